@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkfront.h - a block frontend in user space, on the stand-in transport.
+ *
+ * It is what a guest's blkfront is to tapdisk: shared rings in pages of its
+ * own (a memfd), grant references (page numbers in it), event channels
+ * (eventfds). Tests and the fio engine sit on it; it speaks every ABI and
+ * every feature of the ring so that tapdisk's are exercised, and gives the
+ * raw ring to those that want to misbehave.
+ *
+ * Threads: each queue may be driven by one thread of its own; everything
+ * else by one thread at a time.
+ */
+#ifndef TAPSNAP_BLKFRONT_H
+#define TAPSNAP_BLKFRONT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum blkfront_abi { BLKFRONT_NATIVE, BLKFRONT_X86_32, BLKFRONT_X86_64, BLKFRONT_ARM };
+
+struct blkfront_options {
+	int pid, minor;			/* the tapdisk and its disk */
+	uint32_t domid, devid;		/* who we claim to be; with 0 for devid: 51712 (xvda) */
+	enum blkfront_abi abi;
+	unsigned ring_page_order;	/* 0..4 */
+	unsigned queues;		/* 0 means 1 */
+	bool persistent;		/* ask for persistent grants */
+	unsigned data_pages;		/* 4 KiB pages of guest memory for data; 0: 4096 */
+	bool read_only;
+};
+
+/* What the disk looks like, from tapdisk's reply. */
+struct blkfront_geometry {
+	uint64_t sectors;		/* 512-byte sectors */
+	unsigned sector_size;		/* bytes */
+	unsigned physical_sector_size;	/* bytes */
+	bool read_only, discard;
+	unsigned max_indirect_segments;
+};
+
+/* One segment: part of one page of guest memory. */
+struct blkfront_segment {
+	uint32_t page;			/* grant reference: page number in the memfd */
+	uint8_t first, last;		/* 512-byte sectors within the page, inclusive */
+};
+
+struct blkfront_response {
+	uint64_t id;
+	uint8_t operation;
+	int16_t status;			/* BLKIF_RSP_* */
+};
+
+struct blkfront;
+
+/* 0 or -errno; @text (of @size bytes) gets one line on failure. */
+int blkfront_connect(struct blkfront **front, const struct blkfront_options *options, char *text, size_t size);
+/* Clean disconnect: waits until tapdisk has drained and let go. */
+void blkfront_disconnect(struct blkfront *front);
+/* Die as a destroyed guest does: close everything at once, then free. */
+void blkfront_vanish(struct blkfront *front);
+
+const struct blkfront_geometry *blkfront_geometry(const struct blkfront *front);
+
+/* Guest memory for data: page 0..data_pages-1 as addresses and as grant references. */
+void *blkfront_data(struct blkfront *front);
+uint32_t blkfront_data_ref(const struct blkfront *front, unsigned page);
+
+/* Free slots in a queue's ring. */
+unsigned blkfront_room(const struct blkfront *front, unsigned queue);
+unsigned blkfront_ring_size(const struct blkfront *front, unsigned queue);
+
+/*
+ * Put a request into the ring's next slot; not visible until blkfront_push().
+ * -EBUSY when the ring is full. More than 11 segments (or @indirect) make an
+ * indirect request, whose segment pages the library takes from its own pool.
+ */
+int blkfront_rw(struct blkfront *front, unsigned queue, uint64_t id, bool write, uint64_t sector,
+		const struct blkfront_segment *segments, unsigned count, bool indirect);
+int blkfront_flush(struct blkfront *front, unsigned queue, uint64_t id);
+int blkfront_barrier(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector,
+		     const struct blkfront_segment *segments, unsigned count);
+int blkfront_discard(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector, uint64_t nr_sectors,
+		     bool secure);
+
+/* Make what was put visible and signal tapdisk if it asked to be. */
+void blkfront_push(struct blkfront *front, unsigned queue);
+
+/* Take up to @max responses that are there; returns how many. */
+unsigned blkfront_reap(struct blkfront *front, unsigned queue, struct blkfront_response *responses, unsigned max);
+/* Wait until there is a response (milliseconds, -1 for ever): 1 yes, 0 time is up, -errno (-EPIPE: tapdisk is gone). */
+int blkfront_wait(struct blkfront *front, unsigned queue, int timeout_ms);
+
+/* One request, to its end: BLKIF_RSP_* or -errno (-ETIMEDOUT after 30 s). @buffer in our memory, any size. */
+int blkfront_pread(struct blkfront *front, void *buffer, size_t bytes, uint64_t offset);
+int blkfront_pwrite(struct blkfront *front, const void *buffer, size_t bytes, uint64_t offset);
+int blkfront_sync(struct blkfront *front);
+
+/* For the ill-behaved: the ring page(s) as tapdisk sees them, and a bare signal. */
+void *blkfront_ring(struct blkfront *front, unsigned queue);
+void blkfront_signal(struct blkfront *front, unsigned queue);
+
+#endif

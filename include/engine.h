@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * engine.h - how bytes get to and from a file descriptor.
+ *
+ * An engine takes struct engine_io, one system-level operation each, in four
+ * steps: queue() as many as there are, commit() them with as few system
+ * calls as possible, learn from fd() or wait() that some are done, reap()
+ * those, which calls each io's done() exactly once. Engines know nothing of
+ * drivers, disks or rings.
+ *
+ * Threads: one engine belongs to one thread; all calls, and every done(),
+ * happen there. An engine may use helper threads of its own inside.
+ *
+ * Which ones there are: io_uring (default), libaio (where io_uring is not
+ * permitted), sync (tools and tests: does the I/O inside queue(), and calls
+ * done() from reap()).
+ */
+#ifndef TAPSNAP_ENGINE_H
+#define TAPSNAP_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum engine_op {
+	ENGINE_READ,
+	ENGINE_WRITE,
+	ENGINE_SYNC,	/* fdatasync: covers every write on this fd whose done() was called before queue() */
+	ENGINE_DISCARD,	/* punch a hole into a file (size kept), BLKDISCARD on a block device */
+	ENGINE_ZERO,	/* write zeroes, giving space back where that is possible */
+};
+
+struct engine_io {
+	enum engine_op op;
+	int fd;
+	bool blkdev;			/* fd is a block device (DISCARD and ZERO differ) */
+	uint64_t offset;		/* bytes */
+	uint64_t length;		/* bytes; READ and WRITE: the sum of iov */
+	const struct iovec *iov;	/* READ and WRITE; at most ENGINE_MAX_IOV; stays the caller's, unchanged until done() */
+	int iovcnt;
+	void (*done)(struct engine_io *io, int error);	/* 0, or -errno: all of length was transferred, or an error */
+	void *owner;
+
+	/* The engine's from queue() to done(). */
+	struct engine_io *next;
+	struct iovec *rest;		/* what is left after a short transfer */
+	uint64_t moved;			/* bytes transferred so far */
+	long priv[8];			/* room for a struct iocb */
+};
+
+#define ENGINE_MAX_IOV 1024		/* UIO_MAXIOV */
+
+struct engine {
+	const struct engine_ops *ops;
+	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
+};
+
+struct engine_ops {
+	const char *name;
+	/* depth: operations expected in flight; more are held back, never refused. */
+	int (*open)(struct engine **engine, unsigned depth);
+	void (*close)(struct engine *engine);	/* only when queued is 0 */
+	void (*queue)(struct engine *engine, struct engine_io *io);
+	/* 0 or -errno; an io that could not be submitted is completed with its error by reap(). */
+	int (*commit)(struct engine *engine);
+	/* Calls done() of what has completed, returns how many. A done() may queue more. */
+	int (*reap)(struct engine *engine);
+	/* Readable when reap() has work to do; -1: none, call reap() after commit(). */
+	int (*fd)(struct engine *engine);
+	/* Commit, then block until at least one io can be reaped (for tools; nothing queued: returns at once). */
+	int (*wait)(struct engine *engine);
+};
+
+extern const struct engine_ops engine_uring, engine_libaio, engine_sync;
+
+/*
+ * engine_open() - open the engine called @name, or with @name NULL the best
+ * one this machine permits: io_uring, then libaio. -EINVAL: no such engine.
+ * The caller closes it with engine_close().
+ */
+int engine_open(struct engine **engine, const char *name, unsigned depth);
+void engine_close(struct engine *engine);
+
+/* Checked calls of the ops above; engine_queue() asserts that the io is not in flight already. */
+void engine_queue(struct engine *engine, struct engine_io *io);
+int engine_commit(struct engine *engine);
+int engine_reap(struct engine *engine);
+int engine_fd(struct engine *engine);
+
+/* Run the engine until nothing is queued or in flight any more (tools, tests, close). */
+void engine_run(struct engine *engine);
+
+/*
+ * engine_complete() - for engines: account @result (bytes moved, 0, or -errno)
+ * of @io. Returns true when the io is over and its done() was called, false
+ * when a short transfer left a rest, which the engine must submit again
+ * (at @io->offset + @io->moved, with @io->rest when that is not NULL).
+ * A read that meets the end of the file is -EIO, an interrupted call goes on.
+ */
+bool engine_complete(struct engine *engine, struct engine_io *io, long result);
+
+#endif

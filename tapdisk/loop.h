@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * loop.h - tapdisk's event loop: descriptors, timers, and what has to happen
+ * once before each sleep (commit I/O, push responses). One thread, no locks.
+ */
+#ifndef TAPDISK_LOOP_H
+#define TAPDISK_LOOP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct loop;
+struct loop_source;
+
+int loop_create(struct loop **loop);
+void loop_destroy(struct loop *loop);
+int loop_run(struct loop *loop);		/* until loop_quit(); 0 or -errno */
+void loop_quit(struct loop *loop);
+
+/* @events: EPOLLIN, EPOLLOUT; @ready is called while they hold (level triggered). */
+int loop_add_fd(struct loop *loop, struct loop_source **source, int fd, uint32_t events,
+		void (*ready)(void *arg, uint32_t events), void *arg);
+int loop_modify_fd(struct loop_source *source, uint32_t events);
+/* Once after @ms milliseconds. Freed by itself when it has fired; until then loop_remove() cancels it. */
+int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg);
+/* Called before each sleep; returns true when it made work that should be looked at before sleeping. */
+int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prepare)(void *arg), void *arg);
+/* Safe from inside any callback, its own included; NULL is ignored. */
+void loop_remove(struct loop_source *source);
+
+/* CLOCK_MONOTONIC, nanoseconds, read once per wake-up. */
+uint64_t loop_now(const struct loop *loop);
+/* The same, read afresh. */
+uint64_t loop_clock(void);
+
+#endif

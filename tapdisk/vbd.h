@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd.h - a disk: one minor, one open backend, and the clients (rings of
+ * guests, NBD connections) that submit requests to it.
+ *
+ *            attach          open            pause               (drained)
+ *   (none) --------> CLOSED ------> RUNNING -------> DRAINING ------------> PAUSED
+ *                      ^               ^  ^_________________________________/ |
+ *                      |     close     |            unpause                   |
+ *                      +---------------+--------------------------------------+
+ *
+ * Draining: every client has been told to stop, what is in flight goes on to
+ * its end, the rest stays where it is (in the ring). The time from the stop
+ * to the start again is the stall that a guest sees; it is kept in stats.
+ */
+#ifndef TAPDISK_VBD_H
+#define TAPDISK_VBD_H
+
+#include <jansson.h>
+
+#include "driver.h"
+#include "loop.h"
+#include "protocol.h"
+#include "stats.h"
+
+enum vbd_state { VBD_CLOSED, VBD_RUNNING, VBD_DRAINING, VBD_PAUSED };
+
+struct vbd;
+
+/* Whoever submits requests. The client embeds this. */
+struct vbd_client {
+	const struct vbd_client_ops *ops;
+	struct vbd *vbd;
+	struct vbd_client *next;
+};
+
+struct vbd_client_ops {
+	const char *kind;				/* "ring", "nbd" */
+	void (*stop)(struct vbd_client *client);	/* submit nothing from now on */
+	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
+	void (*resized)(struct vbd_client *client);	/* NULL: does not care */
+};
+
+struct vbd {
+	int minor;
+	enum vbd_state state;
+	struct loop *loop;
+	struct engine *engine;
+	struct backend *backend;		/* NULL when closed, or paused and the reopening failed */
+	struct driver_options options;
+	char *target;				/* what was asked for, "type:path" */
+	bool resume_failed;
+	unsigned in_flight;
+	struct vbd_client *clients;
+	struct blkif *connections;		/* ring frontends (blkif.h) */
+	struct nbd_server *nbd;			/* NULL while closed */
+	struct vbd_waiter *waiters;		/* whoever waits for the drain */
+	struct stall_stats stalls;
+	uint64_t stop_time;			/* loop clock, ns; 0 while running */
+	struct vbd *next;
+};
+
+int vbd_create(struct vbd **vbd, struct loop *loop, struct engine *engine, int minor);
+void vbd_destroy(struct vbd *vbd);		/* must be closed */
+/* TD_* bits for tap-ctl list. */
+unsigned vbd_state_bits(const struct vbd *vbd);
+
+int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
+
+/*
+ * Stop the clients, drain, then call done(arg, 0). Immediately when nothing
+ * is in flight. Several may wait for the same drain. The disk stays paused
+ * until vbd_unpause().
+ */
+int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, struct error_text *text);
+/* Go on; with @target (may be NULL) on another image. On failure the disk stays paused (TD_RESUME_FAILED). */
+int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
+/* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
+int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
+/* Look again at the image's size; tells clients and watchers. */
+int vbd_resize(struct vbd *vbd, struct error_text *text);
+
+/* For clients. add: refused (-ENODEV) while closed; on a stopped disk the client is told stop() at once. */
+int vbd_add_client(struct vbd *vbd, struct vbd_client *client);
+void vbd_remove_client(struct vbd_client *client);
+/* Submit for @client; never call between stop() and start(). req->done comes as with backend_submit(). */
+void vbd_submit(struct vbd *vbd, struct block_request *req);
+
+/* The disk object and the stats object of docs/protocol.md; the caller's to json_decref(). */
+json_t *vbd_info(const struct vbd *vbd);
+json_t *vbd_stats(const struct vbd *vbd);
+
+/* A frontend's parameters, out of the `connect` command. */
+struct blkif_params {
+	bool shm;				/* the stand-in transport */
+	uint32_t domid, devid;
+	const char *protocol;			/* "x86_64-abi", ..., NULL: native */
+	bool persistent, direct_io_safe, read_only;
+	unsigned nr_queues, ring_pages;		/* ring_pages: per queue, a power of two */
+	struct {
+		uint32_t refs[1 << MAX_RING_PAGE_ORDER];
+		uint32_t port;
+	} queues[MAX_QUEUES];
+	int fds[PROTOCOL_MAX_FDS];		/* shm only; taken over whether it works or not */
+	unsigned nr_fds;
+};
+
+int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text);
+/* Drain that frontend's requests, unmap, unbind, then done(arg, 0). -ENOENT when there is no such frontend. */
+int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
+		   void (*done)(void *arg, int error), void *arg, struct error_text *text);
+
+/* Somebody to tell of events (a JSON object, borrowed): the control socket sets it. */
+extern void (*vbd_event)(struct vbd *vbd, json_t *event);
+
+#endif
