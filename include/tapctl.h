@@ -29,8 +29,8 @@ void tapctl_close(struct tapctl *ctl);
 int tapctl_fd(const struct tapctl *ctl);
 
 /*
- * One command, one reply. Takes over @request (a JSON object without
- * "version"). On success *@reply (may be NULL if not wanted) is the caller's
+ * One command, one reply (events that come in between are dropped). Takes
+ * over @request (a JSON object without "version"). On success *@reply (may be NULL if not wanted) is the caller's
  * to json_decref(). @timeout_ms: -1 waits for ever; -ETIMEDOUT closes nothing
  * but the connection is of no further use.
  */
@@ -56,6 +56,8 @@ int tapctl_minor_free(int minor, struct error_text *text);
 int tapctl_minor_list(void (*each)(int minor, int locked_by, void *arg), void *arg);
 /* Call @each for every tapdisk that answers; sockets of dead ones are removed. */
 int tapctl_process_list(void (*each)(int pid, void *arg), void *arg);
+/* Remove the sockets and statistics that a dead tapdisk left; -EBUSY while it lives. */
+int tapctl_process_clean(int pid);
 
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);

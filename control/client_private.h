@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_private.h - what the files of the client library share.
+ */
+#ifndef TAPSNAP_CLIENT_PRIVATE_H
+#define TAPSNAP_CLIENT_PRIVATE_H
+
+#include "tapctl.h"
+
+/* Make the run directory and the directory of the markers. */
+int client_make_run_dir(struct error_text *text);
+
+/* Whole decimal number of @digits in 0..@max, nothing before or after it; -1 when it is not one. */
+int client_parse_number(const char *digits, int max);
+
+/* Names in @directory that are @prefix and a number, sorted by number; *@numbers is the caller's to free(). */
+int client_list_numbers(const char *directory, const char *prefix, int max, int **numbers, size_t *count);
+
+#endif
