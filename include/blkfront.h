@@ -29,6 +29,7 @@ struct blkfront_options {
 	bool persistent;		/* ask for persistent grants */
 	unsigned data_pages;		/* 4 KiB pages of guest memory for data; 0: 4096 */
 	bool read_only;
+	uint32_t start_index;		/* first value of every ring index (tests of wrap-around) */
 };
 
 /* What the disk looks like, from tapdisk's reply. */
@@ -84,6 +85,9 @@ int blkfront_barrier(struct blkfront *front, unsigned queue, uint64_t id, uint64
 int blkfront_discard(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector, uint64_t nr_sectors,
 		     bool secure);
 
+/* Any bytes at all as the next request; what is longer than a slot is cut off. */
+int blkfront_raw(struct blkfront *front, unsigned queue, const void *bytes, size_t size);
+
 /* Make what was put visible and signal tapdisk if it asked to be. */
 void blkfront_push(struct blkfront *front, unsigned queue);
 
@@ -91,8 +95,15 @@ void blkfront_push(struct blkfront *front, unsigned queue);
 unsigned blkfront_reap(struct blkfront *front, unsigned queue, struct blkfront_response *responses, unsigned max);
 /* Wait until there is a response (milliseconds, -1 for ever): 1 yes, 0 time is up, -errno (-EPIPE: tapdisk is gone). */
 int blkfront_wait(struct blkfront *front, unsigned queue, int timeout_ms);
+/* The same for whichever of all queues is first (one thread drives them all). */
+int blkfront_wait_any(struct blkfront *front, int timeout_ms);
 
-/* One request, to its end: BLKIF_RSP_* or -errno (-ETIMEDOUT after 30 s). @buffer in our memory, any size. */
+/*
+ * To the end, on queue 0, which must have nothing else in its ring (-EBUSY).
+ * 0, -EOPNOTSUPP or -EIO as tapdisk answered, or another -errno (-ETIMEDOUT
+ * after 30 s). @buffer anywhere in our memory; @bytes and @offset are
+ * multiples of the sector size, any size: it is cut into requests.
+ */
 int blkfront_pread(struct blkfront *front, void *buffer, size_t bytes, uint64_t offset);
 int blkfront_pwrite(struct blkfront *front, const void *buffer, size_t bytes, uint64_t offset);
 int blkfront_sync(struct blkfront *front);

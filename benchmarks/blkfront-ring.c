@@ -1,0 +1,451 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkfront-ring.c - requests into the ring, responses out of it.
+ *
+ * The protocol of the indices is xen/io/ring.h's. Of the four shared words
+ * we write req_prod and rsp_event, tapdisk writes rsp_prod and req_event.
+ * Two pairs need more than release and acquire, because each side stores one
+ * word and then loads another: producer index and the other's event index.
+ * Those four accesses are sequentially consistent, so that at least one side
+ * sees the other's store: either we see that tapdisk wants a signal, or it
+ * sees the new request before it sleeps (and the same the other way round).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <xen/io/protocols.h>
+
+#include "blkfront-internal.h"
+
+/*
+ * The i386 ABI aligns 64-bit members to 4 bytes, the others to 8; x86_64 and
+ * arm have the same layout (xen/io/blkif.h as each of them compiles it).
+ */
+#pragma pack(push, 4)
+struct rw_32 {
+	uint8_t operation, nr_segments;
+	uint16_t handle;
+	uint64_t id, sector;
+	struct blkif_request_segment segments[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+};
+struct discard_32 {
+	uint8_t operation, flag;
+	uint16_t handle;
+	uint64_t id, sector, nr_sectors;
+};
+struct indirect_32 {
+	uint8_t operation, indirect_op;
+	uint16_t nr_segments;
+	uint64_t id, sector;
+	uint16_t handle;
+	uint32_t refs[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST];
+	uint64_t pad;
+};
+struct response_32 {
+	uint64_t id;
+	uint8_t operation;
+	int16_t status;
+};
+#pragma pack(pop)
+
+struct rw_64 {
+	uint8_t operation, nr_segments;
+	uint16_t handle;
+	uint64_t id __attribute__((aligned(8))), sector;
+	struct blkif_request_segment segments[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+};
+struct discard_64 {
+	uint8_t operation, flag;
+	uint16_t handle;
+	uint64_t id __attribute__((aligned(8))), sector, nr_sectors;
+};
+struct indirect_64 {
+	uint8_t operation, indirect_op;
+	uint16_t nr_segments;
+	uint64_t id __attribute__((aligned(8))), sector;
+	uint16_t handle;
+	uint32_t refs[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST];
+};
+struct response_64 {
+	uint64_t id __attribute__((aligned(8)));
+	uint8_t operation;
+	int16_t status;
+};
+
+_Static_assert(sizeof(struct rw_32) == 108 && sizeof(struct response_32) == 12, "x86_32-abi");
+_Static_assert(sizeof(struct indirect_32) == 64 && offsetof(struct indirect_32, refs) == 24, "x86_32-abi");
+_Static_assert(sizeof(struct rw_64) == 112 && sizeof(struct response_64) == 16, "x86_64-abi");
+_Static_assert(sizeof(struct indirect_64) == 64 && offsetof(struct indirect_64, refs) == 28, "x86_64-abi");
+
+#define LAYOUT(name, bits)								\
+	{										\
+		.protocol = name,							\
+		.slot_size = sizeof(struct rw_##bits),					\
+		.id = offsetof(struct rw_##bits, id),					\
+		.sector = offsetof(struct rw_##bits, sector),				\
+		.segments = offsetof(struct rw_##bits, segments),			\
+		.nr_sectors = offsetof(struct discard_##bits, nr_sectors),		\
+		.handle = offsetof(struct indirect_##bits, handle),			\
+		.indirect_refs = offsetof(struct indirect_##bits, refs),		\
+		.rsp_id = offsetof(struct response_##bits, id),				\
+		.rsp_operation = offsetof(struct response_##bits, operation),		\
+		.rsp_status = offsetof(struct response_##bits, status),			\
+	}
+
+const struct wire_layout blkfront_layouts[] = {
+#ifdef __i386__
+	[BLKFRONT_NATIVE] = LAYOUT(NULL, 32),
+#else
+	[BLKFRONT_NATIVE] = LAYOUT(NULL, 64),
+#endif
+	[BLKFRONT_X86_32] = LAYOUT(XEN_IO_PROTO_ABI_X86_32, 32),
+	[BLKFRONT_X86_64] = LAYOUT(XEN_IO_PROTO_ABI_X86_64, 64),
+	[BLKFRONT_ARM] = LAYOUT(XEN_IO_PROTO_ABI_ARM, 64),
+};
+
+/* As many as fit, rounded down to a power of two (RING_SIZE of xen/io/ring.h). */
+uint32_t blkfront_ring_slots(const struct wire_layout *layout, unsigned pages)
+{
+	uint32_t fit = (pages * GUEST_PAGE_SIZE - sizeof(struct shared_ring)) / layout->slot_size;
+
+	return 1u << (31 - __builtin_clz(fit));
+}
+
+int blkfront_queue_init(struct blkfront *front, unsigned index)
+{
+	struct blkfront_queue *queue = &front->queues[index];
+	uint32_t start = front->options.start_index;
+	uint32_t i;
+
+	queue->ring = blkfront_page(front, index * front->ring_pages);
+	queue->req_prod = queue->req_pushed = queue->rsp_cons = start;
+	atomic_store(&queue->ring->req_prod, start);
+	atomic_store(&queue->ring->rsp_prod, start);
+	atomic_store(&queue->ring->req_event, start + 1);
+	atomic_store(&queue->ring->rsp_event, start + 1);
+
+	queue->indirect = calloc(queue->size, sizeof(*queue->indirect));
+	queue->chains = calloc(queue->size, sizeof(*queue->chains));
+	if (!queue->indirect || !queue->chains)
+		return -ENOMEM;
+	for (i = 0; i < queue->size; i++) {
+		queue->indirect[i].ref = front->first_indirect + index * queue->size + i;
+		queue->indirect[i].next = queue->free_indirect;
+		queue->free_indirect = &queue->indirect[i];
+	}
+	return 0;
+}
+
+void blkfront_queue_free(struct blkfront_queue *queue)
+{
+	free(queue->indirect);
+	free(queue->chains);
+}
+
+/* There are as many pages as slots; they run out only if tapdisk answers with ids that nobody asked with. */
+static struct indirect_page *indirect_get(struct blkfront_queue *queue, uint64_t id)
+{
+	struct indirect_page *page = queue->free_indirect;
+	struct indirect_page **chain = &queue->chains[id & (queue->size - 1)];
+
+	queue->free_indirect = page->next;
+	page->id = id;
+	page->next = *chain;
+	*chain = page;
+	return page;
+}
+
+static void indirect_put(struct blkfront_queue *queue, uint64_t id)
+{
+	struct indirect_page **link = &queue->chains[id & (queue->size - 1)];
+	struct indirect_page *page;
+
+	while (*link && (*link)->id != id)
+		link = &(*link)->next;
+	if (!*link)
+		return;
+	page = *link;
+	*link = page->next;
+	page->next = queue->free_indirect;
+	queue->free_indirect = page;
+}
+
+unsigned blkfront_room(const struct blkfront *front, unsigned queue)
+{
+	const struct blkfront_queue *q = &front->queues[queue];
+
+	return q->size - (q->req_prod - q->rsp_cons);
+}
+
+unsigned blkfront_ring_size(const struct blkfront *front, unsigned queue)
+{
+	return front->queues[queue].size;
+}
+
+void *blkfront_ring(struct blkfront *front, unsigned queue)
+{
+	return front->queues[queue].ring;
+}
+
+/* The next slot, all zeros, or NULL when the ring is full. */
+static uint8_t *slot_take(struct blkfront_queue *queue)
+{
+	uint8_t *slot;
+
+	if (queue->req_prod - queue->rsp_cons >= queue->size)
+		return NULL;
+	slot = queue->ring->slots + (size_t)(queue->req_prod & (queue->size - 1)) * queue->layout->slot_size;
+	memset(slot, 0, queue->layout->slot_size);
+	queue->req_prod++;
+	return slot;
+}
+
+/* The slots of the i386 ABI are not aligned to 8 bytes. */
+static void put_u16(uint8_t *at, uint16_t value)
+{
+	memcpy(at, &value, sizeof(value));
+}
+
+static void put_u32(uint8_t *at, uint32_t value)
+{
+	memcpy(at, &value, sizeof(value));
+}
+
+static void put_u64(uint8_t *at, uint64_t value)
+{
+	memcpy(at, &value, sizeof(value));
+}
+
+static void put_segments(uint8_t *at, const struct blkfront_segment *segments, unsigned count)
+{
+	struct blkif_request_segment wire;
+	unsigned i;
+
+	memset(&wire, 0, sizeof(wire));
+	for (i = 0; i < count; i++) {
+		wire.gref = segments[i].page;
+		wire.first_sect = segments[i].first;
+		wire.last_sect = segments[i].last;
+		memcpy(at + i * sizeof(wire), &wire, sizeof(wire));
+	}
+}
+
+static int put_direct(struct blkfront *front, unsigned queue, uint8_t operation, uint64_t id, uint64_t sector,
+		      const struct blkfront_segment *segments, unsigned count)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	uint8_t *slot = slot_take(q);
+
+	if (!slot)
+		return -EBUSY;
+	slot[0] = operation;
+	slot[1] = count;
+	put_u16(slot + 2, front->options.devid);
+	put_u64(slot + q->layout->id, id);
+	put_u64(slot + q->layout->sector, sector);
+	put_segments(slot + q->layout->segments, segments, count);
+	return 0;
+}
+
+static int put_indirect(struct blkfront *front, unsigned queue, uint8_t operation, uint64_t id, uint64_t sector,
+			const struct blkfront_segment *segments, unsigned count)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	struct indirect_page *page;
+	uint8_t *slot;
+
+	if (count > SEGMENTS_PER_PAGE)
+		return -EINVAL;
+	slot = q->free_indirect ? slot_take(q) : NULL;
+	if (!slot)
+		return -EBUSY;
+	page = indirect_get(q, id);
+	put_segments(blkfront_page(front, page->ref), segments, count);
+	slot[0] = BLKIF_OP_INDIRECT;
+	slot[1] = operation;
+	put_u16(slot + 2, count);
+	put_u64(slot + q->layout->id, id);
+	put_u64(slot + q->layout->sector, sector);
+	put_u16(slot + q->layout->handle, front->options.devid);
+	put_u32(slot + q->layout->indirect_refs, page->ref);
+	return 0;
+}
+
+int blkfront_rw(struct blkfront *front, unsigned queue, uint64_t id, bool write, uint64_t sector,
+		const struct blkfront_segment *segments, unsigned count, bool indirect)
+{
+	uint8_t operation = write ? BLKIF_OP_WRITE : BLKIF_OP_READ;
+
+	if (indirect || count > BLKIF_MAX_SEGMENTS_PER_REQUEST)
+		return put_indirect(front, queue, operation, id, sector, segments, count);
+	return put_direct(front, queue, operation, id, sector, segments, count);
+}
+
+int blkfront_flush(struct blkfront *front, unsigned queue, uint64_t id)
+{
+	return put_direct(front, queue, BLKIF_OP_FLUSH_DISKCACHE, id, 0, NULL, 0);
+}
+
+int blkfront_barrier(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector,
+		     const struct blkfront_segment *segments, unsigned count)
+{
+	if (count > BLKIF_MAX_SEGMENTS_PER_REQUEST)
+		return -EINVAL;
+	return put_direct(front, queue, BLKIF_OP_WRITE_BARRIER, id, sector, segments, count);
+}
+
+int blkfront_discard(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector, uint64_t nr_sectors,
+		     bool secure)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	uint8_t *slot = slot_take(q);
+
+	if (!slot)
+		return -EBUSY;
+	slot[0] = BLKIF_OP_DISCARD;
+	slot[1] = secure ? BLKIF_DISCARD_SECURE : 0;
+	put_u16(slot + 2, front->options.devid);
+	put_u64(slot + q->layout->id, id);
+	put_u64(slot + q->layout->sector, sector);
+	put_u64(slot + q->layout->nr_sectors, nr_sectors);
+	return 0;
+}
+
+int blkfront_raw(struct blkfront *front, unsigned queue, const void *bytes, size_t size)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	uint8_t *slot = slot_take(q);
+
+	if (!slot)
+		return -EBUSY;
+	memcpy(slot, bytes, size < q->layout->slot_size ? size : q->layout->slot_size);
+	return 0;
+}
+
+void blkfront_signal(struct blkfront *front, unsigned queue)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	/* An eventfd takes a write unless its counter is full, and then it is readable anyway. */
+	n = write(front->queues[queue].kick_fd, &one, sizeof(one));
+	(void)n;
+}
+
+void blkfront_push(struct blkfront *front, unsigned queue)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	uint32_t before = q->req_pushed;
+	uint32_t event;
+
+	if (before == q->req_prod)
+		return;
+	q->req_pushed = q->req_prod;
+	/* The slots' contents are visible before the index, the index before tapdisk's wish is looked at. */
+	atomic_store_explicit(&q->ring->req_prod, q->req_prod, memory_order_seq_cst);
+	event = atomic_load_explicit(&q->ring->req_event, memory_order_seq_cst);
+	if (q->req_prod - event < q->req_prod - before)
+		blkfront_signal(front, queue);
+}
+
+/* How many responses there are; tapdisk cannot have answered more than it was asked. */
+static uint32_t responses_ready(struct blkfront_queue *queue)
+{
+	/* Acquire: the response's bytes are read after the index that announced them. */
+	uint32_t ready = atomic_load_explicit(&queue->ring->rsp_prod, memory_order_seq_cst) - queue->rsp_cons;
+
+	if (ready > queue->req_prod - queue->rsp_cons) {
+		queue->broken = true;
+		return 0;
+	}
+	return ready;
+}
+
+unsigned blkfront_reap(struct blkfront *front, unsigned queue, struct blkfront_response *responses, unsigned max)
+{
+	struct blkfront_queue *q = &front->queues[queue];
+	uint32_t ready = responses_ready(q);
+	const uint8_t *slot;
+	unsigned i;
+
+	if (ready > max)
+		ready = max;
+	for (i = 0; i < ready; i++, q->rsp_cons++) {
+		slot = q->ring->slots + (size_t)(q->rsp_cons & (q->size - 1)) * q->layout->slot_size;
+		memcpy(&responses[i].id, slot + q->layout->rsp_id, sizeof(responses[i].id));
+		responses[i].operation = slot[q->layout->rsp_operation];
+		memcpy(&responses[i].status, slot + q->layout->rsp_status, sizeof(responses[i].status));
+		indirect_put(q, responses[i].id);
+	}
+	return ready;
+}
+
+/* 1 when the queue has a response, 0 when tapdisk will signal the next one, -EPROTO. */
+static int response_expected(struct blkfront_queue *queue)
+{
+	if (responses_ready(queue))
+		return 1;
+	atomic_store_explicit(&queue->ring->rsp_event, queue->rsp_cons + 1, memory_order_seq_cst);
+	if (responses_ready(queue))
+		return 1;
+	return queue->broken ? -EPROTO : 0;
+}
+
+/* Is tapdisk's end of the control connection still open? Nothing is ever sent on it unasked. */
+static bool tapdisk_alive(const struct blkfront *front)
+{
+	char byte;
+	ssize_t n = recv(tapctl_fd(front->ctl), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+	return n < 0 && (errno == EAGAIN || errno == EINTR);
+}
+
+/* Wait for any of @count queues from @first on. */
+static int queues_wait(struct blkfront *front, unsigned first, unsigned count, int timeout_ms)
+{
+	struct pollfd fds[MAX_QUEUES + 1];
+	uint64_t signals;
+	unsigned i;
+	int r;
+
+	for (;;) {
+		for (i = 0; i < count; i++) {
+			r = response_expected(&front->queues[first + i]);
+			if (r)
+				return r;
+			fds[i] = (struct pollfd){ .fd = front->queues[first + i].event_fd, .events = POLLIN };
+		}
+		fds[count] = (struct pollfd){ .fd = tapctl_fd(front->ctl), .events = POLLIN };
+		r = poll(fds, count + 1, timeout_ms);
+		if (r < 0 && errno != EINTR)
+			return -errno;
+		if (r == 0)
+			return 0;
+		if (r < 0)
+			continue;
+		for (i = 0; i < count; i++)
+			if (fds[i].revents && read(fds[i].fd, &signals, sizeof(signals)) < 0 && errno != EAGAIN)
+				return -errno;
+		/* What it had answered before it ended still counts. */
+		if (fds[count].revents && !tapdisk_alive(front)) {
+			for (i = 0; i < count; i++)
+				if (responses_ready(&front->queues[first + i]))
+					return 1;
+			return -EPIPE;
+		}
+	}
+}
+
+int blkfront_wait(struct blkfront *front, unsigned queue, int timeout_ms)
+{
+	return queues_wait(front, queue, 1, timeout_ms);
+}
+
+int blkfront_wait_any(struct blkfront *front, int timeout_ms)
+{
+	return queues_wait(front, 0, front->options.queues, timeout_ms);
+}
