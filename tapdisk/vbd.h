@@ -9,7 +9,8 @@
  *                      |     close     |            unpause                   |
  *                      +---------------+--------------------------------------+
  *
- * Draining: every client has been told to stop, what is in flight goes on to
+ * Paused means that the image is not open: somebody else may have it, change
+ * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
  * its end, the rest stays where it is (in the ring). The time from the stop
  * to the start again is the stall that a guest sees; it is kept in stats.
  */
@@ -46,18 +47,20 @@ struct vbd {
 	enum vbd_state state;
 	struct loop *loop;
 	struct engine *engine;
-	struct backend *backend;		/* NULL when closed, or paused and the reopening failed */
+	struct backend *backend;		/* NULL while closed or paused: the image is not open then */
+	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
 	char *target;				/* what was asked for, "type:path" */
 	bool resume_failed;
-	unsigned in_flight;
 	struct vbd_client *clients;
 	struct blkif *connections;		/* ring frontends (blkif.h) */
 	struct nbd_server *nbd;			/* NULL while closed */
-	struct vbd_waiter *waiters;		/* whoever waits for the drain */
+	struct vbd_waiter *waiters;		/* whoever waits for the drain or the close */
+	bool closing;				/* close when the last frontend is gone */
+	struct loop_source *prepare;
 	struct stall_stats stalls;
 	uint64_t stop_time;			/* loop clock, ns; 0 while running */
-	struct vbd *next;
+	struct vbd *next;			/* for whoever keeps the list of disks */
 };
 
 int vbd_create(struct vbd **vbd, struct loop *loop, struct engine *engine, int minor);
@@ -68,7 +71,7 @@ unsigned vbd_state_bits(const struct vbd *vbd);
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
 
 /*
- * Stop the clients, drain, then call done(arg, 0). Immediately when nothing
+ * Stop the clients, drain, close the image, then call done(arg, 0). Immediately when nothing
  * is in flight. Several may wait for the same drain. The disk stays paused
  * until vbd_unpause().
  */

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkif.c - a frontend comes and goes.
+ *
+ * A blkif is linked into its vbd from connect to the end of its disconnect.
+ * It is taken down only when none of its requests is at the disk: until then
+ * the device may still write into pages that are mapped from the guest.
+ * Requests that were taken and are not answered by then belong to the guest:
+ * a fresh connection issues them again.
+ */
+#include "blkif.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "log.h"
+
+/* Memory of ours that one frontend can make us touch. */
+#define BOUNCE_PAGES (8u << (20 - GUEST_PAGE_SHIFT))
+/* Pages that stay mapped for each ring slot: the segments Linux' blkfront uses, and the page that lists them. */
+#define GRANTS_PER_SLOT 33
+#define GRANTS_MAX 16384		/* each is a mapping of its own, and vm.max_map_count is 65530 */
+#define COPY_PIECES 1024		/* a batch with more is copied in several calls */
+
+static void blkif_queue_ready(void *arg, uint32_t events)
+{
+	struct blkif_queue *queue = arg;
+	struct transport *transport = queue->blkif->transport;
+
+	transport->ops->acknowledge(transport, &queue->channel);
+	queue->stats.kicks++;
+	queue->kicked = true;
+}
+
+static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, uint32_t port, struct error_text *text)
+{
+	struct blkif *blkif = queue->blkif;
+	struct transport *transport = blkif->transport;
+	int ret;
+
+	queue->port = port;
+	memcpy(queue->refs, refs, blkif->ring_pages * sizeof(*refs));
+	ret = transport->ops->map(transport, refs, blkif->ring_pages, true, &queue->ring_pages);
+	if (ret)
+		return error_set(text, ret, "domain %u device %u: cannot map the ring of queue %u: %s",
+				 blkif->domid, blkif->devid, queue->number, strerror(-ret));
+	ret = ring_attach(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi);
+	if (ret)
+		return error_set(text, ret, "domain %u device %u: the ring of queue %u has impossible indices",
+				 blkif->domid, blkif->devid, queue->number);
+	queue->ios = calloc(queue->ring.size, sizeof(*queue->ios));
+	if (!queue->ios)
+		return -ENOMEM;
+	for (unsigned i = 0; i < queue->ring.size; i++) {
+		queue->ios[i].queue = queue;
+		queue->ios[i].next = queue->free;
+		queue->free = &queue->ios[i];
+	}
+	ret = transport->ops->bind(transport, port, &queue->channel);
+	if (ret)
+		return error_set(text, ret, "domain %u device %u: cannot bind event channel %u: %s",
+				 blkif->domid, blkif->devid, port, strerror(-ret));
+	ret = loop_add_fd(blkif->vbd->loop, &queue->source, queue->channel.fd, EPOLLIN, blkif_queue_ready, queue);
+	queue->kicked = true;	/* requests may have been there before us */
+	return ret;
+}
+
+static void blkif_queue_disconnect(struct blkif_queue *queue)
+{
+	struct transport *transport = queue->blkif->transport;
+	struct blkif_io *io;
+
+	while ((io = blkif_io_list_take(&queue->parked)))
+		blkif_io_release(io);
+	while ((io = blkif_io_list_take(&queue->completed)))
+		blkif_io_release(io);
+	loop_remove(queue->source);
+	if (queue->channel.fd >= 0)
+		transport->ops->unbind(transport, &queue->channel);
+	if (queue->ring_pages)
+		transport->ops->unmap(transport, queue->ring_pages, queue->blkif->ring_pages);
+	free(queue->ios);
+}
+
+static void blkif_free(struct blkif *blkif)
+{
+	struct blkif_segments *segments;
+
+	for (unsigned i = 0; blkif->queues && i < blkif->nr_queues; i++)
+		blkif_queue_disconnect(&blkif->queues[i]);
+	free(blkif->queues);
+	while ((segments = blkif->free_segments)) {
+		blkif->free_segments = segments->next;
+		free(segments);
+	}
+	if (blkif->grants.entries)
+		grant_map_fini(&blkif->grants);
+	bounce_pool_fini(&blkif->bounce);
+	free(blkif->pieces);
+	free(blkif->piece_owners);
+	if (blkif->transport)
+		blkif->transport->ops->close(blkif->transport);
+	metrics_close(blkif->metrics);
+	free(blkif);
+}
+
+static void blkif_stop(struct vbd_client *client)
+{
+	((struct blkif *)client)->stopped = true;
+}
+
+static void blkif_start(struct vbd_client *client)
+{
+	struct blkif *blkif = (struct blkif *)client;
+
+	if (blkif->closing)
+		return;
+	blkif->stopped = false;
+	for (unsigned i = 0; i < blkif->nr_queues; i++)
+		blkif->queues[i].kicked = true;
+}
+
+static const struct vbd_client_ops blkif_client_ops = {
+	.kind = "ring",
+	.stop = blkif_stop,
+	.start = blkif_start,
+};
+
+static int blkif_alloc_memory(struct blkif *blkif, unsigned ring_size)
+{
+	unsigned grants = ring_size * GRANTS_PER_SLOT * blkif->nr_queues;
+	int ret;
+
+	blkif->max_pieces = COPY_PIECES;
+	blkif->pieces = calloc(COPY_PIECES, sizeof(*blkif->pieces));
+	blkif->piece_owners = calloc(COPY_PIECES, sizeof(*blkif->piece_owners));
+	if (!blkif->pieces || !blkif->piece_owners)
+		return -ENOMEM;
+	ret = bounce_pool_init(&blkif->bounce, BOUNCE_PAGES);
+	if (ret || !blkif->persistent)
+		return ret;
+	return grant_map_init(&blkif->grants, blkif->transport, grants < GRANTS_MAX ? grants : GRANTS_MAX);
+}
+
+static int blkif_open_transport(struct blkif *blkif, const struct blkif_params *params, struct error_text *text)
+{
+	int ret;
+
+	if (params->shm) {
+		ret = transport_shm_open(&blkif->transport, params->fds, params->nr_fds);
+		return ret ? error_set(text, ret, "stand-in transport: needs a memfd of whole pages, sealed against "
+				       "shrinking, and two eventfds for each queue") : 0;
+	}
+	ret = transport_xen_open(&blkif->transport, params->domid);
+	return ret ? error_set(text, ret, "/dev/xen/gntdev: %s (is this a Xen host with gntdev loaded?)",
+			       strerror(-ret)) : 0;
+}
+
+static int blkif_connect_queues(struct blkif *blkif, const struct blkif_params *params, struct error_text *text)
+{
+	int ret = 0;
+
+	blkif->queues = calloc(blkif->nr_queues, sizeof(*blkif->queues));
+	if (!blkif->queues)
+		return -ENOMEM;
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		blkif->queues[i].blkif = blkif;
+		blkif->queues[i].number = i;
+		blkif->queues[i].channel.fd = -1;
+		blkif_io_list_init(&blkif->queues[i].parked);
+		blkif_io_list_init(&blkif->queues[i].completed);
+	}
+	for (unsigned i = 0; !ret && i < blkif->nr_queues; i++)
+		ret = blkif_queue_connect(&blkif->queues[i], params->queues[i].refs, params->queues[i].port, text);
+	return ret;
+}
+
+static int blkif_check_params(const struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
+{
+	if (!ring_abi_find(params->protocol))
+		return error_set(text, -EINVAL, "unknown ring protocol \"%s\"", params->protocol);
+	if (!params->nr_queues || params->nr_queues > MAX_QUEUES)
+		return error_set(text, -EINVAL, "%u queues: must be 1 to %d", params->nr_queues, MAX_QUEUES);
+	if (!params->ring_pages || params->ring_pages > 1u << MAX_RING_PAGE_ORDER ||
+	    (params->ring_pages & (params->ring_pages - 1)))
+		return error_set(text, -EINVAL, "%u ring pages: must be 1, 2, 4, 8 or 16", params->ring_pages);
+	if (vbd->geometry.read_only && !params->read_only)
+		return error_set(text, -EROFS, "%s is open read-only, the frontend wants to write", vbd->target);
+	for (const struct blkif *other = vbd->connections; other; other = other->next)
+		if (other->domid == params->domid && other->devid == params->devid)
+			return error_set(text, -EEXIST, "domain %u device %u is connected already",
+					 params->domid, params->devid);
+	return 0;
+}
+
+int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
+{
+	struct blkif *blkif = calloc(1, sizeof(*blkif));
+	int ret;
+
+	if (!blkif)
+		return -ENOMEM;
+	blkif->client.ops = &blkif_client_ops;
+	blkif->vbd = vbd;
+	blkif->domid = params->domid;
+	blkif->devid = params->devid;
+	blkif->persistent = params->persistent;
+	blkif->direct_io_safe = params->direct_io_safe;
+	blkif->read_only = params->read_only;
+	blkif->ring_pages = params->ring_pages;
+	blkif->nr_queues = params->nr_queues;
+	blkif->abi = ring_abi_find(params->protocol);
+
+	/* First of all, because the descriptors in @params are taken over whatever comes. */
+	ret = blkif_open_transport(blkif, params, text);
+	if (!ret)
+		ret = blkif_check_params(vbd, params, text);
+	if (!ret)
+		ret = blkif_connect_queues(blkif, params, text);
+	if (!ret)
+		ret = blkif_alloc_memory(blkif, blkif->queues[0].ring.size);
+	if (!ret)
+		ret = vbd_add_client(vbd, &blkif->client);
+	if (ret) {
+		blkif_free(blkif);
+		return ret;
+	}
+	blkif->metrics = metrics_open(blkif->domid, blkif->devid);
+	blkif->next = vbd->connections;
+	vbd->connections = blkif;
+	log_info("minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s", vbd->minor, blkif->domid,
+		 blkif->devid, blkif->abi->protocol, blkif->nr_queues, blkif->nr_queues == 1 ? "" : "s",
+		 blkif->queues[0].ring.size, blkif->persistent ? ", persistent grants" : "",
+		 blkif->read_only ? ", read-only" : "");
+	return 0;
+}
+
+void blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
+{
+	blkif->stopped = true;
+	blkif->closing = true;
+	blkif->closed = closed;
+	blkif->closed_arg = arg;
+}
+
+bool blkif_finish_close(struct blkif *blkif)
+{
+	void (*closed)(void *arg, int error) = blkif->closed;
+	void *arg = blkif->closed_arg;
+	struct blkif **link;
+
+	if (!blkif->closing || blkif->submitted)
+		return false;
+	for (link = &blkif->vbd->connections; *link != blkif; link = &(*link)->next)
+		;
+	*link = blkif->next;
+	vbd_remove_client(&blkif->client);
+	log_info("minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid, blkif->devid);
+	blkif_free(blkif);
+	if (closed)
+		closed(arg, 0);
+	return true;
+}
+
+bool blkif_run(struct blkif *blkif)
+{
+	bool more = false;
+
+	/* Answers first: they let the guest go on while we are busy with its next requests. */
+	for (unsigned i = 0; i < blkif->nr_queues; i++)
+		blkif_queue_finish(&blkif->queues[i]);
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		struct blkif_queue *queue = &blkif->queues[i];
+
+		/* Memory comes back with any queue's answers; with nothing at the disk all of it is back. */
+		queue->kicked |= queue->parked.head != NULL;
+		more |= blkif_queue_take(queue);
+		more |= queue->completed.head != NULL;
+	}
+	return more;
+}
+
+/* Each queue's event channel and ring pages as the frontend named them: whoever lost track can tell if they are the
+ * ones that stand in xenstore now. */
+static json_t *blkif_queues_info(const struct blkif *blkif, json_t *ports)
+{
+	json_t *queues = json_array();
+
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		json_t *refs = json_array();
+
+		for (unsigned page = 0; page < blkif->ring_pages; page++)
+			json_array_append_new(refs, json_integer(blkif->queues[i].refs[page]));
+		json_array_append_new(queues, refs);
+		json_array_append_new(ports, json_integer(blkif->queues[i].port));
+	}
+	return queues;
+}
+
+json_t *blkif_info(const struct blkif *blkif)
+{
+	json_t *ports = json_array();
+
+	return json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:o, s:o, s:s}",
+			 "transport", blkif->transport->ops->name,
+			 "domid", (json_int_t)blkif->domid,
+			 "devid", (json_int_t)blkif->devid,
+			 "queues", (int)blkif->nr_queues,
+			 "ring_pages", (int)blkif->ring_pages,
+			 "protocol", blkif->abi->protocol,
+			 "persistent", blkif->persistent,
+			 "read_only", blkif->read_only,
+			 "refs", blkif_queues_info(blkif, ports),
+			 "ports", ports,
+			 "error", blkif->error);
+}

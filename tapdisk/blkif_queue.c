@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * blkif_queue.c - one ring: requests out of it in batches, responses into it
+ * in batches.
+ *
+ * Invariants:
+ *   1. taken == requests in batch, parked, at the disk, completed; each is
+ *      answered exactly once, and only then is its slot free again.
+ *   2. While a barrier is pending nothing is taken: it waits until all others
+ *      of this ring are answered, is alone until it is answered itself.
+ *   3. Nothing is taken while requests are parked for want of memory, so a
+ *      frontend holds at most its own pool and its own ring.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "blkif.h"
+#include "log.h"
+
+void blkif_queue_complete(struct blkif_io *io)
+{
+	blkif_io_list_add(&io->queue->completed, io);
+}
+
+/* The one place where errors become what the guest sees. */
+static int16_t blkif_status(int error)
+{
+	switch (error) {
+	case 0:
+		return BLKIF_RSP_OKAY;
+	case -EOPNOTSUPP:
+		return BLKIF_RSP_EOPNOTSUPP;
+	default:
+		return BLKIF_RSP_ERROR;
+	}
+}
+
+static void blkif_queue_count(struct blkif_queue *queue, struct blkif_io *io)
+{
+	io->counted = true;
+	stats_submit(&queue->stats, io->op);
+	metrics_submit(queue->blkif->metrics, io->op);
+}
+
+static void blkif_queue_account(struct blkif_queue *queue, const struct blkif_io *io, uint64_t now)
+{
+	uint64_t latency = now - io->start_ns;
+
+	if (io->counted) {
+		stats_complete(&queue->stats, io->op, io->nr_sectors << SECTOR_SHIFT, latency, io->error);
+		metrics_complete(queue->blkif->metrics, io->op, io->nr_sectors, latency, io->error);
+	}
+	if (io->error)
+		log_guest(LOG_LEVEL_WARNING, "domain %u device %u queue %u: %s of %llu sectors at %llu: %s",
+			  queue->blkif->domid, queue->blkif->devid, queue->number, block_op_name(io->op),
+			  (unsigned long long)io->nr_sectors, (unsigned long long)io->sector, strerror(-io->error));
+}
+
+static void blkif_queue_respond(struct blkif_queue *queue, struct blkif_io *io)
+{
+	ring_respond(&queue->ring, io->id, io->operation, blkif_status(io->error));
+	blkif_io_release(io);
+	if (queue->barrier == io)
+		queue->barrier = NULL;
+	assert(queue->taken > 0);
+	queue->taken--;
+	io->next = queue->free;
+	queue->free = io;
+}
+
+/* Answer everything that is completed: copy, respond, push, signal, each once for the batch. */
+void blkif_queue_finish(struct blkif_queue *queue)
+{
+	struct blkif *blkif = queue->blkif;
+	struct blkif_io *io;
+	uint64_t now;
+
+	if (!queue->completed.head)
+		return;
+	for (io = queue->completed.head; io; io = io->next)
+		blkif_io_copy_to_guest(io);
+	blkif_copy_flush(blkif);
+
+	now = loop_clock();
+	while ((io = blkif_io_list_take(&queue->completed))) {
+		blkif_queue_account(queue, io, now);
+		blkif_queue_respond(queue, io);
+	}
+	queue->stats.batches++;
+	queue->kicked = true;	/* there is room in the ring again, and perhaps what a barrier held back */
+	if (ring_push(&queue->ring)) {
+		queue->stats.notifies++;
+		blkif->transport->ops->notify(blkif->transport, &queue->channel);
+	}
+}
+
+static void blkif_queue_break(struct blkif_queue *queue)
+{
+	struct blkif *blkif = queue->blkif;
+
+	queue->broken = true;
+	queue->kicked = false;
+	loop_remove(queue->source);
+	queue->source = NULL;
+	snprintf(blkif->error, sizeof(blkif->error),
+		 "queue %u: the frontend's producer index is impossible, ring no longer served", queue->number);
+	log_error("domain %u device %u %s", blkif->domid, blkif->devid, blkif->error);
+	if (vbd_event) {
+		json_t *event = json_pack("{s:s, s:i, s:i, s:i, s:s}", "event", "ring-error",
+					  "minor", blkif->vbd->minor, "domid", (int)blkif->domid,
+					  "devid", (int)blkif->devid, "error", blkif->error);
+
+		vbd_event(blkif->vbd, event);
+		json_decref(event);
+	}
+}
+
+static void blkif_queue_reject(struct blkif_io *io, int error)
+{
+	io->error = error;
+	io->queue->stats.invalid++;
+	blkif_queue_complete(io);
+}
+
+/* Parse up to @count requests into @batch; what is wrong with a header is answered at once. */
+static void blkif_queue_parse(struct blkif_queue *queue, int count, struct blkif_io_list *batch, uint64_t now)
+{
+	while (count-- > 0 && !queue->barrier) {
+		struct blkif_io *io = queue->free;
+		struct ring_request request;
+		int ret;
+
+		assert(io);	/* as many as slots */
+		queue->free = io->next;
+		queue->taken++;
+		ring_take(&queue->ring, &request);
+		blkif_io_init(io, &request, now);
+		ret = blkif_io_check_header(io, &request);
+		if (ret) {
+			blkif_queue_reject(io, ret);
+			continue;
+		}
+		if (request.operation == BLKIF_OP_WRITE_BARRIER)
+			queue->barrier = io;
+		blkif_io_list_add(batch, io);
+	}
+}
+
+/* Get the segments of indirect requests, check all; the good ones stay in @batch. */
+static void blkif_queue_check(struct blkif_queue *queue, struct blkif_io_list *batch)
+{
+	struct blkif_io_list all = *batch;
+	struct blkif_io *io;
+
+	if (!batch->head)
+		return;
+	for (io = batch->head; io; io = io->next)
+		if (io->many)
+			blkif_io_fetch_indirect(io);
+	blkif_copy_flush(queue->blkif);
+
+	blkif_io_list_init(batch);
+	while ((io = blkif_io_list_take(&all))) {
+		int ret = io->error ? io->error : blkif_io_check_segments(io);
+
+		if (ret) {
+			blkif_queue_reject(io, ret);
+			continue;
+		}
+		blkif_queue_count(queue, io);
+		blkif_io_list_add(batch, io);
+	}
+}
+
+/* Find memory and bring the data of writes; what finds none is parked. */
+static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list *batch)
+{
+	struct blkif_io_list all = *batch;
+	struct blkif_io *io;
+
+	if (!batch->head)
+		return;
+	blkif_io_list_init(batch);
+	while ((io = blkif_io_list_take(&all))) {
+		if (queue->parked.head || blkif_io_prepare_data(io)) {
+			metrics_out_of_room(queue->blkif->metrics);
+			blkif_io_list_add(&queue->parked, io);
+		} else {
+			blkif_io_list_add(batch, io);
+		}
+	}
+	blkif_copy_flush(queue->blkif);
+}
+
+static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *batch)
+{
+	struct blkif_io *io;
+
+	while ((io = blkif_io_list_take(batch))) {
+		if (io->error || !io->steps)
+			blkif_queue_complete(io);
+		else if (io != queue->barrier)
+			blkif_io_submit(io);
+	}
+}
+
+/* A barrier goes to the disk when all before it are answered. */
+static void blkif_queue_try_barrier(struct blkif_queue *queue)
+{
+	struct blkif_io *io = queue->barrier;
+
+	if (io && queue->taken == 1 && (io->steps & BLKIF_STEP_PREFLUSH) && !queue->parked.head &&
+	    !queue->completed.head)
+		blkif_io_submit(io);
+}
+
+/* Parked requests first; then what the ring has. */
+static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *batch)
+{
+	int count;
+
+	if (queue->parked.head) {
+		*batch = queue->parked;
+		blkif_io_list_init(&queue->parked);
+		return;
+	}
+	if (queue->barrier)
+		return;
+	count = ring_pending(&queue->ring);
+	if (count < 0) {
+		blkif_queue_break(queue);
+		return;
+	}
+	blkif_queue_parse(queue, count, batch, loop_clock());
+	blkif_queue_check(queue, batch);
+}
+
+/* Take what is there; true when there is more to look at before sleeping. */
+bool blkif_queue_take(struct blkif_queue *queue)
+{
+	struct blkif_io_list batch;
+
+	if (!queue->kicked || queue->broken || queue->blkif->stopped)
+		return false;
+	blkif_io_list_init(&batch);
+	blkif_queue_gather(queue, &batch);
+	blkif_queue_prepare(queue, &batch);
+	blkif_queue_submit(queue, &batch);
+	blkif_queue_try_barrier(queue);
+
+	/* Held back: the next completion looks again. */
+	if (queue->broken || queue->parked.head || queue->barrier) {
+		queue->kicked = false;
+		return false;
+	}
+	queue->kicked = ring_arm(&queue->ring);
+	return queue->kicked;
+}

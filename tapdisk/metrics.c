@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * metrics.c - counters in a shared mapping that libxenstat reads as a file.
+ *
+ * /dev/shm is open to everybody: the folder must be made by us (another's
+ * is not used) and the file must be new.
+ */
+#include "metrics.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+
+struct metrics {
+	struct vbd3_stats *stats;
+	char path[64];
+};
+
+static void metrics_folder(char *path, size_t size)
+{
+	snprintf(path, size, "/dev/shm/td3-%d", (int)getpid());
+}
+
+static int metrics_make_folder(void)
+{
+	char path[64];
+	struct stat st;
+
+	metrics_folder(path, sizeof(path));
+	if (!mkdir(path, 0755))
+		return 0;
+	if (errno != EEXIST)
+		return -errno;
+	if (lstat(path, &st))
+		return -errno;
+	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022) ? 0 : -EEXIST;
+}
+
+/* A file of an earlier process with our pid is in the way and of no use to anybody. */
+static int metrics_create(const char *path)
+{
+	int fd;
+
+	if (unlink(path) && errno != ENOENT)
+		return -errno;
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	return fd < 0 ? -errno : fd;
+}
+
+static int metrics_map(struct metrics *metrics, int fd)
+{
+	void *address;
+
+	/* Allocate, or a full /dev/shm would be a SIGBUS later. */
+	int ret = posix_fallocate(fd, 0, sizeof(struct vbd3_stats));
+
+	if (ret)
+		return -ret;
+	address = mmap(NULL, sizeof(struct vbd3_stats), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (address == MAP_FAILED)
+		return -errno;
+	metrics->stats = address;
+	metrics->stats->version = 1;
+	return 0;
+}
+
+struct metrics *metrics_open(uint32_t domid, uint32_t devid)
+{
+	struct metrics *metrics = calloc(1, sizeof(*metrics));
+	char folder[64];
+	int fd, ret;
+
+	if (!metrics)
+		return NULL;
+	metrics_folder(folder, sizeof(folder));
+	snprintf(metrics->path, sizeof(metrics->path), "/dev/shm/td3-%d/vbd-%u-%u", (int)getpid(), domid, devid);
+	ret = metrics_make_folder();
+	if (ret)
+		goto out_free;
+	fd = metrics_create(metrics->path);
+	if (fd < 0) {
+		ret = fd;
+		goto out_free;
+	}
+	ret = metrics_map(metrics, fd);
+	close(fd);
+	if (!ret)
+		return metrics;
+	unlink(metrics->path);
+out_free:
+	log_warning("%s: %s: xentop will not show this disk", metrics->path, strerror(-ret));
+	free(metrics);
+	return NULL;
+}
+
+void metrics_close(struct metrics *metrics)
+{
+	if (!metrics)
+		return;
+	munmap(metrics->stats, sizeof(*metrics->stats));
+	unlink(metrics->path);
+	free(metrics);
+}
+
+void metrics_submit(struct metrics *metrics, enum block_op op)
+{
+	if (!metrics)
+		return;
+	if (op == BLOCK_READ)
+		metrics->stats->read_reqs_submitted++;
+	else if (op == BLOCK_WRITE)
+		metrics->stats->write_reqs_submitted++;
+}
+
+void metrics_complete(struct metrics *metrics, enum block_op op, uint64_t sectors, uint64_t latency_ns, int error)
+{
+	if (!metrics)
+		return;
+	if (error)
+		metrics->stats->io_errors++;
+	if (op == BLOCK_READ) {
+		metrics->stats->read_reqs_completed++;
+		metrics->stats->read_sectors += sectors;
+		metrics->stats->read_total_ticks += latency_ns / 1000;
+	} else if (op == BLOCK_WRITE) {
+		metrics->stats->write_reqs_completed++;
+		metrics->stats->write_sectors += sectors;
+		metrics->stats->write_total_ticks += latency_ns / 1000;
+	}
+}
+
+void metrics_out_of_room(struct metrics *metrics)
+{
+	if (metrics)
+		metrics->stats->oo_reqs++;
+}
+
+void metrics_remove_folder(void)
+{
+	char path[64];
+
+	metrics_folder(path, sizeof(path));
+	rmdir(path);
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * ring.h - the shared ring of xen/io/ring.h and xen/io/blkif.h, seen from
+ * the backend: take requests out, put responses in, know when to signal.
+ *
+ * Everything in the shared pages may change at any moment under the hands of
+ * a hostile frontend: a request is copied out once and only the copy is
+ * looked at, and nothing we rely on is ever read back from the ring.
+ */
+#ifndef TAPDISK_RING_H
+#define TAPDISK_RING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <xen/grant_table.h>
+#include <xen/io/blkif.h>
+
+/*
+ * An ABI is one number: where `id` stands in a request. Everything behind
+ * it follows at the same distance in all of them.
+ */
+struct ring_abi {
+	const char *protocol;		/* XEN_IO_PROTO_ABI_* */
+	unsigned id_offset;		/* bytes */
+	unsigned entry_size;		/* bytes of a ring slot: the largest request */
+	unsigned response_size;		/* bytes */
+};
+
+/* By the frontend's `protocol` node; NULL means native. NULL when unknown. */
+const struct ring_abi *ring_abi_find(const char *protocol);
+
+/* A request, copied out and in one form whatever the ABI. Nothing in it has been checked. */
+struct ring_request {
+	uint8_t operation;		/* BLKIF_OP_*; of an indirect request: the one inside */
+	bool indirect;
+	bool known;			/* the operation has a layout we could read further */
+	uint16_t nr_segments;
+	uint64_t id;
+	uint64_t sector;		/* 512-byte sectors */
+	uint64_t nr_sectors;		/* DISCARD only */
+	union {
+		struct blkif_request_segment segments[BLKIF_MAX_SEGMENTS_PER_REQUEST];
+		uint32_t indirect_refs[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST];
+	};
+};
+
+struct ring {
+	struct blkif_sring *shared;	/* only its index words are used through this type */
+	uint8_t *slots;
+	const struct ring_abi *abi;
+	unsigned size;			/* slots, a power of two */
+	uint32_t req_cons;		/* next request to take */
+	uint32_t rsp_prod;		/* next response to put */
+	uint32_t shared_rsp_prod;	/* as the frontend has been told */
+};
+
+/*
+ * ring_attach() - use the ring at @pages (@nr_pages contiguous guest pages).
+ * Goes on from the indices the frontend has left there, as Linux' blkback
+ * does. -EPROTO: they cannot be right.
+ */
+int ring_attach(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi);
+
+/* How many requests can be taken now; -EPROTO: the producer index is impossible, the ring is broken. */
+int ring_pending(const struct ring *ring);
+/* Take the next one; only after ring_pending() has promised it. */
+void ring_take(struct ring *ring, struct ring_request *request);
+/* Put a response; invisible until ring_push(). There is room for exactly as many as were taken. */
+void ring_respond(struct ring *ring, uint64_t id, uint8_t operation, int16_t status);
+/* Make responses visible; true: the frontend wants a signal for them. */
+bool ring_push(struct ring *ring);
+/* Ask for a signal with the next request; true: one has come already, do not sleep. */
+bool ring_arm(struct ring *ring);
+
+#endif

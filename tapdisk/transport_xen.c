@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * transport_xen.c - the real thing: grants through libxengnttab, event
+ * channels through libxenevtchn.
+ *
+ * Each event channel has a handle of its own, so that its descriptor being
+ * readable means that this one queue was signalled.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <xen/grant_table.h>
+#include <xenevtchn.h>
+#include <xengnttab.h>
+
+#include "transport.h"
+
+/* Pieces handed to one grant-copy call; the driver takes any number, our scratch array does not grow. */
+#define COPY_CHUNK 512
+
+struct transport_xen {
+	struct transport transport;
+	uint32_t domid;
+	xengnttab_handle *grants;
+	xengnttab_grant_copy_segment_t segments[COPY_CHUNK];
+};
+
+static struct transport_xen *transport_xen(struct transport *transport)
+{
+	return (struct transport_xen *)transport;
+}
+
+static int transport_xen_map(struct transport *transport, const uint32_t *refs, unsigned count, bool writable,
+			     void **address)
+{
+	struct transport_xen *xen = transport_xen(transport);
+	int prot = PROT_READ | (writable ? PROT_WRITE : 0);
+
+	/* The library takes a non-const array and does not write to it. */
+	*address = xengnttab_map_domain_grant_refs(xen->grants, count, xen->domid, (uint32_t *)refs, prot);
+	if (!*address)
+		return errno ? -errno : -EINVAL;
+	return 0;
+}
+
+static void transport_xen_unmap(struct transport *transport, void *address, unsigned count)
+{
+	int ret = xengnttab_unmap(transport_xen(transport)->grants, address, count);
+
+	/* It can only fail for an address that was never mapped. */
+	assert(ret == 0);
+	(void)ret;
+}
+
+static void transport_xen_fill(const struct transport_xen *xen, const struct grant_copy *piece,
+			       xengnttab_grant_copy_segment_t *segment)
+{
+	union xengnttab_copy_ptr *guest = piece->to_guest ? &segment->dest : &segment->source;
+	union xengnttab_copy_ptr *local = piece->to_guest ? &segment->source : &segment->dest;
+
+	guest->foreign.ref = piece->ref;
+	guest->foreign.offset = piece->offset;
+	guest->foreign.domid = xen->domid;
+	local->virt = piece->local;
+	segment->len = piece->length;
+	segment->flags = piece->to_guest ? GNTCOPY_dest_gref : GNTCOPY_source_gref;
+	segment->status = GNTST_okay;
+}
+
+static int transport_xen_copy(struct transport *transport, struct grant_copy *pieces, unsigned count)
+{
+	struct transport_xen *xen = transport_xen(transport);
+
+	for (unsigned start = 0; start < count; start += COPY_CHUNK) {
+		unsigned n = count - start < COPY_CHUNK ? count - start : COPY_CHUNK;
+
+		for (unsigned i = 0; i < n; i++)
+			transport_xen_fill(xen, &pieces[start + i], &xen->segments[i]);
+		if (xengnttab_grant_copy(xen->grants, n, xen->segments))
+			return errno ? -errno : -EIO;
+		for (unsigned i = 0; i < n; i++)
+			pieces[start + i].error = xen->segments[i].status == GNTST_okay ? 0 : -EFAULT;
+	}
+	return 0;
+}
+
+static int transport_xen_bind(struct transport *transport, uint32_t port, struct event_channel *channel)
+{
+	struct transport_xen *xen = transport_xen(transport);
+	xenevtchn_handle *handle = xenevtchn_open(NULL, 0);
+	xenevtchn_port_or_error_t local;
+	int ret;
+
+	if (!handle)
+		return -errno;
+	local = xenevtchn_bind_interdomain(handle, xen->domid, port);
+	if (local < 0) {
+		ret = -errno;
+		xenevtchn_close(handle);
+		return ret;
+	}
+	channel->fd = xenevtchn_fd(handle);
+	channel->port = local;
+	channel->priv = handle;
+	return 0;
+}
+
+static void transport_xen_unbind(struct transport *transport, struct event_channel *channel)
+{
+	xenevtchn_unbind(channel->priv, channel->port);
+	xenevtchn_close(channel->priv);
+	channel->priv = NULL;
+	channel->fd = -1;
+}
+
+static void transport_xen_notify(struct transport *transport, struct event_channel *channel)
+{
+	/* Fails only when the other end is gone, which xenstore tells better. */
+	xenevtchn_notify(channel->priv, channel->port);
+}
+
+static void transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)
+{
+	xenevtchn_port_or_error_t port = xenevtchn_pending(channel->priv);
+
+	/* Unmask before the ring is looked at: a signal after this point is kept. */
+	if (port >= 0)
+		xenevtchn_unmask(channel->priv, port);
+}
+
+static void transport_xen_close(struct transport *transport)
+{
+	xengnttab_close(transport_xen(transport)->grants);
+	free(transport);
+}
+
+static const struct transport_ops transport_xen_ops = {
+	.name = "xen",
+	.close = transport_xen_close,
+	.map = transport_xen_map,
+	.unmap = transport_xen_unmap,
+	.copy = transport_xen_copy,
+	.bind = transport_xen_bind,
+	.unbind = transport_xen_unbind,
+	.notify = transport_xen_notify,
+	.acknowledge = transport_xen_acknowledge,
+};
+
+int transport_xen_open(struct transport **transport, uint32_t domid)
+{
+	struct transport_xen *xen = calloc(1, sizeof(*xen));
+	int ret;
+
+	if (!xen)
+		return -ENOMEM;
+	xen->transport.ops = &transport_xen_ops;
+	xen->domid = domid;
+	xen->grants = xengnttab_open(NULL, 0);
+	if (!xen->grants) {
+		ret = -errno;
+		free(xen);
+		return ret;
+	}
+	*transport = &xen->transport;
+	return 0;
+}

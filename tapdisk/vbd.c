@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd.c - the states of a disk (vbd.h draws them), and its clients.
+ *
+ * Invariants, asserted by vbd_check():
+ *   CLOSED    no backend, no clients, no waiters
+ *   RUNNING   a backend; clients run
+ *   DRAINING  a backend; clients are stopped; someone waits
+ *   PAUSED    no backend; clients are stopped
+ *
+ * A request that was begun runs to its end while draining, with all its
+ * steps: a step is submitted from the completion of the one before it, so
+ * in_flight never shows zero in between when vbd_prepare() looks.
+ */
+#include "vbd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "blkif.h"
+#include "log.h"
+#include "nbd.h"
+
+struct vbd_waiter {
+	struct vbd_waiter *next;
+	void (*done)(void *arg, int error);
+	void *arg;
+};
+
+void (*vbd_event)(struct vbd *vbd, json_t *event);
+
+static void vbd_check(const struct vbd *vbd)
+{
+	switch (vbd->state) {
+	case VBD_CLOSED:
+		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
+		break;
+	case VBD_RUNNING:
+		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
+		break;
+	case VBD_DRAINING:
+		assert(vbd->backend && vbd->target && vbd->stop_time);
+		break;
+	case VBD_PAUSED:
+		assert(!vbd->backend && vbd->target && vbd->stop_time);
+		break;
+	}
+}
+
+static int vbd_add_waiter(struct vbd *vbd, void (*done)(void *arg, int error), void *arg)
+{
+	struct vbd_waiter *waiter = calloc(1, sizeof(*waiter)), **link;
+
+	if (!waiter)
+		return -ENOMEM;
+	waiter->done = done;
+	waiter->arg = arg;
+	for (link = &vbd->waiters; *link; link = &(*link)->next)
+		;
+	*link = waiter;
+	return 0;
+}
+
+static void vbd_wake_waiters(struct vbd *vbd, int error)
+{
+	struct vbd_waiter *waiters = vbd->waiters, *waiter;
+
+	vbd->waiters = NULL;
+	while ((waiter = waiters)) {
+		waiters = waiter->next;
+		waiter->done(waiter->arg, error);
+		free(waiter);
+	}
+}
+
+static void vbd_stop_clients(struct vbd *vbd)
+{
+	vbd->stop_time = loop_clock();
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		client->ops->stop(client);
+}
+
+static void vbd_start_clients(struct vbd *vbd)
+{
+	uint64_t stall = loop_clock() - vbd->stop_time;
+
+	vbd->stop_time = 0;
+	vbd->stalls.count++;
+	vbd->stalls.last_ns = stall;
+	if (stall > vbd->stalls.longest_ns)
+		vbd->stalls.longest_ns = stall;
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		client->ops->start(client);
+}
+
+static void vbd_close_backend(struct vbd *vbd)
+{
+	if (vbd->backend)
+		backend_close(vbd->backend);
+	vbd->backend = NULL;
+}
+
+/* Nothing is in flight any more: DRAINING -> PAUSED. */
+static void vbd_drained(struct vbd *vbd)
+{
+	uint64_t drain = loop_clock() - vbd->stop_time;
+
+	vbd->stalls.last_drain_ns = drain;
+	if (drain > vbd->stalls.longest_drain_ns)
+		vbd->stalls.longest_drain_ns = drain;
+	vbd_close_backend(vbd);
+	vbd->state = VBD_PAUSED;
+	vbd_check(vbd);
+	if (!vbd->closing)
+		vbd_wake_waiters(vbd, 0);
+}
+
+/* Everything has let go: PAUSED -> CLOSED. */
+static void vbd_closed(struct vbd *vbd)
+{
+	nbd_server_stop(vbd->nbd);
+	vbd->nbd = NULL;
+	log_info("minor %d: closed %s", vbd->minor, vbd->target);
+	free(vbd->target);
+	vbd->target = NULL;
+	vbd->stop_time = 0;
+	vbd->closing = false;
+	vbd->resume_failed = false;
+	vbd->state = VBD_CLOSED;
+	/* The waiters may destroy the disk. */
+	vbd_wake_waiters(vbd, 0);
+}
+
+static bool vbd_run_connections(struct vbd *vbd)
+{
+	struct blkif *blkif, *next;
+	bool more = false;
+
+	for (blkif = vbd->connections; blkif; blkif = next) {
+		next = blkif->next;
+		more |= blkif_run(blkif);
+		blkif_finish_close(blkif);
+	}
+	return more;
+}
+
+/* Before each sleep. The order matters: answers and new requests, then one commit for all of them, then the states. */
+static bool vbd_prepare(void *arg)
+{
+	struct vbd *vbd = arg;
+	bool more = vbd_run_connections(vbd);
+
+	engine_commit(vbd->engine);
+	if (vbd->state == VBD_DRAINING && !vbd->backend->in_flight)
+		vbd_drained(vbd);
+	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd->connections)
+		vbd_closed(vbd);
+	return more;
+}
+
+int vbd_create(struct vbd **result, struct loop *loop, struct engine *engine, int minor)
+{
+	struct vbd *vbd = calloc(1, sizeof(*vbd));
+	int ret;
+
+	if (!vbd)
+		return -ENOMEM;
+	vbd->minor = minor;
+	vbd->loop = loop;
+	vbd->engine = engine;
+	vbd->state = VBD_CLOSED;
+	ret = loop_add_prepare(loop, &vbd->prepare, vbd_prepare, vbd);
+	if (ret) {
+		free(vbd);
+		return ret;
+	}
+	*result = vbd;
+	return 0;
+}
+
+void vbd_destroy(struct vbd *vbd)
+{
+	assert(vbd->state == VBD_CLOSED);
+	vbd_check(vbd);
+	loop_remove(vbd->prepare);
+	free(vbd);
+}
+
+unsigned vbd_state_bits(const struct vbd *vbd)
+{
+	unsigned bits = 0;
+
+	switch (vbd->state) {
+	case VBD_CLOSED:
+		bits = TD_CLOSED;
+		break;
+	case VBD_RUNNING:
+		break;
+	case VBD_DRAINING:
+		bits = TD_PAUSE_REQUESTED | TD_QUIESCE_REQUESTED;
+		break;
+	case VBD_PAUSED:
+		bits = TD_PAUSE_REQUESTED | TD_PAUSED | TD_QUIESCED;
+		break;
+	}
+	if (vbd->closing)
+		bits |= TD_SHUTDOWN_REQUESTED;
+	if (vbd->resume_failed)
+		bits |= TD_RESUME_FAILED;
+	return bits;
+}
+
+/* The run dir's nbd<pid>.<minor>, which block-tap writes into xenstore and QEMU opens. */
+static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
+{
+	const char *dir = getenv(RUN_DIR_ENV);
+	char path[128];
+
+	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, dir ? dir : RUN_DIR_DEFAULT, (int)getpid(), vbd->minor) >=
+	    (int)sizeof(path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", dir);
+	return nbd_server_start(&vbd->nbd, vbd, path, text);
+}
+
+int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text)
+{
+	int ret;
+
+	if (vbd->state != VBD_CLOSED)
+		return error_set(text, -EEXIST, "minor %d has %s open already", vbd->minor, vbd->target);
+	vbd->target = strdup(target);
+	if (!vbd->target)
+		return -ENOMEM;
+	ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
+	if (ret)
+		goto out_target;
+	vbd->geometry = vbd->backend->geometry;
+	vbd->options = *options;
+	ret = vbd_start_nbd(vbd, text);
+	if (ret)
+		goto out_backend;
+	memset(&vbd->stalls, 0, sizeof(vbd->stalls));
+	vbd->state = VBD_RUNNING;
+	vbd_check(vbd);
+	log_info("minor %d: opened %s, %llu sectors%s", vbd->minor, target,
+		 (unsigned long long)vbd->geometry.sectors, vbd->geometry.read_only ? ", read-only" : "");
+	return 0;
+
+out_backend:
+	vbd_close_backend(vbd);
+out_target:
+	free(vbd->target);
+	vbd->target = NULL;
+	return ret;
+}
+
+static void vbd_begin_drain(struct vbd *vbd)
+{
+	vbd_stop_clients(vbd);
+	vbd->state = VBD_DRAINING;
+	vbd_check(vbd);
+}
+
+int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, struct error_text *text)
+{
+	int ret;
+
+	if (vbd->state == VBD_CLOSED)
+		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->closing)
+		return error_set(text, -EBUSY, "minor %d is being closed", vbd->minor);
+	if (vbd->state == VBD_PAUSED) {
+		done(arg, 0);
+		return 0;
+	}
+	ret = vbd_add_waiter(vbd, done, arg);
+	if (ret)
+		return ret;
+	if (vbd->state == VBD_RUNNING)
+		vbd_begin_drain(vbd);
+	return 0;
+}
+
+static void vbd_tell_resized(struct vbd *vbd)
+{
+	json_t *event;
+
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		if (client->ops->resized)
+			client->ops->resized(client);
+	if (!vbd_event)
+		return;
+	event = json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,
+			  "sectors", (json_int_t)vbd->geometry.sectors);
+	vbd_event(vbd, event);
+	json_decref(event);
+}
+
+/* What a connected guest has been told about its disk cannot be taken back. */
+static int vbd_check_replacement(const struct vbd *vbd, const struct driver_geometry *geometry, const char *target,
+				 struct error_text *text)
+{
+	if (!vbd->clients)
+		return 0;
+	if (geometry->sectors < vbd->geometry.sectors)
+		return error_set(text, -EINVAL, "%s has %llu sectors, the disk in use has %llu: it cannot shrink", target,
+				 (unsigned long long)geometry->sectors, (unsigned long long)vbd->geometry.sectors);
+	if (geometry->sector_size != vbd->geometry.sector_size)
+		return error_set(text, -EINVAL, "%s has sectors of %u bytes, the disk in use has %u", target,
+				 geometry->sector_size, vbd->geometry.sector_size);
+	return 0;
+}
+
+/* PAUSED -> PAUSED, with the image open and found right; or nothing changed. */
+static int vbd_reopen(struct vbd *vbd, const char *target, struct error_text *text)
+{
+	char *copy = strdup(target);
+	int ret;
+
+	if (!copy)
+		return -ENOMEM;
+	ret = backend_open(&vbd->backend, vbd->engine, target, &vbd->options, text);
+	if (ret)
+		goto out;
+	ret = vbd_check_replacement(vbd, &vbd->backend->geometry, target, text);
+	if (ret) {
+		vbd_close_backend(vbd);
+		goto out;
+	}
+	free(vbd->target);
+	vbd->target = copy;
+	return 0;
+out:
+	free(copy);
+	return ret;
+}
+
+int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
+{
+	uint64_t sectors = vbd->geometry.sectors;
+	int ret;
+
+	if (vbd->state == VBD_CLOSED)
+		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->closing || vbd->state == VBD_DRAINING)
+		return error_set(text, -EBUSY, "minor %d is still draining", vbd->minor);
+	if (vbd->state == VBD_RUNNING)
+		return target ? error_set(text, -EINVAL, "minor %d is not paused", vbd->minor) : 0;
+	ret = vbd_reopen(vbd, target ? target : vbd->target, text);
+	vbd->resume_failed = ret != 0;
+	if (ret)
+		return ret;
+	vbd->geometry = vbd->backend->geometry;
+	vbd->state = VBD_RUNNING;
+	vbd_start_clients(vbd);
+	vbd_check(vbd);
+	if (vbd->geometry.sectors != sectors)
+		vbd_tell_resized(vbd);
+	return 0;
+}
+
+static unsigned vbd_count_connections(const struct vbd *vbd)
+{
+	unsigned count = 0;
+
+	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
+		count++;
+	return count;
+}
+
+int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)
+{
+	unsigned connected = vbd_count_connections(vbd);
+	int ret;
+
+	if (vbd->state == VBD_CLOSED) {
+		done(arg, 0);
+		return 0;
+	}
+	if (connected && !force)
+		return error_set(text, -EBUSY, "%s is in use by %u frontend%s", vbd->target, connected,
+				 connected == 1 ? "" : "s");
+	ret = vbd_add_waiter(vbd, done, arg);
+	if (ret)
+		return ret;
+	vbd->closing = true;
+	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
+		if (!blkif->closing)
+			blkif_disconnect(blkif, NULL, NULL);
+	if (vbd->state == VBD_RUNNING)
+		vbd_begin_drain(vbd);
+	return 0;
+}
+
+int vbd_resize(struct vbd *vbd, struct error_text *text)
+{
+	uint64_t sectors = vbd->geometry.sectors;
+	int ret;
+
+	if (vbd->state != VBD_RUNNING)
+		return error_set(text, -EINVAL, "minor %d is not running", vbd->minor);
+	ret = backend_refresh_size(vbd->backend, text);
+	if (ret)
+		return ret;
+	vbd->geometry = vbd->backend->geometry;
+	if (vbd->geometry.sectors == sectors)
+		return 0;
+	log_info("minor %d: %s resized from %llu to %llu sectors", vbd->minor, vbd->target,
+		 (unsigned long long)sectors, (unsigned long long)vbd->geometry.sectors);
+	vbd_tell_resized(vbd);
+	return 0;
+}
+
+int vbd_add_client(struct vbd *vbd, struct vbd_client *client)
+{
+	if (vbd->state == VBD_CLOSED || vbd->closing)
+		return -ENODEV;
+	client->vbd = vbd;
+	client->next = vbd->clients;
+	vbd->clients = client;
+	if (vbd->state != VBD_RUNNING)
+		client->ops->stop(client);
+	return 0;
+}
+
+void vbd_remove_client(struct vbd_client *client)
+{
+	struct vbd_client **link;
+
+	for (link = &client->vbd->clients; *link != client; link = &(*link)->next)
+		assert(*link);
+	*link = client->next;
+}
+
+void vbd_submit(struct vbd *vbd, struct block_request *req)
+{
+	assert(vbd->backend);
+	backend_submit(vbd->backend, req);
+}
+
+int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
+{
+	int ret;
+
+	if (vbd->state == VBD_CLOSED || vbd->closing) {
+		for (unsigned i = 0; i < params->nr_fds; i++)
+			close(params->fds[i]);
+		return error_set(text, -ENODEV, "minor %d has no image open", vbd->minor);
+	}
+	ret = blkif_connect(vbd, params, text);
+	return ret ? error_set(text, ret, "minor %d: cannot connect domain %u device %u: %s", vbd->minor,
+			       params->domid, params->devid, strerror(-ret)) : 0;
+}
+
+int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
+		   void (*done)(void *arg, int error), void *arg, struct error_text *text)
+{
+	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next) {
+		if (blkif->domid != domid || blkif->devid != devid)
+			continue;
+		if (blkif->closing)
+			return error_set(text, -EALREADY, "domain %u device %u is being disconnected already",
+					 domid, devid);
+		blkif_disconnect(blkif, done, arg);
+		return 0;
+	}
+	return error_set(text, -ENOENT, "minor %d: domain %u device %u is not connected", vbd->minor, domid, devid);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* vbd_info.c - a disk as the control socket shows it: docs/protocol.md's disk object and stats. */
+#include <string.h>
+
+#include "blkif.h"
+#include "nbd.h"
+
+/* "type:path" in two; @target has a colon, or it would not have been opened. */
+static void vbd_info_target(json_t *info, const char *target)
+{
+	const char *colon = strchr(target, ':');
+
+	json_object_set_new(info, "target", json_string(target));
+	json_object_set_new(info, "type", json_stringn(target, colon - target));
+	json_object_set_new(info, "path", json_string(colon + 1));
+}
+
+static json_t *vbd_info_connections(const struct vbd *vbd)
+{
+	json_t *connections = json_array();
+
+	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
+		json_array_append_new(connections, blkif_info(blkif));
+	return connections;
+}
+
+json_t *vbd_info(const struct vbd *vbd)
+{
+	const struct driver_geometry *geometry = &vbd->geometry;
+	json_t *info = json_pack("{s:i, s:i}", "minor", vbd->minor, "state", (int)vbd_state_bits(vbd));
+	json_t *shape;
+
+	if (vbd->state == VBD_CLOSED)
+		return info;
+	vbd_info_target(info, vbd->target);
+	shape = json_pack("{s:I, s:i, s:i, s:b, s:b, s:i, s:i, s:s, s:i, s:o}",
+			  "sectors", (json_int_t)geometry->sectors,
+			  "sector_size", (int)geometry->sector_size,
+			  "physical_sector_size", (int)geometry->physical_sector_size,
+			  "read_only", geometry->read_only,
+			  "discard", geometry->discard,
+			  "discard_granularity", (int)geometry->discard_granularity,
+			  "discard_alignment", (int)geometry->discard_alignment,
+			  "engine", vbd->engine->ops->name,
+			  "nbd_connections", (int)nbd_server_connections(vbd->nbd),
+			  "connections", vbd_info_connections(vbd));
+	json_object_update(info, shape);
+	json_decref(shape);
+	return info;
+}
+
+static json_t *vbd_stats_connection(const struct blkif *blkif, struct queue_stats *sum)
+{
+	json_t *queues = json_array();
+
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		stats_add(sum, &blkif->queues[i].stats);
+		json_array_append_new(queues, stats_queue_json(&blkif->queues[i].stats));
+	}
+	return json_pack("{s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
+			 "queues", queues);
+}
+
+json_t *vbd_stats(const struct vbd *vbd)
+{
+	struct queue_stats sum = { 0 };
+	json_t *connections = json_array();
+	unsigned in_flight = vbd->backend ? vbd->backend->in_flight : 0;
+
+	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
+		json_array_append_new(connections, vbd_stats_connection(blkif, &sum));
+	return json_pack("{s:i, s:i, s:o, s:o, s:o}",
+			 "minor", vbd->minor,
+			 "in_flight", (int)in_flight,
+			 "stalls", stats_stall_json(&vbd->stalls),
+			 "total", stats_queue_json(&sum),
+			 "connections", connections);
+}
