@@ -15,5 +15,7 @@ int nbd_server_start(struct nbd_server **server, struct vbd *vbd, const char *pa
 /* End all connections (their requests in flight have been drained) and remove the socket. */
 void nbd_server_stop(struct nbd_server *server);
 unsigned nbd_server_connections(const struct nbd_server *server);
+/* What all its connections did, past ones too. */
+const struct queue_stats *nbd_server_stats(const struct nbd_server *server);
 
 #endif

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * nbd.c - the NBD server of one disk: its socket, its connections, and its
+ * place among the disk's clients.
+ *
+ * The whole server is one client of the vbd: stop() and start() hold for all
+ * connections alike.
+ *
+ * Who may connect is a matter of the socket's mode, 0600: there is no TLS
+ * and no authentication on a Unix socket that only root can open.
+ *
+ * Invariants:
+ *  1. Connections are freed here and nowhere else, and only when nothing of
+ *     theirs is at the vbd; callbacks only close them.
+ *  2. A connection that is gone goes on counting while its I/O does, so that
+ *     coming and going in a hurry cannot pile up buffers.
+ *  3. The socket is never reachable with a mode other than 0600: it does not
+ *     listen before its mode is set.
+ */
+#include "nbd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "nbd_connection.h"
+
+#define ACCEPT_RETRY_MS 1000u
+
+static struct nbd_server *server_of(struct vbd_client *client)
+{
+	return (struct nbd_server *)((char *)client - offsetof(struct nbd_server, client));
+}
+
+/* What the disk looks like may change while the vbd has stopped us: another image, another size. While
+ * it has none (a reopening failed) the last one's look is kept; nothing is submitted then. */
+static void server_learn_geometry(struct nbd_server *server)
+{
+	if (server->client.vbd->backend)
+		server->geometry = server->client.vbd->backend->geometry;
+}
+
+static void server_client_stop(struct vbd_client *client)
+{
+	server_of(client)->stopped = true;
+}
+
+static void server_client_start(struct vbd_client *client)
+{
+	struct nbd_server *server = server_of(client);
+
+	server->stopped = false;
+	server->dirty = true;
+	server_learn_geometry(server);
+	for (struct nbd_connection *connection = server->connections; connection; connection = connection->next)
+		nbd_request_pump(connection);
+}
+
+/* NBD has no message for it: who connects from now on sees the new size. */
+static void server_client_resized(struct vbd_client *client)
+{
+	server_learn_geometry(server_of(client));
+}
+
+static const struct vbd_client_ops server_client_ops = {
+	.kind = "nbd",
+	.stop = server_client_stop,
+	.start = server_client_start,
+	.resized = server_client_resized,
+};
+
+/* Frees what is over; returns how many are left. */
+static unsigned server_service_connections(struct nbd_server *server)
+{
+	struct nbd_connection **link = &server->connections;
+	unsigned left = 0;
+
+	while (*link) {
+		struct nbd_connection *connection = *link;
+
+		nbd_connection_service(connection);
+		if (nbd_connection_is_over(connection)) {
+			*link = connection->next;
+			free(connection);
+			continue;
+		}
+		if (nbd_connection_can_send(connection))
+			server->dirty = true;	/* held input was taken up, and some of it is answered already */
+		link = &connection->next;
+		left++;
+	}
+	return left;
+}
+
+static void server_watch_listener(struct nbd_server *server, bool accept)
+{
+	int error;
+
+	if (accept == server->accepting)
+		return;
+	error = loop_modify_fd(server->listener, accept ? EPOLLIN : 0);
+	if (error < 0)
+		log_error("minor %d: nbd: cannot watch %s: %s", server->client.vbd->minor, server->path,
+			  strerror(-error));
+	else
+		server->accepting = accept;
+}
+
+/* Before the loop sleeps: send what is ready, free what is over. */
+static bool server_prepare(void *arg)
+{
+	struct nbd_server *server = arg;
+	unsigned left;
+
+	if (!server->dirty)
+		return false;
+	server->dirty = false;
+	left = server_service_connections(server);
+	server_watch_listener(server, left < NBD_MAX_HELD && !server->accept_retry);
+	/* taking up held input submits: whoever commits to the engine has to have another look */
+	return true;
+}
+
+static void server_accept_again(void *arg)
+{
+	struct nbd_server *server = arg;
+
+	server->accept_retry = NULL;
+	server->dirty = true;
+}
+
+/* No descriptors or no memory: the backlog stays readable, so look away for a while instead of spinning. */
+static void server_accept_failed(struct nbd_server *server, int error)
+{
+	log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: accept: %s", server->client.vbd->minor, strerror(error));
+	if (loop_add_timer(server->client.vbd->loop, &server->accept_retry, ACCEPT_RETRY_MS,
+			   server_accept_again, server) == 0)
+		server_watch_listener(server, false);
+}
+
+static void server_accept(void *arg, uint32_t events)
+{
+	struct nbd_server *server = arg;
+	int fd, error;
+
+	fd = accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			server_accept_failed(server, errno);
+		return;
+	}
+	if (nbd_server_connections(server) >= NBD_MAX_CONNECTIONS) {
+		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: more than %u clients, one is turned away",
+			  server->client.vbd->minor, NBD_MAX_CONNECTIONS);
+		close(fd);
+		return;
+	}
+	error = nbd_connection_create(server, fd);
+	if (error < 0)
+		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: a client is turned away: %s",
+			  server->client.vbd->minor, strerror(-error));
+}
+
+/* Leaves a socket only when it listens. */
+static int server_listen(struct nbd_server *server, struct error_text *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat status;
+	bool bound = false;
+	int error;
+
+	if (strlen(server->path) >= sizeof(address.sun_path))
+		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be (%zu bytes); "
+				 "use a shorter run directory", server->path, sizeof(address.sun_path) - 1);
+	strcpy(address.sun_path, server->path);
+
+	/* our pid is in the name: a socket that is there already belongs to a process that is gone */
+	if (lstat(server->path, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(server->path);
+
+	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (server->fd < 0 || bind(server->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		goto fail;
+	bound = true;
+	if (chmod(server->path, 0600) < 0 || listen(server->fd, NBD_MAX_CONNECTIONS) < 0)
+		goto fail;
+	return 0;
+fail:
+	error = error_set(text, -errno, "%s: cannot make the NBD socket: %s", server->path, strerror(errno));
+	if (bound)
+		unlink(server->path);
+	return error;
+}
+
+static int server_register(struct nbd_server *server, struct error_text *text)
+{
+	struct loop *loop = server->client.vbd->loop;
+	int error;
+
+	server->accepting = true;
+	error = loop_add_fd(loop, &server->listener, server->fd, EPOLLIN, server_accept, server);
+	if (!error)
+		error = loop_add_prepare(loop, &server->prepare, server_prepare, server);
+	if (!error)
+		error = vbd_add_client(server->client.vbd, &server->client);
+	if (error < 0)
+		return error_set(text, error, "%s: cannot serve NBD: %s", server->path, strerror(-error));
+	return 0;
+}
+
+/* For a server that is no client of the vbd (any more). */
+static void server_free(struct nbd_server *server)
+{
+	loop_remove(server->prepare);
+	loop_remove(server->accept_retry);
+	loop_remove(server->listener);
+	if (server->fd >= 0)
+		close(server->fd);
+	if (server->zeroes)
+		munmap(server->zeroes, NBD_ZEROES_SIZE);
+	free(server->path);
+	free(server);
+}
+
+int nbd_server_start(struct nbd_server **result, struct vbd *vbd, const char *path, struct error_text *text)
+{
+	struct nbd_server *server = calloc(1, sizeof(*server));
+	int error;
+
+	if (!server)
+		return error_set(text, -ENOMEM, "%s: out of memory", path);
+	server->fd = -1;
+	server->client.ops = &server_client_ops;
+	server->client.vbd = vbd;
+	server_learn_geometry(server);
+
+	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
+	server->zeroes = mmap(NULL, NBD_ZEROES_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (server->zeroes == MAP_FAILED)
+		server->zeroes = NULL;
+	server->path = strdup(path);
+	if (!server->path || !server->zeroes) {
+		error = error_set(text, -ENOMEM, "%s: out of memory", path);
+		goto out;
+	}
+	error = server_listen(server, text);
+	if (error < 0)
+		goto out;
+	error = server_register(server, text);
+	if (error < 0) {
+		unlink(path);
+		goto out;
+	}
+	*result = server;
+	return 0;
+out:
+	server_free(server);
+	return error;
+}
+
+void nbd_server_stop(struct nbd_server *server)
+{
+	struct nbd_connection *connection;
+
+	if (!server)
+		return;
+	vbd_remove_client(&server->client);
+	unlink(server->path);
+	while ((connection = server->connections)) {
+		server->connections = connection->next;
+		server->stopped = true;
+		nbd_connection_service(connection);	/* replies that are ready still go out, if the peer takes them */
+		nbd_connection_close(connection);
+		assert(connection->in_flight == 0);
+		free(connection);
+	}
+	server_free(server);
+}
+
+unsigned nbd_server_connections(const struct nbd_server *server)
+{
+	unsigned count = 0;
+
+	for (const struct nbd_connection *connection = server->connections; connection; connection = connection->next)
+		count += connection->phase != NBD_CLOSED;
+	return count;
+}
+
+const struct queue_stats *nbd_server_stats(const struct nbd_server *server)
+{
+	return &server->stats;
+}

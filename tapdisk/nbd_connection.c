@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * nbd_connection.c - one NBD client: the bytes in both directions and the
+ * connection's life.
+ *
+ *   HANDSHAKE --GO, EXPORT_NAME--> TRANSMISSION --DISC--> FINISHING --+
+ *       |                               |                    ^        | all requests over,
+ *       +-------------ABORT-------------|--------------------+        | all replies sent
+ *       |                               |                             v
+ *       +--hang-up, broken protocol-----+---------------------------> CLOSED
+ *
+ * Invariants:
+ *  1. What a client can make us hold is bounded: the input buffer, one
+ *     handshake reply, NBD_MAX_REQUESTS requests, NBD_MAX_BYTES of data, all
+ *     counted until their reply has left. At a limit the socket is not read
+ *     ("held"), so a client that does not read its replies stops itself.
+ *  2. Nothing here frees a connection: the server does, when
+ *     nbd_connection_is_over(). So every function may close one and go on.
+ *  3. Output leaves in nbd_connection_service() only, once before each sleep
+ *     of the loop: replies that are ready together go out together.
+ *  4. A socket that is not read is not watched for a hang-up's EPOLLIN, but
+ *     epoll reports EPOLLHUP always: it ends the connection then.
+ */
+#include "nbd_connection.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+
+#define RECEIVE_BURST	16	/* recv() calls in a row, so that one client cannot keep the loop */
+#define SEND_IOV	64
+
+static void connection_release_socket(struct nbd_connection *connection)
+{
+	if (connection->fd < 0)
+		return;
+	loop_remove(connection->source);
+	connection->source = NULL;
+	close(connection->fd);
+	connection->fd = -1;
+}
+
+void nbd_connection_close(struct nbd_connection *connection)
+{
+	if (connection->phase == NBD_CLOSED)
+		return;
+	connection->phase = NBD_CLOSED;
+	connection->server->dirty = true;
+	connection_release_socket(connection);
+	loop_remove(connection->timer);
+	connection->timer = NULL;
+	nbd_request_drop_all(&connection->waiting);
+	nbd_request_drop_all(&connection->replies);
+	if (connection->receiving)
+		nbd_request_free(connection->receiving);
+	connection->receiving = NULL;
+}
+
+static void connection_fail(struct nbd_connection *connection, const char *problem)
+{
+	log_guest(LOG_LEVEL_WARNING, "minor %d: nbd client: %s; hanging up", connection->server->client.vbd->minor,
+		  problem);
+	nbd_connection_close(connection);
+}
+
+/* The peer will neither send nor read any more. After a DISC what it had asked for is done all the same. */
+static void connection_hung_up(struct nbd_connection *connection)
+{
+	if (connection->phase != NBD_FINISHING) {
+		nbd_connection_close(connection);
+		return;
+	}
+	connection_release_socket(connection);
+	nbd_request_drop_all(&connection->replies);
+	connection->handshake.reply_length = 0;
+	connection->server->dirty = true;
+}
+
+bool nbd_connection_is_over(const struct nbd_connection *connection)
+{
+	return connection->phase == NBD_CLOSED && connection->requests == 0;
+}
+
+static void handshake_expired(void *arg)
+{
+	struct nbd_connection *connection = arg;
+
+	connection->timer = NULL;
+	connection_fail(connection, "no export chosen in time");
+}
+
+static void connection_begin_transmission(struct nbd_connection *connection)
+{
+	connection->phase = NBD_TRANSMISSION;
+	loop_remove(connection->timer);
+	connection->timer = NULL;
+}
+
+static struct nbd_export connection_export(const struct nbd_server *server)
+{
+	const struct driver_geometry *geometry = &server->geometry;
+	struct nbd_export export = {
+		.size = geometry->sectors << SECTOR_SHIFT,
+		.minimum = geometry->sector_size,
+		.preferred = 4096,
+		.maximum = NBD_MAX_PAYLOAD,
+		/* All connections submit to one backend and nothing is cached above it, so a flush
+		 * or FUA write of one covers what was completed on any other. */
+		.flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN,
+	};
+
+	if (geometry->read_only)
+		export.flags |= NBD_FLAG_READ_ONLY;
+	else
+		export.flags |= NBD_FLAG_SEND_WRITE_ZEROES | (geometry->discard ? NBD_FLAG_SEND_TRIM : 0);
+	return export;
+}
+
+/* Input. Each consume function returns true when it got on and wants to be called again. */
+
+static bool consume_handshake(struct nbd_connection *connection)
+{
+	struct nbd_handshake *handshake = &connection->handshake;
+	const struct nbd_export export = connection_export(connection->server);
+	size_t consumed;
+
+	if (handshake->reply_length > 0) {
+		connection->held = true;
+		return false;
+	}
+	switch (nbd_handshake_step(handshake, &export, connection->input + connection->start,
+				   connection->end - connection->start, &consumed)) {
+	case NBD_HANDSHAKE_MORE:
+		return false;
+	case NBD_HANDSHAKE_CONTINUE:
+		break;
+	case NBD_HANDSHAKE_TRANSMISSION:
+		connection_begin_transmission(connection);
+		break;
+	case NBD_HANDSHAKE_END:
+		connection->phase = NBD_FINISHING;
+		break;
+	case NBD_HANDSHAKE_BAD:
+		connection_fail(connection, handshake->problem);
+		return false;
+	}
+	connection->start += consumed;
+	connection->server->dirty = true;
+	return true;
+}
+
+/* @bytes more of the request's data are in its buffer, or thrown away. */
+static void payload_arrived(struct nbd_connection *connection, size_t bytes)
+{
+	struct nbd_request *request = connection->receiving;
+
+	request->received += bytes;
+	if (request->received < request->length)
+		return;
+	connection->receiving = NULL;
+	nbd_request_received(request);
+}
+
+static bool consume_payload(struct nbd_connection *connection)
+{
+	struct nbd_request *request = connection->receiving;
+	size_t there = connection->end - connection->start;
+	size_t wanted = request->length - request->received;
+	size_t bytes = there < wanted ? there : wanted;
+
+	if (bytes == 0)
+		return false;
+	if (!request->error)
+		memcpy((uint8_t *)request->buffer + request->received, connection->input + connection->start, bytes);
+	connection->start += bytes;
+	payload_arrived(connection, bytes);
+	return true;
+}
+
+static bool consume_request(struct nbd_connection *connection)
+{
+	struct nbd_wire_request wire;
+
+	if (connection->end - connection->start < sizeof(wire))
+		return false;
+	memcpy(&wire, connection->input + connection->start, sizeof(wire));
+
+	if (be32toh(wire.magic) != NBD_REQUEST_MAGIC) {
+		connection_fail(connection, "bad request magic");
+		return false;
+	}
+	if (be16toh(wire.type) == NBD_CMD_DISC) {
+		connection->phase = NBD_FINISHING;
+		connection->server->dirty = true;
+		return false;
+	}
+	if (be16toh(wire.type) == NBD_CMD_WRITE && be32toh(wire.length) > NBD_MAX_PAYLOAD) {
+		connection_fail(connection, "write too long");
+		return false;
+	}
+	if (!nbd_request_fits(connection, &wire)) {
+		connection->held = true;
+		return false;
+	}
+	if (!nbd_request_begin(connection, &wire)) {
+		connection_fail(connection, "out of memory");
+		return false;
+	}
+	connection->start += sizeof(wire);
+	return true;
+}
+
+static bool consume_any(struct nbd_connection *connection)
+{
+	switch (connection->phase) {
+	case NBD_HANDSHAKE:
+		return consume_handshake(connection);
+	case NBD_TRANSMISSION:
+		return connection->receiving ? consume_payload(connection) : consume_request(connection);
+	default:
+		return false;
+	}
+}
+
+static void connection_consume(struct nbd_connection *connection)
+{
+	connection->held = false;
+	while (consume_any(connection))
+		;
+}
+
+static bool connection_wants_input(const struct nbd_connection *connection)
+{
+	return connection->fd >= 0 && !connection->held &&
+	       (connection->phase == NBD_HANDSHAKE || connection->phase == NBD_TRANSMISSION);
+}
+
+/* One recv(): a write's data go straight into its buffer once the input buffer is used up. */
+static ssize_t connection_receive_once(struct nbd_connection *connection)
+{
+	struct nbd_request *request = connection->receiving;
+	ssize_t bytes;
+
+	if (request && !request->error && connection->start == connection->end) {
+		bytes = recv(connection->fd, (uint8_t *)request->buffer + request->received,
+			     request->length - request->received, MSG_DONTWAIT);
+		if (bytes > 0)
+			payload_arrived(connection, bytes);
+		return bytes;
+	}
+	memmove(connection->input, connection->input + connection->start, connection->end - connection->start);
+	connection->end -= connection->start;
+	connection->start = 0;
+	bytes = recv(connection->fd, connection->input + connection->end, NBD_INPUT_SIZE - connection->end,
+		     MSG_DONTWAIT);
+	if (bytes > 0)
+		connection->end += bytes;
+	return bytes;
+}
+
+static void connection_receive(struct nbd_connection *connection)
+{
+	for (unsigned i = 0; i < RECEIVE_BURST && connection_wants_input(connection); i++) {
+		ssize_t bytes = connection_receive_once(connection);
+
+		if (bytes < 0 && errno == EINTR)
+			continue;
+		if (bytes < 0 && errno == EAGAIN)
+			return;
+		if (bytes <= 0) {
+			connection_hung_up(connection);
+			return;
+		}
+		connection_consume(connection);
+	}
+}
+
+static void connection_ready(void *arg, uint32_t events)
+{
+	struct nbd_connection *connection = arg;
+
+	connection->server->stats.kicks++;
+	connection->server->dirty = true;
+	if (events & EPOLLIN)
+		connection_receive(connection);
+	if (events & EPOLLOUT)
+		connection->blocked = false;
+	if (events & (EPOLLHUP | EPOLLERR) && !(connection->events & EPOLLIN))
+		connection_hung_up(connection);		/* invariant 4 */
+}
+
+/* Output. */
+
+bool nbd_connection_can_send(const struct nbd_connection *connection)
+{
+	return connection->fd >= 0 && !connection->blocked &&
+	       (connection->handshake.reply_length > 0 || connection->replies.first);
+}
+
+/* @length bytes at @data, of which @skip were sent, as the next entry of @iov. */
+static int gather(struct iovec *iov, int count, void *data, size_t length, size_t skip)
+{
+	if (skip >= length)
+		return count;
+	iov[count] = (struct iovec){ .iov_base = (uint8_t *)data + skip, .iov_len = length - skip };
+	return count + 1;
+}
+
+static int connection_gather(struct nbd_connection *connection, struct iovec *iov)
+{
+	struct nbd_handshake *handshake = &connection->handshake;
+	int count = gather(iov, 0, handshake->reply, handshake->reply_length, connection->handshake_sent);
+
+	for (struct nbd_request *request = connection->replies.first; request && count + 2 <= SEND_IOV;
+	     request = request->next) {
+		size_t header = sizeof(request->reply);
+
+		count = gather(iov, count, &request->reply, header, request->sent);
+		count = gather(iov, count, request->buffer, request->reply_data,
+			       request->sent > header ? request->sent - header : 0);
+	}
+	return count;
+}
+
+static void connection_sent(struct nbd_connection *connection, size_t bytes)
+{
+	struct nbd_handshake *handshake = &connection->handshake;
+	size_t part = handshake->reply_length - connection->handshake_sent;
+
+	part = part < bytes ? part : bytes;
+	connection->handshake_sent += part;
+	bytes -= part;
+	if (connection->handshake_sent == handshake->reply_length)
+		connection->handshake_sent = handshake->reply_length = 0;
+
+	while (bytes > 0) {
+		struct nbd_request *request = connection->replies.first;
+
+		part = sizeof(request->reply) + request->reply_data - request->sent;
+		part = part < bytes ? part : bytes;
+		request->sent += part;
+		bytes -= part;
+		if (request->sent == sizeof(request->reply) + request->reply_data)
+			nbd_request_free(nbd_queue_pop(&connection->replies));
+	}
+}
+
+static void connection_send(struct nbd_connection *connection)
+{
+	while (nbd_connection_can_send(connection)) {
+		struct iovec iov[SEND_IOV];
+		struct msghdr message = { .msg_iov = iov };
+		ssize_t bytes;
+
+		message.msg_iovlen = connection_gather(connection, iov);
+		bytes = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (bytes >= 0) {
+			connection->server->stats.batches++;
+			connection_sent(connection, bytes);
+		} else if (errno == EAGAIN) {
+			connection->blocked = true;
+		} else if (errno != EINTR) {
+			connection_hung_up(connection);
+		}
+	}
+}
+
+static void connection_watch(struct nbd_connection *connection)
+{
+	uint32_t events = (connection_wants_input(connection) ? EPOLLIN : 0) | (connection->blocked ? EPOLLOUT : 0);
+
+	if (connection->fd < 0 || events == connection->events)
+		return;
+	if (loop_modify_fd(connection->source, events) < 0) {
+		connection_fail(connection, "cannot watch its socket");
+		return;
+	}
+	connection->events = events;
+}
+
+void nbd_connection_service(struct nbd_connection *connection)
+{
+	connection_send(connection);
+	if (connection->held)
+		connection_consume(connection);
+	if (connection->phase == NBD_FINISHING && connection->requests == 0 &&
+	    connection->handshake.reply_length == 0)
+		nbd_connection_close(connection);
+	connection_watch(connection);
+}
+
+int nbd_connection_create(struct nbd_server *server, int fd)
+{
+	struct nbd_connection *connection = calloc(1, sizeof(*connection));
+	struct loop *loop = server->client.vbd->loop;
+	int error = -ENOMEM;
+
+	if (!connection)
+		goto out;
+	connection->server = server;
+	connection->fd = fd;
+	connection->events = EPOLLIN;
+	nbd_queue_init(&connection->waiting);
+	nbd_queue_init(&connection->replies);
+	nbd_handshake_begin(&connection->handshake);
+
+	error = loop_add_timer(loop, &connection->timer, NBD_HANDSHAKE_MS, handshake_expired, connection);
+	if (error < 0)
+		goto out;
+	error = loop_add_fd(loop, &connection->source, fd, connection->events, connection_ready, connection);
+	if (error < 0)
+		goto out;
+	connection->next = server->connections;
+	server->connections = connection;
+	server->dirty = true;
+	return 0;
+out:
+	if (connection)
+		loop_remove(connection->timer);
+	free(connection);
+	close(fd);
+	return error;
+}
