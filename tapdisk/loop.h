@@ -23,7 +23,8 @@ int loop_add_fd(struct loop *loop, struct loop_source **source, int fd, uint32_t
 int loop_modify_fd(struct loop_source *source, uint32_t events);
 /* Once after @ms milliseconds. Freed by itself when it has fired; until then loop_remove() cancels it. */
 int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg);
-/* Called before each sleep; returns true when it made work that should be looked at before sleeping. */
+/* Called before each sleep, the newest first (so that the hook added first, the engine's commit, sees what all
+ * others made); returns true when it made work that should be looked at before sleeping. */
 int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prepare)(void *arg), void *arg);
 /* Safe from inside any callback, its own included; NULL is ignored. */
 void loop_remove(struct loop_source *source);

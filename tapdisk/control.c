@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * control.c - the control socket: listening, and letting clients in.
+ *
+ * The socket is bound and listened on under another name and renamed, so
+ * that one with the final name that refuses connections is a dead process's.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "control_connection.h"
+#include "log.h"
+#include "minor.h"
+
+#define MAX_CONNECTIONS 256
+#define BACKLOG 64
+#define ACCEPT_RETRY_MS 1000
+
+static void refuse_connection(int fd)
+{
+	static const char line[] = "{\"ok\": false, \"errno\": 11, \"error\": \"tapdisk has too many control connections\"}\n";
+
+	/* a fresh socket has room for a line; when it has not, the end of the connection must do */
+	if (send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_control("control: refusal not sent: %s", strerror(errno));
+	close(fd);
+}
+
+static void resume_accepting(void *arg)
+{
+	struct control *control = arg;
+
+	control->retry = NULL;
+	if (loop_modify_fd(control->source, EPOLLIN))
+		log_error("control: no connections are accepted any more");
+}
+
+/* Out of descriptors or memory: the connection stays in the queue, so look again later instead of spinning. */
+static void pause_accepting(struct control *control, int error)
+{
+	log_error("control: cannot accept a connection: %s", strerror(error));
+	if (!loop_add_timer(control->loop, &control->retry, ACCEPT_RETRY_MS, resume_accepting, control))
+		loop_modify_fd(control->source, 0);
+}
+
+static void accept_ready(void *arg, uint32_t events)
+{
+	struct control *control = arg;
+	int fd, error;
+
+	fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			pause_accepting(control, errno);
+		return;
+	}
+	if (control->nr_connections >= MAX_CONNECTIONS) {
+		log_warning("control: more than %d connections; one refused", MAX_CONNECTIONS);
+		refuse_connection(fd);
+		return;
+	}
+	error = control_connection_create(control, fd);
+	if (error)
+		log_error("control: new connection: %s", strerror(-error));
+}
+
+/* Bind and listen as @path.new, then give it its name. */
+static int listen_on(int fd, const char *path, struct error_text *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s.new", path);
+	int error;
+
+	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", path);
+	unlink(address.sun_path);	/* of a process that had our pid and died right here */
+	if (bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		return error_set(text, -errno, "%s: %s", path, strerror(errno));
+	if (!chmod(address.sun_path, 0600) && !listen(fd, BACKLOG) && !rename(address.sun_path, path))
+		return 0;
+	error = -errno;
+	unlink(address.sun_path);
+	return error_set(text, error, "%s: %s", path, strerror(-error));
+}
+
+static int open_socket(struct control *control, struct error_text *text)
+{
+	if (mkdir(minor_run_dir(), 0755) && errno != EEXIST)
+		return error_set(text, -errno, "%s: cannot make the directory: %s", minor_run_dir(), strerror(errno));
+	if (asprintf(&control->path, CONTROL_SOCKET_FORMAT, minor_run_dir(), getpid()) < 0) {
+		control->path = NULL;
+		return error_set(text, -ENOMEM, "out of memory");
+	}
+	control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (control->fd < 0)
+		return error_set(text, -errno, "socket: %s", strerror(errno));
+	return listen_on(control->fd, control->path, text);
+}
+
+int control_start(struct control **control, struct loop *loop, const struct control_ops *ops, void *arg,
+		  struct error_text *text)
+{
+	struct control *made = calloc(1, sizeof(*made));
+	int error;
+
+	*control = NULL;
+	if (!made)
+		return error_set(text, -ENOMEM, "out of memory");
+	made->loop = loop;
+	made->ops = ops;
+	made->arg = arg;
+	made->fd = -1;
+	error = open_socket(made, text);
+	if (error)
+		goto out;
+	error = loop_add_fd(loop, &made->source, made->fd, EPOLLIN, accept_ready, made);
+	if (error) {
+		unlink(made->path);
+		error_set(text, error, "epoll: %s", strerror(-error));
+		goto out;
+	}
+	*control = made;
+	return 0;
+out:
+	if (made->fd >= 0)
+		close(made->fd);
+	free(made->path);
+	free(made);
+	return error;
+}
+
+void control_stop(struct control *control)
+{
+	if (!control)
+		return;
+	unlink(control->path);
+	control->ops = NULL;
+	while (control->connections)
+		control_connection_end(control->connections);
+	loop_remove(control->source);
+	loop_remove(control->retry);
+	close(control->fd);
+	free(control->path);
+	free(control);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * log.c - one line an event, to syslog or stderr.
+ *
+ * What a guest can cause goes through a budget, so that a guest cannot fill
+ * the host's disk; how much was left out is said with the next line of any
+ * kind.
+ */
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <syslog.h>
+#include <time.h>
+
+#include "log.h"
+
+#define GUEST_LINES_A_SECOND 10
+
+bool log_debug_control, log_debug_data;
+
+static const char *log_program = "tapdisk";
+static bool log_to_stderr = true;
+static uint64_t guest_second;		/* the second that guest_lines counts */
+static unsigned guest_lines, guest_dropped;
+
+void log_open(const char *program, bool to_stderr)
+{
+	const char *debug = getenv("TAPSNAP_DEBUG");
+
+	log_program = program;
+	log_to_stderr = to_stderr;
+	log_debug_control = debug && strstr(debug, "control");
+	log_debug_data = debug && strstr(debug, "data");
+	if (!to_stderr)
+		openlog(program, LOG_PID, LOG_DAEMON);
+}
+
+static void __attribute__((format(printf, 2, 0))) write_line(int priority, const char *format, va_list args)
+{
+	char line[1024];
+
+	if (!log_to_stderr) {
+		vsyslog(priority, format, args);
+		return;
+	}
+	vsnprintf(line, sizeof(line), format, args);
+	fprintf(stderr, "%s: %s\n", log_program, line);
+}
+
+static void __attribute__((format(printf, 2, 3))) write_formatted(int priority, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	write_line(priority, format, args);
+	va_end(args);
+}
+
+static int level_priority(enum log_level level)
+{
+	switch (level) {
+	case LOG_LEVEL_ERROR:
+		return LOG_ERR;
+	case LOG_LEVEL_WARNING:
+		return LOG_WARNING;
+	default:
+		return LOG_INFO;
+	}
+}
+
+/* Start a new budget when the second has passed. */
+static void renew_budget(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if ((uint64_t)now.tv_sec == guest_second)
+		return;
+	guest_second = now.tv_sec;
+	guest_lines = 0;
+	if (guest_dropped)
+		write_formatted(LOG_WARNING, "%u lines about guests were left out", guest_dropped);
+	guest_dropped = 0;
+}
+
+void log_line(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	renew_budget();
+	va_start(args, format);
+	write_line(level_priority(level), format, args);
+	va_end(args);
+}
+
+void log_guest(enum log_level level, const char *format, ...)
+{
+	va_list args;
+
+	renew_budget();
+	if (guest_lines == GUEST_LINES_A_SECOND) {
+		guest_dropped++;
+		return;
+	}
+	guest_lines++;
+	va_start(args, format);
+	write_line(level_priority(level), format, args);
+	va_end(args);
+}
+
+void log_debug(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	write_line(LOG_DEBUG, format, args);
+	va_end(args);
+}

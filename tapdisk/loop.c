@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * loop.c - the event loop: epoll, timers, prepare hooks.
+ *
+ * Each turn: prepare hooks, sleep in epoll_wait, callbacks of what is ready,
+ * expired timers, then the memory of sources removed meanwhile is freed.
+ *
+ * Invariants:
+ *  - A source that was removed is never called again and stays readable
+ *    until the end of the turn: an event for it may already have been
+ *    fetched. So loop_remove() may be called for any source from any
+ *    callback, and twice.
+ *  - timers is sorted by due time; those due at the same time expire in the
+ *    order in which they were added.
+ *  - Nothing is allocated for an event.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+#define MAX_EVENTS 64
+
+enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_PREPARE };
+
+struct loop_source {
+	struct loop *loop;
+	enum source_kind kind;
+	bool removed;
+	int fd;
+	uint64_t due;			/* timers: loop clock, ns */
+	union {
+		void (*ready)(void *arg, uint32_t events);
+		void (*expired)(void *arg);
+		bool (*prepare)(void *arg);
+	};
+	void *arg;
+	struct loop_source *next;	/* in timers, prepares or removed; descriptors are in no list */
+};
+
+struct loop {
+	int epoll_fd;
+	bool quit;
+	uint64_t now;
+	struct loop_source *timers, *prepares, *removed;
+};
+
+uint64_t loop_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec;
+}
+
+uint64_t loop_now(const struct loop *loop)
+{
+	return loop->now;
+}
+
+int loop_create(struct loop **loop)
+{
+	*loop = calloc(1, sizeof(**loop));
+	if (!*loop)
+		return -ENOMEM;
+	(*loop)->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if ((*loop)->epoll_fd < 0) {
+		int error = -errno;
+
+		free(*loop);
+		*loop = NULL;
+		return error;
+	}
+	(*loop)->now = loop_clock();
+	return 0;
+}
+
+static void free_removed(struct loop *loop)
+{
+	struct loop_source *source;
+
+	while ((source = loop->removed)) {
+		loop->removed = source->next;
+		free(source);
+	}
+}
+
+void loop_destroy(struct loop *loop)
+{
+	if (!loop)
+		return;
+	while (loop->timers)
+		loop_remove(loop->timers);
+	while (loop->prepares)
+		loop_remove(loop->prepares);
+	free_removed(loop);
+	close(loop->epoll_fd);
+	free(loop);
+}
+
+void loop_quit(struct loop *loop)
+{
+	loop->quit = true;
+}
+
+static struct loop_source *new_source(struct loop *loop, enum source_kind kind, void *arg)
+{
+	struct loop_source *source = calloc(1, sizeof(*source));
+
+	if (source) {
+		source->loop = loop;
+		source->kind = kind;
+		source->fd = -1;
+		source->arg = arg;
+	}
+	return source;
+}
+
+int loop_add_fd(struct loop *loop, struct loop_source **source, int fd, uint32_t events,
+		void (*ready)(void *arg, uint32_t events), void *arg)
+{
+	struct epoll_event event = { .events = events };
+	int error;
+
+	*source = new_source(loop, SOURCE_FD, arg);
+	if (!*source)
+		return -ENOMEM;
+	(*source)->fd = fd;
+	(*source)->ready = ready;
+	event.data.ptr = *source;
+	if (!epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event))
+		return 0;
+	error = -errno;
+	free(*source);
+	*source = NULL;
+	return error;
+}
+
+int loop_modify_fd(struct loop_source *source, uint32_t events)
+{
+	struct epoll_event event = { .events = events, .data.ptr = source };
+
+	return epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) ? -errno : 0;
+}
+
+int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg)
+{
+	struct loop_source **place = &loop->timers;
+
+	*source = new_source(loop, SOURCE_TIMER, arg);
+	if (!*source)
+		return -ENOMEM;
+	(*source)->expired = expired;
+	(*source)->due = loop_clock() + (uint64_t)ms * 1000000;
+	while (*place && (*place)->due <= (*source)->due)
+		place = &(*place)->next;
+	(*source)->next = *place;
+	*place = *source;
+	return 0;
+}
+
+int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prepare)(void *arg), void *arg)
+{
+	*source = new_source(loop, SOURCE_PREPARE, arg);
+	if (!*source)
+		return -ENOMEM;
+	(*source)->prepare = prepare;
+	(*source)->next = loop->prepares;
+	loop->prepares = *source;
+	return 0;
+}
+
+static void unlink_source(struct loop_source **list, const struct loop_source *source)
+{
+	while (*list != source)
+		list = &(*list)->next;
+	*list = source->next;
+}
+
+void loop_remove(struct loop_source *source)
+{
+	struct loop *loop;
+
+	if (!source || source->removed)
+		return;
+	loop = source->loop;
+	source->removed = true;
+	switch (source->kind) {
+	case SOURCE_FD:
+		/* fails when the descriptor was closed before, which has taken it out as well */
+		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
+		break;
+	case SOURCE_TIMER:
+		unlink_source(&loop->timers, source);
+		break;
+	case SOURCE_PREPARE:
+		unlink_source(&loop->prepares, source);
+		break;
+	}
+	source->next = loop->removed;
+	loop->removed = source;
+}
+
+static bool run_prepares(struct loop *loop)
+{
+	struct loop_source *source, *next;
+	bool work = false;
+
+	for (source = loop->prepares; source; source = next) {
+		work |= source->prepare(source->arg);
+		if (source->removed)
+			return true;	/* its next is no longer the list's; the rest has its turn right after */
+		next = source->next;
+	}
+	return work;
+}
+
+static int sleep_ms(const struct loop *loop)
+{
+	uint64_t now, ms;
+
+	if (!loop->timers)
+		return -1;
+	now = loop_clock();
+	if (loop->timers->due <= now)
+		return 0;
+	/* rounded up, so that a timer is never early and never spun for */
+	ms = (loop->timers->due - now + 999999) / 1000000;
+	return ms > INT_MAX ? INT_MAX : (int)ms;
+}
+
+static void run_timers(struct loop *loop)
+{
+	struct loop_source *source;
+
+	/* one added by a callback is due later than now, if only by nanoseconds: this ends */
+	while ((source = loop->timers) && source->due <= loop->now) {
+		loop_remove(source);
+		source->expired(source->arg);
+	}
+}
+
+static int run_turn(struct loop *loop)
+{
+	struct epoll_event events[MAX_EVENTS];
+	int i, count;
+
+	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, run_prepares(loop) || loop->quit ? 0 : sleep_ms(loop));
+	if (count < 0 && errno != EINTR)
+		return -errno;
+	loop->now = loop_clock();
+	for (i = 0; i < count; i++) {
+		struct loop_source *source = events[i].data.ptr;
+
+		if (!source->removed)
+			source->ready(source->arg, events[i].events);
+	}
+	run_timers(loop);
+	free_removed(loop);
+	return 0;
+}
+
+int loop_run(struct loop *loop)
+{
+	int error = 0;
+
+	loop->quit = false;
+	while (!error && !loop->quit)
+		error = run_turn(loop);
+	return error;
+}

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * main.c - tapdisk: options, one engine, one loop, the control socket.
+ *
+ * Whoever started it learns through --ready-fd how that went: one line,
+ * "listening PID" or "error ERRNO TEXT".
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "commands.h"
+#include "log.h"
+#include "metrics.h"
+
+#define ENGINE_DEPTH 1024
+#define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
+#define WANTED_FDS 65536
+
+struct options {
+	bool foreground;
+	const char *engine;
+	int ready_fd;			/* -1: nobody waits */
+	unsigned idle_exit;		/* seconds; 0: stay */
+};
+
+struct tapdisk {
+	struct loop *loop;
+	struct engine *engine;
+	struct commands *commands;
+	int signal_fd;
+	struct loop_source *engine_source, *signal_source, *commit;
+	int error;			/* why the loop was left, when it was not asked to */
+};
+
+static void print_help(void)
+{
+	printf("Usage: tapdisk [OPTION]...\n"
+	       "Serve block devices to Xen guests. Usually started by tap-ctl(8).\n"
+	       "\n"
+	       "      --foreground     log to stderr, not to the system log\n"
+	       "      --engine NAME    io_uring or libaio (default: io_uring where it is permitted)\n"
+	       "      --ready-fd N     write \"listening PID\" or \"error ERRNO TEXT\" to descriptor N\n"
+	       "      --idle-exit SEC  end when no disk is attached within SEC seconds (0: never;\n"
+	       "                       default: %d with --ready-fd, 0 without)\n"
+	       "      --help           this text\n"
+	       "      --version        the version\n", IDLE_EXIT_S);
+}
+
+static int parse_number(const char *text, long max, const char *option)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(text, &end, 10);
+	if (!errno && *text && !*end && number >= 0 && number <= max)
+		return (int)number;
+	fprintf(stderr, "tapdisk: --%s %s: no number from 0 to %ld\n", option, text, max);
+	exit(EINVAL);
+}
+
+static void parse_options(struct options *options, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "foreground", no_argument, NULL, 'f' },
+		{ "engine", required_argument, NULL, 'e' },
+		{ "ready-fd", required_argument, NULL, 'r' },
+		{ "idle-exit", required_argument, NULL, 'i' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option, idle_exit = -1;
+
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (option) {
+		case 'f':
+			options->foreground = true;
+			break;
+		case 'e':
+			options->engine = optarg;
+			break;
+		case 'r':
+			options->ready_fd = parse_number(optarg, INT_MAX, "ready-fd");
+			break;
+		case 'i':
+			idle_exit = parse_number(optarg, UINT_MAX / 1000, "idle-exit");
+			break;
+		case 'h':
+			print_help();
+			exit(0);
+		case 'v':
+			printf("tapdisk (tapsnap) " VERSION "\n");
+			exit(0);
+		default:
+			exit(EINVAL);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "tapdisk: %s: there are no arguments besides options\n", argv[optind]);
+		exit(EINVAL);
+	}
+	options->idle_exit = idle_exit >= 0 ? (unsigned)idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
+}
+
+/* Each queue of each frontend takes descriptors. */
+static void raise_limits(void)
+{
+	struct rlimit limit, raised = { WANTED_FDS, WANTED_FDS };
+
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < WANTED_FDS && setrlimit(RLIMIT_NOFILE, &raised)) {
+		limit.rlim_cur = limit.rlim_max;	/* not ours to raise further */
+		if (setrlimit(RLIMIT_NOFILE, &limit))
+			log_warning("cannot raise the limit of open files: %s", strerror(errno));
+	}
+}
+
+static void signal_ready(void *arg, uint32_t events)
+{
+	struct tapdisk *tapdisk = arg;
+	struct signalfd_siginfo info;
+
+	if (read(tapdisk->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	log_info("%s: closing all disks", info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+	commands_shutdown(tapdisk->commands);
+}
+
+/* Before any thread is started, so that none of them takes the signals. What the parent had blocked is unblocked. */
+static int setup_signals(struct tapdisk *tapdisk)
+{
+	sigset_t ours;
+	int error;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigprocmask(SIG_SETMASK, &ours, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	tapdisk->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (tapdisk->signal_fd < 0)
+		return -errno;
+	error = loop_add_fd(tapdisk->loop, &tapdisk->signal_source, tapdisk->signal_fd, EPOLLIN, signal_ready, tapdisk);
+	return error;
+}
+
+static void engine_ready(void *arg, uint32_t events)
+{
+	struct tapdisk *tapdisk = arg;
+
+	engine_reap(tapdisk->engine);
+}
+
+static bool commit_engine(void *arg)
+{
+	struct tapdisk *tapdisk = arg;
+	int error = engine_commit(tapdisk->engine);
+
+	if (!error)
+		return false;
+	/* guests must see a dead backend, not one that hangs */
+	log_error("engine %s: %s", tapdisk->engine->ops->name, strerror(-error));
+	tapdisk->error = error;
+	loop_quit(tapdisk->loop);
+	return false;
+}
+
+static int setup_engine(struct tapdisk *tapdisk, const char *name, struct error_text *text)
+{
+	int error = engine_open(&tapdisk->engine, name, ENGINE_DEPTH);
+
+	if (error == -EINVAL && name)
+		return error_set(text, error, "there is no engine '%s', choose io_uring or libaio", name);
+	if (error)
+		return error_set(text, error, "engine %s: %s", name ? name : "libaio", strerror(-error));
+	if (engine_fd(tapdisk->engine) < 0)
+		return error_set(text, -EINVAL, "the engine '%s' is for tools only, choose io_uring or libaio", name);
+	error = loop_add_prepare(tapdisk->loop, &tapdisk->commit, commit_engine, tapdisk);
+	if (!error)
+		error = loop_add_fd(tapdisk->loop, &tapdisk->engine_source, engine_fd(tapdisk->engine), EPOLLIN, engine_ready,
+				    tapdisk);
+	return error ? error_set(text, error, "event loop: %s", strerror(-error)) : 0;
+}
+
+static int setup(struct tapdisk *tapdisk, const struct options *options, struct error_text *text)
+{
+	int error = loop_create(&tapdisk->loop);
+
+	if (!error)
+		error = setup_signals(tapdisk);
+	if (error)
+		return error_set(text, error, "event loop: %s", strerror(-error));
+	error = setup_engine(tapdisk, options->engine, text);
+	if (error)
+		return error;
+	error = commands_start(&tapdisk->commands, tapdisk->loop, tapdisk->engine, text);
+	if (error)
+		return error;
+	if (options->idle_exit)
+		error = commands_expire(tapdisk->commands, options->idle_exit);
+	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
+}
+
+/* With I/O in flight (a loop that failed) the engine stays: its buffers are the kernel's until the process ends. */
+static void teardown(struct tapdisk *tapdisk)
+{
+	commands_stop(tapdisk->commands);
+	metrics_remove_folder();
+	loop_remove(tapdisk->engine_source);
+	loop_remove(tapdisk->commit);
+	loop_remove(tapdisk->signal_source);
+	if (tapdisk->engine && !tapdisk->engine->queued)
+		engine_close(tapdisk->engine);
+	if (tapdisk->signal_fd >= 0)
+		close(tapdisk->signal_fd);
+	loop_destroy(tapdisk->loop);
+}
+
+static void report_ready(int fd, int error, const struct error_text *text)
+{
+	if (fd < 0)
+		return;
+	/* whoever waited may have given up: then the log has it */
+	if (error)
+		dprintf(fd, "error %d %s\n", -error, text->text);
+	else
+		dprintf(fd, "listening %d\n", (int)getpid());
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .ready_fd = -1 };
+	struct tapdisk tapdisk = { .signal_fd = -1 };
+	struct error_text text = { "" };
+	int error;
+
+	parse_options(&options, argc, argv);
+	log_open("tapdisk", options.foreground);
+	umask(077);
+	raise_limits();
+	error = setup(&tapdisk, &options, &text);
+	if (error)
+		log_error("%s", text.text);
+	else
+		log_info("version " VERSION ", pid %d, engine %s", (int)getpid(), tapdisk.engine->ops->name);
+	/* said on stderr as well when that is not where the log goes */
+	if (error && !options.foreground && options.ready_fd < 0)
+		fprintf(stderr, "tapdisk: %s\n", text.text);
+	report_ready(options.ready_fd, error, &text);
+	if (!error) {
+		error = loop_run(tapdisk.loop);
+		if (!error)
+			error = tapdisk.error;
+	}
+	teardown(&tapdisk);
+	return error ? 1 : 0;
+}
