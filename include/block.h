@@ -33,18 +33,19 @@ enum block_op {
 	BLOCK_NR_OPS,
 };
 
+/* Zeroed before its first use; may be submitted again once done() was called. */
 struct block_request {
 	enum block_op op;
 	uint64_t sector;		/* first 512-byte sector; 0 for a flush */
 	uint64_t nr_sectors;		/* 512-byte sectors; 0 for a flush */
 	const struct iovec *iov;	/* data, READ and WRITE only: exactly nr_sectors * 512 bytes, */
-	int iovcnt;			/* each piece a multiple of 512 bytes at a 512-byte boundary */
+	int iovcnt;			/* each piece a multiple of 512 bytes at a 512-byte boundary; at most 1024 */
 	void (*done)(struct block_request *req, int error);	/* error: 0 or -errno */
 
 	/* For the layer that has the request, free in between. */
 	void *owner;			/* the maker's */
 	void *driver_data;		/* the driver's, from submit to done */
-	struct backend *backend;	/* set by backend_submit(): whose request this is until done() */
+	struct backend *backend;	/* set by backend_submit(): whose request this is; NULL again in done() */
 	struct block_request *next;	/* link of whatever queue holds it */
 };
 

@@ -37,6 +37,8 @@ struct driver_geometry {
 	unsigned sector_size;		/* smallest unit the guest may use: 512 or 4096 bytes */
 	unsigned physical_sector_size;	/* bytes; what the device below works in; a multiple of sector_size */
 	bool read_only;
+	bool direct;			/* O_DIRECT; false: through the page cache, as asked for or because the
+					 * filesystem has nothing else */
 	bool discard;			/* BLOCK_DISCARD does something */
 	unsigned discard_granularity;	/* bytes; 0 when discard is false */
 	unsigned discard_alignment;	/* bytes */

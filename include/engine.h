@@ -31,6 +31,7 @@ enum engine_op {
 	ENGINE_ZERO,	/* write zeroes, giving space back where that is possible */
 };
 
+/* Zeroed before its first use; may be used again once done() was called. */
 struct engine_io {
 	enum engine_op op;
 	int fd;
@@ -43,6 +44,7 @@ struct engine_io {
 	void *owner;
 
 	/* The engine's from queue() to done(). */
+	bool in_flight;
 	struct engine_io *next;
 	struct iovec *rest;		/* what is left after a short transfer */
 	uint64_t moved;			/* bytes transferred so far */
@@ -51,6 +53,7 @@ struct engine_io {
 
 #define ENGINE_MAX_IOV 1024		/* UIO_MAXIOV */
 
+/* Belongs to the thread that opened it, so it is opened after any fork(). */
 struct engine {
 	const struct engine_ops *ops;
 	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
@@ -99,5 +102,8 @@ void engine_run(struct engine *engine);
  * A read that meets the end of the file is -EIO, an interrupted call goes on.
  */
 bool engine_complete(struct engine *engine, struct engine_io *io, long result);
+
+/* engine_rest() - for engines: the iovecs that are still to be transferred (never an empty one first). */
+const struct iovec *engine_rest(const struct engine_io *io, int *iovcnt);
 
 #endif

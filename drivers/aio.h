@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * aio.h - what the two halves of the aio driver share: aio.c (open, and
+ * requests that go to the device as they are) and aio_unaligned.c (those
+ * that do not).
+ */
+#ifndef DRIVERS_AIO_H
+#define DRIVERS_AIO_H
+
+#include "file.h"
+
+struct aio_disk {
+	struct image_file *file;
+	struct engine *engine;
+	int flush_error;		/* of the first flush that failed; later ones fail with it too */
+	struct aio_request *free;
+
+	/* aio_unaligned.c: writes and zeroing, by when they came */
+	struct aio_request *active, *waiting;
+};
+
+struct aio_request {
+	struct engine_io io;
+	struct aio_disk *disk;
+	struct block_request *req;
+	struct aio_request *next;	/* free, active or waiting list */
+
+	/* aio_unaligned.c only; all in bytes of the disk */
+	uint64_t from, to;		/* the request */
+	uint64_t start, end;		/* the whole units it touches */
+	bool exclusive;			/* read-modify-write: nothing else may write to these units meanwhile */
+	char *buffer;			/* NULL, or room for start..end; for zeroing, one unit */
+	uint64_t position;		/* zeroing: how far steps have been started */
+	uint64_t window_from, window_to;	/* the current read-modify-write */
+	struct engine_io tail;		/* its second read */
+	struct iovec iov, tail_iov;
+	unsigned pending;		/* its reads in flight */
+	int error;
+};
+
+/* NULL when out of memory. */
+struct aio_request *aio_request_get(struct aio_disk *disk, struct block_request *req);
+/* The end of @r: gives it back, and completes its block request. */
+void aio_request_done(struct aio_request *r, int error);
+/* Start one operation of @r. */
+void aio_request_queue(struct aio_request *r, struct engine_io *io, enum engine_op op, uint64_t offset,
+		       uint64_t length, const struct iovec *iov, int iovcnt,
+		       void (*done)(struct engine_io *io, int error));
+
+/* READ, WRITE and WRITE_ZEROES on a device that does not take every 512-byte request. */
+void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req);
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * backend.c - the one way to a driver, and what every driver may rely on.
+ *
+ * A driver sees a request only when
+ *  1. it lies inside the disk, in whole sectors of the disk's sector size,
+ *  2. its data, where it has any, is exactly as long as its range, in
+ *     pieces of whole 512-byte sectors at 512-byte boundaries,
+ *  3. the disk is writable if it changes anything, and discards if it is one.
+ * Each request is completed exactly once: req->backend is set from submit
+ * to done, and both assert it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "driver.h"
+
+const struct driver_ops *const drivers[] = { &driver_aio, &driver_null, NULL };
+
+const char *block_op_name(enum block_op op)
+{
+	static const char *const names[BLOCK_NR_OPS] = {
+		[BLOCK_READ] = "read",
+		[BLOCK_WRITE] = "write",
+		[BLOCK_FLUSH] = "flush",
+		[BLOCK_DISCARD] = "discard",
+		[BLOCK_WRITE_ZEROES] = "write-zeroes",
+	};
+
+	return (unsigned)op < BLOCK_NR_OPS ? names[op] : "unknown";
+}
+
+int error_set(struct error_text *text, int error, const char *format, ...)
+{
+	va_list args;
+	char *at;
+
+	if (text && !text->text[0]) {
+		va_start(args, format);
+		vsnprintf(text->text, sizeof(text->text), format, args);
+		va_end(args);
+		/* A path may hold anything; the text stays one line. */
+		for (at = text->text; *at; at++) {
+			if ((unsigned char)*at < ' ')
+				*at = '?';
+		}
+	}
+	return error;
+}
+
+/* "aio, null" */
+static const char *backend_type_names(char *buffer, size_t size)
+{
+	size_t used = 0;
+	int i;
+
+	buffer[0] = '\0';
+	for (i = 0; drivers[i] && used < size; i++)
+		used += snprintf(buffer + used, size - used, "%s%s", i ? ", " : "", drivers[i]->name);
+	return buffer;
+}
+
+int backend_parse_target(const char *target, const struct driver_ops **ops, const char **path,
+			 struct error_text *error)
+{
+	const char *colon = strchr(target, ':');
+	char names[128];
+	int i;
+
+	if (!colon)
+		return error_set(error, -EINVAL, "%s: not TYPE:PATH: put the type before it, as in aio:%s",
+				 target, target);
+	if (!colon[1])
+		return error_set(error, -EINVAL, "%s: no path after the colon", target);
+	for (i = 0; drivers[i]; i++) {
+		if (strlen(drivers[i]->name) == (size_t)(colon - target) &&
+		    !memcmp(drivers[i]->name, target, colon - target)) {
+			*ops = drivers[i];
+			*path = colon + 1;
+			return 0;
+		}
+	}
+	return error_set(error, -EINVAL, "%s: unknown type \"%.*s\": use one of %s", target,
+			 (int)(colon - target), target, backend_type_names(names, sizeof(names)));
+}
+
+int backend_open(struct backend **result, struct engine *engine, const char *target,
+		 const struct driver_options *options, struct error_text *error)
+{
+	struct backend *backend;
+	const char *path;
+	int ret;
+
+	backend = calloc(1, sizeof(*backend));
+	if (!backend)
+		return error_set(error, -ENOMEM, "%s: out of memory", target);
+	ret = backend_parse_target(target, &backend->ops, &path, error);
+	if (ret)
+		goto out;
+	if (options->sector_size != 0 && options->sector_size != 512 && options->sector_size != 4096) {
+		ret = error_set(error, -EINVAL, "%s: sector size %u: only 512 and 4096 are possible", target,
+				options->sector_size);
+		goto out;
+	}
+	backend->engine = engine;
+	backend->path = strdup(path);
+	if (!backend->path) {
+		ret = error_set(error, -ENOMEM, "%s: out of memory", target);
+		goto out;
+	}
+	ret = backend->ops->open(&backend->handle, engine, path, options, error);
+	if (ret) {
+		error_set(error, ret, "%s: %s", target, strerror(-ret));
+		goto out;
+	}
+	backend->ops->geometry(backend->handle, &backend->geometry);
+	*result = backend;
+	return 0;
+
+out:
+	free(backend->path);
+	free(backend);
+	return ret;
+}
+
+void backend_close(struct backend *backend)
+{
+	if (!backend)
+		return;
+	assert(!backend->in_flight);
+	backend->ops->close(backend->handle);
+	free(backend->path);
+	free(backend);
+}
+
+static int backend_check_data(const struct block_request *req, uint64_t bytes)
+{
+	uint64_t sum = 0;
+	int i;
+
+	if (req->iovcnt > ENGINE_MAX_IOV)
+		return -EINVAL;
+	for (i = 0; i < req->iovcnt; i++) {
+		if (((uintptr_t)req->iov[i].iov_base | req->iov[i].iov_len) % SECTOR_SIZE)
+			return -EINVAL;
+		if (__builtin_add_overflow(sum, req->iov[i].iov_len, &sum))
+			return -EINVAL;
+	}
+	return sum == bytes ? 0 : -EINVAL;
+}
+
+static int backend_check_range(const struct backend *backend, const struct block_request *req)
+{
+	unsigned unit = backend->geometry.sector_size >> SECTOR_SHIFT;
+	uint64_t end;
+
+	if (!req->nr_sectors || __builtin_add_overflow(req->sector, req->nr_sectors, &end))
+		return -EINVAL;
+	if (end > backend->geometry.sectors || req->sector % unit || req->nr_sectors % unit)
+		return -EINVAL;
+	return 0;
+}
+
+static int backend_check(const struct backend *backend, const struct block_request *req)
+{
+	int error;
+
+	if ((unsigned)req->op >= BLOCK_NR_OPS)
+		return -EOPNOTSUPP;
+	if (req->op == BLOCK_FLUSH)
+		return req->sector || req->nr_sectors ? -EINVAL : 0;
+	error = backend_check_range(backend, req);
+	if (error)
+		return error;
+	if (req->op != BLOCK_READ && backend->geometry.read_only)
+		return -EROFS;
+	if (req->op == BLOCK_DISCARD && !backend->geometry.discard)
+		return -EOPNOTSUPP;
+	if (req->op == BLOCK_READ || req->op == BLOCK_WRITE)
+		return backend_check_data(req, req->nr_sectors << SECTOR_SHIFT);	/* within the disk: no overflow */
+	return 0;
+}
+
+void backend_submit(struct backend *backend, struct block_request *req)
+{
+	int error;
+
+	assert(!req->backend);
+	req->backend = backend;
+	backend->in_flight++;
+	error = backend_check(backend, req);
+	if (error)
+		backend_done(req, error);
+	else
+		backend->ops->submit(backend->handle, req);
+}
+
+void backend_done(struct block_request *req, int error)
+{
+	struct backend *backend = req->backend;
+
+	assert(backend && backend->in_flight && error <= 0);
+	req->backend = NULL;
+	backend->in_flight--;
+	req->done(req, error);
+}
+
+int backend_refresh_size(struct backend *backend, struct error_text *error)
+{
+	int ret;
+
+	if (!backend->ops->refresh_size)
+		return 0;
+	ret = backend->ops->refresh_size(backend->handle, error);
+	if (ret)
+		return error_set(error, ret, "%s: %s", backend->path, strerror(-ret));
+	backend->ops->geometry(backend->handle, &backend->geometry);
+	return 0;
+}

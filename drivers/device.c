@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * device.c - what sysfs knows about a block device, and whether it is local.
+ *
+ * Why local matters: a request that goes out through a network stack can be
+ * answered by the peer (a duplicate, a failover path) while a copy of the
+ * packet still waits to be retransmitted from the very page that was to be
+ * written. When the page is a guest's, the guest has it back by then. A
+ * disk controller's DMA is over when it reports completion. So the answer is
+ * yes only for what is known, down to the last device of a stack, and no
+ * for everything else (nbd, rbd, drbd, iSCSI, NVMe over fabrics, filesystems
+ * without a device). Fibre channel counts as network: software FCoE looks
+ * the same and sends from the page.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "device.h"
+
+/* Stacks of devices are a few levels deep; a loop in the description must end. */
+#define MAX_LEVELS 16
+
+/* /sys/devices/.../block/NAME; false when sysfs does not know the device. */
+static bool device_directory(dev_t device, char *path)
+{
+	char link[64];
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(device), minor(device));
+	return realpath(link, path) != NULL;
+}
+
+/* First line of @directory/@name. */
+static bool read_line(const char *directory, const char *name, char *line, size_t size)
+{
+	char path[PATH_MAX + 64];
+	FILE *file;
+	bool good;
+
+	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path))
+		return false;
+	file = fopen(path, "re");
+	if (!file)
+		return false;
+	good = fgets(line, size, file) != NULL;
+	fclose(file);
+	if (good)
+		line[strcspn(line, "\n")] = '\0';
+	return good;
+}
+
+static bool is_partition(const char *directory)
+{
+	char line[32];
+
+	return read_line(directory, "partition", line, sizeof(line));
+}
+
+static void to_parent(char *path)
+{
+	char *slash = strrchr(path, '/');
+
+	if (slash)
+		*slash = '\0';
+}
+
+uint64_t device_attribute(dev_t device, const char *name, uint64_t fallback)
+{
+	char directory[PATH_MAX], line[64], *end;
+	unsigned long long value;
+
+	if (!device_directory(device, directory))
+		return fallback;
+	if (!read_line(directory, name, line, sizeof(line))) {
+		if (!is_partition(directory))
+			return fallback;
+		to_parent(directory);
+		if (!read_line(directory, name, line, sizeof(line)))
+			return fallback;
+	}
+	errno = 0;
+	value = strtoull(line, &end, 10);
+	return errno || end == line || *end ? fallback : value;
+}
+
+static bool is_local(dev_t device, unsigned level);
+
+static bool parse_device(const char *text, dev_t *device)
+{
+	unsigned major_number, minor_number;
+
+	if (sscanf(text, "%u:%u", &major_number, &minor_number) != 2)
+		return false;
+	*device = makedev(major_number, minor_number);
+	return true;
+}
+
+/* Device mapper and md: local when there is something below, and all of it is local. */
+static bool slaves_are_local(const char *directory, unsigned level)
+{
+	char path[PATH_MAX + 64], name[300], line[64];
+	struct dirent *entry;
+	bool local = true;
+	unsigned count = 0;
+	dev_t device;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/slaves", directory);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	while (local && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(name, sizeof(name), "%s/dev", entry->d_name);
+		local = read_line(path, name, line, sizeof(line)) && parse_device(line, &device) &&
+			is_local(device, level + 1);
+		count++;
+	}
+	closedir(dir);
+	return local && count;
+}
+
+static bool loop_is_local(const char *directory, unsigned level)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	/* A path that means nothing here (deleted, another mount namespace) is not known to be local. */
+	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || stat(path, &st))
+		return false;
+	return is_local(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, level + 1);
+}
+
+/* A multipath head has no transport of its own and its paths may change: not known. */
+static bool nvme_is_local(const char *directory)
+{
+	char transport[32];
+
+	return read_line(directory, "device/transport", transport, sizeof(transport)) && !strcmp(transport, "pcie");
+}
+
+/* iSCSI disks hang below a session, fibre channel's and SRP's below a remote port. */
+static bool scsi_is_local(const char *directory)
+{
+	return !strstr(directory, "/session") && !strstr(directory, "/rport-");
+}
+
+static bool starts_with(const char *text, const char *prefix)
+{
+	return !strncmp(text, prefix, strlen(prefix));
+}
+
+static bool is_local(dev_t device, unsigned level)
+{
+	static const char *const local[] = { "vd", "xvd", "mmcblk", "ram", "zram", "pmem", "hd" };
+	char directory[PATH_MAX];
+	const char *name;
+	unsigned i;
+
+	if (level > MAX_LEVELS || !device_directory(device, directory))
+		return false;
+	if (is_partition(directory))
+		to_parent(directory);
+	name = strrchr(directory, '/') + 1;
+	if (starts_with(name, "dm-") || starts_with(name, "md"))
+		return slaves_are_local(directory, level);
+	if (starts_with(name, "loop"))
+		return loop_is_local(directory, level);
+	if (starts_with(name, "nvme"))
+		return nvme_is_local(directory);
+	if (starts_with(name, "sd"))
+		return scsi_is_local(directory);
+	for (i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+		if (starts_with(name, local[i]))
+			return true;
+	}
+	return false;
+}
+
+bool device_is_local(dev_t device)
+{
+	return is_local(device, 0);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * device.h - what sysfs knows about a block device.
+ */
+#ifndef DRIVERS_DEVICE_H
+#define DRIVERS_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * The number in attribute @name ("queue/discard_granularity"), of the
+ * device or, for a partition that lacks it, of its disk. @fallback when
+ * there is none: no such device (network filesystems), no sysfs.
+ */
+uint64_t device_attribute(dev_t device, const char *name, uint64_t fallback);
+
+/*
+ * True when every device that data written to @device can end on is known
+ * to be done with the memory once it has reported completion: attached to
+ * this machine, no network stack in between.
+ */
+bool device_is_local(dev_t device);
+
+#endif

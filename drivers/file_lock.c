@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * file_lock.c - one writer or several readers of an image, never both.
+ *
+ * The lock is flock() on the image itself: it is there without any other
+ * file, ends with the process, and does not meet the byte-range locks by
+ * which QEMU guards its images. A writer of a block device has besides
+ * opened it with O_EXCL, which keeps it apart from mounts, LVM, RAID and
+ * other such writers, through whatever device node they came.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+
+#include "file.h"
+
+/* udev holds a shared lock on a disk while it looks at it, which is what happens to a device that was just made. */
+#define UDEV_TRIES 50
+#define UDEV_PAUSE_NS 10000000
+
+/* Where the device is mounted; false when it is not. */
+static bool find_mount(dev_t device, char where[256])
+{
+	unsigned major_number, minor_number;
+	char line[4096];
+	bool found = false;
+	FILE *file;
+
+	file = fopen("/proc/self/mountinfo", "re");
+	if (!file)
+		return false;
+	while (!found && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%*u %*u %u:%u %*s %255s", &major_number, &minor_number, where) == 3 &&
+		    makedev(major_number, minor_number) == device)
+			found = true;
+	}
+	fclose(file);
+	return found;
+}
+
+/* The process that holds a flock() on this inode; 0 when /proc/locks does not tell. */
+static int find_locker(const struct stat *st)
+{
+	unsigned major_number, minor_number;
+	unsigned long inode;
+	int pid, found = 0;
+	char line[256];
+	FILE *file;
+
+	file = fopen("/proc/locks", "re");
+	if (!file)
+		return 0;
+	while (!found && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &major_number, &minor_number, &inode) == 4 &&
+		    makedev(major_number, minor_number) == st->st_dev && inode == st->st_ino && pid > 0)
+			found = pid;
+	}
+	fclose(file);
+	return found;
+}
+
+int file_busy(const char *path, dev_t device, struct error_text *error)
+{
+	char where[256];
+
+	if (find_mount(device, where))
+		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", path, where);
+	return error_set(error, -EBUSY, "%s: in use: mounted (or a partition of it is), part of LVM or RAID, "
+			 "or opened by another disk server", path);
+}
+
+static int file_locked_by(const struct image_file *file, struct error_text *error)
+{
+	struct stat st;
+	int pid = 0;
+
+	if (!fstat(file->fd, &st))
+		pid = find_locker(&st);
+	if (pid)
+		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close the disk there first",
+				 file->path, pid);
+	return error_set(error, -EBUSY, "%s: in use by another process: close the disk there first", file->path);
+}
+
+static int file_try_lock(const struct image_file *file)
+{
+	int operation = (file->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
+
+	while (flock(file->fd, operation)) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return 0;
+}
+
+int file_lock(const struct image_file *file, bool shared, struct error_text *error)
+{
+	char where[256];
+	struct stat st;
+	int ret, tries;
+
+	/* With O_EXCL out of the way this is what is left to keep us from writing below a filesystem. */
+	if (shared && file->blkdev && !file->read_only && !fstat(file->fd, &st) &&
+	    find_mount(st.st_rdev, where))
+		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", file->path, where);
+	if (shared)
+		return 0;
+	ret = file_try_lock(file);
+	for (tries = 0; ret == -EWOULDBLOCK && file->blkdev && tries < UDEV_TRIES; tries++) {
+		nanosleep(&(struct timespec){ .tv_nsec = UDEV_PAUSE_NS }, NULL);
+		ret = file_try_lock(file);
+	}
+	if (ret == -EWOULDBLOCK)
+		return file_locked_by(file, error);
+	if (ret)
+		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
+	return 0;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * engine.c - choosing an engine, the checked calls of its ops, and the
+ * accounting that is the same for all of them.
+ *
+ * Invariants:
+ *  1. An io is in flight from engine_queue() until just before its done().
+ *  2. engine->queued counts exactly the ios in flight.
+ *  3. io->rest is allocated only after a short transfer, and is gone before
+ *     done().
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine.h"
+
+static const struct engine_ops *const engines[] = { &engine_uring, &engine_libaio, &engine_sync, NULL };
+
+/* What io_uring_setup() says where it is switched off, filtered, missing, or over a memory limit. */
+static bool engine_not_permitted(int error)
+{
+	return error == -EPERM || error == -EACCES || error == -ENOSYS || error == -ENOMEM;
+}
+
+int engine_open(struct engine **engine, const char *name, unsigned depth)
+{
+	int error;
+	int i;
+
+	if (!name) {
+		error = engine_uring.open(engine, depth);
+		return engine_not_permitted(error) ? engine_libaio.open(engine, depth) : error;
+	}
+	for (i = 0; engines[i]; i++) {
+		if (!strcmp(engines[i]->name, name))
+			return engines[i]->open(engine, depth);
+	}
+	return -EINVAL;
+}
+
+void engine_close(struct engine *engine)
+{
+	if (!engine)
+		return;
+	assert(!engine->queued);
+	engine->ops->close(engine);
+}
+
+void engine_queue(struct engine *engine, struct engine_io *io)
+{
+	assert(!io->in_flight);
+	assert(io->op == ENGINE_SYNC || io->length);
+	assert(io->iovcnt >= 0 && io->iovcnt <= ENGINE_MAX_IOV);
+	io->in_flight = true;
+	io->next = NULL;
+	io->rest = NULL;
+	io->moved = 0;
+	engine->queued++;
+	engine->ops->queue(engine, io);
+}
+
+int engine_commit(struct engine *engine)
+{
+	return engine->ops->commit(engine);
+}
+
+int engine_reap(struct engine *engine)
+{
+	return engine->ops->reap(engine);
+}
+
+int engine_fd(struct engine *engine)
+{
+	return engine->ops->fd(engine);
+}
+
+void engine_run(struct engine *engine)
+{
+	int error;
+
+	while (engine->queued) {
+		error = engine->ops->wait(engine);
+		if (error) {
+			/* The engine itself is broken: nothing in flight can ever be completed or taken back. */
+			fprintf(stderr, "%s engine: %s\n", engine->ops->name, strerror(-error));
+			abort();
+		}
+		engine->ops->reap(engine);
+	}
+}
+
+/* Note that @io->moved bytes are behind us: a copy of the caller's iovecs without them. */
+static int engine_set_rest(struct engine_io *io)
+{
+	uint64_t skip = io->moved;
+	int i;
+
+	if (!io->rest) {
+		io->rest = calloc(io->iovcnt, sizeof(*io->rest));
+		if (!io->rest)
+			return -ENOMEM;
+	}
+	memcpy(io->rest, io->iov, io->iovcnt * sizeof(*io->rest));
+	for (i = 0; i < io->iovcnt && skip; i++) {
+		size_t part = skip < io->rest[i].iov_len ? skip : io->rest[i].iov_len;
+
+		io->rest[i].iov_base = (char *)io->rest[i].iov_base + part;
+		io->rest[i].iov_len -= part;
+		skip -= part;
+	}
+	return 0;
+}
+
+const struct iovec *engine_rest(const struct engine_io *io, int *iovcnt)
+{
+	const struct iovec *iov = io->rest ? io->rest : io->iov;
+	int count = io->iovcnt;
+
+	for (; count > 1 && !iov->iov_len; count--)
+		iov++;
+	*iovcnt = count;
+	return iov;
+}
+
+/* 1: over, without error. 0: goes on. -errno: over. */
+static int engine_account(struct engine_io *io, long result)
+{
+	if (result == -EINTR || result == -EAGAIN)
+		return 0;
+	if (result < 0)
+		return result;
+	if (io->op != ENGINE_READ && io->op != ENGINE_WRITE)
+		return 1;
+	if (result == 0 || (uint64_t)result > io->length - io->moved)
+		return -EIO;
+	io->moved += result;
+	if (io->moved == io->length)
+		return 1;
+	return engine_set_rest(io);
+}
+
+bool engine_complete(struct engine *engine, struct engine_io *io, long result)
+{
+	int state;
+
+	assert(io->in_flight && engine->queued);
+	state = engine_account(io, result);
+	if (state == 0)
+		return false;
+	free(io->rest);
+	io->rest = NULL;
+	io->in_flight = false;
+	engine->queued--;
+	io->done(io, state < 0 ? state : 0);
+	return true;
+}

@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * engine_uring.c - the io_uring engine.
+ *
+ * queue() writes the submission entry at once, commit() is one
+ * io_uring_enter() for all of them, reap() reads the completion ring. No
+ * allocation per io, no system call in queue(), and none in reap() unless
+ * the kernel says it has completions to deliver (DEFER_TASKRUN).
+ *
+ * Invariants:
+ *  1. in_ring counts the entries written whose completions were not read
+ *     yet; it never exceeds the completion ring, so that cannot overflow.
+ *  2. What does not fit waits on the held list, in order; while anything is
+ *     held, whatever comes goes behind it.
+ *  3. While the helper thread has something, one POLL_ADD on its eventfd is
+ *     wanted or in the ring (one slot is reserved for it), so the ring's
+ *     descriptor alone tells of everything.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <linux/falloc.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "engine_list.h"
+#include "engine_offload.h"
+
+#define MIN_DEPTH 8
+#define MAX_DEPTH 4096
+#define BATCH 64
+/* A single READ or WRITE entry has 32 bits for the length; the rest of a longer one goes on as after a short transfer. */
+#define MAX_SINGLE (1u << 30)
+
+/* Not in the headers of the oldest liburing that will do; the kernel refuses what it does not know. */
+#ifndef IORING_SETUP_SINGLE_ISSUER
+#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
+#endif
+#ifndef IORING_SETUP_DEFER_TASKRUN
+#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
+#endif
+
+struct uring_engine {
+	struct engine engine;
+	struct io_uring ring;
+	unsigned in_ring, limit;
+	struct engine_list held;
+	bool again;				/* something was put back: reap() has to commit */
+	struct offload *offload;
+	int event;				/* the helper thread's */
+	bool polling;				/* a POLL_ADD on event is in the ring */
+};
+
+/*
+ * From the best to what every kernel has. DEFER_TASKRUN (6.1): completions
+ * are delivered when we enter the kernel, not by interrupting us; epoll on
+ * the ring wakes up as soon as there are some. TASKRUN_FLAG tells reap()
+ * that it has to enter. COOP_TASKRUN (5.19): no interprocessor interrupt.
+ */
+static const unsigned setups[] = {
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	0,
+};
+
+static int uring_setup(struct uring_engine *uring, unsigned depth)
+{
+	struct io_uring_params params;
+	int error = -EINVAL;
+	unsigned i;
+
+	for (i = 0; i < sizeof(setups) / sizeof(setups[0]) && error == -EINVAL; i++) {
+		params = (struct io_uring_params){ .flags = setups[i] | IORING_SETUP_CLAMP };
+		error = io_uring_queue_init_params(depth, &uring->ring, &params);
+	}
+	if (error)
+		return error;
+	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
+	/* Saves looking up the descriptor at each enter (5.18); works without. */
+	io_uring_register_ring_fd(&uring->ring);
+	return 0;
+}
+
+/* A kernel too old for the operations used here (5.6) is one without io_uring. */
+static int uring_check_kernel(struct uring_engine *uring)
+{
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
+	bool good;
+
+	good = probe && io_uring_opcode_supported(probe, IORING_OP_READ) &&
+	       io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
+	       io_uring_opcode_supported(probe, IORING_OP_FALLOCATE);
+	free(probe);
+	return good ? 0 : -ENOSYS;
+}
+
+static int uring_open(struct engine **engine, unsigned depth)
+{
+	struct uring_engine *uring = calloc(1, sizeof(*uring));
+	int error;
+
+	if (!uring)
+		return -ENOMEM;
+	uring->engine.ops = &engine_uring;
+	engine_list_init(&uring->held);
+	depth = depth < MIN_DEPTH ? MIN_DEPTH : depth > MAX_DEPTH ? MAX_DEPTH : depth;
+	error = uring_setup(uring, depth);
+	if (error)
+		goto out_free;
+	error = uring_check_kernel(uring);
+	if (error)
+		goto out_ring;
+	uring->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (uring->event < 0) {
+		error = -errno;
+		goto out_ring;
+	}
+	error = offload_create(&uring->offload, uring->event);
+	if (error)
+		goto out_event;
+	*engine = &uring->engine;
+	return 0;
+
+out_event:
+	close(uring->event);
+out_ring:
+	io_uring_queue_exit(&uring->ring);
+out_free:
+	free(uring);
+	return error;
+}
+
+static void uring_close(struct engine *engine)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+
+	offload_destroy(uring->offload);
+	close(uring->event);
+	io_uring_queue_exit(&uring->ring);
+	free(uring);
+}
+
+static void uring_prepare_rw(struct io_uring_sqe *sqe, const struct engine_io *io)
+{
+	uint64_t offset = io->offset + io->moved;
+	const struct iovec *iov;
+	unsigned length;
+	int count;
+
+	iov = engine_rest(io, &count);
+	if (count > 1) {
+		if (io->op == ENGINE_READ)
+			io_uring_prep_readv(sqe, io->fd, iov, count, offset);
+		else
+			io_uring_prep_writev(sqe, io->fd, iov, count, offset);
+		return;
+	}
+	length = iov->iov_len < MAX_SINGLE ? iov->iov_len : MAX_SINGLE;
+	if (io->op == ENGINE_READ)
+		io_uring_prep_read(sqe, io->fd, iov->iov_base, length, offset);
+	else
+		io_uring_prep_write(sqe, io->fd, iov->iov_base, length, offset);
+}
+
+/* Write the entry of @io; false when there is no room. */
+static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
+{
+	struct io_uring_sqe *sqe;
+
+	if (uring->in_ring >= uring->limit)
+		return false;
+	sqe = io_uring_get_sqe(&uring->ring);
+	if (!sqe)
+		return false;
+	uring->in_ring++;
+	switch (io->op) {
+	case ENGINE_READ:
+	case ENGINE_WRITE:
+		uring_prepare_rw(sqe, io);
+		break;
+	case ENGINE_SYNC:
+		io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case ENGINE_DISCARD:
+	case ENGINE_ZERO:
+		io_uring_prep_fallocate(sqe, io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+					io->offset, io->length);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, io);
+	return true;
+}
+
+/* Put the poll and the held ios into the ring as far as there is room. */
+static void uring_fill(struct uring_engine *uring)
+{
+	struct io_uring_sqe *sqe;
+
+	if (offload_pending(uring->offload) && !uring->polling) {
+		sqe = io_uring_get_sqe(&uring->ring);
+		if (!sqe)
+			return;
+		io_uring_prep_poll_add(sqe, uring->event, POLLIN);
+		io_uring_sqe_set_data(sqe, uring);
+		uring->polling = true;
+	}
+	while (uring->held.first && uring_prepare(uring, uring->held.first))
+		engine_list_take(&uring->held);
+}
+
+static void uring_start(struct uring_engine *uring, struct engine_io *io)
+{
+	if (uring->held.first || !uring_prepare(uring, io))
+		engine_list_add(&uring->held, io);
+}
+
+static void uring_queue(struct engine *engine, struct engine_io *io)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+
+	if (io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO))
+		offload_queue(uring->offload, io);
+	else
+		uring_start(uring, io);
+}
+
+/* The kernel has no memory for a single request and nothing of ours will end and make room: ask again soon. */
+static void uring_wait_for_memory(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+static int uring_commit(struct engine *engine)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+	unsigned ready;
+	int result;
+
+	for (;;) {
+		uring_fill(uring);
+		ready = io_uring_sq_ready(&uring->ring);
+		if (!ready)
+			return 0;
+		result = io_uring_submit(&uring->ring);
+		if (result >= 0 || result == -EINTR)
+			continue;
+		if (result != -EAGAIN && result != -EBUSY)
+			return result;
+		if (uring->in_ring + uring->polling > ready) {
+			uring->again = true;
+			return 0;
+		}
+		uring_wait_for_memory();
+	}
+}
+
+/* The eventfd of the helper thread has become readable; the poll is used up. */
+static int uring_reap_offload(struct uring_engine *uring)
+{
+	eventfd_t value;
+
+	uring->polling = false;
+	uring->again = true;			/* for the next poll */
+	eventfd_read(uring->event, &value);
+	return offload_reap(uring->offload, &uring->engine);
+}
+
+static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int result)
+{
+	if ((void *)io == uring)
+		return uring_reap_offload(uring);
+	uring->in_ring--;
+	if (io->op == ENGINE_ZERO && result == -EOPNOTSUPP) {
+		offload_queue(uring->offload, io);	/* which knows other ways */
+	} else if (engine_complete(&uring->engine, io, result)) {
+		return 1;
+	} else {
+		uring_start(uring, io);
+	}
+	uring->again = true;
+	return 0;
+}
+
+/*
+ * Take up to BATCH completions out of the ring before the first done(), so
+ * that a done() may queue and commit. Returns how many were taken.
+ */
+static unsigned uring_reap_batch(struct uring_engine *uring, int *done)
+{
+	struct io_uring_cqe *cqes[BATCH];
+	struct engine_io *ios[BATCH];
+	int results[BATCH];
+	unsigned count, i;
+
+	count = io_uring_peek_batch_cqe(&uring->ring, cqes, BATCH);
+	for (i = 0; i < count; i++) {
+		ios[i] = io_uring_cqe_get_data(cqes[i]);
+		results[i] = cqes[i]->res;
+	}
+	io_uring_cq_advance(&uring->ring, count);
+	for (i = 0; i < count; i++)
+		*done += uring_reap_one(uring, ios[i], results[i]);
+	return count;
+}
+
+static int uring_reap(struct engine *engine)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+	unsigned taken = 0;
+	unsigned count;
+	int done = 0;
+
+	/* At most a ring full, so that other work gets its turn: done() may queue what completes at once. */
+	do {
+		count = uring_reap_batch(uring, &done);
+		taken += count;
+	} while (count == BATCH && taken < uring->limit);
+	/*
+	 * The caller commits what it queued, but knows nothing of what was
+	 * held or put back. A failure comes again from its next commit.
+	 */
+	if (uring->again || uring->held.first) {
+		uring->again = false;
+		uring_commit(engine);
+	}
+	return done;
+}
+
+static int uring_fd(struct engine *engine)
+{
+	return ((struct uring_engine *)engine)->ring.ring_fd;
+}
+
+static int uring_wait(struct engine *engine)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+	struct io_uring_cqe *cqe;
+	int error;
+
+	if (!engine->queued)
+		return 0;
+	error = uring_commit(engine);
+	if (error)
+		return error;
+	do
+		error = io_uring_wait_cqe(&uring->ring, &cqe);
+	while (error == -EINTR || error == -EAGAIN);
+	return error;
+}
+
+const struct engine_ops engine_uring = {
+	.name = "io_uring",
+	.open = uring_open,
+	.close = uring_close,
+	.queue = uring_queue,
+	.commit = uring_commit,
+	.reap = uring_reap,
+	.fd = uring_fd,
+	.wait = uring_wait,
+};
