@@ -3,8 +3,9 @@
  * nbd.c - the NBD server of one disk: its socket, its connections, and its
  * place among the disk's clients.
  *
- * The whole server is one client of the vbd: stop() and start() hold for all
- * connections alike.
+ * The whole server is one client of the vbd, from its first connection to
+ * its last: stop() and start() hold for all connections alike, and a disk
+ * that nobody has connected to is not in use.
  *
  * Who may connect is a matter of the socket's mode, 0600: there is no TLS
  * and no authentication on a Unix socket that only root can open.
@@ -41,14 +42,6 @@ static struct nbd_server *server_of(struct vbd_client *client)
 	return (struct nbd_server *)((char *)client - offsetof(struct nbd_server, client));
 }
 
-/* What the disk looks like may change while the vbd has stopped us: another image, another size. While
- * it has none (a reopening failed) the last one's look is kept; nothing is submitted then. */
-static void server_learn_geometry(struct nbd_server *server)
-{
-	if (server->client.vbd->backend)
-		server->geometry = server->client.vbd->backend->geometry;
-}
-
 static void server_client_stop(struct vbd_client *client)
 {
 	server_of(client)->stopped = true;
@@ -59,24 +52,35 @@ static void server_client_start(struct vbd_client *client)
 	struct nbd_server *server = server_of(client);
 
 	server->stopped = false;
-	server->dirty = true;
-	server_learn_geometry(server);
 	for (struct nbd_connection *connection = server->connections; connection; connection = connection->next)
 		nbd_request_pump(connection);
 }
 
-/* NBD has no message for it: who connects from now on sees the new size. */
-static void server_client_resized(struct vbd_client *client)
-{
-	server_learn_geometry(server_of(client));
-}
-
+/* No resized(): NBD has no message for it. Who connects from now on is told the new size. */
 static const struct vbd_client_ops server_client_ops = {
 	.kind = "nbd",
 	.stop = server_client_stop,
 	.start = server_client_start,
-	.resized = server_client_resized,
 };
+
+static int server_join_vbd(struct nbd_server *server)
+{
+	int error;
+
+	if (server->is_client)
+		return 0;
+	server->stopped = false;
+	error = vbd_add_client(server->client.vbd, &server->client);
+	server->is_client = !error;
+	return error;
+}
+
+static void server_leave_vbd(struct nbd_server *server)
+{
+	if (server->is_client)
+		vbd_remove_client(&server->client);
+	server->is_client = false;
+}
 
 /* Frees what is over; returns how many are left. */
 static unsigned server_service_connections(struct nbd_server *server)
@@ -125,6 +129,8 @@ static bool server_prepare(void *arg)
 		return false;
 	server->dirty = false;
 	left = server_service_connections(server);
+	if (!left)
+		server_leave_vbd(server);
 	server_watch_listener(server, left < NBD_MAX_HELD && !server->accept_retry);
 	/* taking up held input submits: whoever commits to the engine has to have another look */
 	return true;
@@ -164,7 +170,12 @@ static void server_accept(void *arg, uint32_t events)
 		close(fd);
 		return;
 	}
-	error = nbd_connection_create(server, fd);
+	server->dirty = true;
+	error = server_join_vbd(server);
+	if (error < 0)
+		close(fd);
+	else
+		error = nbd_connection_create(server, fd);
 	if (error < 0)
 		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: a client is turned away: %s",
 			  server->client.vbd->minor, strerror(-error));
@@ -210,8 +221,6 @@ static int server_register(struct nbd_server *server, struct error_text *text)
 	error = loop_add_fd(loop, &server->listener, server->fd, EPOLLIN, server_accept, server);
 	if (!error)
 		error = loop_add_prepare(loop, &server->prepare, server_prepare, server);
-	if (!error)
-		error = vbd_add_client(server->client.vbd, &server->client);
 	if (error < 0)
 		return error_set(text, error, "%s: cannot serve NBD: %s", server->path, strerror(-error));
 	return 0;
@@ -241,7 +250,6 @@ int nbd_server_start(struct nbd_server **result, struct vbd *vbd, const char *pa
 	server->fd = -1;
 	server->client.ops = &server_client_ops;
 	server->client.vbd = vbd;
-	server_learn_geometry(server);
 
 	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
 	server->zeroes = mmap(NULL, NBD_ZEROES_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -273,7 +281,7 @@ void nbd_server_stop(struct nbd_server *server)
 
 	if (!server)
 		return;
-	vbd_remove_client(&server->client);
+	server_leave_vbd(server);
 	unlink(server->path);
 	while ((connection = server->connections)) {
 		server->connections = connection->next;

@@ -104,7 +104,7 @@ static void connection_begin_transmission(struct nbd_connection *connection)
 
 static struct nbd_export connection_export(const struct nbd_server *server)
 {
-	const struct driver_geometry *geometry = &server->geometry;
+	const struct driver_geometry *geometry = &server->client.vbd->geometry;
 	struct nbd_export export = {
 		.size = geometry->sectors << SECTOR_SHIFT,
 		.minimum = geometry->sector_size,

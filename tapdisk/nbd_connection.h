@@ -43,6 +43,7 @@ struct nbd_request {
 	uint32_t length;		/* bytes: of the payload, or of the range */
 	uint32_t zeroes_left;		/* bytes still to be written as zeroes */
 	uint64_t received;		/* bytes of a WRITE's data */
+	bool begun;			/* was at the vbd already */
 	uint64_t started;		/* loop clock, ns */
 	bool counted;			/* submitted in the statistics, not yet completed */
 	struct nbd_wire_reply reply;
@@ -88,7 +89,7 @@ struct nbd_server {
 	struct loop_source *listener, *accept_retry, *prepare;
 	bool accepting;			/* the loop watches the listener */
 	struct nbd_connection *connections;
-	struct driver_geometry geometry;
+	bool is_client;			/* of the vbd: while there is a connection */
 	bool stopped;			/* between the vbd's stop() and start() */
 	bool dirty;			/* some connection needs nbd_connection_service() */
 	void *zeroes;			/* NBD_ZEROES_SIZE bytes of it, read-only */
@@ -119,7 +120,7 @@ bool nbd_request_fits(const struct nbd_connection *connection, const struct nbd_
 struct nbd_request *nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire);
 /* All its data are there: on to the vbd, or to the reply if it was refused. */
 void nbd_request_received(struct nbd_request *request);
-/* Submit what waits, unless the vbd has stopped us. */
+/* Submit what waits; while the vbd has stopped us only what was begun before. */
 void nbd_request_pump(struct nbd_connection *connection);
 /* For a request that is in no queue and not at the vbd. */
 void nbd_request_free(struct nbd_request *request);

@@ -4,9 +4,11 @@
  * disk, what the client is told.
  *
  * Invariants:
- *  1. Nothing reaches the vbd between its stop() and start(): every
- *     submission, the second step of a request too, goes through
- *     nbd_request_pump().
+ *  1. No request is begun between the vbd's stop() and start(): every
+ *     submission goes through nbd_request_pump(). One that was begun runs to
+ *     its end, each step submitted from the completion of the one before, so
+ *     that a drain waits for all of them and FUA's flush reaches the image
+ *     that has the write.
  *  2. A request's buffer lives until the vbd is done with it, whatever
  *     becomes of the connection meanwhile.
  *  3. With FUA the reply is made only after a flush that was submitted when
@@ -196,7 +198,8 @@ static void request_submit(struct nbd_request *request)
 {
 	struct nbd_server *server = request->connection->server;
 
-	if (!request->started) {
+	if (!request->begun) {
+		request->begun = true;
 		request->started = loop_now(server->client.vbd->loop);
 		request->counted = true;
 		stats_submit(&server->stats, request->op);
@@ -205,17 +208,23 @@ static void request_submit(struct nbd_request *request)
 	vbd_submit(server->client.vbd, &request->block);
 }
 
-/* Not recursive: a request that completes inside vbd_submit() and has a
- * second step is taken up by the loop that submitted it. */
+static bool pump_may_submit(const struct nbd_connection *connection)
+{
+	const struct nbd_request *first = connection->waiting.first;
+
+	/* what was begun is always in front (request_done()) */
+	return first && (first->begun || !connection->server->stopped);
+}
+
+/* Not recursive: a request that completes inside vbd_submit() and has another
+ * step is taken up by the loop that submitted it. */
 void nbd_request_pump(struct nbd_connection *connection)
 {
-	struct nbd_request *request;
-
 	if (connection->pumping)
 		return;
 	connection->pumping = true;
-	while (!connection->server->stopped && (request = nbd_queue_pop(&connection->waiting)))
-		request_submit(request);
+	while (pump_may_submit(connection))
+		request_submit(nbd_queue_pop(&connection->waiting));
 	connection->pumping = false;
 }
 
@@ -287,7 +296,7 @@ static int request_allocate_buffer(struct nbd_request *request)
 /* Everything about @request that can be known from its header. */
 static int request_prepare(struct nbd_request *request, const struct nbd_wire_request *wire)
 {
-	const struct driver_geometry *geometry = &request->connection->server->geometry;
+	const struct driver_geometry *geometry = &request->connection->server->client.vbd->geometry;
 	uint16_t flags = be16toh(wire->flags);
 	uint64_t offset = be64toh(wire->offset);
 	int error;
