@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback.c - the daemon that connects Xen guests' disks to tapdisks: the
+ * xenbus handshake for backend/vbd3.
+ *
+ * It carries no data and may be stopped and started under running guests.
+ * Only one may run in a run directory: it holds a lock on a file there.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "tapback_bus.h"
+#include "tapback_log.h"
+
+struct options {
+	bool foreground;
+	enum tapback_log_detail detail;
+	const char *pidfile;
+};
+
+static const char help[] =
+	"Usage: tapback [OPTIONS]\n"
+	"Connect the disks of Xen guests (backendtype=tap) to their tapdisks.\n\n"
+	"  -f, --foreground    do not become a daemon; log to stderr instead of syslog\n"
+	"  -v, --verbose       log every state change of every disk\n"
+	"  -d, --debug         log every xenstore event too\n"
+	"  -p, --pidfile FILE  write the process id to FILE\n"
+	"  -h, --help          this text\n"
+	"  -V, --version       the version\n";
+
+static int complain(const char *what, int error)
+{
+	fprintf(stderr, "tapback: %s: %s\n", what, strerror(-error));
+	return error;
+}
+
+/* Returns an open descriptor that keeps the lock, or -errno after saying why. */
+static int take_lock(void)
+{
+	const char *dir = tapctl_run_dir();
+	char path[STORE_PATH_MAX];
+	int fd;
+
+	if (mkdir(dir, 0755) && errno != EEXIST)
+		return complain(dir, -errno);
+	if (snprintf(path, sizeof(path), "%s/tapback.lock", dir) >= (int)sizeof(path))
+		return complain(dir, -ENAMETOOLONG);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return complain(path, -errno);
+	if (!flock(fd, LOCK_EX | LOCK_NB))
+		return fd;
+	if (errno == EWOULDBLOCK)
+		fprintf(stderr, "tapback: another tapback is running (it holds %s)\n", path);
+	else
+		complain(path, -errno);
+	close(fd);
+	return -EBUSY;
+}
+
+static int write_pidfile(const char *path)
+{
+	FILE *file = fopen(path, "we");
+	int error = file && fprintf(file, "%d\n", getpid()) > 0 ? 0 : -errno;
+
+	if (file && fclose(file) && !error)
+		error = -errno;
+	return error ? complain(path, error) : 0;
+}
+
+/*
+ * Go into the background. The parent stays until the child is ready, by
+ * *@ready_fd, and exits 0, or until the child has failed, and exits 1. So
+ * whoever started us knows. Before libxenstore makes its thread.
+ */
+static int become_daemon(int *ready_fd)
+{
+	int fds[2];
+	char ready;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC))
+		return complain("pipe", -errno);
+	pid = fork();
+	if (pid < 0)
+		return complain("fork", -errno);
+	if (pid) {
+		close(fds[1]);
+		_exit(read(fds[0], &ready, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
+	}
+	close(fds[0]);
+	if (setsid() < 0 || chdir("/"))
+		return complain("daemon", -errno);
+	*ready_fd = fds[1];
+	return 0;
+}
+
+/* Tell whoever waits for us: systemd, or our parent, whose terminal we let go. */
+static int report_ready(int ready_fd)
+{
+	int null;
+
+	sd_notify(0, "READY=1");
+	if (ready_fd < 0)
+		return 0;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null < 0)
+		return complain("/dev/null", -errno);
+	for (int fd = 0; fd <= 2; fd++)
+		if (dup2(null, fd) < 0)
+			return -errno;
+	close(null);
+	if (write(ready_fd, "", 1) != 1)
+		return -EPIPE;
+	close(ready_fd);
+	return 0;
+}
+
+static int make_event_loop(sd_event **event)
+{
+	sigset_t stop;
+	int error = sd_event_new(event);
+
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	if (!error && sigprocmask(SIG_BLOCK, &stop, NULL))
+		error = -errno;
+	/* without a handler the loop exits with 0 */
+	if (!error)
+		error = sd_event_add_signal(*event, NULL, SIGTERM, NULL, NULL);
+	if (error >= 0)
+		error = sd_event_add_signal(*event, NULL, SIGINT, NULL, NULL);
+	return error < 0 ? complain("event loop", error) : 0;
+}
+
+static int run(struct tapback *tapback, const struct options *options, int ready_fd)
+{
+	int error = make_event_loop(&tapback->event);
+
+	if (error)
+		return error;
+	error = store_xenstore_open(&tapback->store);
+	if (error)
+		return complain("cannot reach xenstored (is this a Xen host, and is it running?)", error);
+	error = bus_start(tapback);
+	if (error)
+		return complain("cannot watch " BACKEND_ROOT " in xenstore", error);
+	if (options->pidfile && (error = write_pidfile(options->pidfile)))
+		return error;
+	tapback_log_open(options->foreground, options->detail);
+	error = report_ready(ready_fd);
+	if (error)
+		return error;
+	tapback_log(LOG_NOTICE, "version %s, serving " BACKEND_ROOT, VERSION);
+	error = sd_event_loop(tapback->event);
+	sd_notify(0, "STOPPING=1");
+	return error;
+}
+
+static void clean_up(struct tapback *tapback, const struct options *options)
+{
+	bus_stop(tapback);
+	store_close(tapback->store);
+	sd_event_unref(tapback->event);
+	if (options->pidfile)
+		unlink(options->pidfile);
+}
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, struct options *options)
+{
+	static const struct option known[] = {
+		{ "foreground", no_argument, NULL, 'f' },
+		{ "verbose", no_argument, NULL, 'v' },
+		{ "debug", no_argument, NULL, 'd' },
+		{ "pidfile", required_argument, NULL, 'p' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "fvdp:hV", known, NULL)) >= 0) {
+		switch (c) {
+		case 'f': options->foreground = true; break;
+		case 'v': options->detail = TAPBACK_LOG_VERBOSE; break;
+		case 'd': options->detail = TAPBACK_LOG_DEBUG; break;
+		case 'p': options->pidfile = optarg; break;
+		case 'h': fputs(help, stdout); return EXIT_SUCCESS;
+		case 'V': puts("tapback " VERSION); return EXIT_SUCCESS;
+		default: fputs("Try 'tapback --help'.\n", stderr); return EXIT_FAILURE;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fprintf(stderr, "tapback: unexpected argument '%s'\nTry 'tapback --help'.\n", argv[optind]);
+	return EXIT_FAILURE;
+}
+
+int main(int argc, char **argv)
+{
+	struct tapback tapback = { .max_queues = bus_default_queues() };
+	struct options options = { .detail = TAPBACK_LOG_QUIET };
+	int status = parse_options(argc, argv, &options), ready_fd = -1, lock, error;
+
+	if (status >= 0)
+		return status;
+	signal(SIGPIPE, SIG_IGN);
+	tapback_log_open(true, options.detail);
+	lock = take_lock();		/* kept until we exit, by the child too */
+	if (lock < 0)
+		return EXIT_FAILURE;
+	if (!options.foreground && become_daemon(&ready_fd))
+		return EXIT_FAILURE;
+	error = run(&tapback, &options, ready_fd);
+	clean_up(&tapback, &options);
+	return error < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}

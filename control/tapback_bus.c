@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_bus.c - from xenstore's events to the devices they concern.
+ *
+ * Invariant: an event only schedules devices. It carries no information but
+ * "look again", so many of them cost one look, and one that cannot be
+ * attributed makes all devices look.
+ */
+#include "tapback_bus.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+
+#include "tapback_log.h"
+
+#define BACKEND_TOKEN "backend"
+#define QUEUES_MAX 4
+/* Events taken before devices and tapdisks have their turn: a guest may write its state without end. */
+#define EVENT_BATCH 64
+/* How soon a xenstored that has gone is noticed when nothing else happens. */
+#define STORE_CHECK_S 5
+
+unsigned bus_default_queues(void)
+{
+	int processors = get_nprocs();
+
+	return processors < 1 ? 1 : processors < QUEUES_MAX ? processors : QUEUES_MAX;
+}
+
+/* "<domid>/<devid>" at the beginning of @text; false when it is not that. */
+static bool parse_device(const char *text, uint32_t *domid, uint32_t *devid)
+{
+	char copy[32];
+	char *dev, *rest;
+	uint64_t numbers[2];
+
+	strncpy(copy, text, sizeof(copy) - 1);
+	copy[sizeof(copy) - 1] = '\0';
+	dev = strchr(copy, '/');
+	if (!dev)
+		return false;
+	*dev++ = '\0';
+	rest = strchr(dev, '/');
+	if (rest)
+		*rest = '\0';
+	else if (strlen(text) >= sizeof(copy))
+		return false;
+	if (store_parse_number(copy, UINT16_MAX, &numbers[0]) || store_parse_number(dev, UINT32_MAX, &numbers[1]))
+		return false;
+	*domid = numbers[0];
+	*devid = numbers[1];
+	return true;
+}
+
+static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
+{
+	struct device *device = device_find(tapback, domid, devid);
+	int error;
+
+	if (device) {
+		device_schedule(device);
+		return;
+	}
+	error = device_create(tapback, domid, devid);	/* looks at itself */
+	if (error)
+		tapback_log(LOG_ERR, "domain %u disk %u: %s", domid, devid, strerror(-error));
+}
+
+/* Everything below backend/vbd3/@domain. */
+static void bus_scan_domain(struct tapback *tapback, const char *domain)
+{
+	char path[STORE_PATH_MAX], **devices;
+	uint64_t domid, devid;
+	unsigned count;
+
+	if (store_parse_number(domain, UINT16_MAX, &domid))
+		return;
+	snprintf(path, sizeof(path), BACKEND_ROOT "/%u", (unsigned)domid);
+	if (tapback->store->ops->list(tapback->store, path, &devices, &count))
+		return;
+	for (unsigned i = 0; i < count; i++)
+		if (!store_parse_number(devices[i], UINT32_MAX, &devid))
+			bus_look_at(tapback, domid, devid);
+	free(devices);
+}
+
+/* 0 also when there is no backend/vbd3 yet. */
+static int bus_scan(struct tapback *tapback)
+{
+	char **domains;
+	unsigned count;
+	int error;
+
+	for (struct device *device = tapback->devices; device; device = device->next)
+		device_schedule(device);
+	error = tapback->store->ops->list(tapback->store, BACKEND_ROOT, &domains, &count);
+	if (error)
+		return error == -ENOENT ? 0 : error;
+	for (unsigned i = 0; i < count; i++)
+		bus_scan_domain(tapback, domains[i]);
+	free(domains);
+	return 0;
+}
+
+static void bus_event(struct tapback *tapback, const char *path, const char *token)
+{
+	static const char root[] = BACKEND_ROOT "/";
+	uint32_t domid, devid;
+
+	tapback_log(LOG_DEBUG, "event %s (%s)", path, token);
+	if (strcmp(token, BACKEND_TOKEN)) {
+		struct device *device = parse_device(token, &domid, &devid) ? device_find(tapback, domid, devid) : NULL;
+
+		if (device)
+			device_schedule(device);
+	} else if (!strncmp(path, root, strlen(root)) && parse_device(path + strlen(root), &domid, &devid)) {
+		bus_look_at(tapback, domid, devid);
+	} else {
+		int error = bus_scan(tapback);
+
+		if (error)
+			tapback_log(LOG_ERR, "cannot list %s: %s", BACKEND_ROOT, strerror(-error));
+	}
+}
+
+static int bus_take_events(struct tapback *tapback)
+{
+	char *path, *token;
+
+	for (int i = 0; i < EVENT_BATCH; i++) {
+		if (tapback->store->ops->next_event(tapback->store, &path, &token))
+			break;
+		bus_event(tapback, path, token);
+		free(path);
+		free(token);
+	}
+	if (tapback->store->lost) {
+		tapback_log(LOG_ERR, "connection to xenstored lost");
+		return sd_event_exit(tapback->event, -EPIPE);
+	}
+	return 0;
+}
+
+static int bus_store_ready(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	return bus_take_events(arg);
+}
+
+/* The descriptor tells of events, not of the end of the connection. */
+static int bus_store_check(sd_event_source *source, uint64_t usec, void *arg)
+{
+	sd_event_source_set_time_relative(source, STORE_CHECK_S * 1000000ull);
+	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+	return bus_take_events(arg);
+}
+
+int bus_start(struct tapback *tapback)
+{
+	struct store *store = tapback->store;
+	int error = store->ops->watch(store, BACKEND_ROOT, BACKEND_TOKEN);
+
+	if (!error)
+		error = bus_scan(tapback);
+	if (!error)
+		error = sd_event_add_io(tapback->event, &tapback->store_ready, store->ops->fd(store), EPOLLIN,
+					bus_store_ready, tapback);
+	if (!error)
+		error = sd_event_add_time_relative(tapback->event, &tapback->store_check, CLOCK_MONOTONIC,
+						   STORE_CHECK_S * 1000000ull, 0, bus_store_check, tapback);
+	return error;
+}
+
+void bus_stop(struct tapback *tapback)
+{
+	while (tapback->devices)
+		device_free(tapback->devices);
+	sd_event_source_disable_unref(tapback->store_ready);
+	sd_event_source_disable_unref(tapback->store_check);
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_nodes.c - reads and writes the nodes of one device.
+ *
+ * Invariants: what a frontend decides from is there before the state that
+ * lets it decide (features before InitWait, geometry before Connected), by
+ * being in the same transaction; a state that the toolstack wrote since we
+ * looked is never overwritten.
+ */
+#include "tapback_nodes.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tapctl.h"
+
+/* vDisk types of blkif.h, the `info` node */
+#define VDISK_CDROM	0x1
+#define VDISK_REMOVABLE	0x2
+#define VDISK_READONLY	0x4
+
+/* where the kernel's backends put their errors too */
+#define ERROR_ROOT "error"
+
+/* ---- reading ---- */
+
+static bool read_flag(struct store *store, const char *path, const char *node, bool missing)
+{
+	bool flag;
+
+	return store_read_bool(store, path, node, &flag) ? missing : flag;
+}
+
+static int read_mode(struct store *store, const char *path, struct device_nodes *nodes)
+{
+	char *mode;
+	int error = store_read(store, path, "mode", &mode);
+
+	if (error)
+		return error;
+	nodes->read_only = !strchr(mode, 'w');
+	nodes->shared = strchr(mode, '!');
+	free(mode);
+	return 0;
+}
+
+static void read_device_type(struct store *store, const char *path, struct device_nodes *nodes)
+{
+	char *type;
+
+	if (store_read(store, path, "device-type", &type))
+		return;
+	nodes->cdrom = !strcmp(type, "cdrom");
+	free(type);
+}
+
+/* `pid`, `minor` and, written last, `physical-device-path`, which has to agree with them. */
+static void read_tapdisk(struct store *store, const char *path, struct device_nodes *nodes)
+{
+	char expected[STORE_PATH_MAX], *device;
+	uint64_t pid, minor;
+
+	if (store_read(store, path, "physical-device-path", &device))
+		return;
+	if (store_read_number(store, path, "pid", INT32_MAX, &pid) || !pid ||
+	    store_read_number(store, path, "minor", MINOR_MAX, &minor)) {
+		error_set(&nodes->wrong, -EINVAL, "physical-device-path is there, but pid and minor are not valid");
+		goto out;
+	}
+	snprintf(expected, sizeof(expected), NBD_SOCKET_FORMAT, tapctl_run_dir(), (int)pid, (int)minor);
+	if (strcmp(device, expected)) {
+		error_set(&nodes->wrong, -EINVAL, "physical-device-path %.200s is not pid %d's minor %d (%.200s)",
+			  device, (int)pid, (int)minor, expected);
+		goto out;
+	}
+	nodes->has_tapdisk = true;
+	nodes->pid = pid;
+	nodes->minor = minor;
+out:
+	free(device);
+}
+
+static bool read_frontend(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)
+{
+	uint64_t id;
+
+	if (store_read_number(store, path, "frontend-id", UINT32_MAX, &id) ||
+	    store_read(store, path, "frontend", &nodes->frontend))
+		return false;
+	if (id == domid)
+		return true;
+	error_set(&nodes->wrong, -EINVAL, "frontend-id %llu is not domain %u", (unsigned long long)id, domid);
+	return false;
+}
+
+void nodes_read(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)
+{
+	memset(nodes, 0, sizeof(*nodes));
+	nodes->frontend_state = XENBUS_GONE;
+	nodes->state = xenbus_read_state(store, path);
+	if (nodes->state == XENBUS_GONE)
+		return;
+	nodes->complete = read_frontend(store, path, domid, nodes) && !read_mode(store, path, nodes);
+	if (!nodes->complete)
+		return;
+	nodes->frontend_state = xenbus_read_state(store, nodes->frontend);
+	nodes->online = read_flag(store, path, "online", true);
+	nodes->removable = read_flag(store, path, "removable", false);
+	nodes->direct_io_safe = read_flag(store, path, "direct-io-safe", false);
+	nodes->discard_enable = read_flag(store, path, "discard-enable", true);
+	read_device_type(store, path, nodes);
+	read_tapdisk(store, path, nodes);
+}
+
+void nodes_free(struct device_nodes *nodes)
+{
+	free(nodes->frontend);
+	nodes->frontend = NULL;
+}
+
+uint64_t nodes_read_sectors(struct store *store, const char *path)
+{
+	uint64_t sectors;
+
+	return store_read_number(store, path, "sectors", UINT64_MAX, &sectors) ? 0 : sectors;
+}
+
+/* ---- writing ---- */
+
+/* What the transactions' bodies are given. */
+struct publication {
+	const char *path;
+	const struct device_nodes *nodes;
+	enum xenbus state;			/* to be written */
+	unsigned max_queues;
+	const struct disk_geometry *disk;
+	int pid;
+	int error;
+	const char *text;
+};
+
+struct number_node {
+	const char *name;
+	uint64_t value;
+};
+
+static int write_numbers(struct store *store, const char *path, const struct number_node *numbers, unsigned count)
+{
+	int error = 0;
+
+	for (unsigned i = 0; i < count && !error; i++)
+		error = store_write(store, path, numbers[i].name, "%llu", (unsigned long long)numbers[i].value);
+	return error;
+}
+
+/* The state, unless the toolstack has changed it since @nodes were read. */
+static int write_state(struct store *store, const struct publication *publication)
+{
+	if (xenbus_read_state(store, publication->path) != publication->nodes->state)
+		return -ESTALE;
+	return store_write(store, publication->path, "state", "%d", publication->state);
+}
+
+static int publish_features(struct store *store, void *arg)
+{
+	const struct publication *p = arg;
+	bool writable = !p->nodes->read_only && !p->nodes->cdrom;
+	/* Whether the image can discard is not known yet; Linux looks at it only when Connected. */
+	const struct number_node features[] = {
+		{ "feature-barrier", 1 },
+		{ "feature-flush-cache", 1 },
+		{ "feature-discard", writable && p->nodes->discard_enable },
+		{ "discard-secure", 0 },
+		{ "feature-persistent", 1 },
+		{ "feature-max-indirect-segments", MAX_INDIRECT_SEGMENTS },
+		{ "max-ring-page-order", MAX_RING_PAGE_ORDER },
+		{ "multi-queue-max-queues", p->max_queues },
+	};
+	int error = write_numbers(store, p->path, features, sizeof(features) / sizeof(features[0]));
+
+	return error ? error : write_state(store, p);
+}
+
+static int write_discard(struct store *store, const struct publication *p)
+{
+	bool discard = p->disk->discard && p->nodes->discard_enable && !p->nodes->read_only && !p->nodes->cdrom &&
+		       !p->disk->read_only;
+	const struct number_node nodes[] = {
+		{ "discard-granularity", p->disk->discard_granularity },
+		{ "discard-alignment", p->disk->discard_alignment },
+	};
+	int error = store_write(store, p->path, "feature-discard", "%d", discard);
+
+	if (error || !discard)
+		return error;
+	return write_numbers(store, p->path, nodes, sizeof(nodes) / sizeof(nodes[0]));
+}
+
+/* A disk whose size is no multiple of it must not show a physical sector size (a guest would round it down). */
+static int write_physical_sector_size(struct store *store, const struct publication *p)
+{
+	unsigned size = p->disk->physical_sector_size;
+
+	if (size < 512 || p->disk->sectors % (size / 512))
+		return store_remove(store, p->path, "physical-sector-size");
+	return store_write(store, p->path, "physical-sector-size", "%u", size);
+}
+
+static unsigned disk_info(const struct device_nodes *nodes, const struct disk_geometry *disk)
+{
+	return (nodes->cdrom ? VDISK_CDROM : 0) | (nodes->removable ? VDISK_REMOVABLE : 0) |
+	       (nodes->read_only || nodes->cdrom || disk->read_only ? VDISK_READONLY : 0);
+}
+
+static int remove_errors(struct store *store, const char *path)
+{
+	int error = store_remove(store, path, "error");
+
+	if (!error)
+		error = store_remove(store, path, "hotplug-error");
+	return error ? error : store_remove(store, ERROR_ROOT, path);
+}
+
+static int publish_disk(struct store *store, void *arg)
+{
+	const struct publication *p = arg;
+	const struct number_node geometry[] = {
+		{ "sectors", p->disk->sectors },
+		{ "sector-size", p->disk->sector_size },
+		{ "info", disk_info(p->nodes, p->disk) },
+		{ "kthread-pid", p->pid },		/* where xentop looks for the statistics */
+	};
+	int error = write_numbers(store, p->path, geometry, sizeof(geometry) / sizeof(geometry[0]));
+
+	if (!error)
+		error = write_physical_sector_size(store, p);
+	if (!error)
+		error = write_discard(store, p);
+	if (!error)
+		error = remove_errors(store, p->path);
+	return error ? error : write_state(store, p);
+}
+
+static int publish_state(struct store *store, void *arg)
+{
+	return write_state(store, arg);
+}
+
+static int publish_error(struct store *store, void *arg)
+{
+	const struct publication *p = arg;
+	char error_path[STORE_PATH_MAX];
+	int error;
+
+	/* the device may have been removed meanwhile; a node made now would never be */
+	if (xenbus_read_state(store, p->path) == XENBUS_GONE)
+		return -ESTALE;
+	error = store_write(store, p->path, "error", "%s", p->text);
+	if (!error)
+		error = store_write(store, p->path, "hotplug-error", "%s", p->text);
+	if (error || snprintf(error_path, sizeof(error_path), ERROR_ROOT "/%s", p->path) >= (int)sizeof(error_path))
+		return error;
+	return store_write(store, error_path, "error", "%d %s", -p->error, p->text);
+}
+
+int nodes_publish_features(struct store *store, const char *path, const struct device_nodes *nodes,
+			   unsigned max_queues)
+{
+	struct publication publication = {
+		.path = path, .nodes = nodes, .state = XENBUS_INIT_WAIT, .max_queues = max_queues,
+	};
+
+	return store_transact(store, publish_features, &publication);
+}
+
+int nodes_publish_disk(struct store *store, const char *path, const struct device_nodes *nodes,
+		       const struct disk_geometry *disk, int pid)
+{
+	struct publication publication = {
+		.path = path, .nodes = nodes, .state = XENBUS_CONNECTED, .disk = disk, .pid = pid,
+	};
+
+	return store_transact(store, publish_disk, &publication);
+}
+
+int nodes_publish_state(struct store *store, const char *path, const struct device_nodes *nodes, enum xenbus state)
+{
+	struct publication publication = { .path = path, .nodes = nodes, .state = state };
+
+	return store_transact(store, publish_state, &publication);
+}
+
+int nodes_publish_error(struct store *store, const char *path, int error, const char *text)
+{
+	struct publication publication = { .path = path, .error = error, .text = text };
+
+	return store_transact(store, publish_error, &publication);
+}
+
+void nodes_forget_error(struct store *store, const char *path)
+{
+	/* nothing depends on it; the next device there removes it when it connects */
+	store_remove(store, ERROR_ROOT, path);
+}
+
+/* ---- the disk object of docs/protocol.md ---- */
+
+static int number_from_json(const json_t *disk, const char *name, uint64_t max, bool required, uint64_t *value)
+{
+	const json_t *number = json_object_get(disk, name);
+
+	*value = 0;
+	if (!number && !required)
+		return 0;
+	if (!json_is_integer(number) || json_integer_value(number) < 0 || (uint64_t)json_integer_value(number) > max)
+		return -EINVAL;
+	*value = json_integer_value(number);
+	return 0;
+}
+
+int disk_geometry_from_json(const json_t *disk, struct disk_geometry *geometry)
+{
+	uint64_t sectors, sector_size, physical, granularity, alignment;
+
+	memset(geometry, 0, sizeof(*geometry));
+	if (number_from_json(disk, "sectors", INT64_MAX, true, &sectors) ||
+	    number_from_json(disk, "sector_size", 65536, true, &sector_size) || !sector_size ||
+	    number_from_json(disk, "physical_sector_size", UINT32_MAX, false, &physical) ||
+	    number_from_json(disk, "discard_granularity", UINT32_MAX, false, &granularity) ||
+	    number_from_json(disk, "discard_alignment", UINT32_MAX, false, &alignment))
+		return -EINVAL;
+	geometry->sectors = sectors;
+	geometry->sector_size = sector_size;
+	geometry->physical_sector_size = physical;
+	geometry->read_only = json_is_true(json_object_get(disk, "read_only"));
+	geometry->discard = json_is_true(json_object_get(disk, "discard"));
+	geometry->discard_granularity = granularity;
+	geometry->discard_alignment = alignment;
+	return 0;
+}

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_ring.c - asks tapdisk to connect and disconnect a device's rings.
+ *
+ * Invariants: ring_assert(). tapdisk's answer is the only thing that says
+ * whether a ring is connected: after a restart, or when the connection ended
+ * in the middle of a call, it is asked again. So a crash at any point heals.
+ */
+#include "tapback_ring.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "tapback_log.h"
+#include "tapback_sharing.h"
+
+#define CALL_TIMEOUT_MS		30000
+/* Draining may take as long as the storage does; it is only mentioned. */
+#define DRAIN_TIMEOUT_MS	0
+#define DRAIN_WARNING_MS	10000
+#define RETRY_MS		2000
+/* A connection that ended: its tapdisk has exited, or is just about to. */
+#define LOST_MS			200
+
+static const char no_image[] = "tapdisk has no image open for this disk";
+
+bool ring_is_busy(const struct device *device)
+{
+	return device->ring_state == RING_ASKING || device->ring_state == RING_CONNECTING ||
+	       device->ring_state == RING_DISCONNECTING;
+}
+
+void ring_assert(const struct device *device)
+{
+	assert(!ring_is_busy(device) || device->user.tapdisk);
+	assert(device->ring_state != RING_CONNECTED || device->user.tapdisk);
+	assert(!device->user.tapdisk || device->pid > 0);
+	assert(!device->connections || device->ring_state == RING_NONE);
+	assert(!device->announce || device->ring_state == RING_CONNECTED);
+	assert(!device->started || device->ring_state == RING_CONNECTED);
+	assert(!device->adopted || device->ring_state == RING_CONNECTED);
+}
+
+static void ring_set_state(struct device *device, enum ring_state state)
+{
+	device->ring_state = state;
+	device->announce = device->started = device->adopted = false;
+	json_decref(device->connections);
+	device->connections = NULL;
+	device_schedule(device);
+}
+
+/* Not now: say why, and try again later. */
+static void ring_refuse(struct device *device, int error, const char *text)
+{
+	device_report(device, error, text);
+	device_hold(device, RETRY_MS);
+}
+
+/* Would the frontend be served if tapdisk did its part? Else its troubles are nobody's. */
+static bool ring_is_wanted(const struct device *device)
+{
+	const struct device_nodes *nodes = &device->nodes;
+
+	return (nodes->state == XENBUS_INIT_WAIT || nodes->state == XENBUS_CONNECTED) &&
+	       (nodes->frontend_state == XENBUS_INITIALISED || nodes->frontend_state == XENBUS_CONNECTED);
+}
+
+/* ---- the connection to tapdisk ---- */
+
+static void ring_lost(struct tapdisk_user *user, int error)
+{
+	struct device *device = (struct device *)((char *)user - offsetof(struct device, user));
+
+	if (device->ring_state == RING_NONE)
+		return;
+	ring_set_state(device, RING_UNKNOWN);
+	device_hold(device, error == -ETIMEDOUT ? RETRY_MS : LOST_MS);
+}
+
+static void ring_event(struct tapdisk_user *user, const char *name, json_t *event)
+{
+	struct device *device = (struct device *)((char *)user - offsetof(struct device, user));
+	const char *text = json_string_value(json_object_get(event, "error"));
+
+	if (device->ring_state != RING_CONNECTED)
+		return;
+	if (!strcmp(name, "resized")) {
+		device->disk.sectors = json_integer_value(json_object_get(event, "sectors"));
+		device->announce = true;
+		device_log(device, LOG_NOTICE, "resized to %llu sectors", (unsigned long long)device->disk.sectors);
+		device_schedule(device);
+	} else if (!strcmp(name, "ring-error")) {
+		if (json_integer_value(json_object_get(event, "domid")) == device->domid &&
+		    json_integer_value(json_object_get(event, "devid")) == device->devid)
+			device_report(device, -EIO, text ? text : "ring error");
+	}
+}
+
+void ring_init(struct device *device)
+{
+	device->ring_state = RING_UNKNOWN;
+	device->user.event = ring_event;
+	device->user.lost = ring_lost;
+}
+
+void ring_leave(struct device *device)
+{
+	ring_assert(device);
+	if (device->connections)
+		ring_set_state(device, RING_NONE);
+	tapdisk_leave(&device->user);
+}
+
+/* Connect to the tapdisk that the nodes name, or else to the one we had. -ENODEV: neither. */
+static int ring_join(struct device *device, struct error_text *text)
+{
+	const struct device_nodes *nodes = &device->nodes;
+	int pid = nodes->has_tapdisk ? nodes->pid : device->pid;
+	int minor = nodes->has_tapdisk ? nodes->minor : device->user.minor;
+
+	if (device->user.tapdisk && device->pid == pid && device->user.minor == minor)
+		return 0;
+	if (!pid)
+		return -ENODEV;
+	tapdisk_leave(&device->user);
+	device->pid = pid;
+	device->user.minor = minor;
+	return tapdisk_join(&device->user, device->tapback->event, pid, text);
+}
+
+/* Start a call; false: it could not be sent, and the connection is about to end or memory is short. */
+static bool ring_call(struct device *device, json_t *request, enum ring_state state, unsigned timeout_ms,
+		      tapdisk_answer *answer)
+{
+	int error = tapdisk_request(&device->user, request, timeout_ms, answer, device);
+
+	if (error) {
+		device_log(device, LOG_ERR, "tapdisk %d cannot be told: %s", device->pid, strerror(-error));
+		ring_set_state(device, RING_UNKNOWN);
+		device_hold(device, LOST_MS);
+		return false;
+	}
+	ring_set_state(device, state);
+	return true;
+}
+
+/* ---- ask ---- */
+
+static json_t *find_connection(const struct device *device, json_t *connections)
+{
+	json_t *connection;
+	size_t i;
+
+	json_array_foreach(connections, i, connection)
+		if (json_integer_value(json_object_get(connection, "domid")) == device->domid &&
+		    json_integer_value(json_object_get(connection, "devid")) == device->devid)
+			return connection;
+	return NULL;
+}
+
+static void ring_adopt(struct device *device, const json_t *connection)
+{
+	const char *text = json_string_value(json_object_get(connection, "error"));
+
+	ring_set_state(device, RING_CONNECTED);
+	device->adopted = true;
+	/* one that makes no sense is left empty and so differs from any the frontend can have */
+	if (frontend_ring_from_json(connection, &device->ring))
+		device_log(device, LOG_WARNING, "tapdisk %d's connection is not understood", device->pid);
+	device_log(device, LOG_INFO, "found connected at tapdisk %d minor %d", device->pid, device->user.minor);
+	if (text && *text)
+		device_report(device, -EIO, text);
+}
+
+static void ring_asked(void *arg, int error, json_t *reply, const struct error_text *text)
+{
+	struct device *device = arg;
+	json_t *disk = json_object_get(reply, "disk"), *connections = json_object_get(disk, "connections"), *connection;
+
+	if (!reply) {
+		ring_set_state(device, RING_UNKNOWN);	/* ring_lost() follows */
+		return;
+	}
+	ring_set_state(device, RING_NONE);
+	if (error) {
+		if (ring_is_wanted(device))
+			ring_refuse(device, error, text->text);
+		return;
+	}
+	error = disk_geometry_from_json(disk, &device->disk);
+	connection = find_connection(device, connections);
+	if (connection)
+		ring_adopt(device, connection);
+	else if (error && ring_is_wanted(device))
+		ring_refuse(device, -ENODEV, no_image);
+	else if (!error)
+		device->connections = json_is_array(connections) ? json_incref(connections) : json_array();
+}
+
+void ring_ask(struct device *device)
+{
+	struct error_text text = { "" };
+	int error = ring_join(device, &text);
+
+	ring_assert(device);
+	if (!error) {
+		ring_call(device, json_pack("{s:s, s:i}", "command", "info", "minor", device->user.minor),
+			  RING_ASKING, CALL_TIMEOUT_MS, ring_asked);
+		return;
+	}
+	/* no process, no ring */
+	ring_set_state(device, error == -ENODEV || error == -ENOENT || error == -ECONNREFUSED ?
+		       RING_NONE : RING_UNKNOWN);
+	if (error == -ENODEV)
+		return;
+	if (device->ring_state == RING_UNKNOWN) {
+		ring_refuse(device, error, text.text);
+	} else if (ring_is_wanted(device)) {
+		struct error_text died = { "" };
+
+		error_set(&died, -ESRCH, "tapdisk %d has died; detach the disk and attach it again", device->pid);
+		ring_refuse(device, -ESRCH, died.text);
+	}
+}
+
+void ring_forget(struct device *device)
+{
+	ring_set_state(device, RING_UNKNOWN);
+	ring_refuse(device, -ENODEV, no_image);
+}
+
+/* ---- connect ---- */
+
+static void ring_connected(void *arg, int error, json_t *reply, const struct error_text *text)
+{
+	struct device *device = arg;
+
+	if (!reply) {
+		ring_set_state(device, RING_UNKNOWN);	/* ring_lost() follows */
+		return;
+	}
+	if (error) {
+		ring_set_state(device, RING_NONE);
+		ring_refuse(device, error, text->text);
+		return;
+	}
+	ring_set_state(device, RING_CONNECTED);
+	device->announce = true;
+	device_log(device, LOG_INFO, "connected to tapdisk %d minor %d: %u queues of %u pages, %s%s", device->pid,
+		   device->user.minor, device->ring.nr_queues, device->ring.ring_pages,
+		   *device->ring.protocol ? device->ring.protocol : "native",
+		   device->ring.persistent ? ", persistent grants" : "");
+}
+
+/* Against tapdisk's connections, and against ours that may have come since it was asked. */
+static int ring_check_sharing(struct device *device, json_t *connections, struct error_text *text)
+{
+	struct store *store = device->tapback->store;
+	json_t *connection;
+	int error = 0;
+	size_t i;
+
+	json_array_foreach(connections, i, connection) {
+		error = sharing_check(store, device->domid, &device->nodes,
+				      json_integer_value(json_object_get(connection, "domid")),
+				      json_integer_value(json_object_get(connection, "devid")), text);
+		if (error)
+			return error;
+	}
+	for (struct device *other = device->tapback->devices; other && !error; other = other->next)
+		if (other->pid == device->pid && other->user.minor == device->user.minor &&
+		    (other->ring_state == RING_CONNECTING || other->ring_state == RING_CONNECTED))
+			error = sharing_check(store, device->domid, &device->nodes, other->domid, other->devid, text);
+	return error;
+}
+
+static json_t *connect_request(const struct device *device)
+{
+	json_t *request = json_pack("{s:s, s:i, s:s, s:I, s:I, s:b, s:b}", "command", "connect",
+				    "minor", device->user.minor, "transport", "xen",
+				    "domid", (json_int_t)device->domid, "devid", (json_int_t)device->devid,
+				    "direct_io_safe", device->nodes.direct_io_safe,
+				    "read_only", device->nodes.read_only || device->nodes.cdrom);
+	json_t *ring = frontend_ring_json(&device->ring);
+
+	if (!request || !ring || json_object_update(request, ring)) {
+		json_decref(request);
+		request = NULL;
+	}
+	json_decref(ring);
+	return request;
+}
+
+void ring_connect(struct device *device)
+{
+	struct error_text text = { "" };
+	int error;
+
+	ring_assert(device);
+	error = ring_check_sharing(device, device->connections, &text);
+	if (!error)
+		error = frontend_read_ring(device->tapback->store, device->nodes.frontend,
+					   device->tapback->max_queues, &device->ring, &text);
+	if (error) {
+		ring_set_state(device, RING_NONE);
+		ring_refuse(device, error, text.text);
+		return;
+	}
+	ring_call(device, connect_request(device), RING_CONNECTING, CALL_TIMEOUT_MS, ring_connected);
+}
+
+/* ---- disconnect ---- */
+
+static void ring_disconnected(void *arg, int error, json_t *reply, const struct error_text *text)
+{
+	struct device *device = arg;
+
+	if (!reply) {
+		ring_set_state(device, RING_UNKNOWN);	/* ring_lost() follows */
+		return;
+	}
+	device->held = false;
+	if (!error || error == -ENOENT) {
+		ring_set_state(device, RING_NONE);
+		return;
+	}
+	ring_set_state(device, RING_UNKNOWN);
+	ring_refuse(device, error, text->text);
+}
+
+void ring_disconnect(struct device *device, const char *why)
+{
+	json_t *request = json_pack("{s:s, s:i, s:I, s:I}", "command", "disconnect", "minor", device->user.minor,
+				    "domid", (json_int_t)device->domid, "devid", (json_int_t)device->devid);
+
+	ring_assert(device);
+	device_log(device, LOG_INFO, "disconnecting from tapdisk %d: %s", device->pid, why);
+	if (ring_call(device, request, RING_DISCONNECTING, DRAIN_TIMEOUT_MS, ring_disconnected))
+		device_hold(device, DRAIN_WARNING_MS);
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_ring.h - a device's ring at its tapdisk: find, connect, disconnect.
+ *
+ *            ring_ask            not there
+ *   UNKNOWN ---------> ASKING ------------------> NONE <--------------.
+ *      ^                 |  ^     ring_ask         |                   |
+ *      |   it is there   |  `----------------------+ ring_connect      | drained, or
+ *      |                 v                         v                   | tapdisk has died
+ *      |             CONNECTED <------------- CONNECTING               |
+ *      |                 |        connected        | refused: NONE     |
+ *      |                 | ring_disconnect         |                   |
+ *      |                 v                         |                   |
+ *      +---------- DISCONNECTING ------------------+-------------------'
+ *       from anywhere: the connection to tapdisk has ended
+ *
+ * Each call starts something and returns; its answer changes the state and
+ * schedules the device.
+ */
+#ifndef TAPBACK_RING_H
+#define TAPBACK_RING_H
+
+#include "tapback_device.h"
+
+void ring_init(struct device *device);
+/* Is a call under way? Nothing may be started meanwhile. */
+bool ring_is_busy(const struct device *device);
+/* Asks for the disk, and whether our ring is there. UNKNOWN or NONE. */
+void ring_ask(struct device *device);
+/* Reads the frontend's nodes and connects its rings. NONE, with device->connections of the last answer. */
+void ring_connect(struct device *device);
+/* @why goes to the log. CONNECTED. */
+void ring_disconnect(struct device *device, const char *why);
+/* Has no use for its tapdisk any more. NONE. */
+void ring_leave(struct device *device);
+/* What tapdisk said is not enough: ask again after a while. CONNECTED. */
+void ring_forget(struct device *device);
+void ring_assert(const struct device *device);
+
+#endif

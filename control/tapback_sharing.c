@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_sharing.c - the rule of Xen's hotplug scripts (block-common.sh:
+ * same_vm) for two domains on one disk, applied to the rings that are
+ * connected. The scripts look at the nodes of the toolstack; this one holds
+ * for whatever way a disk was attached.
+ *
+ * Invariant: when it is not clear who somebody is, the disk is not shared -
+ * but for a domain whose nodes are gone, which the scripts take for the
+ * earlier end of a migration, and so do we.
+ */
+#include "tapback_sharing.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A domain's `vm` ("/vm/<uuid>"), or NULL. Some toolstacks add "-1" to it while migrating. */
+static char *read_vm(struct store *store, uint64_t domid)
+{
+	char path[64], *vm, *suffix;
+
+	snprintf(path, sizeof(path), "/local/domain/%llu", (unsigned long long)domid);
+	if (store_read(store, path, "vm", &vm))
+		return NULL;
+	suffix = strrchr(vm, '-');
+	if (suffix && !strcmp(suffix, "-1"))
+		*suffix = '\0';
+	return vm;
+}
+
+/* The `vm` of the domain that @domid is the stub domain of, or NULL. */
+static char *read_target_vm(struct store *store, uint64_t domid)
+{
+	char path[64];
+	uint64_t target;
+
+	snprintf(path, sizeof(path), "/local/domain/%llu", (unsigned long long)domid);
+	return store_read_number(store, path, "target", UINT32_MAX, &target) ? NULL : read_vm(store, target);
+}
+
+static bool same(const char *a, const char *b)
+{
+	return a && b && !strcmp(a, b);
+}
+
+static bool same_vm(struct store *store, uint32_t domid, uint32_t other)
+{
+	char *vm = read_vm(store, domid), *target_vm = read_target_vm(store, domid);
+	char *other_vm = read_vm(store, other), *other_target_vm = read_target_vm(store, other);
+	bool result = !other_vm || same(vm, other_vm) || same(target_vm, other_vm) || same(vm, other_target_vm) ||
+		      same(target_vm, other_target_vm);
+
+	free(vm);
+	free(target_vm);
+	free(other_vm);
+	free(other_target_vm);
+	return result;
+}
+
+static bool other_writes(struct store *store, uint32_t domid, uint32_t devid)
+{
+	char path[64], *mode;
+	bool writes;
+
+	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
+	if (store_read(store, path, "mode", &mode))
+		return true;
+	writes = strchr(mode, 'w');
+	free(mode);
+	return writes;
+}
+
+int sharing_check(struct store *store, uint32_t domid, const struct device_nodes *nodes,
+		  uint32_t other_domid, uint32_t other_devid, struct error_text *text)
+{
+	if (nodes->shared || other_domid == domid || same_vm(store, domid, other_domid))
+		return 0;
+	if (nodes->read_only && !other_writes(store, other_domid, other_devid))
+		return 0;
+	return error_set(text, -EBUSY,
+			 "domain %u has this disk already; only mode 'w!' lets two machines share it", other_domid);
+}
