@@ -8,6 +8,7 @@
  * for tapdisk's.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,12 +47,15 @@ static int memory_create(struct blkfront *front, struct error_text *text)
 {
 	size_t pages = (size_t)front->first_data + front->options.data_pages;
 
-	front->memfd = memfd_create("blkfront", MFD_CLOEXEC);
+	front->memfd = memfd_create("blkfront", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	if (front->memfd < 0)
 		return error_set(text, -errno, "memfd_create: %m");
 	front->memory_size = pages << GUEST_PAGE_SHIFT;
 	if (ftruncate(front->memfd, front->memory_size) < 0)
 		return error_set(text, -errno, "guest memory of %zu KiB: %m", front->memory_size >> 10);
+	/* tapdisk insists: a page that was there and goes away would be its SIGBUS. */
+	if (fcntl(front->memfd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
+		return error_set(text, -errno, "sealing the guest memory: %m");
 	front->memory = mmap(NULL, front->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, front->memfd, 0);
 	if (front->memory == MAP_FAILED) {
 		front->memory = NULL;

@@ -14,7 +14,7 @@ $(BUILD)/benchmarks/fio-blkfront.o: INCLUDES += -isystem $(FIO_DIR) -include $(F
 $(FIO_ENGINE): $(BUILD)/benchmarks/fio-blkfront.o $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS) \
 		benchmarks/fio-blkfront.map
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -shared -Wl,--version-script=benchmarks/fio-blkfront.map -o $@ $(filter %.o,$^) $(LIBS)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,--version-script=benchmarks/fio-blkfront.map -o $@ $(filter %.o,$^) $(LIBS)
 
 fio-engine: $(FIO_ENGINE)
 
