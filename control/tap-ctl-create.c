@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-create.c - a disk from nothing (allocate, spawn, attach, open) and
+ * back, for the commands create and destroy and for xen-attach.
+ *
+ * When a step of create fails, the ones before are undone in reverse order,
+ * and the error of that step is what is reported.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tap-ctl.h"
+
+#define END_TIMEOUT_MS 5000
+
+/* Until tapdisk has closed the connection, which it does when its socket is gone. */
+static void wait_for_end(struct tapctl *ctl)
+{
+	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+	json_t *message;
+	int error;
+
+	for (;;) {
+		error = tapctl_receive(ctl, &message);
+		json_decref(message);
+		if (error && error != -EAGAIN)
+			return;
+		if (error && poll(&poll_fd, 1, END_TIMEOUT_MS) <= 0)
+			return;
+	}
+}
+
+static int detach_disk(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text)
+{
+	json_t *reply;
+	int error = tapctl_call(ctl, call_request("detach", minor), &reply, timeout_ms, text);
+
+	if (!error && json_is_true(json_object_get(reply, "exiting")))
+		wait_for_end(ctl);
+	json_decref(reply);
+	return error;
+}
+
+/* Attach and open on a fresh tapdisk; on failure that tapdisk is gone again. */
+static int setup_process(struct tapctl *ctl, int pid, int minor, const struct arguments *args, json_t **disk,
+			 struct error_text *text)
+{
+	json_t *request = call_open_request(args, minor), *reply;
+	int error;
+
+	if (!request)
+		error = error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+	else
+		error = tapctl_call(ctl, call_request("attach", minor), NULL, args->timeout_ms, text);
+	if (error) {
+		json_decref(request);
+		kill(pid, SIGTERM);
+		wait_for_end(ctl);
+		return error;
+	}
+	error = tapctl_call(ctl, request, &reply, args->timeout_ms, text);
+	if (error == -ETIMEDOUT) {	/* the replies are out of step now, so there is no talking to it any more */
+		kill(pid, SIGTERM);
+		wait_for_end(ctl);
+	} else if (error) {
+		detach_disk(ctl, minor, args->timeout_ms, NULL);
+	} else {
+		*disk = json_incref(json_object_get(reply, "disk"));
+	}
+	json_decref(reply);
+	return error;
+}
+
+int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
+{
+	const struct driver_ops *driver;
+	const char *path;
+	struct tapctl *ctl;
+	int error;
+
+	*disk = NULL;
+	/* a mistake in the form of it needs no process to be found */
+	error = backend_parse_target(args->target, &driver, &path, text);
+	if (error)
+		return error;
+	*minor = error = tapctl_minor_allocate(-1, text);
+	if (error < 0)
+		return error;
+	*pid = error = tapctl_spawn(text);
+	if (error < 0)
+		goto out_minor;
+	error = tapctl_connect(&ctl, *pid, text);
+	if (error) {
+		kill(*pid, SIGTERM);
+		goto out_minor;
+	}
+	error = setup_process(ctl, *pid, *minor, args, disk, text);
+	tapctl_close(ctl);
+	if (!error)
+		return 0;
+out_minor:
+	tapctl_minor_free(*minor, NULL);
+	return error;
+}
+
+static int run_create(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	json_t *disk, *path;
+	int pid, minor;
+	int error = disk_create(args, &pid, &minor, &disk, text);
+
+	if (error)
+		return error;
+	path = json_sprintf(MINOR_MARKER_FORMAT, tapctl_run_dir(), minor);
+	if (json_object_set_new(result, "pid", json_integer(pid)) ||
+	    json_object_set_new(result, "minor", json_integer(minor)) ||
+	    json_object_set_new(result, "path", path) || json_object_set_new(result, "disk", disk)) {
+		disk_destroy(pid, minor, true, args->timeout_ms, NULL);
+		return error_set(text, -ENOMEM, "out of memory");
+	}
+	return 0;
+}
+
+static void print_create(const json_t *result, bool terminal)
+{
+	if (terminal)
+		printf("pid:            %lld\n", (long long)json_integer_value(json_object_get(result, "pid")));
+	if (terminal)
+		print_disk(result, terminal);
+	else
+		puts(json_string_value(json_object_get(result, "path")));
+}
+
+const struct command command_create = {
+	.name = "create", .options = "aRDte2rsCd", .required = "a", .words = "",
+	.summary = "allocate a minor, start a tapdisk and open an image on it",
+	.run = run_create, .print = print_create,
+};
+
+/* A tapdisk that has died left sockets, and the marker, which nobody locks any more. */
+static int clean_after_dead(int pid, int minor, struct error_text *text)
+{
+	int error = tapctl_process_clean(pid);
+
+	if (error)
+		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));
+	return tapctl_minor_free(minor, text);
+}
+
+static int close_disk(struct tapctl *ctl, int minor, bool force, int timeout_ms, struct error_text *text)
+{
+	json_t *request = json_pack("{s:s, s:i, s:b}", "command", "close", "minor", minor, "force", force);
+
+	return tapctl_call(ctl, request, NULL, timeout_ms, text);
+}
+
+int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	struct tapctl *ctl;
+	int error;
+
+	error = tapctl_connect(&ctl, pid, &reason);
+	if (error == -ENOENT || error == -ECONNREFUSED)
+		return clean_after_dead(pid, minor, text);
+	if (error)
+		return error_set(text, error, "%s", reason.text);
+	error = close_disk(ctl, minor, force, timeout_ms, &reason);
+	if (!error)
+		error = detach_disk(ctl, minor, timeout_ms, &reason);
+	tapctl_close(ctl);
+	if (error == -EPIPE)		/* it died while we were at it */
+		return clean_after_dead(pid, minor, text);
+	/* a minor that was never attached, or is no longer, is still to be freed */
+	if (error && error != -ENODEV)
+		return error_set(text, error, "%s", reason.text);
+	return tapctl_minor_free(minor, text);
+}
+
+static int run_destroy(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return disk_destroy(args->pid, args->minor, args->force, args->timeout_ms, text);
+}
+
+const struct command command_destroy = {
+	.name = "destroy", .options = "pmft", .required = "pm", .words = "",
+	.summary = "close and detach a disk and free its minor, also when its tapdisk has died",
+	.run = run_destroy,
+};

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-disk.c - commands about one attached disk: open, close, pause,
+ * unpause, resize, info, stats.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+/* Send @request and add the members of the reply to the result. */
+static int call_into(const struct arguments *args, json_t *request, json_t *result, struct error_text *text)
+{
+	json_t *reply;
+	int error = call_tapdisk(args->pid, request, args->timeout_ms, &reply, text);
+
+	if (!error && json_object_update(result, reply))
+		error = error_set(text, -ENOMEM, "out of memory");
+	json_decref(reply);
+	return error;
+}
+
+static int run_open(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return call_into(args, call_open_request(args, args->minor), result, text);
+}
+
+const struct command command_open = {
+	.name = "open", .options = "pmaRDte2rsCE", .required = "pma", .words = "",
+	.summary = "open an image on an attached minor",
+	.run = run_open,
+};
+
+static int run_close(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	json_t *request = call_request("close", args->minor);
+
+	json_object_set_new(request, "force", json_boolean(args->force));
+	return call_into(args, request, result, text);
+}
+
+const struct command command_close = {
+	.name = "close", .options = "pmft", .required = "pm", .words = "",
+	.summary = "drain a disk and close its image",
+	.run = run_close,
+};
+
+static int run_pause(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return call_into(args, call_request("pause", args->minor), result, text);
+}
+
+const struct command command_pause = {
+	.name = "pause", .options = "pmt", .required = "pm", .words = "",
+	.summary = "drain a disk and keep its requests waiting in the ring",
+	.run = run_pause,
+};
+
+static int run_unpause(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	json_t *request = call_request("unpause", args->minor);
+
+	if (args->target)
+		json_object_set_new(request, "target", json_string(args->target));
+	return call_into(args, request, result, text);
+}
+
+const struct command command_unpause = {
+	.name = "unpause", .options = "pmat2c", .required = "pm", .words = "",
+	.summary = "let a paused disk go on, on another image if one is given",
+	.run = run_unpause,
+};
+
+static int run_resize(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return call_into(args, call_request("resize", args->minor), result, text);
+}
+
+static void print_resize(const json_t *result, bool terminal)
+{
+	json_int_t sectors = json_integer_value(json_object_get(result, "sectors"));
+	char size[32];
+
+	print_size(size, sizeof(size), sectors);
+	if (terminal)
+		printf("%s, %lld sectors\n", size, (long long)sectors);
+	else
+		printf("%lld\n", (long long)sectors);
+}
+
+const struct command command_resize = {
+	.name = "resize", .options = "pmt", .required = "pm", .words = "",
+	.summary = "look again at the image's size and tell the guest",
+	.run = run_resize, .print = print_resize,
+};
+
+static int run_info(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return call_into(args, call_request("info", args->minor), result, text);
+}
+
+const struct command command_info = {
+	.name = "info", .options = "pmt", .required = "pm", .words = "",
+	.summary = "show all that is known of a disk",
+	.run = run_info, .print = print_disk,
+};
+
+static int run_stats(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	return call_into(args, call_request("stats", args->minor), result, text);
+}
+
+static void print_stats(const json_t *result, bool terminal)
+{
+	json_dumpf(json_object_get(result, "stats"), stdout, terminal ? JSON_INDENT(2) : 0);
+	putchar('\n');
+}
+
+const struct command command_stats = {
+	.name = "stats", .options = "pmt", .required = "pm", .words = "",
+	.summary = "print a disk's statistics (JSON)",
+	.run = run_stats, .print = print_stats,
+};

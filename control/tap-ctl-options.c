@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-options.c - options, one table for all commands, so that a letter
+ * means the same thing everywhere.
+ *
+ * Those of blktap that stand for what tapdisk does not do are known and
+ * refused by name: ignoring one would leave a guest without what its
+ * administrator asked for.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+#define MAX_TIMEOUT_S 86400
+#define JSON_LETTER 'J'
+#define DEBUG_LETTER 'X'
+#define ALWAYS "hJX"		/* what every command knows */
+
+static const struct known_option {
+	char letter;
+	const char *name;
+	const char *argument;		/* NULL: takes none */
+	const char *help;
+} known_options[] = {
+	{ 'p', "pid", "PID", "the tapdisk process" },
+	{ 'm', "minor", "MINOR", "the disk's minor" },
+	{ 'a', "args", "TYPE:PATH", "the image" },
+	{ 'R', "read-only", NULL, "refuse the guest's writes" },
+	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)" },
+	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
+	{ 'f', "force", NULL, "also when a frontend is connected" },
+	{ 'J', "json", NULL, "print the result as JSON" },
+	{ 'h', "help", NULL, "this text" },
+	{ 'X', "debug", NULL, NULL },
+	{ '2', "secondary", "PATH", NULL },
+	{ 'e', "existing-parent", "MINOR", NULL },
+	{ 'r', "read-cache", NULL, NULL },
+	{ 's', "standby", NULL, NULL },
+	{ 'C', "log", "PATH", NULL },
+	{ 'c', "log", "PATH", NULL },
+	{ 'E', "encryption-key", NULL, NULL },
+	{ 'd', "device", "NAME", NULL },
+};
+
+/* In list, two letters mean something else. */
+static const struct known_option list_options[] = {
+	{ 't', "type", "TYPE", "only disks of this type" },
+	{ 'f', "file", "PATH", "only disks with exactly this path" },
+};
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const struct known_option *find_option(const struct command *command, char letter)
+{
+	size_t i;
+
+	for (i = 0; command == &command_list && i < COUNT(list_options); i++) {
+		if (list_options[i].letter == letter)
+			return &list_options[i];
+	}
+	for (i = 0; i < COUNT(known_options); i++) {
+		if (known_options[i].letter == letter)
+			return &known_options[i];
+	}
+	return NULL;
+}
+
+static void print_option(const struct command *command, char letter)
+{
+	const struct known_option *option = find_option(command, letter);
+	bool required = strchr(command->required, letter);
+
+	if (option->help)
+		printf(required ? " -%c%s%s" : " [-%c%s%s]", letter, option->argument ? " " : "",
+		       option->argument ? option->argument : "");
+}
+
+static void print_usage(const struct command *command)
+{
+	const struct known_option *option;
+	const char *letter;
+	char name[64];
+
+	printf("Usage: tap-ctl %s%s%s", command->name, *command->words ? " " : "", command->words);
+	for (letter = command->options; *letter; letter++)
+		print_option(command, *letter);
+	printf(" [--json]\n");
+	printf("%c%s.\n\n", command->summary[0] & ~0x20, command->summary + 1);
+	for (letter = command->options; *letter; letter++) {
+		option = find_option(command, *letter);
+		if (!option->help)
+			continue;
+		snprintf(name, sizeof(name), "-%c, --%s%s%s", *letter, option->name, option->argument ? " " : "",
+			 option->argument ? option->argument : "");
+		printf("  %-26s %s\n", name, option->help);
+	}
+	printf("      --json                 print the result as JSON\n"
+	       "  -h, --help                 this text\n");
+}
+
+static void __attribute__((noreturn, format(printf, 2, 3)))
+fail_usage(const struct command *command, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "tap-ctl: %s: ", command->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see 'tap-ctl %s --help' (%s)\n", command->name, strerror(EINVAL));
+	exit(EINVAL);
+}
+
+static void __attribute__((noreturn)) refuse_option(const struct command *command, char letter)
+{
+	static const struct { char letter; const char *what; } refused[] = {
+		{ '2', "a secondary image" }, { 's', "a standby image" }, { 'e', "sharing another tapdisk's parent image" },
+		{ 'r', "a read cache" }, { 'C', "a log layer" }, { 'c', "a log layer" }, { 'E', "encryption" },
+		{ 'd', "choosing the device's name" },
+	};
+	const char *what = "this";
+	size_t i;
+
+	for (i = 0; i < COUNT(refused); i++) {
+		if (refused[i].letter == letter)
+			what = refused[i].what;
+	}
+	fprintf(stderr, "tap-ctl: %s: -%c (%s) is something of blktap's that tapdisk does not do; leave it out (%s)\n",
+		command->name, letter, what, strerror(EOPNOTSUPP));
+	exit(EOPNOTSUPP);
+}
+
+static int parse_number(const struct command *command, char letter, int min, int max)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(optarg, &end, 10);
+	if (errno || end == optarg || *end || number < min || number > max)
+		fail_usage(command, "-%c %s: out of range, it has to be a number from %d to %d", letter, optarg, min, max);
+	return (int)number;
+}
+
+/* tapdisk runs in another directory, so a path has to be whole; only "aio" is known to have one that is a file's. */
+static const char *absolute_target(const char *target)
+{
+	char *directory, *absolute;
+
+	if (strncmp(target, "aio:", 4) || target[4] == '/' || !target[4])
+		return target;
+	directory = getcwd(NULL, 0);
+	if (!directory || asprintf(&absolute, "aio:%s/%s", directory, target + 4) < 0)
+		absolute = NULL;
+	free(directory);
+	return absolute ? absolute : target;
+}
+
+static void set_option(const struct command *command, struct arguments *args, int letter)
+{
+	switch (letter) {
+	case 'p':
+		args->pid = parse_number(command, 'p', 1, INT_MAX - 1);
+		break;
+	case 'm':
+		args->minor = parse_number(command, 'm', 0, MINOR_MAX);
+		break;
+	case 'a':
+		args->target = absolute_target(optarg);
+		break;
+	case 'R':
+		args->read_only = true;
+		break;
+	case 'D':
+		args->no_direct = true;
+		break;
+	case 't':
+		if (command == &command_list)
+			args->type = optarg;
+		else
+			args->timeout_ms = parse_number(command, 't', 1, MAX_TIMEOUT_S) * 1000;
+		break;
+	case 'f':
+		args->file = optarg;
+		args->force = true;
+		break;
+	case JSON_LETTER:
+		args->json = true;
+		break;
+	case DEBUG_LETTER:	/* blktap's; all there is to say is said anyway */
+		break;
+	case 'h':
+		print_usage(command);
+		exit(0);
+	case '?':	/* getopt has said what is wrong */
+		exit(EINVAL);
+	default:
+		refuse_option(command, letter);
+	}
+}
+
+/* getopt's two tables, of what @command knows. */
+static void build_tables(const struct command *command, char *letters, struct option *options)
+{
+	char all[64];
+	const struct known_option *option;
+	const char *letter;
+
+	snprintf(all, sizeof(all), "%s" ALWAYS, command->options);
+	for (letter = all; *letter; letter++) {
+		option = find_option(command, *letter);
+		if (*letter != JSON_LETTER && *letter != DEBUG_LETTER) {	/* these have long names only */
+			*letters++ = *letter;
+			if (option->argument)
+				*letters++ = ':';
+		}
+		*options++ = (struct option){ option->name, option->argument ? required_argument : no_argument, NULL, *letter };
+	}
+	*letters = '\0';
+	*options = (struct option){ 0 };
+}
+
+static bool is_given(const struct arguments *args, char letter)
+{
+	switch (letter) {
+	case 'p':
+		return args->pid != -1;
+	case 'm':
+		return args->minor != -1;
+	default:
+		return args->target;
+	}
+}
+
+void options_parse(const struct command *command, struct arguments *args, int argc, char **argv)
+{
+	struct option options[64];
+	const char *required;
+	char letters[128];
+	int letter;
+
+	*args = (struct arguments){ .pid = -1, .minor = -1, .timeout_ms = -1 };
+	build_tables(command, letters, options);
+	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1)
+		set_option(command, args, letter);
+	for (required = command->required; *required; required++) {
+		if (!is_given(args, *required))
+			fail_usage(command, "-%c %s is missing", *required, find_option(command, *required)->argument);
+	}
+	args->words = argv + optind;
+	args->nr_words = argc - optind;
+	if (args->nr_words > command->nr_words)
+		fail_usage(command, "%s: not expected here", args->words[command->nr_words]);
+	if (args->nr_words < command->nr_words)
+		fail_usage(command, "it needs %s", command->words);
+	if (command == &command_xen_attach)
+		args->target = absolute_target(args->words[2]);
+}

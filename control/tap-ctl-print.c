@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-print.c - disks in words, for people.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "tap-ctl.h"
+
+const char *print_state_name(unsigned state)
+{
+	if (state & TD_DEAD)
+		return "dead";
+	if (state & TD_RESUME_FAILED)
+		return "paused (reopening failed)";
+	if (state & TD_SHUTDOWN_REQUESTED)
+		return "closing";
+	if (state & TD_CLOSED)
+		return "closed";
+	if (state & TD_PAUSED)
+		return "paused";
+	if (state & TD_PAUSE_REQUESTED)
+		return "draining";
+	return "running";
+}
+
+void print_size(char *buffer, size_t size, json_int_t sectors)
+{
+	static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+	double number = (double)sectors * 512;
+	unsigned unit = 0;
+
+	for (; number >= 1024 && unit < 6; unit++)
+		number /= 1024;
+	snprintf(buffer, size, number < 10 && unit ? "%.1f %s" : "%.0f %s", number, units[unit]);
+}
+
+static const char *yes_no(const json_t *value)
+{
+	return json_is_true(value) ? "yes" : "no";
+}
+
+static void print_connection(const json_t *connection)
+{
+	const char *protocol = json_string_value(json_object_get(connection, "protocol"));
+	const char *error = json_string_value(json_object_get(connection, "error"));
+
+	printf("frontend:       domain %lld device %lld, %s, %lld queue(s) of %lld page(s)%s%s%s%s%s\n",
+	       (long long)json_integer_value(json_object_get(connection, "domid")),
+	       (long long)json_integer_value(json_object_get(connection, "devid")),
+	       json_string_value(json_object_get(connection, "transport")),
+	       (long long)json_integer_value(json_object_get(connection, "queues")),
+	       (long long)json_integer_value(json_object_get(connection, "ring_pages")),
+	       protocol ? ", " : "", protocol ? protocol : "",
+	       json_is_true(json_object_get(connection, "persistent")) ? ", persistent grants" : "",
+	       error && *error ? ", broken: " : "", error ? error : "");
+}
+
+static void print_image(const json_t *disk)
+{
+	json_int_t sectors = json_integer_value(json_object_get(disk, "sectors"));
+	char size[32];
+
+	print_size(size, sizeof(size), sectors);
+	printf("image:          %s\n"
+	       "size:           %s, %lld sectors of 512 bytes\n"
+	       "sector size:    %lld bytes, physical %lld\n"
+	       "read-only:      %s\n"
+	       "discard:        %s\n"
+	       "engine:         %s\n",
+	       json_string_value(json_object_get(disk, "target")), size, (long long)sectors,
+	       (long long)json_integer_value(json_object_get(disk, "sector_size")),
+	       (long long)json_integer_value(json_object_get(disk, "physical_sector_size")),
+	       yes_no(json_object_get(disk, "read_only")), yes_no(json_object_get(disk, "discard")),
+	       json_string_value(json_object_get(disk, "engine")));
+}
+
+void print_disk(const json_t *result, bool terminal)
+{
+	const json_t *disk = json_object_get(result, "disk");
+	const json_t *connections = json_object_get(disk, "connections");
+	size_t i;
+
+	printf("minor:          %lld\nstate:          %s\n", (long long)json_integer_value(json_object_get(disk, "minor")),
+	       print_state_name((unsigned)json_integer_value(json_object_get(disk, "state"))));
+	if (json_object_get(disk, "target"))
+		print_image(disk);
+	for (i = 0; i < json_array_size(connections); i++)
+		print_connection(json_array_get(connections, i));
+}

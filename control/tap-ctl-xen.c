@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-xen.c - xen-attach and xen-detach, for toolstacks that cannot do
+ * it: what `xl block-attach` with backendtype=tap and its hotplug script do
+ * together, on any Xen.
+ *
+ * attach:  tapdisk -> nodes -> backend InitWait -> where the disk is -> backend Connected
+ * detach:  backend Closing -> backend Closed -> tapdisk -> nodes
+ *
+ * attach goes back all the way when a step fails; detach stops where it is,
+ * and can be called again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tap-ctl.h"
+#include "tap-ctl-xenstore.h"
+
+#define INIT_WAIT_TIMEOUT_MS 10000	/* libxl's */
+#define ATTACH_TIMEOUT_MS 30000
+#define DETACH_TIMEOUT_MS 10000		/* libxl's */
+#define UNDO_TIMEOUT_MS 5000
+
+/* From nodes to a connected frontend. */
+static int connect_frontend(struct xen_device *device, int pid, int minor, const struct arguments *args,
+			    struct error_text *text)
+{
+	int error;
+
+	error = xen_device_wait_state(device, STATE_INIT_WAIT, INIT_WAIT_TIMEOUT_MS, text);
+	if (!error)
+		error = xen_device_publish(device, pid, minor, text);
+	if (!error)
+		error = xen_device_wait_state(device, STATE_CONNECTED,
+					      args->timeout_ms < 0 ? ATTACH_TIMEOUT_MS : args->timeout_ms, text);
+	return error;
+}
+
+static void undo_nodes(struct xen_device *device)
+{
+	/* let the backend unmap what it may have mapped; when it does not, its frontend goes with force below */
+	if (!xen_device_close_backend(device, NULL))
+		xen_device_wait_state(device, STATE_CLOSED, UNDO_TIMEOUT_MS, NULL);
+	xen_device_remove(device, NULL);
+}
+
+static int attach_device(struct xen_device *device, const struct arguments *args, int *pid, int *minor,
+			 struct error_text *text)
+{
+	json_t *disk;
+	int error;
+
+	error = disk_create(args, pid, minor, &disk, text);
+	if (error)
+		return error;
+	json_decref(disk);
+	error = xen_device_add(device, args->target, args->read_only, text);
+	if (error)
+		goto out_disk;
+	error = connect_frontend(device, *pid, *minor, args, text);
+	if (!error)
+		return 0;
+	undo_nodes(device);
+out_disk:
+	disk_destroy(*pid, *minor, true, UNDO_TIMEOUT_MS, NULL);
+	return error;
+}
+
+static int run_xen_attach(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	struct xen_device device;
+	int pid, minor;
+	int error = xen_device_open(&device, args->words[0], args->words[1], text);
+
+	if (!error)
+		error = attach_device(&device, args, &pid, &minor, text);
+	if (!error && (json_object_set_new(result, "pid", json_integer(pid)) ||
+		       json_object_set_new(result, "minor", json_integer(minor)) ||
+		       json_object_set_new(result, "domid", json_integer(device.domid)) ||
+		       json_object_set_new(result, "devid", json_integer(device.devid))))
+		error = error_set(text, -ENOMEM, "the disk was attached, but there is no memory to say so");
+	xen_device_close(&device);
+	return error;
+}
+
+static void print_xen_attach(const json_t *result, bool terminal)
+{
+	printf("pid=%lld minor=%lld domid=%lld devid=%lld\n",
+	       (long long)json_integer_value(json_object_get(result, "pid")),
+	       (long long)json_integer_value(json_object_get(result, "minor")),
+	       (long long)json_integer_value(json_object_get(result, "domid")),
+	       (long long)json_integer_value(json_object_get(result, "devid")));
+}
+
+const struct command command_xen_attach = {
+	.name = "xen-attach", .options = "RDt", .required = "", .words = "DOMAIN VDEV TYPE:PATH", .nr_words = 3,
+	.summary = "give a running domain a disk",
+	.run = run_xen_attach, .print = print_xen_attach,
+};
+
+/* With force the guest is not asked for long: its frontend is taken away, as when a domain is destroyed. */
+static int close_frontend(struct xen_device *device, const struct arguments *args, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	int error;
+
+	error = xen_device_close_backend(device, text);
+	if (error)
+		return error;
+	error = xen_device_wait_state(device, STATE_CLOSED, args->timeout_ms < 0 ? DETACH_TIMEOUT_MS : args->timeout_ms,
+				      &reason);
+	if (!error || error == -ENOENT)
+		return 0;
+	if (!args->force)
+		return error_set(text, error, "%s; the guest may still use the disk, --force takes it away", reason.text);
+	xen_device_remove_frontend(device);
+	error = xen_device_wait_state(device, STATE_CLOSED, UNDO_TIMEOUT_MS, NULL);
+	return error == -EINTR ? error_set(text, error, "interrupted") : 0;
+}
+
+static int detach_device(struct xen_device *device, const struct arguments *args, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	int pid, minor, error;
+	bool has_tapdisk;
+
+	if (xen_device_state(device, device->backend) == STATE_UNKNOWN)
+		return error_set(text, -ENOENT, "domain %u has no device %s with backend vbd3", device->domid, device->vdev);
+	has_tapdisk = !xen_device_tapdisk(device, &pid, &minor);
+	if (xen_device_state(device, device->backend) != STATE_CLOSED) {
+		error = close_frontend(device, args, text);
+		if (error)
+			return error;
+	}
+	if (has_tapdisk && !xen_device_is_shared(device, pid, minor)) {
+		error = disk_destroy(pid, minor, args->force, args->timeout_ms, &reason);
+		/* -ENOENT: all of it is gone already */
+		if (error && error != -ENOENT)
+			return error_set(text, error, "%s", reason.text);
+	}
+	return xen_device_remove(device, text);
+}
+
+static int run_xen_detach(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	struct xen_device device;
+	int error = xen_device_open(&device, args->words[0], args->words[1], text);
+
+	if (!error)
+		error = detach_device(&device, args, text);
+	xen_device_close(&device);
+	return error;
+}
+
+const struct command command_xen_detach = {
+	.name = "xen-detach", .options = "tf", .required = "", .words = "DOMAIN VDEV", .nr_words = 2,
+	.summary = "take a disk away from a domain, and end its tapdisk",
+	.run = run_xen_detach,
+};

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-xenstore.c - the nodes of a device with backendtype=tap: the same
+ * names, values and permissions that libxl writes (libxl_disk.c,
+ * libxl_device.c in Xen's tools/libs/light).
+ *
+ * Frontend and backend appear, and disappear, in one transaction: neither
+ * side ever sees half a device.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tap-ctl.h"
+#include "tap-ctl-xenstore.h"
+
+#define BACKEND_KIND "vbd3"
+#define SCRIPT "/etc/xen/scripts/block-tap"
+#define MAX_DOMID 0x7ff0	/* DOMID_FIRST_RESERVED */
+#define VALUE_MAX 4096		/* bytes in a node, XENSTORE_PAYLOAD_MAX */
+
+struct entry {
+	const char *name, *value;
+};
+
+static char *join_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static char *join_path(const char *format, ...)
+{
+	va_list args;
+	char *path;
+
+	va_start(args, format);
+	if (vasprintf(&path, format, args) < 0)
+		path = NULL;
+	va_end(args);
+	return path;
+}
+
+/* A node's value, malloc'ed; NULL when there is none. */
+static char *read_node(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, const char *name)
+{
+	char *path = join_path("%s/%s", directory, name);
+	char *value = path ? xs_read(xs, transaction, path, NULL) : NULL;
+
+	free(path);
+	return value;
+}
+
+static bool write_node(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, const char *name,
+		       const char *value)
+{
+	char *path = join_path("%s/%s", directory, name);
+	bool written = path && xs_write(xs, transaction, path, value, strlen(value));
+
+	free(path);
+	return written;
+}
+
+static int read_number(const struct xen_device *device, const char *directory, const char *name)
+{
+	char *value = read_node(device->xs, XBT_NULL, directory, name);
+	char *end;
+	long number = -1;
+
+	if (value && *value) {
+		errno = 0;
+		number = strtol(value, &end, 10);
+		if (errno || *end || number < 0 || number > INT_MAX)
+			number = -1;
+	}
+	free(value);
+	return (int)number;
+}
+
+static bool node_exists(struct xs_handle *xs, xs_transaction_t transaction, const char *path)
+{
+	char *value = xs_read(xs, transaction, path, NULL);
+	bool exists = value;
+
+	free(value);
+	return exists;
+}
+
+/* The number of the domain called @name, or -1. */
+static int find_domain_name(struct xs_handle *xs, const char *name)
+{
+	unsigned count = 0, i;
+	char **domains = xs_directory(xs, XBT_NULL, "/local/domain", &count);
+	int domid = -1;
+
+	for (i = 0; domains && i < count && domid < 0; i++) {
+		char *path = join_path("/local/domain/%s", domains[i]);
+		char *value = path ? read_node(xs, XBT_NULL, path, "name") : NULL;
+
+		if (value && !strcmp(value, name))
+			domid = atoi(domains[i]);
+		free(value);
+		free(path);
+	}
+	free(domains);
+	return domid;
+}
+
+static int find_domain(struct xen_device *device, const char *domain, struct error_text *text)
+{
+	char *end;
+	unsigned long number;
+
+	errno = 0;
+	number = strtoul(domain, &end, 10);
+	if (*domain >= '0' && *domain <= '9' && !errno && !*end) {
+		if (number >= MAX_DOMID)
+			return error_set(text, -EINVAL, "domain %s: a domain's number is below %d", domain, MAX_DOMID);
+		device->domid = (unsigned)number;
+		return 0;
+	}
+	number = (unsigned long)find_domain_name(device->xs, domain);
+	if (number == (unsigned long)-1)
+		return error_set(text, -ENOENT, "there is no domain '%s'; see 'xl list'", domain);
+	device->domid = (unsigned)number;
+	return 0;
+}
+
+/* Nodes below /libxl of a kind that it does not know would break its own listings. */
+static bool libxl_knows_vbd3(void)
+{
+	static const char *const files[] = { "/sys/hypervisor/version/major", "/sys/hypervisor/version/minor" };
+	int version[2] = { 0, 0 };
+	unsigned i;
+
+	for (i = 0; i < 2; i++) {
+		FILE *file = fopen(files[i], "re");
+
+		if (!file)
+			return false;
+		if (fscanf(file, "%d", &version[i]) != 1)
+			version[i] = 0;
+		fclose(file);
+	}
+	return version[0] > 4 || (version[0] == 4 && version[1] >= 19);
+}
+
+int xen_device_open(struct xen_device *device, const char *domain, const char *vdev, struct error_text *text)
+{
+	char *own;
+	int error;
+
+	*device = (struct xen_device){ .vdev = vdev };
+	error = vdev_parse(vdev, &device->devid, text);
+	if (error)
+		return error;
+	device->xs = xs_open(0);
+	if (!device->xs)
+		return error_set(text, -errno, "cannot reach xenstored: %s; is this a Xen host?", strerror(errno));
+	error = find_domain(device, domain, text);
+	if (error)
+		return error;
+	own = xs_read(device->xs, XBT_NULL, "domid", NULL);	/* absent in a dom0 that never wrote it */
+	device->backend_domid = own ? (unsigned)atoi(own) : 0;
+	free(own);
+	device->libxl_knows = libxl_knows_vbd3();
+	device->frontend = join_path("/local/domain/%u/device/vbd/%u", device->domid, device->devid);
+	device->backend = join_path("/local/domain/%u/backend/" BACKEND_KIND "/%u/%u", device->backend_domid, device->domid,
+				    device->devid);
+	device->libxl = join_path("/libxl/%u/device/vbd/%u", device->domid, device->devid);
+	if (!device->frontend || !device->backend || !device->libxl)
+		return error_set(text, -ENOMEM, "out of memory");
+	return 0;
+}
+
+void xen_device_close(struct xen_device *device)
+{
+	if (device->xs)
+		xs_close(device->xs);
+	free(device->frontend);
+	free(device->backend);
+	free(device->libxl);
+}
+
+/* @directory with @owner, who may read and write, and one @reader; nodes below inherit that. */
+static bool make_directory(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, unsigned owner,
+			   unsigned reader)
+{
+	struct xs_permissions permissions[2] = {
+		{ .id = owner, .perms = XS_PERM_NONE },
+		{ .id = reader, .perms = XS_PERM_READ },
+	};
+
+	if (!xs_rm(xs, transaction, directory) && errno != ENOENT)
+		return false;
+	return xs_mkdir(xs, transaction, directory) && xs_set_permissions(xs, transaction, directory, permissions, 2);
+}
+
+static bool write_entries(struct xs_handle *xs, xs_transaction_t transaction, const char *directory,
+			  const struct entry *entries)
+{
+	for (; entries->name; entries++) {
+		if (!write_node(xs, transaction, directory, entries->name, entries->value))
+			return false;
+	}
+	return true;
+}
+
+static bool write_frontend(struct xen_device *device, xs_transaction_t transaction)
+{
+	char devid[16], backend_domid[16];
+	const struct entry entries[] = {
+		{ "backend", device->backend },
+		{ "backend-id", backend_domid },
+		{ "state", "1" },
+		{ "virtual-device", devid },
+		{ "device-type", "disk" },
+		{ "trusted", "1" },
+		{ NULL, NULL },
+	};
+
+	snprintf(devid, sizeof(devid), "%u", device->devid);
+	snprintf(backend_domid, sizeof(backend_domid), "%u", device->backend_domid);
+	return make_directory(device->xs, transaction, device->frontend, device->domid, device->backend_domid) &&
+	       write_entries(device->xs, transaction, device->frontend, entries);
+}
+
+static bool write_backend(struct xen_device *device, xs_transaction_t transaction, const char *target, bool read_only)
+{
+	char domid[16];
+	const struct entry entries[] = {
+		{ "frontend", device->frontend },
+		{ "params", target },
+		{ "script", SCRIPT },
+		{ "frontend-id", domid },
+		{ "online", "1" },
+		{ "removable", "0" },
+		{ "bootable", "1" },
+		{ "state", "1" },
+		{ "dev", device->vdev },
+		{ "type", BACKEND_KIND },
+		{ "mode", read_only ? "r" : "w" },
+		{ "device-type", "disk" },
+		{ "discard-enable", read_only ? "0" : "1" },
+		{ "specification", "xen" },
+		{ NULL, NULL },
+	};
+
+	snprintf(domid, sizeof(domid), "%u", device->domid);
+	if (!make_directory(device->xs, transaction, device->backend, device->backend_domid, device->domid) ||
+	    !write_entries(device->xs, transaction, device->backend, entries))
+		return false;
+	if (!device->libxl_knows)
+		return true;
+	return write_node(device->xs, transaction, device->libxl, "backend", device->backend) &&
+	       write_entries(device->xs, transaction, device->libxl, entries);
+}
+
+static int add_in_transaction(struct xen_device *device, xs_transaction_t transaction, const char *target, bool read_only,
+			      struct error_text *text)
+{
+	char *home = join_path("/local/domain/%u", device->domid);
+	bool exists = home && node_exists(device->xs, transaction, home);
+
+	free(home);
+	if (!exists)
+		return error_set(text, -ENOENT, "there is no domain %u; see 'xl list'", device->domid);
+	if (node_exists(device->xs, transaction, device->frontend) || node_exists(device->xs, transaction, device->libxl))
+		return error_set(text, -EEXIST, "domain %u has a device %s already; choose another or detach it",
+				 device->domid, device->vdev);
+	/* a backend that an earlier device left behind may still have a tapdisk */
+	if (node_exists(device->xs, transaction, device->backend))
+		return error_set(text, -EEXIST, "%s is left from an earlier device; 'tap-ctl xen-detach --force %u %s' first",
+				 device->backend, device->domid, device->vdev);
+	if (write_frontend(device, transaction) && write_backend(device, transaction, target, read_only))
+		return 0;
+	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));
+}
+
+int xen_device_add(struct xen_device *device, const char *target, bool read_only, struct error_text *text)
+{
+	xs_transaction_t transaction;
+	int error;
+
+	if (strlen(target) >= VALUE_MAX)
+		return error_set(text, -ENAMETOOLONG, "the image's name is too long for xenstore");
+	for (;;) {
+		transaction = xs_transaction_start(device->xs);
+		if (transaction == XBT_NULL)
+			return error_set(text, -errno, "xenstore: %s", strerror(errno));
+		error = add_in_transaction(device, transaction, target, read_only, text);
+		if (xs_transaction_end(device->xs, transaction, error != 0) || error)
+			return error;
+		if (errno != EAGAIN)
+			return error_set(text, -errno, "xenstore: %s", strerror(errno));
+	}
+}
+
+/* Write @entries below the backend, all at once. */
+static int write_backend_nodes(struct xen_device *device, const struct entry *entries, struct error_text *text)
+{
+	xs_transaction_t transaction;
+	bool written;
+
+	do {
+		transaction = xs_transaction_start(device->xs);
+		if (transaction == XBT_NULL)
+			return error_set(text, -errno, "xenstore: %s", strerror(errno));
+		/* the domain may have been destroyed, and half a device must not come back */
+		written = node_exists(device->xs, transaction, device->backend);
+		if (!written) {
+			xs_transaction_end(device->xs, transaction, true);
+			return error_set(text, -ENOENT, "%s is gone, the domain has ended", device->backend);
+		}
+		written = write_entries(device->xs, transaction, device->backend, entries);
+		if (xs_transaction_end(device->xs, transaction, !written) && written)
+			return 0;
+	} while (written && errno == EAGAIN);
+	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));
+}
+
+int xen_device_publish(struct xen_device *device, int pid, int minor, struct error_text *text)
+{
+	char pid_value[16], minor_value[16], path[PATH_MAX];
+	const struct entry entries[] = {
+		{ "pid", pid_value },
+		{ "minor", minor_value },
+		{ "physical-device-path", path },
+		{ "hotplug-status", "connected" },
+		{ NULL, NULL },
+	};
+
+	snprintf(pid_value, sizeof(pid_value), "%d", pid);
+	snprintf(minor_value, sizeof(minor_value), "%d", minor);
+	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), pid, minor);
+	return write_backend_nodes(device, entries, text);
+}
+
+int xen_device_close_backend(struct xen_device *device, struct error_text *text)
+{
+	static const struct entry entries[] = { { "online", "0" }, { "state", "5" }, { NULL, NULL } };
+
+	return write_backend_nodes(device, entries, text);
+}
+
+void xen_device_remove_frontend(struct xen_device *device)
+{
+	xs_rm(device->xs, XBT_NULL, device->frontend);	/* may be gone with the domain */
+}
+
+/* @path, and then each directory above it that is left empty, down to @keep levels. */
+static void remove_path(struct xs_handle *xs, xs_transaction_t transaction, const char *path, unsigned levels)
+{
+	char *directory = strdup(path), *slash, **names;
+	unsigned count;
+
+	if (directory)
+		xs_rm(xs, transaction, directory);
+	for (; directory && levels; levels--) {
+		slash = strrchr(directory, '/');
+		*slash = '\0';
+		names = xs_directory(xs, transaction, directory, &count);
+		free(names);
+		if (!names || count)
+			break;
+		xs_rm(xs, transaction, directory);
+	}
+	free(directory);
+}
+
+int xen_device_remove(struct xen_device *device, struct error_text *text)
+{
+	xs_transaction_t transaction;
+
+	do {
+		transaction = xs_transaction_start(device->xs);
+		if (transaction == XBT_NULL)
+			break;
+		remove_path(device->xs, transaction, device->frontend, 0);
+		remove_path(device->xs, transaction, device->backend, 1);
+		if (device->libxl_knows)
+			remove_path(device->xs, transaction, device->libxl, 0);
+		if (xs_transaction_end(device->xs, transaction, false))
+			return 0;
+	} while (errno == EAGAIN);
+	return error_set(text, -errno, "cannot remove the device from xenstore: %s", strerror(errno));
+}
+
+int xen_device_state(const struct xen_device *device, const char *directory)
+{
+	int state = read_number(device, directory, "state");
+
+	return state < 0 ? STATE_UNKNOWN : state;
+}
+
+int xen_device_tapdisk(const struct xen_device *device, int *pid, int *minor)
+{
+	*pid = read_number(device, device->backend, "pid");
+	*minor = read_number(device, device->backend, "minor");
+	return *pid > 0 && *minor >= 0 && *minor <= MINOR_MAX ? 0 : -ENOENT;
+}
+
+static bool uses_tapdisk(const struct xen_device *device, const char *backend, int pid, int minor)
+{
+	return strcmp(backend, device->backend) && read_number(device, backend, "pid") == pid &&
+	       read_number(device, backend, "minor") == minor;
+}
+
+bool xen_device_is_shared(const struct xen_device *device, int pid, int minor)
+{
+	char *base = join_path("/local/domain/%u/backend/" BACKEND_KIND, device->backend_domid);
+	unsigned domains = 0, devices, i, j;
+	char **domain = base ? xs_directory(device->xs, XBT_NULL, base, &domains) : NULL;
+	bool shared = false;
+
+	for (i = 0; domain && i < domains; i++) {
+		char *path = join_path("%s/%s", base, domain[i]);
+		char **names = path ? xs_directory(device->xs, XBT_NULL, path, &devices) : NULL;
+
+		for (j = 0; names && j < devices; j++) {
+			char *backend = join_path("%s/%s", path, names[j]);
+
+			shared |= backend && uses_tapdisk(device, backend, pid, minor);
+			free(backend);
+		}
+		free(names);
+		free(path);
+	}
+	free(domain);
+	free(base);
+	return shared;
+}

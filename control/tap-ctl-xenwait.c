@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-xenwait.c - waiting for a backend's state, by a watch.
+ *
+ * SIGINT and SIGTERM end the wait, not the program: whoever waits has
+ * something to undo.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "tap-ctl-xenstore.h"
+
+static volatile sig_atomic_t interrupted;
+
+static void note_signal(int number)
+{
+	interrupted = 1;
+}
+
+static void catch_signals(void)
+{
+	const struct sigaction action = { .sa_handler = note_signal };	/* no SA_RESTART: poll() has to end */
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+static int64_t clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Until a watch has fired. 0, -ETIMEDOUT, -EINTR, -EIO. */
+static int wait_for_watch(struct xs_handle *xs, int64_t deadline)
+{
+	struct pollfd poll_fd = { .fd = xs_fileno(xs), .events = POLLIN };
+	int64_t left = deadline - clock_ms();
+	char **watch;
+	int ready;
+
+	if (interrupted)
+		return -EINTR;
+	ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
+	if (ready <= 0)
+		return ready ? -errno : -ETIMEDOUT;
+	if (poll_fd.revents & (POLLERR | POLLHUP | POLLNVAL))
+		return -EIO;
+	while ((watch = xs_check_watch(xs)))
+		free(watch);
+	return 0;
+}
+
+/* What the backend says about itself, for the text of an error. */
+static char *backend_complaint(const struct xen_device *device)
+{
+	static const char *const names[] = { "hotplug-error", "error" };
+	char *path, *value = NULL;
+	unsigned i;
+
+	for (i = 0; i < 2 && !value; i++) {
+		if (asprintf(&path, "%s/%s", device->backend, names[i]) < 0)
+			break;
+		value = xs_read(device->xs, XBT_NULL, path, NULL);
+		free(path);
+	}
+	return value;
+}
+
+static int explain_wait(const struct xen_device *device, int error, int state, struct error_text *text)
+{
+	char *complaint = backend_complaint(device);
+	int backend = xen_device_state(device, device->backend), frontend = xen_device_state(device, device->frontend);
+
+	if (complaint)
+		error_set(text, error, "the backend says: %s", complaint);
+	else if (error == -EINTR)
+		error_set(text, error, "interrupted");
+	else if (error == -ENOENT)
+		error_set(text, error, "domain %u ended meanwhile, or somebody removed the device", device->domid);
+	else if (backend == 1)
+		error_set(text, error, "the backend does not react; is tapback running?");
+	else
+		error_set(text, error, "the backend is in state %d, the frontend in %d, wanted was %d; does the guest drive %s?",
+			  backend, frontend, state, device->vdev);
+	free(complaint);
+	return error;
+}
+
+int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, struct error_text *text)
+{
+	int64_t deadline = clock_ms() + timeout_ms;
+	int error = 0, now;
+	char *path;
+
+	catch_signals();
+	if (asprintf(&path, "%s/state", device->backend) < 0)
+		return error_set(text, -ENOMEM, "out of memory");
+	if (!xs_watch(device->xs, path, "state")) {
+		error = error_set(text, -errno, "xenstore: %s", strerror(errno));
+		goto out;
+	}
+	while (!error) {
+		now = xen_device_state(device, device->backend);
+		if (now == state)
+			break;
+		error = now == STATE_UNKNOWN ? -ENOENT : wait_for_watch(device->xs, deadline);
+		if (error == -EINTR && !interrupted)
+			error = 0;
+	}
+	xs_unwatch(device->xs, path, "state");
+	if (error)
+		explain_wait(device, error, state, text);
+out:
+	free(path);
+	return error;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl.c - the command line: finds the command, runs it, says how it went.
+ *
+ * Names, options, output without a terminal and the exit status (an errno
+ * value, with its text on stderr) are blktap's: hotplug scripts and storage
+ * managers depend on them.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+static const struct command *const commands[] = {
+	&command_list, &command_create, &command_destroy, &command_info, &command_stats, &command_pause,
+	&command_unpause, &command_resize, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
+	&command_spawn, &command_attach, &command_detach, &command_open, &command_close,
+};
+
+#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+
+static void print_help(void)
+{
+	size_t i;
+
+	printf("Usage: tap-ctl COMMAND [OPTION]...\n"
+	       "Control the disks that tapdisk serves to Xen guests.\n"
+	       "\n");
+	for (i = 0; i < NR_COMMANDS; i++)
+		printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+	printf("\n"
+	       "'tap-ctl COMMAND --help' lists its options. Every command takes --json.\n"
+	       "The exit status is 0 or an errno value. See tap-ctl(8).\n");
+}
+
+static const struct command *find_command(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < NR_COMMANDS; i++) {
+		if (!strcmp(commands[i]->name, name))
+			return commands[i];
+	}
+	return NULL;
+}
+
+static void print_json(json_t *result)
+{
+	json_dumpf(result, stdout, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
+	putchar('\n');
+}
+
+/* The message names the thing; the errno's own text goes with it, which is what scripts know. */
+static void report_failure(const struct command *command, const struct arguments *args, int error, const char *text)
+{
+	const char *standard = strerror(-error);
+	json_t *result;
+
+	if (!*text)
+		fprintf(stderr, "tap-ctl: %s: %s\n", command->name, standard);
+	else if (strstr(text, standard))
+		fprintf(stderr, "tap-ctl: %s: %s\n", command->name, text);
+	else
+		fprintf(stderr, "tap-ctl: %s: %s (%s)\n", command->name, text, standard);
+	if (!args->json)
+		return;
+	result = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -error, "error", *text ? text : standard);
+	if (result)
+		print_json(result);
+	json_decref(result);
+}
+
+static int report_success(const struct command *command, const struct arguments *args, json_t *result)
+{
+	if (args->json)
+		print_json(result);
+	else if (command->print)
+		command->print(result, isatty(STDOUT_FILENO));
+	/* a script that reads us must not take a cut-off answer for the whole */
+	if (fflush(stdout) || ferror(stdout)) {
+		fprintf(stderr, "tap-ctl: %s: the command was done, but its output cannot be written: %s\n", command->name,
+			strerror(errno));
+		return EIO;
+	}
+	return 0;
+}
+
+static int run_command(const struct command *command, int argc, char **argv)
+{
+	struct error_text text = { "" };
+	struct arguments args;
+	json_t *result;
+	int error;
+
+	options_parse(command, &args, argc, argv);
+	result = json_pack("{s:b}", "ok", 1);
+	error = result ? command->run(&args, result, &text) : -ENOMEM;
+	if (error)
+		report_failure(command, &args, error, text.text);
+	else
+		error = report_success(command, &args, result);
+	json_decref(result);
+	return error < 0 ? -error : error;
+}
+
+int main(int argc, char **argv)
+{
+	const struct command *command;
+
+	signal(SIGPIPE, SIG_IGN);
+	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help();
+		return 0;
+	}
+	if (!strcmp(argv[1], "--version")) {
+		printf("tap-ctl (tapsnap) " VERSION "\n");
+		return 0;
+	}
+	command = find_command(argv[1]);
+	if (!command) {
+		fprintf(stderr, "tap-ctl: there is no command '%s'; 'tap-ctl --help' lists them\n", argv[1]);
+		return EINVAL;
+	}
+	return run_command(command, argc - 1, argv + 1);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl.h - what the commands of tap-ctl share.
+ *
+ * A command is two functions: run() does it and fills a JSON object, print()
+ * turns that object into text. With --json the object itself is printed, so
+ * a machine can have the result of every command.
+ */
+#ifndef TAPSNAP_TAP_CTL_H
+#define TAPSNAP_TAP_CTL_H
+
+#include <stdbool.h>
+#include <jansson.h>
+
+#include "tapctl.h"
+
+struct arguments {
+	int pid, minor;			/* -1: not given */
+	const char *target;		/* TYPE:PATH, the path absolute */
+	const char *type, *file;	/* filters of list */
+	int timeout_ms;			/* -1: wait for ever */
+	bool read_only, no_direct, force, json;
+	char **words;			/* arguments that are no options */
+	int nr_words;
+};
+
+struct command {
+	const char *name;
+	const char *options;		/* letters of the options it knows */
+	const char *required;		/* letters of those that must be given */
+	const char *words;		/* its other arguments, for the usage; "" for none */
+	int nr_words;
+	const char *summary;
+	int (*run)(const struct arguments *args, json_t *result, struct error_text *text);
+	/* NULL: prints nothing. @terminal: for a person. */
+	void (*print)(const json_t *result, bool terminal);
+};
+
+extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
+	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_info,
+	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach;
+
+/* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
+void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
+
+/* tap-ctl-call.c: connect to @pid, send one command about @minor (-1: none), close. @reply may be NULL. */
+json_t *call_request(const char *name, int minor);
+int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struct error_text *text);
+/* The request `open` with the options that @args has. */
+json_t *call_open_request(const struct arguments *args, int minor);
+
+/* tap-ctl-create.c: a whole disk. create undoes what it did when it fails. */
+int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text);
+/* Close, detach and free, also after a tapdisk that has died. */
+int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text);
+
+/* tap-ctl-print.c: print the object `disk` of @result for a person. */
+void print_disk(const json_t *result, bool terminal);
+/* Words for state bits: "running", "paused", ... */
+const char *print_state_name(unsigned state);
+/* "12.5 GiB" */
+void print_size(char *buffer, size_t size, json_int_t sectors);
+
+/* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
+int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);
+
+#endif
