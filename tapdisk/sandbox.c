@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * sandbox.c - the system calls tapdisk may use from its start to its end.
+ *
+ * A list of what is allowed; everything else fails with EPERM and is told to
+ * the kernel's audit log. It fails and does not kill, because killing takes
+ * a guest's disks away: a call that was forgotten here (a new libc, an
+ * unusual file system's path through it) then costs one operation that
+ * reports an error, not a running guest. To an attacker both are the same
+ * refusal. Only calls by a foreign architecture's entry (int 0x80 on x86-64)
+ * kill, by libseccomp's default: no compiled code of ours can make one.
+ *
+ * Invariants:
+ *  1. No new program: no execve, no fork or vfork, clone for threads only,
+ *     no memory that becomes executable.
+ *  2. No network: sockets are Unix sockets.
+ *  3. No second engine: io_uring_setup is not allowed, so what a ring can do
+ *     is what the one opened at start can do.
+ *  4. Whatever cannot be checked here (paths, mostly: images are opened by
+ *     name during the whole life) is said in docs/security.md.
+ */
+#include "sandbox.h"
+
+#include <asm/termbits.h>
+#include <errno.h>
+#include <linux/fs.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ALLOW(name) SCMP_SYS(name)
+
+static const int allowed_calls[] = {
+	/* the data path, first in mind but not in order: libseccomp makes a search tree */
+	ALLOW(io_uring_enter), ALLOW(io_uring_register), ALLOW(io_submit), ALLOW(io_getevents),
+	ALLOW(io_pgetevents), ALLOW(io_cancel), ALLOW(io_destroy),
+	ALLOW(epoll_create1), ALLOW(epoll_ctl), ALLOW(epoll_wait), ALLOW(epoll_pwait), ALLOW(epoll_pwait2),
+	ALLOW(poll), ALLOW(ppoll), ALLOW(eventfd2), ALLOW(signalfd4),
+	ALLOW(timerfd_create), ALLOW(timerfd_settime), ALLOW(timerfd_gettime),
+	ALLOW(clock_gettime), ALLOW(clock_nanosleep), ALLOW(nanosleep), ALLOW(gettimeofday), ALLOW(time),
+	ALLOW(read), ALLOW(write), ALLOW(readv), ALLOW(writev),
+	ALLOW(pread64), ALLOW(pwrite64), ALLOW(preadv), ALLOW(pwritev), ALLOW(preadv2), ALLOW(pwritev2),
+	ALLOW(fsync), ALLOW(fdatasync), ALLOW(sync_file_range), ALLOW(fallocate), ALLOW(ftruncate),
+
+	/* images, markers, sysfs, statistics */
+	ALLOW(open), ALLOW(openat), ALLOW(close), ALLOW(close_range), ALLOW(lseek),
+	ALLOW(stat), ALLOW(lstat), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx), ALLOW(statfs), ALLOW(fstatfs),
+	ALLOW(access), ALLOW(faccessat), ALLOW(faccessat2), ALLOW(readlink), ALLOW(readlinkat),
+	ALLOW(getdents64), ALLOW(getcwd), ALLOW(fcntl), ALLOW(flock), ALLOW(dup), ALLOW(dup2), ALLOW(dup3),
+	ALLOW(pipe2), ALLOW(mkdir), ALLOW(mkdirat), ALLOW(rmdir), ALLOW(unlink), ALLOW(unlinkat),
+	ALLOW(rename), ALLOW(renameat), ALLOW(renameat2),
+	ALLOW(chmod), ALLOW(fchmod), ALLOW(fchmodat), ALLOW(umask),
+
+	/* the control and NBD sockets, and the system log */
+	ALLOW(bind), ALLOW(listen), ALLOW(accept), ALLOW(accept4), ALLOW(connect), ALLOW(shutdown),
+	ALLOW(sendto), ALLOW(sendmsg), ALLOW(recvfrom), ALLOW(recvmsg),
+	ALLOW(getsockopt), ALLOW(setsockopt), ALLOW(getsockname), ALLOW(getpeername),
+
+	/* memory and threads */
+	ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise),
+	ALLOW(futex), ALLOW(set_robust_list), ALLOW(rseq), ALLOW(set_tid_address),
+	ALLOW(sched_yield), ALLOW(sched_getaffinity), ALLOW(exit), ALLOW(exit_group),
+	ALLOW(rt_sigaction), ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(rt_sigtimedwait),
+	ALLOW(sigaltstack), ALLOW(restart_syscall),
+
+	/* asking who and where we are */
+	ALLOW(getpid), ALLOW(getppid), ALLOW(gettid), ALLOW(getuid), ALLOW(geteuid), ALLOW(getgid), ALLOW(getegid),
+	ALLOW(getrandom), ALLOW(uname), ALLOW(sysinfo), ALLOW(getrlimit), ALLOW(getrusage),
+};
+
+/* Of ioctls only these; gntdev and evtchn are allowed whole (sandbox_allow_ioctls()). */
+static const unsigned long allowed_ioctls[] = {
+	BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKROGET, BLKALIGNOFF,
+	BLKDISCARD, BLKZEROOUT,
+	TCGETS,		/* isatty(), which stdio asks of what it opens */
+};
+
+#define IOC_TYPE_MASK	0xff00u
+#define IOC_TYPE(type)	((unsigned)(type) << 8)
+
+static int allow_calls(scmp_filter_ctx filter)
+{
+	int error = 0;
+
+	for (size_t i = 0; !error && i < sizeof(allowed_calls) / sizeof(allowed_calls[0]); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+	return error;
+}
+
+static int allow_ioctls(scmp_filter_ctx filter)
+{
+	/* xen-sys/Linux/gntdev.h and evtchn.h, which libxen-dev does not have */
+	static const char xen_types[] = { 'G', 'E' };
+	int error = 0;
+
+	for (size_t i = 0; !error && i < sizeof(allowed_ioctls) / sizeof(allowed_ioctls[0]); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+					 SCMP_A1_32(SCMP_CMP_EQ, allowed_ioctls[i]));
+	for (size_t i = 0; !error && i < sizeof(xen_types); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+					 SCMP_A1_32(SCMP_CMP_MASKED_EQ, IOC_TYPE_MASK, IOC_TYPE(xen_types[i])));
+	return error;
+}
+
+/* Memory may be mapped and its protection changed, but never to executable. */
+static int allow_memory(scmp_filter_ctx filter)
+{
+	static const int calls[] = { SCMP_SYS(mmap), SCMP_SYS(mprotect) };
+	int error = 0;
+
+	for (size_t i = 0; !error && i < sizeof(calls) / sizeof(calls[0]); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
+					 SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	return error;
+}
+
+/* Threads, but no processes. clone3's flags are in memory, where a filter cannot look: libc then takes clone. */
+static int allow_threads(scmp_filter_ctx filter)
+{
+	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+					 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
+					 SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME));
+	/* abort() */
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+					 SCMP_A0_32(SCMP_CMP_EQ, (unsigned)getpid()));
+	/* getrlimit(), which libc makes of this call with nothing to set */
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
+					 SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
+	return error;
+}
+
+static int allow_sockets(scmp_filter_ctx filter)
+{
+	int error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1,
+					 SCMP_A0_32(SCMP_CMP_EQ, AF_UNIX));
+	return error;
+}
+
+static int set_attributes(scmp_filter_ctx filter)
+{
+	/* the engine's helper thread runs already */
+	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+
+	/* refusals go to the audit log; a kernel without that (before 4.14) still refuses */
+	if (!error) {
+		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
+		if (error == -EOPNOTSUPP)
+			error = 0;
+	}
+	/* a binary tree: a dozen comparisons a call instead of a hundred */
+	if (!error)
+		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	return error;
+}
+
+int sandbox_enter(struct error_text *text)
+{
+	static int (*const steps[])(scmp_filter_ctx filter) = {
+		set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets,
+		seccomp_load,	/* sets no_new_privs as well: libseccomp's default */
+	};
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int error = filter ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !error && i < sizeof(steps) / sizeof(steps[0]); i++)
+		error = steps[i](filter);
+	seccomp_release(filter);
+	if (error)
+		return error_set(text, error, "cannot put on the seccomp filter: %s; "
+				 "--no-sandbox runs without one", strerror(-error));
+	return 0;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * sandbox.h - after start tapdisk gives up the system calls it has no use
+ * for, so that whoever takes it over through a guest's ring, an image or a
+ * socket does not get a root process with the whole kernel to play with.
+ */
+#ifndef TAPDISK_SANDBOX_H
+#define TAPDISK_SANDBOX_H
+
+#include "driver.h"	/* struct error_text */
+
+/*
+ * Call once, when the engine is open and the control socket listens: no
+ * engine can be opened afterwards. Holds for every thread of the process,
+ * those that run already too, and cannot be undone. 0 or -errno.
+ */
+int sandbox_enter(struct error_text *text);
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_sandbox.c - what tapdisk cannot do any more once the filter is on,
+ * and what it still can. Each test puts the filter on in a child process,
+ * since nothing takes it off again.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "engine.h"
+#include "sandbox.h"
+
+static void require_at(bool condition, const char *text, int line)
+{
+	if (condition)
+		return;
+	fprintf(stderr, "# line %d: %s: errno %s\n", line, text, strerror(errno));
+	_exit(1);
+}
+#define require(condition) require_at(condition, #condition, __LINE__)
+/* A refused call, which returns -1 and EPERM. */
+#define require_refused(call) do { errno = 0; require((long)(call) == -1); require(errno == EPERM); } while (0)
+
+static void enter(void)
+{
+	struct error_text text = { "" };
+	int error = sandbox_enter(&text);
+
+	if (error)
+		fprintf(stderr, "# %s\n", text.text);
+	require(!error);
+}
+
+/* Run @body in a child; it has to end well. */
+static void in_child(void (*body)(void))
+{
+	pid_t pid;
+	int status;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static char *const no_arguments[] = { "true", NULL };
+
+static void no_new_programs(void)
+{
+	enter();
+	require_refused(execv("/bin/true", no_arguments));
+	require_refused(syscall(SYS_execveat, AT_FDCWD, "/bin/true", no_arguments, NULL, 0));
+	require_refused(fork());
+	require_refused(syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0));
+	require_refused(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
+	require(system("true") != 0);
+	require(prctl(PR_SET_NAME, "sandboxed") == 0);
+	require_refused(prctl(PR_SET_DUMPABLE, 1));
+}
+
+static void no_code_from_data(void)
+{
+	void *memory;
+
+	enter();
+	require_refused(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	memory = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	require(memory != MAP_FAILED);
+	require_refused(mprotect(memory, 4096, PROT_READ | PROT_EXEC));
+	require(mprotect(memory, 4096, PROT_READ) == 0);
+}
+
+static void no_network(void)
+{
+	int pair[2];
+
+	enter();
+	require_refused(socket(AF_INET, SOCK_STREAM, 0));
+	require_refused(socket(AF_INET6, SOCK_DGRAM, 0));
+	require_refused(socket(AF_NETLINK, SOCK_RAW, 0));
+	require_refused(socket(AF_PACKET, SOCK_RAW, 0));
+	require(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+	require(socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
+}
+
+static void no_power_over_the_machine(void)
+{
+	uint8_t parameters[120] = { 0 };
+	pid_t parent = getppid();
+
+	enter();
+	require_refused(mount("none", "/mnt", "tmpfs", 0, NULL));
+	require_refused(ptrace(PTRACE_ATTACH, parent, 0, 0));
+	require_refused(kill(parent, 0));
+	require_refused(syscall(SYS_tgkill, parent, parent, 0));
+	require_refused(syscall(SYS_io_uring_setup, 8, parameters));
+	require_refused(syscall(SYS_bpf, 0, parameters, sizeof(parameters)));
+	require_refused(unshare(CLONE_NEWNS));
+	require_refused(syscall(SYS_init_module, parameters, 0, ""));
+	require_refused(syscall(SYS_process_vm_writev, parent, NULL, 0, NULL, 0, 0));
+	require_refused(ioctl(0, BLKRRPART));
+	require_refused(syscall(SYS_setuid, 0));
+	require_refused(chroot("/"));
+	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == -1);	/* even to ask is refused; /proc knows */
+}
+
+static void cannot_gain_privileges(void)
+{
+	char line[128];
+	bool found = false;
+	FILE *file;
+
+	enter();
+	file = fopen("/proc/self/status", "r");
+	require(file != NULL);
+	while (fgets(line, sizeof(line), file))
+		found |= strcmp(line, "NoNewPrivs:\t1\n") == 0;
+	require(found);
+}
+
+/* A thread that ran before is bound by the filter too, and new ones can be made. */
+
+static int stage_pipe[2];
+
+static void *thread_main(void *arg)
+{
+	char byte;
+
+	require(read(stage_pipe[0], &byte, 1) == 1);
+	require_refused(execv("/bin/true", no_arguments));
+	require_refused(socket(AF_INET, SOCK_STREAM, 0));
+	return arg;
+}
+
+static void all_threads(void)
+{
+	pthread_t before, after;
+	void *result;
+
+	require(pipe(stage_pipe) == 0);
+	require(pthread_create(&before, NULL, thread_main, stage_pipe) == 0);
+	enter();
+	require(pthread_create(&after, NULL, thread_main, stage_pipe) == 0);
+	require(write(stage_pipe[1], "..", 2) == 2);
+	require(pthread_join(before, &result) == 0 && result == stage_pipe);
+	require(pthread_join(after, &result) == 0 && result == stage_pipe);
+}
+
+/* The engine that was opened before works on, and does all it can do. */
+
+static int completed, failed;
+
+static void io_done(struct engine_io *io, int error)
+{
+	completed++;
+	failed += error != 0;
+}
+
+static void one_engine(const char *name)
+{
+	static const enum engine_op ops[] = { ENGINE_WRITE, ENGINE_SYNC, ENGINE_READ, ENGINE_DISCARD, ENGINE_ZERO };
+	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX";
+	struct engine *engine;
+	struct iovec iov;
+	int fd, error = engine_open(&engine, name, 64);
+
+	if (error == -ENOSYS || error == -EPERM)
+		return;		/* not on this machine */
+	require(!error);
+	enter();
+	fd = mkstemp(path);
+	require(fd >= 0 && unlink(path) == 0 && ftruncate(fd, 1 << 20) == 0);
+	iov = (struct iovec){ calloc(1, 65536), 65536 };
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct engine_io io = { .op = ops[i], .fd = fd, .length = ops[i] == ENGINE_SYNC ? 0 : 65536, .done = io_done };
+
+		if (ops[i] == ENGINE_READ || ops[i] == ENGINE_WRITE) {
+			io.iov = &iov;
+			io.iovcnt = 1;
+		}
+		engine_queue(engine, &io);
+		engine_run(engine);
+	}
+	require(completed == 5 && failed == 0);
+	engine_close(engine);
+}
+
+static void engine_io_uring(void)
+{
+	one_engine("io_uring");
+}
+
+static void engine_libaio_(void)
+{
+	one_engine("libaio");
+}
+
+static void test_no_new_programs(void **state)
+{
+	in_child(no_new_programs);
+}
+
+static void test_no_code_from_data(void **state)
+{
+	in_child(no_code_from_data);
+}
+
+static void test_no_network(void **state)
+{
+	in_child(no_network);
+}
+
+static void test_no_power_over_the_machine(void **state)
+{
+	in_child(no_power_over_the_machine);
+}
+
+static void test_cannot_gain_privileges(void **state)
+{
+	in_child(cannot_gain_privileges);
+}
+
+static void test_all_threads(void **state)
+{
+	in_child(all_threads);
+}
+
+static void test_engines(void **state)
+{
+	in_child(engine_io_uring);
+	in_child(engine_libaio_);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_no_new_programs),
+		cmocka_unit_test(test_no_code_from_data),
+		cmocka_unit_test(test_no_network),
+		cmocka_unit_test(test_no_power_over_the_machine),
+		cmocka_unit_test(test_cannot_gain_privileges),
+		cmocka_unit_test(test_all_threads),
+		cmocka_unit_test(test_engines),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
