@@ -30,7 +30,6 @@ TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildc
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
 TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c))
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
-BLKFRONT_OBJS = $(BUILD)/benchmarks/blkfront.o
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
@@ -52,8 +51,9 @@ $(BUILD)/%.o: %.c
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
 # a unit test links everything but the mains
-TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) $(CLIENT_OBJS) $(BLKFRONT_OBJS)
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS)
+TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) $(CLIENT_OBJS) $(BLKFRONT_OBJS) \
+	$(BUILD)/tests/unit/fixture.o
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
 

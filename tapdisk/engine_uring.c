@@ -5,7 +5,7 @@
  * queue() writes the submission entry at once, commit() is one
  * io_uring_enter() for all of them, reap() reads the completion ring. No
  * allocation per io, no system call in queue(), and none in reap() unless
- * the kernel says it has completions to deliver (DEFER_TASKRUN).
+ * the kernel says it has completions to deliver (TASKRUN_FLAG).
  *
  * Invariants:
  *  1. in_ring counts the entries written whose completions were not read
@@ -38,9 +38,6 @@
 #ifndef IORING_SETUP_SINGLE_ISSUER
 #define IORING_SETUP_SINGLE_ISSUER (1U << 12)
 #endif
-#ifndef IORING_SETUP_DEFER_TASKRUN
-#define IORING_SETUP_DEFER_TASKRUN (1U << 13)
-#endif
 
 struct uring_engine {
 	struct engine engine;
@@ -54,13 +51,16 @@ struct uring_engine {
 };
 
 /*
- * From the best to what every kernel has. DEFER_TASKRUN (6.1): completions
- * are delivered when we enter the kernel, not by interrupting us; epoll on
- * the ring wakes up as soon as there are some. TASKRUN_FLAG tells reap()
- * that it has to enter. COOP_TASKRUN (5.19): no interprocessor interrupt.
+ * From the best to what every kernel has. COOP_TASKRUN (5.19): completions
+ * are delivered when we enter the kernel or sleep in it, without an
+ * interprocessor interrupt; a sleep in epoll_wait() then ends with EINTR.
+ * TASKRUN_FLAG tells reap() that it has to enter. SINGLE_ISSUER (6.0): one
+ * thread submits. DEFER_TASKRUN is not used: with it epoll_wait() on the
+ * ring sleeps on although completions are there (seen on 6.18, writes that
+ * had gone to a kernel worker).
  */
 static const unsigned setups[] = {
-	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 	0,
 };

@@ -24,6 +24,7 @@
 #include "loop.h"
 
 #define MAX_EVENTS 64
+#define MAX_PASSES 16	/* of the prepare hooks between two looks at the descriptors */
 
 enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_PREPARE };
 
@@ -219,6 +220,15 @@ static bool run_prepares(struct loop *loop)
 	return work;
 }
 
+/* Until there is nothing left to do at once; true: there is, but descriptors and timers must have their turn. */
+static bool run_all_prepares(struct loop *loop)
+{
+	for (int passes = 0; passes < MAX_PASSES; passes++)
+		if (!run_prepares(loop))
+			return false;
+	return true;
+}
+
 static int sleep_ms(const struct loop *loop)
 {
 	uint64_t now, ms;
@@ -249,7 +259,7 @@ static int run_turn(struct loop *loop)
 	struct epoll_event events[MAX_EVENTS];
 	int i, count;
 
-	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, run_prepares(loop) || loop->quit ? 0 : sleep_ms(loop));
+	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, run_all_prepares(loop) || loop->quit ? 0 : sleep_ms(loop));
 	if (count < 0 && errno != EINTR)
 		return -errno;
 	loop->now = loop_clock();

@@ -162,13 +162,18 @@ static void engine_ready(void *arg, uint32_t events)
 	engine_reap(tapdisk->engine);
 }
 
+/*
+ * After all disks have had their turn: one submission for all of them. What
+ * completed meanwhile is taken at once, so that it is answered before we
+ * sleep: a sleep that such a completion interrupts reports no event.
+ */
 static bool commit_engine(void *arg)
 {
 	struct tapdisk *tapdisk = arg;
 	int error = engine_commit(tapdisk->engine);
 
 	if (!error)
-		return false;
+		return engine_reap(tapdisk->engine) > 0;
 	/* guests must see a dead backend, not one that hangs */
 	log_error("engine %s: %s", tapdisk->engine->ops->name, strerror(-error));
 	tapdisk->error = error;

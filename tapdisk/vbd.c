@@ -148,13 +148,12 @@ static bool vbd_run_connections(struct vbd *vbd)
 	return more;
 }
 
-/* Before each sleep. The order matters: answers and new requests, then one commit for all of them, then the states. */
+/* Before each sleep: answers, new requests, then the states. The engine is committed after all disks had their turn. */
 static bool vbd_prepare(void *arg)
 {
 	struct vbd *vbd = arg;
 	bool more = vbd_run_connections(vbd);
 
-	engine_commit(vbd->engine);
 	if (vbd->state == VBD_DRAINING && !vbd->backend->in_flight)
 		vbd_drained(vbd);
 	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd->connections)
