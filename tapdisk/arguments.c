@@ -55,6 +55,19 @@ int argument_string(const json_t *message, const char *name, const char **value,
 	return 0;
 }
 
+int argument_target(const json_t *message, const char **target, struct error_text *error)
+{
+	const char *letter;
+
+	if (argument_string(message, "target", target, error))
+		return -EINVAL;
+	for (letter = *target; letter && *letter; letter++) {
+		if ((unsigned char)*letter < ' ' || *letter == 0x7f)
+			return error_set(error, -EINVAL, "'target' has a control character in it, rename the image");
+	}
+	return 0;
+}
+
 /* One queue: its ring's grant references, ring_pages of them, and its event channel. */
 static int parse_queue(const json_t *member, struct blkif_params *params, unsigned queue, struct error_text *error)
 {

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * command.h - what the files of the commands share.
+ *
+ * Invariants:
+ *  - A disk is in the list from attach to detach, and its marker is locked
+ *    exactly as long.
+ *  - A stand-in frontend is in the list of frontends while the connection
+ *    that made it lives and nothing else has disconnected it, so the end of
+ *    a connection never takes down somebody else's frontend.
+ *  - Commands that wait keep the disk from being detached: while they do it
+ *    is not closed.
+ */
+#ifndef TAPDISK_COMMAND_H
+#define TAPDISK_COMMAND_H
+
+#include "arguments.h"
+#include "control.h"
+#include "loop.h"
+#include "vbd.h"
+
+struct disk {
+	struct vbd *vbd;
+	int marker;			/* descriptor with the lock */
+	struct disk *next;
+};
+
+struct frontend {
+	const struct control_connection *connection;
+	int minor;
+	uint32_t domid, devid;
+	struct frontend *next;
+};
+
+struct commands {
+	struct loop *loop;
+	struct engine *engine;
+	struct control *control;
+	struct disk *disks;
+	struct frontend *frontends;
+	struct loop_source *expiry, *exit_hook, *exit_timer;
+	bool exiting;			/* the last disk was detached */
+	bool shutting_down;		/* told to end: close what is open first */
+};
+
+struct disk *command_find_disk(const struct commands *commands, int minor);
+/* The disk that the command is about; it stays while the command waits. */
+struct disk *command_request_disk(const struct control_request *request);
+void command_reply_disk(struct control_request *request, const struct disk *disk);
+/* Part of commands_shutdown(): to be called when a disk was closed. */
+void command_shutdown_step(struct commands *commands);
+
+/* command_attach.c; free: the disk is closed. */
+void command_free_disk(struct commands *commands, struct disk *disk);
+
+/* command_frontend.c: all of @minor's frontends are disconnected, or one is. */
+void command_forget_frontends(struct commands *commands, int minor);
+void command_forget_frontend(struct commands *commands, int minor, uint32_t domid, uint32_t devid);
+/* The client has gone, and with it the frontends that live as long as it. */
+void command_connection_ended(struct commands *commands, const struct control_connection *connection);
+
+/* Each ends in control_reply(). @disk: NULL where the command names none. */
+#define COMMAND(name) void command_##name(struct commands *commands, struct disk *disk, struct control_request *request)
+COMMAND(list);
+COMMAND(attach);
+COMMAND(detach);
+COMMAND(open);
+COMMAND(close);
+COMMAND(pause);
+COMMAND(unpause);
+COMMAND(resize);
+COMMAND(info);
+COMMAND(stats);
+COMMAND(connect);
+COMMAND(disconnect);
+COMMAND(watch);
+#undef COMMAND
+
+#endif

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * command_disk.c - commands about the image of an attached disk.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "command.h"
+
+void command_list(struct commands *commands, struct disk *only, struct control_request *request)
+{
+	json_t *disks = json_array();
+	struct disk *disk;
+	json_t *reply;
+
+	for (disk = commands->disks; disk; disk = disk->next) {
+		if (!only || disk == only)
+			json_array_append_new(disks, vbd_info(disk->vbd));
+	}
+	reply = json_pack("{s:i, s:o}", "pid", (int)getpid(), "disks", disks);
+	control_reply(request, reply ? 0 : -ENOMEM, reply);
+}
+
+void command_open(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	struct driver_options options = { 0 };
+	const json_t *message = request->message;
+	const char *target = NULL;
+	int64_t sector_size = 0;
+	int error;
+
+	if (argument_require(message, "target", &request->error) ||
+	    argument_target(message, &target, &request->error) ||
+	    argument_bool(message, "read_only", &options.read_only, &request->error) ||
+	    argument_bool(message, "no_direct", &options.no_direct, &request->error) ||
+	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error)) {
+		control_reply(request, -EINVAL, NULL);
+		return;
+	}
+	options.sector_size = (unsigned)sector_size;
+	if (commands->shutting_down)
+		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is about to end");
+	else
+		error = vbd_open(disk->vbd, target, &options, &request->error);
+	if (error)
+		control_reply(request, error, NULL);
+	else
+		command_reply_disk(request, disk);
+}
+
+static void close_done(void *arg, int error)
+{
+	struct control_request *request = arg;
+	struct commands *commands = request->arg;
+	struct disk *disk = command_request_disk(request);
+
+	if (!error)
+		command_forget_frontends(commands, disk->vbd->minor);
+	control_reply(request, error, NULL);
+	command_shutdown_step(commands);
+}
+
+void command_close(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	bool force = false;
+	int error;
+
+	error = argument_bool(request->message, "force", &force, &request->error);
+	if (!error)
+		error = vbd_close(disk->vbd, force, close_done, request, &request->error);
+	if (error)
+		control_reply(request, error, NULL);
+}
+
+static void pause_done(void *arg, int error)
+{
+	struct control_request *request = arg;
+	struct disk *disk = command_request_disk(request);
+	json_t *reply = NULL;
+
+	if (!error)
+		reply = json_pack("{s:I}", "drain_us", (json_int_t)(disk->vbd->stalls.last_drain_ns / 1000));
+	control_reply(request, error, reply);
+}
+
+void command_pause(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	int error = vbd_pause(disk->vbd, pause_done, request, &request->error);
+
+	if (error)
+		control_reply(request, error, NULL);
+}
+
+void command_unpause(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	const char *target = NULL;
+	int error;
+
+	error = argument_target(request->message, &target, &request->error);
+	if (!error)
+		error = vbd_unpause(disk->vbd, target, &request->error);
+	if (error)
+		control_reply(request, error, NULL);
+	else
+		command_reply_disk(request, disk);
+}
+
+void command_resize(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	json_t *reply = NULL;
+	int error = vbd_resize(disk->vbd, &request->error);
+
+	if (!error)
+		reply = json_pack("{s:I}", "sectors", (json_int_t)disk->vbd->geometry.sectors);
+	control_reply(request, error, reply);
+}
+
+void command_info(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	command_reply_disk(request, disk);
+}
+
+void command_stats(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	json_t *reply = json_pack("{s:o}", "stats", vbd_stats(disk->vbd));
+
+	control_reply(request, reply ? 0 : -ENOMEM, reply);
+}
+
