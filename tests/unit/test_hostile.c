@@ -320,7 +320,9 @@ static void test_random_bytes(void **state)
 static void test_vanish(void **state)
 {
 	for (unsigned i = 0; i < 20; i++) {
-		struct blkfront *front = fixture_connect(&f, (struct blkfront_options){ .persistent = i % 2 });
+		/* each one a new domain: the last one may still be draining */
+		struct blkfront *front = fixture_connect(&f, (struct blkfront_options){ .domid = 100 + i,
+											.persistent = i % 2 });
 		struct blkfront_segment segments[11];
 
 		for (unsigned s = 0; s < 11; s++)
