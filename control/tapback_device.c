@@ -7,7 +7,7 @@
  * step. So events may be lost, merged or late, and tapback may be restarted,
  * without harm. Our state (the `state` node), as we drive it:
  *
- *   Initialising(1) --device_wait: at once-----------------> InitWait(2)
+ *   Initialising(1) --device_decide: at once---------------> InitWait(2)
  *   InitWait(2)     --frontend 3 or 4, ring connected------> Connected(4)
  *   Connected(4)    --frontend 3 again: new ring-----------> Connected(4), written again
  *   Connected(4)    --frontend 1: ring dropped-------------> InitWait(2)
@@ -275,7 +275,7 @@ static enum xenbus device_next_state(const struct device_nodes *nodes)
 	enum xenbus state = nodes->state, front = nodes->frontend_state;
 
 	if (state == XENBUS_INITIALISING)
-		return XENBUS_INIT_WAIT;
+		return state;		/* has just been dealt with */
 	if (device_is_leaving(nodes) || front == XENBUS_CLOSED)
 		return XENBUS_CLOSED;
 	if (front == XENBUS_GONE)
@@ -343,6 +343,9 @@ static void device_decide(struct device *device)
 	const char *why;
 
 	ring_assert(device);
+	/* the toolstack waits for this, and not for any tapdisk */
+	if (nodes->complete && nodes->state == XENBUS_INITIALISING)
+		device_publish_features(device);
 	if (ring_is_busy(device))
 		return;
 	if (device->ring_state == RING_UNKNOWN) {

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fake_tapdisk.h - a tapdisk's control socket for tests of tapback: it
+ * answers info, connect, disconnect and watch, remembers what it was asked,
+ * and misbehaves on demand. In the test's own event loop.
+ */
+#ifndef TESTS_FAKE_TAPDISK_H
+#define TESTS_FAKE_TAPDISK_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+struct fake_tapdisk {
+	int pid;
+	bool silent;			/* reads commands, answers nothing */
+	int refuse_connect;		/* errno for `connect`, 0: accept */
+	json_t *disk;			/* the disk object of minor 0, connections included */
+	json_t *last_connect;		/* the last `connect` command, or NULL */
+	unsigned infos, connects, disconnects;
+	/* inside */
+	int listener;
+	sd_event *event;
+	sd_event_source *accept;
+	struct fake_connection *connections;
+};
+
+/* Listens in the run folder as the process @pid. */
+void fake_tapdisk_start(struct fake_tapdisk *tapdisk, sd_event *event, int pid);
+/* As a killed process leaves things: the socket file stays. */
+void fake_tapdisk_die(struct fake_tapdisk *tapdisk);
+void fake_tapdisk_event(struct fake_tapdisk *tapdisk, json_t *event);
+/* Answer what came while it was silent. */
+void fake_tapdisk_speak(struct fake_tapdisk *tapdisk);
+/* How many frontends it has. */
+unsigned fake_tapdisk_rings(const struct fake_tapdisk *tapdisk);
+
+#endif
