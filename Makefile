@@ -8,7 +8,8 @@
 #   make bench        the benchmarks that docs/performance.md quotes
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
-#   make deps         the Debian packages that are missing (installs them as root)
+#   make deps         the Debian packages that are missing: installs them (root) or prints the command
+#   make clean
 
 VERSION = 0.1
 CC ?= gcc
@@ -30,13 +31,12 @@ TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildc
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
 TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c))
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
+BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard benchmarks/blkfront*.c))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
 all: $(PROGRAMS)
-
--include mk/*.mk
 
 $(BUILD)/bin/tapdisk: $(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)
 $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
@@ -50,6 +50,22 @@ $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
+# The fio engine. It needs the headers of the installed fio, which benchmarks/fio-headers fetches.
+FIO_DIR = $(BUILD)/fio
+FIO_ENGINE = $(BUILD)/lib/fio-blkfront.so
+
+$(FIO_DIR)/config-host.h: benchmarks/fio-headers $(wildcard /var/lib/dpkg/info/fio.list)
+	@mkdir -p $(BUILD)
+	benchmarks/fio-headers $(FIO_DIR)
+	@touch $@
+$(BUILD)/benchmarks/fio-blkfront.o: $(FIO_DIR)/config-host.h
+$(BUILD)/benchmarks/fio-blkfront.o: INCLUDES += -isystem $(FIO_DIR) -include $(FIO_DIR)/config-host.h
+$(FIO_ENGINE): $(BUILD)/benchmarks/fio-blkfront.o $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS) \
+		benchmarks/fio-blkfront.map
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,--version-script=benchmarks/fio-blkfront.map -o $@ $(filter %.o,$^) $(LIBS)
+fio-engine: $(FIO_ENGINE)
+
 # a unit test links everything but the mains
 TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) $(CLIENT_OBJS) $(BLKFRONT_OBJS) \
 	$(BUILD)/tests/unit/fixture.o
@@ -57,12 +73,92 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdi
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
 
-unit-tests: $(UNIT_TESTS)
+# tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
+TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
+	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
+$(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
+
+unit-tests: $(UNIT_TESTS) $(PROGRAMS)
+
+# Debian packages. What is missing is installed when we are root; otherwise the command is printed.
+BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev
+FIO_PACKAGES   = fio jq dpkg-dev
+TEST_PACKAGES  = perl libcmocka-dev libnbd-bin qemu-utils e2fsprogs util-linux mount mandoc
+LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
+missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
+define install_packages
+	@missing="$(strip $(call missing,$(1)))"; [ -z "$$missing" ] || \
+	if [ "$$(id -u)" = 0 ]; then \
+		echo "installing $$missing"; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+		echo "packages are missing; as root:  apt-get install $$missing" >&2; exit 1; \
+	fi
+endef
+
+build-deps:
+	$(call install_packages,$(BUILD_PACKAGES))
+demo-deps:
+	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES))
+check-deps:
+	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES))
+deps: check-deps
+	$(call install_packages,$(LAB_PACKAGES))
+
+# What a driver or a tool may include is its own folder and include/ (-I gives no more); paths are not used to get around it.
+layers:
+	@! grep -rn '#include "[^"]*/' --include='*.[ch]' include tapdisk drivers control benchmarks tests
+
+# TAP, run by prove: a line for each program, the failures, and the counts at the end.
+PROVE = BUILD=$(BUILD) CMOCKA_MESSAGE_OUTPUT=TAP prove --timer --merge -e ''
+SYSTEM_TESTS = $(wildcard tests/system/test_*.sh)
+
+# The packages have to be there before make looks at what they bring, hence the second make.
+demo: demo-deps
+	@$(MAKE) --no-print-directory -s all fio-engine
+	@BUILD=$(BUILD) benchmarks/demo
+
+check-fast: check-deps
+	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
+	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS)
+
+check: deps
+	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
+	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/xen/check
+
+# The figures that docs/performance.md quotes.
+bench: demo-deps
+	@$(MAKE) --no-print-directory -s all fio-engine
+	@BUILD=$(BUILD) benchmarks/run -j $(BUILD)/bench.json $(BENCH)
+
+asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
+tsan: SANITIZERS = -fsanitize=thread
+asan tsan: check-deps
+	@$(MAKE) --no-print-directory BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
+
+sanitized: all unit-tests
+	$(PROVE) $(UNIT_TESTS)
+
+SBINDIR = $(PREFIX)/sbin
+MANDIR = $(PREFIX)/share/man
+UNITDIR = $(PREFIX)/lib/systemd/system
+XEN_SCRIPT_DIR = /etc/xen/scripts
+
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(XEN_SCRIPT_DIR)
+	install $(PROGRAMS) $(DESTDIR)$(SBINDIR)
+	install -m644 docs/man/*.8 $(DESTDIR)$(MANDIR)/man8
+	sed 's|@SBINDIR@|$(SBINDIR)|g' control/tapback.service.in >$(DESTDIR)$(UNITDIR)/tapback.service
+	install control/block-tapsnap $(DESTDIR)$(XEN_SCRIPT_DIR)
+
+uninstall:
+	rm -f $(PROGRAMS:$(BUILD)/bin/%=$(DESTDIR)$(SBINDIR)/%) $(patsubst docs/man/%,$(DESTDIR)$(MANDIR)/man8/%,$(wildcard docs/man/*.8)) \
+		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap
 
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all clean unit-tests
+.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check bench asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
