@@ -34,11 +34,6 @@
 /* A single READ or WRITE entry has 32 bits for the length; the rest of a longer one goes on as after a short transfer. */
 #define MAX_SINGLE (1u << 30)
 
-/* Not in the headers of the oldest liburing that will do; the kernel refuses what it does not know. */
-#ifndef IORING_SETUP_SINGLE_ISSUER
-#define IORING_SETUP_SINGLE_ISSUER (1U << 12)
-#endif
-
 struct uring_engine {
 	struct engine engine;
 	struct io_uring ring;
@@ -55,9 +50,9 @@ struct uring_engine {
  * are delivered when we enter the kernel or sleep in it, without an
  * interprocessor interrupt; a sleep in epoll_wait() then ends with EINTR.
  * TASKRUN_FLAG tells reap() that it has to enter. SINGLE_ISSUER (6.0): one
- * thread submits. DEFER_TASKRUN is not used: with it epoll_wait() on the
- * ring sleeps on although completions are there (seen on 6.18, writes that
- * had gone to a kernel worker).
+ * thread submits. DEFER_TASKRUN is not used: with it the kernel wakes only
+ * who waits in io_uring_enter(), and epoll_wait() on the ring sleeps on
+ * although completions are there (seen on 6.18).
  */
 static const unsigned setups[] = {
 	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,

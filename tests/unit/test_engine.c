@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_engine.c - every engine does what engine.h promises: the same tests
+ * for each, and what is only true of one.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <seccomp.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+#include "engine.h"
+#include "fault_engine.h"
+#include "scratch.h"
+
+#define BLOCK 4096
+#define MANY 1000
+#define DEPTH 8
+
+struct io {
+	struct engine_io io;
+	struct iovec iov[3];
+	char *data;
+	int error;
+	unsigned calls;
+};
+
+static void io_done(struct engine_io *engine_io, int error)
+{
+	struct io *io = engine_io->owner;
+
+	io->error = error;
+	io->calls++;
+}
+
+static void io_set(struct io *io, enum engine_op op, int fd, uint64_t offset, uint64_t length)
+{
+	io->io.op = op;
+	io->io.fd = fd;
+	io->io.offset = offset;
+	io->io.length = length;
+	io->io.done = io_done;
+	io->io.owner = io;
+	io->error = 1;
+	io->calls = 0;
+}
+
+/* In three pieces when @pieces, of different lengths. */
+static void io_set_data(struct io *io, char *data, size_t length, bool pieces)
+{
+	io->iov[0] = (struct iovec){ data, pieces ? 512 : length };
+	io->iov[1] = (struct iovec){ data + 512, 1024 };
+	io->iov[2] = (struct iovec){ data + 1536, length - 1536 };
+	io->io.iov = io->iov;
+	io->io.iovcnt = pieces ? 3 : 1;
+}
+
+static struct engine *open_engine(void **state)
+{
+	struct engine *engine;
+
+	assert_int_equal(engine_open(&engine, *state, DEPTH), 0);
+	assert_string_equal(engine->ops->name, *state);
+	return engine;
+}
+
+static char *aligned(size_t size)
+{
+	void *memory = NULL;
+
+	assert_int_equal(posix_memalign(&memory, BLOCK, size), 0);
+	return memset(memory, 0, size);
+}
+
+/* As an event loop does: wait for nothing but the descriptor. */
+static void run_by_fd(struct engine *engine)
+{
+	struct pollfd poll_fd = { .fd = engine->ops->fd ? engine_fd(engine) : -1, .events = POLLIN };
+
+	assert_int_equal(engine_commit(engine), 0);
+	while (engine->queued) {
+		if (poll_fd.fd >= 0)
+			assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+		engine_reap(engine);
+		assert_int_equal(engine_commit(engine), 0);
+	}
+}
+
+static int one(struct engine *engine, struct io *io)
+{
+	engine_queue(engine, &io->io);
+	run_by_fd(engine);
+	assert_int_equal(io->calls, 1);
+	return io->error;
+}
+
+static int open_file(uint64_t size, int flags)
+{
+	int fd = open(scratch_file("engine", size), O_RDWR | O_CLOEXEC | flags);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void limit_file_size(rlim_t bytes)
+{
+	struct rlimit limit;
+
+	signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+	limit.rlim_cur = bytes;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void fill(char *data, size_t size, unsigned seed)
+{
+	size_t i;
+
+	for (i = 0; i < size; i++)
+		data[i] = seed * 31 + i * 7 + i / 256;
+}
+
+/* Far more than the depth at once: none is lost or refused. */
+static void many_beyond_depth(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io *ios = calloc(MANY, sizeof(*ios));
+	char *data = aligned(MANY * BLOCK), *back = aligned(MANY * BLOCK);
+	int fd = open_file(MANY * BLOCK, O_DIRECT);
+	int i;
+
+	fill(data, MANY * BLOCK, 1);
+	for (i = 0; i < MANY; i++) {
+		io_set(&ios[i], ENGINE_WRITE, fd, (uint64_t)i * BLOCK, BLOCK);
+		io_set_data(&ios[i], data + i * BLOCK, BLOCK, i % 2);
+		engine_queue(engine, &ios[i].io);
+	}
+	assert_int_equal(engine->queued, MANY);
+	run_by_fd(engine);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(ios[i].calls, 1);
+		assert_int_equal(ios[i].error, 0);
+		io_set(&ios[i], ENGINE_READ, fd, (uint64_t)i * BLOCK, BLOCK);
+		io_set_data(&ios[i], back + i * BLOCK, BLOCK, i % 3 == 0);
+		engine_queue(engine, &ios[i].io);
+	}
+	engine_run(engine);
+	for (i = 0; i < MANY; i++)
+		assert_int_equal(ios[i].error, 0);
+	assert_memory_equal(data, back, MANY * BLOCK);
+	engine_close(engine);
+	close(fd);
+	free(data);
+	free(back);
+	free(ios);
+}
+
+/* A failing io in the middle of a batch is reported, alone. */
+static void errors_are_reported_alone(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io ios[20] = { 0 };
+	char *data = aligned(20 * BLOCK);
+	int fd = open_file(20 * BLOCK, 0);
+	int read_only = open(scratch_path("engine"), O_RDONLY | O_CLOEXEC);
+	int i;
+
+	for (i = 0; i < 20; i++) {
+		io_set(&ios[i], ENGINE_WRITE, i == 3 ? -1 : i == 11 ? read_only : fd, (uint64_t)i * BLOCK, BLOCK);
+		io_set_data(&ios[i], data + i * BLOCK, BLOCK, false);
+		engine_queue(engine, &ios[i].io);
+	}
+	run_by_fd(engine);
+	for (i = 0; i < 20; i++) {
+		assert_int_equal(ios[i].calls, 1);
+		assert_int_equal(ios[i].error, i == 3 || i == 11 ? -EBADF : 0);
+	}
+	io_set(&ios[0], ENGINE_SYNC, -1, 0, 0);
+	assert_int_equal(one(engine, &ios[0]), -EBADF);
+	io_set(&ios[0], ENGINE_ZERO, -1, 0, BLOCK);
+	assert_int_equal(one(engine, &ios[0]), -EBADF);
+	io_set(&ios[0], ENGINE_DISCARD, read_only, 0, BLOCK);
+	assert_int_equal(one(engine, &ios[0]), -EBADF);
+	engine_close(engine);
+	close(fd);
+	close(read_only);
+	free(data);
+}
+
+/* A pipe has no fdatasync: the error must come, by whatever way. */
+static void sync_error_is_reported(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	io_set(&io, ENGINE_SYNC, fds[1], 0, 0);
+	assert_int_equal(one(engine, &io), -EINVAL);
+	close(fds[0]);
+	close(fds[1]);
+	engine_close(engine);
+}
+
+static void end_of_file_is_an_error(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	char *data = aligned(2 * BLOCK);
+	int fd = open_file(6000, 0);
+
+	io_set(&io, ENGINE_READ, fd, 0, 2 * BLOCK);
+	io_set_data(&io, data, 2 * BLOCK, true);
+	assert_int_equal(one(engine, &io), -EIO);
+	io_set(&io, ENGINE_READ, fd, 4 * BLOCK, BLOCK);
+	io_set_data(&io, data, BLOCK, false);
+	assert_int_equal(one(engine, &io), -EIO);
+	engine_close(engine);
+	close(fd);
+	free(data);
+}
+
+/* A write that the kernel cuts short (the limit of a file's size) goes on, and then meets the error. */
+static void short_write_goes_on(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	char *data = aligned(4 * BLOCK);
+	char head[BLOCK + 100];
+	int fd = open_file(0, 0);
+
+	fill(data, 4 * BLOCK, 5);
+	limit_file_size(BLOCK + 100);
+	io_set(&io, ENGINE_WRITE, fd, 0, 4 * BLOCK);
+	io_set_data(&io, data, 4 * BLOCK, true);
+	assert_int_equal(one(engine, &io), -EFBIG);
+	limit_file_size(RLIM_INFINITY);
+	assert_int_equal(pread(fd, head, sizeof(head), 0), sizeof(head));
+	assert_memory_equal(head, data, sizeof(head));
+	engine_close(engine);
+	close(fd);
+	free(data);
+}
+
+struct chain {
+	struct io io;
+	struct engine *engine;
+	unsigned left;
+};
+
+static void chain_done(struct engine_io *io, int error)
+{
+	struct chain *chain = (struct chain *)io->owner;
+
+	assert_int_equal(error, 0);
+	assert_false(io->in_flight);
+	if (!--chain->left)
+		return;
+	/* Write, sync, write, sync: each after the one before is over. */
+	io->op = chain->left % 2 ? ENGINE_SYNC : ENGINE_WRITE;
+	engine_queue(chain->engine, io);
+	engine_commit(chain->engine);
+}
+
+static void done_may_queue_and_commit(void **state)
+{
+	struct chain chain = { .engine = open_engine(state), .left = 100 };
+	char *data = aligned(BLOCK);
+	int fd = open_file(BLOCK, 0);
+
+	io_set(&chain.io, ENGINE_WRITE, fd, 0, BLOCK);
+	io_set_data(&chain.io, data, BLOCK, false);
+	chain.io.io.done = chain_done;
+	chain.io.io.owner = &chain;
+	engine_queue(chain.engine, &chain.io.io);
+	engine_run(chain.engine);
+	assert_int_equal(chain.left, 0);
+	engine_close(chain.engine);
+	close(fd);
+	free(data);
+}
+
+static void discard_and_zero_a_file(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	char *data = aligned(16 * BLOCK), *back = aligned(16 * BLOCK);
+	int fd = open_file(16 * BLOCK, 0);
+	struct stat before, after;
+
+	fill(data, 16 * BLOCK, 9);
+	assert_int_equal(pwrite(fd, data, 16 * BLOCK, 0), 16 * BLOCK);
+	fsync(fd);
+	fstat(fd, &before);
+	io_set(&io, ENGINE_DISCARD, fd, 0, 4 * BLOCK);
+	assert_int_equal(one(engine, &io), 0);
+	io_set(&io, ENGINE_ZERO, fd, 8 * BLOCK + 512, 5 * BLOCK);
+	assert_int_equal(one(engine, &io), 0);
+	fstat(fd, &after);
+	memset(data, 0, 4 * BLOCK);
+	memset(data + 8 * BLOCK + 512, 0, 5 * BLOCK);
+	assert_int_equal(pread(fd, back, 16 * BLOCK, 0), 16 * BLOCK);
+	assert_memory_equal(data, back, 16 * BLOCK);
+	assert_int_equal(after.st_size, 16 * BLOCK);
+	assert_true(after.st_blocks <= before.st_blocks - 8 * BLOCK / 512);
+	engine_close(engine);
+	close(fd);
+	free(data);
+	free(back);
+}
+
+/* On a device both go to the helper thread, many at once, mixed with reads. */
+static void discard_and_zero_a_device(void **state)
+{
+	const char *device = scratch_loop(scratch_file("disk", 64 * BLOCK), 4096);
+	struct engine *engine;
+	struct io ios[64] = { 0 };
+	char *data = aligned(64 * BLOCK);
+	int fd, i;
+
+	if (!device)
+		skip();
+	engine = open_engine(state);
+	fd = open(device, O_RDWR | O_DIRECT | O_CLOEXEC);
+	assert_true(fd >= 0);
+	memset(data, 0x5a, 64 * BLOCK);
+	assert_int_equal(pwrite(fd, data, 64 * BLOCK, 0), 64 * BLOCK);
+	for (i = 0; i < 64; i++) {
+		io_set(&ios[i], i % 3 == 0 ? ENGINE_ZERO : i % 3 == 1 ? ENGINE_DISCARD : ENGINE_READ, fd,
+		       (uint64_t)i * BLOCK, BLOCK);
+		ios[i].io.blkdev = true;
+		io_set_data(&ios[i], data + i * BLOCK, BLOCK, false);
+		engine_queue(engine, &ios[i].io);
+	}
+	run_by_fd(engine);
+	assert_int_equal(pread(fd, data, 64 * BLOCK, 0), 64 * BLOCK);
+	for (i = 0; i < 64; i++) {
+		assert_int_equal(ios[i].calls, 1);
+		assert_int_equal(ios[i].error, 0);
+		assert_int_equal(data[i * BLOCK], i % 3 == 2 ? 0x5a : 0);
+		assert_int_equal(data[i * BLOCK + BLOCK - 1], i % 3 == 2 ? 0x5a : 0);
+	}
+	io_set(&ios[0], ENGINE_DISCARD, fd, 64 * BLOCK, BLOCK);
+	ios[0].io.blkdev = true;
+	assert_int_not_equal(one(engine, &ios[0]), 0);
+	engine_close(engine);
+	close(fd);
+	scratch_loop_remove(device);
+	free(data);
+}
+
+/* Every transfer moves a few bytes only: pieces are continued where they were left, at every place. */
+static void short_transfers_are_continued(void **state)
+{
+	struct fault_engine fault;
+	struct io io = { 0 };
+	char *data = aligned(BLOCK), *back = aligned(BLOCK);
+	int fd = open_file(BLOCK, 0);
+	size_t step;
+
+	for (step = 1; step < BLOCK; step = step * 2 + 1) {
+		fault_engine_init(&fault, 0, 0);
+		fault.at_most = step;
+		fill(data, BLOCK, step);
+		io_set(&io, ENGINE_WRITE, fd, 0, BLOCK);
+		io_set_data(&io, data, BLOCK, true);
+		assert_int_equal(one(&fault.engine, &io), 0);
+		memset(back, 0, BLOCK);
+		io_set(&io, ENGINE_READ, fd, 0, BLOCK);
+		io_set_data(&io, back, BLOCK, true);
+		assert_int_equal(one(&fault.engine, &io), 0);
+		assert_memory_equal(data, back, BLOCK);
+	}
+	close(fd);
+	free(data);
+	free(back);
+}
+
+static void unknown_engine(void **state)
+{
+	struct engine *engine;
+
+	assert_int_equal(engine_open(&engine, "floppy", 1), -EINVAL);
+}
+
+/* Where io_uring is not permitted libaio is taken, and says its name. */
+static void falls_back_to_libaio(void **state)
+{
+	static const int errors[] = { EPERM, ENOSYS, ENOMEM };
+	int status;
+	size_t i;
+
+	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		pid_t child = fork();
+
+		if (!child) {
+			scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+			struct engine *engine;
+
+			if (!filter || seccomp_rule_add(filter, SCMP_ACT_ERRNO(errors[i]), SCMP_SYS(io_uring_setup), 0) ||
+			    seccomp_load(filter))
+				_exit(2);
+			_exit(engine_open(&engine, NULL, DEPTH) || strcmp(engine->ops->name, "libaio"));
+		}
+		assert_int_equal(waitpid(child, &status, 0), child);
+		assert_int_equal(status, 0);
+	}
+}
+
+#define FOR_ENGINE(test, engine) { #test " (" engine ")", test, NULL, NULL, (void *)engine }
+#define FOR_EACH_ENGINE(test) FOR_ENGINE(test, "io_uring"), FOR_ENGINE(test, "libaio"), FOR_ENGINE(test, "sync")
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FOR_EACH_ENGINE(many_beyond_depth),
+		FOR_EACH_ENGINE(errors_are_reported_alone),
+		FOR_EACH_ENGINE(sync_error_is_reported),
+		FOR_EACH_ENGINE(end_of_file_is_an_error),
+		FOR_EACH_ENGINE(short_write_goes_on),
+		FOR_EACH_ENGINE(done_may_queue_and_commit),
+		FOR_EACH_ENGINE(discard_and_zero_a_file),
+		FOR_EACH_ENGINE(discard_and_zero_a_device),
+		cmocka_unit_test(short_transfers_are_continued),
+		cmocka_unit_test(unknown_engine),
+		cmocka_unit_test(falls_back_to_libaio),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
