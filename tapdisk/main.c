@@ -21,6 +21,7 @@
 #include "commands.h"
 #include "log.h"
 #include "metrics.h"
+#include "sandbox.h"
 
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
@@ -31,6 +32,7 @@ struct options {
 	const char *engine;
 	int ready_fd;			/* -1: nobody waits */
 	unsigned idle_exit;		/* seconds; 0: stay */
+	bool no_sandbox;
 };
 
 struct tapdisk {
@@ -52,6 +54,7 @@ static void print_help(void)
 	       "      --ready-fd N     write \"listening PID\" or \"error ERRNO TEXT\" to descriptor N\n"
 	       "      --idle-exit SEC  end when no disk is attached within SEC seconds (0: never;\n"
 	       "                       default: %d with --ready-fd, 0 without)\n"
+	       "      --no-sandbox     keep all system calls (to find out whether the filter is at fault)\n"
 	       "      --help           this text\n"
 	       "      --version        the version\n", IDLE_EXIT_S);
 }
@@ -76,6 +79,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "engine", required_argument, NULL, 'e' },
 		{ "ready-fd", required_argument, NULL, 'r' },
 		{ "idle-exit", required_argument, NULL, 'i' },
+		{ "no-sandbox", no_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
@@ -95,6 +99,9 @@ static void parse_options(struct options *options, int argc, char **argv)
 			break;
 		case 'i':
 			idle_exit = parse_number(optarg, UINT_MAX / 1000, "idle-exit");
+			break;
+		case 's':
+			options->no_sandbox = true;
 			break;
 		case 'h':
 			print_help();
@@ -214,7 +221,9 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 		return error;
 	if (options->idle_exit)
 		error = commands_expire(tapdisk->commands, options->idle_exit);
-	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
+	if (error)
+		return error_set(text, error, "timer: %s", strerror(-error));
+	return options->no_sandbox ? 0 : sandbox_enter(text);
 }
 
 /* With I/O in flight (a loop that failed) the engine stays: its buffers are the kernel's until the process ends. */
