@@ -18,7 +18,7 @@ mkdir -m 700 "$TAPSNAP_RUN_DIR"
 MIB=1048576
 number=0
 failures=0
-pid='' minor=''
+pid='' minor='' socket='' uri=''
 
 cleanup() {
 	[ -z "$pid" ] || tap-ctl destroy -p "$pid" -m "$minor" >/dev/null 2>&1
@@ -57,7 +57,7 @@ fails() {
 attach() {
 	local target=$1 line
 	shift
-	tap-ctl create -a "$target" "$@" >"$WORK/output" 2>&1 || { cat "$WORK/output"; return 1; }
+	tap-ctl create -a "$target" "$@" || return
 	line=$(tap-ctl list -t "${target%%:*}" -f "${target#*:}")
 	pid=$(sed -n 's/.*pid=\([0-9]*\).*/\1/p' <<<"$line")
 	minor=$(sed -n 's/.*minor=\([0-9]*\).*/\1/p' <<<"$line")
@@ -199,14 +199,19 @@ test_other_export() {
 	fails 'No such file or directory for export: other' nbdinfo "nbd+unix:///other?socket=$socket"
 }
 
+# Does the process have a socket open?
+connected() {
+	find "/proc/$1/fd" -lname 'socket:*' 2>/dev/null | grep -q .
+}
+
 # Clients that are killed in the middle harm nobody.
 test_killed_clients() {
-	local round client
-	for round in 1 2 3 4 5; do
+	local client
+	for _ in 1 2 3 4 5; do
 		nbdcopy --connections=4 "$WORK/random" "$uri" &
 		client=$!
 		# let it get as far as a connection, whatever that takes
-		while kill -0 $client 2>/dev/null && ! ls -l /proc/$client/fd 2>/dev/null | grep -q socket; do
+		until connected $client || ! kill -0 $client 2>/dev/null; do
 			:
 		done
 		kill -9 $client
@@ -217,10 +222,10 @@ test_killed_clients() {
 
 # A pause lets what is in flight finish and holds the rest; nothing is lost or reported failed.
 test_pause_under_load() {
-	local client round
+	local client
 	nbdcopy --connections=4 "$WORK/random" "$uri" &
 	client=$!
-	for round in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		tap-ctl pause -p "$pid" -m "$minor" || return
 		tap-ctl unpause -p "$pid" -m "$minor" || return
 	done
@@ -277,6 +282,7 @@ truncate -s 64M "$WORK/sparse"
 dd if=/dev/urandom of="$WORK/sparse" bs=1M count=3 seek=20 conv=notrunc status=none
 
 check 'a tapdisk serves a raw file' attach "aio:$WORK/image"
+[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
 check 'size and block sizes' test_description
 check 'what it can do' test_flags
 check 'one export is listed' test_list
