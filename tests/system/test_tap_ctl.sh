@@ -302,6 +302,7 @@ check 'nothing is left' nothing_left
 #
 # A tapdisk that cannot start, a full run directory, no permission
 #
+# shellcheck disable=SC2016 # in that shell
 check 'tapdisk is not there' refuses $ENOENT /nonexistent env TAPSNAP_TAPDISK=/nonexistent/tapdisk \
 	bash -c 'cp "$(command -v tap-ctl)" "$0" && PATH=$PATH "$0" create -a null:1G' "$WORK/tap-ctl"
 check 'a run directory too long for a socket' refuses 36 'too long' env \
