@@ -258,6 +258,8 @@ bool blkif_finish_close(struct blkif *blkif)
 		;
 	*link = blkif->next;
 	vbd_remove_client(&blkif->client);
+	for (unsigned i = 0; i < blkif->nr_queues; i++)
+		stats_add(&blkif->vbd->past, &blkif->queues[i].stats);
 	log_info("minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid, blkif->devid);
 	blkif_free(blkif);
 	if (closed)

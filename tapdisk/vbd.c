@@ -243,6 +243,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	if (ret)
 		goto out_backend;
 	memset(&vbd->stalls, 0, sizeof(vbd->stalls));
+	memset(&vbd->past, 0, sizeof(vbd->past));
 	vbd->state = VBD_RUNNING;
 	vbd_check(vbd);
 	log_info("minor %d: opened %s, %llu sectors%s", vbd->minor, target,

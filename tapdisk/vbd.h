@@ -59,6 +59,7 @@ struct vbd {
 	bool closing;				/* close when the last frontend is gone */
 	struct loop_source *prepare;
 	struct stall_stats stalls;
+	struct queue_stats past;		/* of frontends that are gone */
 	uint64_t stop_time;			/* loop clock, ns; 0 while running */
 	struct vbd *next;			/* for whoever keeps the list of disks */
 };

@@ -63,16 +63,22 @@ static json_t *vbd_stats_connection(const struct blkif *blkif, struct queue_stat
 
 json_t *vbd_stats(const struct vbd *vbd)
 {
-	struct queue_stats sum = { 0 };
+	const struct queue_stats *nbd = vbd->nbd ? nbd_server_stats(vbd->nbd) : NULL;
+	struct queue_stats sum = vbd->past;
 	json_t *connections = json_array();
-	unsigned in_flight = vbd->backend ? vbd->backend->in_flight : 0;
+	json_t *stats;
 
 	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
 		json_array_append_new(connections, vbd_stats_connection(blkif, &sum));
-	return json_pack("{s:i, s:i, s:o, s:o, s:o}",
-			 "minor", vbd->minor,
-			 "in_flight", (int)in_flight,
-			 "stalls", stats_stall_json(&vbd->stalls),
-			 "total", stats_queue_json(&sum),
-			 "connections", connections);
+	if (nbd)
+		stats_add(&sum, nbd);
+	stats = json_pack("{s:i, s:i, s:o, s:o, s:o}",
+			  "minor", vbd->minor,
+			  "in_flight", (int)(vbd->backend ? vbd->backend->in_flight : 0),
+			  "stalls", stats_stall_json(&vbd->stalls),
+			  "total", stats_queue_json(&sum),
+			  "connections", connections);
+	if (nbd)
+		json_object_set_new(stats, "nbd", stats_queue_json(nbd));
+	return stats;
 }
