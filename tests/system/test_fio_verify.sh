@@ -1,0 +1,148 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_fio_verify.sh - fio writes through the ring and verifies checksums: on
+# a file and on loop devices with sectors of 512 and 4096 bytes, with each
+# engine, with sectors of 512 and 4096 bytes shown to the guest; then each
+# thing a frontend can ask for. What was written is verified once more in the
+# image itself, without tapdisk.
+#
+# Output is TAP. BUILD says where the programs are. Loop devices need root;
+# without it those tests are skipped. Needs: fio perl util-linux
+set -u
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${BUILD:-$here/build}" && pwd)
+PATH=$build/bin:$PATH:/usr/sbin:/sbin
+engine_so=$build/lib/fio-blkfront.so
+size=24M
+
+work=$(mktemp -d /var/tmp/test_fio_verify.XXXXXX)
+export TAPSNAP_RUN_DIR=$work/run
+mkdir "$TAPSNAP_RUN_DIR"
+tapdisk= loops=() count=0 failed=0
+
+tapdisk_stop() {
+	[ -n "$tapdisk" ] || return 0
+	tap-ctl destroy -p "$tapdisk" -m 0 >/dev/null 2>&1
+	wait "$tapdisk" 2>/dev/null
+	tapdisk=
+}
+
+cleanup() {
+	[ -z "$tapdisk" ] || kill -9 "$tapdisk" 2>/dev/null
+	for loop in "${loops[@]}"; do
+		losetup -d "$loop"
+	done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+# One command for tapdisk's control socket, one reply: for what tap-ctl has no option for.
+command_send() {
+	perl -MIO::Socket::UNIX -e '
+		my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$ARGV[0]: $!\n";
+		print $socket "$ARGV[1]\n" and $socket->flush;
+		my $reply = <$socket>;
+		print $reply;
+		exit($reply =~ /"ok": ?true/ ? 0 : 1);' "$TAPSNAP_RUN_DIR/ctl$tapdisk" "$1"
+}
+
+# tapdisk_start ENGINE IMAGE SECTOR_SIZE; $work/log says why not.
+tapdisk_start() {
+	local ready
+
+	mkfifo "$work/ready"
+	tapdisk --engine "$1" --foreground --ready-fd 3 3>"$work/ready" >"$work/log" 2>&1 &
+	tapdisk=$!
+	read -r ready <"$work/ready"
+	rm "$work/ready"
+	[ "$ready" = "listening $tapdisk" ] || { echo "$ready" >>"$work/log"; return 1; }
+	[ "$(tap-ctl allocate)" = "$TAPSNAP_RUN_DIR/tapdisk/tapdisk-0" ] &&
+		tap-ctl attach -p "$tapdisk" -m 0 &&
+		command_send "{\"version\": 1, \"command\": \"open\", \"minor\": 0, \"target\": \"aio:$2\", \"sector_size\": $3}" \
+			>"$work/open"
+} 2>>"$work/log"
+
+# verify_fio OPTIONS...: the job, by whatever engine the options name.
+verify_fio() {
+	timeout 120 fio --name=verify --size=$size --rw=randwrite --randseed=7 --iodepth=48 --end_fsync=1 \
+		--verify=crc32c --verify_fatal=1 "$@" >"$work/fio" 2>&1
+}
+
+# report STATUS DESCRIPTION
+report() {
+	count=$((count + 1))
+	if [ "$1" -eq 0 ]; then
+		echo "ok $count - $2"
+		return
+	fi
+	failed=$((failed + 1))
+	echo "not ok $count - $2"
+	sed 's/^/# /' "$work/log" "$work/fio" 2>/dev/null | tail -25
+}
+
+# verify DESCRIPTION ENGINE IMAGE SECTOR_SIZE [FIO OPTIONS...]
+verify() {
+	local description=$1 engine=$2 image=$3 sector=$4 status=0
+	local blocks=(--bsrange="$sector-128k" --blockalign="$sector")
+
+	shift 4
+	: >"$work/fio"
+	tapdisk_start "$engine" "$image" "$sector" &&
+		grep -Eq "\"sector_size\": ?$sector\b" "$work/open" &&
+		verify_fio "${blocks[@]}" --ioengine="external:$engine_so" --tapdisk_pid="$tapdisk" "$@" || status=1
+	# What the guest could read it could have read from a cache of tapdisk's, had it one.
+	tapdisk_stop
+	[ $status -ne 0 ] ||
+		verify_fio "${blocks[@]}" --ioengine=psync --filename="$image" --verify_only=1 --allow_file_create=0 || status=1
+	report $status "$description"
+}
+
+# loop_make SECTOR_SIZE: sets $loop.
+loop_make() {
+	truncate -s 64M "$work/loop$1"
+	loop=$(losetup -f --show -b "$1" "$work/loop$1" 2>>"$work/log") && loops+=("$loop")
+}
+
+echo "TAP version 13"
+truncate -s 64M "$work/file"
+engines="io_uring libaio"
+
+for engine in $engines; do
+	for sector in 512 4096; do
+		verify "file, $engine, $sector-byte sectors shown" $engine "$work/file" $sector
+	done
+done
+
+for device in 512 4096; do
+	if [ "$(id -u)" -ne 0 ]; then
+		count=$((count + 1))
+		echo "ok $count - loop device of $device-byte sectors # SKIP needs root"
+		continue
+	fi
+	loop_make $device || { report 1 "loop device of $device-byte sectors"; continue; }
+	for engine in $engines; do
+		for sector in 512 4096; do
+			verify "loop device of $device-byte sectors, $engine, $sector-byte sectors shown" \
+				$engine "$loop" $sector
+		done
+	done
+done
+
+# A queue of 48 requests meets rings of 32 slots, and blocks of 128 KiB meet requests of 44: fio is held back, its
+# blocks are cut.
+verify "without persistent grants" io_uring "$work/file" 512 --persistent=0
+verify "without indirect segments" io_uring "$work/file" 512 --indirect=0
+verify "without either" io_uring "$work/file" 512 --indirect=0 --persistent=0
+verify "four queues" io_uring "$work/file" 512 --queues=4
+verify "rings of 16 pages" io_uring "$work/file" 512 --ring_page_order=4
+verify "four queues of 16 pages, without persistent grants" io_uring "$work/file" 512 \
+	--queues=4 --ring_page_order=4 --persistent=0
+verify "a 32-bit guest" io_uring "$work/file" 512 --abi=x86_32
+verify "an arm guest" io_uring "$work/file" 512 --abi=arm
+verify "two frontends on one disk, a half each" io_uring "$work/file" 512 --numjobs=2 --offset_increment=$size
+
+echo "1..$count"
+[ $failed -eq 0 ]
