@@ -149,17 +149,25 @@ static int parse_number(const struct command *command, char letter, int min, int
 }
 
 /* tapdisk runs in another directory, so a path has to be whole; only "aio" is known to have one that is a file's. */
-static const char *absolute_target(const char *target)
+static void set_target(const struct command *command, struct arguments *args, const char *target)
 {
-	char *directory, *absolute;
+	char *directory;
 
+	options_free(args);	/* the last one given counts */
+	args->target = target;
 	if (strncmp(target, "aio:", 4) || target[4] == '/' || !target[4])
-		return target;
+		return;
 	directory = getcwd(NULL, 0);
-	if (!directory || asprintf(&absolute, "aio:%s/%s", directory, target + 4) < 0)
-		absolute = NULL;
+	if (!directory || asprintf(&args->made_target, "aio:%s/%s", directory, target + 4) < 0)
+		fail_usage(command, "%s: cannot tell the current directory, give the whole path", target);
 	free(directory);
-	return absolute ? absolute : target;
+	args->target = args->made_target;
+}
+
+void options_free(struct arguments *args)
+{
+	free(args->made_target);
+	args->made_target = NULL;
 }
 
 static void set_option(const struct command *command, struct arguments *args, int letter)
@@ -172,7 +180,7 @@ static void set_option(const struct command *command, struct arguments *args, in
 		args->minor = parse_number(command, 'm', 0, MINOR_MAX);
 		break;
 	case 'a':
-		args->target = absolute_target(optarg);
+		set_target(command, args, optarg);
 		break;
 	case 'R':
 		args->read_only = true;
@@ -260,5 +268,5 @@ void options_parse(const struct command *command, struct arguments *args, int ar
 	if (args->nr_words < command->nr_words)
 		fail_usage(command, "it needs %s", command->words);
 	if (command == &command_xen_attach)
-		args->target = absolute_target(args->words[2]);
+		set_target(command, args, args->words[2]);
 }

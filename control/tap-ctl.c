@@ -104,6 +104,7 @@ static int run_command(const struct command *command, int argc, char **argv)
 	else
 		error = report_success(command, &args, result);
 	json_decref(result);
+	options_free(&args);
 	return error < 0 ? -error : error;
 }
 

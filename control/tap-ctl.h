@@ -17,6 +17,7 @@
 struct arguments {
 	int pid, minor;			/* -1: not given */
 	const char *target;		/* TYPE:PATH, the path absolute */
+	char *made_target;		/* what options_free() frees of it */
 	const char *type, *file;	/* filters of list */
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
@@ -42,6 +43,7 @@ extern const struct command command_list, command_allocate, command_free, comman
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
+void options_free(struct arguments *args);
 
 /* tap-ctl-call.c: connect to @pid, send one command about @minor (-1: none), close. @reply may be NULL. */
 json_t *call_request(const char *name, int minor);
