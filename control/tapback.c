@@ -21,6 +21,9 @@
 #include "tapback_bus.h"
 #include "tapback_log.h"
 
+/* How long xenstored may take for its first answers. */
+#define STORE_PATIENCE_S 10
+
 struct options {
 	bool foreground;
 	enum tapback_log_detail detail;
@@ -143,18 +146,41 @@ static int make_event_loop(sd_event **event)
 	return error < 0 ? complain("event loop", error) : 0;
 }
 
+/*
+ * Without xenstored libxenstore turns to the kernel, where in dom0 the first
+ * request waits for ever. No call takes a timeout, so a signal has to end it.
+ */
+static void store_silent(int number)
+{
+	static const char line[] = "tapback: xenstored does not answer (is it running?)\n";
+
+	/* when nobody can be told there is still the exit status */
+	_exit(write(STDERR_FILENO, line, sizeof(line) - 1) < 0 ? 2 : EXIT_FAILURE);
+}
+
+static int attach_to_store(struct tapback *tapback)
+{
+	int error;
+
+	signal(SIGALRM, store_silent);
+	alarm(STORE_PATIENCE_S);
+	error = store_xenstore_open(&tapback->store);
+	if (error)
+		return complain("cannot reach xenstored (is this a Xen host, and is it running?)", error);
+	error = bus_start(tapback);
+	alarm(0);
+	return error ? complain("cannot watch " BACKEND_ROOT " in xenstore", error) : 0;
+}
+
 static int run(struct tapback *tapback, const struct options *options, int ready_fd)
 {
 	int error = make_event_loop(&tapback->event);
 
 	if (error)
 		return error;
-	error = store_xenstore_open(&tapback->store);
+	error = attach_to_store(tapback);
 	if (error)
-		return complain("cannot reach xenstored (is this a Xen host, and is it running?)", error);
-	error = bus_start(tapback);
-	if (error)
-		return complain("cannot watch " BACKEND_ROOT " in xenstore", error);
+		return error;
 	if (options->pidfile && (error = write_pidfile(options->pidfile)))
 		return error;
 	tapback_log_open(options->foreground, options->detail);

@@ -9,6 +9,7 @@
 #include "tapback_bus.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -59,12 +60,17 @@ static bool parse_device(const char *text, uint32_t *domid, uint32_t *devid)
 static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
 {
 	struct device *device = device_find(tapback, domid, devid);
+	char path[64];
 	int error;
 
 	if (device) {
 		device_schedule(device);
 		return;
 	}
+	/* the last events of one that was removed; a new one's state is still to be written then */
+	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
+	if (xenbus_read_state(tapback->store, path) == XENBUS_GONE)
+		return;
 	error = device_create(tapback, domid, devid);	/* looks at itself */
 	if (error)
 		tapback_log(LOG_ERR, "domain %u disk %u: %s", domid, devid, strerror(-error));
