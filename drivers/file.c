@@ -41,12 +41,12 @@ static int file_check_type(const char *path, const struct stat *st, struct error
 			 S_ISCHR(st->st_mode) ? "character device" : S_ISFIFO(st->st_mode) ? "FIFO" : "socket");
 }
 
-static int file_open_failed(const char *path, int error_number, bool writable, dev_t device,
+static int file_open_failed(const char *path, int error_number, bool writable, const struct stat *st,
 			    struct error_text *error)
 {
 	switch (error_number) {
 	case EBUSY:
-		return file_busy(path, device, error);
+		return file_busy(path, st, error);
 	case EROFS:
 		return error_set(error, -EROFS, "%s: on a read-only filesystem or device: open it read-only", path);
 	case EACCES:
@@ -78,7 +78,7 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 	int ret;
 
 	if (stat(file->path, &st))
-		return file_open_failed(file->path, errno, false, 0, error);
+		return file_open_failed(file->path, errno, false, &st, error);
 	ret = file_check_type(file->path, &st, error);
 	if (ret)
 		return ret;
@@ -91,7 +91,7 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 		file->fd = open(file->path, flags);
 	}
 	if (file->fd < 0)
-		return file_open_failed(file->path, errno, writable, st.st_rdev, error);
+		return file_open_failed(file->path, errno, writable, &st, error);
 	if (fstat(file->fd, &st))
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	file->blkdev = S_ISBLK(st.st_mode);

@@ -7,6 +7,8 @@
 #ifndef DRIVERS_FILE_H
 #define DRIVERS_FILE_H
 
+#include <sys/stat.h>
+
 #include "driver.h"
 
 struct image_file {
@@ -37,6 +39,6 @@ int file_refresh_size(struct image_file *file, struct error_text *error);
 /* file_lock.c: keep other users away, until the descriptor is closed. Unless @shared a lock is taken. */
 int file_lock(const struct image_file *file, bool shared, struct error_text *error);
 /* Why open(O_EXCL) said EBUSY. */
-int file_busy(const char *path, dev_t device, struct error_text *error);
+int file_busy(const char *path, const struct stat *st, struct error_text *error);
 
 #endif

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "file.h"
 
@@ -63,27 +64,27 @@ static int find_locker(const struct stat *st)
 	return found;
 }
 
-int file_busy(const char *path, dev_t device, struct error_text *error)
+/* Who has the lock, if that can be said; @otherwise: what to say if not. */
+static int file_locked_by(const char *path, const struct stat *st, const char *otherwise, struct error_text *error)
+{
+	int pid = find_locker(st);
+
+	if (pid == getpid())
+		return error_set(error, -EBUSY, "%s: in use by another disk of this process (pid %d): close it there first",
+				 path, pid);
+	if (pid)
+		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close it there first", path, pid);
+	return error_set(error, -EBUSY, "%s: in use %s", path, otherwise);
+}
+
+int file_busy(const char *path, const struct stat *st, struct error_text *error)
 {
 	char where[256];
 
-	if (find_mount(device, where))
+	if (find_mount(st->st_rdev, where))
 		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", path, where);
-	return error_set(error, -EBUSY, "%s: in use: mounted (or a partition of it is), part of LVM or RAID, "
-			 "or opened by another disk server", path);
-}
-
-static int file_locked_by(const struct image_file *file, struct error_text *error)
-{
-	struct stat st;
-	int pid = 0;
-
-	if (!fstat(file->fd, &st))
-		pid = find_locker(&st);
-	if (pid)
-		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close the disk there first",
-				 file->path, pid);
-	return error_set(error, -EBUSY, "%s: in use by another process: close the disk there first", file->path);
+	return file_locked_by(path, st, "as swap, as part of LVM, RAID or another mapping, or a partition of it is mounted",
+			      error);
 }
 
 static int file_try_lock(const struct image_file *file)
@@ -103,9 +104,10 @@ int file_lock(const struct image_file *file, bool shared, struct error_text *err
 	struct stat st;
 	int ret, tries;
 
+	if (fstat(file->fd, &st))
+		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	/* With O_EXCL out of the way this is what is left to keep us from writing below a filesystem. */
-	if (shared && file->blkdev && !file->read_only && !fstat(file->fd, &st) &&
-	    find_mount(st.st_rdev, where))
+	if (shared && file->blkdev && !file->read_only && find_mount(st.st_rdev, where))
 		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", file->path, where);
 	if (shared)
 		return 0;
@@ -115,7 +117,7 @@ int file_lock(const struct image_file *file, bool shared, struct error_text *err
 		ret = file_try_lock(file);
 	}
 	if (ret == -EWOULDBLOCK)
-		return file_locked_by(file, error);
+		return file_locked_by(file->path, &st, "by another process: close it there first", error);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
 	return 0;

@@ -223,14 +223,14 @@ static void one_writer_or_many_readers(const char *path)
 	struct driver_options reader = { .read_only = true }, writer = { 0 }, shared = { .shared = true };
 	struct backend *first = open_works(path, writer), *second;
 
-	open_fails(path, writer, -EBUSY, "in use");
-	open_fails(path, reader, -EBUSY, "in use by another process (pid ");
+	open_fails(path, writer, -EBUSY, "in use by another disk of this process (pid ");
+	open_fails(path, reader, -EBUSY, "in use by another disk of this process (pid ");
 	second = open_works(path, shared);
 	backend_close(second);
 	backend_close(first);
 	first = open_works(path, reader);
 	second = open_works(path, reader);
-	open_fails(path, writer, -EBUSY, "in use by another process (pid ");
+	open_fails(path, writer, -EBUSY, "in use by another disk of this process (pid ");
 	backend_close(first);
 	backend_close(second);
 	backend_close(open_works(path, writer));
@@ -297,6 +297,25 @@ static void resize(void **state)
 	assert_non_null(strstr(text.text, "has shrunk from 3145728 to 2097152 bytes"));
 	assert_int_equal(backend->geometry.sectors, (3 << 20) / 512);
 	backend_close(backend);
+}
+
+static void resize_of_a_device(void **state)
+{
+	const char *file = scratch_file("device-grows", 1 << 20);
+	const char *device = scratch_loop(file, 4096);
+	struct backend *backend;
+	char command[64];
+
+	if (!device)
+		skip();
+	backend = open_works(device, OPTIONS());
+	assert_int_equal(truncate(file, 3 << 20), 0);
+	snprintf(command, sizeof(command), "losetup -c %s", device);
+	assert_int_equal(scratch_run(command), 0);
+	assert_int_equal(backend_refresh_size(backend, NULL), 0);
+	assert_int_equal(backend->geometry.sectors, (3 << 20) / 512);
+	backend_close(backend);
+	scratch_loop_remove(device);
 }
 
 struct request {
@@ -733,6 +752,7 @@ int main(void)
 		cmocka_unit_test(locks_on_a_device),
 		cmocka_unit_test(lock_of_another_process),
 		cmocka_unit_test(resize),
+		cmocka_unit_test(resize_of_a_device),
 		cmocka_unit_test(requests_are_checked),
 		cmocka_unit_test(null_driver),
 		cmocka_unit_test(geometry_of_a_4k_device),
