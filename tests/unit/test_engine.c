@@ -381,6 +381,38 @@ static void short_transfers_are_continued(void **state)
 	free(back);
 }
 
+static int lowest_free_fd(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	close(fd);
+	return fd;
+}
+
+/* With one descriptor more each time: until it works, nothing is left open. */
+static void failed_open_leaves_nothing(void **state)
+{
+	struct rlimit limit, low;
+	struct engine *engine;
+	int base = lowest_free_fd();
+	int n, ret = -EMFILE;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (n = 0; ret; n++) {
+		low = limit;
+		low.rlim_cur = base + n;
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+		ret = engine_open(&engine, *state, DEPTH);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		if (ret)
+			assert_int_equal(ret, -EMFILE);
+		else
+			engine_close(engine);
+		assert_int_equal(lowest_free_fd(), base);
+	}
+}
+
 static void unknown_engine(void **state)
 {
 	struct engine *engine;
@@ -427,6 +459,7 @@ int main(void)
 		FOR_EACH_ENGINE(discard_and_zero_a_file),
 		FOR_EACH_ENGINE(discard_and_zero_a_device),
 		cmocka_unit_test(short_transfers_are_continued),
+		FOR_EACH_ENGINE(failed_open_leaves_nothing),
 		cmocka_unit_test(unknown_engine),
 		cmocka_unit_test(falls_back_to_libaio),
 	};
