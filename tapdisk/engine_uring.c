@@ -71,7 +71,7 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 		error = io_uring_queue_init_params(depth, &uring->ring, &params);
 	}
 	if (error)
-		return error;
+		return error == -EINVAL ? -ENOSYS : error;	/* no set of flags is known: before 5.6 */
 	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
 	/* Saves looking up the descriptor at each enter (5.18); works without. */
 	io_uring_register_ring_fd(&uring->ring);
