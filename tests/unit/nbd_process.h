@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * nbd_process.h - a disk and its NBD server in a process of their own.
+ *
+ * The child runs the real server over a real disk (a temporary file, or
+ * null) and takes one-letter commands on a socket pair, so that a test can
+ * pause it, go on and end it.
+ *
+ * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
+ */
+#ifndef TEST_NBD_PROCESS_H
+#define TEST_NBD_PROCESS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "nbd.h"
+#include "protocol.h"
+
+#define DISK_BYTES	(64u << 20)
+#define TIMEOUT_MS	20000
+
+static char run_dir[64], image[80], socket_path[108];
+static pid_t child;		/* 0: none */
+static int control = -1;	/* commands to it, answers from it */
+
+/* The server's side. */
+
+struct server_process {
+	struct loop *loop;
+	struct engine *engine;
+	struct vbd *vbd;
+	int control;
+};
+
+static inline void process_reply(void *arg, int error)
+{
+	struct server_process *process = arg;
+	char answer = error ? 'e' : 'k';
+
+	if (write(process->control, &answer, 1) != 1)
+		_exit(3);
+}
+
+static inline void process_quit(void *arg, int error)
+{
+	struct server_process *process = arg;
+
+	process_reply(arg, error);
+	loop_quit(process->loop);
+}
+
+static inline void process_command(void *arg, uint32_t events)
+{
+	struct server_process *process = arg;
+	struct error_text text = { "" };
+	char command;
+	int error = 0;
+
+	if (read(process->control, &command, 1) != 1)
+		_exit(4);
+	switch (command) {
+	case 'p':
+		error = vbd_pause(process->vbd, process_reply, process, &text);
+		break;
+	case 'u':
+		process_reply(process, vbd_unpause(process->vbd, NULL, &text));
+		break;
+	case 'q':
+		error = vbd_close(process->vbd, true, process_quit, process, &text);
+		break;
+	}
+	if (error) {
+		fprintf(stderr, "# command %c: %s\n", command, text.text);
+		_exit(5);
+	}
+}
+
+static inline void engine_ready(void *arg, uint32_t events)
+{
+	engine_reap(arg);
+}
+
+static inline bool engine_prepare(void *arg)
+{
+	struct engine *engine = arg;
+
+	engine_commit(engine);
+	return engine_fd(engine) < 0 && engine_reap(engine) > 0;
+}
+
+static inline int server_main(int control_fd, const char *target, bool read_only, unsigned sector_size)
+{
+	struct server_process process = { .control = control_fd };
+	struct driver_options options = { .read_only = read_only, .sector_size = sector_size };
+	struct loop_source *control_source, *engine_source, *commit_source;
+	struct error_text text = { "" };
+
+	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
+	    vbd_create(&process.vbd, process.loop, process.engine, 7))
+		return 1;
+	if (loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||
+	    loop_add_fd(process.loop, &engine_source, engine_fd(process.engine), EPOLLIN, engine_ready, process.engine) ||
+	    loop_add_fd(process.loop, &control_source, control_fd, EPOLLIN, process_command, &process))
+		return 1;
+	if (vbd_open(process.vbd, target, &options, &text)) {
+		fprintf(stderr, "# open %s: %s\n", target, text.text);
+		return 2;
+	}
+	process_reply(&process, 0);
+	if (loop_run(process.loop))
+		return 1;
+	vbd_destroy(process.vbd);
+	loop_remove(control_source);
+	loop_remove(engine_source);
+	loop_remove(commit_source);
+	engine_close(process.engine);
+	loop_destroy(process.loop);
+	return 0;
+}
+
+/* The test's side. */
+
+static inline char server_command(char command)
+{
+	struct pollfd ready = { .fd = control, .events = POLLIN };
+	char answer = 0;
+
+	if (command)
+		assert_int_equal(write(control, &command, 1), 1);
+	assert_int_equal(poll(&ready, 1, TIMEOUT_MS), 1);
+	assert_int_equal(read(control, &answer, 1), 1);
+	return answer;
+}
+
+/* A failed test must not leave a process that holds the image. */
+static inline void kill_server(void)
+{
+	if (child > 0) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	child = 0;
+}
+
+static inline void server_start(const char *target, bool read_only, unsigned sector_size)
+{
+	int pair[2];
+
+	kill_server();
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		close(pair[0]);
+		exit(server_main(pair[1], target, read_only, sector_size));
+	}
+	close(pair[1]);
+	control = pair[0];
+	assert_int_equal(server_command(0), 'k');
+	snprintf(socket_path, sizeof(socket_path), NBD_SOCKET_FORMAT, run_dir, (int)child, 7);
+}
+
+static inline void server_end(void)
+{
+	int status;
+
+	assert_int_equal(server_command('q'), 'k');
+	assert_int_equal(waitpid(child, &status, 0), child);
+	child = 0;
+	close(control);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_int_equal(access(socket_path, F_OK), -1);
+}
+
+static inline int start_file(void **state)
+{
+	char target[100];
+	int fd = open(image, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, DISK_BYTES), 0);
+	close(fd);
+	snprintf(target, sizeof(target), "aio:%s", image);
+	server_start(target, false, 0);
+	return 0;
+}
+
+static inline int start_null(void **state)
+{
+	server_start("null:67108864", false, 0);
+	return 0;
+}
+
+static inline int start_read_only(void **state)
+{
+	server_start("null:67108864", true, 0);
+	return 0;
+}
+
+static inline int start_4096(void **state)
+{
+	server_start("null:67108864", false, 4096);
+	return 0;
+}
+
+static inline int end(void **state)
+{
+	server_end();
+	return 0;
+}
+
+/* For cmocka_run_group_tests(). */
+static inline int make_folder(void **state)
+{
+	strcpy(run_dir, "/var/tmp/tapsnap-nbd-XXXXXX");
+	assert_non_null(mkdtemp(run_dir));
+	assert_int_equal(setenv(RUN_DIR_ENV, run_dir, 1), 0);
+	snprintf(image, sizeof(image), "%s/image", run_dir);
+	return 0;
+}
+
+static inline int remove_folder(void **state)
+{
+	kill_server();
+	unlink(socket_path);
+	unlink(image);
+	return rmdir(run_dir);
+}
+
+#define ON_FILE(test) cmocka_unit_test_setup_teardown(test, start_file, end)
+#define ON_NULL(test) cmocka_unit_test_setup_teardown(test, start_null, end)
+
+#endif
