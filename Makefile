@@ -78,6 +78,9 @@ TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
+# the part of tap-ctl that a unit test looks at by itself
+$(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
+
 unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.

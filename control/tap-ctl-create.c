@@ -33,7 +33,7 @@ static void wait_for_end(struct tapctl *ctl)
 	}
 }
 
-static int detach_disk(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text)
+int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text)
 {
 	json_t *reply;
 	int error = tapctl_call(ctl, call_request("detach", minor), &reply, timeout_ms, text);
@@ -66,7 +66,7 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct ar
 		kill(pid, SIGTERM);
 		wait_for_end(ctl);
 	} else if (error) {
-		detach_disk(ctl, minor, args->timeout_ms, NULL);
+		disk_detach(ctl, minor, args->timeout_ms, NULL);
 	} else {
 		*disk = json_incref(json_object_get(reply, "disk"));
 	}
@@ -170,7 +170,7 @@ int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_te
 		return error_set(text, error, "%s", reason.text);
 	error = close_disk(ctl, minor, force, timeout_ms, &reason);
 	if (!error)
-		error = detach_disk(ctl, minor, timeout_ms, &reason);
+		error = disk_detach(ctl, minor, timeout_ms, &reason);
 	tapctl_close(ctl);
 	if (error == -EPIPE)		/* it died while we were at it */
 		return clean_after_dead(pid, minor, text);

@@ -79,7 +79,14 @@ const struct command command_attach = {
 
 static int run_detach(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	return call_tapdisk(args->pid, call_request("detach", args->minor), args->timeout_ms, NULL, text);
+	struct tapctl *ctl;
+	int error = tapctl_connect(&ctl, args->pid, text);
+
+	if (error)
+		return error;
+	error = disk_detach(ctl, args->minor, args->timeout_ms, text);
+	tapctl_close(ctl);
+	return error;
 }
 
 const struct command command_detach = {

@@ -53,6 +53,8 @@ json_t *call_open_request(const struct arguments *args, int minor);
 
 /* tap-ctl-create.c: a whole disk. create undoes what it did when it fails. */
 int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text);
+/* Detach, and when that was the tapdisk's last disk wait for its end. */
+int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text);
 /* Close, detach and free, also after a tapdisk that has died. */
 int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text);
 

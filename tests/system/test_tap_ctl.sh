@@ -126,12 +126,13 @@ die_at_once() {
 	kill -9 "$pid" && wait_gone "$pid"
 }
 
-# the message about a tapdisk that has died; refuses() would clear its sockets away before
-says_dead() {
-	local got=0
-	tap-ctl info -p "$pid" -m "$minor" 2>"$WORK/stderr" || got=$?
+# says STATUS TEXT COMMAND...: as refuses(), for when looking at the inventory would change it
+says() {
+	local status=$1 text=$2 got=0
+	shift 2
+	"$@" >"$WORK/stdout" 2>"$WORK/stderr" || got=$?
 	cat "$WORK/stderr"
-	[ $got = 111 ] && grep -q "tapdisk $pid has died" "$WORK/stderr"
+	[ $got = "$status" ] && [ ! -s "$WORK/stdout" ] && grep -q -F -- "$text" "$WORK/stderr"
 }
 
 truncate -s 16M "$WORK/a.img"
@@ -224,6 +225,7 @@ check 'a second disk in the same process' sh -c "tap-ctl allocate && tap-ctl att
 check 'destroy of one of two' is '' tap-ctl destroy $disk
 check '... leaves the other' is "pid=$pid minor=1 state=0 args=aio:$WORK/b.img" tap-ctl list
 check 'close and detach of the last' is '' sh -c "tap-ctl close -p $pid -m 1 && tap-ctl detach -p $pid -m 1"
+check '... and its tapdisk has ended' is 'minor=1' tap-ctl list
 check 'free' is '' tap-ctl free -m 1
 }
 check 'nothing is left' nothing_left
@@ -283,8 +285,12 @@ check 'a stale marker is skipped by allocate' is "$TAPSNAP_RUN_DIR/tapdisk/tapdi
 check '... shows in list' like "pid=$other .*"$'\n'"minor=1"$'\n'"minor=2" tap-ctl list
 check '... and can be freed' is '' sh -c 'tap-ctl free -m 1 && tap-ctl free -m 2'
 create null:1G
+kill -STOP "$pid"
+check 'a tapdisk that hangs: no longer than told' says 110 "tapdisk $pid" tap-ctl pause -p "$pid" -m "$minor" -t 1
+kill -CONT "$pid"
+check '... and when it goes on it has done it' is "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
 die_at_once
-check 'a dead tapdisk: info' says_dead
+check 'a dead tapdisk: info' says 111 "tapdisk $pid has died" tap-ctl info -p "$pid" -m "$minor"
 check 'a dead tapdisk: destroy clears away socket, NBD socket and marker' is '' tap-ctl destroy -p "$pid" -m "$minor"
 create null:1G
 die_at_once

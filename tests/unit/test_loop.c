@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_loop.c - the event loop: what is removed is never called again,
+ * whoever removes it and whenever; timers in order; hooks before each sleep.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+#define COUNT 100	/* more than are fetched from the kernel at once */
+
+static struct loop *loop;
+static struct loop_source *sources[COUNT];
+static int fds[COUNT];
+static unsigned calls;
+
+static int setup(void **state)
+{
+	calls = 0;
+	return loop_create(&loop);
+}
+
+static int teardown(void **state)
+{
+	loop_destroy(loop);
+	return 0;
+}
+
+static void quit(void *arg)
+{
+	loop_quit(loop);
+}
+
+/* The first that is called removes all of them, itself included. */
+static void remove_all(void *arg, uint32_t events)
+{
+	calls++;
+	for (int i = 0; i < COUNT; i++) {
+		loop_remove(sources[i]);
+		loop_remove(sources[i]);	/* twice is once */
+	}
+}
+
+static void add_ready_fds(void (*ready)(void *arg, uint32_t events))
+{
+	for (int i = 0; i < COUNT; i++) {
+		fds[i] = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+		assert_true(fds[i] >= 0);
+		assert_int_equal(loop_add_fd(loop, &sources[i], fds[i], EPOLLIN, ready, &fds[i]), 0);
+	}
+}
+
+static void close_fds(void)
+{
+	for (int i = 0; i < COUNT; i++)
+		close(fds[i]);
+}
+
+static void test_remove_all_from_one(void **state)
+{
+	struct loop_source *timer;
+
+	add_ready_fds(remove_all);
+	assert_int_equal(loop_add_timer(loop, &timer, 20, quit, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+	assert_int_equal(calls, 1);
+	close_fds();
+}
+
+/* Each removes its successor and puts a new source in its place, whose memory may be the old one's. */
+static void replace_next(void *arg, uint32_t events)
+{
+	int next = (int)((int *)arg - fds) + 1;
+	eventfd_t value;
+
+	calls++;
+	assert_int_equal(eventfd_read(*(int *)arg, &value), 0);
+	if (next == COUNT)
+		return;
+	loop_remove(sources[next]);
+	assert_int_equal(loop_add_fd(loop, &sources[next], fds[next], EPOLLIN, replace_next, &fds[next]), 0);
+}
+
+static void test_replace_from_callback(void **state)
+{
+	struct loop_source *timer;
+
+	add_ready_fds(replace_next);
+	assert_int_equal(loop_add_timer(loop, &timer, 50, quit, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+	assert_int_equal(calls, COUNT);		/* each descriptor was readable once */
+	for (int i = 0; i < COUNT; i++)
+		loop_remove(sources[i]);
+	close_fds();
+}
+
+static struct loop_source *timers[4];
+static char order[16];
+
+static void note_timer(void *arg)
+{
+	order[calls++] = *(const char *)arg;
+	if (*(const char *)arg == 'b')
+		loop_remove(timers[2]);
+}
+
+static void test_timers(void **state)
+{
+	struct loop_source *last;
+	uint64_t start = loop_clock();
+
+	assert_int_equal(loop_add_timer(loop, &timers[3], 30, note_timer, "d"), 0);
+	assert_int_equal(loop_add_timer(loop, &timers[0], 5, note_timer, "a"), 0);
+	assert_int_equal(loop_add_timer(loop, &timers[1], 10, note_timer, "b"), 0);
+	assert_int_equal(loop_add_timer(loop, &timers[2], 20, note_timer, "c"), 0);
+	assert_int_equal(loop_add_timer(loop, &last, 40, quit, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+	order[calls] = '\0';
+	assert_string_equal(order, "abd");
+	assert_true(loop_clock() - start >= 40000000);	/* never early */
+	assert_true(loop_now(loop) >= start + 40000000);
+}
+
+static struct loop_source *hooks[3];
+
+static bool note_hook(void *arg)
+{
+	order[calls++] = *(const char *)arg;
+	if (*(const char *)arg == 'b') {
+		loop_remove(hooks[1]);
+		loop_remove(hooks[0]);
+	}
+	if (calls == 5)
+		loop_quit(loop);
+	return calls < 5;	/* while it says so the loop does not sleep, from which nothing would wake it */
+}
+
+static void test_prepare_hooks(void **state)
+{
+	assert_int_equal(loop_add_prepare(loop, &hooks[0], note_hook, "a"), 0);
+	assert_int_equal(loop_add_prepare(loop, &hooks[1], note_hook, "b"), 0);
+	assert_int_equal(loop_add_prepare(loop, &hooks[2], note_hook, "c"), 0);
+	assert_int_equal(loop_run(loop), 0);
+	order[calls] = '\0';
+	assert_string_equal(order, "cbccc");	/* the newest first; b takes itself and a out */
+}
+
+static void quit_hook_again(void *arg)
+{
+	calls++;
+	quit(arg);
+}
+
+static void test_remove_before_run_and_run_again(void **state)
+{
+	struct loop_source *source, *timer;
+	int fd = eventfd(1, EFD_CLOEXEC);
+
+	assert_int_equal(loop_add_fd(loop, &source, fd, EPOLLIN, remove_all, NULL), 0);
+	loop_remove(source);
+	loop_remove(NULL);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(loop_add_timer(loop, &timer, 1, quit_hook_again, NULL), 0);
+		assert_int_equal(loop_run(loop), 0);
+	}
+	assert_int_equal(calls, 2);
+	close(fd);
+}
+
+static void test_bad_descriptor(void **state)
+{
+	struct loop_source *source;
+
+	assert_int_equal(loop_add_fd(loop, &source, -1, EPOLLIN, remove_all, NULL), -EBADF);
+	assert_null(source);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_remove_all_from_one, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_replace_from_callback, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_timers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_prepare_hooks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_remove_before_run_and_run_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
+}
