@@ -179,6 +179,21 @@ static unsigned int pieces_of(const struct engine_data *data, size_t bytes)
 	return (pages + data->max_segments - 1) / data->max_segments;
 }
 
+/* A disk takes whole sectors only. */
+static int block_sizes_check(struct thread_data *td, unsigned int sector_size)
+{
+	enum fio_ddir ddir;
+
+	for (ddir = DDIR_READ; ddir < DDIR_RWDIR_CNT; ddir++) {
+		if (td->o.min_bs[ddir] % sector_size == 0)
+			continue;
+		log_err("fio: blkfront: blocks of %llu bytes on a disk with sectors of %u: bs= has to be a multiple\n",
+			td->o.min_bs[ddir], sector_size);
+		return -EINVAL;
+	}
+	return 0;
+}
+
 static int front_connect(struct thread_data *td, struct engine_data *data)
 {
 	struct engine_options *o = td->eo;
@@ -208,7 +223,7 @@ static int front_connect(struct thread_data *td, struct engine_data *data)
 			pieces_of(data, td_max_bs(td)), data->max_segments, blkfront_ring_size(data->front, 0));
 		return -EINVAL;
 	}
-	return 0;
+	return block_sizes_check(td, blkfront_geometry(data->front)->sector_size);
 }
 
 static int fio_blkfront_init(struct thread_data *td)

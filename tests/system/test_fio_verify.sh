@@ -68,7 +68,7 @@ tapdisk_start() {
 # verify_fio OPTIONS...: the job, by whatever engine the options name.
 verify_fio() {
 	timeout 120 fio --name=verify --size=$size --rw=randwrite --randseed=7 --iodepth=48 --end_fsync=1 \
-		--verify=crc32c --verify_fatal=1 "$@" >"$work/fio" 2>&1
+		--verify=crc32c --verify_fatal=1 --verify_state_save=0 "$@" >"$work/fio" 2>&1
 }
 
 # report STATUS DESCRIPTION
