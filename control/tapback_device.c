@@ -111,8 +111,8 @@ static int device_timer(sd_event_source *source, uint64_t usec, void *arg)
 	struct device *device = arg;
 
 	device->held = false;
-	if (device->ring_state == RING_DISCONNECTING)
-		device_log(device, LOG_WARNING, "tapdisk %d is still draining requests; is its storage stuck?", device->pid);
+	if (ring_is_busy(device))
+		ring_late(device);
 	device_schedule(device);
 	return 0;
 }

@@ -15,13 +15,11 @@
 #include "tapback_log.h"
 #include "tapback_sharing.h"
 
-#define CALL_TIMEOUT_MS		30000
-/* Draining may take as long as the storage does; it is only mentioned. */
-#define DRAIN_TIMEOUT_MS	0
-#define DRAIN_WARNING_MS	10000
-#define RETRY_MS		2000
+/* Draining may take as long as the storage does, and a tapdisk may be stopped; that is only mentioned. */
+#define LATE_MS		10000
+#define RETRY_MS	2000
 /* A connection that ended: its tapdisk has exited, or is just about to. */
-#define LOST_MS			200
+#define LOST_MS		200
 
 static const char no_image[] = "tapdisk has no image open for this disk";
 
@@ -36,7 +34,7 @@ void ring_assert(const struct device *device)
 	assert(!ring_is_busy(device) || device->user.tapdisk);
 	assert(device->ring_state != RING_CONNECTED || device->user.tapdisk);
 	assert(!device->user.tapdisk || device->pid > 0);
-	assert(!device->connections || device->ring_state == RING_NONE);
+	assert(!device->connections || (device->ring_state == RING_NONE && device->user.tapdisk));
 	assert(!device->announce || device->ring_state == RING_CONNECTED);
 	assert(!device->started || device->ring_state == RING_CONNECTED);
 	assert(!device->adopted || device->ring_state == RING_CONNECTED);
@@ -45,6 +43,7 @@ void ring_assert(const struct device *device)
 static void ring_set_state(struct device *device, enum ring_state state)
 {
 	device->ring_state = state;
+	device->held = false;
 	device->announce = device->started = device->adopted = false;
 	json_decref(device->connections);
 	device->connections = NULL;
@@ -69,14 +68,16 @@ static bool ring_is_wanted(const struct device *device)
 
 /* ---- the connection to tapdisk ---- */
 
-static void ring_lost(struct tapdisk_user *user, int error)
+static void ring_lost(struct tapdisk_user *user)
 {
 	struct device *device = (struct device *)((char *)user - offsetof(struct device, user));
 
-	if (device->ring_state == RING_NONE)
+	if (device->ring_state == RING_NONE) {
+		ring_set_state(device, RING_NONE);	/* what it said last does not count any more */
 		return;
+	}
 	ring_set_state(device, RING_UNKNOWN);
-	device_hold(device, error == -ETIMEDOUT ? RETRY_MS : LOST_MS);
+	device_hold(device, LOST_MS);
 }
 
 static void ring_event(struct tapdisk_user *user, const char *name, json_t *event)
@@ -131,19 +132,31 @@ static int ring_join(struct device *device, struct error_text *text)
 }
 
 /* Start a call; false: it could not be sent, and the connection is about to end or memory is short. */
-static bool ring_call(struct device *device, json_t *request, enum ring_state state, unsigned timeout_ms,
-		      tapdisk_answer *answer)
+static void ring_call(struct device *device, json_t *request, enum ring_state state, tapdisk_answer *answer)
 {
-	int error = tapdisk_request(&device->user, request, timeout_ms, answer, device);
+	int error = tapdisk_request(&device->user, request, answer, device);
 
 	if (error) {
 		device_log(device, LOG_ERR, "tapdisk %d cannot be told: %s", device->pid, strerror(-error));
 		ring_set_state(device, RING_UNKNOWN);
 		device_hold(device, LOST_MS);
-		return false;
+		return;
 	}
 	ring_set_state(device, state);
-	return true;
+	device_hold(device, LATE_MS);
+}
+
+void ring_late(struct device *device)
+{
+	struct error_text text = { "" };
+
+	error_set(&text, -ETIMEDOUT, "tapdisk %d has not answered for %d s; is it stopped, or its storage stuck?",
+		  device->pid, LATE_MS / 1000);
+	/* in the nodes only where Connected will take it back */
+	if (device->nodes.state == XENBUS_INIT_WAIT && ring_is_wanted(device))
+		device_report(device, -ETIMEDOUT, text.text);
+	else
+		device_log(device, LOG_WARNING, "%s", text.text);
 }
 
 /* ---- ask ---- */
@@ -207,7 +220,7 @@ void ring_ask(struct device *device)
 	ring_assert(device);
 	if (!error) {
 		ring_call(device, json_pack("{s:s, s:i}", "command", "info", "minor", device->user.minor),
-			  RING_ASKING, CALL_TIMEOUT_MS, ring_asked);
+			  RING_ASKING, ring_asked);
 		return;
 	}
 	/* no process, no ring */
@@ -308,7 +321,7 @@ void ring_connect(struct device *device)
 		ring_refuse(device, error, text.text);
 		return;
 	}
-	ring_call(device, connect_request(device), RING_CONNECTING, CALL_TIMEOUT_MS, ring_connected);
+	ring_call(device, connect_request(device), RING_CONNECTING, ring_connected);
 }
 
 /* ---- disconnect ---- */
@@ -321,7 +334,6 @@ static void ring_disconnected(void *arg, int error, json_t *reply, const struct 
 		ring_set_state(device, RING_UNKNOWN);	/* ring_lost() follows */
 		return;
 	}
-	device->held = false;
 	if (!error || error == -ENOENT) {
 		ring_set_state(device, RING_NONE);
 		return;
@@ -337,6 +349,5 @@ void ring_disconnect(struct device *device, const char *why)
 
 	ring_assert(device);
 	device_log(device, LOG_INFO, "disconnecting from tapdisk %d: %s", device->pid, why);
-	if (ring_call(device, request, RING_DISCONNECTING, DRAIN_TIMEOUT_MS, ring_disconnected))
-		device_hold(device, DRAIN_WARNING_MS);
+	ring_call(device, request, RING_DISCONNECTING, ring_disconnected);
 }

@@ -25,6 +25,8 @@
 void ring_init(struct device *device);
 /* Is a call under way? Nothing may be started meanwhile. */
 bool ring_is_busy(const struct device *device);
+/* The call under way takes long: say so. */
+void ring_late(struct device *device);
 /* Asks for the disk, and whether our ring is there. UNKNOWN or NONE. */
 void ring_ask(struct device *device);
 /* Reads the frontend's nodes and connects its rings. NONE, with device->connections of the last answer. */

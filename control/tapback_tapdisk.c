@@ -8,8 +8,7 @@
  * Invariants:
  * 1. An open tapdisk is on the list, has a user, and one `watch` was its
  *    first request.
- * 2. requests is the order in which replies come; the timer runs for the
- *    head only, because the others wait for it.
+ * 2. requests is the order in which replies come.
  * 3. Whoever ends the connection first takes it off the list, then answers
  *    every request, then tells the users.
  * 4. Call backs neither join nor leave, so no list changes while it is walked.
@@ -20,18 +19,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 
 #include "tapback_log.h"
 
-#define WATCH_TIMEOUT_MS 30000
 /* Messages taken from one tapdisk before others have their turn. */
 #define RECEIVE_BATCH 64
 
 struct tapdisk_request {
 	tapdisk_answer *answer;
 	void *arg;
-	unsigned timeout_ms;
 	struct tapdisk_request *next;
 };
 
@@ -39,7 +35,7 @@ struct tapdisk {
 	int pid;
 	struct tapctl *ctl;
 	sd_event *event;
-	sd_event_source *io, *timer;
+	sd_event_source *io;
 	struct tapdisk_request *requests, **requests_end;
 	struct tapdisk_user *users;
 	struct tapdisk *next;
@@ -71,22 +67,8 @@ static void tapdisk_free(struct tapdisk *tapdisk)
 		free(request);
 	}
 	sd_event_source_disable_unref(tapdisk->io);
-	sd_event_source_disable_unref(tapdisk->timer);
 	tapctl_close(tapdisk->ctl);
 	free(tapdisk);
-}
-
-/* Start the clock for the oldest request, or stop it. */
-static void tapdisk_set_timer(struct tapdisk *tapdisk)
-{
-	struct tapdisk_request *head = tapdisk->requests;
-
-	if (!head || !head->timeout_ms) {
-		sd_event_source_set_enabled(tapdisk->timer, SD_EVENT_OFF);
-		return;
-	}
-	sd_event_source_set_time_relative(tapdisk->timer, head->timeout_ms * 1000ull);
-	sd_event_source_set_enabled(tapdisk->timer, SD_EVENT_ONESHOT);
 }
 
 static struct tapdisk_request *tapdisk_pop(struct tapdisk *tapdisk)
@@ -107,8 +89,7 @@ static void tapdisk_end(struct tapdisk *tapdisk, int error)
 	struct tapdisk_user *user;
 	struct error_text text = { "" };
 
-	error_set(&text, error, "tapdisk %d: %s", tapdisk->pid,
-		  error == -ETIMEDOUT ? "does not answer" : "connection ended");
+	error_set(&text, error, "tapdisk %d: connection ended", tapdisk->pid);
 	tapback_log(LOG_INFO, "%s", text.text);
 	tapdisk_unlist(tapdisk);
 	while ((request = tapdisk_pop(tapdisk))) {
@@ -119,7 +100,7 @@ static void tapdisk_end(struct tapdisk *tapdisk, int error)
 	while ((user = tapdisk->users)) {
 		tapdisk->users = user->next;
 		user->tapdisk = NULL;
-		user->lost(user, error);
+		user->lost(user);
 	}
 	tapdisk_free(tapdisk);
 }
@@ -130,7 +111,6 @@ static void tapdisk_answered(struct tapdisk *tapdisk, json_t *reply)
 	struct error_text text = { "" };
 	int error = tapctl_reply_error(reply, &text);
 
-	tapdisk_set_timer(tapdisk);
 	if (request->answer)
 		request->answer(request->arg, error, reply, &text);
 	else if (error)
@@ -198,14 +178,7 @@ static int tapdisk_ready(sd_event_source *source, int fd, uint32_t events, void 
 	return 0;
 }
 
-static int tapdisk_late(sd_event_source *source, uint64_t usec, void *arg)
-{
-	tapdisk_end(arg, -ETIMEDOUT);
-	return 0;
-}
-
-static int tapdisk_send(struct tapdisk *tapdisk, json_t *message, unsigned timeout_ms,
-			tapdisk_answer *answer, void *arg)
+static int tapdisk_send(struct tapdisk *tapdisk, json_t *message, tapdisk_answer *answer, void *arg)
 {
 	struct tapdisk_request *request;
 	int error;
@@ -222,19 +195,16 @@ static int tapdisk_send(struct tapdisk *tapdisk, json_t *message, unsigned timeo
 		free(request);
 		return error;
 	}
-	*request = (struct tapdisk_request) { .answer = answer, .arg = arg, .timeout_ms = timeout_ms };
+	*request = (struct tapdisk_request) { .answer = answer, .arg = arg };
 	*tapdisk->requests_end = request;
 	tapdisk->requests_end = &request->next;
-	if (tapdisk->requests == request)
-		tapdisk_set_timer(tapdisk);
 	tapdisk_set_events(tapdisk);
 	return 0;
 }
 
-int tapdisk_request(struct tapdisk_user *user, json_t *message, unsigned timeout_ms,
-		    tapdisk_answer *answer, void *arg)
+int tapdisk_request(struct tapdisk_user *user, json_t *message, tapdisk_answer *answer, void *arg)
 {
-	return tapdisk_send(user->tapdisk, message, timeout_ms, answer, arg);
+	return tapdisk_send(user->tapdisk, message, answer, arg);
 }
 
 static int tapdisk_open(struct tapdisk **result, sd_event *event, int pid, struct error_text *text)
@@ -255,11 +225,7 @@ static int tapdisk_open(struct tapdisk **result, sd_event *event, int pid, struc
 	if (!error)
 		error = sd_event_add_io(event, &tapdisk->io, tapctl_fd(tapdisk->ctl), EPOLLIN, tapdisk_ready, tapdisk);
 	if (!error)
-		error = sd_event_add_time_relative(event, &tapdisk->timer, CLOCK_MONOTONIC, 0, 0, tapdisk_late, tapdisk);
-	if (!error)
-		error = sd_event_source_set_enabled(tapdisk->timer, SD_EVENT_OFF);
-	if (!error)
-		error = tapdisk_send(tapdisk, json_pack("{s:s}", "command", "watch"), WATCH_TIMEOUT_MS, NULL, NULL);
+		error = tapdisk_send(tapdisk, json_pack("{s:s}", "command", "watch"), NULL, NULL);
 	if (error) {
 		tapdisk_free(tapdisk);
 		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));

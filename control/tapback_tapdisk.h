@@ -24,7 +24,7 @@ struct tapdisk_user {
 	int minor;
 	void (*event)(struct tapdisk_user *user, const char *name, json_t *event);
 	/* The connection has ended. Comes after the answers to all requests; the user is off the list already. */
-	void (*lost)(struct tapdisk_user *user, int error);
+	void (*lost)(struct tapdisk_user *user);
 	struct tapdisk_user *next;
 };
 
@@ -40,12 +40,11 @@ int tapdisk_join(struct tapdisk_user *user, sd_event *event, int pid, struct err
 void tapdisk_leave(struct tapdisk_user *user);
 
 /*
- * Send @request (taken over, NULL is -ENOMEM). When it has been the oldest
- * unanswered one for @timeout_ms (0: no limit), the connection ends with
- * -ETIMEDOUT. Returns 0, or -errno and then there is no answer.
+ * Send @request (taken over, NULL is -ENOMEM). Returns 0, or -errno and then
+ * there is no answer. A tapdisk that does not answer is waited for as long as
+ * its connection stands: nothing would be gained by another one to it.
  */
-int tapdisk_request(struct tapdisk_user *user, json_t *request, unsigned timeout_ms,
-		    tapdisk_answer *answer, void *arg);
+int tapdisk_request(struct tapdisk_user *user, json_t *request, tapdisk_answer *answer, void *arg);
 
 int tapdisk_pid(const struct tapdisk_user *user);
 

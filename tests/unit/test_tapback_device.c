@@ -562,6 +562,20 @@ static void test_tapdisk_dies(void **state)
 	fake_tapdisk_die(&second);
 }
 
+/* The answer that no ring is there, and right behind it the end. */
+static void test_tapdisk_dies_after_answer(void **state)
+{
+	tapdisk.silent = true;
+	toolstack_adds(3, "w");
+	script_adds_pid(3, PID);
+	frontend_offers(3, "8", "15");
+	settle();
+	fake_tapdisk_speak(&tapdisk);
+	fake_tapdisk_die(&tapdisk);
+	wait_for(3, "error", "tapdisk 1234 has died; detach the disk and attach it again");
+	assert_string_equal(back(3, "state"), "2");
+}
+
 /* One tapdisk that does not answer holds nobody else up. */
 static void test_silent_tapdisk(void **state)
 {
@@ -788,7 +802,8 @@ int main(void)
 		TEST(test_close), TEST(test_reopen), TEST(test_start_over), TEST(test_new_rings),
 		TEST(test_forced_destroy), TEST(test_backend_deleted), TEST(test_detach_before_use),
 		TEST(test_detach_while_connecting), TEST(test_replaced),
-		TEST(test_resize), TEST(test_tapdisk_dies), TEST(test_silent_tapdisk),
+		TEST(test_resize), TEST(test_tapdisk_dies), TEST(test_tapdisk_dies_after_answer),
+		TEST(test_silent_tapdisk),
 		TEST(test_second_writer), TEST(test_migration), TEST(test_stub_domain), TEST(test_sharing_modes),
 		TEST(test_race_for_the_disk),
 		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
