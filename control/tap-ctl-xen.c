@@ -113,7 +113,7 @@ static int close_frontend(struct xen_device *device, const struct arguments *arg
 	if (!error || error == -ENOENT)
 		return 0;
 	if (!args->force)
-		return error_set(text, error, "%s; the guest may still use the disk, --force takes it away", reason.text);
+		return error_set(text, error, "%s; --force takes the disk away all the same", reason.text);
 	xen_device_remove_frontend(device);
 	error = xen_device_wait_state(device, STATE_CLOSED, UNDO_TIMEOUT_MS, NULL);
 	return error == -EINTR ? error_set(text, error, "interrupted") : 0;

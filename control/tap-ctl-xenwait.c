@@ -86,11 +86,13 @@ static int explain_wait(const struct xen_device *device, int error, int state, s
 		error_set(text, error, "interrupted");
 	else if (error == -ENOENT)
 		error_set(text, error, "domain %u ended meanwhile, or somebody removed the device", device->domid);
-	else if (backend == 1)
-		error_set(text, error, "the backend does not react; is tapback running?");
+	else if (backend == 1 || (state == STATE_CLOSED && frontend == STATE_CLOSED))
+		error_set(text, error, "the backend does not react (state %d); is tapback running?", backend);
+	else if (state == STATE_CLOSED)
+		error_set(text, error, "the guest does not let go of %s (frontend in state %d)", device->vdev, frontend);
 	else
-		error_set(text, error, "the backend is in state %d, the frontend in %d, wanted was %d; does the guest drive %s?",
-			  backend, frontend, state, device->vdev);
+		error_set(text, error, "the guest does not connect to %s (frontend in state %d, backend in state %d)",
+			  device->vdev, frontend, backend);
 	free(complaint);
 	return error;
 }
