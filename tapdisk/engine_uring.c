@@ -60,6 +60,23 @@ static const unsigned setups[] = {
 	0,
 };
 
+/*
+ * What this ring may ever do. Seccomp does not see what a ring is told to
+ * do, so without this whoever gets into the process could have it make
+ * sockets or open files (docs/security.md).
+ */
+static const struct io_uring_restriction restrictions[] = {
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITE },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READV },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_WRITEV },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FALLOCATE },
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD },
+	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS },
+	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS },
+};
+
 static int uring_setup(struct uring_engine *uring, unsigned depth)
 {
 	struct io_uring_params params;
@@ -67,18 +84,30 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 	unsigned i;
 
 	for (i = 0; i < sizeof(setups) / sizeof(setups[0]) && error == -EINVAL; i++) {
-		params = (struct io_uring_params){ .flags = setups[i] | IORING_SETUP_CLAMP };
+		params = (struct io_uring_params){ .flags = setups[i] | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED };
 		error = io_uring_queue_init_params(depth, &uring->ring, &params);
 	}
 	if (error)
 		return error == -EINVAL ? -ENOSYS : error;	/* no set of flags is known: before 5.6 */
 	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
-	/* Saves looking up the descriptor at each enter (5.18); works without. */
-	io_uring_register_ring_fd(&uring->ring);
 	return 0;
 }
 
-/* A kernel too old for the operations used here (5.6) is one without io_uring. */
+static int uring_enable(struct uring_engine *uring)
+{
+	/* by the bare system call: liburing 2.3 has functions for these two but does not export them */
+	int error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions,
+				      sizeof(restrictions) / sizeof(restrictions[0]));
+
+	if (!error)
+		error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+	/* Saves looking up the descriptor at each enter (5.18); works without. */
+	if (!error)
+		io_uring_register_ring_fd(&uring->ring);
+	return error;
+}
+
+/* A kernel too old for the operations used here (5.6) or for restrictions (5.10) is one without io_uring. */
 static int uring_check_kernel(struct uring_engine *uring)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
@@ -105,6 +134,8 @@ static int uring_open(struct engine **engine, unsigned depth)
 	if (error)
 		goto out_free;
 	error = uring_check_kernel(uring);
+	if (!error)
+		error = uring_enable(uring);
 	if (error)
 		goto out_ring;
 	uring->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

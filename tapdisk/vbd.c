@@ -104,19 +104,51 @@ static void vbd_close_backend(struct vbd *vbd)
 	vbd->backend = NULL;
 }
 
-/* Nothing is in flight any more: DRAINING -> PAUSED. */
-static void vbd_drained(struct vbd *vbd)
+/* The flush at the end of the drain is done: DRAINING -> PAUSED, or back to RUNNING when it failed. */
+static void vbd_flushed(struct block_request *flush, int error)
 {
+	struct vbd *vbd = flush->owner;
 	uint64_t drain = loop_clock() - vbd->stop_time;
 
+	vbd->flushing = false;
+	if (error)
+		log_error("minor %d: flush of %s at its end: %s", vbd->minor, vbd->target, strerror(-error));
 	vbd->stalls.last_drain_ns = drain;
 	if (drain > vbd->stalls.longest_drain_ns)
 		vbd->stalls.longest_drain_ns = drain;
+	if (error && !vbd->closing) {
+		vbd->state = VBD_RUNNING;
+		vbd_start_clients(vbd);
+		vbd_wake_waiters(vbd, error);
+		return;
+	}
+	vbd->drained = true;	/* the backend cannot be closed from inside a completion of its own */
+}
+
+static void vbd_drained(struct vbd *vbd)
+{
+	vbd->drained = false;
 	vbd_close_backend(vbd);
 	vbd->state = VBD_PAUSED;
 	vbd_check(vbd);
 	if (!vbd->closing)
 		vbd_wake_waiters(vbd, 0);
+}
+
+/* Nothing of the clients' is in flight any more. */
+static void vbd_flush(struct vbd *vbd)
+{
+	vbd->flushing = true;
+	vbd->flush = (struct block_request){ .op = BLOCK_FLUSH, .done = vbd_flushed, .owner = vbd };
+	backend_submit(vbd->backend, &vbd->flush);
+}
+
+static void vbd_continue_drain(struct vbd *vbd)
+{
+	if (vbd->drained)
+		vbd_drained(vbd);
+	else if (!vbd->flushing && !vbd->backend->in_flight)
+		vbd_flush(vbd);
 }
 
 /* Everything has let go: PAUSED -> CLOSED. */
@@ -154,8 +186,10 @@ static bool vbd_prepare(void *arg)
 	struct vbd *vbd = arg;
 	bool more = vbd_run_connections(vbd);
 
-	if (vbd->state == VBD_DRAINING && !vbd->backend->in_flight)
-		vbd_drained(vbd);
+	if (vbd->state == VBD_DRAINING) {
+		vbd_continue_drain(vbd);
+		more |= vbd->drained;
+	}
 	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd->connections)
 		vbd_closed(vbd);
 	return more;

@@ -9,6 +9,9 @@
  *                      |     close     |            unpause                   |
  *                      +---------------+--------------------------------------+
  *
+ * Writes that were completed and not flushed are the guest's to flush; after a
+ * pause its flush may meet another image. So the drain ends with a flush.
+ *
  * Paused means that the image is not open: somebody else may have it, change
  * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
  * its end, the rest stays where it is (in the ring). The time from the stop
@@ -56,6 +59,8 @@ struct vbd {
 	struct blkif *connections;		/* ring frontends (blkif.h) */
 	struct nbd_server *nbd;			/* NULL while closed */
 	struct vbd_waiter *waiters;		/* whoever waits for the drain or the close */
+	struct block_request flush;		/* the last thing before the image is closed */
+	bool flushing, drained;			/* it is in flight; it is done */
 	bool closing;				/* close when the last frontend is gone */
 	struct loop_source *prepare;
 	struct stall_stats stalls;
@@ -72,7 +77,8 @@ unsigned vbd_state_bits(const struct vbd *vbd);
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
 
 /*
- * Stop the clients, drain, close the image, then call done(arg, 0). Immediately when nothing
+ * Stop the clients, drain, flush and close the image, then call done(arg, 0).
+ * When the flush fails the disk runs on and done() gets the error. Immediately when nothing
  * is in flight. Several may wait for the same drain. The disk stays paused
  * until vbd_unpause().
  */

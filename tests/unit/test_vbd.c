@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_vbd.c - what reaches the disk, in which order, and what the guest is
+ * told when it fails: flushes, barriers, pauses.
+ *
+ * All in one process: a disk over an engine that writes down what it is told
+ * and fails what it is asked to fail, and a frontend made by hand in a memfd.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <xen/io/blkif.h>
+
+#include "transport.h"
+#include "vbd.h"
+
+#define PAGE 4096u
+#define DISK_BYTES (1u << 20)
+#define GUEST_PAGES 8			/* the ring, then data */
+
+/* An engine that notes 'r', 'w', 's' in order and fails the syncs. */
+static struct recorder {
+	struct engine engine;
+	char log[64];
+	unsigned length;
+	int sync_error;
+	struct engine_io *held[64];
+	unsigned nr_held;
+	bool hold;			/* complete nothing for now */
+} recorder;
+
+static void recorder_queue(struct engine *engine, struct engine_io *io)
+{
+	recorder.log[recorder.length++] = io->op == ENGINE_SYNC ? 's' : io->op == ENGINE_WRITE ? 'w' : 'r';
+	recorder.held[recorder.nr_held++] = io;
+}
+
+static int recorder_commit(struct engine *engine)
+{
+	return 0;
+}
+
+static int recorder_reap(struct engine *engine)
+{
+	unsigned count = recorder.nr_held;
+
+	if (recorder.hold)
+		return 0;
+	for (unsigned i = 0; i < count; i++) {
+		struct engine_io *io = recorder.held[i];
+
+		engine_complete(engine, io, io->op == ENGINE_SYNC ? recorder.sync_error : (long)io->length);
+	}
+	memmove(recorder.held, recorder.held + count, (recorder.nr_held - count) * sizeof(recorder.held[0]));
+	recorder.nr_held -= count;
+	return count;
+}
+
+static int recorder_fd(struct engine *engine)
+{
+	return -1;
+}
+
+static const struct engine_ops recorder_ops = {
+	.name = "recorder",
+	.queue = recorder_queue,
+	.commit = recorder_commit,
+	.reap = recorder_reap,
+	.fd = recorder_fd,
+	.wait = recorder_commit,
+};
+
+static struct loop *loop;
+static struct loop_source *reaper, *turn;
+static struct vbd *vbd;
+static char image[] = "/var/tmp/tapsnap-vbd.XXXXXX", path[64], run_dir[64];
+static uint8_t *guest;
+static blkif_front_ring_t front;
+static int to_backend;
+
+static bool reap(void *arg)
+{
+	return engine_reap(&recorder.engine) > 0;
+}
+
+static void end_turn(void *arg)
+{
+	loop_quit(loop);
+}
+
+/* Until everything that can happen has happened: the timer is due after all that is ready at once. */
+static void run(void)
+{
+	assert_int_equal(loop_add_timer(loop, &turn, 20, end_turn, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+}
+
+static void connect_frontend(void)
+{
+	struct blkif_params params = { .shm = true, .domid = 1, .devid = 51712, .nr_queues = 1, .ring_pages = 1, .nr_fds = 3 };
+	int memfd = memfd_create("guest", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	struct error_text text = { "" };
+
+	assert_int_equal(ftruncate(memfd, GUEST_PAGES * PAGE), 0);
+	assert_int_equal(fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	guest = mmap(NULL, GUEST_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+	assert_ptr_not_equal(guest, MAP_FAILED);
+	XEN_FRONT_RING_INIT(&front, (blkif_sring_t *)guest, PAGE);
+	params.fds[0] = memfd;
+	params.fds[1] = eventfd(0, 0);
+	params.fds[2] = eventfd(0, 0);
+	to_backend = dup(params.fds[1]);
+	if (vbd_connect(vbd, &params, &text))
+		fail_msg("%s", text.text);
+}
+
+static int setup(void **state)
+{
+	struct driver_options options = { .shared = true };
+	struct error_text text = { "" };
+	char target[80];
+	int fd;
+
+	memset(&recorder, 0, sizeof(recorder));
+	recorder.engine.ops = &recorder_ops;
+	strcpy(path, image);
+	fd = mkstemp(path);
+	assert_int_equal(ftruncate(fd, DISK_BYTES), 0);
+	close(fd);
+	snprintf(run_dir, sizeof(run_dir), "%s.run", path);
+	assert_int_equal(mkdir(run_dir, 0700), 0);
+	setenv(RUN_DIR_ENV, run_dir, 1);
+	assert_int_equal(loop_create(&loop), 0);
+	/* hooks run in the reverse order: the disk's before the engine's, as in main.c */
+	assert_int_equal(loop_add_prepare(loop, &reaper, reap, NULL), 0);
+	assert_int_equal(vbd_create(&vbd, loop, &recorder.engine, 0), 0);
+	snprintf(target, sizeof(target), "aio:%s", path);
+	if (vbd_open(vbd, target, &options, &text))
+		fail_msg("%s", text.text);
+	connect_frontend();
+	return 0;
+}
+
+static void ignore(void *arg, int error)
+{
+}
+
+static int teardown(void **state)
+{
+	struct error_text text = { "" };
+
+	recorder.hold = false;
+	assert_int_equal(vbd_close(vbd, true, ignore, NULL, &text), 0);
+	run();
+	assert_int_equal(vbd->state, VBD_CLOSED);
+	vbd_destroy(vbd);
+	loop_remove(reaper);
+	loop_destroy(loop);
+	munmap(guest, GUEST_PAGES * PAGE);
+	close(to_backend);
+	unlink(path);
+	rmdir(run_dir);
+	return 0;
+}
+
+static void put(uint8_t operation, uint64_t id, unsigned segments)
+{
+	blkif_request_t *request = RING_GET_REQUEST(&front, front.req_prod_pvt);
+
+	memset(request, 0, sizeof(*request));
+	request->operation = operation;
+	request->id = id;
+	request->nr_segments = segments;
+	for (unsigned i = 0; i < segments; i++)
+		request->seg[i] = (struct blkif_request_segment){ .gref = 1 + i, .first_sect = 0, .last_sect = 7 };
+	front.req_prod_pvt++;
+}
+
+static void push(void)
+{
+	__atomic_store_n(&front.sring->req_prod, front.req_prod_pvt, __ATOMIC_RELEASE);
+	assert_int_equal(eventfd_write(to_backend, 1), 0);
+	run();
+}
+
+/* The next answer must be @id's, with @status. */
+static void expect(uint64_t id, int16_t status)
+{
+	blkif_response_t *response = RING_GET_RESPONSE(&front, front.rsp_cons);
+
+	assert_true(XEN_RING_NR_UNCONSUMED_RESPONSES(&front) > 0);
+	front.rsp_cons++;
+	assert_int_equal(response->id, id);
+	assert_int_equal(response->status, status);
+}
+
+static void expect_log(const char *log)
+{
+	recorder.log[recorder.length] = 0;
+	assert_string_equal(recorder.log, log);
+}
+
+static void test_flush_is_a_sync(void **state)
+{
+	put(BLKIF_OP_WRITE, 1, 1);
+	push();
+	put(BLKIF_OP_FLUSH_DISKCACHE, 2, 0);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
+	expect(2, BLKIF_RSP_OKAY);
+	expect_log("ws");
+}
+
+static void test_failed_flush_is_reported(void **state)
+{
+	recorder.sync_error = -EIO;
+	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
+	push();
+	expect(1, BLKIF_RSP_ERROR);
+	/* and what could not be made durable then is not durable now, whatever the device says next */
+	recorder.sync_error = 0;
+	put(BLKIF_OP_FLUSH_DISKCACHE, 2, 0);
+	push();
+	expect(2, BLKIF_RSP_ERROR);
+}
+
+static void test_barrier_is_flush_write_flush(void **state)
+{
+	put(BLKIF_OP_WRITE_BARRIER, 1, 1);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
+	expect_log("sws");
+}
+
+static void test_flush_with_data_is_flush_write_flush(void **state)
+{
+	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 2);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
+	expect_log("sws");
+}
+
+static void test_failed_barrier_is_reported(void **state)
+{
+	recorder.sync_error = -EIO;
+	put(BLKIF_OP_WRITE_BARRIER, 1, 1);
+	push();
+	expect(1, BLKIF_RSP_ERROR);
+	expect_log("s");	/* nothing is written when what was before it is not safe */
+}
+
+/* A barrier waits for what is in flight, and what follows waits for it. */
+static void test_barrier_order(void **state)
+{
+	recorder.hold = true;
+	put(BLKIF_OP_WRITE, 1, 1);
+	put(BLKIF_OP_WRITE_BARRIER, 2, 1);
+	put(BLKIF_OP_READ, 3, 1);
+	push();
+	expect_log("w");
+	recorder.hold = false;
+	run();
+	expect(1, BLKIF_RSP_OKAY);
+	expect(2, BLKIF_RSP_OKAY);
+	expect(3, BLKIF_RSP_OKAY);
+	expect_log("wswsr");
+}
+
+static void note(void *arg, int error)
+{
+	*(int *)arg = error;
+}
+
+/* A pause waits for what is in flight, flushes, and only then is done. */
+static void test_pause_flushes(void **state)
+{
+	struct error_text text = { "" };
+	int result = 1;
+
+	recorder.hold = true;
+	put(BLKIF_OP_WRITE, 1, 1);
+	push();
+	assert_int_equal(vbd_pause(vbd, note, &result, &text), 0);
+	put(BLKIF_OP_WRITE, 2, 1);
+	push();
+	assert_int_equal(result, 1);
+	expect_log("w");
+	recorder.hold = false;
+	run();
+	assert_int_equal(result, 0);
+	assert_int_equal(vbd->state, VBD_PAUSED);
+	expect_log("ws");
+	expect(1, BLKIF_RSP_OKAY);
+	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
+	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
+	run();
+	expect(2, BLKIF_RSP_OKAY);
+	expect_log("wsw");
+}
+
+/* If that flush fails, the guest's own next one has to fail too: the image stays open and the disk runs on. */
+static void test_pause_with_failing_flush(void **state)
+{
+	struct error_text text = { "" };
+	int result = 1;
+
+	recorder.sync_error = -EIO;
+	assert_int_equal(vbd_pause(vbd, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, -EIO);
+	assert_int_equal(vbd->state, VBD_RUNNING);
+	recorder.sync_error = 0;
+	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
+	push();
+	expect(1, BLKIF_RSP_ERROR);
+}
+
+/* A frontend that disconnects with requests at the disk is let go only when they are back. */
+static void test_disconnect_drains(void **state)
+{
+	struct error_text text = { "" };
+	int result = 1;
+
+	recorder.hold = true;
+	put(BLKIF_OP_READ, 1, 1);
+	push();
+	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, 1);
+	assert_non_null(vbd->connections);
+	recorder.hold = false;
+	run();
+	assert_int_equal(result, 0);
+	assert_null(vbd->connections);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_flush_is_a_sync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_flush_is_reported, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_barrier_is_flush_write_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_flush_with_data_is_flush_write_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_barrier_is_reported, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_barrier_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pause_flushes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pause_with_failing_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
