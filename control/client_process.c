@@ -12,7 +12,6 @@
 #include <limits.h>
 #include <paths.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +59,15 @@ static void remove_nbd_sockets(int pid)
 	free(minors);
 }
 
+/* Gone, or a zombie that nobody has waited for. Where we may not look it counts as running. */
+static bool process_is_dead(int pid)
+{
+	char path[64], program[8];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	return readlink(path, program, sizeof(program)) < 0 && errno == ENOENT;
+}
+
 int tapctl_process_clean(int pid)
 {
 	struct tapctl *ctl;
@@ -73,7 +81,7 @@ int tapctl_process_clean(int pid)
 		return error ? error : -EBUSY;
 	remove_nbd_sockets(pid);
 	/* the pid may be somebody else's by now, with statistics of its own */
-	if (kill(pid, 0) && errno == ESRCH)
+	if (process_is_dead(pid))
 		remove_stats(pid);
 	if (snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), pid) < (int)sizeof(path))
 		unlink(path);
