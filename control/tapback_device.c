@@ -191,7 +191,7 @@ static const char *frontend_has_changed(struct device *device)
 	if (device->nodes.frontend_state == XENBUS_INITIALISED && device->started)
 		return "the frontend started over";
 	/* what cannot be read is no reason to harm a ring that works */
-	if (frontend_read_ring(device->tapback->store, device->nodes.frontend, device->tapback->max_queues, &ring, &text))
+	if (frontend_read_ring(device->tapback->store, device->nodes.frontend, device->nodes.max_queues, &ring, &text))
 		return NULL;
 	return frontend_ring_same(&ring, &device->ring) ? NULL : "the frontend has new rings";
 }
@@ -251,9 +251,7 @@ static void device_serve(struct device *device)
 		if (nodes->state == XENBUS_INIT_WAIT || nodes->state == XENBUS_CONNECTED)
 			device_publish_state(device, XENBUS_CLOSING);
 	} else if (frontend_is_ready(nodes)) {
-		if (nodes->state == XENBUS_INIT_WAIT)
-			device->announce = true;
-		if (device->announce && nodes->state <= XENBUS_CONNECTED)
+		if (nodes->state == XENBUS_INIT_WAIT || (nodes->state == XENBUS_CONNECTED && device->announce))
 			device_publish_disk(device);
 	}
 }

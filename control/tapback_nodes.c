@@ -46,6 +46,15 @@ static int read_mode(struct store *store, const char *path, struct device_nodes 
 	return 0;
 }
 
+static unsigned read_max_queues(struct store *store, const char *path)
+{
+	uint64_t queues = 1;
+
+	/* a failure leaves the 1: then nothing was advertised */
+	store_read_number(store, path, "multi-queue-max-queues", MAX_QUEUES, &queues);
+	return queues;
+}
+
 static void read_device_type(struct store *store, const char *path, struct device_nodes *nodes)
 {
 	char *type;
@@ -110,6 +119,7 @@ void nodes_read(struct store *store, const char *path, uint32_t domid, struct de
 	nodes->removable = read_flag(store, path, "removable", false);
 	nodes->direct_io_safe = read_flag(store, path, "direct-io-safe", false);
 	nodes->discard_enable = read_flag(store, path, "discard-enable", true);
+	nodes->max_queues = read_max_queues(store, path);
 	read_device_type(store, path, nodes);
 	read_tapdisk(store, path, nodes);
 }

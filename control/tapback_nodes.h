@@ -23,6 +23,7 @@ struct device_nodes {
 	bool cdrom, removable;
 	bool direct_io_safe;
 	bool discard_enable;
+	unsigned max_queues;		/* as we once advertised: there may be fewer processors now */
 	bool has_tapdisk;		/* the hotplug script has named one: */
 	int pid, minor;
 	struct error_text wrong;	/* what cannot be right with them, or "" */

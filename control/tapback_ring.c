@@ -315,7 +315,7 @@ void ring_connect(struct device *device)
 	error = ring_check_sharing(device, device->connections, &text);
 	if (!error)
 		error = frontend_read_ring(device->tapback->store, device->nodes.frontend,
-					   device->tapback->max_queues, &device->ring, &text);
+					   device->nodes.max_queues, &device->ring, &text);
 	if (error) {
 		ring_set_state(device, RING_NONE);
 		ring_refuse(device, error, text.text);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <ftw.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -159,6 +160,7 @@ static void restart_tapback(void)
 {
 	bus_stop(&tapback);
 	assert_int_equal(store_memory_watches(tapback.store), 1);
+	/* its connection to xenstored ends with it */
 	tapback.store->ops->unwatch(tapback.store, BACKEND_ROOT, "backend");
 	start_tapback();
 }
@@ -776,6 +778,56 @@ static void test_restart_ring_lost(void **state)
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
 }
 
+/* Killed after each step of a connect, and of a detach: the next one brings it to its end. */
+static void test_killed_anywhere(void **state)
+{
+	int turns = 0;
+
+	for (bool done = false; !done; turns++) {
+		toolstack_adds(3, "w");
+		script_adds_pid(3, PID);
+		frontend_offers(3, "8", "15");
+		for (int i = 0; i < turns && !done; i++)
+			done = sd_event_run(tapback.event, 0) == 0;
+		restart_tapback();
+		if (strcmp(back(3, "state"), "4") || fake_tapdisk_rings(&tapdisk) != 1)
+			fail_msg("connect, killed after %d turns: state %s", turns, back(3, "state"));
+		put_front(3, "state", "4");
+		settle();
+
+		toolstack_detaches(3);
+		put_front(3, "state", "6");
+		for (int i = 0; i < turns; i++)
+			sd_event_run(tapback.event, 0);
+		restart_tapback();
+		if (strcmp(back(3, "state"), "6") || fake_tapdisk_rings(&tapdisk))
+			fail_msg("detach, killed after %d turns: state %s", turns, back(3, "state"));
+		toolstack_removes(3);
+		settle();
+		assert_null(tapback.devices);
+	}
+	assert_true(turns > 10);
+}
+
+/* Fewer processors than when the frontend was told what it may have. */
+static void test_restart_fewer_queues(void **state)
+{
+	toolstack_adds(3, "w");
+	settle();
+	script_adds_pid(3, PID);
+	put_front(3, "multi-queue-num-queues", "2");
+	for (int i = 0; i < 2; i++) {
+		put("8", "/local/domain/3/device/vbd/51712/queue-%d/ring-ref", i);
+		put("5", "/local/domain/3/device/vbd/51712/queue-%d/event-channel", i);
+	}
+	bus_stop(&tapback);
+	put_front(3, "state", "3");
+	tapback.max_queues = 1;
+	assert_int_equal(bus_start(&tapback), 0);
+	settle();
+	assert_string_equal(back(3, "state"), "4");
+}
+
 static void test_store_lost(void **state)
 {
 	connect_disk(3, "w");
@@ -808,10 +860,12 @@ int main(void)
 		TEST(test_race_for_the_disk),
 		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
 		TEST(test_restart_frontend_gone), TEST(test_restart_resized), TEST(test_restart_tapdisk_died),
-		TEST(test_restart_ring_lost), TEST(test_store_lost),
+		TEST(test_restart_ring_lost), TEST(test_restart_fewer_queues),
+		TEST(test_killed_anywhere), TEST(test_store_lost),
 	};
 	int failed;
 
+	signal(SIGPIPE, SIG_IGN);	/* the tapdisk here answers a tapback that has been killed */
 	if (!mkdtemp(run_dir) || setenv(RUN_DIR_ENV, run_dir, 1))
 		return 1;
 	tapback_log_open(true, getenv("TAPBACK_TEST_LOG") ? TAPBACK_LOG_DEBUG : TAPBACK_LOG_QUIET);
