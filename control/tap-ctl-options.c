@@ -33,6 +33,7 @@ static const struct known_option {
 	{ 'a', "args", "TYPE:PATH", "the image" },
 	{ 'R', "read-only", NULL, "refuse the guest's writes" },
 	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)" },
+	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096" },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
 	{ 'f', "force", NULL, "also when a frontend is connected" },
 	{ 'J', "json", NULL, "print the result as JSON" },
@@ -187,6 +188,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'D':
 		args->no_direct = true;
+		break;
+	case 'b':
+		args->sector_size = parse_number(command, 'b', 512, 4096);
 		break;
 	case 't':
 		if (command == &command_list)

@@ -21,6 +21,7 @@ struct arguments {
 	const char *type, *file;	/* filters of list */
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
+	int sector_size;		/* bytes; 0: the default */
 	char **words;			/* arguments that are no options */
 	int nr_words;
 };

@@ -23,6 +23,7 @@
 
 #include "blkif.h"
 #include "log.h"
+#include "minor.h"
 #include "nbd.h"
 
 struct vbd_waiter {
@@ -250,12 +251,11 @@ unsigned vbd_state_bits(const struct vbd *vbd)
 /* The run dir's nbd<pid>.<minor>, which block-tap writes into xenstore and QEMU opens. */
 static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
 {
-	const char *dir = getenv(RUN_DIR_ENV);
 	char path[128];
 
-	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, dir ? dir : RUN_DIR_DEFAULT, (int)getpid(), vbd->minor) >=
+	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, minor_run_dir(), (int)getpid(), vbd->minor) >=
 	    (int)sizeof(path))
-		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", dir);
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", minor_run_dir());
 	return nbd_server_start(&vbd->nbd, vbd, path, text);
 }
 
