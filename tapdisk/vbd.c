@@ -259,6 +259,15 @@ static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
 	return nbd_server_start(&vbd->nbd, vbd, path, text);
 }
 
+static void vbd_log_opened(const struct vbd *vbd)
+{
+	log_info("minor %d: opened %s, %llu sectors%s%s", vbd->minor, vbd->target,
+		 (unsigned long long)vbd->geometry.sectors, vbd->geometry.read_only ? ", read-only" : "",
+		 vbd->geometry.direct ? "" : ", through the page cache");
+	if (!vbd->geometry.direct && !vbd->options.no_direct)
+		log_warning("minor %d: the file system of %s knows no O_DIRECT", vbd->minor, vbd->target);
+}
+
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text)
 {
 	int ret;
@@ -280,8 +289,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	memset(&vbd->past, 0, sizeof(vbd->past));
 	vbd->state = VBD_RUNNING;
 	vbd_check(vbd);
-	log_info("minor %d: opened %s, %llu sectors%s", vbd->minor, target,
-		 (unsigned long long)vbd->geometry.sectors, vbd->geometry.read_only ? ", read-only" : "");
+	vbd_log_opened(vbd);
 	return 0;
 
 out_backend:
@@ -389,6 +397,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	if (ret)
 		return ret;
 	vbd->geometry = vbd->backend->geometry;
+	vbd_log_opened(vbd);
 	vbd->state = VBD_RUNNING;
 	vbd_start_clients(vbd);
 	vbd_check(vbd);
