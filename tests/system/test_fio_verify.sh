@@ -8,7 +8,7 @@
 # image itself, without tapdisk.
 #
 # Output is TAP. BUILD says where the programs are. Loop devices need root;
-# without it those tests are skipped. Needs: fio perl util-linux
+# without it those tests are skipped. Needs: fio jq util-linux
 set -u
 
 here=$(cd "$(dirname "$0")/../.." && pwd)
@@ -39,16 +39,6 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# One command for tapdisk's control socket, one reply: for what tap-ctl has no option for.
-command_send() {
-	perl -MIO::Socket::UNIX -e '
-		my $socket = IO::Socket::UNIX->new(Peer => $ARGV[0]) or die "$ARGV[0]: $!\n";
-		print $socket "$ARGV[1]\n" and $socket->flush;
-		my $reply = <$socket>;
-		print $reply;
-		exit($reply =~ /"ok": ?true/ ? 0 : 1);' "$TAPSNAP_RUN_DIR/ctl$tapdisk" "$1"
-}
-
 # tapdisk_start ENGINE IMAGE SECTOR_SIZE; $work/log says why not.
 tapdisk_start() {
 	local ready
@@ -61,8 +51,7 @@ tapdisk_start() {
 	[ "$ready" = "listening $tapdisk" ] || { echo "$ready" >>"$work/log"; return 1; }
 	[ "$(tap-ctl allocate)" = "$TAPSNAP_RUN_DIR/tapdisk/tapdisk-0" ] &&
 		tap-ctl attach -p "$tapdisk" -m 0 &&
-		command_send "{\"version\": 1, \"command\": \"open\", \"minor\": 0, \"target\": \"aio:$2\", \"sector_size\": $3}" \
-			>"$work/open"
+		tap-ctl open -p "$tapdisk" -m 0 -a "aio:$2" --sector-size "$3"
 } 2>>"$work/log"
 
 # verify_fio OPTIONS...: the job, by whatever engine the options name.
@@ -91,7 +80,7 @@ verify() {
 	shift 4
 	: >"$work/fio"
 	tapdisk_start "$engine" "$image" "$sector" &&
-		grep -Eq "\"sector_size\": ?$sector\b" "$work/open" &&
+		[ "$(tap-ctl info --json -p "$tapdisk" -m 0 | jq '.. | .sector_size? // empty')" = "$sector" ] &&
 		verify_fio "${blocks[@]}" --ioengine="external:$engine_so" --tapdisk_pid="$tapdisk" "$@" || status=1
 	# What the guest could read it could have read from a cache of tapdisk's, had it one.
 	tapdisk_stop
