@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv
+# Needs: tap
+# A second writer on an image is refused, with a reason, and harms nobody.
+. ./lib.sh
+
+image=$(image_make disk 64M)
+guest_create a "$(disk_line xvda "$image")" "$(disk_line xvdb "$(image_make other 64M)")"
+load_start a xvda
+
+step "another guest"
+must_fail xl create -q "$(guest_config b "disk=['$(disk_line xvda "$image")']")"
+guest_exists b >/dev/null 2>&1 && fail "the second guest exists"
+
+step "another guest by its second disk, then by tap-ctl"
+guest_create c "$(disk_line xvda "$(image_make third 64M)")"
+must_fail xl block-attach "$(guest_domid c)" "$(disk_line xvdb "$image")"
+must_fail tap-ctl xen-attach "$(guest_domid c)" xvdb "aio:$image"
+
+step "dom0"
+must_fail xl block-attach 0 "$(disk_line xvdz "$image")"
+
+step "a process of dom0 and a bare tap-ctl"
+must_fail tap-ctl create -a "aio:$image"
+load_stop a xvda
+guest_destroy a
+guest_destroy c
