@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "tapback_log.h"
+#include "tapback_orphans.h"
 
 #define BACKEND_TOKEN "backend"
 #define QUEUES_MAX 4
@@ -177,11 +178,12 @@ int bus_start(struct tapback *tapback)
 	if (!error)
 		error = sd_event_add_time_relative(tapback->event, &tapback->store_check, CLOCK_MONOTONIC,
 						   STORE_CHECK_S * 1000000ull, 0, bus_store_check, tapback);
-	return error;
+	return error ? error : orphans_start(tapback);
 }
 
 void bus_stop(struct tapback *tapback)
 {
+	orphans_stop();
 	while (tapback->devices)
 		device_free(tapback->devices);
 	sd_event_source_disable_unref(tapback->store_ready);

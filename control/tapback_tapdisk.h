@@ -5,8 +5,9 @@
  *
  * Requests are answered in order; each has exactly one answer, if need be
  * the error that ended the connection. All calls back come from the event
- * loop, never from inside tapdisk_request(), and must not join, leave or
- * request: they take note, and the device is looked at afterwards.
+ * loop, never from inside tapdisk_request(), and must not join or leave:
+ * they take note, and the device is looked at afterwards. An answer may make
+ * another request.
  */
 #ifndef TAPBACK_TAPDISK_H
 #define TAPBACK_TAPDISK_H

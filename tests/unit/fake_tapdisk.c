@@ -82,7 +82,7 @@ static json_t *ring_of(json_t *command)
 		json_array_append(ports, json_object_get(queue, "port"));
 		json_array_append(refs, json_object_get(queue, "refs"));
 	}
-	return json_pack("{s:O, s:O, s:O, s:o, s:o, s:s}", "domid", json_object_get(command, "domid"),
+	return json_pack("{s:s, s:O, s:O, s:O, s:o, s:o, s:s}", "transport", "xen", "domid", json_object_get(command, "domid"),
 			 "devid", json_object_get(command, "devid"),
 			 "ring_pages", json_object_get(command, "ring_pages"), "ports", ports, "refs", refs, "error", "");
 }
@@ -122,6 +122,8 @@ static void answer(struct fake_connection *connection, json_t *command)
 	if (!strcmp(name, "watch")) {
 		connection->watching = true;
 		reply = json_pack("{s:b}", "ok", 1);
+	} else if (!strcmp(name, "list")) {
+		reply = json_pack("{s:b, s:i, s:[O]}", "ok", 1, "pid", tapdisk->pid, "disks", tapdisk->disk);
 	} else if (json_integer_value(json_object_get(command, "minor"))) {
 		reply = refusal(ENODEV, "no such minor");
 	} else if (!strcmp(name, "info")) {
@@ -129,6 +131,12 @@ static void answer(struct fake_connection *connection, json_t *command)
 		reply = ok_disk(tapdisk);
 	} else if (!strcmp(name, "connect")) {
 		reply = do_connect(tapdisk, command);
+	} else if (!strcmp(name, "close")) {
+		tapdisk->closes++;
+		reply = fake_tapdisk_rings(tapdisk) ? refusal(EBUSY, "in use") : json_pack("{s:b}", "ok", 1);
+	} else if (!strcmp(name, "detach")) {
+		tapdisk->detaches++;
+		reply = json_pack("{s:b}", "ok", 1);
 	} else {
 		assert_string_equal(name, "disconnect");
 		reply = do_disconnect(tapdisk, command);

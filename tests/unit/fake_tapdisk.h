@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * fake_tapdisk.h - a tapdisk's control socket for tests of tapback: it
- * answers info, connect, disconnect and watch, remembers what it was asked,
+ * answers what tapback asks, remembers what it was asked,
  * and misbehaves on demand. In the test's own event loop.
  */
 #ifndef TESTS_FAKE_TAPDISK_H
@@ -17,7 +17,7 @@ struct fake_tapdisk {
 	int refuse_connect;		/* errno for `connect`, 0: accept */
 	json_t *disk;			/* the disk object of minor 0, connections included */
 	json_t *last_connect;		/* the last `connect` command, or NULL */
-	unsigned infos, connects, disconnects;
+	unsigned infos, connects, disconnects, closes, detaches;
 	/* inside */
 	int listener;
 	sd_event *event;

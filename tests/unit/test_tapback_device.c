@@ -778,6 +778,49 @@ static void test_restart_ring_lost(void **state)
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
 }
 
+/* Destroyed while nobody was there, nodes and all. */
+static void test_orphans(void **state)
+{
+	connect_disk(3, "w");
+	toolstack_adds(4, "w");
+	script_adds_pid(4, PID);
+	frontend_offers(4, "8", "15");
+	settle();
+	put_front(4, "state", "4");
+	bus_stop(&tapback);
+	toolstack_removes(3);
+	start_tapback();
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
+	assert_int_equal(tapdisk.closes, 1);	/* refused, for the other domain has it */
+	assert_int_equal(tapdisk.detaches, 0);
+	assert_string_equal(back(4, "state"), "4");
+	bus_stop(&tapback);
+	toolstack_removes(4);
+	start_tapback();
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	assert_int_equal(tapdisk.detaches, 1);
+	assert_null(tapdisk.connections);
+}
+
+/* The device came back meanwhile, with another tapdisk. */
+static void test_orphan_of_another_tapdisk(void **state)
+{
+	struct fake_tapdisk second;
+
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	toolstack_removes(3);
+	fake_tapdisk_start(&second, tapback.event, PID + 1);
+	toolstack_adds(3, "w");
+	script_adds_pid(3, PID + 1);
+	frontend_offers(3, "9", "16");
+	start_tapback();
+	assert_string_equal(back(3, "state"), "4");
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	assert_int_equal(fake_tapdisk_rings(&second), 1);
+	fake_tapdisk_die(&second);
+}
+
 /* Killed after each step of a connect, and of a detach: the next one brings it to its end. */
 static void test_killed_anywhere(void **state)
 {
@@ -861,7 +904,7 @@ int main(void)
 		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
 		TEST(test_restart_frontend_gone), TEST(test_restart_resized), TEST(test_restart_tapdisk_died),
 		TEST(test_restart_ring_lost), TEST(test_restart_fewer_queues),
-		TEST(test_killed_anywhere), TEST(test_store_lost),
+		TEST(test_orphans), TEST(test_orphan_of_another_tapdisk), TEST(test_killed_anywhere), TEST(test_store_lost),
 	};
 	int failed;
 

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_orphans.c - once, at the start: the rings that nobody speaks for.
+ *
+ * A toolstack that destroys a domain while no tapback runs waits ten seconds
+ * for each disk, deletes its nodes and gives up, without the hotplug script's
+ * `remove`. What is left is a ring that pins the dead domain's pages, and an
+ * open image. So for each orphan: disconnect, and if that was the disk's last
+ * user, what the script would have done: close, detach, free the minor.
+ *
+ * Invariants: a search holds a place at its tapdisk until `calls` is 0, then
+ * goes; a ring whose device names this tapdisk and minor is never touched.
+ */
+#include "tapback_orphans.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tapback_log.h"
+
+struct search {
+	struct tapback *tapback;
+	struct tapdisk_user user;
+	int pid;
+	unsigned calls;			/* without an answer so far */
+	sd_event_source *over;		/* leaves, outside any call back */
+	struct search *next;
+};
+
+struct orphan {
+	struct search *search;
+	int minor;
+	uint32_t domid, devid;
+	enum { ORPHAN_DISCONNECT, ORPHAN_CLOSE, ORPHAN_DETACH } step;
+};
+
+static struct search *searches;
+
+static void search_free(struct search *search)
+{
+	struct search **link = &searches;
+
+	while (*link != search)
+		link = &(*link)->next;
+	*link = search->next;
+	tapdisk_leave(&search->user);
+	sd_event_source_disable_unref(search->over);
+	free(search);
+}
+
+static int search_over(sd_event_source *source, void *arg)
+{
+	search_free(arg);
+	return 0;
+}
+
+static void search_answered(struct search *search)
+{
+	if (!--search->calls)
+		sd_event_source_set_enabled(search->over, SD_EVENT_ONESHOT);
+}
+
+static void search_lost(struct tapdisk_user *user)
+{
+	/* its calls were answered before; search_over() comes */
+}
+
+static void search_event(struct tapdisk_user *user, const char *name, json_t *event)
+{
+	/* of no disk in particular, so none is ours */
+}
+
+static void orphan_answered(void *arg, int error, json_t *reply, const struct error_text *text);
+
+/* Takes the orphan's next step; frees it when that cannot be. */
+static void orphan_step(struct orphan *orphan)
+{
+	static const char *const commands[] = { "disconnect", "close", "detach" };
+	json_t *request = json_pack("{s:s, s:i}", "command", commands[orphan->step], "minor", orphan->minor);
+
+	if (request && orphan->step == ORPHAN_DISCONNECT) {
+		json_object_set_new(request, "domid", json_integer(orphan->domid));
+		json_object_set_new(request, "devid", json_integer(orphan->devid));
+	}
+	if (tapdisk_request(&orphan->search->user, request, orphan_answered, orphan))
+		free(orphan);
+	else
+		orphan->search->calls++;
+}
+
+static void orphan_answered(void *arg, int error, json_t *reply, const struct error_text *text)
+{
+	struct orphan *orphan = arg;
+	struct search *search = orphan->search;
+	struct error_text failure = { "" };
+	bool over = error || orphan->step == ORPHAN_DETACH;
+
+	/* a disk that somebody else uses stays open, as it should */
+	if (error && !(orphan->step == ORPHAN_CLOSE && error == -EBUSY))
+		tapback_log(LOG_ERR, "orphan of domain %u disk %u: %s", orphan->domid, orphan->devid, text->text);
+	if (!error && orphan->step == ORPHAN_DETACH && tapctl_minor_free(orphan->minor, &failure))
+		tapback_log(LOG_ERR, "%s", failure.text);
+	if (over) {
+		free(orphan);
+	} else {
+		orphan->step++;
+		orphan_step(orphan);
+	}
+	search_answered(search);
+}
+
+/* Is there a device, and does it have this disk? */
+static bool ring_is_claimed(const struct search *search, int minor, uint32_t domid, uint32_t devid)
+{
+	struct store *store = search->tapback->store;
+	uint64_t number;
+	char path[64];
+
+	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
+	if (xenbus_read_state(store, path) == XENBUS_GONE)
+		return store->lost;
+	return !store_read_number(store, path, "pid", INT32_MAX, &number) && number == (uint64_t)search->pid &&
+	       !store_read_number(store, path, "minor", INT32_MAX, &number) && number == (uint64_t)minor;
+}
+
+static void search_disk(struct search *search, json_t *disk)
+{
+	int minor = json_integer_value(json_object_get(disk, "minor"));
+	json_t *connection;
+	size_t i;
+
+	json_array_foreach(json_object_get(disk, "connections"), i, connection) {
+		const char *transport = json_string_value(json_object_get(connection, "transport"));
+		uint32_t domid = json_integer_value(json_object_get(connection, "domid"));
+		uint32_t devid = json_integer_value(json_object_get(connection, "devid"));
+		struct orphan *orphan;
+
+		if (!transport || strcmp(transport, "xen") || ring_is_claimed(search, minor, domid, devid))
+			continue;
+		tapback_log(LOG_WARNING, "domain %u disk %u: gone, but still connected at tapdisk %d minor %d; letting go",
+			    domid, devid, search->pid, minor);
+		orphan = calloc(1, sizeof(*orphan));
+		if (!orphan)
+			return;
+		*orphan = (struct orphan) { .search = search, .minor = minor, .domid = domid, .devid = devid };
+		orphan_step(orphan);
+	}
+}
+
+static void search_listed(void *arg, int error, json_t *reply, const struct error_text *text)
+{
+	struct search *search = arg;
+	json_t *disk;
+	size_t i;
+
+	if (error)
+		tapback_log(LOG_WARNING, "tapdisk %d is not searched for orphans: %s", search->pid, text->text);
+	else
+		json_array_foreach(json_object_get(reply, "disks"), i, disk)
+			search_disk(search, disk);
+	search_answered(search);
+}
+
+static void search_start(int pid, void *arg)
+{
+	struct search *search = calloc(1, sizeof(*search));
+	struct error_text text = { "" };
+	int error = search ? 0 : -ENOMEM;
+
+	if (!error) {
+		search->tapback = arg;
+		search->pid = pid;
+		search->calls = 1;
+		search->user = (struct tapdisk_user) { .minor = -1, .event = search_event, .lost = search_lost };
+		search->next = searches;
+		searches = search;
+		error = sd_event_add_defer(search->tapback->event, &search->over, search_over, search);
+	}
+	if (!error)
+		error = sd_event_source_set_enabled(search->over, SD_EVENT_OFF);
+	if (!error)
+		error = tapdisk_join(&search->user, search->tapback->event, pid, &text);
+	if (!error)
+		error = tapdisk_request(&search->user, json_pack("{s:s}", "command", "list"), search_listed, search);
+	if (!error)
+		return;
+	tapback_log(LOG_WARNING, "tapdisk %d is not searched for orphans: %s", pid,
+		    *text.text ? text.text : strerror(-error));
+	if (search)
+		search_free(search);
+}
+
+int orphans_start(struct tapback *tapback)
+{
+	return tapctl_process_list(search_start, tapback);
+}
+
+void orphans_stop(void)
+{
+	while (searches)
+		search_free(searches);
+}
