@@ -160,6 +160,7 @@ static void store_silent(int number)
 
 static int attach_to_store(struct tapback *tapback)
 {
+	char *domid;
 	int error;
 
 	signal(SIGALRM, store_silent);
@@ -167,7 +168,12 @@ static int attach_to_store(struct tapback *tapback)
 	error = store_xenstore_open(&tapback->store);
 	if (error)
 		return complain("cannot reach xenstored (is this a Xen host, and is it running?)", error);
-	error = bus_start(tapback);
+	/* a read can be interrupted while it waits; the kernel's part of a watch cannot */
+	error = store_read(tapback->store, "domid", NULL, &domid);
+	if (!error)
+		free(domid);
+	if (!error || error == -ENOENT)
+		error = bus_start(tapback);
 	alarm(0);
 	return error ? complain("cannot watch " BACKEND_ROOT " in xenstore", error) : 0;
 }
