@@ -194,15 +194,26 @@ static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list 
 	blkif_copy_flush(queue->blkif);
 }
 
+/*
+ * Start a batch. After 1, 2, 4, 8, ... requests the engine is told to begin,
+ * so that the disk works on the first while the rest is still prepared: with
+ * one commit for all, guest and disk take turns and each waits for the other.
+ */
 static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
 	struct blkif_io *io;
+	unsigned started = 0;
 
 	while ((io = blkif_io_list_take(batch))) {
-		if (io->error || !io->steps)
+		if (io->error || !io->steps) {
 			blkif_queue_complete(io);
-		else if (io != queue->barrier)
+		} else if (io != queue->barrier) {
 			blkif_io_submit(io);
+			started++;
+			/* A failure comes again from the commit before the next sleep, where it is dealt with. */
+			if (!(started & (started - 1)))
+				engine_commit(queue->blkif->vbd->engine);
+		}
 	}
 }
 

@@ -101,7 +101,7 @@ static inline bool engine_prepare(void *arg)
 	struct engine *engine = arg;
 
 	engine_commit(engine);
-	return engine_fd(engine) < 0 && engine_reap(engine) > 0;
+	return engine_reap(engine) > 0;
 }
 
 static inline int server_main(int control_fd, const char *target, bool read_only, unsigned sector_size)
@@ -111,11 +111,12 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
+	/* as in main.c: the engine's hook first, so that it runs after the disk's */
 	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
+	    loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||
 	    vbd_create(&process.vbd, process.loop, process.engine, 7))
 		return 1;
-	if (loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||
-	    loop_add_fd(process.loop, &engine_source, engine_fd(process.engine), EPOLLIN, engine_ready, process.engine) ||
+	if (loop_add_fd(process.loop, &engine_source, engine_fd(process.engine), EPOLLIN, engine_ready, process.engine) ||
 	    loop_add_fd(process.loop, &control_source, control_fd, EPOLLIN, process_command, &process))
 		return 1;
 	if (vbd_open(process.vbd, target, &options, &text)) {
