@@ -78,6 +78,12 @@ TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
+# the long ones are made like unit tests, and use their helpers
+SOAK_TESTS = $(patsubst tests/soak/%.c,$(BUILD)/tests/soak/%,$(wildcard tests/soak/test_*.c))
+$(BUILD)/tests/soak/%: $(BUILD)/tests/soak/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+$(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit
+
 # the part of tap-ctl that a unit test looks at by itself
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 
@@ -129,6 +135,12 @@ check: deps
 	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
 	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/xen/check
 
+# TAPSNAP_SOAK_SECONDS= says how long each takes (600).
+soak: check-deps
+	@$(MAKE) --no-print-directory all soak-tests
+	$(PROVE) --verbose $(SOAK_TESTS)
+soak-tests: $(SOAK_TESTS) $(PROGRAMS)
+
 # The figures that docs/performance.md quotes.
 bench: demo-deps
 	@$(MAKE) --no-print-directory -s all fio-engine
@@ -161,7 +173,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check bench asan tsan sanitized install uninstall
+.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
