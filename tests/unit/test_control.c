@@ -256,6 +256,24 @@ static void test_wrong_members(void **state)
 	expect_nothing_left();
 }
 
+/* What is said about something too long is cut, and may be cut within a character; it arrives all the same. */
+static void test_error_cut_in_a_character(void **state)
+{
+	int fd = raw_connect();
+	char name[1001], line[1100];
+
+	for (size_t i = 0; i < sizeof(name) - 1; i += 2)
+		memcpy(name + i, "\303\251", 2);		/* e with an acute accent */
+	name[sizeof(name) - 1] = '\0';
+	for (unsigned shift = 0; shift < 2; shift++) {
+		snprintf(line, sizeof(line), "{\"version\": 1, \"command\": \"%s%s\"}\n", shift ? "x" : "", name);
+		send_text(fd, line);
+		expect_reply(fd, ENOSYS);
+	}
+	close(fd);
+	expect_nothing_left();
+}
+
 static const char *const bad_queues[] = {
 	"7", "[]", "[7]", "[{}]", "[{\"refs\": [], \"port\": 0}]", "[{\"refs\": [1, 2], \"port\": 0}]",
 	"[{\"refs\": [-1], \"port\": 0}]", "[{\"refs\": [4294967296], \"port\": 0}]", "[{\"refs\": [1]}]",
@@ -537,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_line_length),
 		cmocka_unit_test(test_line_without_end),
 		cmocka_unit_test(test_wrong_members),
+		cmocka_unit_test(test_error_cut_in_a_character),
 		cmocka_unit_test(test_wrong_connect),
 		cmocka_unit_test(test_descriptor_flood),
 		cmocka_unit_test(test_descriptor_trickle),
