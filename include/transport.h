@@ -54,8 +54,8 @@ struct transport_ops {
 	int (*bind)(struct transport *transport, uint32_t port, struct event_channel *channel);
 	void (*unbind)(struct transport *transport, struct event_channel *channel);
 	void (*notify)(struct transport *transport, struct event_channel *channel);
-	/* Take note of the signals so far; further ones make fd readable again. */
-	void (*acknowledge)(struct transport *transport, struct event_channel *channel);
+	/* Take note of the signals so far; further ones make fd readable again. -errno: it will never do that. */
+	int (*acknowledge)(struct transport *transport, struct event_channel *channel);
 };
 
 int transport_xen_open(struct transport **transport, uint32_t domid);

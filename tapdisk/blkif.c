@@ -30,9 +30,11 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 	struct blkif_queue *queue = arg;
 	struct transport *transport = queue->blkif->transport;
 
-	transport->ops->acknowledge(transport, &queue->channel);
 	queue->stats.kicks++;
 	queue->kicked = true;
+	/* It would stay readable for ever. */
+	if (transport->ops->acknowledge(transport, &queue->channel))
+		blkif_queue_break(queue, "the event channel is broken");
 }
 
 static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, uint32_t port, struct error_text *text)
@@ -231,10 +233,10 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 	blkif->metrics = metrics_open(blkif->domid, blkif->devid);
 	blkif->next = vbd->connections;
 	vbd->connections = blkif;
-	log_info("minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s", vbd->minor, blkif->domid,
-		 blkif->devid, blkif->abi->protocol, blkif->nr_queues, blkif->nr_queues == 1 ? "" : "s",
-		 blkif->queues[0].ring.size, blkif->persistent ? ", persistent grants" : "",
-		 blkif->read_only ? ", read-only" : "");
+	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s", vbd->minor,
+		  blkif->domid, blkif->devid, blkif->abi->protocol, blkif->nr_queues, blkif->nr_queues == 1 ? "" : "s",
+		  blkif->queues[0].ring.size, blkif->persistent ? ", persistent grants" : "",
+		  blkif->read_only ? ", read-only" : "");
 	return 0;
 }
 
@@ -260,7 +262,8 @@ bool blkif_finish_close(struct blkif *blkif)
 	vbd_remove_client(&blkif->client);
 	for (unsigned i = 0; i < blkif->nr_queues; i++)
 		stats_add(&blkif->vbd->past, &blkif->queues[i].stats);
-	log_info("minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid, blkif->devid);
+	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid,
+		  blkif->devid);
 	blkif_free(blkif);
 	if (closed)
 		closed(arg, 0);

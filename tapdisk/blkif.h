@@ -83,7 +83,7 @@ struct blkif_queue {
 	struct blkif_io *barrier;		/* waits for, or is, the only request in flight */
 	unsigned taken;				/* out of the ring and not answered */
 	bool kicked;				/* look into the ring */
-	bool broken;				/* the frontend broke the ring; not served any more */
+	bool broken;				/* the frontend broke ring or channel; not served any more */
 	struct queue_stats stats;
 };
 
@@ -151,6 +151,8 @@ json_t *blkif_info(const struct blkif *blkif);
 /* blkif_queue.c */
 void blkif_queue_finish(struct blkif_queue *queue);
 bool blkif_queue_take(struct blkif_queue *queue);
+/* Serve this ring no longer; @why goes to the log, the disk object and whoever watches. */
+void blkif_queue_break(struct blkif_queue *queue, const char *why);
 /* The io is over, with io->error set. */
 void blkif_queue_complete(struct blkif_io *io);
 
@@ -158,7 +160,7 @@ void blkif_queue_complete(struct blkif_io *io);
 void blkif_io_init(struct blkif_io *io, const struct ring_request *request, uint64_t now_ns);
 /* What can be seen without the segments of an indirect request: 0, -errno, or -EOPNOTSUPP. */
 int blkif_io_check_header(struct blkif_io *io, const struct ring_request *request);
-int blkif_io_fetch_indirect(struct blkif_io *io);
+void blkif_io_fetch_indirect(struct blkif_io *io);
 int blkif_io_check_segments(struct blkif_io *io);
 int blkif_io_prepare_data(struct blkif_io *io);		/* -EAGAIN: no bounce memory now */
 void blkif_io_copy_to_guest(struct blkif_io *io);

@@ -174,7 +174,7 @@ static void blkif_io_copy(struct blkif_io *io, void *local, uint32_t ref, unsign
 		memcpy(local, page + offset, length);
 }
 
-int blkif_io_fetch_indirect(struct blkif_io *io)
+void blkif_io_fetch_indirect(struct blkif_io *io)
 {
 	unsigned left = io->nr_segments * sizeof(struct blkif_request_segment);
 	uint8_t *to = (uint8_t *)io->many->segments;
@@ -186,7 +186,6 @@ int blkif_io_fetch_indirect(struct blkif_io *io)
 		to += length;
 		left -= length;
 	}
-	return 0;
 }
 
 int blkif_io_check_segments(struct blkif_io *io)
@@ -220,11 +219,11 @@ static bool blkif_io_map_data(struct blkif_io *io)
 
 	for (unsigned i = 0; i < io->nr_segments; i++) {
 		const struct blkif_request_segment *segment = &io->segments[i];
-		uint8_t *page = grant_map_page(grants, segment->gref);
-		uint8_t *start = page + (segment->first_sect << SECTOR_SHIFT);
+		uint8_t *start = grant_map_page(grants, segment->gref);
 
-		if (!page)
+		if (!start)
 			return false;
+		start += segment->first_sect << SECTOR_SHIFT;
 		if (n && (uint8_t *)io->iov[n - 1].iov_base + io->iov[n - 1].iov_len == start)
 			io->iov[n - 1].iov_len += segment_bytes(segment);
 		else

@@ -96,7 +96,7 @@ void blkif_queue_finish(struct blkif_queue *queue)
 	}
 }
 
-static void blkif_queue_break(struct blkif_queue *queue)
+void blkif_queue_break(struct blkif_queue *queue, const char *why)
 {
 	struct blkif *blkif = queue->blkif;
 
@@ -104,13 +104,12 @@ static void blkif_queue_break(struct blkif_queue *queue)
 	queue->kicked = false;
 	loop_remove(queue->source);
 	queue->source = NULL;
-	snprintf(blkif->error, sizeof(blkif->error),
-		 "queue %u: the frontend's producer index is impossible, ring no longer served", queue->number);
-	log_error("domain %u device %u %s", blkif->domid, blkif->devid, blkif->error);
+	snprintf(blkif->error, sizeof(blkif->error), "queue %u: %s, ring no longer served", queue->number, why);
+	log_guest(LOG_LEVEL_ERROR, "domain %u device %u %s", blkif->domid, blkif->devid, blkif->error);
 	if (vbd_event) {
-		json_t *event = json_pack("{s:s, s:i, s:i, s:i, s:s}", "event", "ring-error",
-					  "minor", blkif->vbd->minor, "domid", (int)blkif->domid,
-					  "devid", (int)blkif->devid, "error", blkif->error);
+		json_t *event = json_pack("{s:s, s:i, s:I, s:I, s:s}", "event", "ring-error",
+					  "minor", blkif->vbd->minor, "domid", (json_int_t)blkif->domid,
+					  "devid", (json_int_t)blkif->devid, "error", blkif->error);
 
 		vbd_event(blkif->vbd, event);
 		json_decref(event);
@@ -241,7 +240,7 @@ static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *
 		return;
 	count = ring_pending(&queue->ring);
 	if (count < 0) {
-		blkif_queue_break(queue);
+		blkif_queue_break(queue, "the frontend's producer index is impossible");
 		return;
 	}
 	blkif_queue_parse(queue, count, batch, loop_clock());

@@ -95,7 +95,7 @@ struct metrics *metrics_open(uint32_t domid, uint32_t devid)
 		return metrics;
 	unlink(metrics->path);
 out_free:
-	log_warning("%s: %s: xentop will not show this disk", metrics->path, strerror(-ret));
+	log_guest(LOG_LEVEL_WARNING, "%s: %s: xentop will not show this disk", metrics->path, strerror(-ret));
 	free(metrics);
 	return NULL;
 }

@@ -142,11 +142,14 @@ static void transport_shm_notify(struct transport *transport, struct event_chann
 	eventfd_write(transport_shm(transport)->eventfds[2 * channel->port + 1], 1);
 }
 
-static void transport_shm_acknowledge(struct transport *transport, struct event_channel *channel)
+static int transport_shm_acknowledge(struct transport *transport, struct event_channel *channel)
 {
 	eventfd_t count;
+	ssize_t got = read(channel->fd, &count, sizeof(count));
 
-	eventfd_read(channel->fd, &count);
+	if (got == sizeof(count) || (got < 0 && errno == EAGAIN))
+		return 0;
+	return got < 0 ? -errno : -EPIPE;	/* whatever it is, it is no eventfd */
 }
 
 static void transport_shm_close(struct transport *transport)

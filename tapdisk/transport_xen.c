@@ -121,13 +121,14 @@ static void transport_xen_notify(struct transport *transport, struct event_chann
 	xenevtchn_notify(channel->priv, channel->port);
 }
 
-static void transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)
+static int transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)
 {
 	xenevtchn_port_or_error_t port = xenevtchn_pending(channel->priv);
 
+	if (port < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	/* Unmask before the ring is looked at: a signal after this point is kept. */
-	if (port >= 0)
-		xenevtchn_unmask(channel->priv, port);
+	return xenevtchn_unmask(channel->priv, port) ? -errno : 0;
 }
 
 static void transport_xen_close(struct transport *transport)

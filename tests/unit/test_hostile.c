@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <xen/io/blkif.h>
 
@@ -77,6 +79,7 @@ static void bad_segments(bool persistent, bool indirect)
 		/* pages that are not the guest's to give */
 		assert_int_equal(rw_status(front, write, 0, 0x7fffffff, 0, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, UINT32_MAX, 0, 7, indirect), BLKIF_RSP_ERROR);
+		assert_int_equal(rw_status(front, write, 0, UINT32_MAX, 1, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, good, 0, 7, indirect), BLKIF_RSP_OKAY);
 	}
 	blkfront_disconnect(front);
@@ -233,6 +236,50 @@ static void test_broken_ring(void **state)
 	broken_ring(33 - 16, (uint32_t)-16 - 1);
 }
 
+static json_int_t count_kicks(struct fixture *fixture)
+{
+	json_t *reply = fixture_call(fixture, json_pack("{s:s, s:i}", "command", "stats", "minor", fixture->minor));
+	json_t *total = json_object_get(json_object_get(reply, "stats"), "total");
+	json_int_t kicks = json_integer_value(json_object_get(total, "kicks"));
+
+	json_decref(reply);
+	return kicks;
+}
+
+/* In place of an event channel something that is readable for ever and can never be read. */
+static void test_event_channel_is_none(void **state)
+{
+	int memfd = memfd_create("guest", MFD_ALLOW_SEALING | MFD_CLOEXEC), ends[2], fds[3];
+	struct error_text text = { "" };
+	struct tapctl *ctl;
+	json_int_t kicks;
+	json_t *error;
+
+	assert_int_equal(ftruncate(memfd, 2 * PAGE), 0);
+	assert_int_equal(fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	close(ends[1]);
+	fds[0] = memfd;
+	fds[1] = ends[0];
+	fds[2] = ends[0];
+	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
+	assert_int_equal(tapctl_call_fds(ctl, json_pack("{s:s, s:i, s:s, s:i, s:i, s:[{s:[i], s:i}]}", "command", "connect",
+							"minor", f.minor, "transport", "shm", "domid", 5, "devid", 1,
+							"queues", "refs", 0, "port", 0),
+					 fds, 3, NULL, -1, &text), 0);
+	check_unharmed();
+	error = connection_error(5);
+	assert_true(json_string_length(error) > 0);
+	json_decref(error);
+	/* and it is looked at no more */
+	kicks = count_kicks(&f);
+	assert_int_equal(count_kicks(&f), kicks);
+	tapctl_close(ctl);
+	close(memfd);
+	close(ends[0]);
+	check_unharmed();
+}
+
 /* Already impossible when it connects: refused. */
 static void test_refused_at_connect(void **state)
 {
@@ -343,6 +390,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_bad_headers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_discards, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_ring, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_event_channel_is_none, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_at_connect, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_connects, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_random_bytes, setup, teardown),

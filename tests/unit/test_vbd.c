@@ -24,6 +24,7 @@
 
 #include <xen/io/blkif.h>
 
+#include "metrics.h"
 #include "transport.h"
 #include "vbd.h"
 
@@ -86,7 +87,7 @@ static const struct engine_ops recorder_ops = {
 static struct loop *loop;
 static struct loop_source *reaper, *turn;
 static struct vbd *vbd;
-static char image[] = "/var/tmp/tapsnap-vbd.XXXXXX", path[64], run_dir[64];
+static char image[] = "/var/tmp/tapsnap-vbd.XXXXXX", path[64], run_dir[80];
 static uint8_t *guest;
 static blkif_front_ring_t front;
 static int to_backend;
@@ -173,6 +174,7 @@ static int teardown(void **state)
 	close(to_backend);
 	unlink(path);
 	rmdir(run_dir);
+	metrics_remove_folder();
 	return 0;
 }
 
@@ -347,6 +349,39 @@ static void test_disconnect_drains(void **state)
 	assert_null(vbd->connections);
 }
 
+static unsigned count_lines(int fd)
+{
+	char text[16384];
+	ssize_t length = pread(fd, text, sizeof(text), 0);
+	unsigned lines = 0;
+
+	assert_true(length >= 0);
+	for (ssize_t i = 0; i < length; i++)
+		lines += text[i] == '\n';
+	return lines;
+}
+
+/* A guest may come and go as often as it likes, and may not fill the host's log with it. */
+static void test_log_of_reconnects(void **state)
+{
+	enum { TIMES = 30 };
+	int log = memfd_create("log", MFD_CLOEXEC), stderr_before = dup(STDERR_FILENO);
+	struct error_text text = { "" };
+
+	assert_true(dup2(log, STDERR_FILENO) >= 0);
+	for (int i = 0; i < TIMES; i++) {
+		assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
+		run();
+		munmap(guest, GUEST_PAGES * PAGE);
+		close(to_backend);
+		connect_frontend();
+	}
+	assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
+	close(stderr_before);
+	assert_in_range(count_lines(log), 2, TIMES * 3 / 2);
+	close(log);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +394,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pause_flushes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause_with_failing_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_log_of_reconnects, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
