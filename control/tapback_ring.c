@@ -261,6 +261,9 @@ static void ring_connected(void *arg, int error, json_t *reply, const struct err
 	}
 	ring_set_state(device, RING_CONNECTED);
 	device->announce = true;
+	/* resized since it was asked: no event has told, there was no ring then */
+	if (disk_geometry_from_json(json_object_get(reply, "disk"), &device->disk))
+		device_log(device, LOG_WARNING, "tapdisk %d does not say how large the disk is", device->pid);
 	device_log(device, LOG_INFO, "connected to tapdisk %d minor %d: %u queues of %u pages, %s%s", device->pid,
 		   device->user.minor, device->ring.nr_queues, device->ring.ring_pages,
 		   *device->ring.protocol ? device->ring.protocol : "native",

@@ -97,6 +97,8 @@ static json_t *do_connect(struct fake_tapdisk *tapdisk, json_t *command)
 	if (find_ring(tapdisk, command) < fake_tapdisk_rings(tapdisk))
 		return refusal(EEXIST, "connected already");
 	json_array_append_new(connections_of(tapdisk), ring_of(command));
+	if (tapdisk->grow_at_connect)
+		json_object_set_new(tapdisk->disk, "sectors", json_integer(tapdisk->grow_at_connect));
 	return ok_disk(tapdisk);
 }
 

@@ -533,6 +533,21 @@ static void test_resize(void **state)
 	assert_true(store_memory_changes(tapback.store) > before);
 }
 
+/* Between tapdisk's answer about the disk and the connect: only tapdisk's answer to that tells. */
+static void test_resize_while_connecting(void **state)
+{
+	toolstack_adds(3, "w");
+	settle();
+	script_adds_pid(3, PID);
+	settle();
+	assert_int_equal(tapdisk.connects, 0);
+	tapdisk.grow_at_connect = 4194304;
+	frontend_offers(3, "8", "15");
+	settle();
+	assert_string_equal(back(3, "state"), "4");
+	assert_string_equal(back(3, "sectors"), "4194304");
+}
+
 static void test_tapdisk_dies(void **state)
 {
 	struct fake_tapdisk second;
@@ -897,7 +912,8 @@ int main(void)
 		TEST(test_close), TEST(test_reopen), TEST(test_start_over), TEST(test_new_rings),
 		TEST(test_forced_destroy), TEST(test_backend_deleted), TEST(test_detach_before_use),
 		TEST(test_detach_while_connecting), TEST(test_replaced),
-		TEST(test_resize), TEST(test_tapdisk_dies), TEST(test_tapdisk_dies_after_answer),
+		TEST(test_resize), TEST(test_resize_while_connecting), TEST(test_tapdisk_dies),
+		TEST(test_tapdisk_dies_after_answer),
 		TEST(test_silent_tapdisk),
 		TEST(test_second_writer), TEST(test_migration), TEST(test_stub_domain), TEST(test_sharing_modes),
 		TEST(test_race_for_the_disk),
