@@ -219,7 +219,9 @@ static int read_ready_line(int fd, char *line, size_t size)
 		if (ready <= 0)
 			return ready ? -errno : -ETIMEDOUT;
 		got = read(fd, line + length, size - 1 - length);
-		if (got < 0 && errno != EINTR)
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
 			return -errno;
 		if (!got || length + got == size - 1 || memchr(line + length, '\n', got)) {
 			line[length + got] = '\0';
