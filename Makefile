@@ -8,11 +8,11 @@
 #   make bench        the benchmarks that docs/performance.md quotes
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
-#   make deps         the Debian packages that are missing: installs them (root) or prints the command
+#   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
+#   make deps         the same for everything here; demo and the checks see to theirs by themselves
 #   make clean
 
 VERSION = 0.1
-CC ?= gcc
 PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
@@ -21,9 +21,8 @@ ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(
 INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
 
-# libxen's interface is used directly; everything else comes by pkg-config
-PKGS = jansson liburing libseccomp libsystemd
-LIBS = $(shell pkg-config --libs $(PKGS)) -laio -lxengnttab -lxenevtchn -lxenstore -lxentoolcore
+PKGS = jansson liburing libseccomp libsystemd xengnttab xenevtchn xenstore xentoolcore
+LIBS = $(shell pkg-config --libs $(PKGS)) -laio
 
 DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c))
 ENGINE_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/engine*.c))
@@ -46,7 +45,7 @@ $(BUILD)/bin/%:
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
@@ -89,6 +88,12 @@ $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 
 unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 
+# Said in one line, before the compiler says it in many.
+prerequisites:
+	@missing="$$(for p in $(firstword $(CC)) pkg-config; do command -v $$p >/dev/null || echo $$p; done; \
+		for p in $(PKGS); do pkg-config --exists $$p 2>/dev/null || echo $$p; done)"; [ -z "$$missing" ] || \
+	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
+
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev
 FIO_PACKAGES   = fio jq dpkg-dev
@@ -101,7 +106,7 @@ define install_packages
 		echo "installing $$missing"; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	else \
-		echo "packages are missing; as root:  apt-get install $$missing" >&2; exit 1; \
+		echo "packages are missing; as root:  apt-get install --no-install-recommends $$missing" >&2; exit 1; \
 	fi
 endef
 
@@ -118,12 +123,13 @@ deps: check-deps
 layers:
 	@! grep -rn '#include "[^"]*/' --include='*.[ch]' include tapdisk drivers control benchmarks tests
 
-# TAP, run by prove: a line for each program, the failures, and the counts at the end.
-PROVE = BUILD=$(BUILD) CMOCKA_MESSAGE_OUTPUT=TAP prove --timer --merge -e ''
+# TAP, run by prove: a line for each program, what was skipped and why something failed, and the counts at the end.
+PROVE = BUILD=$(BUILD) CMOCKA_MESSAGE_OUTPUT=TAP prove --timer -e tests/tap
 SYSTEM_TESTS = $(wildcard tests/system/test_*.sh)
 
 # The packages have to be there before make looks at what they bring, hence the second make.
 demo: demo-deps
+	@echo "building"
 	@$(MAKE) --no-print-directory -s all fio-engine
 	@BUILD=$(BUILD) benchmarks/demo
 
@@ -173,7 +179,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench asan tsan sanitized install uninstall
+.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
