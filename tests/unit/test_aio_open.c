@@ -92,7 +92,7 @@ static void read_only_filesystem(void **state)
 		if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
 		    mount(scratch_dir, scratch_dir, NULL, MS_BIND, NULL) ||
 		    mount(NULL, scratch_dir, NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL))
-			_exit(2);
+			_exit(errno == EPERM || errno == EINVAL ? 77 : 2);
 		if (file_open(&file, path, &options, &text) != -EROFS ||
 		    !strstr(text.text, "on a read-only filesystem or device: open it read-only"))
 			_exit(3);
@@ -100,6 +100,8 @@ static void read_only_filesystem(void **state)
 		_exit(file_open(&file, path, &options, &text) ? 4 : 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		skip();		/* a container's root may mount nothing; in a chroot "/" is no mount point */
 	assert_int_equal(status, 0);
 }
 

@@ -226,7 +226,7 @@ static void load_run(struct blkfront *front, unsigned until)
 	}
 }
 
-/* kill -9, and wait until the kernel has taken the process apart. */
+/* kill -9, wait until the kernel has taken the process apart, and clear away what it left in /dev/shm too. */
 static void tapdisk_kill(void)
 {
 	struct pollfd gone = { .fd = syscall(SYS_pidfd_open, tapdisk, 0), .events = POLLIN };
@@ -235,6 +235,7 @@ static void tapdisk_kill(void)
 	assert_int_equal(kill(tapdisk, SIGKILL), 0);
 	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
 	close(gone.fd);
+	assert_int_equal(tapctl_process_clean(tapdisk), 0);
 	tapdisk = 0;
 }
 
