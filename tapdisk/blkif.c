@@ -22,7 +22,7 @@
 #define BOUNCE_PAGES (8u << (20 - GUEST_PAGE_SHIFT))
 /* Pages that stay mapped for each ring slot: the segments Linux' blkfront uses, and the page that lists them. */
 #define GRANTS_PER_SLOT 33
-#define GRANTS_MAX 16384		/* each is a mapping of its own, and vm.max_map_count is 65530 */
+#define GRANTS_MAX 16384		/* half of what all frontends of a process may have (guest_memory.c) */
 #define COPY_PIECES 1024		/* a batch with more is copied in several calls */
 
 static void blkif_queue_ready(void *arg, uint32_t events)

@@ -13,7 +13,15 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-/* Fibonacci hashing: references of a frontend are close together. */
+/*
+ * Pages mapped for all frontends of this process. Each is a mapping of its
+ * own, of which Linux allows 65530 (vm.max_map_count); without a limit a guest
+ * with several disks could take all, and nothing else could be mapped.
+ */
+#define GRANTS_TOTAL 32768
+static unsigned grants_mapped;
+
+/* References of a frontend are close together; an odd factor keeps neighbours apart. */
 static unsigned grant_map_slot(const struct grant_map *map, uint32_t ref)
 {
 	return (ref * 2654435769u) & (map->size - 1);
@@ -42,6 +50,7 @@ void grant_map_fini(struct grant_map *map)
 			map->transport->ops->unmap(map->transport, map->entries[i].address, 1);
 	free(map->entries);
 	map->entries = NULL;
+	grants_mapped -= map->count;
 	map->size = map->count = 0;
 }
 
@@ -54,7 +63,7 @@ void *grant_map_page(struct grant_map *map, uint32_t ref)
 			return map->entries[slot].address;
 		slot = (slot + 1) & (map->size - 1);
 	}
-	if (map->count == map->max)
+	if (map->count == map->max || grants_mapped == GRANTS_TOTAL)
 		return NULL;
 	if (map->transport->ops->map(map->transport, &ref, 1, true, &map->entries[slot].address)) {
 		map->entries[slot].address = NULL;
@@ -62,6 +71,7 @@ void *grant_map_page(struct grant_map *map, uint32_t ref)
 	}
 	map->entries[slot].ref = ref;
 	map->count++;
+	grants_mapped++;
 	return map->entries[slot].address;
 }
 
