@@ -61,8 +61,11 @@ static int run_unpause(const struct arguments *args, json_t *result, struct erro
 {
 	json_t *request = call_request("unpause", args->minor);
 
-	if (args->target)
-		json_object_set_new(request, "target", json_string(args->target));
+	/* without it the disk would go on with the image it had */
+	if (args->target && json_object_set_new(request, "target", json_string(args->target))) {
+		json_decref(request);
+		request = NULL;
+	}
 	return call_into(args, request, result, text);
 }
 

@@ -116,10 +116,12 @@ create() {
 	minor=$(jq .minor <<<"$json")
 }
 
-# until the process has no open files any more, so no socket and no lock; it may stay a zombie, being nobody's child
+# until the process and all its threads have ended, so has no socket and no lock (an empty /proc/PID/fd is not enough:
+# the files are closed after they are out of it); it may stay a zombie, being nobody's child
 wait_gone() {
 	# shellcheck disable=SC2016 # that shell's $0
-	timeout 10 sh -c 'while [ -n "$(ls "/proc/$0/fd" 2>/dev/null)" ]; do :; done' "$1"
+	timeout 10 sh -c 'while [ "$(ls "/proc/$0/task" 2>/dev/null | wc -l)" -gt 1 ] ||
+		grep -q "^State:.[^ZX]" "/proc/$0/status" 2>/dev/null; do :; done' "$1"
 }
 
 die_at_once() {
@@ -220,6 +222,7 @@ check 'open through the page cache, path relative to here' sh -c "cd $WORK && ta
 check '... the path is whole' is "aio:$WORK/a.img" sh -c "tap-ctl info $disk --json | jq -r .disk.target"
 check 'unpause on an image that is not there' sh -c "tap-ctl pause $disk && ! tap-ctl unpause $disk -a aio:/nonexistent"
 check '... leaves it paused and says why' is "pid=$pid minor=0 state=0x238 args=aio:$WORK/a.img" tap-ctl list
+check 'unpause on a path that is no UTF-8' refuses $EINVAL 'UTF-8' tap-ctl unpause $disk -a $'aio:/nowhere/\xff'
 check '... and it can go on' is '' tap-ctl unpause $disk
 check 'a second disk in the same process' sh -c "tap-ctl allocate && tap-ctl attach -p $pid -m 1 && tap-ctl open -p $pid -m 1 -a aio:$WORK/b.img"
 check 'destroy of one of two' is '' tap-ctl destroy $disk
