@@ -203,8 +203,10 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 	struct blkif *blkif = calloc(1, sizeof(*blkif));
 	int ret;
 
-	if (!blkif)
+	if (!blkif) {
+		blkif_params_close(params);
 		return -ENOMEM;
+	}
 	blkif->client.ops = &blkif_client_ops;
 	blkif->vbd = vbd;
 	blkif->domid = params->domid;

@@ -3,6 +3,7 @@
  * command_disk.c - commands about the image of an attached disk.
  */
 #include <errno.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -78,7 +79,10 @@ static void pause_done(void *arg, int error)
 	struct disk *disk = command_request_disk(request);
 	json_t *reply = NULL;
 
-	if (!error)
+	if (error)
+		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on",
+			  disk->vbd->target, strerror(-error));
+	else
 		reply = json_pack("{s:I}", "drain_us", (json_int_t)(disk->vbd->stalls.last_drain_ns / 1000));
 	control_reply(request, error, reply);
 }

@@ -208,7 +208,7 @@ static bool consume_request(struct nbd_connection *connection)
 		connection->held = true;
 		return false;
 	}
-	if (!nbd_request_begin(connection, &wire)) {
+	if (nbd_request_begin(connection, &wire)) {
 		connection_fail(connection, "out of memory");
 		return false;
 	}

@@ -114,10 +114,10 @@ struct nbd_request *nbd_queue_pop(struct nbd_queue *queue);
 /* Is there room for this request and its data? */
 bool nbd_request_fits(const struct nbd_connection *connection, const struct nbd_wire_request *wire);
 /*
- * A header has come in (not a DISC); room was made sure of. NULL when there
- * is no memory. A request with data to come is left in connection->receiving.
+ * A header has come in (not a DISC); room was made sure of. 0 or
+ * -ENOMEM. A request with data to come is left in connection->receiving.
  */
-struct nbd_request *nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire);
+int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire);
 /* All its data are there: on to the vbd, or to the reply if it was refused. */
 void nbd_request_received(struct nbd_request *request);
 /* Submit what waits; while the vbd has stopped us only what was begun before. */

@@ -320,12 +320,12 @@ static int request_prepare(struct nbd_request *request, const struct nbd_wire_re
 	return 0;
 }
 
-struct nbd_request *nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire)
+int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire)
 {
 	struct nbd_request *request = calloc(1, sizeof(*request));
 
 	if (!request)
-		return NULL;
+		return -ENOMEM;
 	connection->requests++;
 	request->connection = connection;
 	request->block.owner = request;
@@ -340,7 +340,7 @@ struct nbd_request *nbd_request_begin(struct nbd_connection *connection, const s
 		connection->receiving = request;	/* its data come, refused or not */
 	else
 		nbd_request_received(request);
-	return request;
+	return 0;
 }
 
 void nbd_request_received(struct nbd_request *request)

@@ -485,13 +485,18 @@ void vbd_submit(struct vbd *vbd, struct block_request *req)
 	backend_submit(vbd->backend, req);
 }
 
+void blkif_params_close(const struct blkif_params *params)
+{
+	for (unsigned i = 0; i < params->nr_fds; i++)
+		close(params->fds[i]);
+}
+
 int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
 {
 	int ret;
 
 	if (vbd->state == VBD_CLOSED || vbd->closing) {
-		for (unsigned i = 0; i < params->nr_fds; i++)
-			close(params->fds[i]);
+		blkif_params_close(params);
 		return error_set(text, -ENODEV, "minor %d has no image open", vbd->minor);
 	}
 	ret = blkif_connect(vbd, params, text);

@@ -115,6 +115,9 @@ struct blkif_params {
 	unsigned nr_fds;
 };
 
+/* For who cannot take over the descriptors. */
+void blkif_params_close(const struct blkif_params *params);
+
 int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text);
 /* Drain that frontend's requests, unmap, unbind, then done(arg, 0). -ENOENT when there is no such frontend. */
 int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
