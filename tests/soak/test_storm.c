@@ -28,9 +28,9 @@
 #include "storm_model.h"
 
 #define GUESTS		4
-#define PART		1024u		/* blocks of each guest */
-#define DEPTH		24		/* requests of a guest in flight */
-#define MAX_RUN		31		/* blocks of a request: with one more page still an indirect request of blkfront's */
+#define PART		4096u		/* blocks of each guest */
+#define DEPTH		80		/* requests of a guest in flight: with the longest, more than tapdisk has memory for */
+#define MAX_RUN		63		/* blocks of a request */
 #define RUN_PAGES	(MAX_RUN + 1)
 #define STEPS		4000		/* of a round */
 #define MAX_GROWTH	64		/* times */
@@ -358,7 +358,7 @@ static void guest_step(struct guest *guest)
 			guest_connect(guest);
 		return;
 	}
-	for (unsigned i = 1 + below(8); i; i--)
+	for (unsigned i = 1 + below(below(8) ? 8 : DEPTH); i; i--)
 		guest_submit(guest);
 	if (below(4))
 		guest_push(guest);
