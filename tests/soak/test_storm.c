@@ -3,7 +3,7 @@
  * test_storm.c - everything at once to a real tapdisk, at random: guests that
  * read, write, flush and discard with every kind of ring, come, go and vanish
  * with requests in flight; hostile ones beside them; and the image paused,
- * unpaused (in vain, too) and grown under all of it.
+ * unpaused (in vain, too), grown, and taken away under all of it.
  *
  * Each guest has a part of the disk to itself and knows what must be there
  * (storm_model.h). It checks all it reads, and at the end of a round, when
@@ -58,7 +58,8 @@ struct guest {
 static struct fixture f;
 static struct guest guests[GUESTS];
 static uint64_t seed, choices, next_id;
-static unsigned blocks, growth, sector_size;
+static unsigned blocks, growth;
+static json_t *open_options;
 static bool paused;
 
 static unsigned below(unsigned limit)
@@ -236,17 +237,10 @@ static bool is_connected(uint32_t domid)
 	return found;
 }
 
-/* With what is in flight, of which nobody can say then whether it was done. */
-static void guest_leave(struct guest *guest, bool politely)
+/* It has gone, with what was in flight, of which nobody can say whether it was done. */
+static void guest_forget(struct guest *guest)
 {
-	guest_push(guest);
-	if (politely)
-		blkfront_disconnect(guest->front);
-	else
-		blkfront_vanish(guest->front);
 	guest->front = NULL;
-	while (is_connected(guest->domid))
-		;
 	for (struct request *request = guest->requests; request < guest->requests + DEPTH; request++) {
 		if (!request->id)
 			continue;
@@ -258,6 +252,18 @@ static void guest_leave(struct guest *guest, bool politely)
 		request->id = 0;
 	}
 	guest->in_flight = 0;
+}
+
+static void guest_leave(struct guest *guest, bool politely)
+{
+	guest_push(guest);
+	if (politely)
+		blkfront_disconnect(guest->front);
+	else
+		blkfront_vanish(guest->front);
+	while (is_connected(guest->domid))
+		;
+	guest_forget(guest);
 }
 
 /* ---- a hostile one, which may only read, or it would have the others' blocks ---- */
@@ -325,6 +331,29 @@ static void disk_pause_and_leave(void)
 	disk_pause();
 }
 
+/* Under the guests that use it: they lose it at once. */
+static void disk_close_and_open(void)
+{
+	json_t *request = command("close");
+
+	for (unsigned i = 0; i < GUESTS; i++)
+		if (guests[i].front)
+			guest_push(&guests[i]);
+	json_object_set_new(request, "force", json_true());
+	json_decref(fixture_call(&f, request));
+	for (unsigned i = 0; i < GUESTS; i++) {
+		if (!guests[i].front)
+			continue;
+		blkfront_vanish(guests[i].front);
+		guest_forget(&guests[i]);
+	}
+	request = command("open");
+	json_object_set_new(request, "target", json_string(f.target));
+	json_object_update(request, open_options);
+	json_decref(fixture_call(&f, request));
+	paused = false;
+}
+
 static void disk_grow(void)
 {
 	json_t *reply;
@@ -387,6 +416,8 @@ static void storm_step(void)
 		hostile_visit();
 	else if (choice < 75 && guest->front)
 		guest_leave(guest, below(2));
+	else if (choice < 78)
+		disk_close_and_open();
 	else if (paused && choice < 125)
 		disk_unpause();
 	else
@@ -397,11 +428,10 @@ static void round_start(void)
 {
 	choices = growth = 0;
 	paused = false;
-	sector_size = below(2) ? 4096 : 512;
+	open_options = json_pack("{s:i, s:b}", "sector_size", below(2) ? 4096 : 512, "no_direct", below(4) == 0);
 	blocks = GUESTS * PART;
 	model_init(blocks);
-	fixture_start(&f, (uint64_t)blocks * MODEL_BLOCK, NULL,
-		      json_pack("{s:i, s:b}", "sector_size", (int)sector_size, "no_direct", below(4) == 0));
+	fixture_start(&f, (uint64_t)blocks * MODEL_BLOCK, NULL, json_incref(open_options));
 	memset(guests, 0, sizeof(guests));
 	for (unsigned i = 0; i < GUESTS; i++) {
 		guests[i].domid = i + 1;
@@ -435,6 +465,7 @@ static void round_end(void)
 	}
 	json_decref(fixture_call(&f, command("close")));
 	check_image();
+	json_decref(open_options);
 	fixture_stop(&f);
 }
 
