@@ -45,8 +45,8 @@ struct event_channel {
 struct transport_ops {
 	const char *name;
 	void (*close)(struct transport *transport);	/* everything unmapped and unbound before */
-	/* Map @count granted pages side by side. *@address is a multiple of 4096. 0 or -errno. */
-	int (*map)(struct transport *transport, const uint32_t *refs, unsigned count, bool writable, void **address);
+	/* Map @count granted pages side by side, for reading and writing. *@address is a multiple of 4096. 0 or -errno. */
+	int (*map)(struct transport *transport, const uint32_t *refs, unsigned count, void **address);
 	void (*unmap)(struct transport *transport, void *address, unsigned count);
 	/* Do all @count pieces in one call; each has its own error. -errno when the call itself failed. */
 	int (*copy)(struct transport *transport, struct grant_copy *pieces, unsigned count);

@@ -45,7 +45,7 @@ static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, 
 
 	queue->port = port;
 	memcpy(queue->refs, refs, blkif->ring_pages * sizeof(*refs));
-	ret = transport->ops->map(transport, refs, blkif->ring_pages, true, &queue->ring_pages);
+	ret = transport->ops->map(transport, refs, blkif->ring_pages, &queue->ring_pages);
 	if (ret)
 		return error_set(text, ret, "domain %u device %u: cannot map the ring of queue %u: %s",
 				 blkif->domid, blkif->devid, queue->number, strerror(-ret));
@@ -126,7 +126,6 @@ static void blkif_start(struct vbd_client *client)
 }
 
 static const struct vbd_client_ops blkif_client_ops = {
-	.kind = "ring",
 	.stop = blkif_stop,
 	.start = blkif_start,
 };

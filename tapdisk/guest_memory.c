@@ -65,7 +65,7 @@ void *grant_map_page(struct grant_map *map, uint32_t ref)
 	}
 	if (map->count == map->max || grants_mapped == GRANTS_TOTAL)
 		return NULL;
-	if (map->transport->ops->map(map->transport, &ref, 1, true, &map->entries[slot].address)) {
+	if (map->transport->ops->map(map->transport, &ref, 1, &map->entries[slot].address)) {
 		map->entries[slot].address = NULL;
 		return NULL;
 	}

@@ -56,9 +56,8 @@ static void server_client_start(struct vbd_client *client)
 		nbd_request_pump(connection);
 }
 
-/* No resized(): NBD has no message for it. Who connects from now on is told the new size. */
+/* Of a resize NBD clients hear nothing, there is no message for it. Who connects from now on is told the new size. */
 static const struct vbd_client_ops server_client_ops = {
-	.kind = "nbd",
 	.stop = server_client_stop,
 	.start = server_client_start,
 };

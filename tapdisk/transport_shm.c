@@ -72,8 +72,7 @@ static int transport_shm_gather(const struct transport_shm *shm, const uint32_t 
 	return 0;
 }
 
-static int transport_shm_map(struct transport *transport, const uint32_t *refs, unsigned count, bool writable,
-			     void **address)
+static int transport_shm_map(struct transport *transport, const uint32_t *refs, unsigned count, void **address)
 {
 	struct transport_shm *shm = transport_shm(transport);
 	int ret = transport_shm_check(shm, refs, count);

@@ -32,14 +32,13 @@ static struct transport_xen *transport_xen(struct transport *transport)
 	return (struct transport_xen *)transport;
 }
 
-static int transport_xen_map(struct transport *transport, const uint32_t *refs, unsigned count, bool writable,
-			     void **address)
+static int transport_xen_map(struct transport *transport, const uint32_t *refs, unsigned count, void **address)
 {
 	struct transport_xen *xen = transport_xen(transport);
-	int prot = PROT_READ | (writable ? PROT_WRITE : 0);
 
 	/* The library takes a non-const array and does not write to it. */
-	*address = xengnttab_map_domain_grant_refs(xen->grants, count, xen->domid, (uint32_t *)refs, prot);
+	*address = xengnttab_map_domain_grant_refs(xen->grants, count, xen->domid, (uint32_t *)refs,
+						   PROT_READ | PROT_WRITE);
 	if (!*address)
 		return errno ? -errno : -EINVAL;
 	return 0;

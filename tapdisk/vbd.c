@@ -331,9 +331,6 @@ static void vbd_tell_resized(struct vbd *vbd)
 {
 	json_t *event;
 
-	for (struct vbd_client *client = vbd->clients; client; client = client->next)
-		if (client->ops->resized)
-			client->ops->resized(client);
 	if (!vbd_event)
 		return;
 	event = json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,

@@ -39,10 +39,8 @@ struct vbd_client {
 };
 
 struct vbd_client_ops {
-	const char *kind;				/* "ring", "nbd" */
 	void (*stop)(struct vbd_client *client);	/* submit nothing from now on */
 	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
-	void (*resized)(struct vbd_client *client);	/* NULL: does not care */
 };
 
 struct vbd {
@@ -87,7 +85,7 @@ int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, st
 int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
-/* Look again at the image's size; tells clients and watchers. */
+/* Look again at the image's size; tells watchers, who tell guests. */
 int vbd_resize(struct vbd *vbd, struct error_text *text);
 
 /* For clients. add: refused (-ENODEV) while closed; on a stopped disk the client is told stop() at once. */

@@ -23,7 +23,7 @@
 static unsigned mapped;		/* by the transport, at the moment */
 static bool map_fails;
 
-static int count_map(struct transport *transport, const uint32_t *refs, unsigned count, bool writable, void **address)
+static int count_map(struct transport *transport, const uint32_t *refs, unsigned count, void **address)
 {
 	if (map_fails)
 		return -EINVAL;
