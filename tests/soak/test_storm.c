@@ -60,7 +60,7 @@ static struct guest guests[GUESTS];
 static uint64_t seed, choices, next_id;
 static unsigned blocks, growth;
 static json_t *open_options;
-static bool paused;
+static bool running, paused;
 
 static unsigned below(unsigned limit)
 {
@@ -432,6 +432,7 @@ static void round_start(void)
 	blocks = GUESTS * PART;
 	model_init(blocks);
 	fixture_start(&f, (uint64_t)blocks * MODEL_BLOCK, NULL, json_incref(open_options));
+	running = true;
 	memset(guests, 0, sizeof(guests));
 	for (unsigned i = 0; i < GUESTS; i++) {
 		guests[i].domid = i + 1;
@@ -462,11 +463,23 @@ static void round_end(void)
 			continue;
 		guest_wait(&guests[i], 0);
 		blkfront_disconnect(guests[i].front);
+		guests[i].front = NULL;
 	}
 	json_decref(fixture_call(&f, command("close")));
 	check_image();
 	json_decref(open_options);
+	running = false;
 	fixture_stop(&f);
+}
+
+/* After a round that failed. */
+static int clean_up(void **state)
+{
+	for (unsigned i = 0; i < GUESTS; i++)
+		blkfront_vanish(guests[i].front);
+	if (running)
+		fixture_stop(&f);
+	return 0;
 }
 
 static unsigned soak_seconds(void)
@@ -495,7 +508,7 @@ static void test_storm(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_storm) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test_teardown(test_storm, clean_up) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
