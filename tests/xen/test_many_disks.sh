@@ -13,7 +13,7 @@ for guest in a b; do
 done
 for guest in a b; do
 	for letter in a b c d; do
-		load_start $guest xvd$letter --size=12M
+		load_start $guest xvd$letter --size=4M
 	done
 done
 step "all eight run"

@@ -13,10 +13,10 @@ load_start a xvda
 
 # A paused disk completes nothing: the guest's counter stands still over many polls.
 stands_still() {
-	local first polls
+	local first poll
 	first=$(guest_must a "requests xvda")
-	for polls in 1 2 3 4 5; do
-		must_equal "requests completed while paused (poll $polls)" "$first" "$(guest_must a "requests xvda")"
+	for poll in 1 2 3 4 5; do
+		must_equal "requests completed while paused (poll $poll)" "$first" "$(guest_must a "requests xvda")"
 	done
 }
 

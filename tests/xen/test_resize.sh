@@ -9,7 +9,7 @@ image=$(image_make disk 64M)
 truncate -s 256M "$WORK/volume"
 loop=$(losetup -f --show "$WORK/volume") || fail "no loop device"
 trap 'dmsetup remove tests-resize; losetup -d "$loop"' EXIT
-must dmsetup create --noudevsync tests-resize --table "0 131072 linear $loop 0"
+must dmsetup create tests-resize --table "0 131072 linear $loop 0"
 volume=/dev/mapper/tests-resize
 guest_create a "$(disk_line xvda "$image")" "$(disk_line xvdb $volume)"
 load_start a xvda
@@ -28,9 +28,9 @@ guest_must a "fio --name=end --filename=/dev/xvda --offset=120M --size=8M --rw=w
 --verify=crc32c --verify_fatal=1 --output=/tmp/end"
 
 step "a volume from 64 to 256 MiB"
-must dmsetup suspend --noudevsync tests-resize
+must dmsetup suspend tests-resize
 must dmsetup load tests-resize --table "0 524288 linear $loop 0"
-must dmsetup resume --noudevsync tests-resize
+must dmsetup resume tests-resize
 grow xvdb 524288
 guest_must a "fio --name=end --filename=/dev/xvdb --offset=248M --size=8M --rw=write --bs=64k --direct=1 \
 --verify=crc32c --verify_fatal=1 --output=/tmp/end"
