@@ -241,18 +241,20 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 	return 0;
 }
 
-void blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
+int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
 {
+	int ret = closed ? waiter_add(&blkif->closed, closed, arg) : 0;
+
+	if (ret)
+		return ret;
 	blkif->stopped = true;
 	blkif->closing = true;
-	blkif->closed = closed;
-	blkif->closed_arg = arg;
+	return 0;
 }
 
 bool blkif_finish_close(struct blkif *blkif)
 {
-	void (*closed)(void *arg, int error) = blkif->closed;
-	void *arg = blkif->closed_arg;
+	struct waiter *closed = blkif->closed;
 	struct blkif **link;
 
 	if (!blkif->closing || blkif->submitted)
@@ -266,8 +268,7 @@ bool blkif_finish_close(struct blkif *blkif)
 	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid,
 		  blkif->devid);
 	blkif_free(blkif);
-	if (closed)
-		closed(arg, 0);
+	waiter_wake_all(&closed, 0);
 	return true;
 }
 

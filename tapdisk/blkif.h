@@ -108,9 +108,8 @@ struct blkif {
 	unsigned submitted;			/* at the disk now, all queues */
 	struct metrics *metrics;
 	char error[160];			/* why a queue is broken; empty: none is */
-	void (*closed)(void *arg, int error);	/* set once a disconnect waits for the drain */
-	void *closed_arg;
-	bool closing;
+	bool closing;				/* goes when its requests are back from the disk */
+	struct waiter *closed;			/* whoever waits for that */
 };
 
 static inline void blkif_io_list_init(struct blkif_io_list *list)
@@ -140,8 +139,9 @@ static inline struct blkif_io *blkif_io_list_take(struct blkif_io_list *list)
 
 /* blkif.c */
 int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text);
-/* Stop, drain, let go of everything, then closed(arg, 0). */
-void blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg);
+/* Stop, drain, let go of everything, then closed(arg, 0), also when that is under way already. @closed may be NULL,
+ * then it cannot fail; else 0 or -ENOMEM. */
+int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg);
 /* Before each sleep: answer what is done, take what is new. True when there is more to do at once. */
 bool blkif_run(struct blkif *blkif);
 /* A disconnect whose drain is over ends here; true: the blkif is gone. */

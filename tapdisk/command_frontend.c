@@ -123,11 +123,6 @@ void command_watch(struct commands *commands, struct disk *disk, struct control_
 	control_reply(request, 0, NULL);
 }
 
-static void frontend_gone(void *arg, int error)
-{
-	/* nobody waits for it */
-}
-
 void command_connection_ended(struct commands *commands, const struct control_connection *connection)
 {
 	struct frontend **place = &commands->frontends;
@@ -142,7 +137,7 @@ void command_connection_ended(struct commands *commands, const struct control_co
 		disk = command_find_disk(commands, frontend->minor);
 		/* -ENOENT: a broken ring was disconnected before */
 		if (disk)
-			vbd_disconnect(disk->vbd, frontend->domid, frontend->devid, frontend_gone, NULL, NULL);
+			vbd_disconnect(disk->vbd, frontend->domid, frontend->devid, NULL, NULL, NULL);
 		forget(place);
 	}
 }

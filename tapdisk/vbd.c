@@ -26,12 +26,6 @@
 #include "minor.h"
 #include "nbd.h"
 
-struct vbd_waiter {
-	struct vbd_waiter *next;
-	void (*done)(void *arg, int error);
-	void *arg;
-};
-
 void (*vbd_event)(struct vbd *vbd, json_t *event);
 
 static void vbd_check(const struct vbd *vbd)
@@ -49,32 +43,6 @@ static void vbd_check(const struct vbd *vbd)
 	case VBD_PAUSED:
 		assert(!vbd->backend && vbd->target && vbd->stop_time);
 		break;
-	}
-}
-
-static int vbd_add_waiter(struct vbd *vbd, void (*done)(void *arg, int error), void *arg)
-{
-	struct vbd_waiter *waiter = calloc(1, sizeof(*waiter)), **link;
-
-	if (!waiter)
-		return -ENOMEM;
-	waiter->done = done;
-	waiter->arg = arg;
-	for (link = &vbd->waiters; *link; link = &(*link)->next)
-		;
-	*link = waiter;
-	return 0;
-}
-
-static void vbd_wake_waiters(struct vbd *vbd, int error)
-{
-	struct vbd_waiter *waiters = vbd->waiters, *waiter;
-
-	vbd->waiters = NULL;
-	while ((waiter = waiters)) {
-		waiters = waiter->next;
-		waiter->done(waiter->arg, error);
-		free(waiter);
 	}
 }
 
@@ -120,7 +88,7 @@ static void vbd_flushed(struct block_request *flush, int error)
 	if (error && !vbd->closing) {
 		vbd->state = VBD_RUNNING;
 		vbd_start_clients(vbd);
-		vbd_wake_waiters(vbd, error);
+		waiter_wake_all(&vbd->waiters, error);
 		return;
 	}
 	vbd->drained = true;	/* the backend cannot be closed from inside a completion of its own */
@@ -133,7 +101,7 @@ static void vbd_drained(struct vbd *vbd)
 	vbd->state = VBD_PAUSED;
 	vbd_check(vbd);
 	if (!vbd->closing)
-		vbd_wake_waiters(vbd, 0);
+		waiter_wake_all(&vbd->waiters, 0);
 }
 
 /* Nothing of the clients' is in flight any more. */
@@ -165,7 +133,7 @@ static void vbd_closed(struct vbd *vbd)
 	vbd->resume_failed = false;
 	vbd->state = VBD_CLOSED;
 	/* The waiters may destroy the disk. */
-	vbd_wake_waiters(vbd, 0);
+	waiter_wake_all(&vbd->waiters, 0);
 }
 
 static bool vbd_run_connections(struct vbd *vbd)
@@ -319,7 +287,7 @@ int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, st
 		done(arg, 0);
 		return 0;
 	}
-	ret = vbd_add_waiter(vbd, done, arg);
+	ret = waiter_add(&vbd->waiters, done, arg);
 	if (ret)
 		return ret;
 	if (vbd->state == VBD_RUNNING)
@@ -424,13 +392,12 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 	if (connected && !force)
 		return error_set(text, -EBUSY, "%s is in use by %u frontend%s", vbd->target, connected,
 				 connected == 1 ? "" : "s");
-	ret = vbd_add_waiter(vbd, done, arg);
+	ret = waiter_add(&vbd->waiters, done, arg);
 	if (ret)
 		return ret;
 	vbd->closing = true;
 	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		if (!blkif->closing)
-			blkif_disconnect(blkif, NULL, NULL);
+		blkif_disconnect(blkif, NULL, NULL);
 	if (vbd->state == VBD_RUNNING)
 		vbd_begin_drain(vbd);
 	return 0;
@@ -507,11 +474,7 @@ int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
 	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next) {
 		if (blkif->domid != domid || blkif->devid != devid)
 			continue;
-		if (blkif->closing)
-			return error_set(text, -EALREADY, "domain %u device %u is being disconnected already",
-					 domid, devid);
-		blkif_disconnect(blkif, done, arg);
-		return 0;
+		return blkif_disconnect(blkif, done, arg);
 	}
 	return error_set(text, -ENOENT, "minor %d: domain %u device %u is not connected", vbd->minor, domid, devid);
 }

@@ -26,6 +26,7 @@
 #include "loop.h"
 #include "protocol.h"
 #include "stats.h"
+#include "waiter.h"
 
 enum vbd_state { VBD_CLOSED, VBD_RUNNING, VBD_DRAINING, VBD_PAUSED };
 
@@ -56,7 +57,7 @@ struct vbd {
 	struct vbd_client *clients;
 	struct blkif *connections;		/* ring frontends (blkif.h) */
 	struct nbd_server *nbd;			/* NULL while closed */
-	struct vbd_waiter *waiters;		/* whoever waits for the drain or the close */
+	struct waiter *waiters;			/* whoever waits for the drain or the close */
 	struct block_request flush;		/* the last thing before the image is closed */
 	bool flushing, drained;			/* it is in flight; it is done */
 	bool closing;				/* close when the last frontend is gone */
@@ -117,7 +118,8 @@ struct blkif_params {
 void blkif_params_close(const struct blkif_params *params);
 
 int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text);
-/* Drain that frontend's requests, unmap, unbind, then done(arg, 0). -ENOENT when there is no such frontend. */
+/* Drain that frontend's requests, unmap, unbind, then done(arg, 0). -ENOENT when there is no such frontend. Several
+ * may wait for the same end. @done may be NULL. */
 int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
 		   void (*done)(void *arg, int error), void *arg, struct error_text *text);
 

@@ -330,11 +330,11 @@ static void test_pause_with_failing_flush(void **state)
 	expect(1, BLKIF_RSP_ERROR);
 }
 
-/* A frontend that disconnects with requests at the disk is let go only when they are back. */
+/* A frontend that disconnects with requests at the disk is let go only when they are back; all who asked are told. */
 static void test_disconnect_drains(void **state)
 {
 	struct error_text text = { "" };
-	int result = 1;
+	int result = 1, second = 1;
 
 	recorder.hold = true;
 	put(BLKIF_OP_READ, 1, 1);
@@ -343,9 +343,11 @@ static void test_disconnect_drains(void **state)
 	run();
 	assert_int_equal(result, 1);
 	assert_non_null(vbd->connections);
+	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &second, &text), 0);
 	recorder.hold = false;
 	run();
 	assert_int_equal(result, 0);
+	assert_int_equal(second, 0);
 	assert_null(vbd->connections);
 }
 
