@@ -16,7 +16,7 @@ VERSION = 0.1
 PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
-WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter $(if $(CI),-Werror)
+WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS)
 INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
