@@ -28,12 +28,15 @@ exec {NEVER}<> <(:)	# nothing ever comes out of this pipe
 
 step() { echo "# step: $* [$SECONDS s]"; }
 
+# On stderr, so that it is seen from inside a redirection or a $(...) too.
 fail() {
 	local i
-	echo "# FAILED: $*"
-	for ((i = 1; i < ${#FUNCNAME[@]}; i++)); do
-		echo "#    at ${BASH_SOURCE[$i]##*/}:${BASH_LINENO[$((i - 1))]} ${FUNCNAME[$i]}"
-	done
+	{
+		echo "# FAILED: $*"
+		for ((i = 1; i < ${#FUNCNAME[@]}; i++)); do
+			echo "#    at ${BASH_SOURCE[$i]##*/}:${BASH_LINENO[$((i - 1))]} ${FUNCNAME[$i]}"
+		done
+	} >&2
 	exit 1
 }
 
