@@ -8,7 +8,9 @@
  * unusual file system's path through it) then costs one operation that
  * reports an error, not a running guest. To an attacker both are the same
  * refusal. Only calls by a foreign architecture's entry (int 0x80 on x86-64)
- * kill, by libseccomp's default: no compiled code of ours can make one.
+ * kill: no compiled code of ours can make one. They kill the process, not the
+ * one thread as is libseccomp's default, after which the others would keep
+ * the locks and sockets of a process that serves nobody.
  *
  * Invariants:
  *  1. No new program: no execve, no fork or vfork, clone for threads only,
@@ -174,6 +176,8 @@ static int set_attributes(scmp_filter_ctx filter)
 	/* the engine's helper thread runs already */
 	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
 
+	if (!error)
+		error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 	/* refusals go to the audit log; a kernel without that (before 4.14) still refuses */
 	if (!error) {
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);

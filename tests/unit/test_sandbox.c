@@ -262,6 +262,46 @@ static void test_engines(void **state)
 	in_child(engine_libaio_);
 }
 
+#ifdef __x86_64__
+static void *sleep_for_ever(void *arg)
+{
+	pause();
+	return NULL;
+}
+
+static void call_foreign_abi(void)
+{
+	pthread_t thread;
+
+	require(!pthread_create(&thread, NULL, sleep_for_ever, NULL));
+	enter();
+	syscall(0x40000000 | SYS_getpid);	/* the x32 ABI's entry */
+}
+#endif
+
+/* What kills takes all threads: one that was left would keep locks and sockets of a process that serves nobody. */
+static void test_foreign_abi_ends_the_process(void **state)
+{
+#ifdef __x86_64__
+	siginfo_t info = { 0 };
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		alarm(10);
+		call_foreign_abi();
+		_exit(0);
+	}
+	assert_int_equal(waitid(P_PID, pid, &info, WEXITED), 0);
+	assert_true(info.si_code == CLD_KILLED || info.si_code == CLD_DUMPED);
+	assert_int_equal(info.si_status, SIGSYS);
+#else
+	skip();
+#endif
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -271,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_no_power_over_the_machine),
 		cmocka_unit_test(test_cannot_gain_privileges),
 		cmocka_unit_test(test_all_threads),
+		cmocka_unit_test(test_foreign_abi_ends_the_process),
 		cmocka_unit_test(test_engines),
 	};
 
