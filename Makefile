@@ -22,7 +22,7 @@ INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
 
 # libxen's interface is used directly; everything else comes by pkg-config
-PKGS = jansson liburing libseccomp libsystemd
+PKGS = jansson liburing libseccomp libsystemd libisal
 LIBS = $(shell pkg-config --libs $(PKGS)) -laio -lxengnttab -lxenevtchn -lxenstore -lxentoolcore
 
 DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c))
@@ -78,13 +78,17 @@ TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
+# a store on a device that loses its power, and the array that it is held against
+COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
+$(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
+
 # the part of tap-ctl that a unit test looks at by itself
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 
 unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
-BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev
+BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3-libnbd qemu-utils e2fsprogs util-linux mount mandoc
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-bitmap.c - the bitmap's part of a checkpoint.
+ *
+ * Where the new pages go, and the old ones go from, changes the bitmap once
+ * more. So first every page and node that will change gets its block, again
+ * and again until no other page has become dirty by that; only then are they
+ * written, with the contents that they have at the end.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+/* New places, by level and index; level 1 are the pages. 0: stays where it is. */
+struct plan {
+	struct cow_store *store;
+	struct cow_list *allocated, *freed;
+	uint64_t *place[COW_BITMAP_MAX_LEVELS + 1];
+	size_t count[COW_BITMAP_MAX_LEVELS + 1];
+	unsigned levels;
+};
+
+static size_t level_count(const struct cow_alloc *alloc, unsigned level)
+{
+	return level == 1 ? alloc->pages : alloc->nodes[level];
+}
+
+static struct cow_ref *level_ref(struct cow_alloc *alloc, unsigned level, size_t index)
+{
+	return level == 1 ? &alloc->page[index].ref : &alloc->node[level][index];
+}
+
+/* A file may grow, and the bitmap with it, while the plan is being made. */
+static int plan_fit(struct plan *plan)
+{
+	struct cow_alloc *alloc = &plan->store->alloc;
+	uint64_t *grown;
+	unsigned level;
+
+	plan->levels = alloc->levels;
+	for (level = 1; level <= plan->levels; level++) {
+		grown = reallocarray(plan->place[level], level_count(alloc, level), sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		memset(grown + plan->count[level], 0,
+		       (level_count(alloc, level) - plan->count[level]) * sizeof(*grown));
+		plan->place[level] = grown;
+		plan->count[level] = level_count(alloc, level);
+	}
+	return 0;
+}
+
+static int plan_one(struct plan *plan, unsigned level, size_t index)
+{
+	struct cow_store *store = plan->store;
+	uint64_t block, got, old = cow_entry_block(level_ref(&store->alloc, level, index)->where);
+	int ret;
+
+	ret = cow_alloc_run(store, 1, false, &block, &got);
+	if (ret)
+		return ret;
+	ret = cow_list_add(plan->allocated, block);
+	if (ret) {
+		cow_alloc_release(store, block);
+		cow_alloc_unhold(store, block);
+		return ret;
+	}
+	ret = plan_fit(plan);
+	if (ret)
+		return ret;
+	plan->place[level][index] = block;
+	if (!old)
+		return 0;
+	ret = cow_list_add(plan->freed, old);
+	return ret ? ret : cow_alloc_release(store, old);
+}
+
+static bool child_moves(const struct plan *plan, unsigned level, size_t index)
+{
+	size_t i, at;
+
+	for (i = 0; i < COW_NODE_REFS; i++) {
+		at = index * COW_NODE_REFS + i;
+		if (at < plan->count[level - 1] && plan->place[level - 1][at])
+			return true;
+	}
+	return false;
+}
+
+/* One round: 1 when it found something to move, 0 when all has its place. */
+static int plan_round(struct plan *plan)
+{
+	struct cow_alloc *alloc = &plan->store->alloc;
+	unsigned level;
+	size_t i;
+	int ret, found = 0;
+
+	for (level = 1; level <= alloc->levels; level++) {
+		for (i = 0; i < level_count(alloc, level); i++) {
+			if (plan->place[level][i] ||
+			    !(level == 1 ? alloc->page[i].dirty : child_moves(plan, level, i)))
+				continue;
+			ret = plan_one(plan, level, i);
+			if (ret)
+				return ret;
+			found = 1;
+		}
+	}
+	return found;
+}
+
+static uint32_t add_clear(uint32_t a, uint32_t b)
+{
+	uint32_t sum;
+
+	return __builtin_add_overflow(a, b, &sum) ? UINT32_MAX : sum;
+}
+
+/* The references beneath node @index of @level, as the node is on the store. */
+static void node_fill(struct cow_alloc *alloc, unsigned level, size_t index, struct cow_ref *refs, uint32_t *clear)
+{
+	size_t i, at;
+
+	memset(refs, 0, COW_BLOCK);
+	*clear = 0;
+	for (i = 0; i < COW_NODE_REFS; i++) {
+		at = index * COW_NODE_REFS + i;
+		if (at >= level_count(alloc, level - 1))
+			break;
+		refs[i] = *level_ref(alloc, level - 1, at);
+		if (!refs[i].where)
+			refs[i] = (struct cow_ref){ 0 };
+		*clear = add_clear(*clear, refs[i].extra);
+	}
+}
+
+static int plan_write_one(struct plan *plan, unsigned level, size_t index)
+{
+	struct cow_store *store = plan->store;
+	struct cow_ref refs[COW_NODE_REFS] __attribute__((aligned(COW_BLOCK)));
+	struct cow_ref *ref = level_ref(&store->alloc, level, index);
+	uint64_t block = plan->place[level][index];
+	const void *bytes = refs;
+	uint32_t clear;
+
+	if (level == 1) {
+		bytes = store->alloc.page[index].bits;
+		clear = store->alloc.page[index].clear;
+	} else {
+		node_fill(&store->alloc, level, index, refs, &clear);
+	}
+	*ref = (struct cow_ref){ cow_entry(block, store->generation), cow_crc(0, bytes, COW_BLOCK), clear };
+	return store->device->ops->write(store->device, bytes, block << COW_SHIFT, COW_BLOCK);
+}
+
+static int plan_write(struct plan *plan)
+{
+	unsigned level;
+	size_t i;
+	int ret;
+
+	for (level = 1; level <= plan->levels; level++) {
+		for (i = 0; i < plan->count[level]; i++) {
+			ret = plan->place[level][i] ? plan_write_one(plan, level, i) : 0;
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+/* The references in memory change while it is written, so a failure in the middle of that is for good. */
+static int plan_carry_out(struct plan *plan, struct cow_ref *root)
+{
+	struct cow_store *store = plan->store;
+	size_t i;
+	int ret;
+
+	ret = plan_write(plan);
+	if (ret) {
+		store->failed = -EIO;
+		return ret;
+	}
+	for (i = 0; i < store->alloc.pages; i++)
+		store->alloc.page[i].dirty = false;
+	store->alloc.dirty_pages = 0;
+	*root = *level_ref(&store->alloc, plan->levels, 0);
+	return 0;
+}
+
+int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root)
+{
+	struct plan plan = { .store = store, .allocated = allocated, .freed = freed };
+	unsigned level;
+	int ret;
+
+	ret = plan_fit(&plan);
+	while (!ret && (ret = plan_round(&plan)) == 1)
+		ret = 0;
+	if (!ret)
+		ret = plan_carry_out(&plan, root);
+	for (level = 1; level <= COW_BITMAP_MAX_LEVELS; level++)
+		free(plan.place[level]);
+	return ret;
+}
