@@ -188,6 +188,19 @@ void cow_alloc_trim(struct cow_alloc *alloc)
 	}
 }
 
+/* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
+static bool page_count_right(const struct cow_store *store, size_t index, const uint8_t *bits)
+{
+	unsigned used = 0, i;
+	uint64_t word;
+
+	for (i = 0; i < COW_BLOCK; i += sizeof(word)) {
+		memcpy(&word, bits + i, sizeof(word));
+		used += __builtin_popcountll(word);
+	}
+	return store->alloc.page[index].clear + used == page_blocks(store->store_blocks, index);
+}
+
 static int page_load(struct cow_store *store, size_t index)
 {
 	struct cow_page *page = &store->alloc.page[index];
@@ -206,6 +219,8 @@ static int page_load(struct cow_store *store, size_t index)
 		if (!ret && cow_crc(0, bits, COW_BLOCK) != page->ref.crc)
 			ret = -EUCLEAN;
 	}
+	if (!ret && !page_count_right(store, index, bits))
+		ret = -EUCLEAN;
 	if (ret)
 		free(bits);
 	else
@@ -265,8 +280,8 @@ int cow_alloc_mark(struct cow_store *store, uint64_t block)
 	if (bit_get(page->bits, block))
 		return 0;
 	bit_flip(page->bits, block);
-	page->clear -= !!page->clear;	/* a damaged count must not wrap */
-	store->alloc.clear -= !!store->alloc.clear;
+	page->clear--;
+	store->alloc.clear--;
 	page_set_dirty(&store->alloc, page);
 	return 0;
 }
@@ -286,7 +301,6 @@ int cow_alloc_release(struct cow_store *store, uint64_t block)
 		bit_flip(page->hold, block);
 		page->held++;
 		store->alloc.held++;
-		/* A block that was free already is counted as clear already, and held until its record is durable. */
 	}
 	if (bit_get(page->bits, block)) {
 		bit_flip(page->bits, block);

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cow-device.h"
+#include "cow.h"
 #include "file.h"
 
 struct cow_file {

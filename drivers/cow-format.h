@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cow.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers are little-endian");
 
 #define COW_SHIFT		12
@@ -34,21 +36,12 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers a
 
 #define COW_NAME_MAX		255u
 #define COW_DESCRIPTION_MAX	1024u
-#define COW_TARGET_MAX		1024u
 
 /* A reference to a block of metadata. */
 struct cow_ref {
 	uint64_t where;			/* store block and birth, as in an entry; 0: none */
 	uint32_t crc;
 	uint32_t extra;
-};
-
-enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
-
-struct cow_base_fields {
-	uint64_t sectors;		/* 512-byte sectors, when it was attached */
-	uint64_t size, mtime_sec, mtime_nsec, inode;	/* of a raw base that is a file; 0 for a device */
-	char target[COW_TARGET_MAX];	/* "TYPE:PATH", NUL-padded */
 };
 
 struct cow_superblock {

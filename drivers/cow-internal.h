@@ -14,7 +14,7 @@
 #ifndef DRIVERS_COW_INTERNAL_H
 #define DRIVERS_COW_INTERNAL_H
 
-#include "cow.h"
+#include "cow-format.h"
 
 /* A growing array of numbers. */
 struct cow_list {

@@ -31,7 +31,7 @@ static bool superblock_sane(const struct cow_superblock *sb)
 		sb->generation <= COW_MAX_GENERATION && sb->active && sb->active < sb->next_version &&
 		sb->versions_count && sb->versions_count <= COW_MAX_VERSIONS && sb->base_kind <= COW_BASE_COW &&
 		sb->base.sectors <= COW_MAX_BLOCKS * COW_SECTORS && !sb->base.target[COW_TARGET_MAX - 1] &&
-		(sb->base_kind == COW_BASE_NONE) == !sb->base.target[0];
+		(sb->base_kind == COW_BASE_NONE ? !sb->base.target[0] && !sb->base.sectors : !!sb->base.target[0]);
 }
 
 /* 0 when a copy stands there that can be trusted; -EUCLEAN otherwise. */

@@ -10,7 +10,7 @@
 #ifndef TESTS_COW_SIM_H
 #define TESTS_COW_SIM_H
 
-#include "cow-device.h"
+#include "cow.h"
 
 struct sim_write {
 	uint64_t offset;

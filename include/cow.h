@@ -11,11 +11,58 @@
  *
  * Threads: a store belongs to one.
  */
-#ifndef DRIVERS_COW_H
-#define DRIVERS_COW_H
+#ifndef TAPSNAP_COW_H
+#define TAPSNAP_COW_H
 
-#include "cow-device.h"
-#include "cow-format.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "driver.h"
+
+/*
+ * What a store stands on: a file, a block device, or in tests a simulation
+ * of one that loses power. Offsets and lengths are bytes, multiples of 512;
+ * every call moves all of it or fails with -errno.
+ */
+struct cow_device;
+
+struct cow_device_ops {
+	int (*read)(struct cow_device *device, void *data, uint64_t offset, size_t length);
+	int (*write)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
+	/* Durable when it returns; says nothing of other writes. */
+	int (*write_durable)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
+	/* Every write that has returned is durable. */
+	int (*sync)(struct cow_device *device);
+	/* Give the space back where that is possible; contents become undefined. */
+	int (*punch)(struct cow_device *device, uint64_t offset, uint64_t length);
+	/* Bytes. */
+	uint64_t (*size)(struct cow_device *device);
+	/* Make it @size bytes large; -ENOSPC where that cannot be. */
+	int (*grow)(struct cow_device *device, uint64_t size);
+};
+
+/* The first member of what implements one. */
+struct cow_device {
+	const struct cow_device_ops *ops;
+	const char *name;		/* for messages */
+};
+
+/* cow-file.c: a store in a file or on a block device, locked against other users. @create makes a file that
+ * is not there; an existing regular file is emptied only by cow_file_create() of a store, never by opening. */
+int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
+int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
+void cow_file_close(struct cow_device *device);
+
+#define COW_TARGET_MAX 1024u
+
+enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
+
+struct cow_base_fields {
+	uint64_t sectors;		/* 512-byte sectors, when it was attached */
+	uint64_t size, mtime_sec, mtime_nsec, inode;	/* of a raw base that is a file; 0 for a device */
+	char target[COW_TARGET_MAX];	/* "TYPE:PATH", NUL-padded */
+};
 
 struct cow_store;
 
@@ -61,6 +108,16 @@ struct cow_snapshot_info {
 	const char *name, *description;
 	bool current;			/* the active disk goes back to this one */
 };
+
+/*
+ * cow-base.c: a raw image as a base, through the page cache, for the tools.
+ * Describing it fills in @fields for cow_create(); opening it, locked against
+ * writers, fails when it is not the image any more that was described.
+ */
+int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error);
+int cow_base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields,
+		  struct error_text *error);
+void cow_base_close(struct cow_base *base);
 
 /* The device must be the caller's alone. What it held is lost. */
 int cow_create(struct cow_device *device, const struct cow_create_options *options, struct error_text *error);
