@@ -31,15 +31,17 @@ TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildc
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
 TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c))
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
+TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard benchmarks/blkfront*.c))
 
-PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback
+PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
 all: $(PROGRAMS)
 
 $(BUILD)/bin/tapdisk: $(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)
 $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+$(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 
 $(BUILD)/bin/%:

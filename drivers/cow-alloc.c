@@ -360,12 +360,12 @@ static int alloc_grow_file(struct cow_store *store, uint64_t need)
 {
 	uint64_t blocks = store->store_blocks + need;
 
-	if (!store->device->ops->grow)
+	if (!store->device->ops->resize)
 		return -ENOSPC;
 	blocks += GROW_PAGES * COW_PAGE_BITS - blocks % COW_PAGE_BITS;
 	if (blocks > COW_MAX_BLOCKS)
 		return -ENOSPC;
-	if (store->device->ops->grow(store->device, blocks << COW_SHIFT))
+	if (store->device->ops->resize(store->device, blocks << COW_SHIFT))
 		return -ENOSPC;
 	return cow_alloc_grow(store, blocks);
 }

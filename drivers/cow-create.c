@@ -41,14 +41,16 @@ static int create_check(struct cow_device *device, const struct cow_create_optio
 	return 0;
 }
 
-/* A file begins with a pool of two pages and grows; a device is what it is. */
+/* A file begins empty, with room for two pages, and grows; a device is what it is. */
 static int device_prepare(struct cow_device *device, uint64_t log_blocks, struct error_text *error)
 {
 	uint64_t need = COW_LOG_START + log_blocks + 64;
 	int ret = 0;
 
-	if (device->ops->grow && device->ops->size(device) < need << COW_SHIFT)
-		ret = device->ops->grow(device, 2ull * COW_PAGE_BITS << COW_SHIFT);
+	if (device->ops->resize)
+		ret = device->ops->resize(device, 0);
+	if (!ret && device->ops->resize)
+		ret = device->ops->resize(device, 2ull * COW_PAGE_BITS << COW_SHIFT);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be made large enough: %s", device->name, strerror(-ret));
 	if (device->ops->size(device) < need << COW_SHIFT)

@@ -81,7 +81,7 @@ static uint64_t file_size(struct cow_device *device)
 	return file_of(device)->image.size;
 }
 
-static int file_grow(struct cow_device *device, uint64_t size)
+static int file_resize(struct cow_device *device, uint64_t size)
 {
 	if (ftruncate(file_of(device)->image.fd, size))
 		return -errno;
@@ -91,7 +91,7 @@ static int file_grow(struct cow_device *device, uint64_t size)
 
 static const struct cow_device_ops file_ops = {
 	.read = file_read, .write = file_write, .write_durable = file_write_durable, .sync = file_sync,
-	.punch = file_punch, .size = file_size, .grow = file_grow,
+	.punch = file_punch, .size = file_size, .resize = file_resize,
 };
 
 static const struct cow_device_ops blkdev_ops = {
@@ -108,6 +108,8 @@ static int image_look(struct image_file *image, struct error_text *error)
 		return error_set(error, -errno, "%s: %s", image->path, strerror(errno));
 	image->blkdev = S_ISBLK(st.st_mode);
 	image->size = st.st_size;
+	if (S_ISDIR(st.st_mode))
+		return error_set(error, -EISDIR, "%s: a directory: name the store in it", image->path);
 	if (!image->blkdev && !S_ISREG(st.st_mode))
 		return error_set(error, -EINVAL, "%s: neither a file nor a block device", image->path);
 	if (image->blkdev) {
@@ -155,19 +157,7 @@ int cow_file_open(struct cow_device **device, const char *path, bool read_only, 
 
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error)
 {
-	int ret = file_start(device, path, O_RDWR | O_CREAT, false, error);
-
-	if (ret)
-		return ret;
-	/* Locked by now, so nobody else's image is emptied under him. */
-	if (!file_of(*device)->image.blkdev && ftruncate(file_of(*device)->image.fd, 0)) {
-		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
-		cow_file_close(*device);
-		return ret;
-	}
-	if (!file_of(*device)->image.blkdev)
-		file_of(*device)->image.size = 0;
-	return 0;
+	return file_start(device, path, O_RDWR | O_CREAT, false, error);
 }
 
 void cow_file_close(struct cow_device *device)

@@ -231,7 +231,7 @@ static int zero_room(struct cow_store *store)
 {
 	int ret = cow_checkpoint_if_due(store);
 
-	if (!ret && !store->device->ops->grow && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store)) {
+	if (!ret && !store->device->ops->resize && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store)) {
 		ret = cow_checkpoint(store);
 		if (!ret && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store))
 			ret = -ENOSPC;

@@ -38,8 +38,8 @@ struct cow_device_ops {
 	int (*punch)(struct cow_device *device, uint64_t offset, uint64_t length);
 	/* Bytes. */
 	uint64_t (*size)(struct cow_device *device);
-	/* Make it @size bytes large; -ENOSPC where that cannot be. */
-	int (*grow)(struct cow_device *device, uint64_t size);
+	/* Make it @size bytes large, zeros where it was smaller; NULL: it is as large as it is. */
+	int (*resize)(struct cow_device *device, uint64_t size);
 };
 
 /* The first member of what implements one. */
@@ -48,8 +48,11 @@ struct cow_device {
 	const char *name;		/* for messages */
 };
 
-/* cow-file.c: a store in a file or on a block device, locked against other users. @create makes a file that
- * is not there; an existing regular file is emptied only by cow_file_create() of a store, never by opening. */
+/*
+ * cow-file.c: a file or block device through the page cache, locked against
+ * other users. To create makes the file if it is not there; what an existing
+ * one holds is lost in cow_create(), once that has found nothing to refuse.
+ */
 int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
 void cow_file_close(struct cow_device *device);

@@ -141,7 +141,7 @@ static uint64_t sim_size(struct cow_device *device)
 	return sim_of(device)->size;
 }
 
-static int sim_grow(struct cow_device *device, uint64_t size)
+static int sim_resize(struct cow_device *device, uint64_t size)
 {
 	struct sim *sim = sim_of(device);
 	int error;
@@ -161,7 +161,7 @@ static const struct cow_device_ops sim_ops = {
 
 static const struct cow_device_ops sim_growing_ops = {
 	.read = sim_read, .write = sim_write, .write_durable = sim_write_durable, .sync = sim_sync, .punch = sim_punch,
-	.size = sim_size, .grow = sim_grow,
+	.size = sim_size, .resize = sim_resize,
 };
 
 static uint8_t *map_memory(uint64_t size)
