@@ -13,7 +13,7 @@
 
 #include "cow-internal.h"
 
-#define DEFAULT_LAYER_ENTRIES 262144
+#define DEFAULT_LAYER_ENTRIES 131072
 
 static int fresh_salt(uint64_t *salt)
 {

@@ -87,7 +87,7 @@ struct cow_create_options {
 struct cow_open_options {
 	bool read_only;
 	size_t cache_bytes;		/* of map nodes; 0: 32 MiB */
-	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 262144 */
+	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 131072 */
 	struct cow_base base;		/* all zero: there is none, and the store names none */
 };
 
