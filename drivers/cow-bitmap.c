@@ -5,7 +5,8 @@
  * Where the new pages go, and the old ones go from, changes the bitmap once
  * more. So first every page and node that will change gets its block, again
  * and again until no other page has become dirty by that; only then are they
- * written, with the contents that they have at the end.
+ * written, with the contents that they have at the end. Only when all are
+ * does memory refer to them: a file system that is full undoes it all.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,11 +14,11 @@
 
 #include "cow-internal.h"
 
-/* New places, by level and index; level 1 are the pages. 0: stays where it is. */
+/* New references, by level and index; level 1 are the pages. None: stays where it is. */
 struct plan {
 	struct cow_store *store;
 	struct cow_list *allocated, *freed;
-	uint64_t *place[COW_BITMAP_MAX_LEVELS + 1];
+	struct cow_ref *fresh[COW_BITMAP_MAX_LEVELS + 1];
 	size_t count[COW_BITMAP_MAX_LEVELS + 1];
 	unsigned levels;
 };
@@ -36,17 +37,17 @@ static struct cow_ref *level_ref(struct cow_alloc *alloc, unsigned level, size_t
 static int plan_fit(struct plan *plan)
 {
 	struct cow_alloc *alloc = &plan->store->alloc;
-	uint64_t *grown;
+	struct cow_ref *grown;
 	unsigned level;
 
 	plan->levels = alloc->levels;
 	for (level = 1; level <= plan->levels; level++) {
-		grown = reallocarray(plan->place[level], level_count(alloc, level), sizeof(*grown));
+		grown = reallocarray(plan->fresh[level], level_count(alloc, level), sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
 		memset(grown + plan->count[level], 0,
 		       (level_count(alloc, level) - plan->count[level]) * sizeof(*grown));
-		plan->place[level] = grown;
+		plan->fresh[level] = grown;
 		plan->count[level] = level_count(alloc, level);
 	}
 	return 0;
@@ -70,7 +71,7 @@ static int plan_one(struct plan *plan, unsigned level, size_t index)
 	ret = plan_fit(plan);
 	if (ret)
 		return ret;
-	plan->place[level][index] = block;
+	plan->fresh[level][index].where = cow_entry(block, store->generation);
 	if (!old)
 		return 0;
 	ret = cow_list_add(plan->freed, old);
@@ -83,7 +84,7 @@ static bool child_moves(const struct plan *plan, unsigned level, size_t index)
 
 	for (i = 0; i < COW_NODE_REFS; i++) {
 		at = index * COW_NODE_REFS + i;
-		if (at < plan->count[level - 1] && plan->place[level - 1][at])
+		if (at < plan->count[level - 1] && plan->fresh[level - 1][at].where)
 			return true;
 	}
 	return false;
@@ -99,7 +100,7 @@ static int plan_round(struct plan *plan)
 
 	for (level = 1; level <= alloc->levels; level++) {
 		for (i = 0; i < level_count(alloc, level); i++) {
-			if (plan->place[level][i] ||
+			if (plan->fresh[level][i].where ||
 			    !(level == 1 ? alloc->page[i].dirty : child_moves(plan, level, i)))
 				continue;
 			ret = plan_one(plan, level, i);
@@ -119,7 +120,7 @@ static uint32_t add_clear(uint32_t a, uint32_t b)
 }
 
 /* The references beneath node @index of @level, as the node is on the store. */
-static void node_fill(struct cow_alloc *alloc, unsigned level, size_t index, struct cow_ref *refs, uint32_t *clear)
+static void node_fill(struct plan *plan, unsigned level, size_t index, struct cow_ref *refs, uint32_t *clear)
 {
 	size_t i, at;
 
@@ -127,9 +128,11 @@ static void node_fill(struct cow_alloc *alloc, unsigned level, size_t index, str
 	*clear = 0;
 	for (i = 0; i < COW_NODE_REFS; i++) {
 		at = index * COW_NODE_REFS + i;
-		if (at >= level_count(alloc, level - 1))
+		if (at >= plan->count[level - 1])
 			break;
-		refs[i] = *level_ref(alloc, level - 1, at);
+		refs[i] = plan->fresh[level - 1][at];
+		if (!refs[i].where)
+			refs[i] = *level_ref(&plan->store->alloc, level - 1, at);
 		if (!refs[i].where)
 			refs[i] = (struct cow_ref){ 0 };
 		*clear = add_clear(*clear, refs[i].extra);
@@ -140,8 +143,7 @@ static int plan_write_one(struct plan *plan, unsigned level, size_t index)
 {
 	struct cow_store *store = plan->store;
 	struct cow_ref refs[COW_NODE_REFS] __attribute__((aligned(COW_BLOCK)));
-	struct cow_ref *ref = level_ref(&store->alloc, level, index);
-	uint64_t block = plan->place[level][index];
+	struct cow_ref *ref = &plan->fresh[level][index];
 	const void *bytes = refs;
 	uint32_t clear;
 
@@ -149,10 +151,11 @@ static int plan_write_one(struct plan *plan, unsigned level, size_t index)
 		bytes = store->alloc.page[index].bits;
 		clear = store->alloc.page[index].clear;
 	} else {
-		node_fill(&store->alloc, level, index, refs, &clear);
+		node_fill(plan, level, index, refs, &clear);
 	}
-	*ref = (struct cow_ref){ cow_entry(block, store->generation), cow_crc(0, bytes, COW_BLOCK), clear };
-	return store->device->ops->write(store->device, bytes, block << COW_SHIFT, COW_BLOCK);
+	ref->crc = cow_crc(0, bytes, COW_BLOCK);
+	ref->extra = clear;
+	return store->device->ops->write(store->device, bytes, cow_entry_block(ref->where) << COW_SHIFT, COW_BLOCK);
 }
 
 static int plan_write(struct plan *plan)
@@ -163,7 +166,7 @@ static int plan_write(struct plan *plan)
 
 	for (level = 1; level <= plan->levels; level++) {
 		for (i = 0; i < plan->count[level]; i++) {
-			ret = plan->place[level][i] ? plan_write_one(plan, level, i) : 0;
+			ret = plan->fresh[level][i].where ? plan_write_one(plan, level, i) : 0;
 			if (ret)
 				return ret;
 		}
@@ -171,23 +174,22 @@ static int plan_write(struct plan *plan)
 	return 0;
 }
 
-/* The references in memory change while it is written, so a failure in the middle of that is for good. */
-static int plan_carry_out(struct plan *plan, struct cow_ref *root)
+static void plan_commit(struct plan *plan, struct cow_ref *root)
 {
-	struct cow_store *store = plan->store;
+	struct cow_alloc *alloc = &plan->store->alloc;
+	unsigned level;
 	size_t i;
-	int ret;
 
-	ret = plan_write(plan);
-	if (ret) {
-		store->failed = -EIO;
-		return ret;
+	for (level = 1; level <= plan->levels; level++) {
+		for (i = 0; i < plan->count[level]; i++) {
+			if (plan->fresh[level][i].where)
+				*level_ref(alloc, level, i) = plan->fresh[level][i];
+		}
 	}
-	for (i = 0; i < store->alloc.pages; i++)
-		store->alloc.page[i].dirty = false;
-	store->alloc.dirty_pages = 0;
-	*root = *level_ref(&store->alloc, plan->levels, 0);
-	return 0;
+	for (i = 0; i < alloc->pages; i++)
+		alloc->page[i].dirty = false;
+	alloc->dirty_pages = 0;
+	*root = *level_ref(alloc, plan->levels, 0);
 }
 
 int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root)
@@ -200,8 +202,10 @@ int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct
 	while (!ret && (ret = plan_round(&plan)) == 1)
 		ret = 0;
 	if (!ret)
-		ret = plan_carry_out(&plan, root);
+		ret = plan_write(&plan);
+	if (!ret)
+		plan_commit(&plan, root);
 	for (level = 1; level <= COW_BITMAP_MAX_LEVELS; level++)
-		free(plan.place[level]);
+		free(plan.fresh[level]);
 	return ret;
 }

@@ -35,7 +35,9 @@ static bool sim_fails(struct sim *sim, bool is_step, bool is_sync, int *error)
 		sim->off = true;
 	else if (is_step && !sim->cut)
 		sim->steps++;
-	if ((!sim->fail_syncs_only || is_sync) && ++sim->calls == sim->fail_at) {
+	if (sim->fail_syncs_only ? !is_sync : sim->fail_writes_only && (!is_step || is_sync))
+		return false;
+	if (++sim->calls == sim->fail_at) {
 		*error = sim->fail_error;
 		return true;
 	}

@@ -28,7 +28,7 @@ struct sim {
 	bool off;
 	uint64_t calls, fail_at;	/* this call, reads too, fails; 0: none */
 	int fail_error;
-	bool fail_syncs_only;
+	bool fail_syncs_only, fail_writes_only;
 	void (*on_sync)(void *owner);	/* called once the sync has taken hold of what it covers */
 	void *on_sync_owner;
 	uint64_t random;

@@ -104,12 +104,56 @@ static void test_no_space_then_space(void **state)
 	sim_free(&sim);
 }
 
+/* A checkpoint that finds no space is undone, and the next one does it; no opening again in between. */
+static void test_checkpoint_without_space(void **state)
+{
+	struct model *model = malloc(sizeof(*model));
+	unsigned nth, undone = 0;
+	struct sim sim;
+	int ret = -ENOSPC;
+
+	assert_non_null(model);
+	sim_init(&sim, STORE_BYTES, 0, 1);
+	model_init(model, &sim, 1, 12000, false);
+	assert_int_equal(model_open(model), 0);
+	for (nth = 1; ret; nth++) {
+		model_write(model, nth * 40, 40);
+		if (nth % 3 == 0)
+			assert_int_equal(cow_discard(model->store, 11000, 8), 0);
+		assert_int_equal(model_flush(model), 0);
+		sim.fail_error = -ENOSPC;
+		sim.fail_writes_only = true;
+		sim.fail_at = sim.calls + nth;
+		ret = cow_checkpoint(model->store);
+		sim.fail_at = 0;
+		if (!ret)
+			break;
+		assert_int_equal(ret, -ENOSPC);
+		if (cow_flush(model->store)) {
+			/* It was a superblock that could not be written: nothing is known of it any more. */
+			cow_abandon(model->store);
+			assert_int_equal(model_open(model), 0);
+		} else {
+			model_check(model);
+			assert_int_equal(cow_checkpoint(model->store), 0);
+			undone++;
+		}
+		model_verify(model);
+		model_check(model);
+	}
+	assert_true(undone >= 4);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_eio_anywhere),
 		cmocka_unit_test(test_enospc_anywhere),
 		cmocka_unit_test(test_no_space_then_space),
+		cmocka_unit_test(test_checkpoint_without_space),
 	};
 
 	return cmocka_run_group_tests_name("cow: faults", tests, NULL, NULL);
