@@ -118,6 +118,7 @@ static void test_checkpoint_without_space(void **state)
 	assert_int_equal(model_open(model), 0);
 	for (nth = 1; ret; nth++) {
 		model_write(model, nth * 40, 40);
+		model_write(model, 8000 + nth * 40, 40);
 		if (nth % 3 == 0)
 			assert_int_equal(cow_discard(model->store, 11000, 8), 0);
 		assert_int_equal(model_flush(model), 0);
