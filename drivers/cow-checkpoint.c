@@ -16,19 +16,26 @@
 
 #define MAX_VERSIONS_WITH_LAYERS 64
 #define MAX_DIRTY_PAGES 1024
+#define GATHER_BLOCKS 64u
 
 struct builder {
 	struct cow_store *store;
 	struct cow_version *version;
 	struct cow_list allocated, freed;
 	uint8_t *node[COW_MAX_LEVELS + 1];	/* one for each level of the path */
+	/* Nodes of one version that go to neighbouring blocks are written together. Nothing reads them before its end. */
+	uint8_t *gathered;
+	uint64_t first;
+	unsigned count;
 };
 
 static int builder_init(struct builder *builder, struct cow_store *store)
 {
 	unsigned level;
 
-	*builder = (struct builder){ .store = store };
+	*builder = (struct builder){ .store = store, .gathered = aligned_alloc(COW_BLOCK, GATHER_BLOCKS * COW_BLOCK) };
+	if (!builder->gathered)
+		return -ENOMEM;
 	for (level = 1; level <= COW_MAX_LEVELS; level++) {
 		builder->node[level] = aligned_alloc(COW_BLOCK, COW_BLOCK);
 		if (!builder->node[level])
@@ -43,6 +50,7 @@ static void builder_free(struct builder *builder)
 
 	for (level = 1; level <= COW_MAX_LEVELS; level++)
 		free(builder->node[level]);
+	free(builder->gathered);
 	cow_list_free(&builder->allocated);
 	cow_list_free(&builder->freed);
 }
@@ -75,6 +83,27 @@ static bool all_zero(const uint8_t *bytes)
 	return !bytes[0] && !memcmp(bytes, bytes + 1, COW_BLOCK - 1);
 }
 
+static int gathered_write(struct builder *builder)
+{
+	struct cow_device *device = builder->store->device;
+	unsigned count = builder->count;
+
+	builder->count = 0;
+	return count ? device->ops->write(device, builder->gathered, builder->first << COW_SHIFT, count * COW_BLOCK) : 0;
+}
+
+static int gather(struct builder *builder, uint64_t block, const uint8_t *bytes)
+{
+	int ret = 0;
+
+	if (builder->count == GATHER_BLOCKS || block != builder->first + builder->count)
+		ret = gathered_write(builder);
+	if (!builder->count)
+		builder->first = block;
+	memcpy(builder->gathered + builder->count++ * COW_BLOCK, bytes, COW_BLOCK);
+	return ret;
+}
+
 static int node_write(struct builder *builder, unsigned level, const uint8_t *bytes, struct cow_ref *ref)
 {
 	struct cow_store *store = builder->store;
@@ -95,10 +124,8 @@ static int node_write(struct builder *builder, unsigned level, const uint8_t *by
 	}
 	ref->where = cow_entry(block, builder->version->generation);
 	ref->crc = cow_crc(0, bytes, COW_BLOCK);
-	ret = store->device->ops->write(store->device, bytes, block << COW_SHIFT, COW_BLOCK);
-	if (!ret)
-		ret = cow_cache_insert(store, ref, level, bytes);
-	return ret;
+	ret = cow_cache_insert(store, ref, level, bytes);
+	return ret ? ret : gather(builder, block, bytes);
 }
 
 /* The version has no use for this node any more. It may be its parent's, too. */
@@ -148,9 +175,12 @@ static int node_build(struct builder *builder, unsigned level, uint64_t index, s
 /* A disk that has grown needs a taller tree. */
 static int tree_raise(struct builder *builder, unsigned level, struct cow_ref *root)
 {
+	int ret;
+
 	memset(builder->node[level], 0, COW_BLOCK);
 	memcpy(builder->node[level], root, sizeof(*root));
-	return node_write(builder, level, builder->node[level], root);
+	ret = node_write(builder, level, builder->node[level], root);
+	return ret ? ret : gathered_write(builder);		/* it is read again at once */
 }
 
 static int tree_build(struct builder *builder)
@@ -196,6 +226,8 @@ static int trees_build(struct builder *builder)
 		}
 		builder->version = version;
 		ret = tree_build(builder);
+		if (!ret)
+			ret = gathered_write(builder);
 		if (ret)
 			return ret;
 	}
