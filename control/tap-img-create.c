@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-create.c - `tap-img create` and `tap-img resize`.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tap-img.h"
+
+struct create_arguments {
+	const char *base, *format;
+	struct cow_base_fields fields;
+	struct cow_create_options options;
+	bool json;
+};
+
+static int create_base(struct create_arguments *arguments, struct error_text *error)
+{
+	int ret;
+
+	if (!arguments->base)
+		return arguments->format ? error_set(error, -EINVAL, "-F %s without -b BASE", arguments->format) : 0;
+	if (!arguments->format)
+		return error_set(error, -EINVAL, "%s: say with -F what format the base has: raw", arguments->base);
+	if (strcmp(arguments->format, "raw") && strcmp(arguments->format, "aio"))
+		return error_set(error, -ENOTSUP, "%s: bases of format %s are not supported: use raw", arguments->base,
+				 arguments->format);
+	ret = cow_base_describe(&arguments->fields, arguments->base, error);
+	if (ret)
+		return ret;
+	arguments->options.base_kind = COW_BASE_RAW;
+	arguments->options.base = &arguments->fields;
+	if (!arguments->options.sectors)
+		arguments->options.sectors = arguments->fields.sectors;
+	return 0;
+}
+
+static int same_file(const char *path, const char *base)
+{
+	struct stat a, b;
+
+	return base && !stat(path, &a) && !stat(base, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* A file that was not there before is not there after a failure either. */
+static int create_store(const struct create_arguments *arguments, const char *path, struct error_text *error)
+{
+	struct cow_device *device;
+	bool is_new = access(path, F_OK);
+	int ret;
+
+	if (same_file(path, arguments->base))
+		return error_set(error, -EINVAL, "%s: is its own base", path);
+	ret = cow_file_create(&device, path, error);
+	if (ret)
+		return ret;
+	ret = cow_create(device, &arguments->options, error);
+	cow_file_close(device);
+	if (ret && is_new)
+		unlink(path);
+	return ret;
+}
+
+static int create_arguments_read(const struct image_command *command, int argc, char **argv,
+				 struct create_arguments *arguments)
+{
+	static const struct option options[] = {
+		{ "base", required_argument, NULL, 'b' }, { "base-format", required_argument, NULL, 'F' },
+		{ "sector-size", required_argument, NULL, 's' }, COMMON_OPTIONS
+	};
+	int letter;
+
+	while ((letter = image_getopt(command, argc, argv, "b:F:s:h", options)) != -1) {
+		if (letter == 'b')
+			arguments->base = optarg;
+		else if (letter == 'F')
+			arguments->format = optarg;
+		else if (letter == 's')
+			arguments->options.sector_size = !strcmp(optarg, "4096") ? 4096 : !strcmp(optarg, "512") ? 512 : 1;
+		else
+			arguments->json = true;
+	}
+	return 0;
+}
+
+static int run_create(const struct image_command *command, int argc, char **argv)
+{
+	struct create_arguments arguments = { 0 };
+	struct error_text error = { "" };
+	uint64_t bytes = 0;
+	const char *path;
+	int ret = 0;
+
+	create_arguments_read(command, argc, argv, &arguments);
+	image_arguments(command, argc, arguments.base && argc - optind == 1 ? 1 : 2);
+	path = image_path(argv[optind]);
+	if (argv[optind + 1]) {
+		ret = image_parse_size(argv[optind + 1], &bytes, &error);
+		if (!ret && !bytes)
+			ret = error_set(&error, -EINVAL, "%s: a disk of no size", argv[optind + 1]);
+	}
+	arguments.options.sectors = bytes / SECTOR_SIZE;
+	if (!ret)
+		ret = create_base(&arguments, &error);
+	if (!ret)
+		ret = create_store(&arguments, path, &error);
+	if (ret)
+		return image_fail(&error);
+	if (arguments.json)
+		return image_print_json(json_pack("{s:s, s:I}", "path", path, "virtual-size",
+						  (json_int_t)(arguments.options.sectors * SECTOR_SIZE)));
+	printf("%s: a disk of %llu bytes\n", path, (unsigned long long)arguments.options.sectors * SECTOR_SIZE);
+	return 0;
+}
+
+const struct image_command command_create = {
+	.name = "create", .usage = "[-b BASE -F FMT] [-s BYTES] PATH SIZE", .help = "make an empty disk, or one on a base",
+	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
+		"  -F, --base-format FMT  the base's format: raw\n"
+		"  -s, --sector-size BYTES  what the guest sees: 512 (default) or 4096\n"
+		"SIZE: bytes, or with one of k M G T P; with a base it may be left out\n",
+	.run = run_create,
+};
+
+static int resize_to(const char *text, uint64_t now, uint64_t *sectors, struct error_text *error)
+{
+	uint64_t bytes;
+	int ret = image_parse_size(text + (*text == '+' || *text == '-'), &bytes, error);
+
+	if (ret)
+		return ret;
+	*sectors = bytes / SECTOR_SIZE;
+	if (*text == '+')
+		*sectors += now;
+	else if (*text == '-')
+		*sectors = *sectors < now ? now - *sectors : 0;
+	return *sectors ? 0 : error_set(error, -EINVAL, "%s: nothing would be left of the disk", text);
+}
+
+static int resize_image(const char *target, const char *size, bool shrink, uint64_t *sectors, struct error_text *error)
+{
+	struct cow_info info;
+	struct image image;
+	int ret, ret_close;
+
+	ret = image_open(&image, target, false, error);
+	if (ret)
+		return ret;
+	cow_get_info(image.store, &info);
+	ret = resize_to(size, info.sectors, sectors, error);
+	if (!ret && *sectors < info.sectors && !shrink)
+		ret = error_set(error, -EINVAL, "%s: would become smaller, and lose what lies behind: say --shrink for that",
+				target);
+	if (!ret)
+		ret = cow_resize(image.store, *sectors, error);
+	ret_close = image_close(&image, error);
+	return ret ? ret : ret_close;
+}
+
+static int run_resize(const struct image_command *command, int argc, char **argv)
+{
+	static const struct option options[] = { { "shrink", no_argument, NULL, 'S' }, COMMON_OPTIONS };
+	struct error_text error = { "" };
+	bool shrink = false, json = false;
+	uint64_t sectors;
+	int letter;
+
+	/* "-1G" is a size, not options. */
+	while ((letter = image_getopt(command, argc, argv, "+h", options)) != -1) {
+		shrink = shrink || letter == 'S';
+		json = json || letter == JSON_LETTER;
+	}
+	image_arguments(command, argc, 2);
+	if (resize_image(argv[optind], argv[optind + 1], shrink, &sectors, &error))
+		return image_fail(&error);
+	if (json)
+		return image_print_json(json_pack("{s:I}", "virtual-size", (json_int_t)(sectors * SECTOR_SIZE)));
+	printf("%s: %llu bytes\n", image_path(argv[optind]), (unsigned long long)sectors * SECTOR_SIZE);
+	return 0;
+}
+
+const struct image_command command_resize = {
+	.name = "resize", .usage = "[--shrink] PATH [+|-]SIZE", .help = "change the size of the disk",
+	.options = "  --shrink  allow a smaller size\n", .run = run_resize,
+};

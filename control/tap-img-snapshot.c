@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-snapshot.c - `tap-img snapshot`. Deleting and going back also give
+ * the space back before they end: no tapdisk is there to do it later.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "tap-img.h"
+
+struct snapshot_arguments {
+	int action;			/* l, c, a or d; 0: none yet */
+	const char *name, *description;
+	bool json;
+};
+
+static int list_one(void *owner, const struct cow_snapshot_info *info)
+{
+	json_t *list = owner;
+	char when[32] = "-";
+	time_t time = info->time;
+	struct tm tm;
+
+	if (list)
+		return json_array_append_new(list, json_pack("{s:i, s:i, s:s, s:s, s:I, s:I, s:b}", "id", info->id, "parent",
+							     info->parent, "name", info->name, "description",
+							     info->description, "time", (json_int_t)info->time,
+							     "virtual-size", (json_int_t)(info->sectors * SECTOR_SIZE),
+							     "current", info->current)) ? -ENOMEM : 0;
+	if (localtime_r(&time, &tm))
+		strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+	printf("%c %-6u %-6u %-20s %16" PRIu64 " %-24s %s\n", info->current ? '*' : ' ', info->id, info->parent, when,
+	       info->sectors * SECTOR_SIZE, info->name, info->description);
+	return 0;
+}
+
+static int list_all(const char *target, bool json, struct error_text *error)
+{
+	json_t *list = json ? json_array() : NULL;
+	struct image image;
+	int ret;
+
+	ret = image_open(&image, target, true, error);
+	if (ret)
+		return ret;
+	if (!json)
+		printf("  %-6s %-6s %-20s %16s %-24s %s\n", "ID", "PARENT", "TIME", "SIZE", "NAME", "DESCRIPTION");
+	ret = cow_snapshot_list(image.store, list_one, list);
+	if (ret)
+		error_set(error, ret, "%s: out of memory", target);
+	if (json && !ret)
+		image_print_json(list);
+	image_close(&image, error);
+	return ret;
+}
+
+static int give_back(struct image *image, struct error_text *error)
+{
+	int ret;
+
+	while ((ret = cow_delete_step(image->store)) > 0)
+		;
+	return ret ? error_set(error, ret, "%s: space could not be given back: %s", image->device->name, strerror(-ret)) : 0;
+}
+
+static int change(const struct snapshot_arguments *arguments, const char *target, struct error_text *error)
+{
+	struct image image;
+	int ret, ret_close;
+
+	ret = image_open(&image, target, false, error);
+	if (ret)
+		return ret;
+	if (arguments->action == 'c')
+		ret = cow_snapshot_create(image.store, arguments->name, arguments->description, error);
+	else if (arguments->action == 'a')
+		ret = cow_snapshot_revert(image.store, arguments->name, error);
+	else
+		ret = cow_snapshot_delete(image.store, arguments->name, error);
+	if (!ret && arguments->action != 'c')
+		ret = give_back(&image, error);
+	ret_close = image_close(&image, error);
+	return ret ? ret : ret_close;
+}
+
+static void arguments_read(const struct image_command *command, int argc, char **argv,
+			   struct snapshot_arguments *arguments)
+{
+	static const struct option options[] = {
+		{ "list", no_argument, NULL, 'l' }, { "create", required_argument, NULL, 'c' },
+		{ "apply", required_argument, NULL, 'a' }, { "delete", required_argument, NULL, 'd' },
+		{ "description", required_argument, NULL, 'D' }, COMMON_OPTIONS
+	};
+	int letter, actions = 0;
+
+	while ((letter = image_getopt(command, argc, argv, "lc:a:d:D:h", options)) != -1) {
+		if (letter == 'D') {
+			arguments->description = optarg;
+		} else if (letter == JSON_LETTER) {
+			arguments->json = true;
+		} else {
+			arguments->action = letter;
+			arguments->name = optarg;
+			actions++;
+		}
+	}
+	if (actions > 1 || (arguments->description && arguments->action != 'c'))
+		optind = argc;		/* one thing at a time: the usage is told */
+	if (!arguments->action)
+		arguments->action = 'l';
+	image_arguments(command, argc, 1);
+}
+
+static int run_snapshot(const struct image_command *command, int argc, char **argv)
+{
+	struct snapshot_arguments arguments = { 0 };
+	struct error_text error = { "" };
+	int ret;
+
+	arguments_read(command, argc, argv, &arguments);
+	if (arguments.action == 'l')
+		return list_all(argv[optind], arguments.json, &error) ? image_fail(&error) : 0;
+	ret = change(&arguments, argv[optind], &error);
+	if (ret)
+		return image_fail(&error);
+	if (arguments.json)
+		image_print_json(json_pack("{s:s}", "name", arguments.name));
+	return 0;
+}
+
+const struct image_command command_snapshot = {
+	.name = "snapshot", .usage = "[-l | -c NAME [-D TEXT] | -a NAME | -d NAME] PATH",
+	.help = "list, create, apply (go back to) or delete snapshots",
+	.options = "  -l, --list  (default)\n  -c, --create NAME\n  -D, --description TEXT\n"
+		"  -a, --apply NAME  the disk becomes what it was then; what it is now is lost\n  -d, --delete NAME\n",
+	.run = run_snapshot,
+};

@@ -1,0 +1,419 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-alloc.c - which store blocks are in use.
+ *
+ * A page of the bitmap is loaded when it is first needed and stays while it
+ * differs from the store. Blocks are given out one after the other in the
+ * page with the most room, so that writes land next to each other; a file
+ * grows when no room is left.
+ *
+ * The reserve is what the next checkpoint may need at the most. Data leaves
+ * it alone, so that a full store can still write down what it has.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+#define SLACK_BLOCKS 32		/* tree roots that get a level more, a longer table */
+#define GROW_PAGES 2
+#define KEEP_PAGES 64
+
+unsigned cow_bitmap_levels(uint64_t store_blocks)
+{
+	uint64_t pages = (store_blocks + COW_PAGE_BITS - 1) / COW_PAGE_BITS;
+	unsigned levels = 1;
+
+	for (; pages > 1; pages = (pages + COW_NODE_REFS - 1) / COW_NODE_REFS)
+		levels++;
+	return levels;
+}
+
+static unsigned page_blocks(uint64_t store_blocks, size_t page)
+{
+	uint64_t rest = store_blocks - (uint64_t)page * COW_PAGE_BITS;
+
+	return rest < COW_PAGE_BITS ? rest : COW_PAGE_BITS;
+}
+
+/* Makes room for the references of a bitmap of this size. The pages new in it are clear. */
+static int alloc_resize(struct cow_alloc *alloc, uint64_t store_blocks)
+{
+	size_t pages = (store_blocks + COW_PAGE_BITS - 1) / COW_PAGE_BITS, nodes = pages;
+	struct cow_page *grown;
+	struct cow_ref *refs;
+	unsigned level;
+
+	grown = reallocarray(alloc->page, pages, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	alloc->page = grown;
+	memset(grown + alloc->pages, 0, (pages - alloc->pages) * sizeof(*grown));
+	alloc->pages = pages;
+	alloc->levels = cow_bitmap_levels(store_blocks);
+	for (level = 2; level <= alloc->levels; level++) {
+		nodes = (nodes + COW_NODE_REFS - 1) / COW_NODE_REFS;
+		refs = reallocarray(alloc->node[level], nodes, sizeof(*refs));
+		if (!refs)
+			return -ENOMEM;
+		alloc->node[level] = refs;
+		memset(refs + alloc->nodes[level], 0, (nodes - alloc->nodes[level]) * sizeof(*refs));
+		alloc->nodes[level] = nodes;
+	}
+	return 0;
+}
+
+/* Pages @first and after have grown from what @old blocks had. */
+static void alloc_count(struct cow_store *store, uint64_t old)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	size_t page = old / COW_PAGE_BITS;
+	unsigned had;
+
+	for (; page < alloc->pages; page++) {
+		had = (uint64_t)page * COW_PAGE_BITS < old ? page_blocks(old, page) : 0;
+		alloc->page[page].clear += page_blocks(store->store_blocks, page) - had;
+		alloc->clear += page_blocks(store->store_blocks, page) - had;
+	}
+}
+
+int cow_alloc_init(struct cow_store *store)
+{
+	int ret = alloc_resize(&store->alloc, store->store_blocks);
+
+	if (!ret)
+		alloc_count(store, 0);
+	return ret;
+}
+
+int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks)
+{
+	uint64_t old = store->store_blocks;
+	int ret = alloc_resize(&store->alloc, store_blocks);
+
+	if (ret)
+		return ret;
+	store->store_blocks = store_blocks;
+	alloc_count(store, old);
+	return 0;
+}
+
+/* The references beneath one bitmap node, down to those of the pages. */
+static int alloc_load_node(struct cow_store *store, const struct cow_ref *ref, unsigned level, size_t index,
+			   uint64_t old_blocks)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	struct cow_ref refs[COW_NODE_REFS] __attribute__((aligned(COW_BLOCK)));
+	size_t i, at;
+	int ret;
+
+	if (level == 1) {
+		if (ref->where && ref->extra > page_blocks(old_blocks, index))
+			return -EUCLEAN;
+		alloc->page[index].ref = *ref;
+		alloc->page[index].clear = ref->where ? ref->extra : page_blocks(old_blocks, index);
+		alloc->clear += alloc->page[index].clear;
+		return 0;
+	}
+	alloc->node[level][index] = *ref;
+	memset(refs, 0, sizeof(refs));
+	if (ref->where) {
+		ret = store->device->ops->read(store->device, refs, cow_entry_block(ref->where) << COW_SHIFT, COW_BLOCK);
+		if (ret)
+			return ret;
+		if (cow_crc(0, refs, COW_BLOCK) != ref->crc)
+			return -EUCLEAN;
+	}
+	for (i = 0; i < COW_NODE_REFS; i++) {
+		at = index * COW_NODE_REFS + i;
+		if (at >= (level == 2 ? alloc->pages : alloc->nodes[level - 1])) {
+			if (refs[i].where)
+				return -EUCLEAN;
+			continue;
+		}
+		if (!cow_entry_valid(store, refs[i].where, COW_MAX_GENERATION))
+			return -EUCLEAN;
+		ret = alloc_load_node(store, &refs[i], level - 1, at, old_blocks);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* The superblock's bitmap, of the store's size then; what the device has grown since is clear. */
+int cow_alloc_load(struct cow_store *store, struct error_text *error)
+{
+	uint64_t now = store->store_blocks;
+	int ret;
+
+	if (store->sb.bitmap_levels != cow_bitmap_levels(store->sb.store_blocks) ||
+	    !cow_entry_valid(store, store->sb.bitmap.where, COW_MAX_GENERATION))
+		return error_set(error, -EUCLEAN, "%s: damaged: its bitmap has the wrong shape", store->device->name);
+	store->store_blocks = store->sb.store_blocks;
+	ret = alloc_resize(&store->alloc, store->store_blocks);
+	if (!ret)
+		ret = alloc_load_node(store, &store->sb.bitmap, store->sb.bitmap_levels, 0, store->store_blocks);
+	if (!ret && now > store->store_blocks)
+		ret = cow_alloc_grow(store, now);
+	if (ret)
+		return error_set(error, ret, "%s: its bitmap cannot be read: %s", store->device->name, strerror(-ret));
+	return 0;
+}
+
+void cow_alloc_free(struct cow_alloc *alloc)
+{
+	unsigned level;
+	size_t i;
+
+	for (i = 0; i < alloc->pages; i++) {
+		free(alloc->page[i].bits);
+		free(alloc->page[i].hold);
+	}
+	for (level = 2; level <= COW_BITMAP_MAX_LEVELS; level++)
+		free(alloc->node[level]);
+	free(alloc->page);
+	*alloc = (struct cow_alloc){ 0 };
+}
+
+void cow_alloc_trim(struct cow_alloc *alloc)
+{
+	size_t i, loaded = 0;
+
+	for (i = 0; i < alloc->pages; i++) {
+		if (!alloc->page[i].bits || alloc->page[i].dirty || i == alloc->at_page || ++loaded < KEEP_PAGES)
+			continue;
+		free(alloc->page[i].bits);
+		alloc->page[i].bits = NULL;
+	}
+}
+
+/* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
+static bool page_count_right(const struct cow_store *store, size_t index, const uint8_t *bits)
+{
+	unsigned used = 0, i;
+	uint64_t word;
+
+	for (i = 0; i < COW_BLOCK; i += sizeof(word)) {
+		memcpy(&word, bits + i, sizeof(word));
+		used += __builtin_popcountll(word);
+	}
+	return store->alloc.page[index].clear + used == page_blocks(store->store_blocks, index);
+}
+
+static int page_load(struct cow_store *store, size_t index)
+{
+	struct cow_page *page = &store->alloc.page[index];
+	uint8_t *bits;
+	int ret = 0;
+
+	if (page->bits)
+		return 0;
+	bits = aligned_alloc(COW_BLOCK, COW_BLOCK);
+	if (!bits)
+		return -ENOMEM;
+	memset(bits, 0, COW_BLOCK);
+	if (page->ref.where) {
+		ret = store->device->ops->read(store->device, bits, cow_entry_block(page->ref.where) << COW_SHIFT,
+					       COW_BLOCK);
+		if (!ret && cow_crc(0, bits, COW_BLOCK) != page->ref.crc)
+			ret = -EUCLEAN;
+	}
+	if (!ret && !page_count_right(store, index, bits))
+		ret = -EUCLEAN;
+	if (ret)
+		free(bits);
+	else
+		page->bits = bits;
+	return ret;
+}
+
+static void page_set_dirty(struct cow_alloc *alloc, struct cow_page *page)
+{
+	if (!page->dirty)
+		alloc->dirty_pages++;
+	page->dirty = true;
+}
+
+static bool bit_get(const uint8_t *bits, uint64_t block)
+{
+	unsigned bit = block % COW_PAGE_BITS;
+
+	return bits && bits[bit / 8] >> bit % 8 & 1;
+}
+
+static void bit_flip(uint8_t *bits, uint64_t block)
+{
+	unsigned bit = block % COW_PAGE_BITS;
+
+	bits[bit / 8] ^= 1u << bit % 8;
+}
+
+bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error)
+{
+	*error = page_load(store, block / COW_PAGE_BITS);
+	return !*error && bit_get(store->alloc.page[block / COW_PAGE_BITS].bits, block);
+}
+
+void cow_alloc_unhold(struct cow_store *store, uint64_t block)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+
+	if (!bit_get(page->hold, block))
+		return;
+	bit_flip(page->hold, block);
+	store->alloc.held--;
+	if (!--page->held) {
+		free(page->hold);
+		page->hold = NULL;
+	}
+}
+
+int cow_alloc_mark(struct cow_store *store, uint64_t block)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	int ret = page_load(store, block / COW_PAGE_BITS);
+
+	if (ret)
+		return ret;
+	cow_alloc_unhold(store, block);
+	if (bit_get(page->bits, block))
+		return 0;
+	bit_flip(page->bits, block);
+	page->clear--;
+	store->alloc.clear--;
+	page_set_dirty(&store->alloc, page);
+	return 0;
+}
+
+int cow_alloc_release(struct cow_store *store, uint64_t block)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	int ret = page_load(store, block / COW_PAGE_BITS);
+
+	if (ret)
+		return ret;
+	if (!page->hold)
+		page->hold = calloc(1, COW_BLOCK);
+	if (!page->hold)
+		return -ENOMEM;
+	if (!bit_get(page->hold, block)) {
+		bit_flip(page->hold, block);
+		page->held++;
+		store->alloc.held++;
+	}
+	if (bit_get(page->bits, block)) {
+		bit_flip(page->bits, block);
+		page->clear++;
+		store->alloc.clear++;
+	}
+	page_set_dirty(&store->alloc, page);
+	cow_cache_drop(&store->cache, block);
+	return 0;
+}
+
+/* Nodes that a checkpoint of @entries map changes can need. */
+static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
+{
+	uint64_t sum = 0, total;
+	unsigned level;
+
+	for (level = 1; entries && level <= COW_MAX_LEVELS; level++) {
+		total = blocks / cow_span(level) + 1;
+		sum += total < entries ? total : entries;
+		if (total == 1)
+			break;
+	}
+	return sum;
+}
+
+uint64_t cow_alloc_reserve(const struct cow_store *store)
+{
+	uint64_t sum = SLACK_BLOCKS + cow_version_table_blocks(store) + store->alloc.pages;
+	const struct cow_version *version;
+	unsigned level;
+
+	for (level = 2; level <= store->alloc.levels; level++)
+		sum += store->alloc.nodes[level];
+	for (version = store->versions; version; version = version->next) {
+		if (version->layer.count || version == store->active)
+			sum += reserve_for(version->layer.count + 64, cow_blocks_for(version->sectors));
+	}
+	return sum;
+}
+
+/* The page with the most room, and from its start. False: there is none. */
+static bool alloc_next_page(struct cow_alloc *alloc)
+{
+	size_t i, best = 0;
+
+	for (i = 1; i < alloc->pages; i++) {
+		if (alloc->page[i].clear - alloc->page[i].held > alloc->page[best].clear - alloc->page[best].held)
+			best = i;
+	}
+	alloc->at_page = best;
+	alloc->at_bit = 0;
+	return alloc->page[best].clear > alloc->page[best].held;
+}
+
+static int alloc_grow_file(struct cow_store *store, uint64_t need)
+{
+	uint64_t blocks = store->store_blocks + need;
+
+	if (!store->device->ops->resize)
+		return -ENOSPC;
+	blocks += GROW_PAGES * COW_PAGE_BITS - blocks % COW_PAGE_BITS;
+	if (blocks > COW_MAX_BLOCKS)
+		return -ENOSPC;
+	if (store->device->ops->resize(store->device, blocks << COW_SHIFT))
+		return -ENOSPC;
+	return cow_alloc_grow(store, blocks);
+}
+
+/* Takes what is free at the cursor and next to it, up to @want. */
+static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint64_t want, unsigned limit)
+{
+	uint64_t got = 0;
+
+	while (alloc->at_bit < limit && (bit_get(page->bits, alloc->at_bit) || bit_get(page->hold, alloc->at_bit)))
+		alloc->at_bit++;
+	while (got < want && alloc->at_bit < limit && !bit_get(page->bits, alloc->at_bit) &&
+	       !bit_get(page->hold, alloc->at_bit)) {
+		bit_flip(page->bits, alloc->at_bit++);
+		got++;
+	}
+	page->clear -= got;
+	alloc->clear -= got;
+	return got;
+}
+
+int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	uint64_t keep = data ? cow_alloc_reserve(store) : 0;
+	struct cow_page *page;
+	int ret;
+
+	while (alloc->clear - alloc->held < want + keep) {
+		ret = alloc_grow_file(store, want + keep);
+		if (!ret)
+			break;
+		if (ret != -ENOSPC || want == 1)
+			return ret;
+		want = 1;
+	}
+	for (;;) {
+		page = &alloc->page[alloc->at_page];
+		ret = page_load(store, alloc->at_page);
+		if (ret)
+			return ret;
+		*got = alloc_take(alloc, page, want, page_blocks(store->store_blocks, alloc->at_page));
+		if (*got)
+			break;
+		if (!alloc_next_page(alloc))
+			return -ENOSPC;
+	}
+	page_set_dirty(alloc, page);
+	*block = (uint64_t)alloc->at_page * COW_PAGE_BITS + alloc->at_bit - *got;
+	return 0;
+}

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-internal.h - a store in memory, shared by the cow-*.c files only.
+ *
+ * Invariants:
+ * 1. A map node on the store is never changed where it stands, so a cached
+ *    one is always clean.
+ * 2. What a version maps: its layer, else its own tree, else its parent's
+ *    map. Only the active version's layer changes.
+ * 3. A block that was freed stays on hold (not allocated, not punched) until
+ *    the record or the superblocks that free it are durable.
+ * 4. A version is older, and has a smaller id, than all below it.
+ */
+#ifndef DRIVERS_COW_INTERNAL_H
+#define DRIVERS_COW_INTERNAL_H
+
+#include "cow-format.h"
+
+/* A growing array of numbers. */
+struct cow_list {
+	uint64_t *item;
+	size_t count, room;
+};
+int cow_list_add(struct cow_list *list, uint64_t item);
+void cow_list_free(struct cow_list *list);
+void cow_list_sort(struct cow_list *list);
+
+uint32_t cow_crc(uint32_t crc, const void *data, size_t length);	/* start and chain with 0 */
+
+/* cow-layer.c: map changes of one version since its tree was written. */
+struct cow_layer {
+	struct cow_map_element *slot;	/* block: disk block + 1; 0: empty slot */
+	uint8_t *dirty;			/* by slot: not in the log yet */
+	size_t count, room;
+	size_t dirty_count;
+};
+bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *entry);
+/* Makes sure that one cow_layer_set() cannot fail. */
+int cow_layer_reserve(struct cow_layer *layer, size_t more);
+void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool dirty);
+void cow_layer_free(struct cow_layer *layer);
+/* Its changes in the order of disk blocks, @from and after; the caller frees. */
+int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_map_element **elements, size_t *count);
+
+struct cow_version {
+	struct cow_version *next;	/* by id */
+	struct cow_version *parent;
+	uint32_t id, generation;	/* the active one's generation is the store's */
+	bool deleted;			/* durably */
+	unsigned children;
+	uint64_t time, sectors, base_shows, cursor;
+	bool has_tree;
+	struct cow_ref root;
+	unsigned levels;
+	struct cow_layer layer;
+	char *name, *description;	/* "" where there is none */
+
+	struct cow_ref new_root;	/* during a checkpoint */
+	unsigned new_levels;
+};
+
+/* cow-cache.c: map nodes. */
+struct cow_node {
+	struct cow_node *chain, *older, *newer;
+	uint64_t block;
+	uint32_t crc;
+	unsigned level;
+	union {
+		uint64_t entry[COW_LEAF_ENTRIES];
+		struct cow_ref ref[COW_NODE_REFS];
+		uint8_t bytes[COW_BLOCK];
+	};
+};
+
+struct cow_cache {
+	struct cow_node **bucket;
+	size_t buckets, count, limit;
+	struct cow_node *newest, *oldest;
+};
+
+/* A node that has to be loaded before a lookup can go on. */
+struct cow_missing {
+	struct cow_ref ref;
+	unsigned level;
+};
+
+int cow_cache_init(struct cow_cache *cache, size_t bytes);
+void cow_cache_free(struct cow_cache *cache);
+struct cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level);
+int cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
+void cow_cache_drop(struct cow_cache *cache, uint64_t block);
+/* Reads, checks and caches a node; @bytes (COW_BLOCK) may be NULL. */
+int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
+/* The same, from the cache if it is there. */
+int cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
+
+/* cow-alloc.c: which store blocks are in use. */
+struct cow_page {
+	struct cow_ref ref;		/* as on the store; extra: unused here */
+	uint8_t *bits;			/* NULL: not loaded */
+	uint8_t *hold;			/* freed, not free yet; NULL: none */
+	uint32_t clear;			/* clear bits of bits, within the store */
+	uint32_t held;
+	bool dirty;
+};
+
+struct cow_alloc {
+	struct cow_page *page;
+	size_t pages, dirty_pages;
+	uint64_t clear, held;		/* sums */
+	size_t at_page;			/* the region that is being filled */
+	unsigned at_bit;
+	struct cow_ref *node[COW_BITMAP_MAX_LEVELS + 1];	/* references to the nodes of each level above the pages */
+	size_t nodes[COW_BITMAP_MAX_LEVELS + 1];
+	unsigned levels;
+};
+unsigned cow_bitmap_levels(uint64_t store_blocks);
+int cow_alloc_init(struct cow_store *store);
+int cow_alloc_load(struct cow_store *store, struct error_text *error);
+void cow_alloc_free(struct cow_alloc *alloc);
+/* Up to @want neighbours; @data ones leave the reserve alone. */
+int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
+int cow_alloc_mark(struct cow_store *store, uint64_t block);		/* in use; may be already */
+int cow_alloc_release(struct cow_store *store, uint64_t block);	/* free, on hold */
+void cow_alloc_unhold(struct cow_store *store, uint64_t block);
+bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
+int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
+void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
+uint64_t cow_alloc_reserve(const struct cow_store *store);
+
+/* cow-log.c: positions count on and on; a position's place is position % size. */
+struct cow_log {
+	uint64_t start, size;		/* bytes */
+	uint64_t head, tail;
+	uint64_t sequence;		/* of the next record */
+	uint32_t chain;
+	uint64_t salt;
+	uint8_t *buffer;		/* records that are not written yet */
+	size_t used, room;
+};
+int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, const void *payload, size_t length,
+		const void *more, size_t more_length);
+int cow_log_write(struct cow_store *store);
+uint64_t cow_log_used(const struct cow_log *log);
+/* Where the last whole group of records ends. @record (COW_RECORD_MAX bytes) is used. */
+int cow_log_find_end(struct cow_store *store, struct cow_record *record, uint64_t *end);
+/* The record at the head, which moves on; -ENOENT at the end. */
+int cow_log_read(struct cow_store *store, struct cow_record *record, uint64_t end);
+#define COW_RECORD_MAX 65536u
+#define COW_RECORD_PAYLOAD (COW_RECORD_MAX - sizeof(struct cow_record))
+
+/* A record that has to follow a version's map changes in the log. */
+struct cow_event {
+	struct cow_event *next;
+	struct cow_version *version;
+	enum cow_record_type type;
+	uint32_t count;
+	size_t length;
+	uint8_t payload[];
+};
+
+struct cow_store {
+	struct cow_device *device;
+	struct cow_superblock sb;	/* as last written */
+	bool read_only, clean;
+	int failed;			/* sticky */
+	uint64_t store_blocks, pool_start;
+	uint32_t generation, next_version;
+	struct cow_version *versions, *active;
+	unsigned version_count;
+	struct cow_cache cache;
+	struct cow_alloc alloc;
+	struct cow_log log;
+	struct cow_base base;
+	unsigned layer_entries;
+	struct cow_event *events, **last_event;
+	struct cow_list releases;	/* freed by the active disk, not in the log yet */
+	struct cow_list table_blocks;	/* of the version table, as on the store */
+};
+
+/* cow-superblock.c */
+int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error);
+/* Both copies, one after the other; sequence and checksum are filled in. */
+int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb);
+
+/* cow-map.c */
+unsigned cow_levels_for(uint64_t sectors);
+uint64_t cow_blocks_for(uint64_t sectors);
+int cow_map_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry,
+		   struct cow_missing *missing);
+int cow_map_find(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry);
+/* How much of the base it may show. */
+uint64_t cow_base_sectors(const struct cow_store *store, const struct cow_version *version);
+bool cow_map_shows_base(const struct cow_store *store, const struct cow_version *version, uint64_t block);
+bool cow_entry_valid(const struct cow_store *store, uint64_t entry, uint32_t max_birth);
+/* The last generation of the nearest ancestor of the active version that is not gone; 0: none. */
+uint32_t cow_map_shared_until(const struct cow_store *store);
+/* True when only @version holds what was born in @birth and ends, in disk blocks, at @end. */
+bool cow_map_exclusive(const struct cow_version *version, uint32_t birth, uint64_t end);
+const struct cow_version *cow_map_tree(const struct cow_version *version);	/* whose tree it uses; NULL: none */
+/* The node that stands at a place of the tree it uses. */
+int cow_map_node(struct cow_store *store, const struct cow_version *version, unsigned level, uint64_t index,
+		 struct cow_ref *ref);
+
+/* cow-version.c */
+struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);
+struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id);
+struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name);
+struct cow_version *cow_version_child(const struct cow_store *store, const struct cow_version *version);
+void cow_version_remove(struct cow_store *store, struct cow_version *version);
+void cow_version_free_all(struct cow_store *store);
+bool cow_version_gone(const struct cow_version *version);
+int cow_version_load(struct cow_store *store, struct error_text *error);
+/* Writes the table to fresh blocks. @blocks: where; @ref: the first. */
+int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct cow_ref *ref);
+size_t cow_version_table_blocks(const struct cow_store *store);
+
+/* cow-snapshot.c: what a record does to the store in memory, at replay and at work. */
+int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *name,
+		       const char *description);
+int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
+int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
+		  const void *payload, size_t length);
+
+/* cow-delete.c */
+struct cow_version *cow_delete_next(const struct cow_store *store);
+
+/* cow-replay.c */
+int cow_replay(struct cow_store *store, struct error_text *error);
+
+/* cow-checkpoint.c */
+int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt);
+/* Before a change: makes room in the log and in memory. */
+int cow_checkpoint_if_due(struct cow_store *store);
+int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root);
+
+#endif

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-io.c - the disk's reads and writes.
+ *
+ * A block that the active disk alone holds is overwritten where it stands.
+ * Any other is written to a fresh block, whole; what a request leaves of it
+ * is read first. The map changes only after the data has been written.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+static bool range_valid(const struct cow_version *version, uint64_t sector, uint64_t nr_sectors)
+{
+	return sector <= version->sectors && nr_sectors <= version->sectors - sector;
+}
+
+static int base_read(struct cow_store *store, const struct cow_version *version, uint8_t *data, uint64_t sector,
+		     uint64_t nr_sectors)
+{
+	uint64_t there = cow_base_sectors(store, version);
+
+	there = there > sector ? there - sector : 0;
+	there = there < nr_sectors ? there : nr_sectors;
+	memset(data + there * SECTOR_SIZE, 0, (nr_sectors - there) * SECTOR_SIZE);
+	return there ? store->base.read(store->base.owner, data, sector, there) : 0;
+}
+
+/* How many of @max blocks from @block on continue what @entry begins on the store. */
+static int run_length(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t entry,
+		      uint64_t max, uint64_t *run)
+{
+	uint64_t next;
+	int ret;
+
+	for (*run = 1; *run < max; ++*run) {
+		ret = cow_map_find(store, version, block + *run, &next);
+		if (ret)
+			return ret;
+		if (cow_entry_block(next) != cow_entry_block(entry) + *run)
+			break;
+	}
+	return 0;
+}
+
+static int version_read(struct cow_store *store, const struct cow_version *version, uint8_t *data, uint64_t sector,
+			uint64_t nr_sectors)
+{
+	uint64_t entry, block, skip, run, n;
+	int ret;
+
+	for (; nr_sectors; sector += n, nr_sectors -= n, data += n * SECTOR_SIZE) {
+		block = sector / COW_SECTORS;
+		skip = sector % COW_SECTORS;
+		run = 1;
+		ret = cow_map_find(store, version, block, &entry);
+		if (!ret && cow_entry_block(entry))
+			ret = run_length(store, version, block, entry, (skip + nr_sectors + COW_SECTORS - 1) / COW_SECTORS,
+					 &run);
+		if (ret)
+			return ret;
+		n = run * COW_SECTORS - skip < nr_sectors ? run * COW_SECTORS - skip : nr_sectors;
+		if (cow_entry_block(entry))
+			ret = store->device->ops->read(store->device, data, (cow_entry_block(entry) << COW_SHIFT) +
+						       skip * SECTOR_SIZE, n * SECTOR_SIZE);
+		else if (entry)
+			memset(data, 0, n * SECTOR_SIZE);
+		else
+			ret = base_read(store, version, data, sector, n);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int cow_read(struct cow_store *store, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	if (!range_valid(store->active, sector, nr_sectors))
+		return -EINVAL;
+	return version_read(store, store->active, data, sector, nr_sectors);
+}
+
+int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	const struct cow_version *version = cow_version_by_name(store, name);
+
+	if (!version)
+		return -ENOENT;
+	if (!range_valid(version, sector, nr_sectors))
+		return -EINVAL;
+	return version_read(store, version, data, sector, nr_sectors);
+}
+
+static bool in_place(const struct cow_store *store, uint64_t entry)
+{
+	return cow_entry_block(entry) && cow_entry_birth(entry) > cow_map_shared_until(store);
+}
+
+/* The entry of @block is no more. What nobody else holds goes back, once that is in the log. */
+static int entry_drop(struct cow_store *store, uint64_t block, uint64_t entry)
+{
+	int ret;
+
+	if (!cow_entry_block(entry) || !cow_map_exclusive(store->active, cow_entry_birth(entry), block + 1))
+		return 0;
+	ret = cow_list_add(&store->releases, cow_entry_block(entry));
+	return ret ? ret : cow_alloc_release(store, cow_entry_block(entry));
+}
+
+static int alloc_with_checkpoint(struct cow_store *store, uint64_t want, uint64_t *block, uint64_t *got)
+{
+	int ret = cow_alloc_run(store, want, true, block, got);
+
+	/* What is freed and not yet durable may be enough. */
+	if (ret == -ENOSPC) {
+		ret = cow_checkpoint(store);
+		if (!ret)
+			ret = cow_alloc_run(store, want, true, block, got);
+	}
+	return ret;
+}
+
+static void alloc_return(struct cow_store *store, uint64_t block, uint64_t count)
+{
+	for (; count; block++, count--) {
+		if (cow_alloc_release(store, block))
+			store->failed = -EIO;
+		cow_alloc_unhold(store, block);
+	}
+}
+
+/* Whole blocks to fresh places; returns how many in @done. */
+static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t block, uint64_t want, uint64_t *done)
+{
+	struct cow_layer *layer;
+	uint64_t place, i;
+	int ret;
+
+	ret = alloc_with_checkpoint(store, want, &place, done);
+	if (ret)
+		return ret;
+	layer = &store->active->layer;
+	ret = cow_layer_reserve(layer, *done);
+	if (!ret)
+		ret = store->device->ops->write(store->device, data, place << COW_SHIFT, *done << COW_SHIFT);
+	if (ret) {
+		alloc_return(store, place, *done);
+		return ret;
+	}
+	for (i = 0; i < *done; i++)
+		cow_layer_set(layer, block + i, cow_entry(place + i, store->generation), true);
+	return 0;
+}
+
+/* A part of one block. */
+static int write_part(struct cow_store *store, const uint8_t *data, uint64_t sector, uint64_t n)
+{
+	uint64_t block = sector / COW_SECTORS, skip = sector % COW_SECTORS, entry, done, here;
+	uint8_t whole[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
+	int ret;
+
+	ret = cow_map_find(store, store->active, block, &entry);
+	if (ret)
+		return ret;
+	if (in_place(store, entry))
+		return store->device->ops->write(store->device, data, (cow_entry_block(entry) << COW_SHIFT) +
+						 skip * SECTOR_SIZE, n * SECTOR_SIZE);
+	here = store->active->sectors - block * COW_SECTORS;
+	memset(whole, 0, sizeof(whole));
+	ret = version_read(store, store->active, whole, block * COW_SECTORS, here < COW_SECTORS ? here : COW_SECTORS);
+	if (ret)
+		return ret;
+	memcpy(whole + skip * SECTOR_SIZE, data, n * SECTOR_SIZE);
+	return write_fresh(store, whole, block, 1, &done);
+}
+
+/* Whole blocks: as many as are alike from @block on. */
+static int write_run(struct cow_store *store, const uint8_t *data, uint64_t block, uint64_t count, uint64_t *done)
+{
+	uint64_t entry, next;
+	bool place;
+	int ret;
+
+	ret = cow_map_find(store, store->active, block, &entry);
+	if (ret)
+		return ret;
+	place = in_place(store, entry);
+	for (*done = 1; *done < count; ++*done) {
+		ret = cow_map_find(store, store->active, block + *done, &next);
+		if (ret)
+			return ret;
+		if (in_place(store, next) != place ||
+		    (place && cow_entry_block(next) != cow_entry_block(entry) + *done))
+			break;
+	}
+	if (!place)
+		return write_fresh(store, data, block, *done, done);
+	return store->device->ops->write(store->device, data, cow_entry_block(entry) << COW_SHIFT, *done << COW_SHIFT);
+}
+
+int cow_write(struct cow_store *store, const void *bytes, uint64_t sector, uint64_t nr_sectors)
+{
+	const uint8_t *data = bytes;
+	uint64_t n, blocks;
+	int ret;
+
+	if (!range_valid(store->active, sector, nr_sectors))
+		return -EINVAL;
+	for (; nr_sectors; sector += n, nr_sectors -= n, data += n * SECTOR_SIZE) {
+		ret = cow_checkpoint_if_due(store);
+		if (ret)
+			return ret;
+		if (sector % COW_SECTORS || nr_sectors < COW_SECTORS) {
+			n = COW_SECTORS - sector % COW_SECTORS;
+			n = n < nr_sectors ? n : nr_sectors;
+			ret = write_part(store, data, sector, n);
+		} else {
+			ret = write_run(store, data, sector / COW_SECTORS, nr_sectors / COW_SECTORS, &blocks);
+			n = blocks * COW_SECTORS;
+		}
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+/* A map change needs room in a tree later on. */
+static int zero_room(struct cow_store *store)
+{
+	int ret = cow_checkpoint_if_due(store);
+
+	if (!ret && !store->device->ops->resize && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store)) {
+		ret = cow_checkpoint(store);
+		if (!ret && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store))
+			ret = -ENOSPC;
+	}
+	return ret;
+}
+
+static int zero_block(struct cow_store *store, uint64_t block)
+{
+	uint64_t entry, zero = 0;
+	int ret;
+
+	ret = cow_map_find(store, store->active, block, &entry);
+	if (cow_map_shows_base(store, store->active, block))
+		zero = cow_entry(0, store->generation);
+	if (ret || (!cow_entry_block(entry) && !entry == !zero))
+		return ret;
+	ret = zero_room(store);
+	if (!ret)
+		ret = cow_layer_reserve(&store->active->layer, 1);
+	if (!ret)
+		ret = entry_drop(store, block, entry);
+	if (!ret)
+		cow_layer_set(&store->active->layer, block, zero, true);
+	return ret;
+}
+
+/* Part of a block becomes zero: nothing to do where it is zero. */
+static int zero_part(struct cow_store *store, uint64_t sector, uint64_t n)
+{
+	static const uint8_t zeros[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
+	uint64_t entry, block = sector / COW_SECTORS;
+	int ret;
+
+	ret = cow_map_find(store, store->active, block, &entry);
+	if (ret || (!cow_entry_block(entry) && (entry || !cow_map_shows_base(store, store->active, block))))
+		return ret;
+	return cow_write(store, zeros, sector, n);
+}
+
+static int zero_range(struct cow_store *store, uint64_t sector, uint64_t nr_sectors, bool parts)
+{
+	uint64_t end, n;
+	bool whole;
+	int ret;
+
+	if (!range_valid(store->active, sector, nr_sectors))
+		return -EINVAL;
+	if (store->failed || store->read_only)
+		return store->failed ? store->failed : -EROFS;
+	for (end = sector + nr_sectors; sector < end; sector += n) {
+		n = COW_SECTORS - sector % COW_SECTORS;
+		n = n < end - sector ? n : end - sector;
+		/* The disk's last block is whole when all of it that there is goes. */
+		whole = !(sector % COW_SECTORS) && (n == COW_SECTORS || sector + n == store->active->sectors);
+		ret = whole ? zero_block(store, sector / COW_SECTORS) : parts ? zero_part(store, sector, n) : 0;
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors)
+{
+	return zero_range(store, sector, nr_sectors, false);
+}
+
+int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_sectors)
+{
+	return zero_range(store, sector, nr_sectors, true);
+}
+
+/*
+ * What lies behind a smaller end is zeroed first, the rest of its last block
+ * too, and the base will not show there again: growing shows zeros.
+ */
+static int resize_cut(struct cow_store *store, uint64_t sectors)
+{
+	return cow_write_zeroes(store, sectors, store->active->sectors - sectors);
+}
+
+int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error)
+{
+	struct cow_resize_payload payload = { sectors, sectors };
+	struct cow_version *active = store->active;
+	int ret;
+
+	if (!sectors || sectors > COW_MAX_BLOCKS * COW_SECTORS || sectors % (store->sb.sector_size / SECTOR_SIZE))
+		return error_set(error, -EINVAL, "%s: a disk of %llu sectors: 1 to 4 PiB in whole sectors are possible",
+				 store->device->name, (unsigned long long)sectors);
+	ret = cow_checkpoint_if_due(store);
+	if (!ret && sectors < active->sectors)
+		ret = resize_cut(store, sectors);
+	if (payload.base_shows > active->base_shows)
+		payload.base_shows = active->base_shows;
+	if (!ret)
+		ret = cow_event_add(store, active, COW_RECORD_RESIZE, 1, &payload, sizeof(payload));
+	if (!ret) {
+		active->sectors = sectors;
+		active->base_shows = payload.base_shows;
+		ret = cow_flush(store);
+	}
+	if (ret)
+		return error_set(error, ret, "%s: cannot be made %llu sectors large: %s", store->device->name,
+				 (unsigned long long)sectors, strerror(-ret));
+	return 0;
+}
+
+int cow_extent_find(struct cow_store *store, uint64_t sector, struct cow_extent *extent)
+{
+	uint64_t block = sector / COW_SECTORS, end = cow_blocks_for(store->active->sectors), entry, next, n;
+	const struct cow_version *active = store->active;
+	int ret;
+
+	if (sector % COW_SECTORS || sector >= active->sectors)
+		return -EINVAL;
+	ret = cow_map_find(store, active, block, &entry);
+	for (n = 1; !ret && block + n < end; n++) {
+		ret = cow_map_find(store, active, block + n, &next);
+		if (cow_entry_block(entry) ? cow_entry_block(next) != cow_entry_block(entry) + n :
+		    cow_entry_block(next) || (!next && cow_map_shows_base(store, active, block + n)) !=
+		    (!entry && cow_map_shows_base(store, active, block)))
+			break;
+	}
+	if (ret)
+		return ret;
+	extent->sector = sector;
+	extent->nr_sectors = n * COW_SECTORS < active->sectors - sector ? n * COW_SECTORS : active->sectors - sector;
+	extent->offset = cow_entry_block(entry) << COW_SHIFT;
+	extent->kind = cow_entry_block(entry) ? COW_EXTENT_DATA :
+		!entry && cow_map_shows_base(store, active, block) ? COW_EXTENT_BASE : COW_EXTENT_ZERO;
+	return 0;
+}

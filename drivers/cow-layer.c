@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-layer.c - map changes in memory: a hash table from disk block to
+ * entry, open addressing, at most three quarters full, without deletions
+ * (an entry that was dropped is one of value 0).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+#define FIRST_ROOM 64
+
+static size_t slot_for(const struct cow_layer *layer, uint64_t block)
+{
+	size_t i = ((block + 1) * 0x9e3779b97f4a7c15ull) >> 20 & (layer->room - 1);
+
+	while (layer->slot[i].block && layer->slot[i].block != block + 1)
+		i = (i + 1) & (layer->room - 1);
+	return i;
+}
+
+bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *entry)
+{
+	size_t i;
+
+	if (!layer->count)
+		return false;
+	i = slot_for(layer, block);
+	if (!layer->slot[i].block)
+		return false;
+	*entry = layer->slot[i].entry;
+	return true;
+}
+
+static int layer_grow(struct cow_layer *layer, size_t room)
+{
+	struct cow_layer grown = { .room = room, .count = layer->count, .dirty_count = layer->dirty_count };
+	size_t i, at;
+
+	grown.slot = calloc(room, sizeof(*grown.slot));
+	grown.dirty = calloc(room, 1);
+	if (!grown.slot || !grown.dirty) {
+		free(grown.slot);
+		free(grown.dirty);
+		return -ENOMEM;
+	}
+	for (i = 0; i < layer->room; i++) {
+		if (!layer->slot[i].block)
+			continue;
+		at = slot_for(&grown, layer->slot[i].block - 1);
+		grown.slot[at] = layer->slot[i];
+		grown.dirty[at] = layer->dirty[i];
+	}
+	cow_layer_free(layer);
+	*layer = grown;
+	return 0;
+}
+
+int cow_layer_reserve(struct cow_layer *layer, size_t more)
+{
+	size_t room = layer->room ? layer->room : FIRST_ROOM;
+
+	while (layer->count + more > room / 4 * 3)
+		room *= 2;
+	return room == layer->room ? 0 : layer_grow(layer, room);
+}
+
+void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool dirty)
+{
+	size_t i = slot_for(layer, block);
+
+	if (!layer->slot[i].block)
+		layer->count++;
+	layer->slot[i] = (struct cow_map_element){ block + 1, entry };
+	if (dirty && !layer->dirty[i])
+		layer->dirty_count++;
+	layer->dirty[i] |= dirty;
+}
+
+void cow_layer_free(struct cow_layer *layer)
+{
+	free(layer->slot);
+	free(layer->dirty);
+	*layer = (struct cow_layer){ 0 };
+}
+
+static int compare_elements(const void *a, const void *b)
+{
+	const struct cow_map_element *x = a, *y = b;
+
+	return (x->block > y->block) - (x->block < y->block);
+}
+
+int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_map_element **elements, size_t *count)
+{
+	struct cow_map_element *all;
+	size_t i, n = 0;
+
+	*elements = NULL;
+	*count = 0;
+	if (!layer->count)
+		return 0;
+	all = malloc(layer->count * sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	for (i = 0; i < layer->room; i++) {
+		if (layer->slot[i].block > from)
+			all[n++] = (struct cow_map_element){ layer->slot[i].block - 1, layer->slot[i].entry };
+	}
+	qsort(all, n, sizeof(*all), compare_elements);
+	*elements = all;
+	*count = n;
+	return 0;
+}

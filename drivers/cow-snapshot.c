@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-snapshot.c - snapshots: taking one, listing them, going back to one,
+ * marking one as deleted. All of it is a change of a few words in memory and
+ * one record in the log, at any size of disk.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cow-internal.h"
+
+int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
+		  const void *payload, size_t length)
+{
+	struct cow_event *event = malloc(sizeof(*event) + length);
+
+	if (!event)
+		return -ENOMEM;
+	event->next = NULL;
+	event->version = version;
+	event->type = type;
+	event->count = count;
+	event->length = length;
+	memcpy(event->payload, payload, length);
+	*store->last_event = event;
+	store->last_event = &event->next;
+	return 0;
+}
+
+/* A fresh active version on @parent, in the next generation. */
+static int active_begin(struct cow_store *store, struct cow_version *parent)
+{
+	struct cow_version *version;
+
+	version = cow_version_new(store, store->next_version, parent);
+	if (!version)
+		return -ENOMEM;
+	store->next_version++;
+	store->generation++;
+	version->generation = store->generation;
+	version->sectors = parent->sectors;
+	version->base_shows = parent->base_shows;
+	store->active = version;
+	return 0;
+}
+
+int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *name,
+		       const char *description)
+{
+	struct cow_version *snapshot = store->active;
+	char *new_name = strndup(name, payload->name_length);
+	char *new_description = strndup(description, payload->description_length);
+	int ret = -ENOMEM;
+
+	if (new_name && new_description)
+		ret = active_begin(store, snapshot);
+	if (ret) {
+		free(new_name);
+		free(new_description);
+		return ret;
+	}
+	free(snapshot->name);
+	free(snapshot->description);
+	snapshot->name = new_name;
+	snapshot->description = new_description;
+	snapshot->time = payload->time;
+	return 0;
+}
+
+int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload)
+{
+	struct cow_version *old = store->active;
+	int ret = active_begin(store, cow_version_find(store, payload->target));
+
+	if (!ret)
+		old->deleted = true;
+	return ret;
+}
+
+static bool name_valid(const char *name)
+{
+	const char *c;
+
+	for (c = name; *c; c++) {
+		if (*c <= ' ' || *c > '~' || strchr("@/\\\"'", *c))
+			return false;
+	}
+	return c != name && c - name <= COW_NAME_MAX;
+}
+
+static bool description_valid(const char *text)
+{
+	const unsigned char *c;
+
+	for (c = (const unsigned char *)text; *c; c++) {
+		if (*c < ' ' || *c == 0x7f)
+			return false;
+	}
+	return strlen(text) <= COW_DESCRIPTION_MAX;
+}
+
+static int store_writable(const struct cow_store *store, struct error_text *error)
+{
+	if (store->failed)
+		return error_set(error, store->failed, "%s: writing to the store failed before: close and open it again",
+				 store->device->name);
+	if (store->read_only)
+		return error_set(error, -EROFS, "%s: open for reading only", store->device->name);
+	return 0;
+}
+
+/* A new version must fit into the table that the next checkpoint writes, and have a number. */
+static int version_room(const struct cow_store *store, struct error_text *error)
+{
+	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
+	    store->next_version == UINT32_MAX)
+		return error_set(error, -EOVERFLOW, "%s: the store has no number left for another version",
+				 store->device->name);
+	if (!store->device->ops->resize && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store))
+		return error_set(error, -ENOSPC, "%s: the store is full: make it larger or delete snapshots",
+				 store->device->name);
+	return 0;
+}
+
+static int create_check(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (!ret)
+		ret = version_room(store, error);
+	if (ret)
+		return ret;
+	if (!name_valid(name))
+		return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no "
+				 "spaces, none of @ / \\ and quotes", name, COW_NAME_MAX);
+	if (!description_valid(description))
+		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
+				 name, COW_DESCRIPTION_MAX);
+	if (cow_version_by_name(store, name))
+		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
+	return 0;
+}
+
+static int flush_reported(struct cow_store *store, const char *what, const char *name, struct error_text *error)
+{
+	int ret = cow_flush(store);
+
+	if (ret)
+		return error_set(error, ret, "%s: snapshot \"%s\" could not be %s: %s", store->device->name, name, what,
+				 strerror(-ret));
+	return 0;
+}
+
+int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	uint8_t record[sizeof(struct cow_snapshot_payload) + COW_NAME_MAX + COW_DESCRIPTION_MAX];
+	struct cow_snapshot_payload payload = { .time = time(NULL) };
+	struct cow_version *snapshot = store->active;
+	size_t length;
+	int ret;
+
+	description = description ? description : "";
+	ret = create_check(store, name, description, error);
+	if (ret)
+		return ret;
+	ret = cow_checkpoint_if_due(store);
+	if (ret)
+		return error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret));
+	payload.id = snapshot->id;
+	payload.generation = store->generation;
+	payload.name_length = strlen(name);
+	payload.description_length = strlen(description);
+	memcpy(record, &payload, sizeof(payload));
+	memcpy(record + sizeof(payload), name, payload.name_length);
+	memcpy(record + sizeof(payload) + payload.name_length, description, payload.description_length);
+	length = sizeof(payload) + payload.name_length + payload.description_length;
+	ret = cow_event_add(store, snapshot, COW_RECORD_SNAPSHOT, 1, record, length);
+	if (!ret)
+		ret = cow_snapshot_apply(store, &payload, name, description);
+	if (ret)
+		return store->failed = ret;
+	return flush_reported(store, "made durable", name, error);
+}
+
+static int find_reported(struct cow_store *store, const char *name, struct cow_version **version,
+			 struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (ret)
+		return ret;
+	*version = cow_version_by_name(store, name);
+	if (!*version)
+		return error_set(error, -ENOENT, "%s: has no snapshot called \"%.64s\"", store->device->name, name);
+	ret = cow_checkpoint_if_due(store);
+	if (ret)
+		return error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret));
+	return 0;
+}
+
+/* It counts as deleted only once that is durable: what it alone holds is overwritten in place from then on. */
+int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
+{
+	struct cow_delete_payload payload = { 0 };
+	struct cow_version *version;
+	int ret;
+
+	ret = find_reported(store, name, &version, error);
+	if (ret)
+		return ret;
+	payload.id = version->id;
+	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
+	if (ret)
+		return error_set(error, ret, "%s: out of memory", store->device->name);
+	return flush_reported(store, "deleted", name, error);
+}
+
+int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error)
+{
+	struct cow_revert_payload payload = { 0 };
+	struct cow_version *target;
+	int ret;
+
+	ret = find_reported(store, name, &target, error);
+	if (!ret)
+		ret = version_room(store, error);
+	if (ret)
+		return ret;
+	payload.target = target->id;
+	payload.id = store->next_version;
+	payload.generation = store->generation + 1;
+	ret = cow_event_add(store, store->active, COW_RECORD_REVERT, 1, &payload, sizeof(payload));
+	if (!ret)
+		ret = cow_revert_apply(store, &payload);
+	if (ret)
+		return store->failed = ret;
+	return flush_reported(store, "gone back to", name, error);
+}
+
+static const struct cow_version *living_parent(const struct cow_version *version)
+{
+	do
+		version = version->parent;
+	while (version && version->deleted);
+	return version;
+}
+
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct cow_snapshot_info *info),
+		      void *owner)
+{
+	const struct cow_version *current = living_parent(store->active), *version, *parent;
+	struct cow_snapshot_info info;
+	int ret = 0;
+
+	for (version = store->versions; version && !ret; version = version->next) {
+		if (version->deleted || version == store->active)
+			continue;
+		parent = living_parent(version);
+		info = (struct cow_snapshot_info){ version->id, parent ? parent->id : 0, version->time, version->sectors,
+			version->name, version->description, version == current };
+		ret = each(owner, &info);
+	}
+	return ret;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-superblock.c - the two copies of the superblock.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+static uint32_t superblock_crc(const struct cow_superblock *sb)
+{
+	struct cow_superblock copy = *sb;
+
+	copy.crc = 0;
+	return cow_crc(0, &copy, sizeof(copy));
+}
+
+static uint64_t copy_offset(uint64_t sequence)
+{
+	return sequence % 2 ? COW_COPY_BLOCK << COW_SHIFT : 0;
+}
+
+/* The numbers that everything else is reckoned from. */
+static bool superblock_sane(const struct cow_superblock *sb)
+{
+	return sb->log_start == COW_LOG_START && sb->log_blocks >= COW_LOG_MIN_BLOCKS &&
+		sb->log_blocks <= COW_LOG_MAX_BLOCKS && sb->log_tail < sb->log_blocks << COW_SHIFT &&
+		!(sb->log_tail % COW_BLOCK) && sb->store_blocks <= COW_MAX_BLOCKS &&
+		sb->store_blocks > sb->log_start + sb->log_blocks && sb->sequence < UINT64_MAX - 4 &&
+		sb->log_sequence < 1ull << 62 && (sb->sector_size == 512 || sb->sector_size == 4096) && sb->generation &&
+		sb->generation <= COW_MAX_GENERATION && sb->active && sb->active < sb->next_version &&
+		sb->versions_count && sb->versions_count <= COW_MAX_VERSIONS && sb->base_kind <= COW_BASE_COW &&
+		sb->base.sectors <= COW_MAX_BLOCKS * COW_SECTORS && !sb->base.target[COW_TARGET_MAX - 1] &&
+		(sb->base_kind == COW_BASE_NONE ? !sb->base.target[0] && !sb->base.sectors : !!sb->base.target[0]);
+}
+
+/* 0 when a copy stands there that can be trusted; -EUCLEAN otherwise. */
+static int copy_read(struct cow_device *device, unsigned copy, struct cow_superblock *sb)
+{
+	int ret = device->ops->read(device, sb, copy_offset(copy), sizeof(*sb));
+
+	if (ret)
+		return ret;
+	if (memcmp(sb->magic, COW_MAGIC, sizeof(sb->magic)) || sb->crc != superblock_crc(sb))
+		return -EUCLEAN;
+	return 0;
+}
+
+static int superblock_check(struct cow_device *device, const struct cow_superblock *sb, bool *read_only,
+			    struct error_text *error)
+{
+	uint64_t blocks = device->ops->size(device) >> COW_SHIFT;
+
+	if (sb->version != COW_FORMAT_VERSION)
+		return error_set(error, -ENOTSUP, "%s: a store of format version %u: this program knows version %u",
+				 device->name, sb->version, COW_FORMAT_VERSION);
+	if (sb->incompatible)
+		return error_set(error, -ENOTSUP, "%s: the store needs features (bits %#llx) that this program does not have",
+				 device->name, (unsigned long long)sb->incompatible);
+	if (sb->read_only_compatible && !*read_only)
+		return error_set(error, -EROFS, "%s: the store has features (bits %#llx) with which this program can only "
+				 "read it: open it read-only", device->name, (unsigned long long)sb->read_only_compatible);
+	if (!superblock_sane(sb))
+		return error_set(error, -EUCLEAN, "%s: damaged: its superblock makes no sense", device->name);
+	if (sb->store_blocks > blocks)
+		return error_set(error, -EUCLEAN, "%s: cut short: the store has %llu bytes and should have %llu",
+				 device->name, (unsigned long long)blocks << COW_SHIFT,
+				 (unsigned long long)sb->store_blocks << COW_SHIFT);
+	return 0;
+}
+
+int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error)
+{
+	static _Thread_local struct cow_superblock copy[2] __attribute__((aligned(COW_BLOCK)));
+	int ret[2];
+
+	if (device->ops->size(device) <= COW_LOG_START << COW_SHIFT)
+		return error_set(error, -EUCLEAN, "%s: not a cow store: too small for one", device->name);
+	ret[0] = copy_read(device, 0, &copy[0]);
+	ret[1] = copy_read(device, 1, &copy[1]);
+	if (ret[0] && ret[1]) {
+		if (ret[0] != -EUCLEAN || ret[1] != -EUCLEAN)
+			return error_set(error, -EIO, "%s: its superblocks cannot be read", device->name);
+		return error_set(error, -EUCLEAN, "%s: not a cow store, or both its superblocks are damaged", device->name);
+	}
+	*sb = copy[ret[0] || (!ret[1] && copy[1].sequence > copy[0].sequence)];
+	return superblock_check(device, sb, read_only, error);
+}
+
+/*
+ * The older copy first: at each moment one of the two is whole. Both carry
+ * the same state, so after this nothing refers to the state before.
+ */
+int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb)
+{
+	struct cow_device *device = store->device;
+	static _Thread_local struct cow_superblock out __attribute__((aligned(COW_BLOCK)));
+	int ret, i;
+
+	for (i = 0; i < 2; i++) {
+		sb->sequence++;
+		sb->crc = superblock_crc(sb);
+		out = *sb;
+		ret = device->ops->write(device, &out, copy_offset(sb->sequence), sizeof(out));
+		if (!ret)
+			ret = device->ops->sync(device);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-version.c - the versions of a disk in memory, and their table on the
+ * store. In the list a version stands behind its parent: ids only grow.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+
+struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id)
+{
+	struct cow_version *version = store->versions;
+
+	while (version && version->id != id)
+		version = version->next;
+	return version;
+}
+
+struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name)
+{
+	struct cow_version *version = store->versions;
+
+	while (version && (version == store->active || version->deleted || strcmp(version->name, name)))
+		version = version->next;
+	return version;
+}
+
+struct cow_version *cow_version_child(const struct cow_store *store, const struct cow_version *version)
+{
+	struct cow_version *child = store->versions;
+
+	while (child && child->parent != version)
+		child = child->next;
+	return child;
+}
+
+/*
+ * A deleted version still counts while two or more live on it: each of them
+ * has, of what it holds, only what the others have too.
+ */
+bool cow_version_gone(const struct cow_version *version)
+{
+	return version->deleted && version->children < 2;
+}
+
+static void version_free(struct cow_version *version)
+{
+	cow_layer_free(&version->layer);
+	free(version->name);
+	free(version->description);
+	free(version);
+}
+
+struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent)
+{
+	struct cow_version *version = calloc(1, sizeof(*version)), **link = &store->versions;
+
+	if (!version)
+		return NULL;
+	version->id = id;
+	version->parent = parent;
+	version->name = strdup("");
+	version->description = strdup("");
+	if (!version->name || !version->description) {
+		version_free(version);
+		return NULL;
+	}
+	if (parent)
+		parent->children++;
+	while (*link)
+		link = &(*link)->next;
+	*link = version;
+	store->version_count++;
+	return version;
+}
+
+/* What stood on it stands on its parent now. */
+void cow_version_remove(struct cow_store *store, struct cow_version *version)
+{
+	struct cow_version **link = &store->versions, *child;
+
+	while ((child = cow_version_child(store, version))) {
+		child->parent = version->parent;
+		if (version->parent)
+			version->parent->children++;
+	}
+	if (version->parent)
+		version->parent->children--;
+	while (*link != version)
+		link = &(*link)->next;
+	*link = version->next;
+	store->version_count--;
+	version_free(version);
+}
+
+void cow_version_free_all(struct cow_store *store)
+{
+	struct cow_version *version;
+
+	while ((version = store->versions)) {
+		store->versions = version->next;
+		version_free(version);
+	}
+}
+
+static size_t record_bytes(const struct cow_version *version)
+{
+	return sizeof(struct cow_version_record) +
+		((strlen(version->name) + strlen(version->description) + 7) & ~(size_t)7);
+}
+
+/* At most: each block holds two of the largest records at least. */
+size_t cow_version_table_blocks(const struct cow_store *store)
+{
+	return store->version_count / 2 + 1;
+}
+
+static void record_put(const struct cow_version *version, uint8_t *at)
+{
+	struct cow_version_record record = {
+		.id = version->id, .parent = version->parent ? version->parent->id : 0,
+		.generation = version->generation, .flags = version->deleted ? COW_VERSION_DELETED : 0,
+		.time = version->time, .sectors = version->sectors, .base_shows = version->base_shows,
+		.map = version->new_root, .map_levels = version->new_levels,
+		.name_length = strlen(version->name), .description_length = strlen(version->description),
+		.cursor = version->cursor,
+	};
+
+	memcpy(at, &record, sizeof(record));
+	memcpy(at + sizeof(record), version->name, record.name_length);
+	memcpy(at + sizeof(record) + record.name_length, version->description, record.description_length);
+}
+
+/* Fills one block with versions from @version on; returns the first that did not fit. */
+static const struct cow_version *block_fill(const struct cow_version *version, uint8_t *bytes)
+{
+	struct cow_table_header *header = (struct cow_table_header *)bytes;
+	size_t used = sizeof(*header);
+
+	memset(bytes, 0, COW_BLOCK);
+	header->magic = COW_TABLE_MAGIC;
+	for (; version && used + record_bytes(version) <= COW_BLOCK; version = version->next) {
+		record_put(version, bytes + used);
+		used += record_bytes(version);
+		header->count++;
+	}
+	return version;
+}
+
+/* Each block names the next one's checksum, so the last is written first. */
+static int table_write(struct cow_store *store, const struct cow_version *version, struct cow_list *blocks,
+		       struct cow_ref *ref)
+{
+	uint8_t *bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
+	struct cow_ref next = { 0 };
+	uint64_t block, got;
+	int ret = -ENOMEM;
+
+	if (!bytes)
+		return ret;
+	ret = cow_alloc_run(store, 1, false, &block, &got);
+	if (!ret)
+		ret = cow_list_add(blocks, block);
+	if (ret)
+		goto out;
+	version = block_fill(version, bytes);
+	if (version)
+		ret = table_write(store, version, blocks, &next);
+	if (ret)
+		goto out;
+	((struct cow_table_header *)bytes)->next = next;
+	ref->where = cow_entry(block, store->generation);
+	ref->crc = cow_crc(0, bytes, COW_BLOCK);
+	ref->extra = 0;
+	ret = store->device->ops->write(store->device, bytes, block << COW_SHIFT, COW_BLOCK);
+out:
+	free(bytes);
+	return ret;
+}
+
+int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct cow_ref *ref)
+{
+	return table_write(store, store->versions, blocks, ref);
+}
+
+static bool record_valid(const struct cow_store *store, const struct cow_version_record *record,
+			 const struct cow_version *parent, const struct cow_version *last)
+{
+	bool active = record->id == store->sb.active;
+
+	return record->id > (last ? last->id : 0) && record->id < store->sb.next_version &&
+		!record->parent == !parent && record->generation &&
+		record->generation > (parent ? parent->generation : 0) && record->generation <= store->sb.generation &&
+		active == (record->generation == store->sb.generation) && !(record->flags & ~COW_VERSION_DELETED) &&
+		!(active && record->flags) && record->sectors && record->sectors <= COW_MAX_BLOCKS * COW_SECTORS &&
+		record->name_length <= COW_NAME_MAX && record->description_length <= COW_DESCRIPTION_MAX &&
+		record->map_levels <= COW_MAX_LEVELS && !record->map_levels == !record->map.where && !record->map.extra &&
+		record->cursor <= COW_MAX_BLOCKS * 2 && !(record->cursor && !(record->flags & COW_VERSION_DELETED)) &&
+		cow_entry_valid(store, record->map.where, record->generation) &&
+		!cow_entry_block(record->map.where) == !record->map.where;
+}
+
+/* Reads one record from @bytes; returns its length, or -errno. */
+static int record_get(struct cow_store *store, const uint8_t *bytes, size_t room, struct cow_version **last)
+{
+	struct cow_version_record record;
+	struct cow_version *version, *parent;
+	const char *text = (const char *)bytes + sizeof(record);
+
+	if (room < sizeof(record))
+		return -EUCLEAN;
+	memcpy(&record, bytes, sizeof(record));
+	parent = record.parent ? cow_version_find(store, record.parent) : NULL;
+	if (!record_valid(store, &record, parent, *last) ||
+	    (size_t)record.name_length + record.description_length > room - sizeof(record) ||
+	    memchr(text, 0, record.name_length + record.description_length))
+		return -EUCLEAN;
+	version = cow_version_new(store, record.id, parent);
+	if (!version)
+		return -ENOMEM;
+	free(version->name);
+	free(version->description);
+	version->name = strndup(text, record.name_length);
+	version->description = strndup(text + record.name_length, record.description_length);
+	if (!version->name || !version->description)
+		return -ENOMEM;
+	version->generation = record.generation;
+	version->deleted = record.flags & COW_VERSION_DELETED;
+	version->time = record.time;
+	version->sectors = record.sectors;
+	version->base_shows = record.base_shows;
+	version->cursor = record.cursor;
+	version->has_tree = true;
+	version->root = record.map;
+	version->levels = record.map_levels;
+	*last = version;
+	return record_bytes(version);
+}
+
+static int block_get(struct cow_store *store, const uint8_t *bytes, struct cow_version **last)
+{
+	const struct cow_table_header *header = (const struct cow_table_header *)bytes;
+	size_t used = sizeof(*header);
+	uint32_t i;
+	int ret;
+
+	if (header->magic != COW_TABLE_MAGIC || !header->count ||
+	    !cow_entry_valid(store, header->next.where, store->generation))
+		return -EUCLEAN;
+	for (i = 0; i < header->count; i++) {
+		ret = record_get(store, bytes + used, COW_BLOCK - used, last);
+		if (ret < 0)
+			return ret;
+		used += ret;
+		if (used > COW_BLOCK)
+			return -EUCLEAN;
+	}
+	return 0;
+}
+
+/* At most one deletion has come anywhere: they go one after the other. */
+static bool cursors_valid(const struct cow_store *store)
+{
+	const struct cow_version *version;
+	unsigned begun = 0;
+
+	for (version = store->versions; version; version = version->next) {
+		if (version->cursor && (++begun > 1 || version->children > 1))
+			return false;
+	}
+	return true;
+}
+
+/* Ids only grow from record to record, so a chain that runs in a circle ends too. */
+int cow_version_load(struct cow_store *store, struct error_text *error)
+{
+	uint8_t *bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
+	struct cow_ref ref = store->sb.versions;
+	struct cow_version *last = NULL;
+	int ret = bytes ? 0 : -ENOMEM;
+
+	if (!ret && (!cow_entry_block(ref.where) || !cow_entry_valid(store, ref.where, store->generation)))
+		ret = -EUCLEAN;
+	while (!ret && ref.where) {
+		ret = store->device->ops->read(store->device, bytes, cow_entry_block(ref.where) << COW_SHIFT, COW_BLOCK);
+		if (!ret && cow_crc(0, bytes, COW_BLOCK) != ref.crc)
+			ret = -EUCLEAN;
+		if (!ret)
+			ret = block_get(store, bytes, &last);
+		if (!ret)
+			ret = cow_list_add(&store->table_blocks, cow_entry_block(ref.where));
+		if (!ret)
+			ref = ((struct cow_table_header *)bytes)->next;
+		if (!ret && ref.where && !cow_entry_block(ref.where))
+			ret = -EUCLEAN;
+	}
+	store->active = ret ? NULL : cow_version_find(store, store->sb.active);
+	if (!ret && (!store->active || store->active->children || store->version_count != store->sb.versions_count ||
+		     !cursors_valid(store)))
+		ret = -EUCLEAN;
+	free(bytes);
+	if (ret)
+		return error_set(error, ret, "%s: its table of versions is damaged or cannot be read: %s",
+				 store->device->name, strerror(-ret));
+	return 0;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow.h - a store: one disk and all its snapshots. docs/cow-format.md is the
+ * specification; this is its library, synchronous, used by the tools, by the
+ * tests and, a step at a time, by the driver.
+ *
+ * Sizes are in 512-byte sectors unless said. Calls return 0 or -errno. Once
+ * a sync, a write to the log or to a superblock has failed, nothing is known
+ * any more of what is on the medium: the store then fails all that writes
+ * (-EIO) until it has been opened again, and goes on reading.
+ *
+ * Threads: a store belongs to one.
+ */
+#ifndef TAPSNAP_COW_H
+#define TAPSNAP_COW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "driver.h"
+
+/*
+ * What a store stands on: a file, a block device, or in tests a simulation
+ * of one that loses power. Offsets and lengths are bytes, multiples of 512;
+ * every call moves all of it or fails with -errno.
+ */
+struct cow_device;
+
+struct cow_device_ops {
+	int (*read)(struct cow_device *device, void *data, uint64_t offset, size_t length);
+	int (*write)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
+	/* Durable when it returns; says nothing of other writes. */
+	int (*write_durable)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
+	/* Every write that has returned is durable. */
+	int (*sync)(struct cow_device *device);
+	/* Give the space back where that is possible; contents become undefined. */
+	int (*punch)(struct cow_device *device, uint64_t offset, uint64_t length);
+	/* Bytes. */
+	uint64_t (*size)(struct cow_device *device);
+	/* Make it @size bytes large, zeros where it was smaller; NULL: it is as large as it is. */
+	int (*resize)(struct cow_device *device, uint64_t size);
+};
+
+/* The first member of what implements one. */
+struct cow_device {
+	const struct cow_device_ops *ops;
+	const char *name;		/* for messages */
+};
+
+/*
+ * cow-file.c: a file or block device through the page cache, locked against
+ * other users. To create makes the file if it is not there; what an existing
+ * one holds is lost in cow_create(), once that has found nothing to refuse.
+ */
+int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
+int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
+void cow_file_close(struct cow_device *device);
+
+#define COW_TARGET_MAX 1024u
+
+enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
+
+struct cow_base_fields {
+	uint64_t sectors;		/* 512-byte sectors, when it was attached */
+	uint64_t size, mtime_sec, mtime_nsec, inode;	/* of a raw base that is a file; 0 for a device */
+	char target[COW_TARGET_MAX];	/* "TYPE:PATH", NUL-padded */
+};
+
+struct cow_store;
+
+/* What shows through where nothing was written. Sectors behind its end read as zeros. */
+struct cow_base {
+	int (*read)(void *owner, void *data, uint64_t sector, uint64_t nr_sectors);
+	void *owner;
+	uint64_t sectors;
+};
+
+struct cow_create_options {
+	uint64_t sectors;
+	unsigned sector_size;		/* 0: 512 */
+	uint64_t log_blocks;		/* 0: by the size of the disk */
+	enum cow_base_kind base_kind;
+	const struct cow_base_fields *base;	/* NULL without a base */
+};
+
+struct cow_open_options {
+	bool read_only;
+	size_t cache_bytes;		/* of map nodes; 0: 32 MiB */
+	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 131072 */
+	struct cow_base base;		/* all zero: there is none, and the store names none */
+};
+
+struct cow_info {
+	uint8_t uuid[16];
+	uint64_t sectors;
+	unsigned sector_size;
+	uint64_t store_blocks, free_blocks;
+	uint64_t log_blocks;
+	uint32_t generation;
+	bool clean;			/* when it was opened */
+	unsigned snapshots, deletions;	/* deletions: versions whose space is still to be given back */
+	enum cow_base_kind base_kind;
+	const struct cow_base_fields *base;
+};
+
+struct cow_snapshot_info {
+	uint32_t id, parent;		/* parent: the nearest one that is not deleted; 0: none */
+	uint64_t time;			/* seconds since the epoch */
+	uint64_t sectors;
+	const char *name, *description;
+	bool current;			/* the active disk goes back to this one */
+};
+
+/*
+ * cow-base.c: a raw image as a base, through the page cache, for the tools.
+ * Describing it fills in @fields for cow_create(); opening it, locked against
+ * writers, fails when it is not the image any more that was described.
+ */
+int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error);
+int cow_base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields,
+		  struct error_text *error);
+void cow_base_close(struct cow_base *base);
+
+/* The device must be the caller's alone. What it held is lost. */
+int cow_create(struct cow_device *device, const struct cow_create_options *options, struct error_text *error);
+
+/* What the superblock says of the base, before it can be opened. */
+int cow_probe(struct cow_device *device, enum cow_base_kind *kind, struct cow_base_fields *base,
+	      struct error_text *error);
+
+/* The device stays the caller's, and must live until the close. */
+int cow_open(struct cow_store **store, struct cow_device *device, const struct cow_open_options *options,
+	     struct error_text *error);
+/* Checkpoint and clean flag; the store is gone in any case. */
+int cow_close(struct cow_store *store);
+/* Let go without writing, as a crash does. */
+void cow_abandon(struct cow_store *store);
+
+void cow_get_info(const struct cow_store *store, struct cow_info *info);
+
+int cow_read(struct cow_store *store, void *data, uint64_t sector, uint64_t nr_sectors);
+int cow_write(struct cow_store *store, const void *data, uint64_t sector, uint64_t nr_sectors);
+int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
+int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
+int cow_flush(struct cow_store *store);
+int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error);
+
+int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
+int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
+int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error);
+/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct cow_snapshot_info *info),
+		      void *owner);
+/* Reads what the snapshot holds; -ENOENT. */
+int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors);
+
+int cow_checkpoint(struct cow_store *store);
+
+/* One step of giving back the space of deleted versions. 1: there is more to do, 0: all done. */
+int cow_delete_step(struct cow_store *store);
+
+struct cow_check {
+	uint64_t leaks;			/* store blocks marked used that nothing uses */
+	uint64_t errors;		/* anything else that is wrong */
+	uint64_t mapped, metadata;	/* store blocks with data, with maps and tables */
+	void (*report)(void *owner, const char *text);	/* a line for each thing found; may be NULL */
+	void *owner;
+};
+/* Looks at all maps. @repair: leaked blocks are given back. -errno when the check itself could not be done. */
+int cow_check(struct cow_store *store, struct cow_check *check, bool repair);
+
+enum cow_extent_kind { COW_EXTENT_DATA, COW_EXTENT_ZERO, COW_EXTENT_BASE };
+struct cow_extent {
+	uint64_t sector, nr_sectors;
+	enum cow_extent_kind kind;
+	uint64_t offset;		/* DATA: byte in the store */
+};
+/* The extent of the active disk that begins at @sector. */
+int cow_extent_find(struct cow_store *store, uint64_t sector, struct cow_extent *extent);
+
+#endif

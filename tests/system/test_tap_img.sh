@@ -1,0 +1,170 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_tap_img.sh - tap-img from the outside: each command, its JSON, its exit
+# codes, and what it says to bad input.
+#
+# Output is TAP. BUILD says where the programs are. Needs: jq util-linux
+set -u
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${BUILD:-$here/build}" && pwd)
+PATH=$build/bin:$PATH
+
+work=$(mktemp -d /var/tmp/test_tap_img.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
+cd "$work" || exit 1
+count=0 failed=0
+
+check() {	# check NAME COMMAND...: the command succeeds
+	local name=$1 output
+	shift
+	count=$((count + 1))
+	if output=$("$@" 2>&1); then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		printf '# %s\n' "$*" "$output"
+	fi
+}
+
+exits() {	# exits CODE COMMAND...
+	local want=$1 code
+	shift
+	"$@" >out 2>&1
+	code=$?
+	[ "$code" = "$want" ] || { echo "exit $code, not $want:"; cat out; return 1; }
+}
+
+refuses() {	# refuses TEXT COMMAND...: exit 1, one line with TEXT in it
+	local text=$1
+	shift
+	exits 1 "$@" || return 1
+	[ "$(wc -l <out)" = 1 ] && grep -qF -- "$text" out || { cat out; return 1; }
+}
+
+json() {	# json FILTER COMMAND...: what jq -r makes of its output
+	local filter=$1
+	shift
+	"$@" --json | jq -r "$filter"
+}
+
+is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+
+unchanged() {	# unchanged FILE COMMAND...: the command, and the file is the same after it
+	local file=$1 before
+	shift
+	before=$(sha256sum <"$file")
+	"$@" || return 1
+	[ "$before" = "$(sha256sum <"$file")" ] || { echo "$file has changed"; return 1; }
+}
+
+# create, info
+check "create" tap-img create a.cow 64M
+check "info: size" is "$(json '."virtual-size"' tap-img info a.cow)" 67108864
+check "info: clean, no snapshots" is "$(json '[.clean, .snapshots] | @csv' tap-img info cow:a.cow)" true,0
+check "an empty store takes little space" test "$(json '."actual-size"' tap-img info a.cow)" -lt 4000000
+check "create: sectors of 4096" tap-img create -s 4096 b.cow 8M
+check "info: sector size" is "$(json '."sector-size"' tap-img info b.cow)" 4096
+check "create without a size" exits 1 tap-img create c.cow
+check "create: not a size" refuses "12Q: not a size" tap-img create c.cow 12Q
+check "create: negative" refuses "-5: not a size" tap-img create -- c.cow -5
+check "create: too large" refuses "too large" tap-img create c.cow 99999999999P
+check "create: no size" refuses "no size" tap-img create c.cow 0
+check "create: odd size" refuses "512 bytes" tap-img create c.cow 1000
+check "a refused create leaves nothing" test ! -e c.cow
+check "a refused create leaves what was there" unchanged a.cow refuses "sectors of 1 bytes" tap-img create -s 7 a.cow 1M
+check "create: no such folder" refuses "No such file" tap-img create no/c.cow 1M
+
+# check
+check "check: clean" exits 0 tap-img check a.cow
+check "check: JSON" is "$(json '[.corruptions, .leaks] | @csv' tap-img check a.cow)" 0,0
+check "check: not there" refuses "No such file" tap-img check none.cow
+head -c 8M /dev/urandom >noise
+check "check: not a store" exits 2 tap-img check noise
+check "info: not a store" unchanged noise refuses "not a cow store" tap-img info noise
+cp --sparse=always a.cow short.cow && truncate -s -4096 short.cow
+check "a store that was cut short" refuses "cut short" tap-img info short.cow
+cp --sparse=always a.cow one.cow && dd if=/dev/zero of=one.cow bs=4096 count=1 conv=notrunc status=none
+check "one superblock will do" exits 0 tap-img check one.cow
+dd if=/dev/zero of=one.cow bs=4096 seek=256 count=1 conv=notrunc status=none
+check "none will not" exits 2 tap-img check one.cow
+cp --sparse=always a.cow version.cow
+printf '\011' | dd of=version.cow bs=1 seek=8 conv=notrunc status=none
+printf '\011' | dd of=version.cow bs=1 seek=$((1048576 + 8)) conv=notrunc status=none
+check "superblocks that were edited" refuses "damaged" tap-img info version.cow
+
+# snapshots
+check "snapshot: create" tap-img snapshot -c one -D "the first" a.cow
+check "snapshot: another" tap-img snapshot -c two a.cow
+check "snapshot: list" is "$(json 'map([.name, .description, .current] | @csv) | join(" ")' tap-img snapshot -l a.cow)" \
+	'"one","the first",false "two","",true'
+check "snapshot: apply" tap-img snapshot -a one a.cow
+check "snapshot: the disk stands at it now" is "$(json 'map(select(.current))[0].name' tap-img snapshot a.cow)" one
+check "snapshot: a name that exists" refuses 'called "one" already' tap-img snapshot -c one a.cow
+check "snapshot: no name" refuses "not a snapshot name" tap-img snapshot -c "" a.cow
+check "snapshot: odd name" refuses "not a snapshot name" tap-img snapshot -c "a b" a.cow
+check "snapshot: long name" refuses "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
+check "snapshot: delete what is not there" refuses 'no snapshot called "three"' tap-img snapshot -d three a.cow
+check "snapshot: apply what is not there" refuses 'no snapshot called "three"' tap-img snapshot -a three a.cow
+check "snapshot: delete" tap-img snapshot -d one a.cow
+check "snapshot: gone from the list" is "$(json 'map(.name) | join(" ")' tap-img snapshot a.cow)" two
+check "snapshot: two things at once" exits 1 tap-img snapshot -c x -d two a.cow
+check "check after all that" exits 0 tap-img check a.cow
+check "check -r" exits 0 tap-img check -r a.cow
+
+# resize
+check "resize: larger" tap-img resize a.cow 100M
+check "resize: by so much" tap-img resize a.cow +28M
+check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 134217728
+check "resize: smaller needs a word" refuses "--shrink" tap-img resize a.cow 1M
+check "resize: smaller" tap-img resize --shrink a.cow -127M
+check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 1048576
+check "resize: to nothing" refuses "nothing would be left" tap-img resize --shrink a.cow -1M
+check "the snapshot kept its size" is "$(json '.[0]."virtual-size"' tap-img snapshot a.cow)" 67108864
+
+# a base
+head -c 4M /dev/urandom >base.raw
+check "create on a base" tap-img create -b base.raw -F raw d.cow 8M
+check "create on a base, its size" tap-img create -b base.raw -F raw e.cow
+check "its size" is "$(json '."virtual-size"' tap-img info e.cow)" 4194304
+check "info: base" is "$(json .base tap-img info d.cow)" "aio:$work/base.raw"
+check "map" is "$(json 'map([.start, .length, .kind] | @csv) | join(" ")' tap-img map d.cow)" \
+	'0,4194304,"base" 4194304,4194304,"zero"'
+check "create: the base's format must be said" refuses "-F" tap-img create -b base.raw f.cow
+check "create: no such base" refuses "No such file" tap-img create -b none.raw -F raw f.cow 1M
+check "create: a format that is none" refuses "not supported" tap-img create -b base.raw -F qcow3 f.cow 1M
+check "create: on itself" unchanged base.raw refuses "its own base" tap-img create -b base.raw -F raw base.raw 1M
+mv base.raw moved.raw
+check "the base is missing" refuses "base.raw: No such file" tap-img info d.cow
+mv moved.raw base.raw
+printf x | dd of=base.raw conv=notrunc status=none
+check "the base was written since" refuses "base was written" tap-img info d.cow
+truncate -s 5M base.raw
+check "the base has another size" refuses "resized" tap-img info d.cow
+
+# other users
+exec 7<a.cow
+flock -x 7
+check "in use: no writing" unchanged a.cow refuses "in use" tap-img snapshot -c x a.cow
+check "in use: no reading beside a writer" refuses "in use" tap-img info a.cow
+exec 7<&-
+check "a folder" refuses "directory" tap-img info /tmp
+
+# a full file system
+if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
+	trap 'umount "$work/full"; rm -rf "$work"' EXIT
+	check "no room for a store" refuses "No space left" tap-img create full/a.cow 1G
+	check "no room: nothing left behind" test ! -e full/a.cow
+fi
+
+# the whole
+check "help" tap-img --help
+check "help of a command" tap-img snapshot --help
+check "no such command" refuses 'no command "snapshto"' tap-img snapshto a.cow
+check "no such option" exits 1 tap-img info --frobnicate a.cow
+
+echo "1..$count"
+[ "$failed" = 0 ]

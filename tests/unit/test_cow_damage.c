@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_damage.c - stores that are not what they were. A bit that has
+ * flipped in live metadata is noticed by opening or checking, or does no
+ * harm (one of two superblocks). A store that somebody made up, with right
+ * checksums, may be refused or not, but crashes nothing.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-internal.h"
+#include "cow_model.h"
+
+#define STORE_BYTES (3u << 20)
+#define SECTORS 4200
+
+static struct sim sim;
+static struct model *model;
+static uint8_t *pristine;
+
+static uint8_t *block_at(uint64_t block)
+{
+	return sim.now + (block << COW_SHIFT);
+}
+
+/* A small store with two snapshots, closed; also remembered. */
+static int setup(void **state)
+{
+	model = malloc(sizeof(*model));
+	pristine = malloc(STORE_BYTES);
+	assert_non_null(model);
+	assert_non_null(pristine);
+	sim_init(&sim, STORE_BYTES, 0, 1);
+	model_init(model, &sim, 1, SECTORS, false);
+	assert_int_equal(model_open(model), 0);
+	model_write(model, 80, 40);
+	model_write(model, 4150, 40);
+	assert_int_equal(model_snapshot(model, "one"), 0);
+	model_write(model, 96, 8);
+	model_write(model, 4150, 30);
+	assert_int_equal(model_snapshot(model, "two"), 0);
+	model_write(model, 800, 24);
+	assert_int_equal(cow_close(model->store), 0);
+	model->store = NULL;
+	memcpy(pristine, sim.now, STORE_BYTES);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	model_free(model);
+	free(model);
+	free(pristine);
+	sim_free(&sim);
+	return 0;
+}
+
+static int open_read_only(struct error_text *error)
+{
+	struct cow_open_options options = { .read_only = true, .cache_bytes = 1 };
+	int ret;
+
+	error->text[0] = 0;
+	ret = cow_open(&model->store, &sim.device, &options, error);
+	if (ret)
+		model->store = NULL;
+	return ret;
+}
+
+static void let_go(void)
+{
+	if (model->store)
+		cow_abandon(model->store);
+	model->store = NULL;
+}
+
+/* The blocks of metadata that are in use, by what the undamaged store says. */
+static size_t live_blocks(uint64_t *block, size_t room)
+{
+	struct cow_ref ref, *node;
+	struct cow_version *version;
+	struct error_text error;
+	size_t n = 0, i;
+
+	assert_int_equal(open_read_only(&error), 0);
+	block[n++] = 0;
+	block[n++] = COW_COPY_BLOCK;
+	for (i = 0; i < model->store->table_blocks.count; i++)
+		block[n++] = model->store->table_blocks.item[i];
+	block[n++] = cow_entry_block(model->store->alloc.page[0].ref.where);
+	for (version = model->store->versions; version; version = version->next) {
+		assert_int_equal(version->levels, 2);
+		block[n++] = cow_entry_block(version->root.where);
+		node = (struct cow_ref *)block_at(cow_entry_block(version->root.where));
+		for (i = 0; i < COW_NODE_REFS; i++) {
+			ref = node[i];
+			if (ref.where)
+				block[n++] = cow_entry_block(ref.where);
+			assert_true(n < room);
+		}
+	}
+	let_go();
+	return n;
+}
+
+/* True when it was noticed. */
+static bool noticed(void)
+{
+	struct cow_check check = { 0 };
+	struct error_text error;
+
+	if (open_read_only(&error)) {
+		assert_true(error.text[0] && !strchr(error.text, '\n'));
+		return true;
+	}
+	assert_int_equal(cow_check(model->store, &check, false), 0);
+	return check.errors || check.leaks;
+}
+
+static void test_every_byte_flipped(void **state)
+{
+	uint64_t block[64], at;
+	size_t n = live_blocks(block, 60), i, harmless = 0;
+
+	for (i = 0; i < n; i++) {
+		for (at = 0; at < COW_BLOCK; at++) {
+			block_at(block[i])[at] ^= 1u << at % 8;
+			if (!noticed()) {
+				if (block[i] != 0 && block[i] != COW_COPY_BLOCK)
+					fail_msg("byte %llu of block %llu: not noticed", (unsigned long long)at,
+						 (unsigned long long)block[i]);
+				if (++harmless % 64 == 0)
+					model_verify(model);
+			}
+			let_go();
+			block_at(block[i])[at] ^= 1u << at % 8;
+		}
+	}
+	print_message("# %zu blocks of metadata\n", n);
+}
+
+/* Makes the checksums right again, from the leaves up. */
+static void repair_node(struct cow_ref *ref, unsigned level)
+{
+	uint64_t block = cow_entry_block(ref->where);
+	unsigned i;
+
+	if (!block || block >= STORE_BYTES >> COW_SHIFT || level > 3)
+		return;
+	for (i = 0; level > 1 && i < COW_NODE_REFS; i++)
+		repair_node((struct cow_ref *)block_at(block) + i, level - 1);
+	ref->crc = cow_crc(0, block_at(block), COW_BLOCK);
+}
+
+static void repair_table(struct cow_ref *ref, unsigned depth)
+{
+	uint64_t block = cow_entry_block(ref->where);
+	struct cow_table_header *header = (void *)block_at(block);
+	struct cow_version_record *record;
+	size_t at = sizeof(*header);
+	uint32_t i;
+
+	if (!block || block >= STORE_BYTES >> COW_SHIFT || depth > 3)
+		return;
+	for (i = 0; i < header->count && at + sizeof(*record) <= COW_BLOCK; i++) {
+		record = (void *)(block_at(block) + at);
+		repair_node(&record->map, record->map_levels);
+		at += sizeof(*record) + ((record->name_length + record->description_length + 7) & ~7u);
+	}
+	repair_table(&header->next, depth + 1);
+	ref->crc = cow_crc(0, block_at(block), COW_BLOCK);
+}
+
+static void repair_store(void)
+{
+	struct cow_superblock *sb = (void *)block_at(0), *other = (void *)block_at(COW_COPY_BLOCK);
+
+	if (other->sequence > sb->sequence)
+		*sb = *other;
+	repair_table(&sb->versions, 0);
+	repair_node(&sb->bitmap, 1);
+	sb->crc = 0;
+	sb->crc = cow_crc(0, sb, sizeof(*sb));
+	*other = *sb;
+}
+
+static void use(bool read_only)
+{
+	struct cow_open_options options = { .read_only = read_only, .cache_bytes = 1 };
+	static uint8_t data[64 * 512];
+	struct cow_check check = { 0 };
+	struct error_text error = { "" };
+	uint64_t sector;
+	unsigned i;
+
+	if (cow_open(&model->store, &sim.device, &options, &error)) {
+		assert_true(error.text[0] && !strchr(error.text, '\n'));
+		model->store = NULL;
+		return;
+	}
+	cow_check(model->store, &check, !read_only);
+	for (sector = 0; sector < SECTORS; sector += 60) {
+		cow_read(model->store, data, sector, 60);
+		cow_snapshot_read(model->store, "one", data, sector, 60);
+		cow_write(model->store, data, sector, 60);
+	}
+	cow_snapshot_create(model->store, "new", NULL, &error);
+	cow_discard(model->store, 0, 400);
+	cow_snapshot_revert(model->store, "one", &error);
+	cow_snapshot_delete(model->store, "two", &error);
+	for (i = 0; i < 10 && cow_delete_step(model->store) > 0; i++)
+		;
+	cow_close(model->store);
+	model->store = NULL;
+}
+
+static void test_made_up_stores(void **state)
+{
+	uint64_t block[64], first = model_first_seed(1), seed, random, at, value, changes;
+	size_t n = live_blocks(block, 60);
+	unsigned width;
+
+	for (seed = first; seed < first + model_seeds(3000); seed++) {
+		random = seed * 2654435761u | 1;
+		memcpy(sim.now, pristine, STORE_BYTES);
+		memcpy(sim.durable, pristine, STORE_BYTES);
+		for (changes = sim_random(&random) % 3 + 1; changes; changes--) {
+			width = 1u << sim_random(&random) % 4;
+			at = sim_random(&random) % (sim_random(&random) % 2 ? 256 : COW_BLOCK) / width * width;
+			value = sim_random(&random) % 3 ? sim_random(&random) % 1024 : sim_random(&random) << 20;
+			memcpy(block_at(block[sim_random(&random) % n]) + at, &value, width);
+		}
+		repair_store();
+		model_seed = seed;
+		use(seed % 2);
+	}
+}
+
+static void test_refusals(void **state)
+{
+	struct cow_superblock *sb = (void *)block_at(0), *other = (void *)block_at(COW_COPY_BLOCK);
+	struct error_text error;
+
+	sb->incompatible = 4;
+	other->sequence = 0;
+	repair_store();
+	assert_int_equal(open_read_only(&error), -ENOTSUP);
+	memcpy(sim.now, pristine, STORE_BYTES);
+	sb->version = 2;
+	other->sequence = 0;
+	repair_store();
+	assert_int_equal(open_read_only(&error), -ENOTSUP);
+	memcpy(sim.now, pristine, STORE_BYTES);
+	sim.size -= COW_BLOCK;
+	assert_int_equal(open_read_only(&error), -EUCLEAN);
+	assert_non_null(strstr(error.text, "cut short"));
+	sim.size += COW_BLOCK;
+	sb->read_only_compatible = 1;
+	other->sequence = 0;
+	repair_store();
+	assert_int_equal(open_read_only(&error), 0);
+	let_go();
+	assert_int_equal(cow_open(&model->store, &sim.device, &(struct cow_open_options){ 0 }, &error), -EROFS);
+	model->store = NULL;
+	memset(sim.now, 0, COW_BLOCK);
+	memset(block_at(COW_COPY_BLOCK), 0, COW_BLOCK);
+	error.text[0] = 0;
+	assert_int_equal(open_read_only(&error), -EUCLEAN);
+	assert_non_null(strstr(error.text, "not a cow store"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_every_byte_flipped, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_made_up_stores, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
+	};
+
+	return cmocka_run_group_tests_name("cow: damage", tests, NULL, NULL);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_faults.c - the Nth call to the device fails, for every N. The
+ * store says so, goes on reading, and opened again it holds what it has to.
+ * A write that found no space leaves the store usable.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cow_model.h"
+
+#define STORE_BYTES (20u << 20)
+#define OPERATIONS 50
+
+/* 0: the fault did not come any more. */
+static bool run_fault(uint64_t seed, uint64_t nth, int error)
+{
+	struct model *model = malloc(sizeof(*model));
+	unsigned i, failed = 0;
+	struct sim sim;
+	bool came;
+	int ret;
+
+	assert_non_null(model);
+	model_seed = seed;
+	model_cut = nth;
+	sim_init(&sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
+	model_init(model, &sim, seed, 5003, seed % 2);
+	sim.calls = 0;
+	sim.fail_error = error;
+	sim.fail_at = nth;
+	ret = model_open(model);
+	for (i = 0; model->store && !failed && i < OPERATIONS; i++) {
+		ret = model_step(model);
+		failed = ret != 0;
+	}
+	came = sim.calls >= nth;
+	if (ret && !came)
+		fail_msg("TAPSNAP_SEED=%llu call %llu: error %d of itself", (unsigned long long)seed,
+			 (unsigned long long)nth, ret);
+	if (came && model->store && model->pending == NOTHING)
+		assert_int_equal(cow_read(model->store, (uint8_t[512]){ 0 }, 0, 1), 0);
+	if (model->store)
+		cow_abandon(model->store);
+	model->store = NULL;
+	sim.fail_at = 0;
+	sim_power_cycle(&sim);
+	assert_int_equal(model_open(model), 0);
+	model_verify_crashed(model);
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+	return came;
+}
+
+static void sweep(int error)
+{
+	uint64_t first = model_first_seed(1), seed, nth, runs = 0;
+
+	for (seed = first; seed < first + model_seeds(4); seed++) {
+		for (nth = 1; run_fault(seed, nth, error); nth++)
+			runs++;
+	}
+	print_message("# %llu faults\n", (unsigned long long)runs);
+}
+
+static void test_eio_anywhere(void **state)
+{
+	sweep(-EIO);
+}
+
+static void test_enospc_anywhere(void **state)
+{
+	sweep(-ENOSPC);
+}
+
+/* The file system below a growing store is full: writes stop, and go on when there is room. Nothing else is lost. */
+static void test_no_space_then_space(void **state)
+{
+	struct model *model = malloc(sizeof(*model));
+	struct sim sim;
+	uint64_t at;
+	unsigned i;
+
+	assert_non_null(model);
+	sim_init(&sim, 3u << 20, 1u << 30, 1);
+	model_init(model, &sim, 1, 12000, false);
+	assert_int_equal(model_open(model), 0);
+	for (i = 0, at = 0; at + 40 <= 12000; i++, at += 40) {
+		if (i % 7 == 3) {
+			sim.fail_error = -ENOSPC;
+			sim.fail_at = sim.calls + 1;
+			assert_int_equal(model_write(model, at, 40), -ENOSPC);
+			sim.fail_at = 0;
+		}
+		assert_int_equal(model_write(model, at, 40), 0);
+	}
+	model_verify(model);
+	assert_int_equal(model_flush(model), 0);
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+}
+
+/* A checkpoint that finds no space is undone, and the next one does it; no opening again in between. */
+static void test_checkpoint_without_space(void **state)
+{
+	struct model *model = malloc(sizeof(*model));
+	unsigned nth, undone = 0;
+	struct sim sim;
+	int ret = -ENOSPC;
+
+	assert_non_null(model);
+	sim_init(&sim, STORE_BYTES, 0, 1);
+	model_init(model, &sim, 1, 12000, false);
+	assert_int_equal(model_open(model), 0);
+	for (nth = 1; ret; nth++) {
+		model_write(model, nth * 40, 40);
+		model_write(model, 8000 + nth * 40, 40);
+		if (nth % 3 == 0)
+			assert_int_equal(cow_discard(model->store, 11000, 8), 0);
+		assert_int_equal(model_flush(model), 0);
+		sim.fail_error = -ENOSPC;
+		sim.fail_writes_only = true;
+		sim.fail_at = sim.calls + nth;
+		ret = cow_checkpoint(model->store);
+		sim.fail_at = 0;
+		if (!ret)
+			break;
+		assert_int_equal(ret, -ENOSPC);
+		if (cow_flush(model->store)) {
+			/* It was a superblock that could not be written: nothing is known of it any more. */
+			cow_abandon(model->store);
+			assert_int_equal(model_open(model), 0);
+		} else {
+			model_check(model);
+			assert_int_equal(cow_checkpoint(model->store), 0);
+			undone++;
+		}
+		model_verify(model);
+		model_check(model);
+	}
+	assert_true(undone >= 3);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_eio_anywhere),
+		cmocka_unit_test(test_enospc_anywhere),
+		cmocka_unit_test(test_no_space_then_space),
+		cmocka_unit_test(test_checkpoint_without_space),
+	};
+
+	return cmocka_run_group_tests_name("cow: faults", tests, NULL, NULL);
+}
