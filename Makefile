@@ -147,10 +147,11 @@ check: deps
 	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
 	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/xen/check
 
-# TAPSNAP_SOAK_SECONDS= says how long each takes (600).
-soak: check-deps
+# TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
+soak: deps
 	@$(MAKE) --no-print-directory all soak-tests
 	$(PROVE) --verbose $(SOAK_TESTS)
+	tests/xen/check -a
 soak-tests: $(SOAK_TESTS) $(PROGRAMS)
 
 # The figures that docs/performance.md quotes.

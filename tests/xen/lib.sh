@@ -96,9 +96,10 @@ guest_name() { echo "$TEST_NAME-$1"; }
 
 # guest_config NAME [XL-CONFIG-LINE...]: later lines win; prints the file's name
 guest_config() {
-	local name file
+	local name file mitigations=
 	name=$(guest_name "$1")
 	file=$WORK/$name.cfg
+	[ "$GUEST_TYPE" != pv ] || mitigations=mitigations=off
 	shift
 	cat >"$file" <<-END
 		name="$name"
@@ -107,7 +108,7 @@ guest_config() {
 		vcpus=1
 		kernel="/guest/vmlinuz"
 		ramdisk="/tmp/guest-initrd"
-		extra="console=hvc0 quiet mitigations=off"
+		extra="console=hvc0 quiet $mitigations"
 		on_poweroff="destroy"
 		on_reboot="destroy"
 		on_crash="destroy"
