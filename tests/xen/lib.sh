@@ -19,7 +19,7 @@
 # own means where it can.
 
 set -uo pipefail
-: "${TEST_NAME:=adhoc}" "${GUEST_TYPE:=pv}" "${BACKEND:=tap}" "${WORK:=/payload/work/adhoc}"
+: "${TEST_NAME:=adhoc}" "${GUEST_TYPE:=pv}" "${BACKEND:=tap}" "${WORK:=/payload/images/adhoc}"
 LOGS=/var/log/xen
 declare -A DOMID TTY	# of running guests, see guest_find()
 exec {NEVER}<> <(:)	# nothing ever comes out of this pipe
