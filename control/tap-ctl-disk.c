@@ -48,11 +48,14 @@ const struct command command_close = {
 
 static int run_pause(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	return call_into(args, call_request("pause", args->minor), result, text);
+	json_t *request = call_request("pause", args->minor);
+
+	json_object_set_new(request, "force", json_boolean(args->force));
+	return call_into(args, request, result, text);
 }
 
 const struct command command_pause = {
-	.name = "pause", .options = "pmt", .required = "pm", .words = "",
+	.name = "pause", .options = "pmft", .required = "pm", .words = "",
 	.summary = "drain a disk and keep its requests waiting in the ring",
 	.run = run_pause,
 };

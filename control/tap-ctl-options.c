@@ -49,10 +49,14 @@ static const struct known_option {
 	{ 'd', "device", "NAME", NULL },
 };
 
-/* In list, two letters mean something else. */
-static const struct known_option list_options[] = {
-	{ 't', "type", "TYPE", "only disks of this type" },
-	{ 'f', "file", "PATH", "only disks with exactly this path" },
+/* What some letters mean in one command only. */
+static const struct {
+	const struct command *command;
+	struct known_option option;
+} special_options[] = {
+	{ &command_list, { 't', "type", "TYPE", "only disks of this type" } },
+	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
+	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -61,9 +65,9 @@ static const struct known_option *find_option(const struct command *command, cha
 {
 	size_t i;
 
-	for (i = 0; command == &command_list && i < COUNT(list_options); i++) {
-		if (list_options[i].letter == letter)
-			return &list_options[i];
+	for (i = 0; i < COUNT(special_options); i++) {
+		if (special_options[i].command == command && special_options[i].option.letter == letter)
+			return &special_options[i].option;
 	}
 	for (i = 0; i < COUNT(known_options); i++) {
 		if (known_options[i].letter == letter)

@@ -334,7 +334,7 @@ void blkif_io_submit(struct blkif_io *io)
 		.owner = io,
 	};
 	blkif->submitted++;
-	vbd_submit(blkif->vbd, &io->block);
+	vbd_submit(&blkif->client, &io->block);
 }
 
 void blkif_io_release(struct blkif_io *io)

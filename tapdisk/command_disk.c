@@ -80,17 +80,23 @@ static void pause_done(void *arg, int error)
 	json_t *reply = NULL;
 
 	if (error)
-		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on",
-			  disk->vbd->target, strerror(-error));
+		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on "
+			  "(forced, it is paused, and what was not flushed is lost)", disk->vbd->target,
+			  strerror(-error));
 	else
-		reply = json_pack("{s:I}", "drain_us", (json_int_t)(disk->vbd->stalls.last_drain_ns / 1000));
+		reply = json_pack("{s:I, s:b}", "drain_us", (json_int_t)(disk->vbd->stalls.last_drain_ns / 1000),
+				  "lost_writes", disk->vbd->lost);
 	control_reply(request, error, reply);
 }
 
 void command_pause(struct commands *commands, struct disk *disk, struct control_request *request)
 {
-	int error = vbd_pause(disk->vbd, pause_done, request, &request->error);
+	bool force = false;
+	int error;
 
+	error = argument_bool(request->message, "force", &force, &request->error);
+	if (!error)
+		error = vbd_pause(disk->vbd, force, pause_done, request, &request->error);
 	if (error)
 		control_reply(request, error, NULL);
 }

@@ -205,7 +205,7 @@ static void request_submit(struct nbd_request *request)
 		stats_submit(&server->stats, request->op);
 	}
 	request->connection->in_flight++;
-	vbd_submit(server->client.vbd, &request->block);
+	vbd_submit(&server->client, &request->block);
 }
 
 static bool pump_may_submit(const struct nbd_connection *connection)

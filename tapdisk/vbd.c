@@ -73,19 +73,37 @@ static void vbd_close_backend(struct vbd *vbd)
 	vbd->backend = NULL;
 }
 
+static void vbd_count_drain(struct vbd *vbd)
+{
+	uint64_t drain = loop_clock() - vbd->stop_time;
+
+	vbd->stalls.last_drain_ns = drain;
+	if (drain > vbd->stalls.longest_drain_ns)
+		vbd->stalls.longest_drain_ns = drain;
+}
+
+/* Writes that clients were told are done may be gone; they have to learn it, and not from this image. */
+static void vbd_count_loss(struct vbd *vbd)
+{
+	log_warning("minor %d: paused without that flush: writes may be lost, and the guest's next flush will fail",
+		    vbd->minor);
+	vbd->losses++;
+	vbd->loss_told = false;
+}
+
 /* The flush at the end of the drain is done: DRAINING -> PAUSED, or back to RUNNING when it failed. */
 static void vbd_flushed(struct block_request *flush, int error)
 {
 	struct vbd *vbd = flush->owner;
-	uint64_t drain = loop_clock() - vbd->stop_time;
 
 	vbd->flushing = false;
+	vbd_count_drain(vbd);
 	if (error)
 		log_error("minor %d: flush of %s at its end: %s", vbd->minor, vbd->target, strerror(-error));
-	vbd->stalls.last_drain_ns = drain;
-	if (drain > vbd->stalls.longest_drain_ns)
-		vbd->stalls.longest_drain_ns = drain;
-	if (error && !vbd->closing) {
+	vbd->lost = error && vbd->forced;
+	if (vbd->lost)
+		vbd_count_loss(vbd);
+	if (error && !vbd->forced && !vbd->closing) {
 		vbd->state = VBD_RUNNING;
 		vbd_start_clients(vbd);
 		waiter_wake_all(&vbd->waiters, error);
@@ -131,6 +149,7 @@ static void vbd_closed(struct vbd *vbd)
 	vbd->stop_time = 0;
 	vbd->closing = false;
 	vbd->resume_failed = false;
+	vbd->losses = 0;
 	vbd->state = VBD_CLOSED;
 	/* The waiters may destroy the disk. */
 	waiter_wake_all(&vbd->waiters, 0);
@@ -271,11 +290,12 @@ out_target:
 static void vbd_begin_drain(struct vbd *vbd)
 {
 	vbd_stop_clients(vbd);
+	vbd->forced = false;
 	vbd->state = VBD_DRAINING;
 	vbd_check(vbd);
 }
 
-int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, struct error_text *text)
+int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)
 {
 	int ret;
 
@@ -292,6 +312,7 @@ int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, st
 		return ret;
 	if (vbd->state == VBD_RUNNING)
 		vbd_begin_drain(vbd);
+	vbd->forced |= force;
 	return 0;
 }
 
@@ -427,6 +448,8 @@ int vbd_add_client(struct vbd *vbd, struct vbd_client *client)
 	if (vbd->state == VBD_CLOSED || vbd->closing)
 		return -ENODEV;
 	client->vbd = vbd;
+	/* a frontend may be the successor of one that went without having been told */
+	client->losses_told = vbd->losses && !vbd->loss_told ? vbd->losses - 1 : vbd->losses;
 	client->next = vbd->clients;
 	vbd->clients = client;
 	if (vbd->state != VBD_RUNNING)
@@ -443,9 +466,17 @@ void vbd_remove_client(struct vbd_client *client)
 	*link = client->next;
 }
 
-void vbd_submit(struct vbd *vbd, struct block_request *req)
+void vbd_submit(struct vbd_client *client, struct block_request *req)
 {
+	struct vbd *vbd = client->vbd;
+
 	assert(vbd->backend);
+	if (req->op == BLOCK_FLUSH && client->losses_told != vbd->losses) {
+		client->losses_told = vbd->losses;
+		vbd->loss_told = true;
+		req->done(req, -EIO);
+		return;
+	}
 	backend_submit(vbd->backend, req);
 }
 

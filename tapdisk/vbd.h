@@ -10,7 +10,10 @@
  *                      +---------------+--------------------------------------+
  *
  * Writes that were completed and not flushed are the guest's to flush; after a
- * pause its flush may meet another image. So the drain ends with a flush.
+ * pause its flush may meet another image. So the drain ends with a flush. When
+ * that fails the disk runs on, on the image whose own next flush fails too. A
+ * forced pause closes the image all the same: then each client's next flush is
+ * answered with an error, whatever image is open by then.
  *
  * Paused means that the image is not open: somebody else may have it, change
  * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
@@ -37,6 +40,7 @@ struct vbd_client {
 	const struct vbd_client_ops *ops;
 	struct vbd *vbd;
 	struct vbd_client *next;
+	unsigned losses_told;				/* of vbd->losses, by a flush that was answered with an error */
 };
 
 struct vbd_client_ops {
@@ -60,6 +64,10 @@ struct vbd {
 	struct waiter *waiters;			/* whoever waits for the drain or the close */
 	struct block_request flush;		/* the last thing before the image is closed */
 	bool flushing, drained;			/* it is in flight; it is done */
+	bool forced;				/* this drain ends paused even if the flush fails */
+	bool lost;				/* the last drain ended so, without its flush */
+	unsigned losses;			/* how many drains since the open did */
+	bool loss_told;				/* the last loss was told to somebody: not news to who comes now */
 	bool closing;				/* close when the last frontend is gone */
 	struct loop_source *prepare;
 	struct stall_stats stalls;
@@ -77,11 +85,12 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 
 /*
  * Stop the clients, drain, flush and close the image, then call done(arg, 0).
- * When the flush fails the disk runs on and done() gets the error. Immediately when nothing
- * is in flight. Several may wait for the same drain. The disk stays paused
- * until vbd_unpause().
+ * When the flush fails the disk runs on and done() gets the error; with @force
+ * it is paused nevertheless, and vbd->lost says so. Several may wait for the
+ * same drain, which is forced when one of them forces it. The disk stays
+ * paused until vbd_unpause().
  */
-int vbd_pause(struct vbd *vbd, void (*done)(void *arg, int error), void *arg, struct error_text *text);
+int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
 /* Go on; with @target (may be NULL) on another image. On failure the disk stays paused (TD_RESUME_FAILED). */
 int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
@@ -93,7 +102,7 @@ int vbd_resize(struct vbd *vbd, struct error_text *text);
 int vbd_add_client(struct vbd *vbd, struct vbd_client *client);
 void vbd_remove_client(struct vbd_client *client);
 /* Submit for @client; never call between stop() and start(). req->done comes as with backend_submit(). */
-void vbd_submit(struct vbd *vbd, struct block_request *req);
+void vbd_submit(struct vbd_client *client, struct block_request *req);
 
 /* The disk object and the stats object of docs/protocol.md; the caller's to json_decref(). */
 json_t *vbd_info(const struct vbd *vbd);

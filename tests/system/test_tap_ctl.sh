@@ -202,6 +202,7 @@ check 'a paused disk in list' is "pid=$pid minor=0 state=0x38 args=aio:$WORK/a.i
 check 'pause again' is '' tap-ctl pause $disk -t 10
 check 'unpause' is '' tap-ctl unpause $disk
 check 'pause --json has the time of the drain' is 'number' sh -c "tap-ctl pause $disk --json | jq -r '.drain_us | type'"
+check 'pause --force loses nothing of a disk that can be flushed' is 'false' sh -c "tap-ctl pause $disk -f --json | jq -r .lost_writes"
 check 'unpause on another image' is '' tap-ctl unpause $disk -a "aio:$WORK/b.img"
 check '... is on it' is "pid=$pid minor=0 state=0 args=aio:$WORK/b.img" tap-ctl list
 truncate -s 32M "$WORK/b.img"

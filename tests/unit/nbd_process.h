@@ -76,7 +76,7 @@ static inline void process_command(void *arg, uint32_t events)
 		_exit(4);
 	switch (command) {
 	case 'p':
-		error = vbd_pause(process->vbd, process_reply, process, &text);
+		error = vbd_pause(process->vbd, false, process_reply, process, &text);
 		break;
 	case 'u':
 		process_reply(process, vbd_unpause(process->vbd, NULL, &text));

@@ -128,6 +128,21 @@ static void connect_frontend(void)
 		fail_msg("%s", text.text);
 }
 
+static void ignore(void *arg, int error)
+{
+}
+
+static void reconnect_frontend(void)
+{
+	struct error_text text = { "" };
+
+	assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
+	run();
+	munmap(guest, GUEST_PAGES * PAGE);
+	close(to_backend);
+	connect_frontend();
+}
+
 static int setup(void **state)
 {
 	struct driver_options options = { .shared = true };
@@ -153,10 +168,6 @@ static int setup(void **state)
 		fail_msg("%s", text.text);
 	connect_frontend();
 	return 0;
-}
-
-static void ignore(void *arg, int error)
-{
 }
 
 static int teardown(void **state)
@@ -295,7 +306,7 @@ static void test_pause_flushes(void **state)
 	recorder.hold = true;
 	put(BLKIF_OP_WRITE, 1, 1);
 	push();
-	assert_int_equal(vbd_pause(vbd, note, &result, &text), 0);
+	assert_int_equal(vbd_pause(vbd, false, note, &result, &text), 0);
 	put(BLKIF_OP_WRITE, 2, 1);
 	push();
 	assert_int_equal(result, 1);
@@ -320,7 +331,7 @@ static void test_pause_with_failing_flush(void **state)
 	int result = 1;
 
 	recorder.sync_error = -EIO;
-	assert_int_equal(vbd_pause(vbd, note, &result, &text), 0);
+	assert_int_equal(vbd_pause(vbd, false, note, &result, &text), 0);
 	run();
 	assert_int_equal(result, -EIO);
 	assert_int_equal(vbd->state, VBD_RUNNING);
@@ -328,6 +339,90 @@ static void test_pause_with_failing_flush(void **state)
 	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
 	push();
 	expect(1, BLKIF_RSP_ERROR);
+}
+
+/* A write, a pause whose flush fails, and the disk running again on a device that is well. */
+static void lose_writes(void)
+{
+	struct error_text text = { "" };
+	int result = 1;
+
+	put(BLKIF_OP_WRITE, 1, 1);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
+	recorder.sync_error = -EIO;
+	assert_int_equal(vbd_pause(vbd, true, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, 0);
+	assert_int_equal(vbd->state, VBD_PAUSED);
+	assert_true(vbd->lost);
+	recorder.sync_error = 0;
+	if (vbd_unpause(vbd, NULL, &text))
+		fail_msg("%s", text.text);
+	run();
+}
+
+/* Forced, the pause goes through, and the guest learns from its next flush that writes were lost, once. */
+static void test_forced_pause_tells_the_loss(void **state)
+{
+	struct error_text text = { "" };
+	int result = 1;
+
+	lose_writes();
+	put(BLKIF_OP_WRITE, 2, 1);
+	push();
+	expect(2, BLKIF_RSP_OKAY);
+	put(BLKIF_OP_FLUSH_DISKCACHE, 3, 0);
+	push();
+	expect(3, BLKIF_RSP_ERROR);
+	expect_log("wsw");
+	put(BLKIF_OP_FLUSH_DISKCACHE, 4, 0);
+	push();
+	expect(4, BLKIF_RSP_OKAY);
+	/* and a pause works again, without force */
+	assert_int_equal(vbd_pause(vbd, false, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, 0);
+	assert_false(vbd->lost);
+	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
+	put(BLKIF_OP_FLUSH_DISKCACHE, 5, 0);
+	push();
+	expect(5, BLKIF_RSP_OKAY);
+}
+
+/* A barrier is a flush as well, and what it would have written is not written. */
+static void test_forced_pause_fails_a_barrier(void **state)
+{
+	lose_writes();
+	put(BLKIF_OP_WRITE_BARRIER, 2, 1);
+	push();
+	expect(2, BLKIF_RSP_ERROR);
+	expect_log("ws");
+}
+
+/* After a second pause, with another image, and with another frontend: it is still to be told. */
+static void test_loss_outlives_image_and_frontend(void **state)
+{
+	struct error_text text = { "" };
+	char target[80];
+	int result = 1;
+
+	lose_writes();
+	assert_int_equal(vbd_pause(vbd, false, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, 0);
+	snprintf(target, sizeof(target), "null:%u", DISK_BYTES);
+	if (vbd_unpause(vbd, target, &text))
+		fail_msg("%s", text.text);
+	reconnect_frontend();
+	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
+	push();
+	expect(1, BLKIF_RSP_ERROR);
+	/* but who comes when it has been told hears nothing of it */
+	reconnect_frontend();
+	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
 }
 
 /* A frontend that disconnects with requests at the disk is let go only when they are back; all who asked are told. */
@@ -368,18 +463,12 @@ static void test_log_of_reconnects(void **state)
 {
 	enum { TIMES = 30 };
 	int log = memfd_create("log", MFD_CLOEXEC), stderr_before = dup(STDERR_FILENO);
-	struct error_text text = { "" };
 	uint64_t start = loop_clock();
 	unsigned seconds;
 
 	assert_true(dup2(log, STDERR_FILENO) >= 0);
-	for (int i = 0; i < TIMES; i++) {
-		assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
-		run();
-		munmap(guest, GUEST_PAGES * PAGE);
-		close(to_backend);
-		connect_frontend();
-	}
+	for (int i = 0; i < TIMES; i++)
+		reconnect_frontend();
 	assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
 	close(stderr_before);
 	/* ten lines a second and one that says how many there were besides, in every second that was touched */
@@ -399,6 +488,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_barrier_order, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause_flushes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause_with_failing_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_forced_pause_tells_the_loss, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_forced_pause_fails_a_barrier, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_loss_outlives_image_and_frontend, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_of_reconnects, setup, teardown),
 	};
