@@ -28,7 +28,7 @@ struct image_file {
 	unsigned discard_alignment;	/* bytes */
 };
 
-/* 0, or -errno with a line in @error. file_close() gives back everything, the lock included. */
+/* 0, or -errno with a line in @error; -EAGAIN as from file_lock_now(). file_close() gives back everything, the lock included. */
 int file_open(struct image_file **file, const char *path, const struct driver_options *options,
 	      struct error_text *error);
 void file_close(struct image_file *file);
@@ -36,7 +36,11 @@ void file_close(struct image_file *file);
 /* Look again at the size. It may only have grown; otherwise -EINVAL with a text, and the old size stays. */
 int file_refresh_size(struct image_file *file, struct error_text *error);
 
-/* file_lock.c: keep other users away, until the descriptor is closed. Unless @shared a lock is taken. */
+/*
+ * file_lock.c: keep other users away, until the descriptor is closed. Unless @shared a lock is taken.
+ * now: -EAGAIN when somebody has a device locked, who may be udev and soon done. The other, for tools, waits for udev.
+ */
+int file_lock_now(const struct image_file *file, bool shared, struct error_text *error);
 int file_lock(const struct image_file *file, bool shared, struct error_text *error);
 /* Why open(O_EXCL) said EBUSY. */
 int file_busy(const char *path, const struct stat *st, struct error_text *error);

@@ -7,6 +7,10 @@
  * which QEMU guards its images. A writer of a block device has besides
  * opened it with O_EXCL, which keeps it apart from mounts, LVM, RAID and
  * other such writers, through whatever device node they came.
+ *
+ * udev holds a shared lock on a disk while it looks at it, which is what
+ * happens to a device that was just made, or closed after writing. So the
+ * lock of a device may be had a moment later.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,7 +23,6 @@
 
 #include "file.h"
 
-/* udev holds a shared lock on a disk while it looks at it, which is what happens to a device that was just made. */
 #define UDEV_TRIES 50
 #define UDEV_PAUSE_NS 10000000
 
@@ -98,11 +101,11 @@ static int file_try_lock(const struct image_file *file)
 	return 0;
 }
 
-int file_lock(const struct image_file *file, bool shared, struct error_text *error)
+int file_lock_now(const struct image_file *file, bool shared, struct error_text *error)
 {
 	char where[256];
 	struct stat st;
-	int ret, tries;
+	int ret;
 
 	if (fstat(file->fd, &st))
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
@@ -112,13 +115,27 @@ int file_lock(const struct image_file *file, bool shared, struct error_text *err
 	if (shared)
 		return 0;
 	ret = file_try_lock(file);
-	for (tries = 0; ret == -EWOULDBLOCK && file->blkdev && tries < UDEV_TRIES; tries++) {
-		nanosleep(&(struct timespec){ .tv_nsec = UDEV_PAUSE_NS }, NULL);
-		ret = file_try_lock(file);
+	if (ret == -EWOULDBLOCK) {
+		ret = file_locked_by(file->path, &st, "by another process: close it there first", error);
+		return file->blkdev ? -EAGAIN : ret;
 	}
-	if (ret == -EWOULDBLOCK)
-		return file_locked_by(file->path, &st, "by another process: close it there first", error);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
 	return 0;
+}
+
+int file_lock(const struct image_file *file, bool shared, struct error_text *error)
+{
+	struct error_text why = { "" };
+	int ret, tries;
+
+	ret = file_lock_now(file, shared, &why);
+	for (tries = 0; ret == -EAGAIN && tries < UDEV_TRIES; tries++) {
+		nanosleep(&(struct timespec){ .tv_nsec = UDEV_PAUSE_NS }, NULL);
+		why.text[0] = '\0';
+		ret = file_lock_now(file, shared, &why);
+	}
+	if (ret == -EAGAIN)
+		ret = -EBUSY;
+	return ret ? error_set(error, ret, "%s", why.text) : 0;
 }

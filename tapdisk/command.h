@@ -47,6 +47,9 @@ struct disk *command_find_disk(const struct commands *commands, int minor);
 /* The disk that the command is about; it stays while the command waits. */
 struct disk *command_request_disk(const struct control_request *request);
 void command_reply_disk(struct control_request *request, const struct disk *disk);
+/* After a failure with @error: true when that may be over soon, and the command will be run again; else *@error is
+ * what to reply. */
+bool command_again(struct commands *commands, struct control_request *request, int *error);
 /* Part of commands_shutdown(): to be called when a disk was closed. */
 void command_shutdown_step(struct commands *commands);
 

@@ -43,6 +43,8 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is about to end");
 	else
 		error = vbd_open(disk->vbd, target, &options, &request->error);
+	if (command_again(commands, request, &error))
+		return;
 	if (error)
 		control_reply(request, error, NULL);
 	else
@@ -109,6 +111,8 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 	error = argument_target(request->message, &target, &request->error);
 	if (!error)
 		error = vbd_unpause(disk->vbd, target, &request->error);
+	if (command_again(commands, request, &error))
+		return;
 	if (error)
 		control_reply(request, error, NULL);
 	else

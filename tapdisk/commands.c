@@ -12,6 +12,10 @@
 #include "commands.h"
 #include "log.h"
 
+/* udev is done with a new device long before that, unless the machine is very busy. */
+#define AGAIN_MS 10
+#define AGAIN_TRIES 50
+
 /* vbd_event() has no argument for us; there is one control socket in a process. */
 static struct control *event_control;
 
@@ -120,6 +124,26 @@ static void run_command(void *arg, struct control_request *request)
 	}
 	log_control("control: %s", command->name);
 	command->run(arg, disk, request);
+}
+
+static void run_again(void *arg)
+{
+	struct control_request *request = arg;
+
+	request->error.text[0] = '\0';
+	run_command(request->arg, request);
+}
+
+/* In steps, from the loop, because other disks must not wait for what one of them waits for. */
+bool command_again(struct commands *commands, struct control_request *request, int *error)
+{
+	struct loop_source *timer;
+
+	if (*error != -EAGAIN)
+		return false;
+	*error = -EBUSY;
+	return request->tries++ < AGAIN_TRIES &&
+	       !loop_add_timer(commands->loop, &timer, AGAIN_MS, run_again, request);
 }
 
 static void connection_ended(void *arg, const struct control_connection *connection)

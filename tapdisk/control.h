@@ -27,6 +27,7 @@ struct control_request {
 	int fds[PROTOCOL_MAX_FDS];		/* closed after the reply; whoever takes them sets nr_fds to 0 */
 	unsigned nr_fds;
 	struct error_text error;		/* for the reply */
+	unsigned tries;				/* how often the command was begun again */
 };
 
 struct control_ops {

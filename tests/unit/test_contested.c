@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_contested.c - a block device that somebody has locked, as udev does
+ * for a moment with every new one: who opens it waits, but no other disk
+ * does, and it does not wait for ever.
+ */
+#include "fixture.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/file.h>
+
+#include "scratch.h"
+
+#define PATIENCE_MS 30000
+#define ROUNDS 10
+
+static struct fixture f;	/* its disk is the other one */
+static struct tapctl *ctl;	/* for what waits */
+static int minor, locked = -1;
+static const char *device;
+
+static json_t *command(const char *name)
+{
+	return json_pack("{s:s, s:i}", "command", name, "minor", minor);
+}
+
+static json_t *open_command(void)
+{
+	return json_pack("{s:s, s:i, s:o}", "command", "open", "minor", minor, "target", json_sprintf("aio:%s", device));
+}
+
+static int setup(void **state)
+{
+	struct error_text text = { "" };
+
+	device = scratch_loop(scratch_file("contested", 1 << 20), 512);
+	if (!device)
+		return 0;
+	fixture_start(&f, 0, "null:1M", NULL);
+	minor = tapctl_minor_allocate(-1, &text);
+	assert_true(minor >= 0);
+	json_decref(fixture_call(&f, command("attach")));
+	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct error_text text = { "" };
+
+	if (!device)
+		return 0;
+	tapctl_close(ctl);
+	json_decref(fixture_call(&f, command("detach")));
+	assert_int_equal(tapctl_minor_free(minor, &text), 0);
+	fixture_stop(&f);
+	return 0;
+}
+
+/* What udev does. */
+static void lock_device(void)
+{
+	locked = open(device, O_RDONLY | O_CLOEXEC);
+	assert_true(locked >= 0);
+	assert_int_equal(flock(locked, LOCK_SH), 0);
+}
+
+static void unlock_device(void)
+{
+	close(locked);
+}
+
+static int result(struct error_text *text)
+{
+	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+	json_t *reply;
+	int error;
+
+	assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+	assert_int_equal(tapctl_receive(ctl, &reply), 0);
+	error = tapctl_reply_error(reply, text);
+	json_decref(reply);
+	return error;
+}
+
+/*
+ * Take @request's command while the device is locked, let another disk be asked after, and unlock. It has to go through;
+ * only where that took us half a second, because the machine is busy, it has been given up rightly, and is asked again.
+ */
+static void succeeds_when_unlocked(json_t *request)
+{
+	struct error_text text = { "" };
+	int error = -EBUSY;
+
+	for (int round = 0; error == -EBUSY && round < ROUNDS; round++) {
+		text.text[0] = '\0';
+		lock_device();
+		assert_int_equal(tapctl_send(ctl, json_deep_copy(request)), 0);
+		json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor)));
+		unlock_device();
+		error = result(&text);
+	}
+	if (error)
+		fail_msg("%s", text.text);
+	json_decref(request);
+}
+
+static void test_open(void **state)
+{
+	if (!device)
+		skip();
+	succeeds_when_unlocked(open_command());
+	json_decref(fixture_call(&f, command("close")));
+}
+
+/* udev looks at a device that was closed after writing, too. */
+static void test_unpause(void **state)
+{
+	if (!device)
+		skip();
+	json_decref(fixture_call(&f, open_command()));
+	json_decref(fixture_call(&f, command("pause")));
+	succeeds_when_unlocked(command("unpause"));
+	json_decref(fixture_call(&f, command("close")));
+}
+
+static void test_locked_for_good(void **state)
+{
+	struct error_text text = { "" };
+	char words[64];
+
+	if (!device)
+		skip();
+	lock_device();
+	assert_int_equal(tapctl_send(ctl, open_command()), 0);
+	assert_int_equal(result(&text), -EBUSY);
+	snprintf(words, sizeof(words), "in use by another process (pid %d)", (int)getpid());
+	assert_non_null(strstr(text.text, words));
+	unlock_device();
+}
+
+/* Its minor is detached while an open waits: that is what it is told then. */
+static void test_detached_while_waiting(void **state)
+{
+	struct error_text text = { "" };
+
+	if (!device)
+		skip();
+	lock_device();
+	assert_int_equal(tapctl_send(ctl, open_command()), 0);
+	json_decref(fixture_call(&f, command("detach")));
+	assert_true(result(&text) == -ENODEV || strstr(text.text, "in use"));
+	unlock_device();
+	json_decref(fixture_call(&f, command("attach")));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_unpause),
+		cmocka_unit_test(test_locked_for_good),
+		cmocka_unit_test(test_detached_while_waiting),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
