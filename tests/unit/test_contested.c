@@ -40,8 +40,8 @@ static int setup(void **state)
 	fixture_start(&f, 0, "null:1M", NULL);
 	minor = tapctl_minor_allocate(-1, &text);
 	assert_true(minor >= 0);
-	json_decref(fixture_call(&f, command("attach")));
 	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
+	assert_int_equal(tapctl_call(ctl, command("attach"), NULL, PATIENCE_MS, &text), 0);
 	return 0;
 }
 
