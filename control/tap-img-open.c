@@ -41,6 +41,10 @@ int image_open(struct image *image, const char *target, bool read_only, struct e
 	options.base = image->base;
 	if (!ret)
 		ret = cow_open(&image->store, image->device, &options, error);
+	if (!ret && !read_only && cow_prepared_settle(image->store, error)) {
+		cow_abandon(image->store);
+		ret = -EIO;
+	}
 	if (ret)
 		image_release(image);
 	return ret;

@@ -17,7 +17,7 @@ struct snapshot_arguments {
 	bool json;
 };
 
-static int list_one(void *owner, const struct cow_snapshot_info *info)
+static int list_one(void *owner, const struct snapshot_info *info)
 {
 	json_t *list = owner;
 	char when[32] = "-";

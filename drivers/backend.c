@@ -221,3 +221,26 @@ int backend_refresh_size(struct backend *backend, struct error_text *error)
 	backend->ops->geometry(backend->handle, &backend->geometry);
 	return 0;
 }
+
+void backend_snapshot(struct backend *backend, struct snapshot_command *command)
+{
+	if (backend->ops->snapshot && !backend->geometry.read_only) {
+		backend->ops->snapshot(backend->handle, command);
+		return;
+	}
+	error_set(&command->error, -EOPNOTSUPP, backend->ops->snapshot ? "%s:%s: open for reading only" :
+		  "%s:%s: disks of this type have no snapshots", backend->ops->name, backend->path);
+	command->done(command, -EOPNOTSUPP);
+}
+
+int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
+			  void *owner)
+{
+	return backend->ops->snapshot_list ? backend->ops->snapshot_list(backend->handle, each, owner) : 0;
+}
+
+void backend_retry(struct backend *backend)
+{
+	if (backend->ops->retry)
+		backend->ops->retry(backend->handle);
+}

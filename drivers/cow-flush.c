@@ -99,6 +99,7 @@ static void release_durable(struct cow_store *store, struct cow_list *released)
 static void event_durable(struct cow_store *store, const struct cow_event *event, struct cow_list *released)
 {
 	const struct cow_delete_payload *delete = (const void *)event->payload;
+	const struct cow_commit_payload *commit = (const void *)event->payload;
 	const struct cow_free_payload *freed = (const void *)event->payload;
 	const uint64_t *blocks = (const void *)(freed + 1);
 	struct cow_version *version;
@@ -106,6 +107,8 @@ static void event_durable(struct cow_store *store, const struct cow_event *event
 
 	if (event->type == COW_RECORD_DELETE)
 		cow_version_find(store, delete->id)->deleted = true;
+	if (event->type == COW_RECORD_COMMIT)
+		cow_version_find(store, commit->id)->decision[0] = '\0';
 	if (event->type != COW_RECORD_FREE)
 		return;
 	version = cow_version_find(store, freed->id);

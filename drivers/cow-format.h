@@ -36,6 +36,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers a
 
 #define COW_NAME_MAX		255u
 #define COW_DESCRIPTION_MAX	1024u
+#define COW_DECISION_MAX 255u
 
 /* A reference to a block of metadata. */
 struct cow_ref {
@@ -84,7 +85,8 @@ struct cow_version_record {
 	uint32_t map_levels;
 	uint16_t name_length, description_length;
 	uint64_t cursor;
-	uint8_t reserved[56];
+	uint16_t decision_length;
+	uint8_t reserved[54];
 };
 
 #define COW_LOG_MAGIC 0x474f4c54u	/* "TLOG" */
@@ -105,6 +107,7 @@ enum cow_record_type {
 	COW_RECORD_FREE,
 	COW_RECORD_RESIZE,
 	COW_RECORD_RELEASE,
+	COW_RECORD_COMMIT,
 };
 
 struct cow_map_element { uint64_t block, entry; };
@@ -113,11 +116,12 @@ struct cow_snapshot_payload {
 	uint32_t id, generation;
 	uint64_t time;
 	uint16_t name_length, description_length;
-	uint32_t reserved;
+	uint16_t decision_length, reserved;
 };
 
 struct cow_revert_payload { uint32_t target, id, generation, reserved; };
 struct cow_delete_payload { uint32_t id, reserved; };
+struct cow_commit_payload { uint32_t id, reserved; };
 struct cow_free_payload { uint32_t id, flags; uint64_t cursor; };
 struct cow_resize_payload { uint64_t sectors, base_shows; };
 

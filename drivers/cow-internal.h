@@ -54,6 +54,7 @@ struct cow_version {
 	unsigned levels;
 	struct cow_layer layer;
 	char *name, *description;	/* "" where there is none */
+	char *decision;			/* of the group that it was prepared for; "": not, or committed */
 
 	struct cow_ref new_root;	/* during a checkpoint */
 	unsigned new_levels;
@@ -216,11 +217,13 @@ int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct co
 size_t cow_version_table_blocks(const struct cow_store *store);
 
 /* cow-snapshot.c: what a record does to the store in memory, at replay and at work. */
-int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *name,
-		       const char *description);
+int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *text);
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
 int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
 		  const void *payload, size_t length);
+
+/* A version's three texts, out of a record that holds them one behind the other. */
+int cow_version_set_text(struct cow_version *version, const char *text, size_t name, size_t description, size_t decision);
 
 /* cow-delete.c */
 struct cow_version *cow_delete_next(const struct cow_store *store);

@@ -38,16 +38,18 @@ static int replay_map(struct cow_store *store, const struct cow_record *record, 
 static int replay_snapshot(struct cow_store *store, const void *bytes, size_t length)
 {
 	const struct cow_snapshot_payload *payload = bytes;
-	const char *name = (const char *)(payload + 1);
+	const char *text = (const char *)(payload + 1);
+	size_t texts;
 
 	if (length < sizeof(*payload) || payload->name_length > COW_NAME_MAX ||
-	    payload->description_length > COW_DESCRIPTION_MAX ||
-	    length != sizeof(*payload) + payload->name_length + payload->description_length ||
-	    memchr(name, 0, payload->name_length + payload->description_length) ||
+	    payload->description_length > COW_DESCRIPTION_MAX || payload->decision_length > COW_DECISION_MAX)
+		return -EUCLEAN;
+	texts = (size_t)payload->name_length + payload->description_length + payload->decision_length;
+	if (length != sizeof(*payload) + texts || memchr(text, 0, texts) ||
 	    payload->id != store->active->id || payload->generation != store->generation ||
 	    store->generation >= COW_MAX_GENERATION || store->version_count >= COW_MAX_VERSIONS)
 		return -EUCLEAN;
-	return cow_snapshot_apply(store, payload, name, name + payload->name_length);
+	return cow_snapshot_apply(store, payload, text);
 }
 
 static int replay_revert(struct cow_store *store, const void *bytes, size_t length)
@@ -76,6 +78,20 @@ static int replay_delete(struct cow_store *store, const void *bytes, size_t leng
 	if (!version || version->deleted || version == store->active)
 		return -EUCLEAN;
 	version->deleted = true;
+	return 0;
+}
+
+static int replay_commit(struct cow_store *store, const void *bytes, size_t length)
+{
+	const struct cow_commit_payload *payload = bytes;
+	struct cow_version *version;
+
+	if (length != sizeof(*payload))
+		return -EUCLEAN;
+	version = cow_version_find(store, payload->id);
+	if (!version || !version->decision[0] || version->deleted)
+		return -EUCLEAN;
+	version->decision[0] = '\0';
 	return 0;
 }
 
@@ -143,6 +159,8 @@ static int replay_record(struct cow_store *store, const struct cow_record *recor
 		return replay_delete(store, payload, length);
 	case COW_RECORD_FREE:
 		return replay_free(store, payload, length);
+	case COW_RECORD_COMMIT:
+		return replay_commit(store, payload, length);
 	case COW_RECORD_RESIZE:
 		return replay_resize(store, payload, length);
 	case COW_RECORD_RELEASE:

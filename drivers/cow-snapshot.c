@@ -46,27 +46,16 @@ static int active_begin(struct cow_store *store, struct cow_version *parent)
 	return 0;
 }
 
-int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *name,
-		       const char *description)
+int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *text)
 {
 	struct cow_version *snapshot = store->active;
-	char *new_name = strndup(name, payload->name_length);
-	char *new_description = strndup(description, payload->description_length);
-	int ret = -ENOMEM;
+	int ret = active_begin(store, snapshot);
 
-	if (new_name && new_description)
-		ret = active_begin(store, snapshot);
-	if (ret) {
-		free(new_name);
-		free(new_description);
-		return ret;
-	}
-	free(snapshot->name);
-	free(snapshot->description);
-	snapshot->name = new_name;
-	snapshot->description = new_description;
+	if (!ret)
+		ret = cow_version_set_text(snapshot, text, payload->name_length, payload->description_length,
+					   payload->decision_length);
 	snapshot->time = payload->time;
-	return 0;
+	return ret;
 }
 
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload)
@@ -124,7 +113,8 @@ static int version_room(const struct cow_store *store, struct error_text *error)
 	return 0;
 }
 
-static int create_check(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+static int create_check(struct cow_store *store, const char *name, const char *description, const char *decision,
+			struct error_text *error)
 {
 	int ret = store_writable(store, error);
 
@@ -138,6 +128,9 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 	if (!description_valid(description))
 		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
 				 name, COW_DESCRIPTION_MAX);
+	if (*decision && (*decision != '/' || strlen(decision) > COW_DECISION_MAX))
+		return error_set(error, -EINVAL, "%.64s: a decision record is an absolute path of at most %u bytes", decision,
+				 COW_DECISION_MAX);
 	if (cow_version_by_name(store, name))
 		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
 	return 0;
@@ -153,38 +146,71 @@ static int flush_reported(struct cow_store *store, const char *what, const char 
 	return 0;
 }
 
-int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+/* The record of it, with its texts; the caller frees. */
+static struct cow_snapshot_payload *create_payload(const struct cow_store *store, const char *const text[3], size_t *length)
 {
-	uint8_t record[sizeof(struct cow_snapshot_payload) + COW_NAME_MAX + COW_DESCRIPTION_MAX];
-	struct cow_snapshot_payload payload = { .time = time(NULL) };
-	struct cow_version *snapshot = store->active;
+	size_t name = strlen(text[0]), description = strlen(text[1]), decision = strlen(text[2]);
+	struct cow_snapshot_payload *payload;
+	char *at;
+
+	*length = sizeof(*payload) + name + description + decision;
+	payload = malloc(*length + 1);
+	if (!payload)
+		return NULL;
+	*payload = (struct cow_snapshot_payload){
+		.id = store->active->id, .generation = store->generation, .time = time(NULL),
+		.name_length = name, .description_length = description, .decision_length = decision,
+	};
+	at = stpcpy((char *)(payload + 1), text[0]);
+	at = stpcpy(at, text[1]);
+	strcpy(at, text[2]);
+	return payload;
+}
+
+int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			 struct error_text *error)
+{
+	const char *const text[3] = { name, description ? description : "", decision ? decision : "" };
+	struct cow_snapshot_payload *payload;
 	size_t length;
 	int ret;
 
-	description = description ? description : "";
-	ret = create_check(store, name, description, error);
+	ret = create_check(store, name, text[1], text[2], error);
 	if (ret)
 		return ret;
-	ret = cow_checkpoint_if_due(store);
-	if (ret)
-		return error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret));
-	payload.id = snapshot->id;
-	payload.generation = store->generation;
-	payload.name_length = strlen(name);
-	payload.description_length = strlen(description);
-	memcpy(record, &payload, sizeof(payload));
-	memcpy(record + sizeof(payload), name, payload.name_length);
-	memcpy(record + sizeof(payload) + payload.name_length, description, payload.description_length);
-	length = sizeof(payload) + payload.name_length + payload.description_length;
-	ret = cow_event_add(store, snapshot, COW_RECORD_SNAPSHOT, 1, record, length);
-	if (!ret)
-		ret = cow_snapshot_apply(store, &payload, name, description);
-	if (ret)
-		return store->failed = ret;
-	return flush_reported(store, "made durable", name, error);
+	payload = create_payload(store, text, &length);
+	if (!payload)
+		return error_set(error, -ENOMEM, "%s: out of memory", store->device->name);
+	ret = cow_event_add(store, store->active, COW_RECORD_SNAPSHOT, 1, payload, length);
+	if (!ret) {
+		ret = cow_snapshot_apply(store, payload, (const char *)(payload + 1));
+		if (ret)
+			store->failed = ret;	/* there is a record of what has not happened */
+	}
+	free(payload);
+	return ret ? error_set(error, ret, "%s: out of memory", store->device->name) : 0;
 }
 
-static int find_reported(struct cow_store *store, const char *name, struct cow_version **version,
+static int room_reported(struct cow_store *store, struct error_text *error)
+{
+	int ret = cow_checkpoint_if_due(store);
+
+	return ret ? error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret)) : 0;
+}
+
+int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (!ret)
+		ret = room_reported(store, error);
+	if (!ret)
+		ret = cow_snapshot_prepare(store, name, description, NULL, error);
+	return ret ? ret : flush_reported(store, "made durable", name, error);
+}
+
+/* One that is listed, or one that is only prepared. */
+static int find_reported(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
 			 struct error_text *error)
 {
 	int ret = store_writable(store, error);
@@ -192,22 +218,20 @@ static int find_reported(struct cow_store *store, const char *name, struct cow_v
 	if (ret)
 		return ret;
 	*version = cow_version_by_name(store, name);
-	if (!*version)
-		return error_set(error, -ENOENT, "%s: has no snapshot called \"%.64s\"", store->device->name, name);
-	ret = cow_checkpoint_if_due(store);
-	if (ret)
-		return error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret));
-	return 0;
+	if (!*version || prepared != !!(*version)->decision[0])
+		return error_set(error, -ENOENT, "%s: has no %ssnapshot called \"%.64s\"", store->device->name,
+				 prepared ? "prepared " : "", name);
+	return room_reported(store, error);
 }
 
 /* It counts as deleted only once that is durable: what it alone holds is overwritten in place from then on. */
-int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
+static int version_delete(struct cow_store *store, const char *name, bool prepared, struct error_text *error)
 {
 	struct cow_delete_payload payload = { 0 };
 	struct cow_version *version;
 	int ret;
 
-	ret = find_reported(store, name, &version, error);
+	ret = find_reported(store, name, prepared, &version, error);
 	if (ret)
 		return ret;
 	payload.id = version->id;
@@ -217,13 +241,39 @@ int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_
 	return flush_reported(store, "deleted", name, error);
 }
 
+int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
+{
+	return version_delete(store, name, false, error);
+}
+
+int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_text *error)
+{
+	return version_delete(store, name, true, error);
+}
+
+int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_text *error)
+{
+	struct cow_commit_payload payload = { 0 };
+	struct cow_version *version;
+	int ret;
+
+	ret = find_reported(store, name, true, &version, error);
+	if (ret)
+		return ret;
+	payload.id = version->id;
+	ret = cow_event_add(store, store->active, COW_RECORD_COMMIT, 1, &payload, sizeof(payload));
+	if (ret)
+		return error_set(error, ret, "%s: out of memory", store->device->name);
+	return flush_reported(store, "committed", name, error);
+}
+
 int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error)
 {
 	struct cow_revert_payload payload = { 0 };
 	struct cow_version *target;
 	int ret;
 
-	ret = find_reported(store, name, &target, error);
+	ret = find_reported(store, name, false, &target, error);
 	if (!ret)
 		ret = version_room(store, error);
 	if (ret)
@@ -243,22 +293,22 @@ static const struct cow_version *living_parent(const struct cow_version *version
 {
 	do
 		version = version->parent;
-	while (version && version->deleted);
+	while (version && (version->deleted || version->decision[0]));
 	return version;
 }
 
-int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct cow_snapshot_info *info),
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
 		      void *owner)
 {
 	const struct cow_version *current = living_parent(store->active), *version, *parent;
-	struct cow_snapshot_info info;
+	struct snapshot_info info;
 	int ret = 0;
 
 	for (version = store->versions; version && !ret; version = version->next) {
-		if (version->deleted || version == store->active)
+		if (version->deleted || version->decision[0] || version == store->active)
 			continue;
 		parent = living_parent(version);
-		info = (struct cow_snapshot_info){ version->id, parent ? parent->id : 0, version->time, version->sectors,
+		info = (struct snapshot_info){ version->id, parent ? parent->id : 0, version->time, version->sectors,
 			version->name, version->description, version == current };
 		ret = each(owner, &info);
 	}

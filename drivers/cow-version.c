@@ -50,7 +50,24 @@ static void version_free(struct cow_version *version)
 	cow_layer_free(&version->layer);
 	free(version->name);
 	free(version->description);
+	free(version->decision);
 	free(version);
+}
+
+int cow_version_set_text(struct cow_version *version, const char *text, size_t name, size_t description, size_t decision)
+{
+	char *copy[3] = { strndup(text, name), strndup(text + name, description),
+			  strndup(text + name + description, decision) };
+	char **place[3] = { &version->name, &version->description, &version->decision };
+	bool all = copy[0] && copy[1] && copy[2];
+	int i;
+
+	for (i = 0; i < 3; i++) {
+		free(all ? *place[i] : copy[i]);
+		if (all)
+			*place[i] = copy[i];
+	}
+	return all ? 0 : -ENOMEM;
 }
 
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent)
@@ -61,9 +78,7 @@ struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct
 		return NULL;
 	version->id = id;
 	version->parent = parent;
-	version->name = strdup("");
-	version->description = strdup("");
-	if (!version->name || !version->description) {
+	if (cow_version_set_text(version, "", 0, 0, 0)) {
 		version_free(version);
 		return NULL;
 	}
@@ -108,7 +123,7 @@ void cow_version_free_all(struct cow_store *store)
 static size_t record_bytes(const struct cow_version *version)
 {
 	return sizeof(struct cow_version_record) +
-		((strlen(version->name) + strlen(version->description) + 7) & ~(size_t)7);
+		((strlen(version->name) + strlen(version->description) + strlen(version->decision) + 7) & ~(size_t)7);
 }
 
 /* At most: each block holds two of the largest records at least. */
@@ -125,12 +140,14 @@ static void record_put(const struct cow_version *version, uint8_t *at)
 		.time = version->time, .sectors = version->sectors, .base_shows = version->base_shows,
 		.map = version->new_root, .map_levels = version->new_levels,
 		.name_length = strlen(version->name), .description_length = strlen(version->description),
-		.cursor = version->cursor,
+		.cursor = version->cursor, .decision_length = strlen(version->decision),
 	};
 
 	memcpy(at, &record, sizeof(record));
 	memcpy(at + sizeof(record), version->name, record.name_length);
-	memcpy(at + sizeof(record) + record.name_length, version->description, record.description_length);
+	at += sizeof(record) + record.name_length;
+	memcpy(at, version->description, record.description_length);
+	memcpy(at + record.description_length, version->decision, record.decision_length);
 }
 
 /* Fills one block with versions from @version on; returns the first that did not fit. */
@@ -196,6 +213,7 @@ static bool record_valid(const struct cow_store *store, const struct cow_version
 		active == (record->generation == store->sb.generation) && !(record->flags & ~COW_VERSION_DELETED) &&
 		!(active && record->flags) && record->sectors && record->sectors <= COW_MAX_BLOCKS * COW_SECTORS &&
 		record->name_length <= COW_NAME_MAX && record->description_length <= COW_DESCRIPTION_MAX &&
+		record->decision_length <= COW_DECISION_MAX && !(active && record->decision_length) &&
 		record->map_levels <= COW_MAX_LEVELS && !record->map_levels == !record->map.where && !record->map.extra &&
 		record->cursor <= COW_MAX_BLOCKS * 2 && !(record->cursor && !(record->flags & COW_VERSION_DELETED)) &&
 		cow_entry_valid(store, record->map.where, record->generation) &&
@@ -208,23 +226,18 @@ static int record_get(struct cow_store *store, const uint8_t *bytes, size_t room
 	struct cow_version_record record;
 	struct cow_version *version, *parent;
 	const char *text = (const char *)bytes + sizeof(record);
+	size_t length;
 
 	if (room < sizeof(record))
 		return -EUCLEAN;
 	memcpy(&record, bytes, sizeof(record));
 	parent = record.parent ? cow_version_find(store, record.parent) : NULL;
-	if (!record_valid(store, &record, parent, *last) ||
-	    (size_t)record.name_length + record.description_length > room - sizeof(record) ||
-	    memchr(text, 0, record.name_length + record.description_length))
+	length = (size_t)record.name_length + record.description_length + record.decision_length;
+	if (!record_valid(store, &record, parent, *last) || length > room - sizeof(record) || memchr(text, 0, length))
 		return -EUCLEAN;
 	version = cow_version_new(store, record.id, parent);
-	if (!version)
-		return -ENOMEM;
-	free(version->name);
-	free(version->description);
-	version->name = strndup(text, record.name_length);
-	version->description = strndup(text + record.name_length, record.description_length);
-	if (!version->name || !version->description)
+	if (!version || cow_version_set_text(version, text, record.name_length, record.description_length,
+					     record.decision_length))
 		return -ENOMEM;
 	version->generation = record.generation;
 	version->deleted = record.flags & COW_VERSION_DELETED;

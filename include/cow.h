@@ -104,14 +104,6 @@ struct cow_info {
 	const struct cow_base_fields *base;
 };
 
-struct cow_snapshot_info {
-	uint32_t id, parent;		/* parent: the nearest one that is not deleted; 0: none */
-	uint64_t time;			/* seconds since the epoch */
-	uint64_t sectors;
-	const char *name, *description;
-	bool current;			/* the active disk goes back to this one */
-};
-
 /*
  * cow-base.c: a raw image as a base, through the page cache, for the tools.
  * Describing it fills in @fields for cow_create(); opening it, locked against
@@ -150,10 +142,29 @@ int cow_snapshot_create(struct cow_store *store, const char *name, const char *d
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
 int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error);
 /* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
-int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct cow_snapshot_info *info),
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
 		      void *owner);
 /* Reads what the snapshot holds; -ENOENT. */
 int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors);
+
+/*
+ * Several stores at one instant. Each gets a snapshot that is prepared, by
+ * memory alone; durable after cow_flush(). Then somebody decides for all of
+ * them, once: the decision record is a file that says "commit", linked to its
+ * name when it is complete, or an empty one, made by whoever finds a prepared
+ * snapshot, and no decision, at opening: then nobody can decide otherwise.
+ */
+int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			 struct error_text *error);
+int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_text *error);
+int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_text *error);
+
+/* cow-decision.c. Decide for commit: 0; -ECANCELED: it was decided otherwise. Durable when it returns. */
+int cow_decision_commit(const char *path, struct error_text *error);
+/* 0: aborted, now or before; 1: it was committed. Durable when it returns. */
+int cow_decision_abort(const char *path, struct error_text *error);
+/* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */
+int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 
 int cow_checkpoint(struct cow_store *store);
 

@@ -46,6 +46,53 @@ struct driver_geometry {
 					 * own pages may be handed to it (design: direct-io-safe) */
 };
 
+/*
+ * A command to a disk's snapshots. The caller owns it, and all that it
+ * points to, until done(), which is called exactly once, from inside
+ * backend_snapshot() or later. A write that has to wait for room on the
+ * store holds up none of them.
+ */
+enum snapshot_op {
+	/*
+	 * Ends when no write runs; none begins until SNAPSHOT_THAW or a SNAPSHOT_PREPARE,
+	 * so that several disks can be taken at one instant. -EBUSY: frozen already.
+	 */
+	SNAPSHOT_FREEZE,
+	SNAPSHOT_THAW,		/* at once; -EINVAL: not frozen */
+	SNAPSHOT_CREATE,	/* name, description: durable when it ends */
+	/*
+	 * The same on a frozen disk (-EINVAL), which thaws as soon as the moment is held, well before
+	 * the end. The snapshot is no more than prepared until SNAPSHOT_COMMIT, and not listed; what
+	 * becomes of one found at the next opening is up to decision (cow_decision_abort() in cow.h).
+	 */
+	SNAPSHOT_PREPARE,
+	SNAPSHOT_COMMIT,	/* name: one that was prepared */
+	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
+	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
+	SNAPSHOT_REVERT,	/* name; the disk must not be in use. Its size may change: backend_refresh_size() */
+};
+
+struct snapshot_command {
+	enum snapshot_op op;
+	const char *name;
+	const char *description;	/* CREATE, PREPARE; NULL: none */
+	const char *decision;		/* PREPARE: absolute path of the group's decision record */
+	void (*done)(struct snapshot_command *command, int error);
+	struct error_text error;	/* why, when done() gets an error */
+	uint64_t stall_ns;		/* CREATE, PREPARE: how long writes were held back; FREEZE: so far */
+	void *owner;			/* the caller's */
+
+	struct snapshot_command *next;	/* the driver's, from start to done() */
+};
+
+struct snapshot_info {
+	uint32_t id, parent;		/* parent: the nearest one that is not deleted; 0: none */
+	uint64_t time;			/* seconds since the epoch */
+	uint64_t sectors;
+	const char *name, *description;	/* "" where there is none; theirs until the call returns */
+	bool current;			/* what the disk goes back to */
+};
+
 struct driver_ops {
 	const char *name;		/* the TYPE of TYPE:PATH */
 	const char *help;		/* one line */
@@ -61,6 +108,12 @@ struct driver_ops {
 	void (*submit)(void *handle, struct block_request *req);
 	/* Look again at how large the image is; 0 or -errno. NULL: never changes. */
 	int (*refresh_size)(void *handle, struct error_text *error);
+	/* Both NULL: the driver knows no snapshots. */
+	void (*snapshot)(void *handle, struct snapshot_command *command);
+	/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
+	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
+	/* Try again what waits for room, see backend->waiting. NULL: nothing ever waits. */
+	void (*retry)(void *handle);
 };
 
 extern const struct driver_ops driver_aio, driver_null;
@@ -74,6 +127,7 @@ struct backend {
 	struct engine *engine;
 	struct driver_geometry geometry;	/* as of open or the last backend_refresh_size() */
 	unsigned in_flight;
+	unsigned waiting;		/* of those: held back because the store is full; backend_retry() now and then */
 	char *path;
 };
 
@@ -97,6 +151,12 @@ void backend_submit(struct backend *backend, struct block_request *req);
 void backend_done(struct block_request *req, int error);
 
 int backend_refresh_size(struct backend *backend, struct error_text *error);
+
+/* -EOPNOTSUPP with a text when the driver has no snapshots. Engine commit is the caller's, as with backend_submit(). */
+void backend_snapshot(struct backend *backend, struct snapshot_command *command);
+int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
+			  void *owner);
+void backend_retry(struct backend *backend);
 
 /* Split "TYPE:PATH" at the first colon. -EINVAL with a text when there is
  * none, no such type, or an empty path. *@path points into @target. */

@@ -383,7 +383,7 @@ static void image_compare(struct model *model, const char *name, const struct mo
 	}
 }
 
-static int snapshot_known(void *owner, const struct cow_snapshot_info *info)
+static int snapshot_known(void *owner, const struct snapshot_info *info)
 {
 	struct model *model = owner;
 	struct model_snapshot *snapshot = find(model, info->name);
@@ -429,7 +429,7 @@ static bool image_equal(const struct model_image *a, const struct model_image *b
 	return a->sectors == b->sectors && !memcmp(a->tag, b->tag, a->sectors * sizeof(a->tag[0]));
 }
 
-static int note_target(void *owner, const struct cow_snapshot_info *info)
+static int note_target(void *owner, const struct snapshot_info *info)
 {
 	struct model *model = owner;
 
