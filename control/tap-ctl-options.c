@@ -86,6 +86,16 @@ static void print_option(const struct command *command, char letter)
 		       option->argument ? option->argument : "");
 }
 
+/* For the commands that take an image. */
+static void print_types(const struct command *command)
+{
+	if (!strchr(command->options, 'a') && !strstr(command->words, "TYPE:PATH"))
+		return;
+	printf("\nTypes of images:\n");
+	for (size_t i = 0; drivers[i]; i++)
+		printf("  %s:%s\n", drivers[i]->name, drivers[i]->help);
+}
+
 static void print_usage(const struct command *command)
 {
 	const struct known_option *option;
@@ -107,6 +117,7 @@ static void print_usage(const struct command *command)
 	}
 	printf("      --json                 print the result as JSON\n"
 	       "  -h, --help                 this text\n");
+	print_types(command);
 }
 
 static void __attribute__((noreturn, format(printf, 2, 3)))

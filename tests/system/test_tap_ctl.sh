@@ -328,6 +328,11 @@ for command in $(tap-ctl --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
 	check "$command --help" grep -q "^Usage: tap-ctl $command" <(tap-ctl "$command" --help)
 done
 
+for command in create open unpause xen-attach; do
+	check "$command --help tells the types of images" sh -c "tap-ctl $command --help | grep -q '^  aio:PATH: '"
+done
+check 'the help of other commands does not' sh -c "! tap-ctl pause --help | grep -q aio:"
+
 mkdir "$WORK/small"
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=64k,nr_inodes=3 tapsnap-small "$WORK/small" 2>/dev/null; then
 	export TAPSNAP_RUN_DIR=$WORK/small
