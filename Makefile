@@ -31,7 +31,7 @@ CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
 TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c))
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
 TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
-BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard benchmarks/blkfront*.c))
+BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
@@ -78,6 +78,12 @@ $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
+
+# A frontend on real Xen, with which a test in the lab's dom0 behaves as no guest's does.
+XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront-xen*.c))
+$(BUILD)/tests/xen/frontend/frontend: $(XEN_FRONTEND_OBJS) $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+xen-frontend: $(BUILD)/tests/xen/frontend/frontend
 
 # the long ones are made like unit tests, and use their helpers
 SOAK_TESTS = $(patsubst tests/soak/%.c,$(BUILD)/tests/soak/%,$(wildcard tests/soak/test_*.c))
@@ -187,7 +193,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all clean unit-tests fio-engine build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean unit-tests fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

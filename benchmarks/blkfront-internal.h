@@ -3,10 +3,10 @@
  * blkfront-internal.h - what the files of the frontend library share: the
  * frontend, its queues, and the shape of a request in each ABI.
  *
- * The memfd is the guest's memory, and a grant reference is a page number in
- * it. From its start: the rings, queue after queue; for each queue one
- * indirect page for each ring slot; the pages of blkfront_pread(); the
- * caller's data pages.
+ * The guest's memory, from its start: the rings, queue after queue; for each
+ * queue one indirect page for each ring slot; the pages of blkfront_pread();
+ * the caller's data pages. A page is known by its number here and in `memory`,
+ * and by its grant reference (`refs`) to tapdisk.
  *
  * Invariants of a queue (all indices modulo 2^32):
  *   rsp_cons <= ring's rsp_prod <= req_pushed <= req_prod <= rsp_cons + size
@@ -63,8 +63,31 @@ extern const struct wire_layout blkfront_layouts[];	/* by enum blkfront_abi */
 struct indirect_page {
 	struct indirect_page *next;	/* in the free list or its id's chain */
 	uint64_t id;
-	uint32_t ref;
+	uint32_t page;
 };
+
+/*
+ * What carries pages and signals to tapdisk. Calls that fail say why in @text.
+ */
+struct blkfront_transport {
+	/* @pages zeroed pages at front->memory, their references to front->refs. */
+	int (*share_memory)(struct blkfront *front, size_t pages, struct error_text *text);
+	/* The queue's event_fd, readable when tapdisk has signalled, and what signal() needs. */
+	int (*open_channel)(struct blkfront *front, unsigned queue, struct error_text *text);
+	/* Offer the rings, wait until they are served, learn the geometry. */
+	int (*connect)(struct blkfront *front, struct error_text *text);
+	/* Wait until tapdisk has drained and let go; best effort, a tapdisk that is gone has. */
+	void (*disconnect)(struct blkfront *front);
+	void (*signal)(struct blkfront *front, unsigned queue);
+	/* Take note of signals so far; -errno. */
+	int (*acknowledge)(struct blkfront *front, unsigned queue);
+	/* Readable when is_alive() has to be asked. */
+	int (*life_fd)(struct blkfront *front);
+	bool (*is_alive)(struct blkfront *front);
+	/* Give everything back, also what is only half there; tapdisk is not asked. */
+	void (*release)(struct blkfront *front);
+};
+extern const struct blkfront_transport blkfront_shm;
 
 struct blkfront_queue {
 	struct shared_ring *ring;
@@ -72,18 +95,23 @@ struct blkfront_queue {
 	uint32_t size;			/* slots, a power of two */
 	uint32_t req_prod, req_pushed, rsp_cons;
 	bool broken;			/* tapdisk's producer index makes no sense */
-	int kick_fd;			/* signals tapdisk */
+	int kick_fd;			/* signals tapdisk (shm) */
 	int event_fd;			/* signals us */
+	struct xenevtchn_handle *channel;	/* both (xen) */
+	uint32_t port;
 	struct indirect_page *indirect, *free_indirect, **chains;	/* size of each: as the ring's */
 };
 
 struct blkfront {
 	struct blkfront_options options;
 	struct blkfront_geometry geometry;
-	struct tapctl *ctl;		/* its end is the end of the connection */
-	int memfd;
+	const struct blkfront_transport *transport;
+	struct tapctl *ctl;		/* shm: its end is the end of the connection */
+	int memfd;			/* shm */
+	struct blkfront_xen *xen;	/* blkfront-xen.c's */
 	uint8_t *memory;
 	size_t memory_size;		/* bytes */
+	uint32_t *refs;			/* of each page */
 	uint32_t first_indirect, first_bounce, first_data;	/* page numbers */
 	unsigned ring_pages;		/* per queue */
 	struct blkfront_queue queues[MAX_QUEUES];
@@ -93,6 +121,9 @@ static inline void *blkfront_page(const struct blkfront *front, uint32_t page)
 {
 	return front->memory + ((size_t)page << GUEST_PAGE_SHIFT);
 }
+
+/* Everything that belongs to us alone; tapdisk knows nothing yet. Undone by blkfront_vanish(). */
+int blkfront_prepare(struct blkfront **front, const struct blkfront_options *options, struct error_text *text);
 
 /* Number of slots in a ring of @pages pages with @layout. */
 uint32_t blkfront_ring_slots(const struct wire_layout *layout, unsigned pages);

@@ -14,8 +14,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "blkfront-internal.h"
 
@@ -37,7 +35,7 @@ int blkfront_queue_init(struct blkfront *front, unsigned index)
 	if (!queue->indirect || !queue->chains)
 		return -ENOMEM;
 	for (i = 0; i < queue->size; i++) {
-		queue->indirect[i].ref = front->first_indirect + index * queue->size + i;
+		queue->indirect[i].page = front->first_indirect + index * queue->size + i;
 		queue->indirect[i].next = queue->free_indirect;
 		queue->free_indirect = &queue->indirect[i];
 	}
@@ -168,14 +166,14 @@ static int put_indirect(struct blkfront *front, unsigned queue, uint8_t operatio
 	if (!slot)
 		return -EBUSY;
 	page = indirect_get(q, id);
-	put_segments(blkfront_page(front, page->ref), segments, count);
+	put_segments(blkfront_page(front, page->page), segments, count);
 	slot[0] = BLKIF_OP_INDIRECT;
 	slot[1] = operation;
 	put_u16(slot + 2, count);
 	put_u64(slot + q->layout->id, id);
 	put_u64(slot + q->layout->sector, sector);
 	put_u16(slot + q->layout->handle, front->options.devid);
-	put_u32(slot + q->layout->indirect_refs, page->ref);
+	put_u32(slot + q->layout->indirect_refs, front->refs[page->page]);
 	return 0;
 }
 
@@ -232,12 +230,7 @@ int blkfront_raw(struct blkfront *front, unsigned queue, const void *bytes, size
 
 void blkfront_signal(struct blkfront *front, unsigned queue)
 {
-	uint64_t one = 1;
-	ssize_t n;
-
-	/* An eventfd takes a write unless its counter is full, and then it is readable anyway. */
-	n = write(front->queues[queue].kick_fd, &one, sizeof(one));
-	(void)n;
+	front->transport->signal(front, queue);
 }
 
 void blkfront_push(struct blkfront *front, unsigned queue)
@@ -299,20 +292,10 @@ static int response_expected(struct blkfront_queue *queue)
 	return queue->broken ? -EPROTO : 0;
 }
 
-/* Is tapdisk's end of the control connection still open? Nothing is ever sent on it unasked. */
-static bool tapdisk_alive(const struct blkfront *front)
-{
-	char byte;
-	ssize_t n = recv(tapctl_fd(front->ctl), &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-	return n < 0 && (errno == EAGAIN || errno == EINTR);
-}
-
 /* Wait for any of @count queues from @first on. */
 static int queues_wait(struct blkfront *front, unsigned first, unsigned count, int timeout_ms)
 {
 	struct pollfd fds[MAX_QUEUES + 1];
-	uint64_t signals;
 	unsigned i;
 	int r;
 
@@ -323,7 +306,7 @@ static int queues_wait(struct blkfront *front, unsigned first, unsigned count, i
 				return r;
 			fds[i] = (struct pollfd){ .fd = front->queues[first + i].event_fd, .events = POLLIN };
 		}
-		fds[count] = (struct pollfd){ .fd = tapctl_fd(front->ctl), .events = POLLIN };
+		fds[count] = (struct pollfd){ .fd = front->transport->life_fd(front), .events = POLLIN };
 		r = poll(fds, count + 1, timeout_ms);
 		if (r < 0 && errno != EINTR)
 			return -errno;
@@ -332,10 +315,10 @@ static int queues_wait(struct blkfront *front, unsigned first, unsigned count, i
 		if (r < 0)
 			continue;
 		for (i = 0; i < count; i++)
-			if (fds[i].revents && read(fds[i].fd, &signals, sizeof(signals)) < 0 && errno != EAGAIN)
-				return -errno;
+			if (fds[i].revents && (r = front->transport->acknowledge(front, first + i)) < 0)
+				return r;
 		/* What it had answered before it ended still counts. */
-		if (fds[count].revents && !tapdisk_alive(front)) {
+		if (fds[count].revents && !front->transport->is_alive(front)) {
 			for (i = 0; i < count; i++)
 				if (responses_ready(&front->queues[first + i]))
 					return 1;

@@ -67,7 +67,7 @@ static int chunk_transfer(struct blkfront *front, bool write, size_t bytes, uint
 		return -EBUSY;
 	for (done = 0; done < bytes; done += piece, count++) {
 		piece = bytes - done < GUEST_PAGE_SIZE ? bytes - done : GUEST_PAGE_SIZE;
-		segments[count].page = front->first_bounce + count;
+		segments[count].page = front->refs[front->first_bounce + count];
 		segments[count].first = 0;
 		segments[count].last = piece / SECTOR_SIZE - 1;
 	}

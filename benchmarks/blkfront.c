@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront.c - making and ending a frontend's connection: the guest's memory
- * as a memfd, the eventfds, the `connect` command, the disk's geometry.
- *
- * The control connection is kept for as long as the frontend lives: tapdisk
- * takes its end for the frontend's death (docs/protocol.md), and we take it
- * for tapdisk's.
+ * blkfront.c - making and ending a frontend: what its options ask for, how
+ * its memory is laid out, its queues. The transport does the rest.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "blkfront-internal.h"
@@ -21,10 +14,11 @@
 #define DEFAULT_DEVID		51712	/* xvda: major 202, minor 0 */
 #define DEFAULT_DATA_PAGES	4096
 #define MAX_DATA_PAGES		(1u << 20)
-#define CALL_TIMEOUT_MS		30000
 
 static int options_check(struct blkfront_options *options, struct error_text *text)
 {
+	if (!options->transport)
+		options->transport = &blkfront_shm;
 	if (!options->queues)
 		options->queues = 1;
 	if (!options->devid)
@@ -47,42 +41,30 @@ static int memory_create(struct blkfront *front, struct error_text *text)
 {
 	size_t pages = (size_t)front->first_data + front->options.data_pages;
 
-	front->memfd = memfd_create("blkfront", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (front->memfd < 0)
-		return error_set(text, -errno, "memfd_create: %m");
+	front->refs = calloc(pages, sizeof(*front->refs));
+	if (!front->refs)
+		return error_set(text, -ENOMEM, "no memory for %zu grant references", pages);
 	front->memory_size = pages << GUEST_PAGE_SHIFT;
-	if (ftruncate(front->memfd, front->memory_size) < 0)
-		return error_set(text, -errno, "guest memory of %zu KiB: %m", front->memory_size >> 10);
-	/* tapdisk insists: a page that was there and goes away would be its SIGBUS. */
-	if (fcntl(front->memfd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
-		return error_set(text, -errno, "sealing the guest memory: %m");
-	front->memory = mmap(NULL, front->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, front->memfd, 0);
-	if (front->memory == MAP_FAILED) {
-		front->memory = NULL;
-		return error_set(text, -errno, "guest memory of %zu KiB: %m", front->memory_size >> 10);
-	}
-	return 0;
+	return front->transport->share_memory(front, pages, text);
 }
 
 static int queues_create(struct blkfront *front, struct error_text *text)
 {
-	struct blkfront_queue *queue;
 	unsigned i;
+	int r;
 
 	for (i = 0; i < front->options.queues; i++) {
-		queue = &front->queues[i];
-		queue->kick_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		queue->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (queue->kick_fd < 0 || queue->event_fd < 0)
-			return error_set(text, -errno, "eventfd: %m");
+		r = front->transport->open_channel(front, i, text);
+		if (r < 0)
+			return r;
 		if (blkfront_queue_init(front, i) < 0)
 			return error_set(text, -ENOMEM, "no memory for queue %u", i);
 	}
 	return 0;
 }
 
-/* Lay out the memfd and make everything that belongs to us alone. */
-static int front_prepare(struct blkfront *front, struct error_text *text)
+/* Lay out the memory, share it, make the queues. */
+static int front_fill(struct blkfront *front, struct error_text *text)
 {
 	const struct wire_layout *layout = &blkfront_layouts[front->options.abi];
 	uint32_t slots;
@@ -102,114 +84,31 @@ static int front_prepare(struct blkfront *front, struct error_text *text)
 	return r < 0 ? r : queues_create(front, text);
 }
 
-static json_t *queue_json(const struct blkfront *front, unsigned queue)
+int blkfront_prepare(struct blkfront **result, const struct blkfront_options *wanted, struct error_text *text)
 {
-	json_t *refs = json_array();
+	struct blkfront_options options = *wanted;
+	struct blkfront *front;
 	unsigned i;
-
-	for (i = 0; i < front->ring_pages; i++)
-		json_array_append_new(refs, json_integer(queue * front->ring_pages + i));
-	return json_pack("{s:o, s:i}", "refs", refs, "port", (int)queue);
-}
-
-static json_t *connect_request(const struct blkfront *front)
-{
-	const struct blkfront_options *options = &front->options;
-	json_t *queues = json_array();
-	json_t *request;
-	unsigned i;
-
-	for (i = 0; i < options->queues; i++)
-		json_array_append_new(queues, queue_json(front, i));
-	request = json_pack("{s:s, s:i, s:s, s:I, s:I, s:b, s:i, s:b, s:o}",
-			    "command", "connect", "minor", options->minor, "transport", "shm",
-			    "domid", (json_int_t)options->domid, "devid", (json_int_t)options->devid,
-			    "persistent", options->persistent, "ring_pages", (int)front->ring_pages,
-			    "read_only", options->read_only, "queues", queues);
-	if (request && blkfront_layouts[options->abi].protocol)
-		json_object_set_new(request, "protocol", json_string(blkfront_layouts[options->abi].protocol));
-	return request;
-}
-
-static int front_announce(struct blkfront *front, struct error_text *text)
-{
-	json_t *request = connect_request(front);
-	int fds[PROTOCOL_MAX_FDS];
-	unsigned nr_fds = 0, i;
-
-	if (!request)
-		return error_set(text, -ENOMEM, "no memory for the connect command");
-	fds[nr_fds++] = front->memfd;
-	for (i = 0; i < front->options.queues; i++) {
-		fds[nr_fds++] = front->queues[i].kick_fd;
-		fds[nr_fds++] = front->queues[i].event_fd;
-	}
-	return tapctl_call_fds(front->ctl, request, fds, nr_fds, NULL, CALL_TIMEOUT_MS, text);
-}
-
-static int front_learn_geometry(struct blkfront *front, struct error_text *text)
-{
-	struct blkfront_geometry *geometry = &front->geometry;
-	json_int_t sectors, sector_size, physical = 0;
-	int read_only = 0, discard = 0;
-	json_t *reply = NULL;
 	int r;
 
-	r = tapctl_call(front->ctl, json_pack("{s:s, s:i}", "command", "info", "minor", front->options.minor),
-			&reply, CALL_TIMEOUT_MS, text);
+	r = options_check(&options, text);
 	if (r < 0)
 		return r;
-	if (json_unpack(reply, "{s:{s:I, s:I, s?I, s?b, s?b}}", "disk", "sectors", &sectors,
-			"sector_size", &sector_size, "physical_sector_size", &physical,
-			"read_only", &read_only, "discard", &discard) < 0) {
-		r = error_set(text, -EPROTO, "tapdisk %d does not say how large minor %d is",
-			      front->options.pid, front->options.minor);
-		goto out;
-	}
-	geometry->sectors = sectors;
-	geometry->sector_size = sector_size;
-	geometry->physical_sector_size = physical;
-	geometry->read_only = read_only || front->options.read_only;
-	geometry->discard = discard;
-	geometry->max_indirect_segments = MAX_INDIRECT_SEGMENTS;
-out:
-	json_decref(reply);
-	return r;
-}
-
-/* Everything back, tapdisk not asked. */
-static void front_free(struct blkfront *front)
-{
-	unsigned i;
-
-	if (front->ctl)
-		tapctl_close(front->ctl);
-	for (i = 0; i < MAX_QUEUES; i++) {
-		if (front->queues[i].kick_fd >= 0)
-			close(front->queues[i].kick_fd);
-		if (front->queues[i].event_fd >= 0)
-			close(front->queues[i].event_fd);
-		blkfront_queue_free(&front->queues[i]);
-	}
-	if (front->memory)
-		munmap(front->memory, front->memory_size);
-	if (front->memfd >= 0)
-		close(front->memfd);
-	free(front);
-}
-
-static struct blkfront *front_alloc(const struct blkfront_options *options)
-{
-	struct blkfront *front = calloc(1, sizeof(*front));
-	unsigned i;
-
+	front = calloc(1, sizeof(*front));
 	if (!front)
-		return NULL;
-	front->options = *options;
+		return -ENOMEM;
+	front->options = options;
+	front->transport = options.transport;
 	front->memfd = -1;
 	for (i = 0; i < MAX_QUEUES; i++)
 		front->queues[i].kick_fd = front->queues[i].event_fd = -1;
-	return front;
+	r = front_fill(front, text);
+	if (r < 0) {
+		blkfront_vanish(front);
+		return r;
+	}
+	*result = front;
+	return 0;
 }
 
 int blkfront_connect(struct blkfront **result, const struct blkfront_options *options, char *text, size_t size)
@@ -218,46 +117,39 @@ int blkfront_connect(struct blkfront **result, const struct blkfront_options *op
 	struct blkfront *front;
 	int r;
 
-	front = front_alloc(options);
-	if (!front)
-		return -ENOMEM;
-	r = options_check(&front->options, &error);
-	if (r == 0)
-		r = front_prepare(front, &error);
-	if (r == 0)
-		r = tapctl_connect(&front->ctl, front->options.pid, &error);
-	if (r == 0)
-		r = front_announce(front, &error);
-	if (r == 0)
-		r = front_learn_geometry(front, &error);
+	r = blkfront_prepare(&front, options, &error);
 	if (r == 0) {
-		*result = front;
-		return 0;
+		r = front->transport->connect(front, &error);
+		if (r == 0) {
+			*result = front;
+			return 0;
+		}
+		blkfront_vanish(front);
 	}
 	if (text && size)
 		snprintf(text, size, "%s", error.text[0] ? error.text : strerror(-r));
-	front_free(front);
 	return r;
 }
 
 void blkfront_disconnect(struct blkfront *front)
 {
-	json_t *request;
-
 	if (!front)
 		return;
-	request = json_pack("{s:s, s:i, s:I, s:I}", "command", "disconnect", "minor", front->options.minor,
-			    "domid", (json_int_t)front->options.domid, "devid", (json_int_t)front->options.devid);
-	/* A tapdisk that is gone or has dropped us already has let go as well: then there is nothing to wait for. */
-	if (request)
-		tapctl_call(front->ctl, request, NULL, CALL_TIMEOUT_MS, NULL);
-	front_free(front);
+	front->transport->disconnect(front);
+	blkfront_vanish(front);
 }
 
 void blkfront_vanish(struct blkfront *front)
 {
-	if (front)
-		front_free(front);
+	unsigned i;
+
+	if (!front)
+		return;
+	for (i = 0; i < MAX_QUEUES; i++)
+		blkfront_queue_free(&front->queues[i]);
+	front->transport->release(front);
+	free(front->refs);
+	free(front);
 }
 
 const struct blkfront_geometry *blkfront_geometry(const struct blkfront *front)
@@ -272,5 +164,5 @@ void *blkfront_data(struct blkfront *front)
 
 uint32_t blkfront_data_ref(const struct blkfront *front, unsigned page)
 {
-	return front->first_data + page;
+	return front->refs[front->first_data + page];
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront.h - a block frontend in user space, on the stand-in transport.
+ * blkfront.h - a block frontend in user space.
  *
  * It is what a guest's blkfront is to tapdisk: shared rings in pages of its
- * own (a memfd), grant references (page numbers in it), event channels
- * (eventfds). Tests and the fio engine sit on it; it speaks every ABI and
- * every feature of the ring so that tapdisk's are exercised, and gives the
- * raw ring to those that want to misbehave.
+ * own, grant references, event channels. On the stand-in transport they are a
+ * memfd, page numbers in it, and eventfds; on Xen (blkfront_xen.h) the real
+ * things. Tests and the fio engine sit on it; it speaks every ABI and every
+ * feature of the ring so that tapdisk's are exercised, and gives the raw ring
+ * to those that want to misbehave.
  *
  * Threads: each queue may be driven by one thread of its own; everything
  * else by one thread at a time.
@@ -20,8 +21,12 @@
 
 enum blkfront_abi { BLKFRONT_NATIVE, BLKFRONT_X86_32, BLKFRONT_X86_64, BLKFRONT_ARM };
 
+struct blkfront_transport;
+
 struct blkfront_options {
-	int pid, minor;			/* the tapdisk and its disk */
+	const struct blkfront_transport *transport;	/* NULL: the stand-in */
+	const char *xen_frontend;	/* on Xen: the frontend's path in xenstore, with `backend` below it */
+	int pid, minor;			/* the tapdisk and its disk; not on Xen, where xenstore tells */
 	uint32_t domid, devid;		/* who we claim to be; with 0 for devid: 51712 (xvda) */
 	enum blkfront_abi abi;
 	unsigned ring_page_order;	/* 0..4 */
@@ -43,7 +48,7 @@ struct blkfront_geometry {
 
 /* One segment: part of one page of guest memory. */
 struct blkfront_segment {
-	uint32_t page;			/* grant reference: page number in the memfd */
+	uint32_t page;			/* grant reference: blkfront_data_ref() */
 	uint8_t first, last;		/* 512-byte sectors within the page, inclusive */
 };
 
