@@ -10,16 +10,19 @@
  * yes only for what is known, down to the last device of a stack, and no
  * for everything else (nbd, rbd, drbd, iSCSI, NVMe over fabrics, filesystems
  * without a device). Fibre channel counts as network: software FCoE looks
- * the same and sends from the page.
+ * the same and sends from the page. So does a SCSI host that passes commands
+ * on to another machine (SRP) or another device (tcm_loop).
  */
 #include <dirent.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "device.h"
@@ -27,12 +30,16 @@
 /* Stacks of devices are a few levels deep; a loop in the description must end. */
 #define MAX_LEVELS 16
 
+const char *device_sysfs = "/sys";
+
 /* /sys/devices/.../block/NAME; false when sysfs does not know the device. */
 static bool device_directory(dev_t device, char *path)
 {
-	char link[64];
+	char link[PATH_MAX];
 
-	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(device), minor(device));
+	if (snprintf(link, sizeof(link), "%s/dev/block/%u:%u", device_sysfs, major(device), minor(device)) >=
+	    (int)sizeof(link))
+		return false;
 	return realpath(link, path) != NULL;
 }
 
@@ -130,10 +137,14 @@ static bool slaves_are_local(const char *directory, unsigned level)
 static bool loop_is_local(const char *directory, unsigned level)
 {
 	char path[PATH_MAX];
+	struct statfs fs;
 	struct stat st;
 
 	/* A path that means nothing here (deleted, another mount namespace) is not known to be local. */
-	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || stat(path, &st))
+	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || stat(path, &st) || statfs(path, &fs))
+		return false;
+	/* It may sit on a block device and still do as it likes. */
+	if (!S_ISBLK(st.st_mode) && fs.f_type == FUSE_SUPER_MAGIC)
 		return false;
 	return is_local(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, level + 1);
 }
@@ -146,10 +157,33 @@ static bool nvme_is_local(const char *directory)
 	return read_line(directory, "device/transport", transport, sizeof(transport)) && !strcmp(transport, "pcie");
 }
 
-/* iSCSI disks hang below a session, fibre channel's and SRP's below a remote port. */
+/* The driver of a SCSI disk's host, from /sys/devices/.../hostN/.../block/NAME. */
+static bool scsi_host_driver(const char *directory, char *driver, size_t size)
+{
+	char path[PATH_MAX], name[64];
+	unsigned number;
+	char *host;
+
+	snprintf(path, sizeof(path), "%s", directory);
+	for (host = strstr(path, "/host"); host; host = strstr(host + 1, "/host")) {
+		if (sscanf(host, "/host%u/", &number) != 1)
+			continue;
+		host[strcspn(host + 1, "/") + 1] = '\0';
+		snprintf(name, sizeof(name), "scsi_host/host%u/proc_name", number);
+		return read_line(path, name, driver, size);
+	}
+	return false;
+}
+
+/* iSCSI disks hang below a session, fibre channel's below a remote port; of others only the host's driver tells. */
 static bool scsi_is_local(const char *directory)
 {
-	return !strstr(directory, "/session") && !strstr(directory, "/rport-");
+	char driver[64];
+
+	if (strstr(directory, "/session") || strstr(directory, "/rport-"))
+		return false;
+	return scsi_host_driver(directory, driver, sizeof(driver)) && strcmp(driver, "ib_srp") &&
+	       strcmp(driver, "tcm_loopback");
 }
 
 static bool starts_with(const char *text, const char *prefix)

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Where sysfs is; tests have one of their own. */
+extern const char *device_sysfs;
+
 /*
  * The number in attribute @name ("queue/discard_granularity"), of the
  * device or, for a partition that lacks it, of its disk. @fallback when

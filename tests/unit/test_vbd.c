@@ -109,9 +109,10 @@ static void run(void)
 	assert_int_equal(loop_run(loop), 0);
 }
 
-static void connect_frontend(void)
+static void connect_frontend_with(bool persistent, bool direct_io_safe)
 {
-	struct blkif_params params = { .shm = true, .domid = 1, .devid = 51712, .nr_queues = 1, .ring_pages = 1, .nr_fds = 3 };
+	struct blkif_params params = { .shm = true, .domid = 1, .devid = 51712, .nr_queues = 1, .ring_pages = 1, .nr_fds = 3,
+				       .persistent = persistent, .direct_io_safe = direct_io_safe };
 	int memfd = memfd_create("guest", MFD_ALLOW_SEALING | MFD_CLOEXEC);
 	struct error_text text = { "" };
 
@@ -128,11 +129,16 @@ static void connect_frontend(void)
 		fail_msg("%s", text.text);
 }
 
+static void connect_frontend(void)
+{
+	connect_frontend_with(false, false);
+}
+
 static void ignore(void *arg, int error)
 {
 }
 
-static void reconnect_frontend(void)
+static void disconnect_frontend(void)
 {
 	struct error_text text = { "" };
 
@@ -140,6 +146,11 @@ static void reconnect_frontend(void)
 	run();
 	munmap(guest, GUEST_PAGES * PAGE);
 	close(to_backend);
+}
+
+static void reconnect_frontend(void)
+{
+	disconnect_frontend();
 	connect_frontend();
 }
 
@@ -425,6 +436,48 @@ static void test_loss_outlives_image_and_frontend(void **state)
 	expect(1, BLKIF_RSP_OKAY);
 }
 
+/* Does what the engine was given change when the guest changes its page? */
+static bool engine_has_guest_page(uint8_t operation)
+{
+	const uint8_t *data;
+	bool shared;
+
+	memset(guest + PAGE, 'a', PAGE);
+	recorder.hold = true;
+	put(operation, 1, 1);
+	push();
+	assert_int_equal(recorder.nr_held, 1);
+	assert_int_equal(recorder.held[0]->iovcnt, 1);
+	data = recorder.held[0]->iov->iov_base;
+	if (operation == BLKIF_OP_WRITE)
+		assert_int_equal(data[0], 'a');
+	memset(guest + PAGE, 'b', PAGE);
+	shared = data[0] == 'b' && data[PAGE - 1] == 'b';
+	recorder.hold = false;
+	run();
+	expect(1, BLKIF_RSP_OKAY);
+	return shared;
+}
+
+/* To be written, a guest's page goes to the device only where that is done with it in time, or somebody vouches for it. */
+static void test_whose_pages_are_written(void **state)
+{
+	static const struct { bool persistent, stable, safe, shared; } cases[] = {
+		{ true, false, false, false }, { true, true, false, true }, { true, false, true, true },
+		{ false, true, true, false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		disconnect_frontend();
+		connect_frontend_with(cases[i].persistent, cases[i].safe);
+		vbd->geometry.pages_stable = cases[i].stable;
+		if (engine_has_guest_page(BLKIF_OP_WRITE) != cases[i].shared)
+			fail_msg("write, case %zu", i);
+		if (engine_has_guest_page(BLKIF_OP_READ) != cases[i].persistent)
+			fail_msg("read, case %zu", i);
+	}
+}
+
 /* A frontend that disconnects with requests at the disk is let go only when they are back; all who asked are told. */
 static void test_disconnect_drains(void **state)
 {
@@ -491,6 +544,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_forced_pause_tells_the_loss, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_forced_pause_fails_a_barrier, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_loss_outlives_image_and_frontend, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_whose_pages_are_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_of_reconnects, setup, teardown),
 	};
