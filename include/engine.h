@@ -57,6 +57,7 @@ struct engine_io {
 struct engine {
 	const struct engine_ops *ops;
 	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
+	int uring_error;		/* why it is not io_uring that engine_open() chose: -errno, or 0 */
 };
 
 struct engine_ops {

@@ -25,15 +25,24 @@ static bool engine_not_permitted(int error)
 	return error == -EPERM || error == -EACCES || error == -ENOSYS || error == -ENOMEM;
 }
 
+static int engine_open_best(struct engine **engine, unsigned depth)
+{
+	int uring_error = engine_uring.open(engine, depth), error;
+
+	if (!engine_not_permitted(uring_error))
+		return uring_error;
+	error = engine_libaio.open(engine, depth);
+	if (!error)
+		(*engine)->uring_error = uring_error;
+	return error;
+}
+
 int engine_open(struct engine **engine, const char *name, unsigned depth)
 {
-	int error;
 	int i;
 
-	if (!name) {
-		error = engine_uring.open(engine, depth);
-		return engine_not_permitted(error) ? engine_libaio.open(engine, depth) : error;
-	}
+	if (!name)
+		return engine_open_best(engine, depth);
 	for (i = 0; engines[i]; i++) {
 		if (!strcmp(engines[i]->name, name))
 			return engines[i]->open(engine, depth);

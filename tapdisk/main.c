@@ -194,8 +194,15 @@ static int setup_engine(struct tapdisk *tapdisk, const char *name, struct error_
 
 	if (error == -EINVAL && name)
 		return error_set(text, error, "there is no engine '%s', choose io_uring or libaio", name);
+	if (error == -EAGAIN)		/* io_setup(2) */
+		return error_set(text, error, "engine libaio: the machine's limit of asynchronous I/O is used up: "
+				 "raise it (sysctl fs.aio-max-nr), or permit io_uring");
+	if (error && !name)
+		return error_set(text, error, "no I/O engine can be opened: %s", strerror(-error));
 	if (error)
-		return error_set(text, error, "engine %s: %s", name ? name : "libaio", strerror(-error));
+		return error_set(text, error, "engine %s: %s", name, strerror(-error));
+	if (tapdisk->engine->uring_error)
+		log_warning("io_uring is not to be had (%s): using libaio", strerror(-tapdisk->engine->uring_error));
 	if (engine_fd(tapdisk->engine) < 0)
 		return error_set(text, -EINVAL, "the engine '%s' is for tools only, choose io_uring or libaio", name);
 	error = loop_add_prepare(tapdisk->loop, &tapdisk->commit, commit_engine, tapdisk);

@@ -25,10 +25,12 @@ static void make_image(struct fixture *f, uint64_t bytes)
 	close(fd);
 }
 
-/* The tapdisk of this build: tests are build/tests/unit/x, programs build/bin/x. */
-static void find_tapdisk(void)
+const char *fixture_tapdisk;
+
+/* Tests are build/tests/unit/x, programs build/bin/x. */
+void fixture_find_program(char *path, size_t size, const char *name)
 {
-	char self[256], path[300];
+	char self[256];
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 	char *slash;
 
@@ -39,8 +41,19 @@ static void find_tapdisk(void)
 		assert_non_null(slash);
 		*slash = 0;
 	}
-	snprintf(path, sizeof(path), "%s/bin/tapdisk", self);
-	setenv("TAPSNAP_TAPDISK", path, 1);
+	snprintf(path, size, "%s/bin/%s", self, name);
+}
+
+void fixture_make_dir(struct fixture *f)
+{
+	char path[300];
+
+	memset(f, 0, sizeof(*f));
+	snprintf(f->dir, sizeof(f->dir), "/var/tmp/tapsnap-test.XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	setenv(RUN_DIR_ENV, f->dir, 1);
+	fixture_find_program(path, sizeof(path), "tapdisk");
+	setenv("TAPSNAP_TAPDISK", fixture_tapdisk ? fixture_tapdisk : path, 1);
 }
 
 void fixture_start(struct fixture *f, uint64_t bytes, const char *target, json_t *extra)
@@ -48,11 +61,7 @@ void fixture_start(struct fixture *f, uint64_t bytes, const char *target, json_t
 	struct error_text text = { "" };
 	json_t *request;
 
-	memset(f, 0, sizeof(*f));
-	snprintf(f->dir, sizeof(f->dir), "/var/tmp/tapsnap-test.XXXXXX");
-	assert_non_null(mkdtemp(f->dir));
-	setenv(RUN_DIR_ENV, f->dir, 1);
-	find_tapdisk();
+	fixture_make_dir(f);
 	if (bytes)
 		make_image(f, bytes);
 	else

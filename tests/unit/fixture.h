@@ -24,6 +24,14 @@ struct fixture {
 	struct tapctl *ctl;
 };
 
+/* The program that is started as tapdisk; NULL: this build's. */
+extern const char *fixture_tapdisk;
+/* The path of a program of this build. */
+void fixture_find_program(char *path, size_t size, const char *name);
+
+/* The folder alone, as the run folder. */
+void fixture_make_dir(struct fixture *f);
+
 /*
  * fixture_start() - spawn a tapdisk and open "aio:<image of @bytes bytes>", or
  * with @bytes 0 whatever @target says. @extra: more members for `open`, may be NULL.
