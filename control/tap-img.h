@@ -8,7 +8,7 @@
 #include <getopt.h>
 #include <jansson.h>
 
-#include "cow.h"
+#include "cow-base.h"
 
 /* What `check` exits with besides 0 (nothing found) and 1 (failed), as qemu-img does. */
 #define EXIT_CORRUPT 2

@@ -22,6 +22,7 @@ struct checker {
 	struct cow_check *check;
 	const struct cow_version *version;
 	uint8_t *seen;
+	uint64_t done, total;		/* disk blocks of all versions, then store blocks */
 };
 
 static void __attribute__((format(printf, 2, 3))) complain(struct cow_check *check, const char *format, ...)
@@ -82,11 +83,18 @@ static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 	return 0;
 }
 
+static int progress(const struct checker *checker, uint64_t more)
+{
+	const struct cow_check *check = checker->check;
+
+	return check->progress ? check->progress(check->owner, checker->done + more, checker->total) : 0;
+}
+
 static int check_leaf(struct checker *checker, uint64_t start, const uint64_t *entry)
 {
 	uint64_t newer;
 	unsigned i;
-	int ret = 0;
+	int ret = progress(checker, start);
 
 	for (i = 0; i < COW_LEAF_ENTRIES && !ret; i++) {
 		if (cow_entry_block(entry[i]) && !cow_layer_find(&checker->version->layer, start + i, &newer))
@@ -213,7 +221,10 @@ static int compare_bitmap(struct checker *checker, bool repair)
 	uint32_t counted;
 	int ret = 0;
 
-	for (page = 0; page < store->alloc.pages; page++) {
+	for (page = 0; page < store->alloc.pages && !ret; page++) {
+		ret = progress(checker, page * COW_PAGE_BITS);
+		if (ret)
+			break;
 		counted = store->alloc.page[page].clear;
 		clear = 0;
 		end = (page + 1) * COW_PAGE_BITS < store->store_blocks ? (page + 1) * COW_PAGE_BITS : store->store_blocks;
@@ -228,7 +239,17 @@ static int compare_bitmap(struct checker *checker, bool repair)
 			 "bitmap page %" PRIu64 " has a wrong count of free blocks", page);
 		ret = 0;
 	}
-	return 0;
+	return ret;
+}
+
+static uint64_t blocks_of_all(const struct cow_store *store)
+{
+	const struct cow_version *version;
+	uint64_t sum = 0;
+
+	for (version = store->versions; version; version = version->next)
+		sum += cow_blocks_for(version->sectors);
+	return sum;
 }
 
 int cow_check(struct cow_store *store, struct cow_check *check, bool repair)
@@ -243,8 +264,11 @@ int cow_check(struct cow_store *store, struct cow_check *check, bool repair)
 	if (!checker.seen)
 		return -ENOMEM;
 	mark_fixed(&checker);
-	for (checker.version = store->versions; checker.version && !ret; checker.version = checker.version->next)
+	checker.total = blocks_of_all(store) + store->store_blocks;
+	for (checker.version = store->versions; checker.version && !ret; checker.version = checker.version->next) {
 		ret = check_version(&checker);
+		checker.done += cow_blocks_for(checker.version->sectors);
+	}
 	if (!ret)
 		ret = compare_bitmap(&checker, repair && !check->errors);
 	free(checker.seen);

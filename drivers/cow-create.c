@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "cow-base.h"
 #include "cow-internal.h"
 
 #define WIPE_BLOCKS 256ull
+#define MEASURE_SLACK 1024u		/* the table, what a checkpoint keeps in reserve beyond what it can need */
 
 static uint64_t default_log_blocks(uint64_t sectors)
 {
@@ -159,4 +161,28 @@ int cow_create(struct cow_device *device, const struct cow_create_options *optio
 	if (ret)
 		return error_set(error, ret, "%s: the store cannot be written: %s", device->name, strerror(-ret));
 	return 0;
+}
+
+/* Map nodes of each level, if @leaves are spread over the disk as badly as can be. */
+static uint64_t nodes_above(uint64_t disk_blocks, uint64_t leaves)
+{
+	uint64_t sum = 0, total;
+	unsigned level;
+
+	for (level = 1; level <= COW_MAX_LEVELS; level++) {
+		total = disk_blocks / cow_span(level) + 1;
+		sum += total < leaves ? total : leaves;
+	}
+	return sum;
+}
+
+/* The nodes twice: a checkpoint may write all of them anew before those of the last are free. */
+uint64_t cow_measure(uint64_t sectors, uint64_t blocks, uint64_t leaves)
+{
+	uint64_t disk_blocks = cow_blocks_for(sectors), sum, pages;
+
+	sum = COW_LOG_START + default_log_blocks(sectors) + blocks + 2 * nodes_above(disk_blocks, leaves) + MEASURE_SLACK;
+	for (pages = sum / COW_PAGE_BITS + 1; pages > 1; pages = pages / COW_NODE_REFS + 1)
+		sum += 2 * pages;
+	return (sum + 2) << COW_SHIFT;
 }

@@ -89,14 +89,40 @@ static int file_resize(struct cow_device *device, uint64_t size)
 	return 0;
 }
 
+static int file_zero(struct cow_device *device, uint64_t offset, uint64_t length)
+{
+	struct image_file *image = &file_of(device)->image;
+	uint64_t range[2] = { offset, length };
+
+	if (image->blkdev)
+		return ioctl(image->fd, BLKZEROOUT, range) ? -errno : 0;
+	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) ? -errno : 0;
+}
+
+/* A file system that knows of no holes says that all is data. */
+static int file_hole(struct cow_device *device, uint64_t offset, uint64_t *length, bool *hole)
+{
+	int fd = file_of(device)->image.fd;
+	off_t at = lseek(fd, offset, SEEK_DATA);
+
+	if (at < 0 && errno != ENXIO)
+		return -errno;
+	*hole = at < 0 || (uint64_t)at > offset;
+	if (!*hole)
+		at = lseek(fd, offset, SEEK_HOLE);
+	if (at >= 0 && (uint64_t)at - offset < *length)
+		*length = (uint64_t)at - offset;
+	return 0;
+}
+
 static const struct cow_device_ops file_ops = {
 	.read = file_read, .write = file_write, .write_durable = file_write_durable, .sync = file_sync,
-	.punch = file_punch, .size = file_size, .resize = file_resize,
+	.punch = file_punch, .size = file_size, .resize = file_resize, .zero = file_zero, .hole = file_hole,
 };
 
 static const struct cow_device_ops blkdev_ops = {
 	.read = file_read, .write = file_write, .write_durable = file_write_durable, .sync = file_sync,
-	.punch = file_punch, .size = file_size,
+	.punch = file_punch, .size = file_size, .zero = file_zero,
 };
 
 static int image_look(struct image_file *image, struct error_text *error)

@@ -130,6 +130,7 @@ struct cow_resize_payload { uint64_t sectors, base_shows; };
 _Static_assert(sizeof(struct cow_ref) == 16, "reference");
 _Static_assert(offsetof(struct cow_superblock, base) == 184, "superblock");
 _Static_assert(sizeof(struct cow_superblock) == COW_BLOCK, "superblock");
+_Static_assert(sizeof(struct cow_base_fields) == 5 * 8 + COW_TARGET_MAX + 32, "base");
 _Static_assert(sizeof(struct cow_table_header) == 32, "table header");
 _Static_assert(sizeof(struct cow_version_record) == 128, "version record");
 _Static_assert(sizeof(struct cow_record) == 32, "log record");

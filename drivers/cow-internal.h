@@ -203,6 +203,19 @@ const struct cow_version *cow_map_tree(const struct cow_version *version);	/* wh
 int cow_map_node(struct cow_store *store, const struct cow_version *version, unsigned level, uint64_t index,
 		 struct cow_ref *ref);
 
+/* cow-extent.c: the first block from @block on, below @end, for which there may be an entry; @end: there is none. */
+int cow_map_next(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t end,
+		 uint64_t *next);
+/* At most @max sectors of it. */
+int cow_version_extent(struct cow_store *store, const struct cow_version *version, uint64_t sector, uint64_t max,
+		       struct cow_extent *extent);
+
+/* cow-io.c: what was absent is zero. */
+int cow_zero_mask(struct cow_store *store, uint64_t block);
+
+/* cow-commit.c: 0 when the active disk is all that there is; then deleted versions have been given back, too. */
+int cow_only_active(struct cow_store *store, const char *otherwise, struct error_text *error);
+
 /* cow-version.c */
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);
 struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id);

@@ -93,6 +93,18 @@ int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uin
 	return version_read(store, version, data, sector, nr_sectors);
 }
 
+int cow_view_read(struct cow_store *store, const struct cow_view *view, void *data, uint64_t sector,
+		  uint64_t nr_sectors)
+{
+	const struct cow_version *version = cow_version_find(store, view->id);
+
+	if (!version)
+		return -ENOENT;
+	if (!range_valid(version, sector, nr_sectors))
+		return -EINVAL;
+	return version_read(store, version, data, sector, nr_sectors);
+}
+
 static bool in_place(const struct cow_store *store, uint64_t entry)
 {
 	return cow_entry_block(entry) && cow_entry_birth(entry) > cow_map_shared_until(store);
@@ -259,6 +271,22 @@ static int zero_block(struct cow_store *store, uint64_t block)
 	return ret;
 }
 
+/* An entry where there is none, so that no base will ever show. */
+int cow_zero_mask(struct cow_store *store, uint64_t block)
+{
+	uint64_t entry;
+	int ret = cow_map_find(store, store->active, block, &entry);
+
+	if (ret || entry)
+		return ret;
+	ret = zero_room(store);
+	if (!ret)
+		ret = cow_layer_reserve(&store->active->layer, 1);
+	if (!ret)
+		cow_layer_set(&store->active->layer, block, cow_entry(0, store->generation), true);
+	return ret;
+}
+
 /* Part of a block becomes zero: nothing to do where it is zero. */
 static int zero_part(struct cow_store *store, uint64_t sector, uint64_t n)
 {
@@ -272,6 +300,20 @@ static int zero_part(struct cow_store *store, uint64_t sector, uint64_t n)
 	return cow_write(store, zeros, sector, n);
 }
 
+/* How much there is from @sector on, a block's start, that is neither mapped nor the base's. */
+static int zero_skip(struct cow_store *store, uint64_t sector, uint64_t end, uint64_t *n)
+{
+	uint64_t block = sector / COW_SECTORS, next;
+	int ret;
+
+	*n = 0;
+	if (sector % COW_SECTORS || cow_map_shows_base(store, store->active, block))
+		return 0;
+	ret = cow_map_next(store, store->active, block, cow_blocks_for(end), &next);
+	*n = next * COW_SECTORS < end ? next * COW_SECTORS - sector : end - sector;
+	return ret;
+}
+
 static int zero_range(struct cow_store *store, uint64_t sector, uint64_t nr_sectors, bool parts)
 {
 	uint64_t end, n;
@@ -283,6 +325,11 @@ static int zero_range(struct cow_store *store, uint64_t sector, uint64_t nr_sect
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
 	for (end = sector + nr_sectors; sector < end; sector += n) {
+		ret = zero_skip(store, sector, end, &n);
+		if (ret)
+			return ret;
+		if (n)
+			continue;
 		n = COW_SECTORS - sector % COW_SECTORS;
 		n = n < end - sector ? n : end - sector;
 		/* The disk's last block is whole when all of it that there is goes. */
@@ -306,11 +353,22 @@ int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_secto
 
 /*
  * What lies behind a smaller end is zeroed first, the rest of its last block
- * too, and the base will not show there again: growing shows zeros.
+ * too, and the base will not show there again: growing shows zeros. That of
+ * the base comes before all, so that nothing has to mask it.
  */
 static int resize_cut(struct cow_store *store, uint64_t sectors)
 {
-	return cow_write_zeroes(store, sectors, store->active->sectors - sectors);
+	struct cow_version *active = store->active;
+	struct cow_resize_payload payload = { active->sectors, sectors };
+	int ret = 0;
+
+	if (sectors < active->base_shows)
+		ret = cow_event_add(store, active, COW_RECORD_RESIZE, 1, &payload, sizeof(payload));
+	if (ret)
+		return ret;
+	if (sectors < active->base_shows)
+		active->base_shows = sectors;
+	return cow_write_zeroes(store, sectors, active->sectors - sectors);
 }
 
 int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error)
@@ -337,31 +395,5 @@ int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *err
 	if (ret)
 		return error_set(error, ret, "%s: cannot be made %llu sectors large: %s", store->device->name,
 				 (unsigned long long)sectors, strerror(-ret));
-	return 0;
-}
-
-int cow_extent_find(struct cow_store *store, uint64_t sector, struct cow_extent *extent)
-{
-	uint64_t block = sector / COW_SECTORS, end = cow_blocks_for(store->active->sectors), entry, next, n;
-	const struct cow_version *active = store->active;
-	int ret;
-
-	if (sector % COW_SECTORS || sector >= active->sectors)
-		return -EINVAL;
-	ret = cow_map_find(store, active, block, &entry);
-	for (n = 1; !ret && block + n < end; n++) {
-		ret = cow_map_find(store, active, block + n, &next);
-		if (cow_entry_block(entry) ? cow_entry_block(next) != cow_entry_block(entry) + n :
-		    cow_entry_block(next) || (!next && cow_map_shows_base(store, active, block + n)) !=
-		    (!entry && cow_map_shows_base(store, active, block)))
-			break;
-	}
-	if (ret)
-		return ret;
-	extent->sector = sector;
-	extent->nr_sectors = n * COW_SECTORS < active->sectors - sector ? n * COW_SECTORS : active->sectors - sector;
-	extent->offset = cow_entry_block(entry) << COW_SHIFT;
-	extent->kind = cow_entry_block(entry) ? COW_EXTENT_DATA :
-		!entry && cow_map_shows_base(store, active, block) ? COW_EXTENT_BASE : COW_EXTENT_ZERO;
 	return 0;
 }

@@ -20,6 +20,18 @@ static uint64_t copy_offset(uint64_t sequence)
 	return sequence % 2 ? COW_COPY_BLOCK << COW_SHIFT : 0;
 }
 
+/* A base in a store has a number there; only a raw one can be written to. */
+static bool base_sane(const struct cow_superblock *sb)
+{
+	const struct cow_base_fields *base = &sb->base;
+
+	if (sb->base_kind == COW_BASE_NONE)
+		return !base->target[0] && !base->sectors && !base->version && !base->flags;
+	return base->target[0] && !base->target[COW_TARGET_MAX - 1] && base->sectors <= COW_MAX_BLOCKS * COW_SECTORS &&
+		(sb->base_kind == COW_BASE_COW) == !!base->version && !(base->flags & ~COW_BASE_COMMITTING) &&
+		!(base->flags && sb->base_kind != COW_BASE_RAW);
+}
+
 /* The numbers that everything else is reckoned from. */
 static bool superblock_sane(const struct cow_superblock *sb)
 {
@@ -30,8 +42,7 @@ static bool superblock_sane(const struct cow_superblock *sb)
 		sb->log_sequence < 1ull << 62 && (sb->sector_size == 512 || sb->sector_size == 4096) && sb->generation &&
 		sb->generation <= COW_MAX_GENERATION && sb->active && sb->active < sb->next_version &&
 		sb->versions_count && sb->versions_count <= COW_MAX_VERSIONS && sb->base_kind <= COW_BASE_COW &&
-		sb->base.sectors <= COW_MAX_BLOCKS * COW_SECTORS && !sb->base.target[COW_TARGET_MAX - 1] &&
-		(sb->base_kind == COW_BASE_NONE ? !sb->base.target[0] && !sb->base.sectors : !!sb->base.target[0]);
+		base_sane(sb);
 }
 
 /* 0 when a copy stands there that can be trusted; -EUCLEAN otherwise. */

@@ -40,6 +40,10 @@ struct cow_device_ops {
 	uint64_t (*size)(struct cow_device *device);
 	/* Make it @size bytes large, zeros where it was smaller; NULL: it is as large as it is. */
 	int (*resize)(struct cow_device *device, uint64_t size);
+	/* Make it read as zeros, without writing them where that is possible; NULL: they have to be written. */
+	int (*zero)(struct cow_device *device, uint64_t offset, uint64_t length);
+	/* A part that begins at @offset is all hole or may all be data: shortens *@length to it. NULL: all data. */
+	int (*hole)(struct cow_device *device, uint64_t offset, uint64_t *length, bool *hole);
 };
 
 /* The first member of what implements one. */
@@ -61,10 +65,16 @@ void cow_file_close(struct cow_device *device);
 
 enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
 
+#define COW_BASE_COMMITTING 1u		/* the disk is being written to its raw base: size and time tell nothing */
+
 struct cow_base_fields {
 	uint64_t sectors;		/* 512-byte sectors, when it was attached */
 	uint64_t size, mtime_sec, mtime_nsec, inode;	/* of a raw base that is a file; 0 for a device */
-	char target[COW_TARGET_MAX];	/* "TYPE:PATH", NUL-padded */
+	char target[COW_TARGET_MAX];	/* "aio:PATH" or "cow:PATH@NAME", NUL-padded */
+	uint8_t uuid[16];		/* of a cow base: its store, */
+	uint32_t version;		/* the snapshot's id there; 0 for a raw base */
+	uint32_t flags;
+	uint64_t time;			/* and when the snapshot was taken */
 };
 
 struct cow_store;
@@ -74,6 +84,8 @@ struct cow_base {
 	int (*read)(void *owner, void *data, uint64_t sector, uint64_t nr_sectors);
 	void *owner;
 	uint64_t sectors;
+	/* A part that begins at @sector is all zeros or may all be data: shortens *@nr_sectors to it. NULL: not known. */
+	int (*zero)(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *zero);
 };
 
 struct cow_create_options {
@@ -103,16 +115,6 @@ struct cow_info {
 	enum cow_base_kind base_kind;
 	const struct cow_base_fields *base;
 };
-
-/*
- * cow-base.c: a raw image as a base, through the page cache, for the tools.
- * Describing it fills in @fields for cow_create(); opening it, locked against
- * writers, fails when it is not the image any more that was described.
- */
-int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error);
-int cow_base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields,
-		  struct error_text *error);
-void cow_base_close(struct cow_base *base);
 
 /* The device must be the caller's alone. What it held is lost. */
 int cow_create(struct cow_device *device, const struct cow_create_options *options, struct error_text *error);
@@ -176,6 +178,7 @@ struct cow_check {
 	uint64_t errors;		/* anything else that is wrong */
 	uint64_t mapped, metadata;	/* store blocks with data, with maps and tables */
 	void (*report)(void *owner, const char *text);	/* a line for each thing found; may be NULL */
+	int (*progress)(void *owner, uint64_t done, uint64_t total);	/* may be NULL; non-zero ends the check with it */
 	void *owner;
 };
 /* Looks at all maps. @repair: leaked blocks are given back. -errno when the check itself could not be done. */
@@ -187,7 +190,22 @@ struct cow_extent {
 	enum cow_extent_kind kind;
 	uint64_t offset;		/* DATA: byte in the store */
 };
-/* The extent of the active disk that begins at @sector. */
+/* The extent of the active disk that begins at @sector, a multiple of 8. */
 int cow_extent_find(struct cow_store *store, uint64_t sector, struct cow_extent *extent);
+
+/* What can be read: a snapshot, or the active disk. */
+struct cow_view {
+	uint32_t id;
+	uint64_t sectors;
+	uint64_t time;			/* when the snapshot was taken, seconds since the epoch */
+};
+/* @name NULL: the active disk. -ENOENT. */
+int cow_view_find(const struct cow_store *store, const char *name, struct cow_view *view);
+int cow_view_find_id(const struct cow_store *store, uint32_t id, struct cow_view *view);
+int cow_view_read(struct cow_store *store, const struct cow_view *view, void *data, uint64_t sector,
+		  uint64_t nr_sectors);
+/* As in struct cow_base: zeros by the map, and by what the base knows of itself. */
+int cow_view_zero(struct cow_store *store, const struct cow_view *view, uint64_t sector, uint64_t *nr_sectors,
+		  bool *zero);
 
 #endif
