@@ -244,3 +244,9 @@ void backend_retry(struct backend *backend)
 	if (backend->ops->retry)
 		backend->ops->retry(backend->handle);
 }
+
+void backend_give_up(struct backend *backend)
+{
+	if (backend->ops->give_up)
+		backend->ops->give_up(backend->handle);
+}

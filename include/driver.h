@@ -58,7 +58,7 @@ enum snapshot_op {
 	 * so that several disks can be taken at one instant. -EBUSY: frozen already.
 	 */
 	SNAPSHOT_FREEZE,
-	SNAPSHOT_THAW,		/* at once; -EINVAL: not frozen */
+	SNAPSHOT_THAW,		/* at once, also while a FREEZE waits, which then ends with -ECANCELED; -EINVAL: neither */
 	SNAPSHOT_CREATE,	/* name, description: durable when it ends */
 	/*
 	 * The same on a frozen disk (-EINVAL), which thaws as soon as the moment is held, well before
@@ -66,7 +66,7 @@ enum snapshot_op {
 	 * becomes of one found at the next opening is up to decision (cow_decision_abort() in cow.h).
 	 */
 	SNAPSHOT_PREPARE,
-	SNAPSHOT_COMMIT,	/* name: one that was prepared */
+	SNAPSHOT_COMMIT,	/* name: one that was prepared; durable when it ends */
 	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
 	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
 	SNAPSHOT_REVERT,	/* name; the disk must not be in use. Its size may change: backend_refresh_size() */
@@ -114,6 +114,8 @@ struct driver_ops {
 	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 	/* Try again what waits for room, see backend->waiting. NULL: nothing ever waits. */
 	void (*retry)(void *handle);
+	/* Fail what waits for room, with -ENOSPC: the disk is being closed. NULL: nothing ever waits. */
+	void (*give_up)(void *handle);
 };
 
 extern const struct driver_ops driver_aio, driver_null;
@@ -157,6 +159,7 @@ void backend_snapshot(struct backend *backend, struct snapshot_command *command)
 int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
 			  void *owner);
 void backend_retry(struct backend *backend);
+void backend_give_up(struct backend *backend);
 
 /* Split "TYPE:PATH" at the first colon. -EINVAL with a text when there is
  * none, no such type, or an empty path. *@path points into @target. */

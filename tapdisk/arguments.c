@@ -55,16 +55,32 @@ int argument_string(const json_t *message, const char *name, const char **value,
 	return 0;
 }
 
+static bool has_control_character(const char *text)
+{
+	for (; *text; text++) {
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return true;
+	}
+	return false;
+}
+
+int argument_line(const json_t *message, const char *name, size_t max, const char **value, struct error_text *error)
+{
+	if (argument_string(message, name, value, error))
+		return -EINVAL;
+	if (*value && has_control_character(*value))
+		return error_set(error, -EINVAL, "'%s' has a control character in it", name);
+	if (*value && strlen(*value) > max)
+		return error_set(error, -EINVAL, "'%s' is longer than %zu bytes", name, max);
+	return 0;
+}
+
 int argument_target(const json_t *message, const char **target, struct error_text *error)
 {
-	const char *letter;
-
 	if (argument_string(message, "target", target, error))
 		return -EINVAL;
-	for (letter = *target; letter && *letter; letter++) {
-		if ((unsigned char)*letter < ' ' || *letter == 0x7f)
-			return error_set(error, -EINVAL, "'target' has a control character in it, rename the image");
-	}
+	if (*target && has_control_character(*target))
+		return error_set(error, -EINVAL, "'target' has a control character in it, rename the image");
 	return 0;
 }
 

@@ -17,7 +17,9 @@ int argument_integer(const json_t *message, const char *name, int64_t min, int64
 		     struct error_text *error);
 /* Borrowed from @message. */
 int argument_string(const json_t *message, const char *name, const char **value, struct error_text *error);
-/* An image as "type:path", with no character in it that would break a line of a log or a listing. */
+/* At most @max bytes, with no character in it that would break a line of a log or a listing. */
+int argument_line(const json_t *message, const char *name, size_t max, const char **value, struct error_text *error);
+/* An image as "type:path", such a line. */
 int argument_target(const json_t *message, const char **target, struct error_text *error);
 /* For members that must be there. */
 int argument_require(const json_t *message, const char *name, struct error_text *error);

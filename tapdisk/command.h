@@ -8,6 +8,10 @@
  *  - A stand-in frontend is in the list of frontends while the connection
  *    that made it lives and nothing else has disconnected it, so the end of
  *    a connection never takes down somebody else's frontend.
+ *  - A snapshot that was prepared over a connection is in the list of
+ *    prepared ones until it is committed or aborted, or its image is closed;
+ *    when that connection ends it is settled, so that a group whose
+ *    coordinator has died leaves nothing undecided in a disk that runs on.
  *  - Commands that wait keep the disk from being detached: while they do it
  *    is not closed.
  */
@@ -18,6 +22,10 @@
 #include "control.h"
 #include "loop.h"
 #include "vbd.h"
+
+/* Bytes of a snapshot's name, of the path of a decision record, and of a description (docs/cow-format.md). */
+#define SNAPSHOT_TEXT_MAX 255
+#define SNAPSHOT_DESCRIPTION_MAX 1024
 
 struct disk {
 	struct vbd *vbd;
@@ -32,12 +40,20 @@ struct frontend {
 	struct frontend *next;
 };
 
+struct prepared {
+	const struct control_connection *connection;
+	int minor;
+	char name[SNAPSHOT_TEXT_MAX + 1], decision[SNAPSHOT_TEXT_MAX + 1];
+	struct prepared *next;
+};
+
 struct commands {
 	struct loop *loop;
 	struct engine *engine;
 	struct control *control;
 	struct disk *disks;
 	struct frontend *frontends;
+	struct prepared *prepared;
 	struct loop_source *expiry, *exit_hook, *exit_timer;
 	bool exiting;			/* the last disk was detached */
 	bool shutting_down;		/* told to end: close what is open first */
@@ -62,6 +78,11 @@ void command_forget_frontend(struct commands *commands, int minor, uint32_t domi
 /* The client has gone, and with it the frontends that live as long as it. */
 void command_connection_ended(struct commands *commands, const struct control_connection *connection);
 
+/* command_snapshot.c: @minor's image was closed, its next opening settles what was prepared. */
+void command_forget_prepared(struct commands *commands, int minor);
+/* The client has gone: what it froze is thawed, what it prepared is settled. */
+void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
+
 /* Each ends in control_reply(). @disk: NULL where the command names none. */
 #define COMMAND(name) void command_##name(struct commands *commands, struct disk *disk, struct control_request *request)
 COMMAND(list);
@@ -77,6 +98,15 @@ COMMAND(stats);
 COMMAND(connect);
 COMMAND(disconnect);
 COMMAND(watch);
+COMMAND(snapshot_freeze);
+COMMAND(snapshot_thaw);
+COMMAND(snapshot_create);
+COMMAND(snapshot_prepare);
+COMMAND(snapshot_commit);
+COMMAND(snapshot_abort);
+COMMAND(snapshot_delete);
+COMMAND(snapshot_revert);
+COMMAND(snapshot_list);
 #undef COMMAND
 
 #endif

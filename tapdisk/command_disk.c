@@ -57,8 +57,10 @@ static void close_done(void *arg, int error)
 	struct commands *commands = request->arg;
 	struct disk *disk = command_request_disk(request);
 
-	if (!error)
+	if (!error) {
 		command_forget_frontends(commands, disk->vbd->minor);
+		command_forget_prepared(commands, disk->vbd->minor);
+	}
 	control_reply(request, error, NULL);
 	command_shutdown_step(commands);
 }
@@ -81,6 +83,8 @@ static void pause_done(void *arg, int error)
 	struct disk *disk = command_request_disk(request);
 	json_t *reply = NULL;
 
+	if (!error)
+		command_forget_prepared(request->arg, disk->vbd->minor);
 	if (error)
 		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on "
 			  "(forced, it is paused, and what was not flushed is lost)", disk->vbd->target,

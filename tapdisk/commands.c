@@ -69,6 +69,15 @@ static const struct command {
 	{ "connect", NEEDS_DISK, command_connect },
 	{ "disconnect", NEEDS_DISK, command_disconnect },
 	{ "watch", NO_DISK, command_watch },
+	{ "snapshot-freeze", NEEDS_DISK, command_snapshot_freeze },
+	{ "snapshot-thaw", NEEDS_DISK, command_snapshot_thaw },
+	{ "snapshot-create", NEEDS_DISK, command_snapshot_create },
+	{ "snapshot-prepare", NEEDS_DISK, command_snapshot_prepare },
+	{ "snapshot-commit", NEEDS_DISK, command_snapshot_commit },
+	{ "snapshot-abort", NEEDS_DISK, command_snapshot_abort },
+	{ "snapshot-delete", NEEDS_DISK, command_snapshot_delete },
+	{ "snapshot-revert", NEEDS_DISK, command_snapshot_revert },
+	{ "snapshot-list", NEEDS_DISK, command_snapshot_list },
 };
 
 static int find_command(struct control_request *request, const struct command **command)
@@ -149,6 +158,7 @@ bool command_again(struct commands *commands, struct control_request *request, i
 static void connection_ended(void *arg, const struct control_connection *connection)
 {
 	command_connection_ended(arg, connection);
+	command_release_snapshots(arg, connection);
 }
 
 static const struct control_ops commands_ops = { .command = run_command, .ended = connection_ended };
@@ -248,5 +258,7 @@ void commands_stop(struct commands *commands)
 	}
 	while (commands->frontends)
 		command_forget_frontends(commands, commands->frontends->minor);
+	while (commands->prepared)
+		command_forget_prepared(commands, commands->prepared->minor);
 	free(commands);
 }

@@ -127,6 +127,14 @@ json_t *stats_queue_json(const struct queue_stats *queue)
 	return object;
 }
 
+void stats_count_stall(struct stall_stats *stalls, uint64_t stall_ns)
+{
+	stalls->count++;
+	stalls->last_ns = stall_ns;
+	if (stall_ns > stalls->longest_ns)
+		stalls->longest_ns = stall_ns;
+}
+
 json_t *stats_stall_json(const struct stall_stats *stalls)
 {
 	return json_pack("{s:I, s:f, s:f, s:f, s:f}",

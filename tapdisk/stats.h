@@ -29,7 +29,7 @@ struct queue_stats {
 };
 
 struct stall_stats {
-	uint64_t count;				/* pauses, freezes, reopenings */
+	uint64_t count;				/* pauses, freezes, snapshots */
 	uint64_t last_ns, longest_ns;		/* from the stop to the start again */
 	uint64_t last_drain_ns, longest_drain_ns;	/* from the stop to nothing in flight */
 };
@@ -37,6 +37,7 @@ struct stall_stats {
 void stats_submit(struct queue_stats *queue, enum block_op op);
 void stats_complete(struct queue_stats *queue, enum block_op op, uint64_t bytes, uint64_t latency_ns, int error);
 void stats_add(struct queue_stats *sum, const struct queue_stats *queue);
+void stats_count_stall(struct stall_stats *stalls, uint64_t stall_ns);
 
 json_t *stats_queue_json(const struct queue_stats *queue);
 json_t *stats_stall_json(const struct stall_stats *stalls);

@@ -3,7 +3,7 @@
  * vbd.c - the states of a disk (vbd.h draws them), and its clients.
  *
  * Invariants, asserted by vbd_check():
- *   CLOSED    no backend, no clients, no waiters
+ *   CLOSED    no backend, no clients, no waiters, nothing of a snapshot
  *   RUNNING   a backend; clients run
  *   DRAINING  a backend; clients are stopped; someone waits
  *   PAUSED    no backend; clients are stopped
@@ -33,6 +33,7 @@ static void vbd_check(const struct vbd *vbd)
 	switch (vbd->state) {
 	case VBD_CLOSED:
 		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
+		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting);
 		break;
 	case VBD_RUNNING:
 		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
@@ -41,7 +42,7 @@ static void vbd_check(const struct vbd *vbd)
 		assert(vbd->backend && vbd->target && vbd->stop_time);
 		break;
 	case VBD_PAUSED:
-		assert(!vbd->backend && vbd->target && vbd->stop_time);
+		assert(!vbd->backend && vbd->target && vbd->stop_time && !vbd->snapshots && !vbd->freeze.state);
 		break;
 	}
 }
@@ -58,10 +59,7 @@ static void vbd_start_clients(struct vbd *vbd)
 	uint64_t stall = loop_clock() - vbd->stop_time;
 
 	vbd->stop_time = 0;
-	vbd->stalls.count++;
-	vbd->stalls.last_ns = stall;
-	if (stall > vbd->stalls.longest_ns)
-		vbd->stalls.longest_ns = stall;
+	stats_count_stall(&vbd->stalls, stall);
 	for (struct vbd_client *client = vbd->clients; client; client = client->next)
 		client->ops->start(client);
 }
@@ -134,8 +132,10 @@ static void vbd_continue_drain(struct vbd *vbd)
 {
 	if (vbd->drained)
 		vbd_drained(vbd);
-	else if (!vbd->flushing && !vbd->backend->in_flight)
+	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight)
 		vbd_flush(vbd);
+	else if (vbd->closing && vbd->backend->waiting)
+		backend_give_up(vbd->backend);
 }
 
 /* Everything has let go: PAUSED -> CLOSED. */
@@ -143,6 +143,7 @@ static void vbd_closed(struct vbd *vbd)
 {
 	nbd_server_stop(vbd->nbd);
 	vbd->nbd = NULL;
+	vbd_forget_space(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
 	free(vbd->target);
 	vbd->target = NULL;
@@ -174,6 +175,7 @@ static bool vbd_prepare(void *arg)
 	struct vbd *vbd = arg;
 	bool more = vbd_run_connections(vbd);
 
+	vbd_watch_space(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
 		more |= vbd->drained;
@@ -292,6 +294,7 @@ static void vbd_begin_drain(struct vbd *vbd)
 	vbd_stop_clients(vbd);
 	vbd->forced = false;
 	vbd->state = VBD_DRAINING;
+	vbd_thaw(vbd, "the disk is paused or closed");
 	vbd_check(vbd);
 }
 
@@ -424,14 +427,11 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 	return 0;
 }
 
-int vbd_resize(struct vbd *vbd, struct error_text *text)
+int vbd_refresh_size(struct vbd *vbd, struct error_text *text)
 {
 	uint64_t sectors = vbd->geometry.sectors;
-	int ret;
+	int ret = backend_refresh_size(vbd->backend, text);
 
-	if (vbd->state != VBD_RUNNING)
-		return error_set(text, -EINVAL, "minor %d is not running", vbd->minor);
-	ret = backend_refresh_size(vbd->backend, text);
 	if (ret)
 		return ret;
 	vbd->geometry = vbd->backend->geometry;
@@ -443,10 +443,19 @@ int vbd_resize(struct vbd *vbd, struct error_text *text)
 	return 0;
 }
 
+int vbd_resize(struct vbd *vbd, struct error_text *text)
+{
+	if (vbd->state != VBD_RUNNING)
+		return error_set(text, -EINVAL, "minor %d is not running", vbd->minor);
+	return vbd_refresh_size(vbd, text);
+}
+
 int vbd_add_client(struct vbd *vbd, struct vbd_client *client)
 {
 	if (vbd->state == VBD_CLOSED || vbd->closing)
 		return -ENODEV;
+	if (vbd->reverting)	/* it would see two disks, and have the size of the old one */
+		return -EBUSY;
 	client->vbd = vbd;
 	/* a frontend may be the successor of one that went without having been told */
 	client->losses_told = vbd->losses && !vbd->loss_told ? vbd->losses - 1 : vbd->losses;

@@ -19,6 +19,9 @@
  * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
  * its end, the rest stays where it is (in the ring). The time from the stop
  * to the start again is the stall that a guest sees; it is kept in stats.
+ * Commands to snapshots end first, and a freeze ends at once. A write that
+ * waits for room on a full store keeps the disk draining; when it is closed
+ * such a write fails.
  */
 #ifndef TAPDISK_VBD_H
 #define TAPDISK_VBD_H
@@ -48,6 +51,17 @@ struct vbd_client_ops {
 	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
 };
 
+/* A freeze, from the command to its end (vbd_snapshot.c). */
+struct vbd_freeze {
+	enum { FREEZE_NONE, FREEZE_BEGUN, FREEZE_HELD, FREEZE_PREPARING } state;
+	uint64_t token;				/* loop clock when it began, ns, which no other shares */
+	const char *why_ended;			/* BEGUN, and not wanted any more */
+	struct loop_source *lease;
+	const void *holder;
+	struct snapshot_command thaw;
+	bool thawing;				/* it runs */
+};
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
@@ -69,6 +83,11 @@ struct vbd {
 	unsigned losses;			/* how many drains since the open did */
 	bool loss_told;				/* the last loss was told to somebody: not news to who comes now */
 	bool closing;				/* close when the last frontend is gone */
+	struct vbd_freeze freeze;
+	unsigned snapshots;			/* commands to the driver's snapshots that run */
+	bool reverting;				/* one of them changes all that is on the disk */
+	bool no_space;				/* writes wait for room, and that was told */
+	struct loop_source *space_timer;
 	struct loop_source *prepare;
 	struct stall_stats stalls;
 	struct queue_stats past;		/* of frontends that are gone */
@@ -99,7 +118,37 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 /* Look again at the image's size; tells watchers, who tell guests. */
 int vbd_resize(struct vbd *vbd, struct error_text *text);
 
-/* For clients. add: refused (-ENODEV) while closed; on a stopped disk the client is told stop() at once. */
+/* Like vbd_resize(), in any state with an image open. */
+int vbd_refresh_size(struct vbd *vbd, struct error_text *text);
+
+/*
+ * A command to the disk's snapshots (vbd_snapshot.c). The caller owns it
+ * until done(), which comes once, from inside vbd_snapshot() or later.
+ * Refused, beside what the driver refuses: all while no image is open
+ * (-EINVAL) or the disk is not running (-EBUSY); what stops writes while
+ * another command does (-EBUSY); REVERT while there are clients (-EBUSY);
+ * PREPARE and THAW when that freeze has ended (-ETIMEDOUT).
+ */
+struct vbd_snapshot {
+	struct snapshot_command command;	/* in: op and what belongs to it; out: stall_ns, error */
+	uint64_t token;				/* FREEZE: out; PREPARE, THAW: in */
+	unsigned lease_ms;			/* FREEZE: when it ends by itself */
+	const void *holder;			/* FREEZE: for vbd_release_freeze() */
+	void (*done)(struct vbd_snapshot *snapshot, int error);
+	void *owner;
+	struct vbd *vbd;
+};
+
+void vbd_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot);
+/* End a freeze, if there is one. @why: a string that lasts. */
+void vbd_thaw(struct vbd *vbd, const char *why);
+void vbd_release_freeze(struct vbd *vbd, const void *holder);
+
+/* vbd_space.c, for vbd.c: to be called before each sleep; when the image is closed. */
+void vbd_watch_space(struct vbd *vbd);
+void vbd_forget_space(struct vbd *vbd);
+
+/* For clients. add: refused (-ENODEV) while closed, (-EBUSY) while the disk goes back to a snapshot; on a stopped disk the client is told stop() at once. */
 int vbd_add_client(struct vbd *vbd, struct vbd_client *client);
 void vbd_remove_client(struct vbd_client *client);
 /* Submit for @client; never call between stop() and start(). req->done comes as with backend_submit(). */

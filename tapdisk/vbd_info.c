@@ -33,7 +33,7 @@ json_t *vbd_info(const struct vbd *vbd)
 	if (vbd->state == VBD_CLOSED)
 		return info;
 	vbd_info_target(info, vbd->target);
-	shape = json_pack("{s:I, s:i, s:i, s:b, s:b, s:i, s:i, s:s, s:i, s:o}",
+	shape = json_pack("{s:I, s:i, s:i, s:b, s:b, s:i, s:i, s:s, s:b, s:i, s:o}",
 			  "sectors", (json_int_t)geometry->sectors,
 			  "sector_size", (int)geometry->sector_size,
 			  "physical_sector_size", (int)geometry->physical_sector_size,
@@ -42,6 +42,7 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "discard_granularity", (int)geometry->discard_granularity,
 			  "discard_alignment", (int)geometry->discard_alignment,
 			  "engine", vbd->engine->ops->name,
+			  "no_space", vbd->no_space,
 			  "nbd_connections", (int)nbd_server_connections(vbd->nbd),
 			  "connections", vbd_info_connections(vbd));
 	json_object_update(info, shape);

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * command_snapshot.c - commands about a disk's snapshots, and what becomes of
+ * a group's when its coordinator goes: a freeze ends, and what was prepared
+ * is settled by the group's decision record, as at an opening.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "cow.h"
+#include "log.h"
+
+#define LEASE_MAX_MS 60000
+
+/* From the command to its reply. The strings of the command are the request's. */
+struct snapshot_call {
+	struct vbd_snapshot snapshot;
+	struct control_request *request;
+	struct prepared *prepared;	/* PREPARE: what it will be in the list */
+};
+
+/* An end that nobody waits for. */
+struct settlement {
+	struct vbd_snapshot snapshot;
+	char name[SNAPSHOT_TEXT_MAX + 1];
+};
+
+static void settle_done(struct vbd_snapshot *snapshot, int error)
+{
+	struct settlement *settlement = snapshot->owner;
+	bool commit = snapshot->command.op == SNAPSHOT_COMMIT;
+
+	if (error)
+		log_warning("minor %d: snapshot %s could not be %s (%s); its next opening will do it", snapshot->vbd->minor,
+			    settlement->name, commit ? "committed" : "aborted", snapshot->command.error.text);
+	else
+		log_info("minor %d: snapshot %s of a group whose coordinator has gone was %s", snapshot->vbd->minor,
+			 settlement->name, commit ? "committed" : "aborted");
+	free(settlement);
+}
+
+/*
+ * The decision is read, or made, in a call that waits for the disk below:
+ * once, after a coordinator has died, for a file of seven bytes.
+ */
+static void settle(struct vbd *vbd, const struct prepared *prepared)
+{
+	struct error_text text = { "" };
+	struct settlement *settlement;
+	int decided = cow_decision_abort(prepared->decision, &text);
+
+	settlement = decided < 0 ? NULL : calloc(1, sizeof(*settlement));
+	if (!settlement) {
+		log_warning("minor %d: snapshot %s stays undecided until its next opening: %s", prepared->minor,
+			    prepared->name, decided < 0 ? text.text : strerror(ENOMEM));
+		return;
+	}
+	strcpy(settlement->name, prepared->name);
+	settlement->snapshot.command.op = decided ? SNAPSHOT_COMMIT : SNAPSHOT_ABORT;
+	settlement->snapshot.command.name = settlement->name;
+	settlement->snapshot.done = settle_done;
+	settlement->snapshot.owner = settlement;
+	vbd_snapshot(vbd, &settlement->snapshot);
+}
+
+static void forget(struct prepared **place)
+{
+	struct prepared *prepared = *place;
+
+	*place = prepared->next;
+	free(prepared);
+}
+
+void command_forget_prepared(struct commands *commands, int minor)
+{
+	struct prepared **place = &commands->prepared;
+
+	while (*place) {
+		if ((*place)->minor == minor)
+			forget(place);
+		else
+			place = &(*place)->next;
+	}
+}
+
+void command_release_snapshots(struct commands *commands, const struct control_connection *connection)
+{
+	struct prepared **place = &commands->prepared;
+	struct disk *disk;
+
+	for (disk = commands->disks; disk; disk = disk->next)
+		vbd_release_freeze(disk->vbd, connection);
+	while (*place) {
+		if ((*place)->connection != connection) {
+			place = &(*place)->next;
+			continue;
+		}
+		disk = command_find_disk(commands, (*place)->minor);
+		settle(disk->vbd, *place);
+		forget(place);
+	}
+}
+
+/* PREPARE is done: remember it, or settle it when its coordinator has not waited. */
+static void keep_prepared(struct commands *commands, struct snapshot_call *call)
+{
+	struct prepared *prepared = call->prepared;
+
+	call->prepared = NULL;
+	prepared->connection = call->request->connection;
+	prepared->next = commands->prepared;
+	commands->prepared = prepared;
+	if (!prepared->connection)
+		command_release_snapshots(commands, NULL);
+}
+
+static void forget_settled(struct commands *commands, int minor, const char *name)
+{
+	struct prepared **place = &commands->prepared;
+
+	while (*place) {
+		if ((*place)->minor == minor && !strcmp((*place)->name, name))
+			forget(place);
+		else
+			place = &(*place)->next;
+	}
+}
+
+static json_t *call_reply(const struct vbd_snapshot *snapshot)
+{
+	double stall_us = snapshot->command.stall_ns / 1000.0;
+
+	switch (snapshot->command.op) {
+	case SNAPSHOT_FREEZE:
+		return json_pack("{s:I, s:f}", "token", (json_int_t)snapshot->token, "stall_us", stall_us);
+	case SNAPSHOT_CREATE:
+	case SNAPSHOT_PREPARE:
+		return json_pack("{s:f}", "stall_us", stall_us);
+	case SNAPSHOT_REVERT:
+		return json_pack("{s:o}", "disk", vbd_info(snapshot->vbd));
+	default:
+		return NULL;
+	}
+}
+
+static void call_done(struct vbd_snapshot *snapshot, int error)
+{
+	struct snapshot_call *call = snapshot->owner;
+	struct control_request *request = call->request;
+	const struct snapshot_command *command = &snapshot->command;
+
+	if (!error && command->op == SNAPSHOT_PREPARE)
+		keep_prepared(request->arg, call);
+	if (!error && (command->op == SNAPSHOT_COMMIT || command->op == SNAPSHOT_ABORT))
+		forget_settled(request->arg, snapshot->vbd->minor, command->name);
+	if (error)
+		error_set(&request->error, error, "%s", command->error.text[0] ? command->error.text : strerror(-error));
+	control_reply(request, error, error ? NULL : call_reply(snapshot));
+	free(call->prepared);
+	free(call);
+}
+
+static int read_name(const json_t *message, struct snapshot_command *command, struct error_text *error)
+{
+	if (argument_require(message, "name", error))
+		return -EINVAL;
+	return argument_line(message, "name", SNAPSHOT_TEXT_MAX, &command->name, error);
+}
+
+static int read_token(const json_t *message, uint64_t *token, struct error_text *error)
+{
+	int64_t number = 0;
+
+	if (argument_require(message, "token", error) ||
+	    argument_integer(message, "token", 0, INT64_MAX, &number, error))
+		return -EINVAL;
+	*token = (uint64_t)number;
+	return 0;
+}
+
+static int read_decision(const json_t *message, struct snapshot_command *command, struct error_text *error)
+{
+	if (argument_require(message, "decision", error) ||
+	    argument_line(message, "decision", SNAPSHOT_TEXT_MAX, &command->decision, error))
+		return -EINVAL;
+	if (*command->decision != '/')
+		return error_set(error, -EINVAL, "'decision' is no absolute path");
+	return 0;
+}
+
+static int read_lease(const json_t *message, unsigned *lease_ms, struct error_text *error)
+{
+	int64_t number = 0;
+
+	if (argument_require(message, "lease_ms", error) ||
+	    argument_integer(message, "lease_ms", 1, LEASE_MAX_MS, &number, error))
+		return -EINVAL;
+	*lease_ms = (unsigned)number;
+	return 0;
+}
+
+static int read_arguments(const json_t *message, struct vbd_snapshot *snapshot, struct error_text *error)
+{
+	struct snapshot_command *command = &snapshot->command;
+
+	switch (command->op) {
+	case SNAPSHOT_FREEZE:
+		return read_lease(message, &snapshot->lease_ms, error);
+	case SNAPSHOT_THAW:
+		return read_token(message, &snapshot->token, error);
+	case SNAPSHOT_PREPARE:
+		if (read_token(message, &snapshot->token, error) || read_decision(message, command, error))
+			return -EINVAL;
+		/* fall through */
+	case SNAPSHOT_CREATE:
+		if (argument_line(message, "description", SNAPSHOT_DESCRIPTION_MAX, &command->description, error))
+			return -EINVAL;
+		/* fall through */
+	default:
+		return read_name(message, command, error);
+	}
+}
+
+static int prepare_entry(struct snapshot_call *call)
+{
+	const struct snapshot_command *command = &call->snapshot.command;
+
+	call->prepared = calloc(1, sizeof(*call->prepared));
+	if (!call->prepared)
+		return -ENOMEM;
+	call->prepared->minor = call->snapshot.vbd->minor;
+	/* read_arguments() has seen to their lengths */
+	strcpy(call->prepared->name, command->name);
+	strcpy(call->prepared->decision, command->decision);
+	return 0;
+}
+
+static void run(struct disk *disk, struct control_request *request, enum snapshot_op op)
+{
+	struct snapshot_call *call = calloc(1, sizeof(*call));
+	int error = call ? 0 : -ENOMEM;
+
+	if (!error) {
+		call->request = request;
+		call->snapshot.command.op = op;
+		call->snapshot.vbd = disk->vbd;
+		call->snapshot.holder = request->connection;
+		call->snapshot.done = call_done;
+		call->snapshot.owner = call;
+		error = read_arguments(request->message, &call->snapshot, &request->error);
+	}
+	if (!error && op == SNAPSHOT_PREPARE)
+		error = prepare_entry(call);
+	if (!error) {
+		vbd_snapshot(disk->vbd, &call->snapshot);
+		return;
+	}
+	free(call);
+	control_reply(request, error, NULL);
+}
+
+#define SNAPSHOT_COMMAND(name, op) \
+	void command_snapshot_##name(struct commands *commands, struct disk *disk, struct control_request *request) \
+	{ \
+		run(disk, request, op); \
+	}
+
+SNAPSHOT_COMMAND(freeze, SNAPSHOT_FREEZE)
+SNAPSHOT_COMMAND(thaw, SNAPSHOT_THAW)
+SNAPSHOT_COMMAND(create, SNAPSHOT_CREATE)
+SNAPSHOT_COMMAND(prepare, SNAPSHOT_PREPARE)
+SNAPSHOT_COMMAND(commit, SNAPSHOT_COMMIT)
+SNAPSHOT_COMMAND(abort, SNAPSHOT_ABORT)
+SNAPSHOT_COMMAND(delete, SNAPSHOT_DELETE)
+SNAPSHOT_COMMAND(revert, SNAPSHOT_REVERT)
+
+static int list_one(void *owner, const struct snapshot_info *info)
+{
+	json_t *one = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:b}", "id", (json_int_t)info->id,
+				"parent", (json_int_t)info->parent, "name", info->name, "description", info->description,
+				"time", (json_int_t)info->time, "sectors", (json_int_t)info->sectors,
+				"current", info->current);
+
+	/* json_pack() gives none for what is no UTF-8, and then there would be one less */
+	return one && !json_array_append_new(owner, one) ? 0 : -EILSEQ;
+}
+
+void command_snapshot_list(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	const struct vbd *vbd = disk->vbd;
+	json_t *list = json_array();
+	int error;
+
+	if (!vbd->backend)
+		error = error_set(&request->error, vbd->state == VBD_PAUSED ? -EBUSY : -EINVAL, "minor %d has no image open",
+				  vbd->minor);
+	else
+		error = backend_snapshot_list(vbd->backend, list_one, list);
+	if (error == -EILSEQ)
+		error_set(&request->error, error, "minor %d: a snapshot's name or description is not UTF-8", vbd->minor);
+	control_reply(request, error, error ? NULL : json_pack("{s:O}", "snapshots", list));
+	json_decref(list);
+}
