@@ -246,6 +246,17 @@ void ring_forget(struct device *device)
 
 /* ---- connect ---- */
 
+/* The frontend offers other rings by now than those that were tried: it started over, and they have ended. */
+static bool ring_is_overtaken(const struct device *device)
+{
+	struct error_text text = { "" };
+	struct frontend_ring now;
+
+	return device->nodes.complete &&
+	       !frontend_read_ring(device->tapback->store, device->nodes.frontend, device->nodes.max_queues, &now, &text) &&
+	       !frontend_ring_same(&now, &device->ring);
+}
+
 static void ring_connected(void *arg, int error, json_t *reply, const struct error_text *text)
 {
 	struct device *device = arg;
@@ -256,7 +267,8 @@ static void ring_connected(void *arg, int error, json_t *reply, const struct err
 	}
 	if (error) {
 		ring_set_state(device, RING_NONE);
-		ring_refuse(device, error, text->text);
+		if (!ring_is_overtaken(device))
+			ring_refuse(device, error, text->text);
 		return;
 	}
 	ring_set_state(device, RING_CONNECTED);

@@ -167,6 +167,11 @@ static void end_connection(struct fake_connection *connection)
 	free(connection);
 }
 
+static bool is_connect(const json_t *command)
+{
+	return !strcmp(json_string_value(json_object_get(command, "command")), "connect");
+}
+
 static int connection_ready(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
 	struct fake_connection *connection = arg;
@@ -183,6 +188,8 @@ static int connection_ready(sd_event_source *source, int fd, uint32_t events, vo
 
 		assert_non_null(command);
 		json_array_append_new(connection->waiting, command);
+		if (connection->tapdisk->silent_at_connect && is_connect(command))
+			connection->tapdisk->silent = true;
 	}
 	if (!connection->tapdisk->silent)
 		answer_waiting(connection);

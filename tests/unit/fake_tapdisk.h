@@ -14,6 +14,7 @@
 struct fake_tapdisk {
 	int pid;
 	bool silent;			/* reads commands, answers nothing */
+	bool silent_at_connect;		/* from the next `connect` on */
 	int refuse_connect;		/* errno for `connect`, 0: accept */
 	json_int_t grow_at_connect;	/* sectors of the disk from the next `connect` on, 0: as before */
 	json_t *disk;			/* the disk object of minor 0, connections included */

@@ -353,6 +353,35 @@ static void test_connect_refused(void **state)
 	wait_for(3, "state", "4");
 }
 
+/* The frontend starts over while its rings are being connected: that they have ended is no error, and the new ones
+ * are connected at once. */
+static void test_connect_overtaken(void **state)
+{
+	tapdisk.silent_at_connect = true;
+	toolstack_adds(3, "w");
+	script_adds_pid(3, PID);
+	frontend_offers(3, "8", "15");
+	settle();
+	assert_true(tapdisk.silent);
+	frontend_offers(3, "9", "16");
+	settle();
+	tapdisk.refuse_connect = EFAULT;
+	tapdisk.silent_at_connect = false;
+	fake_tapdisk_speak(&tapdisk);
+	tapdisk.refuse_connect = 0;
+	settle();
+	assert_string_equal(back(3, "state"), "4");
+	assert_string_equal(back(3, "error"), "(none)");
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
+	/* with the same rings a refusal is one */
+	put_front(3, "state", "1");
+	settle();
+	tapdisk.refuse_connect = EFAULT;
+	frontend_offers(3, "9", "16");
+	settle();
+	assert_string_equal(back(3, "error"), "refused by the test");
+}
+
 static void test_ring_error(void **state)
 {
 	connect_disk(3, "w");
@@ -908,7 +937,7 @@ int main(void)
 		TEST(test_read_only_cdrom), TEST(test_discard_corrected), TEST(test_conflicts),
 		TEST(test_write_fails_once),
 		TEST(test_bad_frontend), TEST(test_garbage_while_connected), TEST(test_connect_refused),
-		TEST(test_ring_error), TEST(test_wrong_device_path),
+		TEST(test_connect_overtaken), TEST(test_ring_error), TEST(test_wrong_device_path),
 		TEST(test_close), TEST(test_reopen), TEST(test_start_over), TEST(test_new_rings),
 		TEST(test_forced_destroy), TEST(test_backend_deleted), TEST(test_detach_before_use),
 		TEST(test_detach_while_connecting), TEST(test_replaced),
