@@ -242,11 +242,10 @@ static bool write_all(const struct blkfront *front, xs_transaction_t transaction
 		written = written && write_node(front, transaction, "protocol", "%s", protocol);
 	for (i = 0; i < options->queues; i++)
 		written = written && write_queue(front, transaction, i);
-	return written && write_node(front, transaction, "feature-persistent", "%d", options->persistent) &&
-	       write_node(front, transaction, "state", "%d", BLKFRONT_INITIALISED);
+	return written && write_node(front, transaction, "feature-persistent", "%d", options->persistent);
 }
 
-int blkfront_xen_publish(struct blkfront *front)
+int blkfront_xen_write_nodes(struct blkfront *front)
 {
 	xs_transaction_t transaction;
 	bool written;
@@ -260,6 +259,13 @@ int blkfront_xen_publish(struct blkfront *front)
 			return 0;
 	} while (written && errno == EAGAIN);
 	return -errno;
+}
+
+int blkfront_xen_publish(struct blkfront *front)
+{
+	int r = blkfront_xen_write_nodes(front);
+
+	return r < 0 ? r : blkfront_xen_set_state(front, BLKFRONT_INITIALISED);
 }
 
 int blkfront_xen_learn_geometry(struct blkfront *front)

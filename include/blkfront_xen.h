@@ -34,7 +34,9 @@ extern const struct blkfront_transport blkfront_xen;
 
 /* Everything that belongs to us alone; no node is written. Errors as from blkfront_connect(). */
 int blkfront_xen_prepare(struct blkfront **front, const struct blkfront_options *options, char *text, size_t size);
-/* Write the rings' nodes, in place of all that were there, and state Initialised, in one transaction. */
+/* The rings' nodes in place of all that were there, in one transaction. */
+int blkfront_xen_write_nodes(struct blkfront *front);
+/* The same, then state Initialised. */
 int blkfront_xen_publish(struct blkfront *front);
 /* Wait until the backend is Connected, learn the geometry, become Connected. */
 int blkfront_xen_finish(struct blkfront *front);
