@@ -19,7 +19,7 @@
 
 #include "driver.h"
 
-const struct driver_ops *const drivers[] = { &driver_aio, &driver_null, NULL };
+const struct driver_ops *const drivers[] = { &driver_aio, &driver_cow, &driver_null, NULL };
 
 const char *block_op_name(enum block_op op)
 {
@@ -52,7 +52,7 @@ int error_set(struct error_text *text, int error, const char *format, ...)
 	return error;
 }
 
-/* "aio, null" */
+/* "aio, cow, null" */
 static const char *backend_type_names(char *buffer, size_t size)
 {
 	size_t used = 0;

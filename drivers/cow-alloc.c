@@ -219,10 +219,11 @@ static int page_load(struct cow_store *store, size_t index)
 		if (!ret && cow_crc(0, bits, COW_BLOCK) != page->ref.crc)
 			ret = -EUCLEAN;
 	}
-	if (!ret && !page_count_right(store, index, bits))
+	page = &store->alloc.page[index];
+	if (!ret && !page->bits && !page_count_right(store, index, bits))
 		ret = -EUCLEAN;
-	if (ret)
-		free(bits);
+	if (ret || page->bits)
+		free(bits);	/* in a fiber, another one may have been faster */
 	else
 		page->bits = bits;
 	return ret;
@@ -271,8 +272,8 @@ void cow_alloc_unhold(struct cow_store *store, uint64_t block)
 
 int cow_alloc_mark(struct cow_store *store, uint64_t block)
 {
-	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 	int ret = page_load(store, block / COW_PAGE_BITS);
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 
 	if (ret)
 		return ret;
@@ -288,8 +289,8 @@ int cow_alloc_mark(struct cow_store *store, uint64_t block)
 
 int cow_alloc_release(struct cow_store *store, uint64_t block)
 {
-	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 	int ret = page_load(store, block / COW_PAGE_BITS);
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 
 	if (ret)
 		return ret;
@@ -312,6 +313,15 @@ int cow_alloc_release(struct cow_store *store, uint64_t block)
 	return 0;
 }
 
+void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count)
+{
+	for (; count; block++, count--) {
+		if (cow_alloc_release(store, block))
+			store->failed = -EIO;
+		cow_alloc_unhold(store, block);
+	}
+}
+
 /* Nodes that a checkpoint of @entries map changes can need. */
 static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
 {
@@ -327,19 +337,39 @@ static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
 	return sum;
 }
 
-uint64_t cow_alloc_reserve(const struct cow_store *store)
+static uint64_t version_reserve(const struct cow_version *version)
 {
-	uint64_t sum = SLACK_BLOCKS + cow_version_table_blocks(store) + store->alloc.pages;
+	return reserve_for(version->layer.count + 64, cow_blocks_for(version->sectors));
+}
+
+/* The layers of all but the active version change at snapshots, reverts and checkpoints only. */
+void cow_alloc_count_others(struct cow_store *store)
+{
 	const struct cow_version *version;
+
+	if (store->others_valid)
+		return;
+	store->others = 0;
+	store->others_entries = store->others_reserve = 0;
+	for (version = store->versions; version; version = version->next) {
+		if (version == store->active || (version->has_tree && !version->layer.count))
+			continue;
+		store->others++;
+		store->others_entries += version->layer.count;
+		store->others_reserve += version_reserve(version);
+	}
+	store->others_valid = true;
+}
+
+uint64_t cow_alloc_reserve(struct cow_store *store)
+{
+	uint64_t sum = SLACK_BLOCKS + cow_version_table_blocks(store) + store->alloc.pages + version_reserve(store->active);
 	unsigned level;
 
 	for (level = 2; level <= store->alloc.levels; level++)
 		sum += store->alloc.nodes[level];
-	for (version = store->versions; version; version = version->next) {
-		if (version->layer.count || version == store->active)
-			sum += reserve_for(version->layer.count + 64, cow_blocks_for(version->sectors));
-	}
-	return sum;
+	cow_alloc_count_others(store);
+	return sum + store->others_reserve;
 }
 
 /* The page with the most room, and from its start. False: there is none. */
@@ -387,6 +417,50 @@ static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint6
 	return got;
 }
 
+/* In a fiber, another one may move on to the next page meanwhile. */
+static int page_load_current(struct cow_store *store)
+{
+	size_t at;
+	int ret;
+
+	do {
+		at = store->alloc.at_page;
+		ret = page_load(store, at);
+	} while (!ret && at != store->alloc.at_page);
+	return ret;
+}
+
+/* Moves the cursor over what is in use; false: to the end of the page. */
+static bool alloc_seek(const struct cow_store *store)
+{
+	const struct cow_alloc *alloc = &store->alloc;
+	const struct cow_page *page = &alloc->page[alloc->at_page];
+	unsigned bit = alloc->at_bit, limit = page_blocks(store->store_blocks, alloc->at_page);
+
+	while (bit < limit && (bit_get(page->bits, bit) || bit_get(page->hold, bit)))
+		bit++;
+	return bit < limit;
+}
+
+bool cow_alloc_ready(const struct cow_store *store)
+{
+	return store->alloc.page[store->alloc.at_page].bits && alloc_seek(store);
+}
+
+int cow_alloc_prepare(struct cow_store *store)
+{
+	uint64_t keep = cow_alloc_reserve(store);
+	int ret = 0;
+
+	if (store->alloc.clear - store->alloc.held < 1 + keep)
+		ret = alloc_grow_file(store, 1 + keep);
+	while (!ret && !(ret = page_load_current(store)) && !alloc_seek(store)) {
+		if (!alloc_next_page(&store->alloc))
+			ret = -ENOSPC;
+	}
+	return ret;
+}
+
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got)
 {
 	struct cow_alloc *alloc = &store->alloc;
@@ -403,10 +477,10 @@ int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *b
 		want = 1;
 	}
 	for (;;) {
-		page = &alloc->page[alloc->at_page];
-		ret = page_load(store, alloc->at_page);
+		ret = page_load_current(store);
 		if (ret)
 			return ret;
+		page = &alloc->page[alloc->at_page];
 		*got = alloc_take(alloc, page, want, page_blocks(store->store_blocks, alloc->at_page));
 		if (*got)
 			break;

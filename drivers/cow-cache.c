@@ -124,17 +124,21 @@ static bool node_valid(const struct cow_store *store, const void *bytes, unsigne
 	return true;
 }
 
+int cow_node_accept(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes)
+{
+	if (cow_crc(0, bytes, COW_BLOCK) != ref->crc || !node_valid(store, bytes, level, cow_entry_birth(ref->where)))
+		return -EUCLEAN;
+	return cow_cache_insert(store, ref, level, bytes);
+}
+
 int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes)
 {
 	uint8_t own[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
 	int ret;
 
 	ret = store->device->ops->read(store->device, own, cow_entry_block(ref->where) << COW_SHIFT, COW_BLOCK);
-	if (ret)
-		return ret;
-	if (cow_crc(0, own, COW_BLOCK) != ref->crc || !node_valid(store, own, level, cow_entry_birth(ref->where)))
-		return -EUCLEAN;
-	ret = cow_cache_insert(store, ref, level, own);
+	if (!ret)
+		ret = cow_node_accept(store, ref, level, own);
 	if (ret)
 		return ret;
 	if (bytes)

@@ -273,6 +273,7 @@ static void checkpoint_finish(struct builder *builder, const struct cow_superblo
 	size_t i;
 
 	store->sb = *sb;
+	store->others_valid = false;
 	store->log.tail = store->log.head;
 	store->log.salt = sb->salt;
 	for (version = store->versions; version; version = version->next) {
@@ -332,30 +333,28 @@ int cow_checkpoint(struct cow_store *store)
 	return ret ? ret : cow_checkpoint_write(store, 0, store->log.salt);
 }
 
-static bool checkpoint_due(const struct cow_store *store)
+bool cow_checkpoint_due(struct cow_store *store)
 {
-	const struct cow_version *version;
-	size_t entries = 0, versions = 0;
+	cow_alloc_count_others(store);
+	return store->others_entries + store->active->layer.count >= store->layer_entries ||
+		store->others > MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > MAX_DIRTY_PAGES ||
+		cow_log_used(&store->log) > store->log.size / 2;
+}
 
-	for (version = store->versions; version; version = version->next) {
-		entries += version->layer.count;
-		versions += !version->has_tree || version->layer.count;
-	}
-	return entries >= store->layer_entries || versions > MAX_VERSIONS_WITH_LAYERS ||
-		store->alloc.dirty_pages > MAX_DIRTY_PAGES || cow_log_used(&store->log) > store->log.size / 2;
+uint64_t cow_flush_bytes(const struct cow_store *store)
+{
+	return store->active->layer.dirty_count * sizeof(struct cow_map_element) + store->releases.count * sizeof(uint64_t);
 }
 
 int cow_checkpoint_if_due(struct cow_store *store)
 {
-	size_t bytes = store->active->layer.dirty_count * sizeof(struct cow_map_element) +
-		store->releases.count * sizeof(uint64_t);
 	int ret = 0;
 
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
-	if (bytes > store->log.size / 8)
+	if (cow_flush_bytes(store) > store->log.size / 8)
 		ret = cow_flush(store);
-	if (!ret && checkpoint_due(store))
+	if (!ret && cow_checkpoint_due(store))
 		ret = cow_checkpoint(store);
 	return ret;
 }

@@ -90,6 +90,10 @@ static void release_durable(struct cow_store *store, struct cow_list *released)
 	size_t i;
 
 	cow_list_sort(released);
+	if (store->retire) {
+		store->retire(store->retire_owner, released);
+		return;
+	}
 	punch(store, released);
 	for (i = 0; i < released->count; i++)
 		cow_alloc_unhold(store, released->item[i]);
@@ -134,6 +138,11 @@ static void events_finish(struct cow_store *store, struct cow_event *events, str
 	}
 }
 
+bool cow_flush_idle(const struct cow_store *store)
+{
+	return !store->flushing && !store->events && !store->releases.count && !store->active->layer.dirty_count;
+}
+
 int cow_flush(struct cow_store *store)
 {
 	struct cow_event *events = store->events;
@@ -142,6 +151,7 @@ int cow_flush(struct cow_store *store)
 
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
+	store->flushing = true;
 	ret = gather(store, events);
 	released = store->releases;
 	store->releases = (struct cow_list){ 0 };
@@ -157,5 +167,6 @@ int cow_flush(struct cow_store *store)
 	else
 		store->failed = -EIO;
 	cow_list_free(&released);
+	store->flushing = false;
 	return ret;
 }

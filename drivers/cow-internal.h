@@ -90,6 +90,8 @@ void cow_cache_free(struct cow_cache *cache);
 struct cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level);
 int cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
 void cow_cache_drop(struct cow_cache *cache, uint64_t block);
+/* Checks and caches what was read; -EUCLEAN. */
+int cow_node_accept(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
 /* Reads, checks and caches a node; @bytes (COW_BLOCK) may be NULL. */
 int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
 /* The same, from the cache if it is there. */
@@ -121,13 +123,19 @@ int cow_alloc_load(struct cow_store *store, struct error_text *error);
 void cow_alloc_free(struct cow_alloc *alloc);
 /* Up to @want neighbours; @data ones leave the reserve alone. */
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
+/* The next cow_alloc_run(data) does no I/O; else cow_alloc_prepare(), which does. */
+bool cow_alloc_ready(const struct cow_store *store);
+int cow_alloc_prepare(struct cow_store *store);
 int cow_alloc_mark(struct cow_store *store, uint64_t block);		/* in use; may be already */
 int cow_alloc_release(struct cow_store *store, uint64_t block);	/* free, on hold */
+/* Of a cow_alloc_run() that came to nothing: free again at once. */
+void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_unhold(struct cow_store *store, uint64_t block);
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
-uint64_t cow_alloc_reserve(const struct cow_store *store);
+uint64_t cow_alloc_reserve(struct cow_store *store);
+void cow_alloc_count_others(struct cow_store *store);
 
 /* cow-log.c: positions count on and on; a position's place is position % size. */
 struct cow_log {
@@ -177,6 +185,16 @@ struct cow_store {
 	struct cow_event *events, **last_event;
 	struct cow_list releases;	/* freed by the active disk, not in the log yet */
 	struct cow_list table_blocks;	/* of the version table, as on the store */
+	bool flushing;			/* cow_flush() is at work */
+	/* Takes over what was freed and is out of use for good once those who may still read it have ended. NULL: nobody
+	 * does. @blocks is sorted. */
+	void (*retire)(void *owner, struct cow_list *blocks);
+	void *retire_owner;
+	/* Of the versions that are not active, when valid: those without a settled tree, the entries of their layers, the
+	 * blocks that those need at a checkpoint. */
+	unsigned others;
+	uint64_t others_entries, others_reserve;
+	bool others_valid;
 };
 
 /* cow-superblock.c */
@@ -241,6 +259,10 @@ int cow_version_set_text(struct cow_version *version, const char *text, size_t n
 /* cow-delete.c */
 struct cow_version *cow_delete_next(const struct cow_store *store);
 
+/* cow-flush.c */
+/* Nothing to be logged, and no log record on its way: a flush is a sync. */
+bool cow_flush_idle(const struct cow_store *store);
+
 /* cow-replay.c */
 int cow_replay(struct cow_store *store, struct error_text *error);
 
@@ -248,6 +270,9 @@ int cow_replay(struct cow_store *store, struct error_text *error);
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt);
 /* Before a change: makes room in the log and in memory. */
 int cow_checkpoint_if_due(struct cow_store *store);
+bool cow_checkpoint_due(struct cow_store *store);
+/* Map changes that are not in the log, in bytes of it. */
+uint64_t cow_flush_bytes(const struct cow_store *store);
 int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root);
 
 #endif

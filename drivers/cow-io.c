@@ -134,15 +134,6 @@ static int alloc_with_checkpoint(struct cow_store *store, uint64_t want, uint64_
 	return ret;
 }
 
-static void alloc_return(struct cow_store *store, uint64_t block, uint64_t count)
-{
-	for (; count; block++, count--) {
-		if (cow_alloc_release(store, block))
-			store->failed = -EIO;
-		cow_alloc_unhold(store, block);
-	}
-}
-
 /* Whole blocks to fresh places; returns how many in @done. */
 static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t block, uint64_t want, uint64_t *done)
 {
@@ -158,7 +149,7 @@ static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t bl
 	if (!ret)
 		ret = store->device->ops->write(store->device, data, place << COW_SHIFT, *done << COW_SHIFT);
 	if (ret) {
-		alloc_return(store, place, *done);
+		cow_alloc_return(store, place, *done);
 		return ret;
 	}
 	for (i = 0; i < *done; i++)

@@ -43,6 +43,7 @@ static int active_begin(struct cow_store *store, struct cow_version *parent)
 	version->sectors = parent->sectors;
 	version->base_shows = parent->base_shows;
 	store->active = version;
+	store->others_valid = false;
 	return 0;
 }
 
@@ -101,7 +102,7 @@ static int store_writable(const struct cow_store *store, struct error_text *erro
 }
 
 /* A new version must fit into the table that the next checkpoint writes, and have a number. */
-static int version_room(const struct cow_store *store, struct error_text *error)
+static int version_room(struct cow_store *store, struct error_text *error)
 {
 	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
 	    store->next_version == UINT32_MAX)

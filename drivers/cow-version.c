@@ -107,6 +107,7 @@ void cow_version_remove(struct cow_store *store, struct cow_version *version)
 		link = &(*link)->next;
 	*link = version->next;
 	store->version_count--;
+	store->others_valid = false;
 	version_free(version);
 }
 

@@ -118,7 +118,7 @@ struct driver_ops {
 	void (*give_up)(void *handle);
 };
 
-extern const struct driver_ops driver_aio, driver_null;
+extern const struct driver_ops driver_aio, driver_cow, driver_null;
 
 /* NULL-terminated list of all drivers. */
 extern const struct driver_ops *const drivers[];

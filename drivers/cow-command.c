@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-command.c - the snapshots of a served store: taking, preparing,
+ * deleting, going back.
+ *
+ *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed
+ *    CREATE:  all of it at once
+ *
+ * Room in the log and a checkpoint that is due come first, so that nothing
+ * is written between the freeze and the thaw. What was held in memory is made
+ * durable after the thaw: whatever is written then is behind it in the log.
+ */
+#include <errno.h>
+#include <string.h>
+#include <time.h>
+
+#include "cow-disk.h"
+
+static uint64_t clock_now(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec;
+}
+
+static int make_room(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret;
+
+	cow_exclusive_begin(disk);
+	ret = cow_checkpoint_if_due(disk->store);
+	cow_exclusive_end(disk);
+	if (ret)
+		error_set(&command->error, ret, "%s: no room for a snapshot: %s", disk->device.name, strerror(-ret));
+	return ret;
+}
+
+static void freeze(struct cow_disk *disk)
+{
+	disk->stop_time = clock_now();
+	disk->frozen = true;
+	while (disk->writes && !disk->thaw)
+		cow_task_wait(disk);
+}
+
+static uint64_t frozen_for(const struct cow_disk *disk)
+{
+	return clock_now() - disk->stop_time;
+}
+
+static uint64_t thaw(struct cow_disk *disk)
+{
+	uint64_t stall = frozen_for(disk);
+
+	disk->frozen = false;
+	cow_disk_kick(disk);
+	return stall;
+}
+
+static int make_durable(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret;
+
+	cow_flush_lock(disk);
+	ret = cow_flush(disk->store);
+	cow_flush_unlock(disk);
+	if (ret)
+		error_set(&command->error, ret, "%s: snapshot \"%s\" could not be made durable: %s", disk->device.name,
+			  command->name, strerror(-ret));
+	return ret;
+}
+
+/* On a frozen disk; thaws it. */
+static int prepare(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret = cow_snapshot_prepare(disk->store, command->name, command->description, command->decision, &command->error);
+
+	command->stall_ns = thaw(disk);
+	return ret ? ret : make_durable(disk, command);
+}
+
+static int run_create(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret = make_room(disk, command);
+
+	if (ret)
+		return ret;
+	freeze(disk);
+	command->decision = NULL;
+	return prepare(disk, command);
+}
+
+/* The freeze is answered when it stands; this goes on until somebody ends it. */
+static void run_freeze(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret = make_room(disk, command);
+	struct snapshot_command *end;
+
+	if (ret) {
+		disk->freezing = false;
+		command->done(command, ret);
+		return;
+	}
+	freeze(disk);
+	command->stall_ns = frozen_for(disk);
+	command->done(command, disk->thaw ? -ECANCELED : 0);
+	while (!disk->thaw)
+		cow_task_wait(disk);
+	end = disk->thaw;
+	disk->thaw = NULL;
+	disk->freezing = false;
+	if (end->op == SNAPSHOT_PREPARE) {
+		ret = prepare(disk, end);
+	} else {
+		end->stall_ns = thaw(disk);
+		ret = 0;
+	}
+	end->done(end, ret);
+}
+
+bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id)
+{
+	const struct cow_export *export;
+
+	for (export = disk->snapshots; export; export = export->next) {
+		if (export->snapshot == id)
+			return true;
+	}
+	return false;
+}
+
+static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
+{
+	const struct cow_version *version = cow_version_by_name(disk->store, command->name);
+	int ret;
+
+	if (version && cow_disk_snapshot_open(disk, version->id))
+		return error_set(&command->error, -EBUSY, "%s: snapshot \"%s\" is open: close it first", disk->device.name,
+				 command->name);
+	cow_exclusive_begin(disk);
+	ret = command->op == SNAPSHOT_DELETE ? cow_snapshot_delete(disk->store, command->name, &command->error) :
+		cow_snapshot_abort(disk->store, command->name, &command->error);
+	cow_exclusive_end(disk);
+	disk->want_delete |= !ret;
+	return ret;
+}
+
+static int run_commit(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret;
+
+	cow_exclusive_begin(disk);
+	ret = cow_snapshot_commit(disk->store, command->name, &command->error);
+	cow_exclusive_end(disk);
+	return ret;
+}
+
+static int run_revert(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret;
+
+	freeze(disk);
+	cow_exclusive_begin(disk);
+	ret = cow_snapshot_revert(disk->store, command->name, &command->error);
+	if (!ret && disk->active)
+		disk->active->sectors = disk->store->active->sectors;
+	cow_exclusive_end(disk);
+	command->stall_ns = thaw(disk);
+	disk->want_delete |= !ret;
+	return ret;
+}
+
+void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
+{
+	int ret;
+
+	switch (command->op) {
+	case SNAPSHOT_FREEZE:
+		run_freeze(disk, command);
+		return;
+	case SNAPSHOT_CREATE:
+		ret = run_create(disk, command);
+		break;
+	case SNAPSHOT_COMMIT:
+		ret = run_commit(disk, command);
+		break;
+	case SNAPSHOT_REVERT:
+		ret = run_revert(disk, command);
+		break;
+	default:
+		ret = run_delete(disk, command);
+		break;
+	}
+	command->done(command, ret);
+}
+
+/* A freeze that waits for its turn has nothing to be undone. */
+static bool take_back_freeze(struct cow_disk *disk)
+{
+	struct snapshot_command **link = &disk->commands, *command;
+
+	while (*link && (*link)->op != SNAPSHOT_FREEZE)
+		link = &(*link)->next;
+	command = *link;
+	if (!command)
+		return false;
+	*link = command->next;
+	if (!*link)
+		disk->last_command = link;
+	disk->freezing = false;
+	command->done(command, -ECANCELED);
+	return true;
+}
+
+static void end_freeze(struct cow_disk *disk, struct snapshot_command *command)
+{
+	if (command->op == SNAPSHOT_THAW && disk->freezing && !disk->frozen && take_back_freeze(disk)) {
+		command->done(command, 0);
+	} else if (disk->freezing && !disk->thaw && (command->op == SNAPSHOT_THAW || disk->frozen)) {
+		disk->thaw = command;
+		cow_task_wake(disk);
+	} else {
+		error_set(&command->error, -EINVAL, "%s: not frozen", disk->device.name);
+		command->done(command, -EINVAL);
+	}
+}
+
+void cow_command_start(struct cow_disk *disk, struct snapshot_command *command)
+{
+	if (command->op == SNAPSHOT_THAW || command->op == SNAPSHOT_PREPARE) {
+		end_freeze(disk, command);
+		return;
+	}
+	if (command->op == SNAPSHOT_FREEZE && disk->freezing) {
+		error_set(&command->error, -EBUSY, "%s: frozen already", disk->device.name);
+		command->done(command, -EBUSY);
+		return;
+	}
+	disk->freezing |= command->op == SNAPSHOT_FREEZE;
+	command->next = NULL;
+	*disk->last_command = command;
+	disk->last_command = &command->next;
+	cow_task_wake(disk);
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-disk.h - a store that is being served: what the files of the driver
+ * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
+ * cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
+ *
+ *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
+ *                        ^                                                  |
+ *                        +----- a node of the map has to be read first <----+
+ *
+ * Invariants:
+ * 1. Everything happens on the engine's thread. The store in memory changes
+ *    between two returns to the event loop, or in a fiber.
+ * 2. At most three fibers: the task's (checkpoint, commands, zeroing,
+ *    deletion, one after the other), the flusher's, the retirer's.
+ * 3. The gate: a request that will change the map (it has fresh blocks in
+ *    flight) counts in `changing`; the task begins what needs the map to stand
+ *    still (`exclusive`) when there is none, and there is none until its end.
+ *    Reads, and writes in place, do not care.
+ * 4. Frozen: no write runs, and none begins.
+ * 5. No two running requests have fresh blocks for the same disk block.
+ * 6. A store block that was freed is not used again before every request
+ *    that was running then has ended (cow-retire.c).
+ * 7. The library's flush runs in one fiber at a time (`flush_locked`).
+ */
+#ifndef DRIVERS_COW_DISK_H
+#define DRIVERS_COW_DISK_H
+
+#include <sys/types.h>
+
+#include "cow-internal.h"
+#include "fiber.h"
+
+struct cow_export;
+struct cow_request;
+struct cow_piece;
+
+struct cow_requests {
+	struct cow_request *first, **last;
+};
+
+struct cow_retired {
+	struct cow_retired *next;
+	struct cow_list blocks;
+	uint64_t sequence;		/* requests from here on began after the blocks were freed */
+};
+
+struct cow_disk {
+	struct cow_device device;	/* first: the store's, see cow-disk.c */
+	struct cow_disk *next;		/* of those that are open in this process */
+	dev_t dev;
+	ino_t ino;
+	struct engine *engine;
+	struct backend *backend;	/* the store's bytes */
+	struct backend *base_backend;	/* NULL: no base */
+	struct cow_store *store;
+	bool read_only;
+	unsigned exports;
+	struct cow_export *active;	/* the export that serves the active disk; NULL: there is none */
+	struct cow_export *snapshots;
+
+	struct cow_request *free;
+	struct cow_request *oldest, *newest;	/* running, by the time they began */
+	struct cow_requests held, no_room;
+	uint64_t sequence;			/* of the next request that begins */
+	unsigned writes;			/* running, all kinds that change the disk */
+	unsigned changing;			/* of those: with fresh blocks */
+	uint64_t fresh_blocks;			/* theirs */
+	bool overlap_held;			/* one was held because of another's range */
+	bool kicking, kick_again;
+	bool full;				/* no room: what needs fresh blocks waits for retry() */
+	struct cow_load *loads;			/* nodes that are being read for requests */
+
+	struct fiber *task;			/* NULL: nothing to do */
+	bool task_waits;			/* for wake, not for I/O */
+	bool exclusive, frozen, stopping;
+	bool freezing;				/* a FREEZE waits, is at work, or stands */
+	bool want_places, want_checkpoint, want_delete;
+	bool no_room_tried;			/* a checkpoint has not helped */
+	struct snapshot_command *commands, **last_command;
+	struct snapshot_command *thaw;		/* THAW or PREPARE for the freeze that stands */
+	struct cow_requests zeroes;
+	uint64_t stop_time;			/* CLOCK_MONOTONIC, ns */
+
+	struct fiber *flusher;
+	bool flush_locked, flush_wanted;
+	struct fiber *flush_waiter;		/* wants the lock */
+	struct cow_requests flushes;
+
+	struct fiber *retirer;
+	bool retirer_waits;
+	struct cow_retired *retired, **last_retired;
+};
+
+/* What a backend has open: the active disk, or a snapshot. */
+struct cow_export {
+	struct cow_disk *disk;
+	struct cow_export *next;		/* of snapshots */
+	uint32_t snapshot;		/* id; 0: the active disk */
+	uint64_t sectors;
+	bool read_only;
+};
+
+enum cow_piece_kind {
+	COW_PIECE_STORE,		/* in the store, to be read or written where it is */
+	COW_PIECE_ZERO,
+	COW_PIECE_BASE,
+	COW_PIECE_FRESH,		/* whole blocks, to a new place */
+	COW_PIECE_PART,			/* part of a block, which goes to a new place whole */
+};
+
+struct cow_piece {
+	enum cow_piece_kind kind;
+	uint64_t sector, nr_sectors;	/* of the disk */
+	uint64_t place;			/* STORE, FRESH, PART: store block of the first */
+	uint64_t old;			/* PART: the entry before */
+	uint8_t *buffer;		/* PART */
+	struct iovec buffer_iov;
+	const struct iovec *iov;	/* the request's data for it */
+	int iovcnt;
+	struct block_request sub;
+};
+
+struct cow_request {
+	struct block_request *req;
+	struct cow_disk *disk;
+	struct cow_export *export;
+	struct cow_request *next;		/* free, held, ... */
+	struct cow_request *older, *newer;	/* running */
+	uint64_t sequence;
+	bool running, fresh;			/* fresh: has pieces with new places */
+	uint64_t first, end;			/* disk blocks */
+	struct cow_piece *pieces;
+	unsigned nr_pieces, room_pieces;
+	struct iovec *iov;
+	size_t room_iov;
+	unsigned pending;
+	int error;
+	uint64_t fresh_blocks;
+};
+
+/* cow-disk.c: the library's I/O, from inside fibers only. */
+extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
+int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
+/* Runs @run(@arg) in a fiber, and the engine until it has ended; for opening and closing. */
+int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
+/* Runs the engine until @ready(@disk). */
+void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *disk));
+
+/* cow-request.c */
+const struct cow_version *cow_request_version(const struct cow_request *r);
+void cow_requests_init(struct cow_requests *list);
+void cow_requests_add(struct cow_requests *list, struct cow_request *r);
+struct cow_request *cow_requests_take(struct cow_requests *list);	/* all of it */
+struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *export, struct block_request *req);
+void cow_request_start(struct cow_request *r);
+void cow_request_hold(struct cow_request *r);
+void cow_request_no_room(struct cow_request *r);
+/* Counts as running from here on. */
+void cow_request_begin(struct cow_request *r);
+/* No longer running; it will be started anew. */
+void cow_request_retreat(struct cow_request *r);
+/* Over; r is gone. */
+void cow_request_done(struct cow_request *r, int error);
+struct cow_piece *cow_request_add_piece(struct cow_request *r, enum cow_piece_kind kind, uint64_t sector,
+					uint64_t nr_sectors, uint64_t place);
+/* Gives each piece its part of the data. */
+int cow_request_slice(struct cow_request *r);
+void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct backend *backend, enum block_op op,
+		      uint64_t sector, uint64_t nr_sectors, const struct iovec *iov, int iovcnt,
+		      void (*done)(struct block_request *sub, int error));
+/* What waited for something that may be there now is tried again. */
+void cow_disk_kick(struct cow_disk *disk);
+/* Reads a node of the map, then starts @r anew. */
+void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
+
+/* cow-read.c, cow-write.c */
+void cow_read_start(struct cow_request *r);
+void cow_write_start(struct cow_request *r);
+
+/* cow-flusher.c */
+void cow_flush_start(struct cow_request *r);
+void cow_flusher_wake(struct cow_disk *disk);
+/* In a fiber: the library's flush is this one's from lock to unlock. */
+void cow_flush_lock(struct cow_disk *disk);
+void cow_flush_unlock(struct cow_disk *disk);
+
+/* cow-task.c */
+void cow_task_wake(struct cow_disk *disk);		/* there may be something to do, or to go on with */
+void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
+void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
+void cow_exclusive_end(struct cow_disk *disk);
+
+/* cow-command.c */
+void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
+void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
+bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
+
+/* cow-retire.c */
+void cow_retire(void *disk, struct cow_list *blocks);
+void cow_retire_wake(struct cow_disk *disk);
+
+#endif

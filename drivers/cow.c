@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow.c - the driver `cow`: "cow:PATH" is the active disk of the store in
+ * PATH, "cow:PATH@NAME" one of its snapshots, for reading.
+ *
+ * A store is opened once in a process, however many of its snapshots are
+ * served beside the active disk, and it is another process's or this one's
+ * (the lock of its file): a reader in a second process would read nodes that
+ * the first has reused. cow-disk.h has the way of a request.
+ *
+ * Opening and closing a store reads and writes its metadata, and holds up
+ * the event loop while it does.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "aio.h"
+#include "cow-base.h"
+#include "cow-disk.h"
+
+static struct cow_disk *disks;
+
+static struct cow_disk *disk_find(const struct stat *st)
+{
+	struct cow_disk *disk = disks;
+
+	while (disk && (disk->dev != st->st_dev || disk->ino != st->st_ino))
+		disk = disk->next;
+	return disk;
+}
+
+struct opening {
+	struct cow_disk *disk;
+	const struct driver_options *options;
+	struct error_text *error;
+	int ret;
+};
+
+/* That it is what it was when it was attached the tools' way of opening it finds out. */
+static int check_raw_base(const struct cow_base_fields *fields, struct error_text *error)
+{
+	struct cow_base base;
+	int ret = cow_base_open(&base, COW_BASE_RAW, fields, error);
+
+	if (!ret)
+		cow_base_close(&base);
+	return ret;
+}
+
+static int check_cow_base(const struct cow_disk *disk, const struct cow_base_fields *fields, struct error_text *error)
+{
+	const struct cow_export *export = disk->base_backend->handle;
+	const struct cow_store *store = export->disk->store;
+	const struct cow_version *version = cow_version_find(store, export->snapshot);
+
+	if (!version || memcmp(store->sb.uuid, fields->uuid, sizeof(fields->uuid)) || version->id != fields->version ||
+	    version->time != fields->time)
+		return error_set(error, -ESTALE, "%s: not the snapshot that the store was made on", fields->target);
+	return 0;
+}
+
+static int open_base(struct opening *opening, enum cow_base_kind kind, const struct cow_base_fields *fields,
+		     struct cow_base *base)
+{
+	struct driver_options options = { .read_only = true, .no_direct = opening->options->no_direct };
+	struct cow_disk *disk = opening->disk;
+	int ret = 0;
+
+	if (kind == COW_BASE_NONE)
+		return 0;
+	if (kind == COW_BASE_RAW)
+		ret = check_raw_base(fields, opening->error);
+	if (!ret)
+		ret = backend_open(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
+	if (!ret && kind == COW_BASE_COW)
+		ret = check_cow_base(disk, fields, opening->error);
+	if (!ret)
+		*base = (struct cow_base){ .read = cow_disk_base_read, .owner = disk,
+			.sectors = disk->base_backend->geometry.sectors };
+	return ret;
+}
+
+static void open_run(void *arg)
+{
+	struct opening *opening = arg;
+	struct cow_disk *disk = opening->disk;
+	struct cow_open_options options = { .read_only = disk->read_only };
+	struct cow_base_fields fields;
+	enum cow_base_kind kind;
+	int ret;
+
+	ret = cow_probe(&disk->device, &kind, &fields, opening->error);
+	if (!ret)
+		ret = open_base(opening, kind, &fields, &options.base);
+	if (!ret)
+		ret = cow_open(&disk->store, &disk->device, &options, opening->error);
+	if (!ret && !disk->store->read_only)
+		ret = cow_prepared_settle(disk->store, opening->error);
+	opening->ret = ret;
+}
+
+static void disk_free(struct cow_disk *disk)
+{
+	struct cow_request *r;
+
+	if (disk->store)
+		cow_abandon(disk->store);
+	while ((r = disk->free)) {
+		disk->free = r->next;
+		free(r->pieces);
+		free(r->iov);
+		free(r);
+	}
+	backend_close(disk->base_backend);
+	backend_close(disk->backend);
+	free(disk);
+}
+
+static struct cow_disk *disk_new(struct engine *engine, const struct stat *st, bool read_only)
+{
+	struct cow_disk *disk = calloc(1, sizeof(*disk));
+
+	if (!disk)
+		return NULL;
+	disk->dev = st->st_dev;
+	disk->ino = st->st_ino;
+	disk->engine = engine;
+	disk->read_only = read_only;
+	disk->last_command = &disk->commands;
+	disk->last_retired = &disk->retired;
+	cow_requests_init(&disk->held);
+	cow_requests_init(&disk->no_room);
+	cow_requests_init(&disk->zeroes);
+	cow_requests_init(&disk->flushes);
+	return disk;
+}
+
+static int disk_open_backend(struct cow_disk *disk, const char *path, const struct driver_options *options,
+			     struct error_text *error)
+{
+	struct driver_options below = { .read_only = disk->read_only, .no_direct = options->no_direct,
+		.shared = options->shared };
+	char target[PATH_MAX + 8];
+	int ret;
+
+	if (snprintf(target, sizeof(target), "aio:%s", path) >= (int)sizeof(target))
+		return error_set(error, -ENAMETOOLONG, "%s: too long a path", path);
+	ret = backend_open(&disk->backend, disk->engine, target, &below, error);
+	if (ret)
+		return ret;
+	disk->device.name = disk->backend->path;
+	disk->device.ops = ((struct aio_disk *)disk->backend->handle)->file->blkdev ? &cow_disk_blkdev_ops :
+		&cow_disk_file_ops;
+	return 0;
+}
+
+static int disk_open(struct cow_disk **result, struct engine *engine, const char *path, const struct stat *st,
+		     const struct driver_options *options, struct error_text *error)
+{
+	struct cow_disk *disk = disk_new(engine, st, options->read_only);
+	struct opening opening = { disk, options, error };
+	int ret = -ENOMEM;
+
+	if (disk)
+		ret = disk_open_backend(disk, path, options, error);
+	if (!ret)
+		ret = cow_disk_run(disk, open_run, &opening);
+	if (!ret)
+		ret = opening.ret;
+	if (ret) {
+		if (disk)
+			disk_free(disk);
+		return ret;
+	}
+	/* It may have turned out to be writable by nobody, for its feature bits. */
+	disk->read_only = disk->store->read_only;
+	disk->store->retire = cow_retire;
+	disk->store->retire_owner = disk;
+	disk->want_delete = !disk->read_only && cow_delete_next(disk->store);
+	disk->next = disks;
+	disks = disk;
+	*result = disk;
+	return 0;
+}
+
+static bool disk_idle(const struct cow_disk *disk)
+{
+	return !disk->task && !disk->flusher && !disk->retirer && !disk->loads;
+}
+
+struct closing {
+	struct cow_store *store;
+	int ret;
+};
+
+static void close_run(void *arg)
+{
+	struct closing *closing = arg;
+
+	closing->ret = cow_close(closing->store);
+}
+
+/* What could not be punched out for want of memory is no more than space on the host. */
+static void retired_free(struct cow_disk *disk)
+{
+	struct cow_retired *retired;
+
+	while ((retired = disk->retired)) {
+		disk->retired = retired->next;
+		cow_list_free(&retired->blocks);
+		free(retired);
+	}
+}
+
+static void disk_close(struct cow_disk *disk)
+{
+	struct closing closing = { disk->store };
+	struct cow_disk **link = &disks;
+
+	disk->stopping = true;
+	cow_disk_wait(disk, disk_idle);
+	retired_free(disk);
+	disk->store->retire = NULL;
+	/* A failure here is none of the guest's: what it flushed is safe, and the log tells the next opening. */
+	if (!cow_disk_run(disk, close_run, &closing))
+		disk->store = NULL;
+	while (*link != disk)
+		link = &(*link)->next;
+	*link = disk->next;
+	disk_free(disk);
+}
+
+static int export_of_snapshot(struct cow_export *export, const char *name, struct error_text *error)
+{
+	const struct cow_version *version = cow_version_by_name(export->disk->store, name);
+
+	if (!version || version->decision[0])
+		return error_set(error, -ENOENT, "%s: has no snapshot called \"%.64s\"", export->disk->device.name, name);
+	export->snapshot = version->id;
+	export->sectors = version->sectors;
+	export->next = export->disk->snapshots;
+	export->disk->snapshots = export;
+	return 0;
+}
+
+static int export_of_active(struct cow_export *export, const struct driver_options *options, struct error_text *error)
+{
+	struct cow_disk *disk = export->disk;
+
+	if (disk->active || (disk->read_only && !options->read_only))
+		return error_set(error, -EBUSY, "%s: in use by this process%s", disk->device.name,
+				 disk->active ? "" : ", for reading");
+	export->sectors = disk->store->active->sectors;
+	disk->active = export;
+	return 0;
+}
+
+static int export_open(struct cow_export *export, struct engine *engine, const char *path, const char *name,
+		     const struct driver_options *options, struct error_text *error)
+{
+	struct driver_options wanted = *options;
+	struct stat st;
+	int ret;
+
+	if (stat(path, &st))
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	wanted.read_only |= name != NULL;
+	export->disk = disk_find(&st);
+	if (!export->disk) {
+		ret = disk_open(&export->disk, engine, path, &st, &wanted, error);
+		if (ret)
+			return ret;
+	}
+	export->disk->exports++;
+	ret = name ? export_of_snapshot(export, name, error) : export_of_active(export, options, error);
+	export->read_only = wanted.read_only || export->disk->read_only;
+	if (ret && !--export->disk->exports)
+		disk_close(export->disk);
+	return ret;
+}
+
+static int driver_cow_open(void **handle, struct engine *engine, const char *target, const struct driver_options *options,
+			   struct error_text *error)
+{
+	struct cow_export *export = calloc(1, sizeof(*export));
+	const char *name;
+	char *path = cow_target_split(target, &name);
+	int ret = -ENOMEM;
+
+	if (export && path && name && !options->read_only)
+		ret = error_set(error, -EROFS, "%s: a snapshot is for reading only: open it read-only, or make a disk of it "
+				"with tap-img create -b", target);
+	else if (export && path)
+		ret = export_open(export, engine, path, name, options, error);
+	free(path);
+	if (ret)
+		free(export);
+	else
+		*handle = export;
+	if (!ret)
+		cow_task_wake(export->disk);
+	return ret;
+}
+
+static void driver_cow_close(void *handle)
+{
+	struct cow_export *export = handle, **link;
+	struct cow_disk *disk = export->disk;
+
+	if (disk->active == export) {
+		disk->active = NULL;
+	} else {
+		for (link = &disk->snapshots; *link != export; link = &(*link)->next)
+			;
+		*link = export->next;
+	}
+	free(export);
+	if (!--disk->exports)
+		disk_close(disk);
+}
+
+static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
+{
+	const struct cow_export *export = handle;
+	const struct cow_disk *disk = export->disk;
+	const struct driver_geometry *below = &disk->backend->geometry;
+	unsigned sector_size = disk->store->sb.sector_size;
+
+	*geometry = (struct driver_geometry){
+		.sectors = export->sectors,
+		.sector_size = sector_size,
+		.physical_sector_size = export->sectors % COW_SECTORS ? sector_size : COW_BLOCK,
+		.read_only = export->read_only,
+		.direct = below->direct,
+		.discard = !export->read_only,
+		.discard_granularity = export->read_only ? 0 : COW_BLOCK,
+		.pages_stable = below->pages_stable && (!disk->base_backend || disk->base_backend->geometry.pages_stable),
+	};
+}
+
+static void driver_cow_submit(void *handle, struct block_request *req)
+{
+	struct cow_export *export = handle;
+	struct cow_request *r = cow_request_get(export->disk, export, req);
+
+	if (r)
+		cow_request_start(r);
+	else
+		backend_done(req, -ENOMEM);
+}
+
+static void driver_cow_snapshot(void *handle, struct snapshot_command *command)
+{
+	cow_command_start(((struct cow_export *)handle)->disk, command);
+}
+
+static int driver_cow_snapshot_list(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner)
+{
+	return cow_snapshot_list(((struct cow_export *)handle)->disk->store, each, owner);
+}
+
+static void no_room_end(struct cow_disk *disk, int error)
+{
+	struct cow_request *r, *next;
+
+	for (r = cow_requests_take(&disk->no_room); r; r = next) {
+		next = r->next;
+		r->req->backend->waiting--;
+		if (error)
+			cow_request_done(r, error);
+		else
+			cow_request_start(r);
+	}
+}
+
+static void driver_cow_retry(void *handle)
+{
+	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
+
+	disk->full = disk->no_room_tried = false;
+	disk->want_delete |= !disk->read_only && cow_delete_next(disk->store);
+	no_room_end(disk, 0);
+	cow_task_wake(disk);
+}
+
+static void driver_cow_give_up(void *handle)
+{
+	no_room_end(((struct cow_export *)handle)->disk, -ENOSPC);
+}
+
+const struct driver_ops driver_cow = {
+	.name = "cow",
+	.help = "PATH[@SNAPSHOT]: a snapshot store",
+	.open = driver_cow_open,
+	.close = driver_cow_close,
+	.geometry = driver_cow_geometry,
+	.submit = driver_cow_submit,
+	.snapshot = driver_cow_snapshot,
+	.snapshot_list = driver_cow_snapshot_list,
+	.retry = driver_cow_retry,
+	.give_up = driver_cow_give_up,
+};
