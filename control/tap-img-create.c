@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tap-img.h"
@@ -23,26 +22,25 @@ static int create_base(struct create_arguments *arguments, struct error_text *er
 
 	if (!arguments->base)
 		return arguments->format ? error_set(error, -EINVAL, "-F %s without -b BASE", arguments->format) : 0;
-	if (!arguments->format)
-		return error_set(error, -EINVAL, "%s: say with -F what format the base has: raw", arguments->base);
-	if (strcmp(arguments->format, "raw") && strcmp(arguments->format, "aio"))
-		return error_set(error, -ENOTSUP, "%s: bases of format %s are not supported: use raw", arguments->base,
-				 arguments->format);
-	ret = cow_base_describe(&arguments->fields, arguments->base, error);
+	ret = image_base_describe(arguments->base, arguments->format, &arguments->options.base_kind, &arguments->fields, error);
 	if (ret)
 		return ret;
-	arguments->options.base_kind = COW_BASE_RAW;
 	arguments->options.base = &arguments->fields;
 	if (!arguments->options.sectors)
 		arguments->options.sectors = arguments->fields.sectors;
 	return 0;
 }
 
-static int same_file(const char *path, const char *base)
+/* The base must not be made anew, nor one beneath it. */
+static int not_on_itself(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
-	struct stat a, b;
+	struct cow_base base;
+	int ret = cow_base_open(&base, arguments->options.base_kind, &arguments->fields, error);
 
-	return base && !stat(path, &a) && !stat(base, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+	if (!ret && cow_base_stands_on(&base, path))
+		ret = error_set(error, -EINVAL, "%s: is its own base", path);
+	cow_base_close(&base);
+	return ret;
 }
 
 /* A file that was not there before is not there after a failure either. */
@@ -50,11 +48,10 @@ static int create_store(const struct create_arguments *arguments, const char *pa
 {
 	struct cow_device *device;
 	bool is_new = access(path, F_OK);
-	int ret;
+	int ret = not_on_itself(arguments, path, error);
 
-	if (same_file(path, arguments->base))
-		return error_set(error, -EINVAL, "%s: is its own base", path);
-	ret = cow_file_create(&device, path, error);
+	if (!ret)
+		ret = cow_file_create(&device, path, error);
 	if (ret)
 		return ret;
 	ret = cow_create(device, &arguments->options, error);
@@ -117,9 +114,9 @@ static int run_create(const struct image_command *command, int argc, char **argv
 }
 
 const struct image_command command_create = {
-	.name = "create", .usage = "[-b BASE -F FMT] [-s BYTES] PATH SIZE", .help = "make an empty disk, or one on a base",
+	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] PATH SIZE", .help = "make an empty disk, or one on a base",
 	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
-		"  -F, --base-format FMT  the base's format: raw\n"
+		"  -F, --base-format FMT  the base's format: raw, or cow (BASE is PATH@NAME then, a snapshot)\n"
 		"  -s, --sector-size BYTES  what the guest sees: 512 (default) or 4096\n"
 		"SIZE: bytes, or with one of k M G T P; with a base it may be left out\n",
 	.run = run_create,

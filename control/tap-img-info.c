@@ -144,16 +144,24 @@ const struct image_command command_map = {
 
 #define REPORT_LINES 40
 
-struct check_report { unsigned lines; bool json; };
+struct check_report { unsigned lines; bool json; struct progress progress; };
 
 static void report_line(void *owner, const char *text)
 {
 	struct check_report *report = owner;
 
+	progress_end(&report->progress);
 	if (!report->json && report->lines++ < REPORT_LINES)
 		fprintf(stderr, "%s\n", text);
 	if (!report->json && report->lines == REPORT_LINES)
 		fprintf(stderr, "(no more of these lines)\n");
+}
+
+static int report_progress(void *owner, uint64_t done, uint64_t total)
+{
+	struct check_report *report = owner;
+
+	return progress_step(&report->progress, done * 4096, total * 4096);
 }
 
 static int check_result(const struct cow_check *check, const struct cow_check *before, bool repaired, bool json)
@@ -174,16 +182,19 @@ static int check_result(const struct cow_check *check, const struct cow_check *b
 
 static int run_check(const struct image_command *command, int argc, char **argv)
 {
-	static const struct option options[] = { { "repair", no_argument, NULL, 'r' }, COMMON_OPTIONS };
+	static const struct option options[] = {
+		{ "repair", no_argument, NULL, 'r' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
+	};
 	struct check_report report = { 0 };
-	struct cow_check check = { .report = report_line, .owner = &report }, before;
+	struct cow_check check = { .report = report_line, .progress = report_progress, .owner = &report }, before;
 	struct error_text error = { "" };
-	bool repair = false, repaired = false;
+	bool repair = false, repaired = false, always = false;
 	struct image image;
 	int letter, ret;
 
-	while ((letter = image_getopt(command, argc, argv, "rh", options)) != -1) {
+	while ((letter = image_getopt(command, argc, argv, "rph", options)) != -1) {
 		repair = repair || letter == 'r';
+		always = always || letter == 'p';
 		report.json = report.json || letter == JSON_LETTER;
 	}
 	image_arguments(command, argc, 1);
@@ -191,12 +202,14 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	/* What cannot be opened for its damage is corrupt; what is not there or in use could not be checked. */
 	if (ret)
 		return image_fail(&error) && ret == -EUCLEAN ? EXIT_CORRUPT : 1;
+	progress_begin(&report.progress, "check", always);
 	ret = cow_check(image.store, &check, repair);
 	before = check;
 	if (!ret && repair && check.leaks && !check.errors) {
 		repaired = true;
 		ret = cow_check(image.store, &check, false);
 	}
+	progress_end(&report.progress);
 	if (ret)
 		error_set(&error, ret, "%s: the check could not be finished: %s", argv[optind], strerror(-ret));
 	if (image_close(&image, &error) || ret)
@@ -205,8 +218,8 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 }
 
 const struct image_command command_check = {
-	.name = "check", .usage = "[-r] PATH", .help = "look at all maps, tables and checksums",
-	.options = "  -r, --repair  give leaked blocks back\nexits with 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
+	.name = "check", .usage = "[-r] [-p] PATH", .help = "look at all maps, tables and checksums",
+	.options = "  -r, --repair  give leaked blocks back\n  -p, --progress  show it even where there is no terminal\nexits with 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
 		"no other damage\n",
 	.run = run_check,
 };

@@ -22,11 +22,29 @@ static void image_release(struct image *image)
 	image->device = NULL;
 }
 
-int image_open(struct image *image, const char *target, bool read_only, struct error_text *error)
+static int unread(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
-	struct cow_open_options options = { .read_only = read_only };
+	return -EIO;
+}
+
+static int base_open(struct image *image, enum image_base how, struct error_text *error)
+{
 	struct cow_base_fields fields;
 	enum cow_base_kind kind;
+	int ret = cow_probe(image->device, &kind, &fields, error);
+
+	if (ret)
+		return ret;
+	if (how == BASE_WRITE && kind == COW_BASE_RAW)
+		return cow_base_open_writable(&image->base, &fields, error);
+	if (how == BASE_UNREAD)
+		image->base = (struct cow_base){ .read = unread, .sectors = fields.sectors };
+	return how == BASE_UNREAD ? 0 : cow_base_open(&image->base, kind, &fields, error);
+}
+
+int image_open_on(struct image *image, const char *target, bool read_only, enum image_base how, struct error_text *error)
+{
+	struct cow_open_options options = { .read_only = read_only };
 	int ret;
 
 	*image = (struct image){ 0 };
@@ -35,19 +53,18 @@ int image_open(struct image *image, const char *target, bool read_only, struct e
 		image->device = NULL;
 		return ret;
 	}
-	ret = cow_probe(image->device, &kind, &fields, error);
-	if (!ret)
-		ret = cow_base_open(&image->base, kind, &fields, error);
+	ret = base_open(image, how, error);
 	options.base = image->base;
 	if (!ret)
 		ret = cow_open(&image->store, image->device, &options, error);
-	if (!ret && !read_only && cow_prepared_settle(image->store, error)) {
-		cow_abandon(image->store);
-		ret = -EIO;
-	}
 	if (ret)
 		image_release(image);
 	return ret;
+}
+
+int image_open(struct image *image, const char *target, bool read_only, struct error_text *error)
+{
+	return image_open_on(image, target, read_only, BASE_READ, error);
 }
 
 int image_close(struct image *image, struct error_text *error)

@@ -10,7 +10,8 @@
 #include "tap-img.h"
 
 static const struct image_command *const commands[] = {
-	&command_create, &command_info, &command_check, &command_snapshot, &command_resize, &command_map, NULL,
+	&command_create, &command_info, &command_check, &command_snapshot, &command_resize, &command_map,
+	&command_convert, &command_measure, &command_compare, &command_commit, &command_rebase, NULL,
 };
 
 static void print_overview(FILE *to)
@@ -72,7 +73,7 @@ int image_print_json(json_t *json)
 
 int main(int argc, char **argv)
 {
-	int i;
+	int i, code;
 
 	if (argc < 2) {
 		print_overview(stderr);
@@ -87,8 +88,11 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	for (i = 0; commands[i]; i++) {
-		if (!strcmp(argv[1], commands[i]->name))
-			return commands[i]->run(commands[i], argc - 1, argv + 1);
+		if (strcmp(argv[1], commands[i]->name))
+			continue;
+		code = commands[i]->run(commands[i], argc - 1, argv + 1);
+		signals_die();
+		return code;
 	}
 	fprintf(stderr, "tap-img: no command \"%s\": see tap-img --help\n", argv[1]);
 	return 1;

@@ -7,59 +7,7 @@
 # Output is TAP. BUILD says where the programs are. Needs: jq util-linux
 set -u
 
-here=$(cd "$(dirname "$0")/../.." && pwd)
-build=$(cd "${BUILD:-$here/build}" && pwd)
-PATH=$build/bin:$PATH
-
-work=$(mktemp -d /var/tmp/test_tap_img.XXXXXX)
-trap 'rm -rf "$work"' EXIT
-trap 'exit 130' INT TERM
-cd "$work" || exit 1
-count=0 failed=0
-
-check() {	# check NAME COMMAND...: the command succeeds
-	local name=$1 output
-	shift
-	count=$((count + 1))
-	if output=$("$@" 2>&1); then
-		echo "ok $count - $name"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $name"
-		printf '# %s\n' "$*" "$output"
-	fi
-}
-
-exits() {	# exits CODE COMMAND...
-	local want=$1 code
-	shift
-	"$@" >out 2>&1
-	code=$?
-	[ "$code" = "$want" ] || { echo "exit $code, not $want:"; cat out; return 1; }
-}
-
-refuses() {	# refuses TEXT COMMAND...: exit 1, one line with TEXT in it
-	local text=$1
-	shift
-	exits 1 "$@" || return 1
-	[ "$(wc -l <out)" = 1 ] && grep -qF -- "$text" out || { cat out; return 1; }
-}
-
-json() {	# json FILTER COMMAND...: what jq -r makes of its output
-	local filter=$1
-	shift
-	"$@" --json | jq -r "$filter"
-}
-
-is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
-
-unchanged() {	# unchanged FILE COMMAND...: the command, and the file is the same after it
-	local file=$1 before
-	shift
-	before=$(sha256sum <"$file")
-	"$@" || return 1
-	[ "$before" = "$(sha256sum <"$file")" ] || { echo "$file has changed"; return 1; }
-}
+. "$(dirname "$0")/tap_img.sh"
 
 # create, info
 check "create" tap-img create a.cow 64M
@@ -135,7 +83,8 @@ check "map" is "$(json 'map([.start, .length, .kind] | @csv) | join(" ")' tap-im
 	'0,4194304,"base" 4194304,4194304,"zero"'
 check "create: the base's format must be said" refuses "-F" tap-img create -b base.raw f.cow
 check "create: no such base" refuses "No such file" tap-img create -b none.raw -F raw f.cow 1M
-check "create: a format that is none" refuses "not supported" tap-img create -b base.raw -F qcow3 f.cow 1M
+check "create: a format that is none" refuses "no such format" tap-img create -b base.raw -F qcow3 f.cow 1M
+check "create: a format that no base can have" refuses "not supported" tap-img create -b base.raw -F qcow2 f.cow 1M
 check "create: on itself" unchanged base.raw refuses "its own base" tap-img create -b base.raw -F raw base.raw 1M
 mv base.raw moved.raw
 check "the base is missing" refuses "base.raw: No such file" tap-img info d.cow
@@ -166,5 +115,4 @@ check "help of a command" tap-img snapshot --help
 check "no such command" refuses 'no command "snapshto"' tap-img snapshto a.cow
 check "no such option" exits 1 tap-img info --frobnicate a.cow
 
-echo "1..$count"
-[ "$failed" = 0 ]
+finish

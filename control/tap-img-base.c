@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-base.c - `tap-img commit` and `tap-img rebase`: an image and what
+ * it stands on. Each may be cut off at any moment, by a signal, a kill or a
+ * crash: what the disk reads stays the same, and the command can be given again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tap-img.h"
+
+int image_base_describe(const char *base, const char *format, enum cow_base_kind *kind, struct cow_base_fields *fields,
+			struct error_text *error)
+{
+	const char *path;
+
+	format = image_format(base, format, 'F', &path, error);
+	if (!format)
+		return -EINVAL;
+	if (!strcmp(format, "raw")) {
+		*kind = COW_BASE_RAW;
+		return cow_base_describe(fields, path, error);
+	}
+	if (strcmp(format, "cow"))
+		return error_set(error, -ENOTSUP, "%s: bases of format %s are not supported: use raw or cow", base, format);
+	*kind = COW_BASE_COW;
+	return cow_base_describe_snapshot(fields, path, error);
+}
+
+static int interrupted(const char *target, int ret, struct error_text *error)
+{
+	if (ret == -EINTR)
+		return error_set(error, ret, "%s: interrupted: nothing is lost, and it can be begun again", target);
+	return error_set(error, ret, "%s: %s", target, strerror(-ret));
+}
+
+/* A store that has to be closed whatever happened before. */
+static int close_after(struct image *image, int ret, struct error_text *error)
+{
+	int ret_close = image_close(image, error);
+
+	return ret ? ret : ret_close;
+}
+
+static int commit_copy(struct image *image, const char *target, bool always, struct error_text *error)
+{
+	struct progress progress;
+	struct cow_info info;
+	uint64_t sector, n;
+	int ret = 0;
+
+	cow_get_info(image->store, &info);
+	progress_begin(&progress, "commit", always);
+	for (sector = 0; !ret && sector < info.sectors; sector += n) {
+		ret = cow_commit_step(image->store, cow_base_device(&image->base), sector, &n);
+		if (!ret)
+			ret = progress_step(&progress, (sector + n) * SECTOR_SIZE, info.sectors * SECTOR_SIZE);
+	}
+	progress_end(&progress);
+	return ret ? interrupted(target, ret, error) : 0;
+}
+
+static int commit_opened(struct image *image, const char *target, bool always, char *base, struct error_text *error)
+{
+	struct cow_base_fields fields;
+	struct cow_info info;
+	int ret;
+
+	cow_get_info(image->store, &info);
+	fields = *info.base;
+	strcpy(base, fields.target);
+	ret = cow_commit_begin(image->store, info.base_kind == COW_BASE_RAW ? cow_base_device(&image->base) : NULL, error);
+	if (!ret)
+		ret = commit_copy(image, target, always, error);
+	if (!ret)
+		ret = cow_base_settle(&image->base, &fields, error);
+	return ret ? ret : cow_commit_end(image->store, &fields, error);
+}
+
+static int run_commit(const struct image_command *command, int argc, char **argv)
+{
+	static const struct option options[] = { { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS };
+	struct error_text error = { "" };
+	bool json = false, always = false;
+	char base[COW_TARGET_MAX];
+	struct image image;
+	int letter, ret;
+
+	while ((letter = image_getopt(command, argc, argv, "ph", options)) != -1) {
+		always |= letter == 'p';
+		json |= letter == JSON_LETTER;
+	}
+	image_arguments(command, argc, 1);
+	ret = image_open_on(&image, argv[optind], false, BASE_WRITE, &error);
+	if (!ret)
+		ret = close_after(&image, commit_opened(&image, argv[optind], always, base, &error), &error);
+	if (ret)
+		return image_fail(&error);
+	if (json)
+		return image_print_json(json_pack("{s:s, s:s}", "path", image_path(argv[optind]), "base", base));
+	printf("Image committed to %s\n", base);
+	return 0;
+}
+
+const struct image_command command_commit = {
+	.name = "commit", .usage = "[-p] PATH", .help = "write the disk to its raw base, and empty the image",
+	.options = "  -p, --progress  show it even where there is no terminal\n", .run = run_commit,
+};
+
+struct rebase {
+	const char *target, *base, *format;
+	bool unsafe, progress, json;
+	enum cow_base_kind kind;
+	struct cow_base_fields fields;
+};
+
+static int rebase_copy(struct image *image, const struct rebase *rebase, const struct cow_base *next,
+		       struct error_text *error)
+{
+	struct progress progress;
+	struct cow_info info;
+	uint64_t sector, n;
+	int ret = 0;
+
+	cow_get_info(image->store, &info);
+	progress_begin(&progress, "rebase", rebase->progress);
+	for (sector = 0; !ret && sector < info.sectors; sector += n) {
+		ret = cow_rebase_step(image->store, next->read ? next : NULL, sector, &n);
+		if (!ret)
+			ret = progress_step(&progress, (sector + n) * SECTOR_SIZE, info.sectors * SECTOR_SIZE);
+	}
+	progress_end(&progress);
+	return ret ? interrupted(rebase->target, ret, error) : 0;
+}
+
+static int rebase_onto(const struct rebase *rebase, const struct cow_base *next, struct error_text *error)
+{
+	struct image image;
+	int ret;
+
+	/* What stands on the image cannot be what it stands on; to open it would find it in use by ourselves. */
+	if (cow_base_stands_on(next, image_path(rebase->target)))
+		return error_set(error, -ELOOP, "%s: would stand on itself", rebase->target);
+	ret = image_open_on(&image, rebase->target, false, rebase->unsafe ? BASE_UNREAD : BASE_READ, error);
+	if (ret)
+		return ret;
+	if (!rebase->unsafe)
+		ret = cow_rebase_begin(image.store, error);
+	if (!ret && !rebase->unsafe)
+		ret = rebase_copy(&image, rebase, next, error);
+	if (!ret)
+		ret = cow_rebase_end(image.store, rebase->kind, &rebase->fields, error);
+	return close_after(&image, ret, error);
+}
+
+static void rebase_arguments(const struct image_command *command, int argc, char **argv, struct rebase *rebase)
+{
+	static const struct option options[] = {
+		{ "base", required_argument, NULL, 'b' }, { "base-format", required_argument, NULL, 'F' },
+		{ "unsafe", no_argument, NULL, 'u' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
+	};
+	int letter;
+
+	while ((letter = image_getopt(command, argc, argv, "b:F:uph", options)) != -1) {
+		if (letter == 'b')
+			rebase->base = optarg;
+		else if (letter == 'F')
+			rebase->format = optarg;
+		rebase->unsafe |= letter == 'u';
+		rebase->progress |= letter == 'p';
+		rebase->json |= letter == JSON_LETTER;
+	}
+	image_arguments(command, argc, rebase->base ? 1 : argc + 1);
+	rebase->target = argv[optind];
+}
+
+static int rebase_run(struct rebase *rebase, struct error_text *error)
+{
+	struct cow_base next = { 0 };
+	int ret = 0;
+
+	if (*rebase->base)
+		ret = image_base_describe(rebase->base, rebase->format, &rebase->kind, &rebase->fields, error);
+	if (!ret)
+		ret = cow_base_open(&next, rebase->kind, &rebase->fields, error);
+	if (!ret)
+		ret = rebase_onto(rebase, &next, error);
+	cow_base_close(&next);
+	return ret;
+}
+
+static int run_rebase(const struct image_command *command, int argc, char **argv)
+{
+	struct error_text error = { "" };
+	struct rebase rebase = { 0 };
+
+	rebase_arguments(command, argc, argv, &rebase);
+	if (rebase_run(&rebase, &error))
+		return image_fail(&error);
+	if (rebase.json)
+		return image_print_json(json_pack("{s:s, s:s*}", "path", image_path(rebase.target), "base",
+						  rebase.kind ? rebase.fields.target : NULL));
+	printf("%s: stands on %s\n", image_path(rebase.target), rebase.kind ? rebase.fields.target : "nothing");
+	return 0;
+}
+
+const struct image_command command_rebase = {
+	.name = "rebase", .usage = "[-u] -b BASE [-F FMT] [-p] PATH", .help = "put the image on another base, or on none",
+	.options = "  -b, --base BASE  empty: on none\n"
+		"  -F, --base-format FMT  raw, or cow (BASE is PATH@NAME then)\n"
+		"  -u, --unsafe  only name the other base: it holds the same at another place\n"
+		"  -p, --progress  show it even where there is no terminal\n",
+	.run = run_rebase,
+};

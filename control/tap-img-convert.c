@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-convert.c - `tap-img convert`: a copy of a disk in another format.
+ * What is zero is not written where the copy reads as zeros anyway; on a base
+ * only what differs from the base is.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "tap-img.h"
+
+#define CHUNK 2048u			/* sectors copied at once: 1 MiB */
+#define UNIT 8u				/* sectors: what is zero is found in pieces of 4 KiB */
+#define SKIP (1u << 21)			/* sectors passed over at once: 1 GiB */
+
+struct convert {
+	const char *source, *target, *source_format, *snapshot, *base, *base_format;
+	struct target_options options;
+	struct cow_base_fields fields;
+	bool progress, json;
+	uint64_t sectors, written;
+};
+
+struct copy {
+	struct convert *convert;
+	struct source source;
+	struct target target;
+	uint8_t *data, *below;		/* what is to be there; what the copy shows of its base */
+};
+
+static uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static int below_read(struct copy *copy, uint64_t sector, uint64_t n)
+{
+	const struct cow_base *base = &copy->target.base;
+	uint64_t there = base->sectors > sector ? smaller(base->sectors - sector, n) : 0;
+
+	memset(copy->below + there * SECTOR_SIZE, 0, (n - there) * SECTOR_SIZE);
+	return there ? base->read(base->owner, copy->below, sector, there) : 0;
+}
+
+enum piece { PIECE_SAME, PIECE_ZERO, PIECE_DATA };
+
+/* What has to be done with the unit that begins at @at of the chunk. */
+static enum piece piece_at(const struct copy *copy, uint64_t at, uint64_t n)
+{
+	const uint8_t *data = copy->data + at * SECTOR_SIZE;
+	size_t length = smaller(UNIT, n - at) * SECTOR_SIZE;
+
+	if (copy->target.base.read && !memcmp(data, copy->below + at * SECTOR_SIZE, length))
+		return PIECE_SAME;
+	return cow_all_zero(data, length) ? PIECE_ZERO : PIECE_DATA;
+}
+
+static int copy_chunk(struct copy *copy, uint64_t sector, uint64_t n)
+{
+	uint64_t at, run;
+	enum piece piece;
+	int ret;
+
+	ret = copy->source.disk.read(copy->source.disk.owner, copy->data, sector, n);
+	if (!ret && copy->target.base.read)
+		ret = below_read(copy, sector, n);
+	for (at = 0; !ret && at < n; at += run) {
+		piece = piece_at(copy, at, n);
+		for (run = smaller(UNIT, n - at); at + run < n && piece_at(copy, at + run, n) == piece;)
+			run += smaller(UNIT, n - at - run);
+		if (piece == PIECE_ZERO)
+			ret = target_zero(&copy->target, sector + at, run);
+		if (piece == PIECE_DATA) {
+			ret = target_write(&copy->target, copy->data + at * SECTOR_SIZE, sector + at, run);
+			copy->convert->written += run * SECTOR_SIZE;
+		}
+	}
+	return ret;
+}
+
+/* Whole units, so that no block is written in two halves. */
+static int copy_some(struct copy *copy, uint64_t sector, uint64_t *done)
+{
+	uint64_t rest = copy->convert->sectors - sector, n = smaller(rest, SKIP);
+	bool zero = false;
+	int ret = 0;
+
+	if (copy->source.disk.zero)
+		ret = copy->source.disk.zero(copy->source.disk.owner, sector, &n, &zero);
+	if (n < rest)
+		n -= n % UNIT;
+	if (zero && n && !copy->target.base.read) {
+		*done = n;
+		return ret ? ret : target_zero(&copy->target, sector, n);
+	}
+	*done = smaller(n ? n : UNIT, smaller(rest, CHUNK));
+	return ret ? ret : copy_chunk(copy, sector, *done);
+}
+
+static int copy_all(struct copy *copy, struct error_text *error)
+{
+	struct convert *convert = copy->convert;
+	struct progress progress;
+	uint64_t sector, n;
+	int ret = 0;
+
+	progress_begin(&progress, "convert", convert->progress);
+	for (sector = 0; !ret && sector < convert->sectors; sector += n) {
+		ret = copy_some(copy, sector, &n);
+		if (!ret)
+			ret = progress_step(&progress, (sector + n) * SECTOR_SIZE, convert->sectors * SECTOR_SIZE);
+	}
+	progress_end(&progress);
+	if (ret == -EINTR)
+		error_set(error, ret, "%s: interrupted, and not made", convert->target);
+	else if (ret)
+		error_set(error, ret, "%s: could not be copied to %s: %s", convert->source, convert->target, strerror(-ret));
+	return ret;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat one, other;
+
+	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino &&
+		!S_ISCHR(one.st_mode);
+}
+
+static int target_prepare(struct copy *copy, const char *path, struct error_text *error)
+{
+	struct convert *convert = copy->convert;
+	struct cow_create_options *create = &convert->options.cow;
+
+	if (same_file(copy->source.path, path))
+		return error_set(error, -EINVAL, "%s: is what is to be converted", path);
+	convert->sectors = copy->source.disk.sectors;
+	create->sectors = convert->sectors;
+	create->sector_size = copy->source.sector_size;
+	if (!convert->base)
+		return convert->base_format ? error_set(error, -EINVAL, "-F %s without -B BASE", convert->base_format) : 0;
+	if (strcmp(convert->options.format, "cow"))
+		return error_set(error, -EINVAL, "-B: only a cow image can be made on a base");
+	if (same_file(convert->base, path))
+		return error_set(error, -EINVAL, "%s: is its own base", path);
+	create->base = &convert->fields;
+	return image_base_describe(convert->base, convert->base_format, &create->base_kind, &convert->fields, error);
+}
+
+static int convert_run(struct convert *convert, struct error_text *error)
+{
+	struct copy copy = { .convert = convert };
+	const char *path;
+	int ret;
+
+	convert->options.format = image_format(convert->target, convert->options.format, 'O', &path, error);
+	if (!convert->options.format)
+		return -EINVAL;
+	ret = source_open(&copy.source, convert->source, convert->source_format, 'f', convert->snapshot, error);
+	if (ret)
+		return ret;
+	copy.data = aligned_alloc(4096, 2 * CHUNK * SECTOR_SIZE);
+	ret = copy.data ? target_prepare(&copy, path, error) : error_set(error, -ENOMEM, "out of memory");
+	copy.below = copy.data + CHUNK * SECTOR_SIZE;
+	if (!ret)
+		ret = target_begin(&copy.target, path, &convert->options, error);
+	if (!ret)
+		ret = target_end(&copy.target, copy_all(&copy, error), error);
+	free(copy.data);
+	source_close(&copy.source);
+	return ret;
+}
+
+static void arguments_read(const struct image_command *command, int argc, char **argv, struct convert *convert)
+{
+	static const struct option options[] = {
+		{ "format", required_argument, NULL, 'f' }, { "output-format", required_argument, NULL, 'O' },
+		{ "snapshot", required_argument, NULL, 'l' }, { "base", required_argument, NULL, 'B' },
+		{ "base-format", required_argument, NULL, 'F' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
+	};
+	int letter;
+
+	while ((letter = image_getopt(command, argc, argv, "f:O:l:B:F:ph", options)) != -1) {
+		if (letter == 'f')
+			convert->source_format = optarg;
+		else if (letter == 'O')
+			convert->options.format = optarg;
+		else if (letter == 'l')
+			convert->snapshot = optarg;
+		else if (letter == 'B')
+			convert->base = optarg;
+		else if (letter == 'F')
+			convert->base_format = optarg;
+		else if (letter == 'p')
+			convert->progress = true;
+		else
+			convert->json = true;
+	}
+	image_arguments(command, argc, 2);
+	convert->source = argv[optind];
+	convert->target = argv[optind + 1];
+	if (!convert->options.format && strncmp(convert->target, "cow:", 4))
+		convert->options.format = "raw";
+}
+
+static int run_convert(const struct image_command *command, int argc, char **argv)
+{
+	struct convert convert = { 0 };
+	struct error_text error = { "" };
+
+	arguments_read(command, argc, argv, &convert);
+	if (convert_run(&convert, &error))
+		return image_fail(&error);
+	if (convert.json)
+		return image_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I}", "source", convert.source, "target",
+						  convert.target, "format", convert.options.format, "virtual-size",
+						  (json_int_t)(convert.sectors * SECTOR_SIZE), "written",
+						  (json_int_t)convert.written));
+	return 0;
+}
+
+const struct image_command command_convert = {
+	.name = "convert", .usage = "-f FMT [-O FMT] [-l SNAPSHOT] [-B BASE -F FMT] [-p] SOURCE TARGET",
+	.help = "copy a disk into an image of another format",
+	.options = "  -f, --format FMT  of SOURCE: raw, cow, qcow2, vhd, vhdx or vmdk; it is never guessed\n"
+		"  -O, --output-format FMT  of TARGET; default: raw\n"
+		"  -l, --snapshot NAME  of a cow image, instead of its disk; cow:PATH@NAME says the same\n"
+		"  -B, --base BASE  TARGET, a cow image, stands on it and gets what differs\n"
+		"  -F, --base-format FMT  raw or cow (BASE is PATH@NAME then)\n"
+		"  -p, --progress  show it even where there is no terminal\n",
+	.run = run_convert,
+};

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-nbd.c - formats that are QEMU's: its qemu-nbd, which is told the
+ * format and so never guesses it, opens the image, and is spoken to with
+ * libnbd over a socket of our own. It ends when we do.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libnbd.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tap-img.h"
+
+#define STATUS_BYTES (1ull << 30)	/* asked about at once */
+
+extern char **environ;
+
+/* Whether there is such a program in PATH. */
+static bool is_installed(const char *program)
+{
+	const char *path = getenv("PATH"), *end;
+	char file[4096];
+
+	for (; path && *path; path = *end ? end + 1 : end) {
+		end = strchrnul(path, ':');
+		snprintf(file, sizeof(file), "%.*s/%s", (int)(end - path), path, program);
+		if (!access(file, X_OK))
+			return true;
+	}
+	return false;
+}
+
+static int require(const char *program, const char *path, const char *format, struct error_text *error)
+{
+	if (is_installed(program))
+		return 0;
+	return error_set(error, -ENOENT, "%s: images of format %s need %s, which is not installed (Debian: qemu-utils)", path,
+			 format, program);
+}
+
+/* The first line of what a program has said, without its name, as the reason why it failed. */
+static int failure(int text, const char *path, struct error_text *error)
+{
+	char line[400];
+	ssize_t n = pread(text, line, sizeof(line) - 1, 0);
+	char *said = line;
+
+	line[n > 0 ? n : 0] = 0;
+	line[strcspn(line, "\n")] = 0;
+	if (!strncmp(line, "qemu-", 5) && strstr(line, ": "))
+		said = strstr(line, ": ") + 2;
+	return error_set(error, -EIO, "%s: %s", path, *said ? said : "QEMU's tools could not open it");
+}
+
+/* What it says goes to @text. */
+static int run(char *const argv[], int text)
+{
+	posix_spawn_file_actions_t actions;
+	int ret, status = -1;
+	pid_t pid;
+
+	if (posix_spawn_file_actions_init(&actions))
+		return -ENOMEM;
+	ret = posix_spawn_file_actions_adddup2(&actions, text, STDERR_FILENO);
+	if (!ret)
+		ret = posix_spawn_file_actions_adddup2(&actions, text, STDOUT_FILENO);
+	if (!ret)
+		ret = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	if (ret)
+		return -ret;
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EIO;
+}
+
+int nbd_image_create(const char *path, const char *format, uint64_t sectors, struct error_text *error)
+{
+	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", (char *)path, size, NULL };
+	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", (char *)path, size, NULL };
+	int ret, text;
+
+	ret = require("qemu-img", path, format, error);
+	if (ret)
+		return ret;
+	text = memfd_create("qemu-img", MFD_CLOEXEC);
+	if (text < 0)
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	snprintf(size, sizeof(size), "%llu", (unsigned long long)sectors * SECTOR_SIZE);
+	/* Without force_size a VHD would get the size of the next disk geometry. */
+	ret = run(strcmp(format, "vpc") ? argv : vpc, text);
+	if (ret)
+		failure(text, path, error);
+	close(text);
+	return ret;
+}
+
+static int disk_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	return nbd_pread(owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+}
+
+struct status { uint64_t length; bool zero; };
+
+static int status_take(void *owner, const char *context, uint64_t offset, uint32_t *entries, size_t nr_entries, int *error)
+{
+	struct status *status = owner;
+
+	if (nr_entries >= 2) {
+		status->length = entries[0];
+		status->zero = entries[1] & LIBNBD_STATE_ZERO;
+	}
+	return 0;
+}
+
+static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *zero)
+{
+	uint64_t length = *nr_sectors * SECTOR_SIZE;
+	struct status status = { 0 };
+	nbd_extent_callback callback = { .callback = status_take, .user_data = &status };
+
+	*zero = false;
+	if (nbd_can_meta_context(owner, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
+		return 0;
+	if (nbd_block_status(owner, length < STATUS_BYTES ? length : STATUS_BYTES, sector * SECTOR_SIZE, callback, 0))
+		return -EIO;
+	if (status.length < SECTOR_SIZE)
+		return 0;
+	*zero = status.zero;
+	if (status.length / SECTOR_SIZE < *nr_sectors)
+		*nr_sectors = status.length / SECTOR_SIZE;
+	return 0;
+}
+
+int nbd_image_write(const struct cow_base *disk, const void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+}
+
+/* qemu-nbd writes to our standard error output, which is the descriptor @text for that long. */
+static int server_start(struct nbd_handle *nbd, char **argv, int text)
+{
+	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), ret;
+
+	if (saved < 0 || dup2(text, STDERR_FILENO) < 0) {
+		ret = -errno;
+		if (saved >= 0)
+			close(saved);
+		return ret;
+	}
+	ret = nbd_connect_systemd_socket_activation(nbd, argv);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	return ret ? -EIO : 0;
+}
+
+int nbd_image_open(struct cow_base *disk, const char *path, const char *format, bool read_only, struct error_text *error)
+{
+	char *absolute = realpath(path, NULL), option[32];
+	char *argv[] = { "qemu-nbd", option, read_only ? "--read-only" : "--cache=writeback", "--", absolute, NULL };
+	struct nbd_handle *nbd = nbd_create();
+	int64_t size = -1;
+	int ret, text;
+
+	*disk = (struct cow_base){ 0 };
+	text = memfd_create("qemu-nbd", MFD_CLOEXEC);
+	if (!absolute || !nbd || text < 0) {
+		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
+		goto out;
+	}
+	ret = require("qemu-nbd", path, format, error);
+	if (ret)
+		goto out;
+	snprintf(option, sizeof(option), "--format=%s", format);
+	ret = nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) ? -EIO : 0;
+	if (!ret)
+		ret = server_start(nbd, argv, text);
+	if (!ret)
+		size = nbd_get_size(nbd);
+	if (size < SECTOR_SIZE)
+		ret = failure(text, path, error);
+	else if (size % SECTOR_SIZE)
+		ret = error_set(error, -EINVAL, "%s: a disk of %lld bytes: not a multiple of %u", path, (long long)size,
+				SECTOR_SIZE);
+out:
+	if (text >= 0)
+		close(text);
+	free(absolute);
+	if (ret && nbd)
+		nbd_close(nbd);
+	else if (!ret)
+		*disk = (struct cow_base){ disk_read, nbd, size / SECTOR_SIZE, disk_zero };
+	return ret;
+}
+
+int nbd_image_close(struct cow_base *disk, const char *path, bool written, struct error_text *error)
+{
+	int ret = 0;
+
+	if (!disk->owner)
+		return 0;
+	if (written && nbd_flush(disk->owner, 0))
+		ret = error_set(error, -EIO, "%s: what was written could not be made durable: %s", path, nbd_get_error());
+	nbd_shutdown(disk->owner, 0);
+	nbd_close(disk->owner);
+	*disk = (struct cow_base){ 0 };
+	return ret;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-progress.c - what takes long shows how far it is, and can be
+ * interrupted: a signal is noted, the work ends with -EINTR at its next step
+ * and cleans up after itself, and the program then dies of that signal.
+ *
+ * A terminal gets a bar on the standard error output. Anything else gets
+ * nothing, unless it was asked for with -p: then a line now and then.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tap-img.h"
+
+#define BAR_WIDTH 30
+#define TERMINAL_PERIOD 0.1		/* seconds between two looks of it */
+#define PIPE_PERIOD 1.0
+
+static volatile sig_atomic_t caught;
+
+static void catch(int number)
+{
+	caught = number;
+}
+
+static double now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return time.tv_sec + time.tv_nsec / 1e9;
+}
+
+void signals_catch(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = catch }, before;
+	size_t i;
+
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+	}
+}
+
+void progress_begin(struct progress *progress, const char *what, bool always)
+{
+	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always, .started = now() };
+	progress->shown = progress->started;
+	signals_catch();
+}
+
+void progress_line(const struct progress *progress, double seconds, uint64_t done, uint64_t total, char *line, size_t size)
+{
+	double part = total && done < total ? (double)done / total : 1, left = part > 0 ? seconds / part - seconds : 0;
+	unsigned filled = part * BAR_WIDTH;
+	char bar[BAR_WIDTH + 1];
+
+	memset(bar, ' ', BAR_WIDTH);
+	memset(bar, '=', filled);
+	if (filled < BAR_WIDTH)
+		bar[filled] = '>';
+	bar[BAR_WIDTH] = 0;
+	snprintf(line, size, "%-8s [%s] %5.1f%%  %7.1f MiB/s  %u:%02u left", progress->what, bar, part * 100,
+		 seconds > 0 ? done / seconds / (1 << 20) : 0.0, (unsigned)(left / 60), (unsigned)left % 60);
+}
+
+int progress_step(struct progress *progress, uint64_t done, uint64_t total)
+{
+	double at = now();
+	char line[160];
+
+	if (caught)
+		return -EINTR;
+	if ((!progress->terminal && !progress->always) ||
+	    (at - progress->shown < (progress->terminal ? TERMINAL_PERIOD : PIPE_PERIOD) && done < total))
+		return 0;
+	progress->shown = at;
+	progress_line(progress, at - progress->started, done, total, line, sizeof(line));
+	fprintf(stderr, progress->terminal ? "\r%s" : "%s\n", line);
+	progress->drawn = progress->terminal;
+	return 0;
+}
+
+void progress_end(struct progress *progress)
+{
+	if (progress->drawn)
+		fprintf(stderr, "\r%*s\r", 100, "");
+	progress->drawn = false;
+}
+
+void signals_die(void)
+{
+	if (!caught)
+		return;
+	signal(caught, SIG_DFL);
+	raise(caught);
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-img-target.c - images to be made. A file is made beside its place,
+ * under another name, and put there when it is complete and durable: whoever
+ * looks finds the new image, or what was there before, whatever happens. A
+ * device is written in place, and left as no store at all when that fails.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tap-img.h"
+
+static bool is_format(const struct target *target, const char *format)
+{
+	return !strcmp(target->format, format);
+}
+
+static bool is_nbd(const struct target *target)
+{
+	return !is_format(target, "raw") && !is_format(target, "cow");
+}
+
+/* What stands at the place now must not be in use, and hands its owner and mode on. */
+static int part_make(struct target *target, const char *path, struct error_text *error)
+{
+	char *real = realpath(path, NULL);
+	struct stat st;
+	int fd, ret;
+
+	if (real) {
+		free(target->path);
+		target->path = real;
+		ret = cow_file_open(&target->lock, target->path, false, error);
+		if (ret) {
+			target->lock = NULL;
+			return ret;
+		}
+	}
+	if (asprintf(&target->part, "%s.XXXXXX", target->path) < 0) {
+		target->part = NULL;
+		return error_set(error, -ENOMEM, "%s: out of memory", path);
+	}
+	signals_catch();
+	fd = mkostemp(target->part, O_CLOEXEC);
+	if (fd < 0) {
+		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
+		free(target->part);
+		target->part = NULL;
+		return ret;
+	}
+	if (real && (stat(target->path, &st) || fchown(fd, st.st_uid, st.st_gid) || fchmod(fd, st.st_mode & 07777)))
+		ret = error_set(error, -errno, "%s: its owner and mode cannot be kept: %s", path, strerror(errno));
+	else
+		ret = 0;
+	close(fd);
+	return ret;
+}
+
+static int device_open(struct target *target, struct error_text *error)
+{
+	int ret = cow_file_create(&target->device, target->part ? target->part : target->path, error);
+
+	if (ret)
+		target->device = NULL;
+	return ret;
+}
+
+static int raw_begin(struct target *target, uint64_t sectors, struct error_text *error)
+{
+	struct cow_device *device = target->device;
+	int ret = 0;
+
+	if (device->ops->resize)
+		ret = device->ops->resize(device, sectors * SECTOR_SIZE);
+	if (ret)
+		return error_set(error, ret, "%s: cannot be made large enough: %s", target->path, strerror(-ret));
+	if (device->ops->size(device) / SECTOR_SIZE < sectors)
+		return error_set(error, -ENOSPC, "%s: too small: %llu bytes are needed", target->path,
+				 (unsigned long long)sectors * SECTOR_SIZE);
+	target->is_zero = device->ops->resize;
+	return 0;
+}
+
+static int cow_begin(struct target *target, const struct cow_create_options *create, struct error_text *error)
+{
+	struct cow_open_options open = { 0 };
+	int ret = 0;
+
+	if (create->base_kind)
+		ret = cow_base_open(&target->base, create->base_kind, create->base, error);
+	if (!ret)
+		ret = cow_create(target->device, create, error);
+	open.base = target->base;
+	if (!ret)
+		ret = cow_open(&target->store, target->device, &open, error);
+	target->is_zero = true;
+	return ret;
+}
+
+static int nbd_begin(struct target *target, uint64_t sectors, struct error_text *error)
+{
+	int ret;
+
+	if (!target->part)
+		return error_set(error, -ENOTSUP, "%s: only raw and cow images can be made on a device", target->path);
+	ret = nbd_image_create(target->part, target->format, sectors, error);
+	target->is_zero = true;
+	return ret ? ret : nbd_image_open(&target->nbd, target->part, target->format, false, error);
+}
+
+int target_begin(struct target *target, const char *path, const struct target_options *options, struct error_text *error)
+{
+	struct stat st;
+	int ret = 0;
+
+	*target = (struct target){ .path = strdup(path), .format = options->format };
+	if (!target->path)
+		return error_set(error, -ENOMEM, "%s: out of memory", path);
+	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+		ret = part_make(target, path, error);
+	if (!ret && !is_nbd(target))
+		ret = device_open(target, error);
+	if (!ret && is_format(target, "raw"))
+		ret = raw_begin(target, options->cow.sectors, error);
+	else if (!ret && is_format(target, "cow"))
+		ret = cow_begin(target, &options->cow, error);
+	else if (!ret)
+		ret = nbd_begin(target, options->cow.sectors, error);
+	return ret ? target_end(target, ret, error) : 0;
+}
+
+int target_write(struct target *target, const void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	if (target->store)
+		return cow_write(target->store, data, sector, nr_sectors);
+	if (target->nbd.owner)
+		return nbd_image_write(&target->nbd, data, sector, nr_sectors);
+	return target->device->ops->write(target->device, data, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
+}
+
+/* A store knows by itself what is zero already, and what shows a base. */
+int target_zero(struct target *target, uint64_t sector, uint64_t nr_sectors)
+{
+	if (target->store)
+		return target->base.read ? cow_write_zeroes(target->store, sector, nr_sectors) : 0;
+	if (target->is_zero)
+		return 0;
+	return cow_device_zero(target->device, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
+}
+
+static int sync_path(const char *path, int flags)
+{
+	int fd = open(path, flags | O_CLOEXEC), ret = 0;
+
+	if (fd < 0 || fsync(fd))
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* The file is durable before its name is, and its name before we say so. */
+static int part_place(struct target *target)
+{
+	char *folder = strdup(target->path);
+	int ret = folder ? sync_path(target->part, O_RDONLY) : -ENOMEM;
+
+	if (!ret && rename(target->part, target->path))
+		ret = -errno;
+	if (!ret) {
+		free(target->part);
+		target->part = NULL;
+		ret = sync_path(dirname(folder), O_RDONLY | O_DIRECTORY);
+	}
+	free(folder);
+	return ret;
+}
+
+/* Half a store on a device is none. */
+static void device_wipe(struct cow_device *device)
+{
+	cow_device_zero(device, 0, 4096);
+	cow_device_zero(device, 256 * 4096, 4096);
+	device->ops->sync(device);
+}
+
+static void target_release(struct target *target)
+{
+	if (target->device)
+		cow_file_close(target->device);
+	if (target->lock)
+		cow_file_close(target->lock);
+	cow_base_close(&target->base);
+	free(target->part);
+	free(target->path);
+	*target = (struct target){ 0 };
+}
+
+int target_end(struct target *target, int ret, struct error_text *error)
+{
+	bool device = !target->part;
+	int ret_end = 0;
+
+	if (target->store && ret)
+		cow_abandon(target->store);
+	else if (target->store)
+		ret_end = cow_close(target->store);
+	else if (!ret && target->device)
+		ret_end = target->device->ops->sync(target->device);
+	if (nbd_image_close(&target->nbd, target->path, !ret, error) && !ret_end)
+		ret_end = -EIO;
+	if (!ret && !ret_end && target->part)
+		ret_end = part_place(target);
+	if (!ret && ret_end)
+		ret = error_set(error, ret_end, "%s: could not be completed: %s", target->path, strerror(-ret_end));
+	if (ret && target->part)
+		unlink(target->part);
+	if (ret && device && target->device && is_format(target, "cow"))
+		device_wipe(target->device);
+	target_release(target);
+	return ret;
+}

@@ -1,0 +1,173 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_tap_img_convert.sh - tap-img convert, compare and measure: each format
+# into each other one, held against qemu-img where that knows the format.
+#
+# Output is TAP. BUILD says where the programs are. Needs: jq util-linux qemu-utils
+set -u
+
+. "$(dirname "$0")/tap_img.sh"
+
+holds() {	# holds FORMAT FILE: qemu-img finds in it what is in disk.raw
+	exits 0 qemu-img compare -f raw -F "$1" disk.raw "$2"
+}
+
+same() { tap-img compare "$@" >out 2>&1 || { cat out; return 1; }; }
+
+nothing_left() {	# nothing_left NAME: neither it nor a part of it
+	! compgen -G "$1*" || return 1
+}
+
+# Data, holes, zeros that are written, and an end within a block of 4 KiB.
+head -c 3M /dev/urandom >disk.raw
+truncate -s 40M disk.raw
+dd if=/dev/urandom of=disk.raw bs=4k seek=5000 count=60 conv=notrunc status=none
+dd if=/dev/zero of=disk.raw bs=1M seek=25 count=2 conv=notrunc status=none
+head -c 3584 /dev/urandom >>disk.raw
+
+# raw and cow
+check "raw to cow" tap-img convert -f raw -O cow disk.raw disk.cow
+check "check of the image" exits 0 tap-img check disk.cow
+check "cow to raw" tap-img convert -f cow -O raw disk.cow copy.raw
+check "the same bytes" cmp disk.raw copy.raw
+check "raw is the default" tap-img convert -f cow disk.cow default.raw
+check "the same bytes" cmp disk.raw default.raw
+check "holes stay holes" test "$(du -k copy.raw | cut -f1)" -lt 4000
+check "zeros are not written" test "$(tap-img info --json disk.cow | jq '."actual-size"')" -lt 9000000
+check "the size is exact" is "$(json '."virtual-size"' tap-img info disk.cow)" "$(stat -c %s disk.raw)"
+check "JSON" is "$(json '[.format, ."virtual-size"] | @csv' tap-img convert -f raw -O cow disk.raw b.cow)" \
+	'"cow",'"$(stat -c %s disk.raw)"
+check "cow to cow" tap-img convert -O cow cow:disk.cow c.cow
+check "the same disk" same cow:disk.cow cow:c.cow
+tap-img create -s 4096 4k.cow 8M >/dev/null
+check "sectors of 4096 stay" tap-img convert -O cow cow:4k.cow 4k2.cow
+check "sectors of 4096 stay: seen" is "$(json '."sector-size"' tap-img info 4k2.cow)" 4096
+
+# snapshots
+tap-img snapshot -c one disk.cow
+tap-img resize disk.cow +1M >/dev/null
+check "a snapshot, -l" tap-img convert -f cow -l one disk.cow one.raw
+check "a snapshot, PATH@NAME" tap-img convert cow:disk.cow@one two.raw
+check "the same bytes" cmp disk.raw one.raw
+check "the same bytes" cmp disk.raw two.raw
+check "the disk has its own size" is "$(json '."virtual-sizes" | .[0] - .[1]' tap-img compare cow:disk.cow cow:disk.cow@one)" 1048576
+check "a snapshot that is not there" refuses 'no snapshot called "none"' tap-img convert -f cow -l none disk.cow x.raw
+check "a snapshot of a raw image" refuses "only cow images" tap-img convert -f raw -l one disk.raw x.raw
+check "nothing left of those" nothing_left x.raw
+
+# QEMU's formats
+for format in qcow2:qcow2 vhd:vpc vhdx:vhdx vmdk:vmdk; do
+	ours=${format%:*} qemu=${format#*:} source=disk.raw
+	[ $ours = vhdx ] && { cp --sparse=always disk.raw whole.raw; truncate -s 41M whole.raw; source=whole.raw; }
+	[ $ours = vmdk ] && source=whole.raw
+	check "raw to $ours" tap-img convert -f raw -O $ours $source disk.$ours
+	check "qemu-img reads it" exits 0 qemu-img compare -f raw -F $qemu $source disk.$ours
+	check "$ours to cow" tap-img convert -f $ours -O cow disk.$ours from.$ours.cow
+	check "the same disk" same -f raw -F cow $source from.$ours.cow
+	check "cow to $ours" tap-img convert -f cow -O $ours from.$ours.cow again.$ours
+	check "qemu-img reads it" exits 0 qemu-img compare -f raw -F $qemu $source again.$ours
+	check "$ours to raw" tap-img convert -f $ours disk.$ours from.$ours.raw
+	check "the same bytes" cmp $source from.$ours.raw
+done
+check "qcow2 stays sparse" test "$(du -k disk.qcow2 | cut -f1)" -lt 5000
+
+# what is wrong
+check "formats are not guessed" refuses "say with -f" tap-img convert -O cow disk.raw x.cow
+check "no such format" refuses "no such format" tap-img convert -f raw -O qed disk.raw x.qed
+check "it is said to be something else" refuses "is said to be" tap-img convert -f raw -O cow cow:disk.cow x.cow
+check "not there" refuses "No such file" tap-img convert -f raw -O cow none.raw x.cow
+check "not a qcow2 image" refuses "not in qcow2 format" tap-img convert -f qcow2 -O cow disk.raw x.cow
+check "not a store" refuses "not a cow store" tap-img convert -f cow disk.raw x.raw
+check "onto itself" unchanged disk.raw refuses "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
+check "a folder that is not there" refuses "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
+head -c 700 disk.raw >odd.raw
+check "half a sector" refuses "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
+check "without qemu-utils" refuses "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
+check "nothing left of those" nothing_left "x."
+
+# a target that is there
+cp disk.raw old.raw
+exec 7<old.raw
+flock -s 7
+check "in use: not touched" unchanged old.raw refuses "in use" tap-img convert -f qcow2 disk.qcow2 old.raw
+exec 7<&-
+chmod 644 old.raw
+check "replaced" tap-img convert -f cow -O qcow2 disk.cow old.raw
+check "its mode stays" is "$(stat -c %a old.raw)" 644
+tap-img convert -f raw -O cow disk.raw damaged.cow
+echo other >old.raw
+python3 - damaged.cow <<-'END'
+	import sys
+	f = open(sys.argv[1], "r+b")
+	f.seek((512 + 256) * 4096)
+	data = f.read(40 << 20)
+	f.seek((512 + 256) * 4096)
+	for at in range(0, len(data), 4096):	# every leaf and node: what begins with a birth and is mostly zero
+	    block = data[at:at + 4096]
+	    if block[5:8] == b"\1\0\0" and block[13:16] == b"\1\0\0":
+	        f.seek((512 + 256) * 4096 + at)
+	        f.write(b"\xff" * 16)
+END
+check "a source that cannot be read" unchanged old.raw refuses "could not be copied" tap-img convert -f cow damaged.cow old.raw
+check "nothing left of that" is "$(ls old.raw*)" old.raw
+
+# interrupted
+head -c 300M /dev/zero | tr '\0' x >full.raw
+interrupted() {	# interrupted SIGNAL CODE: a shell lets what it puts into the background ignore SIGINT, hence env
+	env --default-signal="$1" tap-img convert -f raw -O cow full.raw x.cow 2>out &
+	until compgen -G "x.cow.*" >/dev/null; do kill -0 $! || return 1; done
+	kill -"$1" $!
+	wait $!
+	is $? "$2" && nothing_left x.cow
+}
+check "interrupted: dies of the signal, leaves nothing" interrupted INT 130
+check "terminated: the same" interrupted TERM 143
+rm full.raw
+truncate -s 2T huge.raw
+check "nothing to copy takes no time" timeout 20 tap-img convert -f raw -O cow huge.raw huge.cow
+check "nothing to compare either" timeout 20 tap-img compare -f raw -F cow huge.raw huge.cow
+
+# progress
+check "no progress in a pipe" is "$(tap-img convert -f raw -O cow disk.raw p.cow 2>&1)" ""
+check "unless with -p" bash -c 'tap-img convert -p -f raw -O cow disk.raw p.cow 2>&1 | grep -q "100.0%"'
+check "a bar on a terminal" bash -c 'script -qec "tap-img convert -f raw -O cow disk.raw p.cow" /dev/null | grep -q "=\]"'
+
+# on a base
+cp --sparse=always disk.raw changed.raw
+dd if=/dev/urandom of=changed.raw bs=4k seek=300 count=5 conv=notrunc status=none
+dd if=/dev/zero of=changed.raw bs=4k seek=400 count=5 conv=notrunc status=none
+check "onto a base" tap-img convert -f raw -O cow -B disk.raw -F raw changed.raw diff.cow
+check "the same disk" same -f raw -F cow changed.raw diff.cow
+check "it has the difference only" is "$(json '[.[] | select(.kind == "data") | .length] | add' tap-img map diff.cow)" 20480
+check "check of it" exits 0 tap-img check diff.cow
+
+# compare
+check "compare: the same" is "$(tap-img compare -f raw -F raw disk.raw copy.raw)" "Images are identical."
+check "compare: different" exits 1 tap-img compare -f raw -F raw disk.raw changed.raw
+check "compare: where" is "$(json .offset tap-img compare -f raw -F raw disk.raw changed.raw)" \
+	"$(cmp disk.raw changed.raw | sed 's/.*byte \([0-9]*\),.*/\1/' | awk '{ print $1 - 1 }')"
+truncate -s 1M zeros.raw; truncate -s 3M more.raw
+check "compare: more zeros are the same" exits 0 tap-img compare -f raw -F raw zeros.raw more.raw
+check "compare: and said" is "$(tap-img compare -f raw -F raw zeros.raw more.raw | head -1)" "Warning: Image size mismatch!"
+check "compare: but not strictly" exits 1 tap-img compare -s -f raw -F raw zeros.raw more.raw
+printf x | dd of=more.raw bs=1 seek=2000000 conv=notrunc status=none
+check "compare: what one has behind the other's end" is "$(json .offset tap-img compare -f raw -F raw zeros.raw more.raw)" 2000000
+check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.raw
+check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
+
+# measure
+check "measure: a size" is "$(json '."fully-allocated"' tap-img measure --size 1G)" 1073741824
+check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-size"')" -le \
+	"$(json .required tap-img measure -f raw -O cow disk.raw)"
+check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
+check "measure: a format it cannot say" refuses "only for raw and cow" tap-img measure -O qcow2 --size 1G
+if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&
+	losetup "$device" fits.img 2>/dev/null; then
+	trap 'losetup -d $device; rm -rf "$work"' EXIT
+	check "a device of the measured size" tap-img convert -f raw -O cow disk.raw "$device"
+	check "the same disk" same -f raw -F cow disk.raw "$device"
+	check "raw onto a device that is too small" refuses "too small" tap-img convert -f raw disk.raw "$device"
+fi
+
+finish
