@@ -270,7 +270,7 @@ int tapctl_receive(struct tapctl *ctl, json_t **message)
 	}
 }
 
-static int64_t clock_ms(void)
+int64_t client_clock_ms(void)
 {
 	struct timespec now;
 
@@ -278,7 +278,7 @@ static int64_t clock_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Wait for @events until @deadline (clock_ms(); -1: for ever). */
+/* Wait for @events until @deadline (client_clock_ms(); -1: for ever). */
 static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 {
 	struct pollfd poll_fd = { .fd = ctl->fd, .events = events };
@@ -287,7 +287,7 @@ static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 
 	do {
 		if (deadline >= 0) {
-			left = deadline - clock_ms();
+			left = deadline - client_clock_ms();
 			if (left < 0)
 				left = 0;
 		}
@@ -366,7 +366,7 @@ int tapctl_reply_error(json_t *reply, struct error_text *text)
 int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigned nr_fds,
 		    json_t **reply, int timeout_ms, struct error_text *text)
 {
-	int64_t deadline = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
+	int64_t deadline = timeout_ms < 0 ? -1 : client_clock_ms() + timeout_ms;
 	json_t *message = NULL;
 	int error;
 

@@ -5,10 +5,18 @@
 #ifndef TAPSNAP_CLIENT_PRIVATE_H
 #define TAPSNAP_CLIENT_PRIVATE_H
 
+#include <stdint.h>
+
 #include "tapctl.h"
+
+/* CLOCK_MONOTONIC, milliseconds. */
+int64_t client_clock_ms(void);
 
 /* Make the run directory and the directory of the markers. */
 int client_make_run_dir(struct error_text *text);
+
+/* For tests: called between the steps of a group snapshot, with the name of the one that is done. */
+extern void (*client_group_step)(const char *step);
 
 /* Whole decimal number of @digits in 0..@max, nothing before or after it; -1 when it is not one. */
 int client_parse_number(const char *digits, int max);

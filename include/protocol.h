@@ -10,6 +10,10 @@
  * environment replaces it (tests). The path is part of tap-ctl's contract. */
 #define RUN_DIR_DEFAULT		"/run/blktap-control"
 #define RUN_DIR_ENV		"TAPSNAP_RUN_DIR"
+/* What has to outlast a boot: groups/ has a file for each group snapshot that
+ * is being decided. TAPSNAP_STATE_DIR replaces it (tests). */
+#define STATE_DIR_DEFAULT	"/var/lib/tapsnap"
+#define STATE_DIR_ENV		"TAPSNAP_STATE_DIR"
 #define CONTROL_SOCKET_FORMAT	"%s/ctl%d"		/* run dir, pid */
 #define NBD_SOCKET_FORMAT	"%s/nbd%d.%d"		/* run dir, pid, minor */
 #define MINOR_DIR_FORMAT	"%s/tapdisk"		/* run dir */

@@ -59,6 +59,44 @@ int tapctl_process_list(void (*each)(int pid, void *arg), void *arg);
 /* Remove the sockets and statistics that a dead tapdisk left; -EBUSY while it lives. */
 int tapctl_process_clean(int pid);
 
+/* Where group snapshots are decided, for good: STATE_DIR_DEFAULT or what the environment says. Never freed. */
+const char *tapctl_state_dir(void);
+
+/*
+ * Snapshots of any number of disks, each named by its process and minor. The
+ * calls wait; every disk is told at the same time. @text names the disk.
+ */
+struct tapctl_disk {
+	int pid, minor;
+};
+
+struct tapctl_snapshot {
+	const char *name;
+	const char *description;	/* NULL: none */
+	unsigned lease_ms;		/* how long a disk stands still at most when something goes wrong; 0: 5000 */
+	int timeout_ms;			/* for each answer; -1: wait for ever */
+	double stall_us;		/* out: how long writes stood still, at most */
+	bool taken;			/* out: of all disks, even when the call failed */
+};
+
+/*
+ * tapctl_snapshot_group() - all of the disks at one instant, or none. A
+ * failure with ->taken set means that the snapshot is there, but a disk
+ * could not be told; its next opening finds out by itself. May be killed at any point: whatever was
+ * not decided by then is undone by each disk.
+ */
+int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struct tapctl_snapshot *snapshot,
+			  struct error_text *text);
+/* *@snapshots: an array of what docs/protocol.md shows, the caller's. */
+int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text);
+/* Of each disk, when all of them have it. On failure @text says which disks have it no more. */
+int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
+			   struct error_text *text);
+/* Go back, one disk after the other, when all have the snapshot and nobody uses one. On failure @text says which
+ * disks went back. */
+int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
+			   struct error_text *text);
+
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
 

@@ -296,6 +296,8 @@ void command_snapshot_list(struct commands *commands, struct disk *disk, struct 
 	if (!vbd->backend)
 		error = error_set(&request->error, vbd->state == VBD_PAUSED ? -EBUSY : -EINVAL, "minor %d has no image open",
 				  vbd->minor);
+	else if (!vbd->backend->ops->snapshot_list)
+		error = error_set(&request->error, -EOPNOTSUPP, "%s: disks of this type have no snapshots", vbd->target);
 	else
 		error = backend_snapshot_list(vbd->backend, list_one, list);
 	if (error == -EILSEQ)

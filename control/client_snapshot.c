@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_snapshot.c - snapshots of several disks that are there already:
+ * listing them, deleting them, going back to them.
+ *
+ * Deleting and going back are checked on all disks before anything is done
+ * to one. That does not make them one step: a disk may still fail, and then
+ * the message says how far it went.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client_many.h"
+
+static json_t *make_request(const char *command, const struct many_disk *disk)
+{
+	return json_pack("{s:s, s:i}", "command", command, "minor", disk->disk.minor);
+}
+
+static json_t *list_request(struct many_disk *disk, void *arg)
+{
+	return make_request("snapshot-list", disk);
+}
+
+static json_t *info_request(struct many_disk *disk, void *arg)
+{
+	return make_request("info", disk);
+}
+
+static json_t *name_request(const char *command, const struct many_disk *disk, const char *name)
+{
+	return json_pack("{s:s, s:i, s:s}", "command", command, "minor", disk->disk.minor, "name", name);
+}
+
+static json_t *delete_request(struct many_disk *disk, void *arg)
+{
+	return name_request("snapshot-delete", disk, arg);
+}
+
+struct revert {
+	const char *name;
+	const struct many_disk *turn;
+};
+
+static json_t *revert_request(struct many_disk *disk, void *arg)
+{
+	const struct revert *revert = arg;
+
+	disk->skip = disk != revert->turn;
+	return disk->skip ? NULL : name_request("snapshot-revert", disk, revert->name);
+}
+
+int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text)
+{
+	struct many many;
+	int error = many_open(&many, disk, 1, text);
+
+	*snapshots = NULL;
+	if (!error)
+		error = many_call(&many, list_request, NULL, false, timeout_ms, text);
+	if (!error)
+		*snapshots = json_incref(json_object_get(many.disks[0].reply, "snapshots"));
+	many_close(&many);
+	return error;
+}
+
+static bool has_snapshot(const struct many_disk *disk, const char *name)
+{
+	const json_t *snapshots = json_object_get(disk->reply, "snapshots");
+	const char *there;
+	size_t i;
+
+	for (i = 0; i < json_array_size(snapshots); i++) {
+		there = json_string_value(json_object_get(json_array_get(snapshots, i), "name"));
+		if (there && !strcmp(there, name))
+			return true;
+	}
+	return false;
+}
+
+static int check_names(struct many *many, const char *name, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, list_request, NULL, false, timeout_ms, text);
+	unsigned i;
+
+	for (i = 0; !error && i < many->count; i++) {
+		const struct many_disk *disk = &many->disks[i];
+
+		if (!has_snapshot(disk, name))
+			error = error_set(text, -ENOENT, "minor %d of tapdisk %d has no snapshot called \"%s\"; nothing was done",
+					  disk->disk.minor, disk->disk.pid, name);
+	}
+	return error;
+}
+
+static int check_unused(struct many *many, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, info_request, NULL, false, timeout_ms, text);
+	unsigned i;
+
+	for (i = 0; !error && i < many->count; i++) {
+		const struct many_disk *disk = &many->disks[i];
+		const json_t *info = json_object_get(disk->reply, "disk");
+
+		if (json_array_size(json_object_get(info, "connections")) ||
+		    json_integer_value(json_object_get(info, "nbd_connections")))
+			error = error_set(text, -EBUSY, "minor %d of tapdisk %d is in use: shut the guest down and disconnect NBD "
+					  "clients first; nothing was done", disk->disk.minor, disk->disk.pid);
+	}
+	return error;
+}
+
+/* "minor 0 of tapdisk 12, minor 1 of tapdisk 13", of those that are done, or "no disk". */
+static void name_done(const struct many *many, char *buffer, size_t size)
+{
+	size_t used = 0;
+	unsigned i;
+
+	snprintf(buffer, size, "no disk");
+	for (i = 0; i < many->count && used < size; i++) {
+		const struct many_disk *disk = &many->disks[i];
+
+		if (disk->done)
+			used += snprintf(buffer + used, size - used, "%sminor %d of tapdisk %d", used ? ", " : "",
+					 disk->disk.minor, disk->disk.pid);
+	}
+}
+
+int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
+			   struct error_text *text)
+{
+	struct error_text reason = { "" };
+	char done[256];
+	struct many many;
+	unsigned i;
+	int error;
+
+	error = many_open(&many, disks, count, text);
+	if (!error)
+		error = check_names(&many, name, timeout_ms, text);
+	if (error)
+		goto out;
+	error = many_call(&many, delete_request, (void *)name, false, timeout_ms, &reason);
+	for (i = 0; i < count; i++)
+		many.disks[i].done = !many.disks[i].error;
+	name_done(&many, done, sizeof(done));
+	if (error)
+		error_set(text, error, "%s; deleted on %s", reason.text, done);
+out:
+	many_close(&many);
+	return error;
+}
+
+int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
+			   struct error_text *text)
+{
+	struct revert revert = { .name = name };
+	struct error_text reason = { "" };
+	char done[256];
+	struct many many;
+	unsigned i;
+	int error;
+
+	error = many_open(&many, disks, count, text);
+	if (!error)
+		error = check_names(&many, name, timeout_ms, text);
+	if (!error)
+		error = check_unused(&many, timeout_ms, text);
+	if (error)
+		goto out;
+	for (i = 0; !error && i < count; i++) {
+		revert.turn = &many.disks[i];
+		error = many_call(&many, revert_request, &revert, false, timeout_ms, &reason);
+		many.disks[i].done = !error;
+	}
+	name_done(&many, done, sizeof(done));
+	if (error)
+		error_set(text, error, "%s; went back: %s", reason.text, done);
+out:
+	many_close(&many);
+	return error;
+}

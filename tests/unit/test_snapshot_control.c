@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_snapshot_control.c - commands to one disk's snapshots: freezes that
+ * end by themselves, tokens, what is refused when, what a pause and a close
+ * wait for; and writes that wait for room. Over the driver of
+ * snapshot_process.h.
+ */
+#include "snapshot_process.h"
+
+#include <endian.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "nbd_protocol.h"
+
+#define LONG_LEASE_MS 30000	/* no test waits for it */
+
+static struct fake_process p;
+static struct tapctl *other;	/* a second connection */
+
+static int setup(void **state)
+{
+	struct error_text text = { "" };
+
+	fake_start(&p);
+	return tapctl_connect(&other, p.pid, &text);
+}
+
+static int teardown(void **state)
+{
+	tapctl_close(other);
+	fake_stop(&p);
+	return 0;
+}
+
+static json_t *freeze_request(unsigned lease_ms)
+{
+	json_t *request = fake_request(&p, "snapshot-freeze");
+
+	json_object_set_new(request, "lease_ms", json_integer(lease_ms));
+	return request;
+}
+
+static json_int_t freeze(unsigned lease_ms)
+{
+	json_t *reply = fake_call(&p, freeze_request(lease_ms));
+	json_int_t token = json_integer_value(json_object_get(reply, "token"));
+
+	assert_true(token > 0);
+	assert_true(p.disk->frozen);
+	json_decref(reply);
+	return token;
+}
+
+static json_t *with_token(const char *command, json_int_t token)
+{
+	json_t *request = fake_request(&p, command);
+
+	json_object_set_new(request, "token", json_integer(token));
+	return request;
+}
+
+static json_t *with_name(const char *command)
+{
+	json_t *request = fake_request(&p, command);
+
+	json_object_set_new(request, "name", json_string("snap"));
+	return request;
+}
+
+static json_t *prepare_request(json_int_t token)
+{
+	json_t *request = with_token("snapshot-prepare", token);
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/decision", fake_dir);
+	json_object_set_new(request, "name", json_string("snap"));
+	json_object_set_new(request, "decision", json_string(path));
+	return request;
+}
+
+static json_t *disk_stats(const char *member)
+{
+	json_t *reply = fake_call(&p, fake_request(&p, "stats"));
+	json_t *value = json_incref(json_object_get(json_object_get(reply, "stats"), member));
+
+	json_decref(reply);
+	return value;
+}
+
+static double longest_stall_us(void)
+{
+	json_t *stalls = disk_stats("stalls");
+	double longest = json_number_value(json_object_get(stalls, "longest_us"));
+
+	json_decref(stalls);
+	return longest;
+}
+
+/* A command whose answer comes later, on @ctl. */
+static void begin(struct tapctl *ctl, json_t *request)
+{
+	assert_int_equal(tapctl_send(ctl, request), 0);
+}
+
+/* The next message, which must come. */
+static json_t *receive(struct tapctl *ctl)
+{
+	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+	json_t *message;
+	int error;
+
+	while ((error = tapctl_receive(ctl, &message)) == -EAGAIN)
+		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+	assert_int_equal(error, 0);
+	return message;
+}
+
+static void finish(struct tapctl *ctl, int error)
+{
+	json_t *reply = receive(ctl);
+
+	assert_int_equal(tapctl_reply_error(reply, NULL), error);
+	json_decref(reply);
+}
+
+/* No answer yet: tapdisk has carried out what came after it. */
+static void still_waits(struct tapctl *ctl)
+{
+	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+
+	json_decref(fake_call(&p, fake_request(&p, "info")));
+	json_decref(fake_call(&p, fake_request(&p, "info")));
+	assert_int_equal(poll(&poll_fd, 1, 0), 0);
+}
+
+static void test_one_disk(void **state)
+{
+	json_t *reply, *list;
+
+	reply = fake_call(&p, with_name("snapshot-create"));
+	assert_true(json_number_value(json_object_get(reply, "stall_us")) >= 2000);
+	json_decref(reply);
+	assert_true(longest_stall_us() >= 2000);
+	fake_call_fails(&p, with_name("snapshot-create"), -EEXIST);
+	reply = fake_call(&p, fake_request(&p, "snapshot-list"));
+	list = json_object_get(reply, "snapshots");
+	assert_int_equal(json_array_size(list), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(list, 0), "name")), "snap");
+	json_decref(reply);
+	json_decref(fake_call(&p, with_name("snapshot-revert")));
+	json_decref(fake_call(&p, with_name("snapshot-delete")));
+	fake_call_fails(&p, with_name("snapshot-delete"), -ENOENT);
+}
+
+static void test_bad_arguments(void **state)
+{
+	static const char *const requests[] = {
+		"{\"command\": \"snapshot-create\"}",
+		"{\"command\": \"snapshot-create\", \"name\": 7}",
+		"{\"command\": \"snapshot-create\", \"name\": \"a\\u0007\"}",
+		"{\"command\": \"snapshot-create\", \"name\": \"a\", \"description\": \"two\\nlines\"}",
+		"{\"command\": \"snapshot-freeze\"}",
+		"{\"command\": \"snapshot-freeze\", \"lease_ms\": 0}",
+		"{\"command\": \"snapshot-freeze\", \"lease_ms\": 60001}",
+		"{\"command\": \"snapshot-thaw\"}",
+		"{\"command\": \"snapshot-thaw\", \"token\": -1}",
+		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"decision\": \"/x\"}",
+		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1}",
+		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1, \"decision\": \"x\"}",
+	};
+	json_t *request;
+	char name[300];
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		request = json_loads(requests[i], 0, NULL);
+		assert_non_null(request);
+		json_object_set_new(request, "minor", json_integer(p.minor));
+		fake_call_fails(&p, request, -EINVAL);
+	}
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	request = fake_request(&p, "snapshot-delete");
+	json_object_set_new(request, "name", json_string(name));
+	fake_call_fails(&p, request, -EINVAL);
+	for (unsigned op = 0; op < NR_OPS; op++)
+		assert_int_equal(p.disk->calls[op], 0);
+}
+
+static void test_lease_runs_out(void **state)
+{
+	json_int_t token = freeze(20);
+
+	wait_until(!p.disk->frozen);
+	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
+	fake_call_fails(&p, with_token("snapshot-thaw", token), -ETIMEDOUT);
+	assert_int_equal(p.disk->calls[SNAPSHOT_PREPARE], 0);
+	assert_true(longest_stall_us() >= 20000);
+	/* nothing is in the way of another */
+	json_decref(fake_call(&p, prepare_request(freeze(LONG_LEASE_MS))));
+	assert_string_equal(p.disk->prepared, "snap");
+	json_decref(fake_call(&p, with_name("snapshot-commit")));
+	assert_string_equal(p.disk->listed, "snap");
+}
+
+/* The drain takes longer than the lease. */
+static void test_lease_runs_out_before_the_freeze(void **state)
+{
+	p.disk->hold[SNAPSHOT_FREEZE] = true;
+	fake_call_fails(&p, freeze_request(20), -ETIMEDOUT);
+	assert_int_equal(p.disk->calls[SNAPSHOT_THAW], 1);
+	assert_false(p.disk->frozen);
+	p.disk->hold[SNAPSHOT_FREEZE] = false;
+	freeze(LONG_LEASE_MS);
+}
+
+static void test_tokens(void **state)
+{
+	json_int_t token = freeze(LONG_LEASE_MS);
+
+	fake_call_fails(&p, freeze_request(LONG_LEASE_MS), -EBUSY);
+	fake_call_fails(&p, with_name("snapshot-create"), -EBUSY);
+	fake_call_fails(&p, with_name("snapshot-revert"), -EBUSY);
+	fake_call_fails(&p, prepare_request(token + 1), -ETIMEDOUT);
+	fake_call_fails(&p, with_token("snapshot-thaw", token + 1), -ETIMEDOUT);
+	assert_true(p.disk->frozen);
+	json_decref(fake_call(&p, with_token("snapshot-thaw", token)));
+	assert_false(p.disk->frozen);
+	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
+	/* one that was used is used up */
+	token = freeze(LONG_LEASE_MS);
+	json_decref(fake_call(&p, prepare_request(token)));
+	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
+}
+
+/* The driver refused before it thawed. */
+static void test_failed_prepare_thaws(void **state)
+{
+	json_int_t token = freeze(LONG_LEASE_MS);
+
+	p.disk->fail[SNAPSHOT_PREPARE] = -EEXIST;
+	fake_call_fails(&p, prepare_request(token), -EEXIST);
+	assert_false(p.disk->frozen);
+}
+
+static void test_connection_that_froze_ends(void **state)
+{
+	begin(other, freeze_request(LONG_LEASE_MS));
+	finish(other, 0);
+	assert_true(p.disk->frozen);
+	tapctl_close(other);
+	other = NULL;
+	wait_until(!p.disk->frozen);
+}
+
+static void test_connection_ends_before_the_freeze(void **state)
+{
+	p.disk->hold[SNAPSHOT_FREEZE] = true;
+	begin(other, freeze_request(LONG_LEASE_MS));
+	wait_until(p.disk->calls[SNAPSHOT_FREEZE] == 1);
+	tapctl_close(other);
+	other = NULL;
+	wait_until(p.disk->calls[SNAPSHOT_THAW] == 1);
+	assert_false(p.disk->frozen);
+	p.disk->hold[SNAPSHOT_FREEZE] = false;
+	freeze(LONG_LEASE_MS);
+}
+
+/* What a coordinator that has gone left behind is settled by the record, which is made if there is none. */
+static void prepared_and_gone(bool decided, bool hold)
+{
+	struct error_text text = { "" };
+	json_t *reply;
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/decision", fake_dir);
+	unlink(path);
+	if (decided) {
+		FILE *file = fopen(path, "w");
+
+		assert_non_null(file);
+		fputs("commit\n", file);
+		fclose(file);
+	}
+	begin(other, freeze_request(LONG_LEASE_MS));
+	reply = receive(other);
+	p.disk->hold[SNAPSHOT_PREPARE] = hold;
+	begin(other, prepare_request(json_integer_value(json_object_get(reply, "token"))));
+	json_decref(reply);
+	if (!hold)
+		finish(other, 0);
+	else
+		wait_until(p.disk->calls[SNAPSHOT_PREPARE] == 1);
+	tapctl_close(other);
+	if (hold) {
+		json_decref(fake_call(&p, fake_request(&p, "info")));
+		fake_release(&p);
+		wait_until(p.disk->calls[SNAPSHOT_COMMIT] + p.disk->calls[SNAPSHOT_ABORT] == 1);
+	}
+	wait_until(!p.disk->prepared[0] && !p.disk->frozen);
+	assert_string_equal(p.disk->listed, decided ? "snap" : "");
+	assert_int_equal(access(path, F_OK), 0);
+	p.disk->listed[0] = '\0';
+	memset((void *)p.disk->calls, 0, sizeof(p.disk->calls));
+	assert_int_equal(tapctl_connect(&other, p.pid, &text), 0);
+}
+
+static void test_prepared_and_gone(void **state)
+{
+	prepared_and_gone(false, false);
+	prepared_and_gone(true, false);
+	prepared_and_gone(false, true);
+	prepared_and_gone(true, true);
+}
+
+static void test_pause_ends_a_freeze(void **state)
+{
+	json_int_t token = freeze(LONG_LEASE_MS);
+
+	json_decref(fake_call(&p, fake_request(&p, "pause")));
+	assert_false(p.disk->frozen);
+	fake_call_fails(&p, prepare_request(token), -EBUSY);
+	fake_call_fails(&p, fake_request(&p, "snapshot-list"), -EBUSY);
+	json_decref(fake_call(&p, fake_request(&p, "unpause")));
+	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
+	/* while it drains for the freeze */
+	p.disk->hold[SNAPSHOT_FREEZE] = true;
+	begin(other, freeze_request(LONG_LEASE_MS));
+	wait_until(p.disk->calls[SNAPSHOT_FREEZE] == 2);
+	json_decref(fake_call(&p, fake_request(&p, "pause")));
+	finish(other, -ETIMEDOUT);
+}
+
+/* A command that runs keeps the image open. */
+static void waits_for_command(const char *command)
+{
+	p.disk->hold[SNAPSHOT_CREATE] = true;
+	begin(p.ctl, with_name("snapshot-create"));
+	wait_until(p.disk->calls[SNAPSHOT_CREATE] == 1);
+	begin(other, fake_request(&p, command));
+	while (true) {
+		struct error_text text = { "" };
+		struct tapctl *third;
+		json_t *reply;
+		bool draining;
+
+		assert_int_equal(tapctl_connect(&third, p.pid, &text), 0);
+		assert_int_equal(tapctl_call(third, fake_request(&p, "info"), &reply, PATIENCE_MS, &text), 0);
+		draining = json_integer_value(json_object_get(json_object_get(reply, "disk"), "state")) & TD_PAUSE_REQUESTED;
+		json_decref(reply);
+		tapctl_close(third);
+		if (draining)
+			break;
+	}
+	fake_release(&p);
+	finish(p.ctl, 0);
+	finish(other, 0);
+	assert_string_equal(p.disk->listed, "snap");
+}
+
+static void test_pause_waits_for_a_command(void **state)
+{
+	waits_for_command("pause");
+	fake_call_fails(&p, with_name("snapshot-delete"), -EBUSY);
+}
+
+static void test_close_waits_for_a_command(void **state)
+{
+	waits_for_command("close");
+	fake_call_fails(&p, with_name("snapshot-delete"), -EINVAL);
+	fake_call_fails(&p, fake_request(&p, "snapshot-list"), -EINVAL);
+}
+
+static int nbd_connect(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), NBD_SOCKET_FORMAT, fake_dir, p.pid, p.minor);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static void receive_bytes(int fd, void *data, size_t length)
+{
+	assert_int_equal(recv(fd, data, length, MSG_WAITALL), (ssize_t)length);
+}
+
+static void test_revert_of_a_disk_in_use(void **state)
+{
+	struct nbd_greeting greeting;
+	int fd = nbd_connect();
+
+	receive_bytes(fd, &greeting, sizeof(greeting));
+	json_decref(fake_call(&p, with_name("snapshot-create")));
+	fake_call_fails(&p, with_name("snapshot-revert"), -EBUSY);
+	assert_int_equal(p.disk->calls[SNAPSHOT_REVERT], 0);
+	close(fd);
+	/* and nobody comes in while it runs */
+	p.disk->hold[SNAPSHOT_REVERT] = true;
+	do {
+		begin(other, with_name("snapshot-revert"));
+		json_decref(fake_call(&p, fake_request(&p, "info")));
+		if (!p.disk->calls[SNAPSHOT_REVERT])
+			finish(other, -EBUSY);	/* our end has not been seen yet */
+	} while (!p.disk->calls[SNAPSHOT_REVERT]);
+	fake_call_fails(&p, with_name("snapshot-create"), -EBUSY);
+	fake_call_fails(&p, freeze_request(LONG_LEASE_MS), -EBUSY);
+	fd = nbd_connect();
+	assert_int_equal(recv(fd, &greeting, sizeof(greeting), 0), 0);
+	close(fd);
+	fake_release(&p);
+	finish(other, 0);
+}
+
+static void test_revert_to_another_size(void **state)
+{
+	json_t *event, *reply;
+
+	begin(other, json_pack("{s:s}", "command", "watch"));
+	finish(other, 0);
+	json_decref(fake_call(&p, with_name("snapshot-create")));
+	p.disk->sectors_after_revert = FAKE_SECTORS / 2;
+	reply = fake_call(&p, with_name("snapshot-revert"));
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(reply, "disk"), "sectors")), FAKE_SECTORS / 2);
+	json_decref(reply);
+	event = receive(other);
+	assert_string_equal(json_string_value(json_object_get(event, "event")), "resized");
+	assert_int_equal(json_integer_value(json_object_get(event, "sectors")), FAKE_SECTORS / 2);
+	json_decref(event);
+}
+
+/* A client that has sent one write. */
+static int nbd_write(void)
+{
+	struct nbd_option option = { htobe64(NBD_OPTION_MAGIC), htobe32(NBD_OPT_EXPORT_NAME), 0 };
+	struct nbd_wire_request request = { htobe32(NBD_REQUEST_MAGIC), 0, htobe16(NBD_CMD_WRITE), 1, 0, htobe32(4096) };
+	uint32_t flags = htobe32(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	char data[4096] = "", export[10];
+	struct nbd_greeting greeting;
+	int fd = nbd_connect();
+
+	receive_bytes(fd, &greeting, sizeof(greeting));
+	assert_int_equal(send(fd, &flags, sizeof(flags), 0), sizeof(flags));
+	assert_int_equal(send(fd, &option, sizeof(option), 0), sizeof(option));
+	receive_bytes(fd, export, sizeof(export));
+	assert_int_equal(send(fd, &request, sizeof(request), 0), sizeof(request));
+	assert_int_equal(send(fd, data, sizeof(data), 0), sizeof(data));
+	return fd;
+}
+
+static void expect_event(const char *name)
+{
+	json_t *event = receive(other);
+
+	assert_string_equal(json_string_value(json_object_get(event, "event")), name);
+	assert_int_equal(json_integer_value(json_object_get(event, "minor")), p.minor);
+	json_decref(event);
+}
+
+static bool no_space(void)
+{
+	json_t *reply = fake_call(&p, fake_request(&p, "info"));
+	bool value = json_is_true(json_object_get(json_object_get(reply, "disk"), "no_space"));
+
+	json_decref(reply);
+	return value;
+}
+
+static void test_writes_wait_for_room(void **state)
+{
+	struct nbd_wire_reply reply;
+	int fd;
+
+	begin(other, json_pack("{s:s}", "command", "watch"));
+	finish(other, 0);
+	assert_false(no_space());
+	p.disk->no_room = true;
+	fd = nbd_write();
+	expect_event("no-space");
+	assert_true(no_space());
+	wait_until(p.disk->retries == 2);
+	/* a snapshot does not wait for it */
+	json_decref(fake_call(&p, with_name("snapshot-create")));
+	p.disk->no_room = false;
+	receive_bytes(fd, &reply, sizeof(reply));
+	assert_int_equal(reply.error, 0);
+	/* the next event, so there was none in between */
+	expect_event("space");
+	assert_false(no_space());
+	close(fd);
+}
+
+static void test_close_does_not_wait_for_room(void **state)
+{
+	int fd;
+
+	p.disk->no_room = true;
+	fd = nbd_write();
+	wait_until(p.disk->waiting == 1);
+	/* a pause would lose the write, so it waits */
+	begin(other, fake_request(&p, "pause"));
+	still_waits(other);
+	begin(p.ctl, fake_request(&p, "close"));
+	finish(p.ctl, 0);
+	json_decref(receive(other));
+	close(fd);
+}
+
+static void test_disk_without_snapshots(void **state)
+{
+	struct fake_process *raw = &p;
+	json_t *request;
+	char path[100];
+
+	json_decref(fake_call(raw, fake_request(raw, "close")));
+	snprintf(path, sizeof(path), "%s/raw.img", fake_dir);
+	assert_int_equal(close(open(path, O_RDWR | O_CREAT, 0600)), 0);
+	assert_int_equal(truncate(path, 1 << 20), 0);
+	request = fake_request(raw, "open");
+	json_object_set_new(request, "target", json_sprintf("aio:%s", path));
+	json_decref(fake_call(raw, request));
+	fake_call_fails(raw, with_name("snapshot-create"), -EOPNOTSUPP);
+	fake_call_fails(raw, freeze_request(LONG_LEASE_MS), -EOPNOTSUPP);
+	fake_call_fails(raw, fake_request(raw, "snapshot-list"), -EOPNOTSUPP);
+}
+
+#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_DISK(test_one_disk),
+		ON_DISK(test_bad_arguments),
+		ON_DISK(test_lease_runs_out),
+		ON_DISK(test_lease_runs_out_before_the_freeze),
+		ON_DISK(test_tokens),
+		ON_DISK(test_failed_prepare_thaws),
+		ON_DISK(test_connection_that_froze_ends),
+		ON_DISK(test_connection_ends_before_the_freeze),
+		ON_DISK(test_prepared_and_gone),
+		ON_DISK(test_pause_ends_a_freeze),
+		ON_DISK(test_pause_waits_for_a_command),
+		ON_DISK(test_close_waits_for_a_command),
+		ON_DISK(test_revert_of_a_disk_in_use),
+		ON_DISK(test_revert_to_another_size),
+		ON_DISK(test_writes_wait_for_room),
+		ON_DISK(test_close_does_not_wait_for_room),
+		ON_DISK(test_disk_without_snapshots),
+	};
+
+	return cmocka_run_group_tests_name("snapshot control", tests, fake_make_folder, fake_remove_folder);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_snapshot_group.c - a snapshot of three disks: all of them or none,
+ * whatever fails, dies or is killed, at every step. Over the driver of
+ * snapshot_process.h, which has no data; what is looked at is what each disk
+ * was told, and that no disk stays frozen or in doubt.
+ */
+#include "snapshot_process.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+
+#include "client_private.h"
+
+#define NR_DISKS 3
+#define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
+
+static struct fake_process processes[NR_DISKS];
+static struct tapctl_disk disks[NR_DISKS];
+
+static int setup(void **state)
+{
+	for (unsigned i = 0; i < NR_DISKS; i++) {
+		fake_start(&processes[i]);
+		disks[i] = (struct tapctl_disk){ processes[i].pid, processes[i].minor };
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[120];
+
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		fake_stop(&processes[i]);
+	snprintf(command, sizeof(command), "rm -rf %s", fake_state);
+	return system(command);
+}
+
+static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
+{
+	*snapshot = (struct tapctl_snapshot){ .name = "snap", .lease_ms = LONG_LEASE_MS, .timeout_ms = PATIENCE_MS };
+	return tapctl_snapshot_group(disks, NR_DISKS, snapshot, text);
+}
+
+/* Decision records; *@last is the path of one. */
+static unsigned count_records(char *last, size_t size)
+{
+	struct dirent *entry;
+	unsigned count = 0;
+	char folder[120];
+	DIR *dir;
+
+	snprintf(folder, sizeof(folder), "%s/groups", fake_state);
+	dir = opendir(folder);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		snprintf(last, size, "%s/%s", folder, entry->d_name);
+		count++;
+	}
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+static void expect_records(unsigned count)
+{
+	char path[400];
+
+	assert_int_equal(count_records(path, sizeof(path)), count);
+}
+
+/* Sooner or later, of those that live; @listed: -1: either, but all the same. */
+static void expect_settled(int listed)
+{
+	for (unsigned i = 0; i < NR_DISKS; i++) {
+		const volatile struct fake_disk *disk = processes[i].disk;
+
+		if (kill(processes[i].pid, 0) || disk->die[SNAPSHOT_FREEZE] || disk->die[SNAPSHOT_PREPARE] ||
+		    disk->die[SNAPSHOT_COMMIT])
+			continue;
+		wait_until(!disk->frozen && !disk->prepared[0]);
+		if (listed < 0)
+			listed = disk->listed[0] != 0;
+		assert_int_equal(disk->listed[0] != 0, listed);
+	}
+}
+
+static void test_all_of_them(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+
+	if (take(&snapshot, &text))
+		fail_msg("%s", text.text);
+	assert_true(snapshot.taken);
+	assert_true(snapshot.stall_us >= 1000);
+	expect_settled(1);
+	expect_records(0);
+}
+
+static void test_one_disk_needs_no_decision(void **state)
+{
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+
+	assert_int_equal(tapctl_snapshot_group(disks, 1, &snapshot, &text), 0);
+	assert_true(snapshot.taken);
+	assert_true(snapshot.stall_us >= 2000);
+	assert_int_equal(processes[0].disk->calls[SNAPSHOT_CREATE], 1);
+	assert_int_equal(access(fake_state, F_OK), -1);
+}
+
+static void test_bad_arguments(void **state)
+{
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = PATIENCE_MS };
+	struct tapctl_disk twice[] = { disks[0], disks[1], disks[0] };
+	struct error_text text = { "" };
+
+	assert_int_equal(tapctl_snapshot_group(twice, 3, &snapshot, &text), -EINVAL);
+	assert_non_null(strstr(text.text, "twice"));
+	assert_int_equal(tapctl_snapshot_group(disks, 0, &snapshot, NULL), -EINVAL);
+	snapshot.name = "\xff";
+	assert_int_equal(tapctl_snapshot_group(disks, 3, &snapshot, NULL), -EINVAL);
+	snapshot.name = "snap";
+	disks[2].minor++;
+	assert_int_equal(tapctl_snapshot_group(disks, 3, &snapshot, NULL), -ENODEV);
+	expect_settled(0);
+	expect_records(0);
+}
+
+/* A failure of each command on each disk, before the decision. */
+static void fails_at(enum snapshot_op op, unsigned which, bool late)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+
+	processes[which].disk->fail[op] = -EIO;
+	processes[which].disk->fail_late = late;
+	assert_int_equal(take(&snapshot, &text), -EIO);
+	assert_false(snapshot.taken);
+	assert_non_null(strstr(text.text, "minor"));
+	expect_settled(0);
+	expect_records(0);
+	processes[which].disk->fail[op] = 0;
+	/* and nothing of it is in the way of another try */
+	if (take(&snapshot, &text))
+		fail_msg("op %d, disk %u: %s", op, which, text.text);
+	expect_settled(1);
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, &text), 0);
+	expect_settled(0);
+}
+
+static void test_failures_before_the_decision(void **state)
+{
+	for (unsigned i = 0; i < NR_DISKS; i++) {
+		fails_at(SNAPSHOT_FREEZE, i, false);
+		fails_at(SNAPSHOT_PREPARE, i, false);
+		fails_at(SNAPSHOT_PREPARE, i, true);
+	}
+}
+
+static void test_failure_after_the_decision(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	char record[400], line[16] = "";
+	int fd;
+
+	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
+	assert_int_equal(take(&snapshot, &text), -EIO);
+	assert_true(snapshot.taken);
+	assert_string_equal(processes[0].disk->listed, "snap");
+	assert_string_equal(processes[2].disk->listed, "snap");
+	assert_string_equal(processes[1].disk->prepared, "snap");
+	assert_int_equal(count_records(record, sizeof(record)), 1);
+	assert_non_null(strstr(text.text, record));
+	assert_string_equal(record, processes[1].disk->decision);
+	fd = open(record, O_RDONLY);
+	assert_int_equal(read(fd, line, sizeof(line)), 7);
+	close(fd);
+	assert_string_equal(line, "commit\n");
+}
+
+/* No room for the record: nothing is decided, and nothing counts. */
+static void test_no_decision_to_be_had(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	int fd;
+
+	fd = open(fake_state, O_WRONLY | O_CREAT, 0600);	/* a file where the folder should be */
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(take(&snapshot, &text), -ENOTDIR);
+	assert_false(snapshot.taken);
+	assert_int_equal(processes[0].disk->calls[SNAPSHOT_FREEZE], 0);
+	unlink(fake_state);
+	expect_settled(0);
+}
+
+/* A tapdisk that ends at a command. */
+static void test_disk_dies(void **state)
+{
+	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
+
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		struct tapctl_snapshot snapshot;
+		struct error_text text = { "" };
+
+		processes[i].disk->die[ops[i]] = true;
+		assert_int_equal(take(&snapshot, &text), -EPIPE);
+		assert_int_equal(snapshot.taken, ops[i] == SNAPSHOT_COMMIT);
+		expect_settled(snapshot.taken);
+		expect_records(snapshot.taken);
+		fake_stop(&processes[i]);
+		fake_start(&processes[i]);
+		disks[i] = (struct tapctl_disk){ processes[i].pid, processes[i].minor };
+	}
+}
+
+/* A tapdisk that does not answer: the others do not wait longer than the lease allows. */
+static void test_disk_hangs(void **state)
+{
+	struct tapctl_snapshot snapshot = { .name = "snap", .lease_ms = 50, .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+
+	processes[2].disk->hold[SNAPSHOT_FREEZE] = true;
+	assert_int_equal(tapctl_snapshot_group(disks, NR_DISKS, &snapshot, &text), -ETIMEDOUT);
+	expect_settled(0);
+	processes[2].disk->hold[SNAPSHOT_FREEZE] = false;
+	/* stopped altogether */
+	text.text[0] = '\0';
+	kill(processes[0].pid, SIGSTOP);
+	assert_int_equal(tapctl_snapshot_group(disks, NR_DISKS, &snapshot, &text), -ETIMEDOUT);
+	kill(processes[0].pid, SIGCONT);
+	expect_settled(0);
+}
+
+static const char *killed_after;
+
+static void kill_after(const char *step)
+{
+	if (!strcmp(step, killed_after))
+		raise(SIGKILL);
+}
+
+/* The coordinator, in a process that waits for its start. */
+static void coordinate(int killer_of)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	int start[2], status;
+	pid_t pid;
+
+	assert_int_equal(pipe(start), 0);
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		char byte;
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (killed_after)
+			client_group_step = kill_after;
+		_exit(read(start[0], &byte, 1) == 1 && !take(&snapshot, &text) ? 0 : 1);
+	}
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		processes[i].disk->victim = killer_of == (int)i ? pid : 0;
+	assert_int_equal(write(start[1], "", 1), 1);
+	close(start[0]);
+	close(start[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+static void clear_snapshot(void)
+{
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		processes[i].disk->listed[0] = '\0';
+}
+
+static void test_coordinator_killed_between_steps(void **state)
+{
+	static const struct { const char *step; int listed; } steps[] = {
+		{ "frozen", 0 }, { "prepared", 0 }, { "decided", 1 }, { "committed", 1 },
+	};
+
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		killed_after = steps[i].step;
+		coordinate(-1);
+		expect_settled(steps[i].listed);
+		clear_snapshot();
+	}
+	killed_after = NULL;
+}
+
+static void test_coordinator_killed_within_steps(void **state)
+{
+	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
+
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		for (int which = 0; which < NR_DISKS; which++) {
+			processes[which].disk->kill_at = (int)ops[i];
+			coordinate(which);
+			expect_settled(ops[i] == SNAPSHOT_COMMIT);
+			clear_snapshot();
+			processes[which].disk->kill_at = -1;
+		}
+	}
+}
+
+/* One of the disks was opened anew while the others were being prepared, and has decided. */
+static void decide_against(const char *step)
+{
+	int fd;
+
+	if (strcmp(step, "prepared"))
+		return;
+	fd = open(processes[1].disk->decision, O_WRONLY | O_CREAT | O_EXCL, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void test_decided_otherwise(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+
+	client_group_step = decide_against;
+	assert_int_equal(take(&snapshot, &text), -ECANCELED);
+	client_group_step = NULL;
+	assert_false(snapshot.taken);
+	expect_settled(0);
+}
+
+static void test_delete_and_revert(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+
+	assert_int_equal(take(&snapshot, &text), 0);
+	/* not on all */
+	processes[2].disk->listed[0] = '\0';
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -ENOENT);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), -ENOENT);
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		assert_int_equal(processes[i].disk->calls[SNAPSHOT_DELETE] + processes[i].disk->calls[SNAPSHOT_REVERT], 0);
+	strcpy(processes[2].disk->listed, "snap");
+	/* one fails */
+	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
+	text.text[0] = '\0';
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
+	assert_non_null(strstr(text.text, "went back: minor"));
+	assert_int_equal(processes[2].disk->calls[SNAPSHOT_REVERT], 0);
+	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), 0);
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), 0);
+	expect_settled(0);
+}
+
+#define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_DISKS(test_all_of_them),
+		ON_DISKS(test_one_disk_needs_no_decision),
+		ON_DISKS(test_bad_arguments),
+		ON_DISKS(test_failures_before_the_decision),
+		ON_DISKS(test_failure_after_the_decision),
+		ON_DISKS(test_no_decision_to_be_had),
+		ON_DISKS(test_disk_dies),
+		ON_DISKS(test_disk_hangs),
+		ON_DISKS(test_coordinator_killed_between_steps),
+		ON_DISKS(test_coordinator_killed_within_steps),
+		ON_DISKS(test_decided_otherwise),
+		ON_DISKS(test_delete_and_revert),
+	};
+
+	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_folder, fake_remove_folder);
+}
