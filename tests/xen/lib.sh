@@ -96,10 +96,9 @@ guest_name() { echo "$TEST_NAME-$1"; }
 
 # guest_config NAME [XL-CONFIG-LINE...]: later lines win; prints the file's name
 guest_config() {
-	local name file mitigations=
+	local name file
 	name=$(guest_name "$1")
 	file=$WORK/$name.cfg
-	[ "$GUEST_TYPE" != pv ] || mitigations=mitigations=off
 	shift
 	cat >"$file" <<-END
 		name="$name"
@@ -108,7 +107,7 @@ guest_config() {
 		vcpus=1
 		kernel="/guest/vmlinuz"
 		ramdisk="/tmp/guest-initrd"
-		extra="console=hvc0 quiet $mitigations"
+		extra="console=hvc0 quiet mitigations=off"
 		on_poweroff="destroy"
 		on_reboot="destroy"
 		on_crash="destroy"
