@@ -3,6 +3,9 @@
  * tap-ctl-create.c - a disk from nothing (allocate, spawn, attach, open) and
  * back, for the commands create and destroy and for xen-attach.
  *
+ * A store that another tapdisk has open (a snapshot of it, a clone's base) is
+ * opened in that one; then create is allocate, attach, open.
+ *
  * When a step of create fails, the ones before are undone in reverse order,
  * and the error of that step is what is reported.
  */
@@ -74,11 +77,45 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct ar
 	return error;
 }
 
+static int create_in_new(const struct arguments *args, int *pid, int minor, json_t **disk, struct error_text *text)
+{
+	struct tapctl *ctl;
+	int error;
+
+	*pid = error = tapctl_spawn(text);
+	if (error < 0)
+		return error;
+	error = tapctl_connect(&ctl, *pid, text);
+	if (error) {
+		kill(*pid, SIGTERM);
+		return error;
+	}
+	error = setup_process(ctl, *pid, minor, args, disk, text);
+	tapctl_close(ctl);
+	return error;
+}
+
+/* On a tapdisk that has other disks, and keeps them whatever happens here. */
+static int create_in(const struct arguments *args, int pid, int minor, json_t **disk, struct error_text *text)
+{
+	json_t *reply;
+	int error = call_tapdisk(pid, call_request("attach", minor), args->timeout_ms, NULL, text);
+
+	if (error)
+		return error;
+	error = call_tapdisk(pid, call_open_request(args, minor), args->timeout_ms, &reply, text);
+	if (error)
+		disk_destroy(pid, minor, true, args->timeout_ms, NULL);
+	else
+		*disk = json_incref(json_object_get(reply, "disk"));
+	json_decref(reply);
+	return error;
+}
+
 int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
 {
 	const struct driver_ops *driver;
 	const char *path;
-	struct tapctl *ctl;
 	int error;
 
 	*disk = NULL;
@@ -89,20 +126,13 @@ int disk_create(const struct arguments *args, int *pid, int *minor, json_t **dis
 	*minor = error = tapctl_minor_allocate(-1, text);
 	if (error < 0)
 		return error;
-	*pid = error = tapctl_spawn(text);
-	if (error < 0)
-		goto out_minor;
-	error = tapctl_connect(&ctl, *pid, text);
-	if (error) {
-		kill(*pid, SIGTERM);
-		goto out_minor;
-	}
-	error = setup_process(ctl, *pid, *minor, args, disk, text);
-	tapctl_close(ctl);
-	if (!error)
-		return 0;
-out_minor:
-	tapctl_minor_free(*minor, NULL);
+	*pid = store_process(args->target);
+	if (*pid)
+		error = create_in(args, *pid, *minor, disk, text);
+	else
+		error = create_in_new(args, pid, *minor, disk, text);
+	if (error)
+		tapctl_minor_free(*minor, NULL);
 	return error;
 }
 

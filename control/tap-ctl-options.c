@@ -18,6 +18,7 @@
 #include "tap-ctl.h"
 
 #define MAX_TIMEOUT_S 86400
+#define MAX_LEASE_MS 60000
 #define JSON_LETTER 'J'
 #define DEBUG_LETTER 'X'
 #define ALWAYS "hJX"		/* what every command knows */
@@ -34,6 +35,9 @@ static const struct known_option {
 	{ 'R', "read-only", NULL, "refuse the guest's writes" },
 	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)" },
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096" },
+	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
+	{ 'n', "name", "NAME", "the snapshot" },
+	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)" },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
 	{ 'f', "force", NULL, "also when a frontend is connected" },
 	{ 'J', "json", NULL, "print the result as JSON" },
@@ -56,6 +60,7 @@ static const struct {
 } special_options[] = {
 	{ &command_list, { 't', "type", "TYPE", "only disks of this type" } },
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
+	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it" } },
 	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
 };
 
@@ -117,6 +122,8 @@ static void print_usage(const struct command *command)
 	}
 	printf("      --json                 print the result as JSON\n"
 	       "  -h, --help                 this text\n");
+	if (command->many)
+		printf("\n-p and -m may be given several times, one of each for every disk.\n");
 	print_types(command);
 }
 
@@ -164,17 +171,26 @@ static int parse_number(const struct command *command, char letter, int min, int
 	return (int)number;
 }
 
-/* tapdisk runs in another directory, so a path has to be whole; only "aio" is known to have one that is a file's. */
+/* "aio:" or "cow:", whose path is a file's; 0 for others. */
+static size_t file_type_length(const char *target)
+{
+	return !strncmp(target, "aio:", 4) || !strncmp(target, "cow:", 4) ? 4 : 0;
+}
+
+/* tapdisk runs in another directory, so a path has to be whole. */
 static void set_target(const struct command *command, struct arguments *args, const char *target)
 {
+	size_t type = file_type_length(target);
 	char *directory;
 
-	options_free(args);	/* the last one given counts */
+	free(args->made_target);	/* the last one given counts */
+	args->made_target = NULL;
 	args->target = target;
-	if (strncmp(target, "aio:", 4) || target[4] == '/' || !target[4])
+	args->read_only |= store_is_snapshot(target);
+	if (!type || target[type] == '/' || !target[type])
 		return;
 	directory = getcwd(NULL, 0);
-	if (!directory || asprintf(&args->made_target, "aio:%s/%s", directory, target + 4) < 0)
+	if (!directory || asprintf(&args->made_target, "%.*s%s/%s", (int)type, target, directory, target + type) < 0)
 		fail_usage(command, "%s: cannot tell the current directory, give the whole path", target);
 	free(directory);
 	args->target = args->made_target;
@@ -183,20 +199,60 @@ static void set_target(const struct command *command, struct arguments *args, co
 void options_free(struct arguments *args)
 {
 	free(args->made_target);
-	args->made_target = NULL;
+	free(args->disks);
+}
+
+/* Of a command that takes many: both numbers of a disk are there, in either order. */
+static void complete_disk(const struct command *command, struct arguments *args)
+{
+	if (!command->many || args->pid == -1 || args->minor == -1)
+		return;
+	args->disks = reallocarray(args->disks, args->nr_disks + 1, sizeof(*args->disks));
+	if (!args->disks)
+		fail_usage(command, "out of memory");
+	args->disks[args->nr_disks++] = (struct tapctl_disk){ args->pid, args->minor };
+	args->pid = args->minor = -1;
+}
+
+static void check_disks(const struct command *command, const struct arguments *args)
+{
+	if (args->pid != -1 || args->minor != -1)
+		fail_usage(command, "-p and -m go together, one of each for every disk");
+	if (!args->nr_disks == !args->domain)
+		fail_usage(command, args->domain ? "either -o or -p and -m" : "-p PID -m MINOR or -o DOMAIN is missing");
 }
 
 static void set_option(const struct command *command, struct arguments *args, int letter)
 {
 	switch (letter) {
 	case 'p':
+		if (command->many && args->pid != -1)
+			fail_usage(command, "-p and -m go together, one of each for every disk");
 		args->pid = parse_number(command, 'p', 1, INT_MAX - 1);
+		complete_disk(command, args);
 		break;
 	case 'm':
+		if (command->many && args->minor != -1)
+			fail_usage(command, "-p and -m go together, one of each for every disk");
 		args->minor = parse_number(command, 'm', 0, MINOR_MAX);
+		complete_disk(command, args);
 		break;
 	case 'a':
 		set_target(command, args, optarg);
+		break;
+	case 'o':
+		args->domain = optarg;
+		break;
+	case 'n':
+		args->name = optarg;
+		break;
+	case 'l':
+		args->lease_ms = (unsigned)parse_number(command, 'l', 1, MAX_LEASE_MS);
+		break;
+	case 'd':
+		if (command != &command_snapshot_create)
+			refuse_option(command, letter);
+		args->description = optarg;
 		break;
 	case 'R':
 		args->read_only = true;
@@ -260,6 +316,8 @@ static bool is_given(const struct arguments *args, char letter)
 		return args->pid != -1;
 	case 'm':
 		return args->minor != -1;
+	case 'n':
+		return args->name;
 	default:
 		return args->target;
 	}
@@ -280,6 +338,8 @@ void options_parse(const struct command *command, struct arguments *args, int ar
 		if (!is_given(args, *required))
 			fail_usage(command, "-%c %s is missing", *required, find_option(command, *required)->argument);
 	}
+	if (command->many)
+		check_disks(command, args);
 	args->words = argv + optind;
 	args->nr_words = argc - optind;
 	if (args->nr_words > command->nr_words)

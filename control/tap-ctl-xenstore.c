@@ -105,7 +105,7 @@ static int find_domain_name(struct xs_handle *xs, const char *name)
 	return domid;
 }
 
-static int find_domain(struct xen_device *device, const char *domain, struct error_text *text)
+int xen_find_domain(struct xs_handle *xs, const char *domain, unsigned *domid, struct error_text *text)
 {
 	char *end;
 	unsigned long number;
@@ -115,13 +115,13 @@ static int find_domain(struct xen_device *device, const char *domain, struct err
 	if (*domain >= '0' && *domain <= '9' && !errno && !*end) {
 		if (number >= MAX_DOMID)
 			return error_set(text, -EINVAL, "domain %s: a domain's number is below %d", domain, MAX_DOMID);
-		device->domid = (unsigned)number;
+		*domid = (unsigned)number;
 		return 0;
 	}
-	number = (unsigned long)find_domain_name(device->xs, domain);
+	number = (unsigned long)find_domain_name(xs, domain);
 	if (number == (unsigned long)-1)
 		return error_set(text, -ENOENT, "there is no domain '%s'; see 'xl list'", domain);
-	device->domid = (unsigned)number;
+	*domid = (unsigned)number;
 	return 0;
 }
 
@@ -156,7 +156,7 @@ int xen_device_open(struct xen_device *device, const char *domain, const char *v
 	device->xs = xs_open(0);
 	if (!device->xs)
 		return error_set(text, -errno, "cannot reach xenstored: %s; is this a Xen host?", strerror(errno));
-	error = find_domain(device, domain, text);
+	error = xen_find_domain(device->xs, domain, &device->domid, text);
 	if (error)
 		return error;
 	own = xs_read(device->xs, XBT_NULL, "domid", NULL);	/* absent in a dom0 that never wrote it */

@@ -22,6 +22,9 @@ struct xen_device {
 	bool libxl_knows;			/* this Xen's libxl knows the kind vbd3, and cleans up after a domain */
 };
 
+/* The number of @domain, which is a number or a name. */
+int xen_find_domain(struct xs_handle *xs, const char *domain, unsigned *domid, struct error_text *text);
+
 /* @domain: a number or a name. close is right after a failed open, too. */
 int xen_device_open(struct xen_device *device, const char *domain, const char *vdev, struct error_text *text);
 void xen_device_close(struct xen_device *device);

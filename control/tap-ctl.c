@@ -19,6 +19,7 @@ static const struct command *const commands[] = {
 	&command_list, &command_create, &command_destroy, &command_info, &command_stats, &command_pause,
 	&command_unpause, &command_resize, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
 	&command_spawn, &command_attach, &command_detach, &command_open, &command_close,
+	&command_snapshot_create, &command_snapshot_list, &command_snapshot_delete, &command_snapshot_revert,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -31,7 +32,7 @@ static void print_help(void)
 	       "Control the disks that tapdisk serves to Xen guests.\n"
 	       "\n");
 	for (i = 0; i < NR_COMMANDS; i++)
-		printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+		printf("  %-15s %s\n", commands[i]->name, commands[i]->summary);
 	printf("\n"
 	       "'tap-ctl COMMAND --help' lists its options. Every command takes --json.\n"
 	       "The exit status is 0 or an errno value. See tap-ctl(8).\n");

@@ -16,6 +16,11 @@
 
 struct arguments {
 	int pid, minor;			/* -1: not given */
+	struct tapctl_disk *disks;	/* each -p with a -m, of commands that take many */
+	unsigned nr_disks;
+	const char *domain;		/* all of its disks instead */
+	const char *name, *description;	/* of a snapshot */
+	unsigned lease_ms;		/* 0: the default */
 	const char *target;		/* TYPE:PATH, the path absolute */
 	char *made_target;		/* what options_free() frees of it */
 	const char *type, *file;	/* filters of list */
@@ -32,6 +37,7 @@ struct command {
 	const char *required;		/* letters of those that must be given */
 	const char *words;		/* its other arguments, for the usage; "" for none */
 	int nr_words;
+	bool many;			/* -p and -m may be given several times, or -o instead */
 	const char *summary;
 	int (*run)(const struct arguments *args, json_t *result, struct error_text *text);
 	/* NULL: prints nothing. @terminal: for a person. */
@@ -40,7 +46,8 @@ struct command {
 
 extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_info,
-	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach;
+	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
+	command_snapshot_list, command_snapshot_delete, command_snapshot_revert;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
@@ -65,6 +72,14 @@ void print_disk(const json_t *result, bool terminal);
 const char *print_state_name(unsigned state);
 /* "12.5 GiB" */
 void print_size(char *buffer, size_t size, json_int_t sectors);
+
+/* tap-ctl-store.c: "cow:PATH@NAME". */
+bool store_is_snapshot(const char *target);
+/* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. */
+int store_process(const char *target);
+
+/* tap-ctl-domain.c: the disks of a domain that a tapdisk serves and the domain may write. *@disks is the caller's. */
+int domain_disks(const char *domain, struct tapctl_disk **disks, unsigned *count, struct error_text *text);
 
 /* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
 int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);

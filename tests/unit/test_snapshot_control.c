@@ -126,14 +126,19 @@ static void finish(struct tapctl *ctl, int error)
 	json_decref(reply);
 }
 
-/* No answer yet: tapdisk has carried out what came after it. */
-static void still_waits(struct tapctl *ctl)
+static bool answered(struct tapctl *ctl)
 {
 	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
 
+	return poll(&poll_fd, 1, 0) == 1;
+}
+
+/* No answer yet: tapdisk has carried out what came after it. */
+static void still_waits(struct tapctl *ctl)
+{
 	json_decref(fake_call(&p, fake_request(&p, "info")));
 	json_decref(fake_call(&p, fake_request(&p, "info")));
-	assert_int_equal(poll(&poll_fd, 1, 0), 0);
+	assert_false(answered(ctl));
 }
 
 static void test_one_disk(void **state)
@@ -402,7 +407,7 @@ static void test_revert_of_a_disk_in_use(void **state)
 	p.disk->hold[SNAPSHOT_REVERT] = true;
 	do {
 		begin(other, with_name("snapshot-revert"));
-		json_decref(fake_call(&p, fake_request(&p, "info")));
+		wait_until(p.disk->calls[SNAPSHOT_REVERT] || answered(other));
 		if (!p.disk->calls[SNAPSHOT_REVERT])
 			finish(other, -EBUSY);	/* our end has not been seen yet */
 	} while (!p.disk->calls[SNAPSHOT_REVERT]);

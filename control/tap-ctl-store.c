@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-store.c - which tapdisk a store has to be opened in.
+ *
+ * A store belongs to one process: what else is to be read of it while it is
+ * open, a snapshot or the base of a clone, that process has to serve as well.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cow.h"
+#include "cow-base.h"
+#include "tap-ctl.h"
+
+#define LIST_TIMEOUT_MS 10000
+#define MAX_DEPTH 16		/* of stores that stand on one another */
+
+struct search {
+	struct stat store;
+	int pid;		/* 0: not found yet */
+	bool active;		/* it serves the disk itself, too */
+};
+
+static void look_at(struct search *search, int pid, const char *target)
+{
+	const char *name;
+	char *path = cow_target_split(target, &name);
+	struct stat st;
+
+	if (path && !stat(path, &st) && st.st_dev == search->store.st_dev && st.st_ino == search->store.st_ino) {
+		search->pid = pid;
+		search->active |= !name;
+	}
+	free(path);
+}
+
+static void look_into(int pid, void *arg)
+{
+	struct search *search = arg;
+	json_t *reply, *disks;
+	size_t i;
+
+	/* one that does not answer may be the one: then opening the store says who has it */
+	if (search->pid || call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, NULL))
+		return;
+	disks = json_object_get(reply, "disks");
+	for (i = 0; i < json_array_size(disks); i++) {
+		const json_t *disk = json_array_get(disks, i);
+		const char *type = json_string_value(json_object_get(disk, "type"));
+		const char *path = json_string_value(json_object_get(disk, "path"));
+
+		if (type && path && !strcmp(type, "cow"))
+			look_at(search, pid, path);
+	}
+	json_decref(reply);
+}
+
+/*
+ * The process that has the store at @path open, or 0. The disk itself
+ * (@active) is not opened twice: that another process is told by the lock.
+ */
+static int find_owner(const char *path, bool active)
+{
+	struct search search = { .pid = 0 };
+
+	if (!stat(path, &search.store))
+		tapctl_process_list(look_into, &search);
+	return active && search.active ? 0 : search.pid;
+}
+
+/* The store that the one at @path stands on, or NULL; the caller frees. What is wrong with it opening it says. */
+static char *find_base(const char *path)
+{
+	enum cow_base_kind kind = COW_BASE_NONE;
+	struct cow_base_fields fields;
+	struct cow_device *device;
+	const char *name;
+	int error = cow_file_open(&device, path, true, NULL);
+
+	if (error)
+		return NULL;
+	error = cow_probe(device, &kind, &fields, NULL);
+	cow_file_close(device);
+	return error || kind != COW_BASE_COW ? NULL : cow_target_split(fields.target, &name);
+}
+
+bool store_is_snapshot(const char *target)
+{
+	const char *name = NULL;
+
+	if (!strncmp(target, "cow:", 4))
+		free(cow_target_split(target, &name));
+	return name;
+}
+
+int store_process(const char *target)
+{
+	const char *name;
+	char *path, *base;
+	unsigned depth;
+	int pid = 0;
+
+	if (strncmp(target, "cow:", 4))
+		return 0;
+	path = cow_target_split(target, &name);
+	for (depth = 0; path && depth < MAX_DEPTH; depth++) {
+		pid = find_owner(path, !depth && !name);
+		base = pid ? NULL : find_base(path);
+		free(path);
+		path = base;
+	}
+	free(path);
+	return pid;
+}
