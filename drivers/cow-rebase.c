@@ -50,25 +50,47 @@ static int next_zero(struct cow_store *store, const struct cow_base *next, uint6
 	return next->zero ? next->zero(next->owner, sector, nr_sectors, zero) : 0;
 }
 
-static int keep_block(struct cow_store *store, const uint8_t *data, uint64_t sector, uint64_t nr_sectors)
+enum keep { KEEP_NOTHING, KEEP_ZERO, KEEP_DATA };
+
+/* A block of what the disk shows now, and what it would show then. */
+static enum keep keep_of(const uint8_t *now, const uint8_t *then, uint64_t nr_sectors)
 {
-	if (cow_all_zero(data, nr_sectors * SECTOR_SIZE))
-		return cow_zero_mask(store, sector / COW_SECTORS);
-	return cow_write(store, data, sector, nr_sectors);
+	size_t length = (nr_sectors < COW_SECTORS ? nr_sectors : COW_SECTORS) * SECTOR_SIZE;
+
+	if (!memcmp(now, then, length))
+		return KEEP_NOTHING;
+	return cow_all_zero(now, length) ? KEEP_ZERO : KEEP_DATA;
+}
+
+static int keep_run(struct cow_store *store, enum keep keep, const uint8_t *data, uint64_t sector, uint64_t nr_sectors)
+{
+	uint64_t block = sector / COW_SECTORS, end = block + cow_blocks_for(nr_sectors);
+	int ret = 0;
+
+	if (keep == KEEP_DATA)
+		return cow_write(store, data, sector, nr_sectors);
+	for (; keep == KEEP_ZERO && !ret && block < end; block++)
+		ret = cow_zero_mask(store, block);
+	return ret;
 }
 
 static int keep_what_differs(struct cow_store *store, const struct cow_base *next, uint64_t sector, uint64_t nr_sectors)
 {
 	uint8_t *now = aligned_alloc(COW_BLOCK, 2 * STEP_SECTORS * SECTOR_SIZE), *then = now + STEP_SECTORS * SECTOR_SIZE;
-	uint64_t at, n;
+	uint64_t at, run;
+	enum keep keep;
 	int ret = now ? cow_read(store, now, sector, nr_sectors) : -ENOMEM;
 
 	if (!ret)
 		ret = next_read(store, next, then, sector, nr_sectors);
-	for (at = 0; !ret && at < nr_sectors; at += n) {
-		n = nr_sectors - at < COW_SECTORS ? nr_sectors - at : COW_SECTORS;
-		if (memcmp(now + at * SECTOR_SIZE, then + at * SECTOR_SIZE, n * SECTOR_SIZE))
-			ret = keep_block(store, now + at * SECTOR_SIZE, sector + at, n);
+	for (at = 0; !ret && at < nr_sectors; at += run) {
+		keep = keep_of(now + at * SECTOR_SIZE, then + at * SECTOR_SIZE, nr_sectors - at);
+		run = COW_SECTORS;
+		while (at + run < nr_sectors && keep == keep_of(now + (at + run) * SECTOR_SIZE,
+								then + (at + run) * SECTOR_SIZE, nr_sectors - at - run))
+			run += COW_SECTORS;
+		ret = keep_run(store, keep, now + at * SECTOR_SIZE, sector + at,
+			       at + run < nr_sectors ? run : nr_sectors - at);
 	}
 	free(now);
 	return ret;
