@@ -40,8 +40,10 @@ static json_t *info_json(const char *path, const struct cow_info *info, uint64_t
 			 "store-size", (json_int_t)(info->store_blocks * 4096), "free", (json_int_t)(info->free_blocks * 4096),
 			 "sector-size", info->sector_size, "uuid", uuid, "clean", info->clean, "snapshots", info->snapshots,
 			 "deletions", info->deletions, "generation", (json_int_t)info->generation);
-	if (info->base_kind)
+	if (info->base_kind) {
 		json_object_set_new(json, "base", json_string(info->base->target));
+		json_object_set_new(json, "committing", json_boolean(info->base->flags & COW_BASE_COMMITTING));
+	}
 	return json;
 }
 
@@ -55,6 +57,8 @@ static void info_print(const char *path, const struct cow_info *info, uint64_t a
 	printf("space taken: %" PRIu64 " bytes\n", actual);
 	if (info->base_kind)
 		printf("base: %s\n", info->base->target);
+	if (info->base->flags & COW_BASE_COMMITTING)
+		printf("a commit to the base was begun and not ended: the disk is here, not there, until it is given again\n");
 	printf("snapshots: %u\n", info->snapshots);
 	if (info->deletions)
 		printf("deleted snapshots whose space is still to be given back, or that others need: %u\n", info->deletions);

@@ -73,6 +73,12 @@ check "so is one in another store" refuses "this store is another one" tap-img i
 mv golden.keep golden.cow
 check "the store as it was will do" same cow:clone.cow aio:two.raw
 
+tap-img create -b cow:third.cow@x circle.cow >/dev/null
+mv clone.cow clone.keep
+mv circle.cow clone.cow
+check "a circle" refuses "in a circle" tap-img info third.cow
+mv clone.keep clone.cow
+
 # rebase
 cp --sparse=always golden.cow moved.cow
 check "rebase -u: the base has moved" tap-img rebase -u -b cow:moved.cow@v1 clone.cow
