@@ -38,7 +38,7 @@ UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/un
 
 all: $(PROGRAMS)
 
-$(BUILD)/bin/tapdisk: $(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)
+$(BUILD)/bin/tapdisk: $(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS) $(BUILD)/control/client_json_memory.o
 $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
@@ -99,6 +99,13 @@ $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 # the part of tap-ctl that a unit test looks at by itself
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progress.o
+
+# allocations that fail: the sweep, and what is preloaded into the programs for it
+FAULT_MALLOC = $(BUILD)/lib/fault-malloc.so
+$(FAULT_MALLOC): $(BUILD)/tests/unit/fault_malloc.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -shared -o $@ $<
+$(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(BUILD)/tests/unit/memory_sweep.o | $(FAULT_MALLOC) $(PROGRAMS)
 
 unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 

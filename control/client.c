@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "client_private.h"
+#include "json_memory.h"
 
 #define CONNECT_TIMEOUT_S 10	/* only a tapdisk that hangs keeps its queue of connections full */
 #define READ_SIZE 16384
@@ -167,7 +168,7 @@ static int queue_message(struct tapctl *ctl, json_t *request)
 	ctl->out.data[ctl->out.length + length] = '\n';
 	ctl->out.length += length + 1;
 out:
-	free(line);
+	json_memory_free(line);
 	json_decref(request);
 	return error;
 }

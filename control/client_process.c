@@ -103,6 +103,8 @@ int tapctl_process_list(void (*each)(int pid, void *arg), void *arg)
 			each(pids[i], arg);
 		} else if (found == -ECONNREFUSED) {
 			tapctl_process_clean(pids[i]);
+		} else if (found == -ENOMEM) {
+			error = found;		/* nobody knows whether it answers */
 		}
 	}
 	free(pids);

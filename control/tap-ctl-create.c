@@ -65,14 +65,13 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct ar
 		return error;
 	}
 	error = tapctl_call(ctl, request, &reply, args->timeout_ms, text);
-	if (error == -ETIMEDOUT) {	/* the replies are out of step now, so there is no talking to it any more */
+	/* after a timeout the replies are out of step, so there is no talking to it any more */
+	if (error && (error == -ETIMEDOUT || disk_detach(ctl, minor, args->timeout_ms, NULL))) {
 		kill(pid, SIGTERM);
 		wait_for_end(ctl);
-	} else if (error) {
-		disk_detach(ctl, minor, args->timeout_ms, NULL);
-	} else {
-		*disk = json_incref(json_object_get(reply, "disk"));
 	}
+	if (!error)
+		*disk = json_incref(json_object_get(reply, "disk"));
 	json_decref(reply);
 	return error;
 }

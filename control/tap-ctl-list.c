@@ -53,6 +53,10 @@ static void add_process(int pid, void *arg)
 	error = call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, &text);
 	if (error == -ENOENT || error == -ECONNREFUSED || error == -EPIPE)
 		return;		/* it has ended since we found it */
+	if (error == -ENOMEM) {
+		list->error = error;
+		return;
+	}
 	if (error) {
 		fprintf(stderr, "tap-ctl: list: %s\n", text.text);
 		json_array_append_new(list->silent, json_integer(pid));
@@ -115,9 +119,12 @@ static int run_list(const struct arguments *args, json_t *result, struct error_t
 {
 	struct list list = { .args = args, .rows = json_array(), .silent = json_array() };
 
-	list.error = tapctl_process_list(add_process, &list);
-	if (!list.error)
-		list.error = tapctl_minor_list(add_marker, &list);
+	int error = tapctl_process_list(add_process, &list);
+
+	if (!error)
+		error = tapctl_minor_list(add_marker, &list);
+	if (error)
+		list.error = error;
 	if (list.error)
 		error_set(text, list.error, "%s: %s", tapctl_run_dir(), strerror(-list.error));
 	else if (json_object_set_new(result, "tapdisks", filter_rows(args, list.rows)))

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "json_memory.h"
 #include "tap-ctl.h"
 
 static const struct command *const commands[] = {
@@ -49,10 +50,15 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
-static void print_json(json_t *result)
+static int print_json(json_t *result)
 {
-	json_dumpf(result, stdout, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
-	putchar('\n');
+	char *text = json_dumps(result, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
+
+	if (!text || json_memory_failed())
+		return -ENOMEM;
+	puts(text);
+	json_memory_free(text);
+	return 0;
 }
 
 /* The message names the thing; the errno's own text goes with it, which is what scripts know. */
@@ -70,19 +76,22 @@ static void report_failure(const struct command *command, const struct arguments
 	if (!args->json)
 		return;
 	result = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -error, "error", *text ? text : standard);
-	if (result)
-		print_json(result);
+	if (!result || print_json(result))
+		fprintf(stderr, "tap-ctl: %s: no memory to say that in JSON\n", command->name);
 	json_decref(result);
 }
 
 static int report_success(const struct command *command, const struct arguments *args, json_t *result)
 {
+	int error = 0;
+
 	if (args->json)
-		print_json(result);
+		error = print_json(result);
 	else if (command->print)
 		command->print(result, isatty(STDOUT_FILENO));
 	/* a script that reads us must not take a cut-off answer for the whole */
-	if (fflush(stdout) || ferror(stdout)) {
+	if (error || fflush(stdout) || ferror(stdout)) {
+		errno = error ? -error : errno;
 		fprintf(stderr, "tap-ctl: %s: the command was done, but its output cannot be written: %s\n", command->name,
 			strerror(errno));
 		return EIO;
@@ -100,6 +109,8 @@ static int run_command(const struct command *command, int argc, char **argv)
 	options_parse(command, &args, argc, argv);
 	result = json_pack("{s:b}", "ok", 1);
 	error = result ? command->run(&args, result, &text) : -ENOMEM;
+	if (!error && json_memory_failed())
+		error = -ENOMEM;
 	if (error)
 		report_failure(command, &args, error, text.text);
 	else
@@ -113,6 +124,7 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	json_memory_init();
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		print_help();

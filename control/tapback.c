@@ -18,6 +18,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "json_memory.h"
 #include "tapback_bus.h"
 #include "tapback_log.h"
 
@@ -245,6 +246,7 @@ int main(int argc, char **argv)
 	struct options options = { .detail = TAPBACK_LOG_QUIET };
 	int status = parse_options(argc, argv, &options), ready_fd = -1, lock, error;
 
+	json_memory_init();
 	if (status >= 0)
 		return status;
 	signal(SIGPIPE, SIG_IGN);

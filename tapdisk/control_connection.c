@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "control_connection.h"
+#include "json_memory.h"
 #include "log.h"
 
 #define CHUNK 16384
@@ -109,18 +110,48 @@ static void write_output(struct control_connection *connection)
 	update_interest(connection);
 }
 
+/* Instead of what there is no memory for. Nothing is allocated for it. False when the socket has no room. */
+static bool say_out_of_memory(int fd)
+{
+	static const char line[] = "{\"ok\":false,\"errno\":12,\"error\":\"tapdisk is out of memory\"}\n";
+
+	log_error("control: out of memory");
+	return send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(line) - 1;
+}
+
+static void send_out_of_memory(struct control_connection *connection)
+{
+	if (connection->out.length || !say_out_of_memory(connection->fd))
+		mark_broken(connection);
+	else
+		update_interest(connection);
+}
+
+/* The line with its newline, or nothing. */
+static int append_line(struct control_buffer *out, const char *line)
+{
+	size_t before = out->length;
+	int error = buffer_append(out, line, strlen(line));
+
+	if (!error)
+		error = buffer_append(out, "\n", 1);
+	if (error)
+		out->length = before;
+	return error;
+}
+
 void control_connection_send(struct control_connection *connection, json_t *message)
 {
 	char *line = json_dumps(message, JSON_COMPACT);
+	bool failed = json_memory_failed() || !line;
 
-	if (connection->broken)
-		goto out;
-	if (!line || buffer_append(&connection->out, line, strlen(line)) || buffer_append(&connection->out, "\n", 1))
-		mark_broken(connection);
-	else
-		write_output(connection);
-out:
-	free(line);
+	if (!connection->broken) {
+		if (failed || append_line(&connection->out, line))
+			send_out_of_memory(connection);
+		else
+			write_output(connection);
+	}
+	json_memory_free(line);
 }
 
 /* Tell the client what it did wrong, once. Returns -EPROTO: the connection is to be ended. */
@@ -213,6 +244,10 @@ static int take_request(struct control_connection *connection)
 
 	message = json_loadb(connection->in.data, connection->in.length, JSON_REJECT_DUPLICATES, NULL);
 	buffer_reset(&connection->in);
+	if (json_memory_failed()) {
+		json_decref(message);
+		return -ENOMEM;
+	}
 	if (!json_is_object(message)) {
 		json_decref(message);
 		return refuse_input(connection, "a line that is no JSON object");
@@ -258,6 +293,8 @@ static void connection_ready(void *arg, uint32_t events)
 		error = read_command(connection);
 	else if (events & (EPOLLHUP | EPOLLERR))
 		error = -EPIPE;
+	if (error == -ENOMEM)
+		send_out_of_memory(connection);
 	if (connection->broken || (error && error != -EAGAIN))
 		control_connection_end(connection);
 }
@@ -268,6 +305,7 @@ int control_connection_create(struct control *control, int fd)
 	int error;
 
 	if (!connection) {
+		say_out_of_memory(fd);
 		close(fd);
 		return -ENOMEM;
 	}
@@ -275,6 +313,7 @@ int control_connection_create(struct control *control, int fd)
 	connection->fd = fd;
 	error = loop_add_fd(control->loop, &connection->source, fd, EPOLLIN, connection_ready, connection);
 	if (error) {
+		say_out_of_memory(fd);
 		close(fd);
 		free(connection);
 		return error;
@@ -344,7 +383,7 @@ void control_reply(struct control_request *request, int error, json_t *reply)
 	connection->request = NULL;
 	message = error ? error_reply(request, error) : json_pack("{s:b}", "ok", 1);
 	if (!message || (!error && reply && json_object_update(message, reply)))
-		mark_broken(connection);
+		send_out_of_memory(connection);
 	else
 		control_connection_send(connection, message);
 	json_decref(message);

@@ -53,6 +53,8 @@ static int libaio_open(struct engine **engine, unsigned depth)
 	engine_list_init(&aio->queued);
 	engine_list_init(&aio->failed);
 	error = io_setup(aio->depth, &aio->context);
+	if (error == -EAGAIN)
+		error = -EDQUOT;	/* fs.aio-max-nr; the other means that a thread could not be made */
 	if (error)
 		goto out_free;
 	aio->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

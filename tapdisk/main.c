@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
 #include "sandbox.h"
@@ -194,7 +195,7 @@ static int setup_engine(struct tapdisk *tapdisk, const char *name, struct error_
 
 	if (error == -EINVAL && name)
 		return error_set(text, error, "there is no engine '%s', choose io_uring or libaio", name);
-	if (error == -EAGAIN)		/* io_setup(2) */
+	if (error == -EDQUOT)		/* engine_libaio.c */
 		return error_set(text, error, "engine libaio: the machine's limit of asynchronous I/O is used up: "
 				 "raise it (sysctl fs.aio-max-nr), or permit io_uring");
 	if (error && !name)
@@ -228,9 +229,20 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 		return error;
 	if (options->idle_exit)
 		error = commands_expire(tapdisk->commands, options->idle_exit);
-	if (error)
-		return error_set(text, error, "timer: %s", strerror(-error));
-	return options->no_sandbox ? 0 : sandbox_enter(text);
+	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
+}
+
+static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *options, struct error_text *text)
+{
+	struct sock_fprog filter = { 0 };
+	int error = sandbox_prepare(&filter, text);
+
+	if (!error)
+		error = setup(tapdisk, options, text);
+	if (!error)
+		error = sandbox_enter(&filter, text);
+	free(filter.filter);
+	return error;
 }
 
 /* With I/O in flight (a loop that failed) the engine stays: its buffers are the kernel's until the process ends. */
@@ -269,9 +281,10 @@ int main(int argc, char **argv)
 
 	parse_options(&options, argc, argv);
 	log_open("tapdisk", options.foreground);
+	json_memory_init();
 	umask(077);
 	raise_limits();
-	error = setup(&tapdisk, &options, &text);
+	error = (options.no_sandbox ? setup : setup_sandboxed)(&tapdisk, &options, &text);
 	if (error)
 		log_error("%s", text.text);
 	else

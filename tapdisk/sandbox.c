@@ -26,16 +26,22 @@
 #include <asm/termbits.h>
 #include <errno.h>
 #include <linux/fs.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define ALLOW(name) SCMP_SYS(name)
+
+static pid_t filtered_pid;	/* ours, for the process that makes the filter */
 
 static const int allowed_calls[] = {
 	/* the data path, first in mind but not in order: libseccomp makes a search tree */
@@ -135,7 +141,7 @@ static int allow_threads(scmp_filter_ctx filter)
 	/* abort() */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
-					 SCMP_A0_32(SCMP_CMP_EQ, (unsigned)getpid()));
+					 SCMP_A0_32(SCMP_CMP_EQ, (unsigned)filtered_pid));
 	/* getrlimit(), which libc makes of this call with nothing to set */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
@@ -173,36 +179,112 @@ static int allow_sanitizer(scmp_filter_ctx filter)
 
 static int set_attributes(scmp_filter_ctx filter)
 {
-	/* the engine's helper thread runs already */
-	int error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
+	int error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 
-	if (!error)
-		error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	/* refusals go to the audit log; a kernel without that (before 4.14) still refuses */
-	if (!error) {
-		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, 1);
-		if (error == -EOPNOTSUPP)
-			error = 0;
-	}
 	/* a binary tree: a dozen comparisons a call instead of a hundred */
 	if (!error)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	return error;
 }
 
-int sandbox_enter(struct error_text *text)
+/* Write the program of the filter into @file. */
+static int write_program(int file)
 {
 	static int (*const steps[])(scmp_filter_ctx filter) = {
 		set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets,
 		allow_sanitizer,
-		seccomp_load,	/* sets no_new_privs as well: libseccomp's default */
 	};
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int error = filter ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !error && i < sizeof(steps) / sizeof(steps[0]); i++)
 		error = steps[i](filter);
+	if (!error)
+		error = seccomp_export_bpf(filter, file);
 	seccomp_release(filter);
+	return error;
+}
+
+/*
+ * Write it twice, one behind the other. In a process of its own, because
+ * libseccomp crashes when it finds no memory in the wrong moment, and in
+ * others leaves out a rule and does not say so: hence twice.
+ */
+static int write_programs(int file)
+{
+	pid_t child = fork();
+	int status;
+
+	if (child < 0)
+		return -errno;
+	if (!child) {
+		prctl(PR_SET_DUMPABLE, 0);	/* what is expected leaves no core file */
+		_exit(write_program(file) || write_program(file));
+	}
+	while (waitpid(child, &status, 0) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	return status ? -ENOMEM : 0;
+}
+
+/* @file is two times the same: once is the program. */
+static int read_program(int file, struct sock_fprog *program)
+{
+	off_t bytes = lseek(file, 0, SEEK_END);
+	size_t half = bytes > 0 ? bytes / 2 : 0;
+	char *both;
+
+	if (!half || bytes % (2 * sizeof(*program->filter)) || half / sizeof(*program->filter) > BPF_MAXINSNS)
+		return -ENOMEM;
+	both = malloc(bytes);
+	if (!both)
+		return -ENOMEM;
+	if (pread(file, both, bytes, 0) != bytes || memcmp(both, both + half, half)) {
+		free(both);
+		return -ENOMEM;
+	}
+	program->filter = (struct sock_filter *)both;
+	program->len = half / sizeof(*program->filter);
+	return 0;
+}
+
+int sandbox_prepare(struct sock_fprog *program, struct error_text *text)
+{
+	int file = memfd_create("sandbox", MFD_CLOEXEC);
+	int error = file < 0 ? -errno : 0;
+
+	filtered_pid = getpid();
+	if (!error)
+		error = write_programs(file);
+	if (!error)
+		error = read_program(file, program);
+	if (file >= 0)
+		close(file);
+	if (error)
+		return error_set(text, error, "cannot make the seccomp filter: %s; --no-sandbox runs without one",
+				 strerror(-error));
+	return 0;
+}
+
+/* For all threads: the engine's helper runs already. */
+static int load_program(const struct sock_fprog *program, unsigned flags)
+{
+	long thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | flags, program);
+
+	/* a thread that has a filter of its own */
+	return thread < 0 ? -errno : thread ? -ESRCH : 0;
+}
+
+int sandbox_enter(const struct sock_fprog *program, struct error_text *text)
+{
+	int error = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -errno : 0;
+
+	/* refusals go to the audit log; a kernel without that (before 4.14) still refuses */
+	if (!error)
+		error = load_program(program, SECCOMP_FILTER_FLAG_LOG);
+	if (error == -EINVAL)
+		error = load_program(program, 0);
 	if (error)
 		return error_set(text, error, "cannot put on the seccomp filter: %s; "
 				 "--no-sandbox runs without one", strerror(-error));

@@ -7,13 +7,19 @@
 #ifndef TAPDISK_SANDBOX_H
 #define TAPDISK_SANDBOX_H
 
+#include <linux/filter.h>
+
 #include "driver.h"	/* struct error_text */
+
+/* Make the filter's program, for this process; before there is anything that a failure would leave behind. Its
+ * memory is the caller's to free(). 0 or -errno. */
+int sandbox_prepare(struct sock_fprog *program, struct error_text *text);
 
 /*
  * Call once, when the engine is open and the control socket listens: no
  * engine can be opened afterwards. Holds for every thread of the process,
  * those that run already too, and cannot be undone. 0 or -errno.
  */
-int sandbox_enter(struct error_text *text);
+int sandbox_enter(const struct sock_fprog *program, struct error_text *text);
 
 #endif

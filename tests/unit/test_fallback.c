@@ -172,7 +172,7 @@ static void start_fails(int error, const char *words)
 static void test_no_room_for_libaio(void **state)
 {
 	set_errors(EPERM, EAGAIN);
-	start_fails(EAGAIN, "fs.aio-max-nr");
+	start_fails(EDQUOT, "fs.aio-max-nr");
 }
 
 static void test_neither(void **state)

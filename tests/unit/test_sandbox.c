@@ -48,8 +48,13 @@ static void require_at(bool condition, const char *text, int line)
 static void enter(void)
 {
 	struct error_text text = { "" };
-	int error = sandbox_enter(&text);
+	struct sock_fprog filter;
+	int error = sandbox_prepare(&filter, &text);
 
+	if (!error) {
+		error = sandbox_enter(&filter, &text);
+		free(filter.filter);
+	}
 	if (error)
 		fprintf(stderr, "# %s\n", text.text);
 	require(!error);
