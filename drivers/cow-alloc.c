@@ -430,8 +430,8 @@ static int page_load_current(struct cow_store *store)
 	return ret;
 }
 
-/* Moves the cursor over what is in use; false: to the end of the page. */
-static bool alloc_seek(const struct cow_store *store)
+/* The first free bit at the cursor or after it; false: there is none in the page. */
+static bool alloc_seek(const struct cow_store *store, unsigned *first)
 {
 	const struct cow_alloc *alloc = &store->alloc;
 	const struct cow_page *page = &alloc->page[alloc->at_page];
@@ -439,22 +439,52 @@ static bool alloc_seek(const struct cow_store *store)
 
 	while (bit < limit && (bit_get(page->bits, bit) || bit_get(page->hold, bit)))
 		bit++;
+	*first = bit;
 	return bit < limit;
 }
 
-bool cow_alloc_ready(const struct cow_store *store)
+bool cow_alloc_ready(const struct cow_store *store, unsigned *bit)
 {
-	return store->alloc.page[store->alloc.at_page].bits && alloc_seek(store);
+	return store->alloc.page[store->alloc.at_page].bits && alloc_seek(store, bit);
+}
+
+unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	unsigned i, count;
+
+	for (count = 0; count < most && block + count < store->store_blocks; count++) {
+		if (bit_get(page->bits, block + count) || bit_get(page->hold, block + count))
+			break;
+	}
+	if (!page->bits || count < least)
+		return 0;
+	if (!page->hold)
+		page->hold = calloc(1, COW_BLOCK);
+	if (!page->hold)
+		return 0;
+	for (i = 0; i < count; i++)
+		bit_flip(page->hold, block + i);
+	page->held += count;
+	store->alloc.held += count;
+	return count;
+}
+
+void cow_alloc_unhold_run(struct cow_store *store, uint64_t block, unsigned count)
+{
+	for (; count; block++, count--)
+		cow_alloc_unhold(store, block);
 }
 
 int cow_alloc_prepare(struct cow_store *store)
 {
 	uint64_t keep = cow_alloc_reserve(store);
+	unsigned bit;
 	int ret = 0;
 
 	if (store->alloc.clear - store->alloc.held < 1 + keep)
 		ret = alloc_grow_file(store, 1 + keep);
-	while (!ret && !(ret = page_load_current(store)) && !alloc_seek(store)) {
+	while (!ret && !(ret = page_load_current(store)) && !alloc_seek(store, &bit)) {
 		if (!alloc_next_page(&store->alloc))
 			ret = -ENOSPC;
 	}

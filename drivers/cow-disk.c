@@ -30,11 +30,12 @@ static void call_done(struct block_request *req, int error)
 		fiber_resume(call->fiber);
 }
 
-static int backend_call(struct backend *backend, enum block_op op, const struct iovec *iov, uint64_t offset, uint64_t length)
+static int backend_call(struct backend *backend, enum block_op op, const struct iovec *iov, int iovcnt, uint64_t offset,
+			uint64_t length)
 {
 	struct call call = {
 		.req = { .op = op, .sector = offset >> SECTOR_SHIFT, .nr_sectors = length >> SECTOR_SHIFT, .iov = iov,
-			 .iovcnt = iov ? 1 : 0, .done = call_done, .owner = &call },
+			 .iovcnt = iovcnt, .done = call_done, .owner = &call },
 		.fiber = fiber_current(),
 	};
 
@@ -54,19 +55,24 @@ static int device_read(struct cow_device *device, void *data, uint64_t offset, s
 {
 	struct iovec iov = { data, length };
 
-	return backend_call(disk_of(device)->backend, BLOCK_READ, &iov, offset, length);
+	return backend_call(disk_of(device)->backend, BLOCK_READ, &iov, 1, offset, length);
 }
 
 static int device_write(struct cow_device *device, const void *data, uint64_t offset, size_t length)
 {
 	struct iovec iov = { (void *)data, length };
 
-	return backend_call(disk_of(device)->backend, BLOCK_WRITE, &iov, offset, length);
+	return backend_call(disk_of(device)->backend, BLOCK_WRITE, &iov, 1, offset, length);
+}
+
+int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length)
+{
+	return backend_call(disk->backend, BLOCK_WRITE, iov, iovcnt, offset, length);
 }
 
 static int device_sync(struct cow_device *device)
 {
-	return backend_call(disk_of(device)->backend, BLOCK_FLUSH, NULL, 0, 0);
+	return backend_call(disk_of(device)->backend, BLOCK_FLUSH, NULL, 0, 0, 0);
 }
 
 static int device_write_durable(struct cow_device *device, const void *data, uint64_t offset, size_t length)
@@ -80,7 +86,7 @@ static int device_punch(struct cow_device *device, uint64_t offset, uint64_t len
 {
 	if (!disk_of(device)->backend->geometry.discard)
 		return -EOPNOTSUPP;
-	return backend_call(disk_of(device)->backend, BLOCK_DISCARD, NULL, offset, length);
+	return backend_call(disk_of(device)->backend, BLOCK_DISCARD, NULL, 0, offset, length);
 }
 
 static uint64_t device_size(struct cow_device *device)
@@ -92,7 +98,7 @@ int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sect
 {
 	struct iovec iov = { data, nr_sectors * SECTOR_SIZE };
 
-	return backend_call(((struct cow_disk *)disk)->base_backend, BLOCK_READ, &iov, sector << SECTOR_SHIFT, iov.iov_len);
+	return backend_call(((struct cow_disk *)disk)->base_backend, BLOCK_READ, &iov, 1, sector << SECTOR_SHIFT, iov.iov_len);
 }
 
 static int device_resize(struct cow_device *device, uint64_t size)

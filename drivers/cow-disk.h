@@ -2,7 +2,7 @@
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
  * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
- * cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
+ * cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
  *
  *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
  *                        ^                                                  |
@@ -11,8 +11,8 @@
  * Invariants:
  * 1. Everything happens on the engine's thread. The store in memory changes
  *    between two returns to the event loop, or in a fiber.
- * 2. At most three fibers: the task's (checkpoint, commands, zeroing,
- *    deletion, one after the other), the flusher's, the retirer's.
+ * 2. At most four fibers: the task's (checkpoint, commands, zeroing,
+ *    deletion, one after the other), the flusher's, the filler's, the retirer's.
  * 3. The gate: a request that will change the map (it has fresh blocks in
  *    flight) counts in `changing`; the task begins what needs the map to stand
  *    still (`exclusive`) when there is none, and there is none until its end.
@@ -87,6 +87,10 @@ struct cow_disk {
 	struct fiber *flush_waiter;		/* wants the lock */
 	struct cow_requests flushes;
 
+	struct fiber *filler;
+	size_t filled_page;
+	unsigned filled_to;			/* data may go to the blocks from the cursor to here */
+
 	struct fiber *retirer;
 	bool retirer_waits;
 	struct cow_retired *retired, **last_retired;
@@ -141,6 +145,7 @@ struct cow_request {
 
 /* cow-disk.c: the library's I/O, from inside fibers only. */
 extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
+int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length);
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
 /* Runs @run(@arg) in a fiber, and the engine until it has ended; for opening and closing. */
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
@@ -190,6 +195,12 @@ void cow_task_wake(struct cow_disk *disk);		/* there may be something to do, or 
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
 void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
 void cow_exclusive_end(struct cow_disk *disk);
+
+/* cow-prefill.c */
+/* Of @count fresh blocks the first can be had at once, and at most *@most of them. */
+bool cow_prefill_ready(const struct cow_disk *disk, uint64_t count, uint64_t *most);
+void cow_prefill_now(struct cow_disk *disk);		/* in the task's fiber, after cow_alloc_prepare() */
+void cow_prefill_ahead(struct cow_disk *disk);
 
 /* cow-command.c */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);

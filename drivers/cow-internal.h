@@ -123,8 +123,11 @@ int cow_alloc_load(struct cow_store *store, struct error_text *error);
 void cow_alloc_free(struct cow_alloc *alloc);
 /* Up to @want neighbours; @data ones leave the reserve alone. */
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
-/* The next cow_alloc_run(data) does no I/O; else cow_alloc_prepare(), which does. */
-bool cow_alloc_ready(const struct cow_store *store);
+/* The next cow_alloc_run(data) does no I/O, and takes @bit of the current page; else cow_alloc_prepare(), which does I/O. */
+bool cow_alloc_ready(const struct cow_store *store, unsigned *bit);
+/* Puts the run of free blocks that begins at @block on hold; returns its length, 0 when that is below @least. */
+unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least);
+void cow_alloc_unhold_run(struct cow_store *store, uint64_t block, unsigned count);
 int cow_alloc_prepare(struct cow_store *store);
 int cow_alloc_mark(struct cow_store *store, uint64_t block);		/* in use; may be already */
 int cow_alloc_release(struct cow_store *store, uint64_t block);	/* free, on hold */

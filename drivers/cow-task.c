@@ -42,8 +42,15 @@ static void room_failed(struct cow_disk *disk, int error)
 
 static void run_places(struct cow_disk *disk)
 {
+	int ret;
+
 	disk->want_places = false;
-	room_failed(disk, cow_alloc_prepare(disk->store));
+	if (disk->filler)
+		return;		/* its end is what they wait for */
+	ret = cow_alloc_prepare(disk->store);
+	if (!ret)
+		cow_prefill_now(disk);
+	room_failed(disk, ret);
 	cow_disk_kick(disk);
 }
 

@@ -113,7 +113,7 @@ static int places_find(struct cow_request *r)
 {
 	struct cow_store *store = r->disk->store;
 	struct cow_piece *piece;
-	uint64_t got;
+	uint64_t most, got;
 	unsigned i;
 	int ret = 0;
 
@@ -125,7 +125,10 @@ static int places_find(struct cow_request *r)
 		piece = &r->pieces[i];
 		if (!is_fresh(piece))
 			continue;
-		ret = cow_alloc_ready(store) ? cow_alloc_run(store, piece_blocks(piece), true, &piece->place, &got) : -EAGAIN;
+		ret = cow_prefill_ready(r->disk, piece_blocks(piece), &most) ? 0 : -EAGAIN;
+		if (!ret)
+			ret = cow_alloc_run(store, piece_blocks(piece) < most ? piece_blocks(piece) : most, true,
+					    &piece->place, &got);
 		if (!ret && got < piece_blocks(piece)) {
 			ret = piece_split(r, i, got);
 			if (ret)
@@ -136,6 +139,7 @@ static int places_find(struct cow_request *r)
 	}
 	if (ret)
 		places_return(r);
+	cow_prefill_ahead(r->disk);
 	return ret;
 }
 

@@ -88,7 +88,8 @@ static void open_run(void *arg)
 {
 	struct opening *opening = arg;
 	struct cow_disk *disk = opening->disk;
-	struct cow_open_options options = { .read_only = disk->read_only };
+	struct cow_open_options options = { .read_only = disk->read_only, .cache_bytes = opening->options->cache_bytes,
+		.layer_entries = opening->options->layer_entries };
 	struct cow_base_fields fields;
 	enum cow_base_kind kind;
 	int ret;
@@ -189,7 +190,7 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 
 static bool disk_idle(const struct cow_disk *disk)
 {
-	return !disk->task && !disk->flusher && !disk->retirer && !disk->loads;
+	return !disk->task && !disk->flusher && !disk->filler && !disk->retirer && !disk->loads;
 }
 
 struct closing {
