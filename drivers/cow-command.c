@@ -104,12 +104,13 @@ static void run_freeze(struct cow_disk *disk, struct snapshot_command *command)
 	}
 	freeze(disk);
 	command->stall_ns = frozen_for(disk);
-	command->done(command, disk->thaw ? -ECANCELED : 0);
+	disk->stands = !disk->thaw;
+	command->done(command, disk->stands ? 0 : -ECANCELED);
 	while (!disk->thaw)
 		cow_task_wait(disk);
 	end = disk->thaw;
 	disk->thaw = NULL;
-	disk->freezing = false;
+	disk->freezing = disk->stands = false;
 	if (end->op == SNAPSHOT_PREPARE) {
 		ret = prepare(disk, end);
 	} else {
@@ -217,7 +218,7 @@ static void end_freeze(struct cow_disk *disk, struct snapshot_command *command)
 {
 	if (command->op == SNAPSHOT_THAW && disk->freezing && !disk->frozen && take_back_freeze(disk)) {
 		command->done(command, 0);
-	} else if (disk->freezing && !disk->thaw && (command->op == SNAPSHOT_THAW || disk->frozen)) {
+	} else if (disk->freezing && !disk->thaw && (command->op == SNAPSHOT_THAW || disk->stands)) {
 		disk->thaw = command;
 		cow_task_wake(disk);
 	} else {

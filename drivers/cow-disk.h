@@ -74,7 +74,7 @@ struct cow_disk {
 	struct fiber *task;			/* NULL: nothing to do */
 	bool task_waits;			/* for wake, not for I/O */
 	bool exclusive, frozen, stopping;
-	bool freezing;				/* a FREEZE waits, is at work, or stands */
+	bool freezing, stands;			/* a FREEZE waits, is at work, or stands; it stands */
 	bool want_places, want_checkpoint, want_delete;
 	bool no_room_tried;			/* a checkpoint has not helped */
 	struct snapshot_command *commands, **last_command;
