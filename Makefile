@@ -78,7 +78,7 @@ $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
 # tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
-$(filter %/test_tapback_frontend %/test_tapback_device,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
+$(filter $(BUILD)/tests/unit/test_tapback_%,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
 # A frontend on real Xen, with which a test in the lab's dom0 behaves as no guest's does.
 XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront-xen*.c))

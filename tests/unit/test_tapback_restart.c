@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_tapback_restart.c - tapback is killed and started again at any moment:
+ * guests do not notice, and what happened meanwhile is found.
+ */
+#include "tapback_fixture.h"
+
+static void test_restart(void **state)
+{
+	unsigned before;
+
+	connect_disk(3, "w");
+	before = store_memory_changes(tapback.store);
+	restart_tapback();
+	assert_int_equal(store_memory_changes(tapback.store), before);
+	assert_int_equal(tapdisk.connects, 1);
+	assert_int_equal(tapdisk.disconnects, 0);
+	/* and it is in charge again */
+	put_front(3, "state", "6");
+	settle();
+	assert_string_equal(back(3, "state"), "6");
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+}
+
+static void test_restart_unannounced(void **state)
+{
+	connect_disk(3, "w");
+	/* as if killed after the connect and before the state was written */
+	bus_stop(&tapback);
+	put_back(3, "state", "2");
+	put_front(3, "state", "3");
+	put_back(3, "sectors", "0");
+	start_tapback();
+	assert_string_equal(back(3, "state"), "4");
+	assert_string_equal(back(3, "sectors"), "2097152");
+	assert_int_equal(tapdisk.connects, 1);
+}
+
+static void test_restart_frontend_changed(void **state)
+{
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	frontend_offers(3, "30", "15");
+	start_tapback();
+	assert_int_equal(tapdisk.disconnects, 1);
+	assert_int_equal(tapdisk.connects, 2);
+	assert_string_equal(back(3, "state"), "4");
+}
+
+static void test_restart_frontend_gone(void **state)
+{
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	store_memory_delete(tapback.store, "/local/domain/3");
+	toolstack_detaches(3);
+	start_tapback();
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	assert_string_equal(back(3, "state"), "6");
+}
+
+static void test_restart_resized(void **state)
+{
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	json_object_set_new(tapdisk.disk, "sectors", json_integer(4194304));
+	start_tapback();
+	assert_string_equal(back(3, "sectors"), "4194304");
+	assert_int_equal(tapdisk.connects, 1);
+}
+
+static void test_restart_tapdisk_died(void **state)
+{
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	fake_tapdisk_die(&tapdisk);
+	start_tapback();
+	assert_non_null(strstr(back(3, "error"), "tapdisk 1234 has died"));
+	assert_string_equal(back(3, "state"), "4");
+	put_front(3, "state", "5");
+	toolstack_detaches(3);
+	settle();
+	assert_string_equal(back(3, "state"), "6");
+}
+
+static void test_restart_ring_lost(void **state)
+{
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	json_array_clear(json_object_get(tapdisk.disk, "connections"));
+	start_tapback();
+	assert_int_equal(tapdisk.connects, 2);
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
+}
+
+/* Destroyed while nobody was there, nodes and all. */
+static void test_orphans(void **state)
+{
+	connect_disk(3, "w");
+	toolstack_adds(4, "w");
+	script_adds_pid(4, PID);
+	frontend_offers(4, "8", "15");
+	settle();
+	put_front(4, "state", "4");
+	bus_stop(&tapback);
+	toolstack_removes(3);
+	start_tapback();
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
+	assert_int_equal(tapdisk.closes, 1);	/* refused, for the other domain has it */
+	assert_int_equal(tapdisk.detaches, 0);
+	assert_string_equal(back(4, "state"), "4");
+	bus_stop(&tapback);
+	toolstack_removes(4);
+	start_tapback();
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	assert_int_equal(tapdisk.detaches, 1);
+	assert_null(tapdisk.connections);
+}
+
+/* The device came back meanwhile, with another tapdisk. */
+static void test_orphan_of_another_tapdisk(void **state)
+{
+	struct fake_tapdisk second;
+
+	connect_disk(3, "w");
+	bus_stop(&tapback);
+	toolstack_removes(3);
+	fake_tapdisk_start(&second, tapback.event, PID + 1);
+	toolstack_adds(3, "w");
+	script_adds_pid(3, PID + 1);
+	frontend_offers(3, "9", "16");
+	start_tapback();
+	assert_string_equal(back(3, "state"), "4");
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	assert_int_equal(fake_tapdisk_rings(&second), 1);
+	fake_tapdisk_die(&second);
+}
+
+/* Killed after each step of a connect, and of a detach: the next one brings it to its end. */
+static void test_killed_anywhere(void **state)
+{
+	int turns = 0;
+
+	for (bool done = false; !done; turns++) {
+		toolstack_adds(3, "w");
+		script_adds_pid(3, PID);
+		frontend_offers(3, "8", "15");
+		for (int i = 0; i < turns && !done; i++)
+			done = sd_event_run(tapback.event, 0) == 0;
+		restart_tapback();
+		if (strcmp(back(3, "state"), "4") || fake_tapdisk_rings(&tapdisk) != 1)
+			fail_msg("connect, killed after %d turns: state %s", turns, back(3, "state"));
+		put_front(3, "state", "4");
+		settle();
+
+		toolstack_detaches(3);
+		put_front(3, "state", "6");
+		for (int i = 0; i < turns; i++)
+			sd_event_run(tapback.event, 0);
+		restart_tapback();
+		if (strcmp(back(3, "state"), "6") || fake_tapdisk_rings(&tapdisk))
+			fail_msg("detach, killed after %d turns: state %s", turns, back(3, "state"));
+		toolstack_removes(3);
+		settle();
+		assert_null(tapback.devices);
+	}
+	assert_true(turns > 10);
+}
+
+/* Fewer processors than when the frontend was told what it may have. */
+static void test_restart_fewer_queues(void **state)
+{
+	toolstack_adds(3, "w");
+	settle();
+	script_adds_pid(3, PID);
+	put_front(3, "multi-queue-num-queues", "2");
+	for (int i = 0; i < 2; i++) {
+		put("8", "/local/domain/3/device/vbd/51712/queue-%d/ring-ref", i);
+		put("5", "/local/domain/3/device/vbd/51712/queue-%d/event-channel", i);
+	}
+	bus_stop(&tapback);
+	put_front(3, "state", "3");
+	tapback.max_queues = 1;
+	assert_int_equal(bus_start(&tapback), 0);
+	settle();
+	assert_string_equal(back(3, "state"), "4");
+}
+
+static void test_store_lost(void **state)
+{
+	connect_disk(3, "w");
+	store_memory_lose(tapback.store);
+	assert_int_equal(sd_event_loop(tapback.event), -EPIPE);
+	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
+	tapback.store->lost = false;	/* for the teardown */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
+		TEST(test_restart_frontend_gone), TEST(test_restart_resized), TEST(test_restart_tapdisk_died),
+		TEST(test_restart_ring_lost), TEST(test_orphans), TEST(test_orphan_of_another_tapdisk),
+		TEST(test_killed_anywhere), TEST(test_restart_fewer_queues), TEST(test_store_lost),
+	};
+
+	return tapback_run(tests);
+}
