@@ -3,6 +3,7 @@
  * cow-superblock.c - the two copies of the superblock.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cow-internal.h"
@@ -82,41 +83,45 @@ static int superblock_check(struct cow_device *device, const struct cow_superblo
 
 int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error)
 {
-	static _Thread_local struct cow_superblock copy[2] __attribute__((aligned(COW_BLOCK)));
+	struct cow_superblock *copy;
 	int ret[2];
 
 	if (device->ops->size(device) <= COW_LOG_START << COW_SHIFT)
 		return error_set(error, -EUCLEAN, "%s: not a cow store: too small for one", device->name);
+	copy = aligned_alloc(COW_BLOCK, 2 * sizeof(*copy));
+	if (!copy)
+		return error_set(error, -ENOMEM, "%s: out of memory", device->name);
 	ret[0] = copy_read(device, 0, &copy[0]);
 	ret[1] = copy_read(device, 1, &copy[1]);
-	if (ret[0] && ret[1]) {
-		if (ret[0] != -EUCLEAN || ret[1] != -EUCLEAN)
-			return error_set(error, -EIO, "%s: its superblocks cannot be read", device->name);
-		return error_set(error, -EUCLEAN, "%s: not a cow store, or both its superblocks are damaged", device->name);
-	}
 	*sb = copy[ret[0] || (!ret[1] && copy[1].sequence > copy[0].sequence)];
-	return superblock_check(device, sb, read_only, error);
+	free(copy);
+	if (!ret[0] || !ret[1])
+		return superblock_check(device, sb, read_only, error);
+	if (ret[0] != -EUCLEAN || ret[1] != -EUCLEAN)
+		return error_set(error, -EIO, "%s: its superblocks cannot be read", device->name);
+	return error_set(error, -EUCLEAN, "%s: not a cow store, or both its superblocks are damaged", device->name);
 }
 
 /*
  * The older copy first: at each moment one of the two is whole. Both carry
- * the same state, so after this nothing refers to the state before.
+ * the same state, so after this nothing refers to the state before. The
+ * memory is this call's own: other stores' calls may go on while this one
+ * waits.
  */
 int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb)
 {
 	struct cow_device *device = store->device;
-	static _Thread_local struct cow_superblock out __attribute__((aligned(COW_BLOCK)));
-	int ret, i;
+	struct cow_superblock *out = aligned_alloc(COW_BLOCK, sizeof(*out));
+	int ret = out ? 0 : -ENOMEM, i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; !ret && i < 2; i++) {
 		sb->sequence++;
 		sb->crc = superblock_crc(sb);
-		out = *sb;
-		ret = device->ops->write(device, &out, copy_offset(sb->sequence), sizeof(out));
+		*out = *sb;
+		ret = device->ops->write(device, out, copy_offset(sb->sequence), sizeof(*out));
 		if (!ret)
 			ret = device->ops->sync(device);
-		if (ret)
-			return ret;
 	}
-	return 0;
+	free(out);
+	return ret;
 }
