@@ -30,6 +30,8 @@ struct driver_options {
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: somebody else keeps writers apart */
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
+	size_t cache_bytes;		/* of a snapshot store's map, kept in memory; 0: 32 MiB */
+	unsigned layer_entries;		/* changes of a store's map that call for a checkpoint; 0: 131072 */
 };
 
 struct driver_geometry {
