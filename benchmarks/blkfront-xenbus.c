@@ -184,26 +184,29 @@ int blkfront_xen_set_state(struct blkfront *front, enum blkfront_state state)
 	return write_node(front, XBT_NULL, "state", "%d", state) ? 0 : -errno;
 }
 
+static bool is_ring_node(const char *name)
+{
+	static const char *const prefixes[] = {
+		"ring-", "event-channel", "multi-queue-num-queues", "queue-", "protocol", "feature-persistent",
+	};
+
+	for (unsigned i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
+}
+
 /* What an earlier frontend, perhaps of another shape, left there. */
 static bool remove_old(const struct blkfront *front, xs_transaction_t transaction)
 {
-	static const char *const names[] = {
-		"ring-ref", "ring-page-order", "event-channel", "multi-queue-num-queues", "protocol", "feature-persistent",
-	};
-	char name[32];
-	bool removed = true;
-	unsigned i;
+	unsigned count;
+	char **names = xs_directory(front->xen->xs, transaction, front->options.xen_frontend, &count);
+	bool removed = names != NULL;
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]) && removed; i++)
-		removed = remove_node(front, transaction, names[i]);
-	for (i = 0; i < 1u << MAX_RING_PAGE_ORDER && removed; i++) {
-		snprintf(name, sizeof(name), "ring-ref%u", i);
-		removed = remove_node(front, transaction, name);
-	}
-	for (i = 0; i < MAX_QUEUES && removed; i++) {
-		snprintf(name, sizeof(name), "queue-%u", i);
-		removed = remove_node(front, transaction, name);
-	}
+	for (unsigned i = 0; removed && i < count; i++)
+		if (is_ring_node(names[i]))
+			removed = remove_node(front, transaction, names[i]);
+	free(names);
 	return removed;
 }
 
