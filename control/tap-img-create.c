@@ -13,7 +13,8 @@ struct create_arguments {
 	const char *base, *format;
 	struct cow_base_fields fields;
 	struct cow_create_options options;
-	bool json;
+	const char *preallocation;	/* "metadata", "full"; NULL: none */
+	bool json, progress;
 };
 
 static int create_base(struct create_arguments *arguments, struct error_text *error)
@@ -43,6 +44,40 @@ static int not_on_itself(const struct create_arguments *arguments, const char *p
 	return ret;
 }
 
+static int preallocate(struct cow_store *store, bool full, bool always)
+{
+	struct cow_info info;
+	struct progress progress;
+	uint64_t block, blocks, n;
+	int ret = 0;
+
+	cow_get_info(store, &info);
+	blocks = (info.sectors * SECTOR_SIZE + 4095) / 4096;
+	progress_begin(&progress, "create", always);
+	for (block = 0; !ret && block < blocks; block += n) {
+		ret = cow_preallocate_step(store, block, full, &n);
+		if (!ret)
+			ret = progress_step(&progress, (block + n) * 4096, blocks * 4096);
+	}
+	progress_end(&progress);
+	return ret;
+}
+
+static int create_preallocated(const struct create_arguments *arguments, const char *path, struct error_text *error)
+{
+	struct image image;
+	int ret, ret_close;
+
+	ret = image_open(&image, path, false, error);
+	if (ret)
+		return ret;
+	ret = preallocate(image.store, !strcmp(arguments->preallocation, "full"), arguments->progress);
+	if (ret)
+		error_set(error, ret, "%s: cannot be preallocated: %s", path, strerror(-ret));
+	ret_close = image_close(&image, error);
+	return ret ? ret : ret_close;
+}
+
 /* A file that was not there before is not there after a failure either. */
 static int create_store(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
@@ -56,6 +91,8 @@ static int create_store(const struct create_arguments *arguments, const char *pa
 		return ret;
 	ret = cow_create(device, &arguments->options, error);
 	cow_file_close(device);
+	if (!ret && arguments->preallocation)
+		ret = create_preallocated(arguments, path, error);
 	if (ret && is_new)
 		unlink(path);
 	return ret;
@@ -66,20 +103,36 @@ static int create_arguments_read(const struct image_command *command, int argc, 
 {
 	static const struct option options[] = {
 		{ "base", required_argument, NULL, 'b' }, { "base-format", required_argument, NULL, 'F' },
-		{ "sector-size", required_argument, NULL, 's' }, COMMON_OPTIONS
+		{ "sector-size", required_argument, NULL, 's' }, { "preallocation", required_argument, NULL, 'P' },
+		{ "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
 	int letter;
 
-	while ((letter = image_getopt(command, argc, argv, "b:F:s:h", options)) != -1) {
+	while ((letter = image_getopt(command, argc, argv, "b:F:s:ph", options)) != -1) {
 		if (letter == 'b')
 			arguments->base = optarg;
 		else if (letter == 'F')
 			arguments->format = optarg;
 		else if (letter == 's')
 			arguments->options.sector_size = !strcmp(optarg, "4096") ? 4096 : !strcmp(optarg, "512") ? 512 : 1;
+		else if (letter == 'P')
+			arguments->preallocation = strcmp(optarg, "off") ? optarg : NULL;
+		else if (letter == 'p')
+			arguments->progress = true;
 		else
 			arguments->json = true;
 	}
+	return 0;
+}
+
+static int check_preallocation(const struct create_arguments *arguments, struct error_text *error)
+{
+	const char *how = arguments->preallocation;
+
+	if (how && strcmp(how, "metadata") && strcmp(how, "full"))
+		return error_set(error, -EINVAL, "--preallocation %s: off, metadata or full", how);
+	if (how && arguments->base)
+		return error_set(error, -EINVAL, "--preallocation %s: all of the base would be hidden", how);
 	return 0;
 }
 
@@ -101,6 +154,8 @@ static int run_create(const struct image_command *command, int argc, char **argv
 	}
 	arguments.options.sectors = bytes / SECTOR_SIZE;
 	if (!ret)
+		ret = check_preallocation(&arguments, &error);
+	if (!ret)
 		ret = create_base(&arguments, &error);
 	if (!ret)
 		ret = create_store(&arguments, path, &error);
@@ -114,10 +169,13 @@ static int run_create(const struct image_command *command, int argc, char **argv
 }
 
 const struct image_command command_create = {
-	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] PATH SIZE", .help = "make an empty disk, or one on a base",
+	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] PATH SIZE", .help = "make an empty disk, or one on a base",
 	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
 		"  -F, --base-format FMT  the base's format: raw, or cow (BASE is PATH@NAME then, a snapshot)\n"
 		"  -s, --sector-size BYTES  what the guest sees: 512 (default) or 4096\n"
+		"  --preallocation HOW  off (default); metadata: all blocks get their places, in the\n"
+		"                   order of the disk; full: and are written\n"
+		"  -p, --progress  show it even where there is no terminal\n"
 		"SIZE: bytes, or with one of k M G T P; with a base it may be left out\n",
 	.run = run_create,
 };

@@ -138,6 +138,12 @@ int cow_write(struct cow_store *store, const void *data, uint64_t sector, uint64
 int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
 int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
 int cow_flush(struct cow_store *store);
+/*
+ * Of a new disk without a base: blocks of 4096 bytes from @block on get their
+ * places, which read as zeros; @full: which are written, so that a file has
+ * no holes there. *@count: how many did. Not flushed.
+ */
+int cow_preallocate_step(struct cow_store *store, uint64_t block, bool full, uint64_t *count);
 int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error);
 
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
