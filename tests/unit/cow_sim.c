@@ -88,6 +88,8 @@ static void sim_forget(struct sim *sim, size_t count)
 {
 	size_t i;
 
+	if (!count)
+		return;
 	for (i = 0; i < count; i++)
 		free(sim->writes[i].data);
 	memmove(sim->writes, sim->writes + count, (sim->nr_writes - count) * sizeof(*sim->writes));
