@@ -92,6 +92,14 @@ exec 7<old.raw
 flock -s 7
 check "in use: not touched" unchanged old.raw refuses "in use" tap-img convert -f qcow2 disk.qcow2 old.raw
 exec 7<&-
+coproc qemu-io -f raw old.raw
+qemu=$COPROC_PID
+echo length >&"${COPROC[1]}"
+read -r -u "${COPROC[0]}"
+check "in use by QEMU: not touched" refuses "such as QEMU" tap-img convert -f qcow2 disk.qcow2 old.raw
+echo quit >&"${COPROC[1]}"
+wait "$qemu"
+check "nothing left of those" is "$(ls old.raw*)" old.raw
 chmod 644 old.raw
 check "replaced" tap-img convert -f cow -O qcow2 disk.cow old.raw
 check "its mode stays" is "$(stat -c %a old.raw)" 644
