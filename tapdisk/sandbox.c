@@ -34,10 +34,13 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define FILTER_CPU_S 5		/* a thousand times what making the filter takes */
 
 #define ALLOW(name) SCMP_SYS(name)
 
@@ -207,11 +210,12 @@ static int write_program(int file)
 
 /*
  * Write it twice, one behind the other. In a process of its own, because
- * libseccomp crashes when it finds no memory in the wrong moment, and in
- * others leaves out a rule and does not say so: hence twice.
+ * libseccomp crashes or goes in circles when it finds no memory in the wrong
+ * moment, and in others leaves out a rule and does not say so: hence twice.
  */
 static int write_programs(int file)
 {
+	static const struct rlimit limit = { FILTER_CPU_S, FILTER_CPU_S };
 	pid_t child = fork();
 	int status;
 
@@ -219,6 +223,8 @@ static int write_programs(int file)
 		return -errno;
 	if (!child) {
 		prctl(PR_SET_DUMPABLE, 0);	/* what is expected leaves no core file */
+		if (setrlimit(RLIMIT_CPU, &limit))
+			_exit(1);
 		_exit(write_program(file) || write_program(file));
 	}
 	while (waitpid(child, &status, 0) < 0) {

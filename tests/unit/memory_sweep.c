@@ -447,20 +447,44 @@ static void expect_end(int pid)
 	assert_int_equal(stat(path, &st), -1);
 }
 
-/* Nothing is in the run folder: processes that are still ending have ended first. */
+/* Whether @pid was started for our run folder, by its environment. */
+static bool is_ours(int pid)
+{
+	char path[64], environment[16384];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	length = fd < 0 ? -1 : read(fd, environment, sizeof(environment));
+	if (fd >= 0)
+		close(fd);
+	return pid != getpid() && length > 0 && memmem(environment, length, f.dir, strlen(f.dir));
+}
+
+/* Those that are still ending end. */
+static void expect_no_process(void)
+{
+	struct dirent *entry;
+	DIR *dir = opendir("/proc");
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir))) {
+		if (atoi(entry->d_name) > 0 && is_ours(atoi(entry->d_name)))
+			expect_end(atoi(entry->d_name));
+	}
+	closedir(dir);
+}
+
+/* No process, and nothing in the run folder. */
 static void expect_nothing_left(void)
 {
 	struct dirent *entry;
 	DIR *dir = opendir(f.dir);
 	char path[128];
-	int pid;
 
+	expect_no_process();
 	assert_non_null(dir);
-	while ((entry = readdir(dir))) {
-		if (sscanf(entry->d_name, "ctl%d", &pid) == 1)
-			expect_end(pid);
-	}
-	rewinddir(dir);
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] != '.' && strcmp(entry->d_name, "tapdisk"))
 			fail_msg("allocation %ld: %s was left", fault_number, entry->d_name);
