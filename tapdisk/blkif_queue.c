@@ -83,7 +83,7 @@ void blkif_queue_finish(struct blkif_queue *queue)
 		blkif_io_copy_to_guest(io);
 	blkif_copy_flush(blkif);
 
-	now = loop_clock();
+	now = loop_now(blkif->vbd->loop);
 	while ((io = blkif_io_list_take(&queue->completed))) {
 		blkif_queue_account(queue, io, now);
 		blkif_queue_respond(queue, io);
@@ -197,6 +197,7 @@ static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list 
  * Start a batch. After 1, 2, 4, 8, ... requests the engine is told to begin,
  * so that the disk works on the first while the rest is still prepared: with
  * one commit for all, guest and disk take turns and each waits for the other.
+ * The last is left to the commit before the next sleep, which has more to do.
  */
 static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
@@ -210,7 +211,7 @@ static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *
 			blkif_io_submit(io);
 			started++;
 			/* A failure comes again from the commit before the next sleep, where it is dealt with. */
-			if (!(started & (started - 1)))
+			if (batch->head && !(started & (started - 1)))
 				engine_commit(queue->blkif->vbd->engine);
 		}
 	}
@@ -243,7 +244,7 @@ static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *
 		blkif_queue_break(queue, "the frontend's producer index is impossible");
 		return;
 	}
-	blkif_queue_parse(queue, count, batch, loop_clock());
+	blkif_queue_parse(queue, count, batch, loop_now(queue->blkif->vbd->loop));
 	blkif_queue_check(queue, batch);
 }
 

@@ -48,6 +48,8 @@ struct loop {
 	bool quit;
 	uint64_t now;
 	struct loop_source *timers, *prepares, *removed;
+	void (*interrupted)(void *arg);		/* or NULL */
+	void *interrupted_arg;
 };
 
 uint64_t loop_clock(void)
@@ -175,6 +177,12 @@ int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prep
 	return 0;
 }
 
+void loop_set_interrupted(struct loop *loop, void (*interrupted)(void *arg), void *arg)
+{
+	loop->interrupted = interrupted;
+	loop->interrupted_arg = arg;
+}
+
 static void unlink_source(struct loop_source **list, const struct loop_source *source)
 {
 	while (*list != source)
@@ -223,23 +231,25 @@ static bool run_prepares(struct loop *loop)
 /* Until there is nothing left to do at once; true: there is, but descriptors and timers must have their turn. */
 static bool run_all_prepares(struct loop *loop)
 {
-	for (int passes = 0; passes < MAX_PASSES; passes++)
+	for (int passes = 0; passes < MAX_PASSES; passes++) {
+		if (passes)
+			loop->now = loop_clock();
 		if (!run_prepares(loop))
 			return false;
+	}
 	return true;
 }
 
 static int sleep_ms(const struct loop *loop)
 {
-	uint64_t now, ms;
+	uint64_t ms;
 
 	if (!loop->timers)
 		return -1;
-	now = loop_clock();
-	if (loop->timers->due <= now)
+	if (loop->timers->due <= loop->now)
 		return 0;
 	/* rounded up, so that a timer is never early and never spun for */
-	ms = (loop->timers->due - now + 999999) / 1000000;
+	ms = (loop->timers->due - loop->now + 999999) / 1000000;
 	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
 
@@ -263,6 +273,8 @@ static int run_turn(struct loop *loop)
 	if (count < 0 && errno != EINTR)
 		return -errno;
 	loop->now = loop_clock();
+	if (count < 0 && loop->interrupted)
+		loop->interrupted(loop->interrupted_arg);
 	for (i = 0; i < count; i++) {
 		struct loop_source *source = events[i].data.ptr;
 

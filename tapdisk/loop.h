@@ -26,10 +26,13 @@ int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, 
 /* Called before each sleep, the newest first (so that the hook added first, the engine's commit, sees what all
  * others made); returns true when it made work that should be looked at before sleeping. */
 int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prepare)(void *arg), void *arg);
+/* Called when a sleep was interrupted: then nothing is reported as ready, even if something is. */
+void loop_set_interrupted(struct loop *loop, void (*interrupted)(void *arg), void *arg);
 /* Safe from inside any callback, its own included; NULL is ignored. */
 void loop_remove(struct loop_source *source);
 
-/* CLOCK_MONOTONIC, nanoseconds, read once per wake-up. */
+/* CLOCK_MONOTONIC, nanoseconds, read once per wake-up and again when the prepare hooks go round once more: where no
+ * process can read the clock (some Xen domains) each look is a system call. */
 uint64_t loop_now(const struct loop *loop);
 /* The same, read afresh. */
 uint64_t loop_clock(void);

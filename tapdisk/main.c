@@ -170,10 +170,15 @@ static void engine_ready(void *arg, uint32_t events)
 	engine_reap(tapdisk->engine);
 }
 
+/* What io_uring delivers while we sleep interrupts the sleep. */
+static void engine_interrupted(void *arg)
+{
+	engine_ready(arg, EPOLLIN);
+}
+
 /*
  * After all disks have had their turn: one submission for all of them. What
- * completed meanwhile is taken at once, so that it is answered before we
- * sleep: a sleep that such a completion interrupts reports no event.
+ * completed meanwhile is taken at once, so that it is answered before we sleep.
  */
 static bool commit_engine(void *arg)
 {
@@ -206,6 +211,7 @@ static int setup_engine(struct tapdisk *tapdisk, const char *name, struct error_
 		log_warning("io_uring is not to be had (%s): using libaio", strerror(-tapdisk->engine->uring_error));
 	if (engine_fd(tapdisk->engine) < 0)
 		return error_set(text, -EINVAL, "the engine '%s' is for tools only, choose io_uring or libaio", name);
+	loop_set_interrupted(tapdisk->loop, engine_interrupted, tapdisk);
 	error = loop_add_prepare(tapdisk->loop, &tapdisk->commit, commit_engine, tapdisk);
 	if (!error)
 		error = loop_add_fd(tapdisk->loop, &tapdisk->engine_source, engine_fd(tapdisk->engine), EPOLLIN, engine_ready,

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_loop.c - the event loop: what is removed is never called again,
- * whoever removes it and whenever; timers in order; hooks before each sleep.
+ * whoever removes it and whenever; timers in order; hooks before each sleep,
+ * and one for a sleep that was interrupted.
  */
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "loop.h"
@@ -175,6 +178,31 @@ static void test_remove_before_run_and_run_again(void **state)
 	close(fd);
 }
 
+static void no_handler(int signal)
+{
+}
+
+static void interrupted(void *arg)
+{
+	calls++;
+	assert_ptr_equal(arg, &calls);
+	quit(NULL);
+}
+
+/* Again and again, should a signal come before the sleep. */
+static void test_interrupted_sleep(void **state)
+{
+	struct itimerval often = { .it_interval.tv_usec = 1000, .it_value.tv_usec = 1000 }, never = { 0 };
+	struct sigaction action = { .sa_handler = no_handler };
+
+	assert_int_equal(sigaction(SIGALRM, &action, NULL), 0);
+	loop_set_interrupted(loop, interrupted, &calls);
+	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+	assert_int_equal(calls, 1);
+}
+
 static void test_bad_descriptor(void **state)
 {
 	struct loop_source *source;
@@ -191,6 +219,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_timers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_prepare_hooks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_before_run_and_run_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_interrupted_sleep, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
 	};
 
