@@ -1,0 +1,326 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_snapshot.sh - snapshots of disks that are being written to: of one
+# disk and of three at one instant, under fio that verifies what it reads,
+# with processes killed in between. What a snapshot holds is read beside the
+# running disk, and every store is checked in the end.
+#
+# Output is TAP. BUILD says where the programs are. Needs: fio jq
+# python3-libnbd libnbd-bin util-linux (mount, as root; the test of a full file system is skipped
+# otherwise)
+set -u
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${BUILD:-$here/build}" && pwd)
+order="/usr/bin/python3 $here/tests/system/snapshot_order.py"
+PATH=$build/bin:$PATH:/usr/sbin:/sbin
+engine_so=$build/lib/fio-blkfront.so
+size=64M
+
+work=$(mktemp -d /var/tmp/test_snapshot.XXXXXX)
+export TAPSNAP_RUN_DIR=$work/run TAPSNAP_STATE_DIR=$work/state
+mkdir "$TAPSNAP_RUN_DIR"
+cd "$work" || exit 1
+count=0 failed=0
+
+all_disks() { tap-ctl list | sed -n 's/^pid=\([0-9]*\) minor=\([0-9]*\).*/-p \1 -m \2/p'; }
+
+end_disks() {
+	all_disks | while read -r disk; do
+		tap-ctl destroy $disk -f || exit 1
+	done
+}
+
+cleanup() {
+	kill $(jobs -p) 2>/dev/null
+	all_disks | while read -r disk; do
+		disk=${disk#-p }
+		kill -9 "${disk% -m*}"
+	done
+	! mountpoint -q "$work/small" || umount "$work/small"
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+check() {	# check NAME COMMAND...: the command succeeds
+	local name=$1
+	shift
+	count=$((count + 1))
+	if "$@" >output 2>&1; then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		{ echo "failed: $*"; tail -20 output; } | sed 's/^/# /'
+	fi
+}
+
+fails() {	# fails ERRNO COMMAND...: with one line on stderr
+	local want=$1 code
+	shift
+	"$@" >fails.out 2>&1
+	code=$?
+	[ "$code" = "$want" ] && [ "$(wc -l <fails.out)" = 1 ] || { echo "exit $code, not $want:"; cat fails.out; return 1; }
+}
+
+# Sets pid[N], minor[N], disk[N] (options) and uri[N] for the store N.cow.
+open_disk() {
+	local marker
+
+	marker=$(tap-ctl create -a "cow:$1.cow") || return 1
+	minor[$1]=${marker##*-}
+	pid[$1]=$(tap-ctl list -m "${minor[$1]}" --json | jq .tapdisks[0].pid)
+	disk[$1]="-p ${pid[$1]} -m ${minor[$1]}"
+	uri[$1]="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.${minor[$1]}"
+}
+
+make_disks() {
+	for n in "$@"; do
+		tap-img create "$n.cow" $size && open_disk "$n" || return 1
+	done >/dev/null
+	group=
+	for n in "$@"; do
+		group+=" ${disk[$n]}"
+	done
+}
+
+# fill N SEED / holds URI SEED: the first 8 MiB are that pattern
+pattern() { yes "pattern $1" | head -c 8M; }
+fill() { pattern "$2" | nbdcopy - "${uri[$1]}"; }
+holds() { nbdcopy "$1" - | head -c 8M | cmp - <(pattern "$2"); }
+
+# open_snapshot N NAME: beside the disk, in its process; sets $minor_of and $uri_of
+open_snapshot() {
+	local marker
+
+	marker=$(tap-ctl create -a "cow:$1.cow@$2") || return 1
+	minor_of=${marker##*-}
+	[ "$(tap-ctl list -m "$minor_of" --json | jq .tapdisks[0].pid)" = "${pid[$1]}" ] || { echo "another process"; return 1; }
+	uri_of="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.$minor_of"
+}
+close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
+
+eventually() {	# eventually COMMAND...: what it waits for comes without an answer to us
+	local tries
+
+	for tries in {1..100}; do
+		! "$@" >/dev/null 2>&1 || return 0
+	done
+	"$@"
+}
+
+names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
+is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+
+stores_are_clean() {
+	for n in "$@"; do
+		tap-img check "$n.cow" || return 1
+	done
+}
+
+echo "TAP version 13"
+
+# One disk: what a snapshot holds, beside the disk and after going back.
+check "a disk" make_disks 0
+check "write" fill 0 old
+check "snapshot" tap-ctl snapshot-create -n before -d "the old one" ${disk[0]}
+check "overwrite" fill 0 new
+check "the snapshot is open beside the disk, in its process" open_snapshot 0 before
+check "it holds what was there" holds "$uri_of" old
+check "the disk holds what is there now" holds "${uri[0]}" new
+check "a snapshot that is open is not deleted" fails 16 tap-ctl snapshot-delete -n before ${disk[0]}
+check "nor one that is not there" fails 2 tap-ctl snapshot-delete -n beforr ${disk[0]}
+check "a name that exists" fails 17 tap-ctl snapshot-create -n before ${disk[0]}
+check "a bad name" fails 22 tap-ctl snapshot-create -n a@b ${disk[0]}
+check "the snapshot is closed" close_snapshot 0
+/usr/bin/python3 -c "import nbd, signal, sys
+disk = nbd.NBD()
+disk.connect_uri(sys.argv[1])
+print('connected', flush=True)
+signal.pause()" "${uri[0]}" >connected &
+client=$!
+until [ -s connected ] || ! kill -0 $client; do sleep 0.1; done
+check "no way back while a client is connected" fails 16 tap-ctl snapshot-revert -n before ${disk[0]}
+kill $client
+wait $client 2>/dev/null
+# tapdisk hears of the client's end in its own time
+check "back" eventually tap-ctl snapshot-revert -n before ${disk[0]}
+check "the disk holds what was there" holds "${uri[0]}" old
+check "delete" tap-ctl snapshot-delete -n before ${disk[0]}
+check "no snapshot is left" is "$(names 0)" ""
+check "the disk is as it was" holds "${uri[0]}" old
+check "end" end_disks
+check "the store is clean" stores_are_clean 0
+rm 0.cow
+
+# fio_run SECONDS N: writes to disk N and verifies, through the ring. Of two writes in flight to the same place either
+# may be the last, so there are none.
+fio_run() {
+	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
+		--iodepth=32 --end_fsync=1 \
+		--verify=crc32c --verify_fatal=1 --verify_state_save=0 --verify_backlog=512 --time_based --runtime="$1" \
+		--ioengine="external:$engine_so" --tapdisk_pid="${pid[$2]}" --minor="${minor[$2]}" >"fio.$2" 2>&1
+}
+
+# While fio runs: snapshot N, N + 1, ..., of which four are kept.
+snapshots_meanwhile() {	# OPTIONS...: the disks
+	local number=0
+
+	while kill -0 "$fio" 2>/dev/null; do
+		number=$((number + 1))
+		tap-ctl snapshot-create -n "s$number" "$@" || return 1
+		[ $number -le 4 ] || tap-ctl snapshot-delete -n "s$((number - 4))" "$@" || return 1
+	done
+	echo "$number snapshots"
+	[ $number -ge 10 ]
+}
+
+fio_and_snapshots() {	# fio_and_snapshots SECONDS N...: fio on each of the disks, snapshots of all
+	local seconds=$1 status=0 fios=() n
+	shift
+	for n in "$@"; do
+		fio_run "$seconds" "$n" &
+		fios+=($!)
+	done
+	fio=${fios[0]}
+	snapshots_meanwhile $group || status=1
+	for n in "$@"; do
+		wait "${fios[0]}" || { status=1; cat "fio.$n"; }
+		fios=("${fios[@]:1}")
+	done
+	return $status
+}
+
+check "a disk" make_disks 0
+check "fio verifies while snapshots come and go" fio_and_snapshots 5 0
+check "stalls were counted" test "$(tap-ctl stats ${disk[0]} | jq '.stalls.count >= 10')" = true
+check "end" end_disks
+check "the store is clean" stores_are_clean 0
+rm 0.cow
+
+# Three disks.
+check "three disks" make_disks 0 1 2
+check "fio verifies on each while groups are taken" fio_and_snapshots 5 0 1 2
+same_names() {
+	is "$(names 1)" "$(names 0)" && is "$(names 2)" "$(names 0)"
+}
+check "each has the same snapshots" same_names
+check "no decision is left over" is "$(ls state/groups)" ""
+check "end" end_disks
+check "the stores are clean" stores_are_clean 0 1 2
+rm ./*.cow
+
+# The order of writes that depend on each other: 12 groups in the middle of them, each looked at from outside.
+check "three disks" make_disks 0 1 2
+order_holds() {
+	local k n uris minors=()
+
+	rm -f stop
+	$order write stop "${uri[@]:0:3}" >written &
+	writer=$!
+	for k in {1..12}; do
+		tap-ctl snapshot-create -n "k$k" $group || return 1
+	done
+	touch stop
+	wait $writer || return 1
+	cat written
+	for k in {1..12}; do
+		uris=() minors=()
+		for n in 0 1 2; do
+			open_snapshot $n "k$k" || return 1
+			uris+=("$uri_of") minors+=("$minor_of")
+		done
+		$order check "${uris[@]}" || return 1
+		for n in 0 1 2; do
+			tap-ctl destroy -p "${pid[$n]}" -m "${minors[$n]}" || return 1
+		done
+	done
+}
+check "no snapshot of a group shows a write without the one before it" order_holds
+
+# All or none, whoever is killed.
+all_or_none() { same_names && is "$(tap-ctl list --json | jq '[.tapdisks[] | select(.state != 0)] | length')" 0; }
+kill_coordinators() {
+	local k
+
+	for k in {1..30}; do
+		tap-ctl snapshot-create -n "c$k" $group 2>/dev/null &
+		sleep "0.00$((k % 10))"
+		kill -9 $! 2>/dev/null
+		wait $! 2>/dev/null
+	done
+	true
+}
+fio_run 5 0 &
+fio=$!
+check "coordinators are killed at any time" kill_coordinators
+check "nothing is left that is in the way of another" eventually tap-ctl snapshot-create -n last $group
+check "each disk has the same snapshots" all_or_none
+wait $fio
+check "and fio did not see it" grep -q 'err= 0' fio.0
+
+reopen() {
+	for n in 0 1 2; do
+		tap-ctl destroy ${disk[$n]} 2>/dev/null
+		open_disk $n || return 1
+	done
+	group="${disk[0]} ${disk[1]} ${disk[2]}"
+}
+kill_tapdisks() {
+	local k victim
+
+	for k in {1..12}; do
+		victim=${pid[$((k % 3))]}
+		tap-ctl snapshot-create -n "t$k" $group 2>/dev/null &
+		sleep "0.00$((k % 7))"
+		kill -9 "$victim"
+		wait $! 2>/dev/null
+		reopen || return 1
+		same_names || { echo "after t$k"; return 1; }
+	done
+}
+check "tapdisks are killed at any time; each disk has the same snapshots" kill_tapdisks
+check "and another group can be taken" tap-ctl snapshot-create -n after $group
+check "end" end_disks
+check "the stores are clean" stores_are_clean 0 1 2
+rm ./*.cow
+
+# A store that is full: writes wait, and go on.
+full_store() {
+	local tries state
+
+	mkdir small
+	mount -t tmpfs -o size=24M none small || return 1
+	tap-img create small/store.cow $size || return 1
+	ln -s small/store.cow 3.cow
+	open_disk 3 || return 1
+	fallocate -l $(($(df --output=avail -B1 small | tail -1) - (4 << 20))) small/filler || return 1
+	yes | head -c 12M | nbdcopy - "${uri[3]}" &
+	for tries in {1..100}; do
+		[ "$(tap-ctl info ${disk[3]} --json | jq .disk.no_space)" != true ] || break
+		sleep 0.1
+	done
+	[ "$tries" -lt 100 ] || { echo "never full"; return 1; }
+	tap-ctl snapshot-list ${disk[3]} || return 1
+	rm small/filler
+	wait $! || return 1
+	for tries in {1..100}; do
+		[ "$(tap-ctl info ${disk[3]} --json | jq .disk.no_space)" = true ] || break
+		sleep 0.1
+	done
+	[ "$tries" -lt 100 ] || { echo "still full"; return 1; }
+	nbdcopy "${uri[3]}" - | head -c 12M | cmp - <(yes | head -c 12M)
+}
+if [ "$(id -u)" = 0 ]; then
+	check "a full store: writes wait until there is room" full_store
+	check "end" end_disks
+	check "the store is clean" tap-img check 3.cow
+else
+	count=$((count + 1))
+	echo "ok $count - a full store # SKIP needs root"
+fi
+
+echo "1..$count"
+exit $((failed > 0))
