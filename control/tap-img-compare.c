@@ -11,8 +11,7 @@
 
 #include "tap-img.h"
 
-#define CHUNK 2048u			/* sectors compared at once: 1 MiB */
-#define SKIP (1u << 21)			/* sectors passed over at once: 1 GiB */
+#define CHUNK DISK_CHUNK
 #define LEAF_SECTORS 4096u		/* what one leaf of a cow image's map covers: 2 MiB */
 #define BLOCK_SECTORS 8u
 
@@ -39,7 +38,7 @@ static int part_zero(const struct cow_base *disk, uint64_t sector, uint64_t *n, 
 	if (*zero)
 		return 0;
 	*n = smaller(*n, disk->sectors - sector);
-	return disk->zero ? disk->zero(disk->owner, sector, n, zero) : 0;
+	return disk_zero_from(disk, sector, n, zero);
 }
 
 static int part_read(const struct cow_base *disk, uint8_t *data, uint64_t sector, uint64_t n)
@@ -87,7 +86,7 @@ static int compare_all(struct compare *compare)
 
 	progress_begin(&progress, "compare", compare->progress);
 	for (sector = 0; !ret && sector < all; sector += n) {
-		n = smaller(all - sector, SKIP);
+		n = all - sector;
 		ret = compare_some(compare, sector, &n);
 		if (!ret)
 			ret = progress_step(&progress, (sector + n) * SECTOR_SIZE, all * SECTOR_SIZE);
@@ -197,14 +196,13 @@ static void measure_add(struct measure *measure, uint64_t sector, uint64_t n)
 static int measure_source(struct measure *measure, const struct cow_base *disk)
 {
 	uint64_t sector, n;
-	bool zero = false;
+	bool zero;
 	int ret = 0;
 
 	measure->sectors = disk->sectors;
 	for (sector = 0; !ret && sector < disk->sectors; sector += n) {
-		n = smaller(disk->sectors - sector, SKIP);
-		if (disk->zero)
-			ret = disk->zero(disk->owner, sector, &n, &zero);
+		n = disk->sectors - sector;
+		ret = disk_zero_from(disk, sector, &n, &zero);
 		if (!ret && !zero)
 			measure_add(measure, sector, n);
 	}

@@ -12,9 +12,8 @@
 
 #include "tap-img.h"
 
-#define CHUNK 2048u			/* sectors copied at once: 1 MiB */
+#define CHUNK DISK_CHUNK
 #define UNIT 8u				/* sectors: what is zero is found in pieces of 4 KiB */
-#define SKIP (1u << 21)			/* sectors passed over at once: 1 GiB */
 
 struct convert {
 	const char *source, *target, *source_format, *snapshot, *base, *base_format;
@@ -84,12 +83,10 @@ static int copy_chunk(struct copy *copy, uint64_t sector, uint64_t n)
 /* Whole units, so that no block is written in two halves. */
 static int copy_some(struct copy *copy, uint64_t sector, uint64_t *done)
 {
-	uint64_t rest = copy->convert->sectors - sector, n = smaller(rest, SKIP);
-	bool zero = false;
-	int ret = 0;
+	uint64_t rest = copy->convert->sectors - sector, n = rest;
+	bool zero;
+	int ret = disk_zero_from(&copy->source.disk, sector, &n, &zero);
 
-	if (copy->source.disk.zero)
-		ret = copy->source.disk.zero(copy->source.disk.owner, sector, &n, &zero);
 	if (n < rest)
 		n -= n % UNIT;
 	if (zero && n && !copy->target.base.read) {

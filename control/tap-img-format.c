@@ -43,6 +43,22 @@ const char *image_format(const char *target, const char *given, char given_by, c
 	return NULL;
 }
 
+int disk_zero_from(const struct cow_base *disk, uint64_t sector, uint64_t *nr_sectors, bool *zero)
+{
+	uint64_t all = *nr_sectors;
+	int ret = 0;
+
+	*zero = false;
+	*nr_sectors = all < DISK_CHUNK ? all : DISK_CHUNK;
+	if (disk->zero)
+		ret = disk->zero(disk->owner, sector, nr_sectors, zero);
+	/* Data is asked about as it is read: who asks about more each time looks at the same things again. */
+	if (ret || !*zero || *nr_sectors < DISK_CHUNK)
+		return ret;
+	*nr_sectors = all < DISK_SKIP ? all : DISK_SKIP;
+	return disk->zero(disk->owner, sector, nr_sectors, zero);
+}
+
 static int raw_open(struct source *source, struct error_text *error)
 {
 	struct cow_base_fields fields;

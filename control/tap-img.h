@@ -74,6 +74,13 @@ const char *image_format(const char *target, const char *given, char given_by, c
 int source_open(struct source *source, const char *target, const char *format, char format_letter, const char *snapshot,
 		struct error_text *error);
 void source_close(struct source *source);
+/*
+ * How much from @sector on, of *@nr_sectors at most, is zeros, or may be data.
+ * DISK_CHUNK of data at most, which is what is read at once, and DISK_SKIP of zeros.
+ */
+int disk_zero_from(const struct cow_base *disk, uint64_t sector, uint64_t *nr_sectors, bool *zero);
+#define DISK_CHUNK 2048u		/* sectors: 1 MiB */
+#define DISK_SKIP (1u << 21)		/* sectors: 1 GiB */
 
 /* tap-img-base.c: a raw image, or a snapshot in a store; what create and rebase record of it. */
 int image_base_describe(const char *base, const char *format, enum cow_base_kind *kind, struct cow_base_fields *fields,

@@ -111,16 +111,16 @@ int cow_commit_step(struct cow_store *store, struct cow_device *base, uint64_t s
 	struct cow_extent extent;
 	int ret;
 
-	ret = cow_version_extent(store, store->active, sector, ZERO_SECTORS, &extent);
+	ret = cow_version_extent(store, store->active, sector, STEP_SECTORS, &extent);
+	if (!ret && extent.kind != COW_EXTENT_DATA)
+		ret = cow_version_extent(store, store->active, sector, ZERO_SECTORS, &extent);
 	if (ret)
 		return ret;
 	*nr_sectors = extent.nr_sectors;
 	if (extent.kind == COW_EXTENT_ZERO)
 		return zero_out(base, sector, nr_sectors);
-	if (extent.kind == COW_EXTENT_DATA) {
-		*nr_sectors = *nr_sectors < STEP_SECTORS ? *nr_sectors : STEP_SECTORS;
+	if (extent.kind == COW_EXTENT_DATA)
 		return copy_out(store, base, sector, *nr_sectors);
-	}
 	/* It may end within the last block that shows the base. */
 	if (sector + *nr_sectors <= shown)
 		return 0;

@@ -245,8 +245,8 @@ static void test_commit_cut_anywhere(void **state)
 	uint64_t cut, cuts = 0;
 	unsigned i;
 
-	for (i = 0; i < 12; i++) {
-		for (cut = 1; commit_cut(1 + cut * 12 + i, sizes[i % 2], i / 2 % 2, cut); cut++)
+	for (i = 0; i < 8; i++) {
+		for (cut = 1; commit_cut(1 + cut * 8 + i, sizes[i % 2], i / 2 % 2, cut); cut++)
 			cuts++;
 	}
 	print_message("# %llu crashes\n", (unsigned long long)cuts);
