@@ -13,7 +13,8 @@ TAPDISKS=()
 
 frontend_clean_up() {
 	local disk pid minor
-	xenstore-rm /local/domain/0/test-frontends 2>/dev/null
+	# only a scenario that failed leaves these
+	xenstore-rm /local/domain/0/test-frontends 2>/dev/null && xenstore-rm /local/domain/0/backend/vbd3/0
 	for disk in "${DISKS[@]}"; do
 		IFS=: read -r pid minor _ <<<"$disk"
 		tap-ctl close -f -p "$pid" -m "$minor" && tap-ctl detach -p "$pid" -m "$minor" && tap-ctl free -m "$minor"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
+# Limit: 400 s
 # Frontends of every shape connect, close, start over with new rings, vanish and
 # go on meanwhile, with verified data; tapdisk gives back what it had of them.
 . ./frontend.sh

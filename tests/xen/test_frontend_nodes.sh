@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
+# Limit: 400 s
 # A frontend that writes nonsense to xenstore: the error nodes say what, nothing
 # is connected, other disks notice nothing, and put right it is served.
 . ./frontend.sh

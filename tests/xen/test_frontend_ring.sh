@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
+# Limit: 400 s
 # Nonsense in the ring, on real grants: bad requests are answered with errors, a
 # broken ring is given up and that is said, other disks notice nothing.
 . ./frontend.sh

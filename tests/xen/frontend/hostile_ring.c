@@ -52,7 +52,7 @@ static void bad_requests(struct blkfront *front, bool write, bool indirect)
 	uint64_t sectors = blkfront_geometry(front)->sectors;
 	const struct shot shots[] = {
 		{ .segment = { UINT32_MAX, 0, 7 } }, { .segment = { 0x7fffffff, 0, 7 } }, { .segment = { 0, 0, 7 } },
-		{ .segment = { 8, 0, 7 } }, { .segment = { good, 5, 4 } }, { .segment = { good, 0, 8 } },
+		{ .segment = { good, 5, 4 } }, { .segment = { good, 0, 8 } },
 		{ .segment = { good, 255, 255 } }, { .segment = { good, 0, 255 } },
 		{ .sector = sectors, .segment = { good, 0, 0 } }, { .sector = sectors - 7, .segment = { good, 0, 7 } },
 		{ .sector = UINT64_MAX, .segment = { good, 0, 0 } }, { .sector = UINT64_MAX - 6, .segment = { good, 0, 7 } },
