@@ -141,7 +141,8 @@ static int fio_blkfront_setup(struct thread_data *td)
 		return 1;
 	}
 	r = disk_info(o, &bytes, &read_only, &text);
-	if (r == 0 && read_only && (td_write(td) || td_trim(td)))
+	/* a write job that only verifies reads what another one has written */
+	if (r == 0 && read_only && (td_write(td) || td_trim(td)) && !td->o.verify_only)
 		r = error_set(&text, -EROFS, "minor %u of tapdisk %d is read-only", o->minor, o->tapdisk_pid);
 	if (r < 0) {
 		log_err("fio: blkfront: %s\n", text.text[0] ? text.text : strerror(-r));
@@ -201,7 +202,8 @@ static int front_connect(struct thread_data *td, struct engine_data *data)
 		.pid = o->tapdisk_pid, .minor = o->minor,
 		.domid = 1 + getpid() % (MAX_DOMID - 1), .devid = FIRST_DEVID + 16 * (td->thread_number - 1),
 		.abi = o->abi, .ring_page_order = o->ring_page_order, .queues = o->queues,
-		.persistent = o->persistent, .data_pages = (memory_needed(td) + PAGE_BYTES - 1) / PAGE_BYTES,
+		.persistent = o->persistent, .read_only = td->o.verify_only || !(td_write(td) || td_trim(td)),
+		.data_pages = (memory_needed(td) + PAGE_BYTES - 1) / PAGE_BYTES,
 	};
 	char text[512] = "";
 	int r;
