@@ -171,6 +171,8 @@ static const char *describe_row(const json_t *row)
 {
 	const json_t *state = json_object_get(row, "state");
 
+	if (json_is_true(json_object_get(row, "no_space")))
+		return "no space";
 	if (state)
 		return print_state_name((unsigned)json_integer_value(state));
 	if (!json_object_get(row, "pid"))

@@ -73,6 +73,8 @@ static void print_image(const json_t *disk)
 	       (long long)json_integer_value(json_object_get(disk, "physical_sector_size")),
 	       yes_no(json_object_get(disk, "read_only")), yes_no(json_object_get(disk, "discard")),
 	       json_string_value(json_object_get(disk, "engine")));
+	if (json_is_true(json_object_get(disk, "no_space")))
+		printf("no space:       writes wait until there is room\n");
 }
 
 void print_disk(const json_t *result, bool terminal)

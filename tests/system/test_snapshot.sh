@@ -303,6 +303,7 @@ full_store() {
 		sleep 0.1
 	done
 	[ "$tries" -lt 100 ] || { echo "never full"; return 1; }
+	tap-ctl info ${disk[3]} | grep -q "^no space:" || return 1
 	tap-ctl snapshot-list ${disk[3]} || return 1
 	rm small/filler
 	wait $! || return 1
