@@ -443,9 +443,17 @@ static bool alloc_seek(const struct cow_store *store, unsigned *first)
 	return bit < limit;
 }
 
-bool cow_alloc_ready(const struct cow_store *store, unsigned *bit)
+static bool page_ready(const struct cow_store *store, unsigned *bit)
 {
 	return store->alloc.page[store->alloc.at_page].bits && alloc_seek(store, bit);
+}
+
+/* The cursor goes on to the next page when its own is used up: a large write may need what is left in several of them. */
+bool cow_alloc_ready(struct cow_store *store, unsigned *bit)
+{
+	if (page_ready(store, bit))
+		return true;
+	return store->alloc.page[store->alloc.at_page].bits && alloc_next_page(&store->alloc) && page_ready(store, bit);
 }
 
 unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least)

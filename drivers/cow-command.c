@@ -139,9 +139,11 @@ static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
 	if (version && cow_disk_snapshot_open(disk, version->id))
 		return error_set(&command->error, -EBUSY, "%s: snapshot \"%s\" is open: close it first", disk->device.name,
 				 command->name);
+	disk->deleting = version ? version->id : 0;	/* nor is it opened from here on */
 	cow_exclusive_begin(disk);
 	ret = command->op == SNAPSHOT_DELETE ? cow_snapshot_delete(disk->store, command->name, &command->error) :
 		cow_snapshot_abort(disk->store, command->name, &command->error);
+	disk->deleting = 0;
 	cow_exclusive_end(disk);
 	disk->want_delete |= !ret;
 	return ret;
@@ -216,7 +218,7 @@ static bool take_back_freeze(struct cow_disk *disk)
 
 static void end_freeze(struct cow_disk *disk, struct snapshot_command *command)
 {
-	if (command->op == SNAPSHOT_THAW && disk->freezing && !disk->frozen && take_back_freeze(disk)) {
+	if (command->op == SNAPSHOT_THAW && disk->freezing && take_back_freeze(disk)) {
 		command->done(command, 0);
 	} else if (disk->freezing && !disk->thaw && (command->op == SNAPSHOT_THAW || disk->stands)) {
 		disk->thaw = command;

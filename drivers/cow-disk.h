@@ -80,6 +80,7 @@ struct cow_disk {
 	struct snapshot_command *commands, **last_command;
 	struct snapshot_command *thaw;		/* THAW or PREPARE for the freeze that stands */
 	struct cow_requests zeroes;
+	uint32_t deleting;			/* the snapshot whose deletion is under way */
 	uint64_t stop_time;			/* CLOCK_MONOTONIC, ns */
 
 	struct fiber *flusher;
@@ -133,6 +134,7 @@ struct cow_request {
 	struct cow_request *older, *newer;	/* running */
 	uint64_t sequence;
 	bool running, fresh;			/* fresh: has pieces with new places */
+	bool hurries;				/* has waited for places before: takes them wherever they are */
 	uint64_t first, end;			/* disk blocks */
 	struct cow_piece *pieces;
 	unsigned nr_pieces, room_pieces;

@@ -124,7 +124,7 @@ void cow_alloc_free(struct cow_alloc *alloc);
 /* Up to @want neighbours; @data ones leave the reserve alone. */
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
 /* The next cow_alloc_run(data) does no I/O, and takes @bit of the current page; else cow_alloc_prepare(), which does I/O. */
-bool cow_alloc_ready(const struct cow_store *store, unsigned *bit);
+bool cow_alloc_ready(struct cow_store *store, unsigned *bit);
 /* Puts the run of free blocks that begins at @block on hold; returns its length, 0 when that is below @least. */
 unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least);
 void cow_alloc_unhold_run(struct cow_store *store, uint64_t block, unsigned count);

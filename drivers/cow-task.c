@@ -72,16 +72,13 @@ static struct cow_request *zero_next(struct cow_disk *disk)
 	return r;
 }
 
+/* On a full store, too: it may be what makes room. */
 static void run_zero(struct cow_disk *disk)
 {
 	struct cow_request *r = zero_next(disk);
 	const struct block_request *req = r->req;
 	int ret;
 
-	if (disk->full) {
-		cow_request_no_room(r);
-		return;
-	}
 	cow_request_begin(r);
 	cow_exclusive_begin(disk);
 	if (req->op == BLOCK_DISCARD)

@@ -108,6 +108,15 @@ static int piece_split(struct cow_request *r, unsigned at, uint64_t blocks)
 	return 0;
 }
 
+/* Once only has a request to wait for places that are prefilled: there may never be enough of them for it. */
+static bool place_ready(const struct cow_request *r, uint64_t count, uint64_t *most)
+{
+	unsigned bit;
+
+	*most = UINT64_MAX;
+	return r->hurries ? cow_alloc_ready(r->disk->store, &bit) : cow_prefill_ready(r->disk, count, most);
+}
+
 /* Places for all fresh blocks, or for none. -EAGAIN: the bitmap has to be read first. */
 static int places_find(struct cow_request *r)
 {
@@ -125,7 +134,7 @@ static int places_find(struct cow_request *r)
 		piece = &r->pieces[i];
 		if (!is_fresh(piece))
 			continue;
-		ret = cow_prefill_ready(r->disk, piece_blocks(piece), &most) ? 0 : -EAGAIN;
+		ret = place_ready(r, piece_blocks(piece), &most) ? 0 : -EAGAIN;
 		if (!ret)
 			ret = cow_alloc_run(store, piece_blocks(piece) < most ? piece_blocks(piece) : most, true,
 					    &piece->place, &got);
@@ -195,6 +204,7 @@ static bool write_placed(struct cow_request *r)
 		return true;
 	}
 	if (ret == -EAGAIN) {
+		r->hurries = true;
 		disk->want_places = true;
 		cow_request_hold(r);
 		cow_task_wake(disk);

@@ -241,6 +241,8 @@ static int export_of_snapshot(struct cow_export *export, const char *name, struc
 
 	if (!version || version->decision[0])
 		return error_set(error, -ENOENT, "%s: has no snapshot called \"%.64s\"", export->disk->device.name, name);
+	if (version->id == export->disk->deleting)
+		return error_set(error, -EBUSY, "%s: snapshot \"%.64s\" is being deleted", export->disk->device.name, name);
 	export->snapshot = version->id;
 	export->sectors = version->sectors;
 	export->next = export->disk->snapshots;
@@ -343,6 +345,12 @@ static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
 	};
 }
 
+/* A revert has changed it; geometry() tells. */
+static int driver_cow_refresh_size(void *handle, struct error_text *error)
+{
+	return 0;
+}
+
 static void driver_cow_submit(void *handle, struct block_request *req)
 {
 	struct cow_export *export = handle;
@@ -400,6 +408,7 @@ const struct driver_ops driver_cow = {
 	.close = driver_cow_close,
 	.geometry = driver_cow_geometry,
 	.submit = driver_cow_submit,
+	.refresh_size = driver_cow_refresh_size,
 	.snapshot = driver_cow_snapshot,
 	.snapshot_list = driver_cow_snapshot_list,
 	.retry = driver_cow_retry,
