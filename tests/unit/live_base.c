@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * live_base.c - what a store of live_disk.h may stand on: a raw file, and a
+ * snapshot in another store, with the same contents. They end within a block.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cow-format.h"
+#include "live_disk.h"
+
+#define BASE_SECTORS (25u * LIVE_STRIDE + 43)
+
+char live_raw_base[128], live_cow_base[128];
+
+bool live_base_shows(enum live_base base, unsigned cell)
+{
+	return base && live_sector(cell) < BASE_SECTORS;
+}
+
+static void island_fill(uint64_t *data, unsigned island)
+{
+	unsigned i;
+
+	for (i = 0; i < LIVE_ISLAND * SECTOR_SIZE / sizeof(*data); i++)
+		data[i] = live_base_tag(island * LIVE_ISLAND + i * sizeof(*data) / SECTOR_SIZE);
+}
+
+static uint64_t island_sectors(unsigned island)
+{
+	uint64_t first = island * LIVE_STRIDE;
+
+	return first + LIVE_ISLAND <= BASE_SECTORS ? LIVE_ISLAND : first < BASE_SECTORS ? BASE_SECTORS - first : 0;
+}
+
+static void make_raw(void)
+{
+	uint64_t data[LIVE_ISLAND * SECTOR_SIZE / sizeof(uint64_t)];
+	int fd = open(live_raw_base, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	unsigned i;
+
+	assert_true(fd >= 0);
+	for (i = 0; i < LIVE_ISLANDS; i++) {
+		island_fill(data, i);
+		assert_true(pwrite(fd, data, island_sectors(i) * SECTOR_SIZE, (uint64_t)i * LIVE_STRIDE * SECTOR_SIZE) >= 0);
+	}
+	assert_int_equal(ftruncate(fd, (uint64_t)BASE_SECTORS * SECTOR_SIZE), 0);
+	close(fd);
+}
+
+static void make_cow(const char *path)
+{
+	struct cow_create_options options = { .sectors = BASE_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	uint64_t data[LIVE_ISLAND * SECTOR_SIZE / sizeof(uint64_t)];
+	struct cow_open_options open_options = { 0 };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	unsigned i;
+
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &open_options, &error), 0);
+	for (i = 0; i < LIVE_ISLANDS && island_sectors(i); i++) {
+		island_fill(data, i);
+		assert_int_equal(cow_write(store, data, (uint64_t)i * LIVE_STRIDE, island_sectors(i)), 0);
+	}
+	assert_int_equal(cow_snapshot_create(store, "base", NULL, &error), 0);
+	assert_int_equal(cow_write_zeroes(store, 0, BASE_SECTORS), 0);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+void live_base_make(const char *folder)
+{
+	char path[100];
+
+	if (live_raw_base[0])
+		return;
+	snprintf(live_raw_base, sizeof(live_raw_base), "%.90s/base.raw", folder);
+	snprintf(path, sizeof(path), "%.90s/base.cow", folder);
+	snprintf(live_cow_base, sizeof(live_cow_base), "%s@base", path);
+	make_raw();
+	make_cow(path);
+}

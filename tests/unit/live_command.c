@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * live_command.c - the snapshots of live_disk.h: taken, prepared, decided, read,
+ * deleted, gone back to.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "live_disk.h"
+
+static void taken(struct live_disk *disk, struct live_snapshot *snapshot, enum live_state state, int error)
+{
+	if (error)
+		return;		/* it may be there after the next opening */
+	live_image_take(&disk->model, snapshot->from, disk->options.full, &snapshot->image);
+	snapshot->state = state;
+}
+
+static void command_ended(struct live_disk *disk, struct live_command *slot, int error)
+{
+	struct live_snapshot *snapshot = slot->snapshot;
+
+	switch (slot->command.op) {
+	case SNAPSHOT_CREATE:
+		taken(disk, snapshot, LIVE_THERE, error);
+		break;
+	case SNAPSHOT_PREPARE:
+		if (!error)
+			snapshot->state = LIVE_PREPARED;
+		break;
+	case SNAPSHOT_COMMIT:
+		if (error)
+			break;
+		snapshot->state = LIVE_THERE;
+		snapshot->decision[0] = '\0';
+		break;
+	case SNAPSHOT_ABORT:
+	case SNAPSHOT_DELETE:
+		if (!error)
+			snapshot->state = LIVE_NONE;
+		break;
+	case SNAPSHOT_REVERT:
+		if (!error)
+			live_image_restore(&snapshot->image, &disk->model);
+		break;
+	case SNAPSHOT_FREEZE:
+		disk->frozen = !error;
+		disk->frozen_at = disk->model.now;
+		break;
+	default:
+		break;
+	}
+}
+
+static void command_done(struct snapshot_command *command, int error)
+{
+	struct live_command *slot = command->owner;
+	struct live_disk *disk = slot->disk;
+
+	disk->model.now++;
+	if (!slot->busy)
+		live_failed(disk, "a command has ended twice");
+	slot->busy = false;
+	slot->error = error;
+	if (error && error != -ECANCELED && error != -ENOSPC)
+		live_note_error(disk, command->error.text, error);
+	command_ended(disk, slot, error);
+	live_watch(disk);
+}
+
+void live_command(struct live_disk *disk, struct live_command *slot, enum snapshot_op op, struct live_snapshot *snapshot)
+{
+	slot->command = (struct snapshot_command){ .op = op, .done = command_done, .owner = slot };
+	if (snapshot) {
+		slot->command.name = snapshot->name;
+		slot->command.description = "made while it was running";
+		slot->command.decision = snapshot->decision[0] ? snapshot->decision : NULL;
+	}
+	slot->disk = disk;
+	slot->snapshot = snapshot;
+	slot->busy = true;
+	disk->model.now++;
+	backend_snapshot(disk->backend, &slot->command);
+}
+
+struct live_snapshot *live_snapshot_free(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_random(disk, LIVE_NONE);
+
+	if (snapshot) {
+		live_image_free(&snapshot->image);
+		*snapshot = (struct live_snapshot){ .from = disk->model.now + 1 };
+		snprintf(snapshot->name, sizeof(snapshot->name), "s%u", disk->next_name++);
+	}
+	return snapshot;
+}
+
+static void begin_create(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_free(disk);
+
+	if (!snapshot)
+		return;
+	snapshot->state = LIVE_CREATING;
+	live_watch(disk);
+	live_command(disk, &disk->maker, SNAPSHOT_CREATE, snapshot);
+}
+
+void live_thaw(struct live_disk *disk)
+{
+	disk->frozen = false;
+	live_command(disk, &disk->thawer, SNAPSHOT_THAW, NULL);
+}
+
+/* The freeze says what is in the snapshot; what is in flight is held back until the thaw. */
+static void begin_prepare(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_free(disk);
+	static unsigned decisions;
+
+	if (!snapshot) {
+		live_thaw(disk);
+		return;
+	}
+	disk->frozen = false;
+	snprintf(snapshot->decision, sizeof(snapshot->decision), "%.70s.%u", live_raw_base, decisions++);
+	snapshot->from = disk->frozen_at;
+	live_image_take(&disk->model, disk->frozen_at, disk->options.full, &snapshot->image);
+	snapshot->state = LIVE_PREPARING;
+	live_watch(disk);
+	live_command(disk, &disk->maker, SNAPSHOT_PREPARE, snapshot);
+}
+
+static void begin_decide(struct live_disk *disk, struct live_snapshot *snapshot)
+{
+	struct error_text error = { "" };
+
+	if (live_pick(disk, 2)) {
+		snapshot->state = LIVE_DELETING;
+		live_command(disk, &disk->remover, SNAPSHOT_ABORT, snapshot);
+		return;
+	}
+	if (cow_decision_commit(snapshot->decision, &error))
+		live_failed(disk, "%s", error.text);
+	snapshot->state = LIVE_COMMITTING;
+	live_command(disk, &disk->remover, SNAPSHOT_COMMIT, snapshot);
+}
+
+void live_delete(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_random(disk, LIVE_THERE);
+
+	if (!snapshot || snapshot->backend)
+		return;
+	snapshot->state = LIVE_DELETING;
+	live_command(disk, &disk->remover, SNAPSHOT_DELETE, snapshot);
+}
+
+static void open_or_close(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_random(disk, LIVE_THERE);
+	struct driver_options options = live_driver_options();
+	struct error_text error = { "" };
+	char target[80];
+	int ret;
+
+	if (snapshot && snapshot->backend && !snapshot->reads) {
+		backend_close(snapshot->backend);
+		snapshot->backend = NULL;
+	} else if (snapshot && !snapshot->backend) {
+		options.read_only = true;
+		snprintf(target, sizeof(target), "cow:%s@%s", disk->path, snapshot->name);
+		ret = backend_open(&snapshot->backend, &disk->crash.engine, target, &options, &error);
+		if (ret)
+			live_note_error(disk, error.text, ret);
+	}
+}
+
+/* A freeze may come while a snapshot is being taken, and be taken back before it has begun. */
+static void freeze_random(struct live_disk *disk)
+{
+	if (disk->frozen && !disk->maker.busy && live_pick(disk, 4))
+		begin_prepare(disk);
+	else if (disk->frozen || disk->freezer.busy)
+		live_thaw(disk);
+	else if (!disk->maker.busy || disk->maker.command.op == SNAPSHOT_CREATE)
+		live_command(disk, &disk->freezer, SNAPSHOT_FREEZE, NULL);
+}
+
+void live_command_random(struct live_disk *disk)
+{
+	struct live_snapshot *prepared = live_snapshot_random(disk, LIVE_PREPARED);
+	uint64_t what = live_pick(disk, 8);
+
+	if (what < 2) {
+		open_or_close(disk);
+	} else if (what < 4) {
+		if (disk->remover.busy)
+			return;
+		if (prepared)
+			begin_decide(disk, prepared);
+		else
+			live_delete(disk);
+	} else if (what < 6 || disk->thawer.busy) {
+		if (!disk->frozen && !disk->maker.busy && !disk->freezer.busy)
+			begin_create(disk);
+	} else {
+		freeze_random(disk);
+	}
+}
+
+void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk))
+{
+	struct live_snapshot *snapshot;
+	struct error_text error = { "" };
+	uint64_t steps;
+
+	live_drain(disk);
+	snapshot = live_snapshot_random(disk, LIVE_THERE);
+	if (!snapshot || disk->failure[0])
+		return;
+	live_command(disk, &disk->reverter, SNAPSHOT_REVERT, snapshot);
+	while (look && disk->reverter.busy && !disk->failure[0]) {
+		steps = disk->crash.steps;
+		live_reap(disk);
+		if (disk->crash.steps != steps)
+			look(disk);
+	}
+	live_drain(disk);
+	if (backend_refresh_size(disk->backend, &error))
+		live_failed(disk, "%s", error.text);
+	if (!disk->reverter.error && disk->backend->geometry.sectors != snapshot->image.sectors)
+		live_failed(disk, "the disk has the wrong size after it was put back");
+}
+

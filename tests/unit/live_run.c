@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * live_run.c - the random runs of live_disk.h: closed and opened, cut off by
+ * power cuts, and with a fault somewhere. The unit tests have some of them,
+ * the soak test as many as there is time for.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "cow_sim.h"
+#include "live_run.h"
+
+#define ROUNDS 4
+#define STEPS 700
+#define LIVES 3				/* of a store, each ended by a power cut */
+#define LIFE_STEPS 160
+#define FAULT_STEPS 220
+
+uint64_t live_waited, live_cuts, live_restarts;
+
+static struct live_disk *disk_new(const struct live_options *options, const char *folder)
+{
+	struct live_disk *disk = malloc(sizeof(*disk));
+
+	assert_non_null(disk);
+	live_disk_init(disk, options, folder);
+	return disk;
+}
+
+static void disk_end(struct live_disk *disk)
+{
+	live_waited += disk->waited;
+	live_disk_free(disk);
+	free(disk);
+}
+
+static void reopen(struct live_disk *disk)
+{
+	live_drain(disk);
+	live_expect_right(disk);
+	live_close(disk);
+	live_check(disk, disk->path, LIVE_CLOSED);
+	live_expect_right(disk);
+	if (!disk->options.full && sim_random(&disk->random) % 3 == 0)
+		live_resize(disk);
+	live_open(disk);
+	live_expect_right(disk);
+}
+
+void live_run(const struct live_options *options, const char *folder)
+{
+	struct live_disk *disk = disk_new(options, folder);
+	unsigned round, i;
+
+	for (round = 0; round < ROUNDS; round++) {
+		for (i = 0; i < STEPS; i++) {
+			live_step(disk);
+			live_expect_right(disk);
+		}
+		if (sim_random(&disk->random) % 2)
+			live_revert(disk, NULL);
+		reopen(disk);
+	}
+	live_drain(disk);
+	live_close(disk);
+	live_check(disk, disk->path, LIVE_CRASHED);
+	live_expect_right(disk);
+	disk_end(disk);
+}
+
+/* A power cut now, looked at in a copy. */
+static void cut_beside(struct live_disk *disk)
+{
+	int fd = memfd_create("cut", MFD_CLOEXEC);
+	char path[32];
+
+	assert_true(fd >= 0);
+	engine_crash_cut(&disk->crash, fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	live_check(disk, path, LIVE_CRASHED);
+	live_expect_right(disk);
+	close(fd);
+	live_cuts++;
+}
+
+/* The medium as a power cut has left it takes the place of the file. */
+static void power_cycle(struct live_disk *disk)
+{
+	uint64_t seed = sim_random(&disk->random) >> 8;
+	int fd = memfd_create("live", MFD_CLOEXEC);
+
+	assert_true(fd >= 0);
+	live_drain(disk);
+	live_close(disk);
+	engine_crash_cut(&disk->crash, fd);
+	engine_crash_free(&disk->crash);
+	assert_int_equal(dup2(fd, disk->fd), disk->fd);
+	close(fd);
+	engine_crash_init(&disk->crash, disk->fd, seed);
+	live_restarts++;
+}
+
+/* Opened, after as many cuts in the middle of that as chance will have. */
+static void restart(struct live_disk *disk)
+{
+	do {
+		power_cycle(disk);
+		disk->crash.cut = sim_random(&disk->random) % 3 ? 0 : 1 + sim_random(&disk->random) % 12;
+	} while (live_open(disk));
+	disk->crash.cut = 0;
+	if (disk->crash.off) {
+		restart(disk);
+		return;
+	}
+	live_close(disk);
+	live_check(disk, disk->path, LIVE_RESTARTED);
+	live_expect_right(disk);
+	disk->faulty = false;
+	live_open(disk);
+	live_expect_right(disk);
+}
+
+static void one_life(struct live_disk *disk)
+{
+	uint64_t before;
+	unsigned i;
+
+	for (i = 0; i < LIFE_STEPS; i++) {
+		before = disk->crash.steps;
+		live_step(disk);
+		live_expect_right(disk);
+		if (disk->crash.steps != before)
+			cut_beside(disk);
+	}
+	/* Something to be cut off in the middle of. */
+	if (sim_random(&disk->random) % 3 == 0)
+		live_revert(disk, cut_beside);
+	disk->faulty = true;
+	disk->crash.cut = disk->crash.steps + 1 + sim_random(&disk->random) % 40;
+	for (i = 0; i < LIFE_STEPS && !disk->crash.off; i++)
+		live_step(disk);
+	restart(disk);
+}
+
+void live_run_cuts(const struct live_options *options, const char *folder)
+{
+	struct live_disk *disk = disk_new(options, folder);
+	unsigned life;
+
+	for (life = 0; life < LIVES; life++)
+		one_life(disk);
+	disk_end(disk);
+}
+
+static void fault_expect_right(const struct live_disk *disk, uint64_t nth)
+{
+	if (disk->failure[0])
+		fail_msg("TAPSNAP_SEED=%llu fault %llu operation %llu: %s", (unsigned long long)disk->options.seed,
+			 (unsigned long long)nth, (unsigned long long)disk->operations, disk->failure);
+}
+
+static void steps(struct live_disk *disk, unsigned count)
+{
+	while (count-- && !disk->failure[0])
+		live_step(disk);
+	live_drain(disk);
+	live_close(disk);
+}
+
+bool live_run_fault(const struct live_options *options, const char *folder, uint64_t nth, int error)
+{
+	struct live_disk *disk = disk_new(options, folder);
+	bool came;
+
+	disk->faulty = true;
+	disk->crash.queued = 0;
+	disk->crash.fail_error = error;
+	disk->crash.fail_at = nth;
+	steps(disk, FAULT_STEPS);
+	came = disk->crash.failed;
+	disk->crash.fail_at = 0;
+	live_check(disk, disk->path, LIVE_RESTARTED);
+	fault_expect_right(disk, nth);
+	disk->faulty = false;
+	live_open(disk);
+	fault_expect_right(disk, nth);
+	steps(disk, 20);
+	live_check(disk, disk->path, LIVE_CRASHED);
+	fault_expect_right(disk, nth);
+	disk_end(disk);
+	return came;
+}

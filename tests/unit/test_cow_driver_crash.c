@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_driver_crash.c - the power goes while the driver `cow` has many
+ * requests in flight: at every write, sync and discard of random runs. What
+ * was not synced is kept, lost or torn, in any order. Opened again, each
+ * sector is what the last flush has made sure of or something later; all
+ * snapshots are there and exact; the check finds nothing, also when the
+ * deletions that were going on have been ended.
+ *
+ * Most cuts are looked at beside the run, which goes on. Some end it: then
+ * the driver opens what is left, and the power may go while it does.
+ *
+ * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
+ */
+#include "cow_model.h"
+#include "live_run.h"
+#include "scratch.h"
+
+static void run_seeds(struct live_options options, unsigned count)
+{
+	uint64_t first = model_first_seed(1), seeds = model_seeds(count);
+
+	for (options.seed = first; options.seed < first + seeds; options.seed++)
+		live_run_cuts(&options, scratch_dir);
+}
+
+static void test_alone(void **state)
+{
+	run_seeds((struct live_options){ .small = true }, 4);
+}
+
+static void test_on_a_raw_base(void **state)
+{
+	run_seeds((struct live_options){ .base = LIVE_RAW_BASE }, 3);
+}
+
+static void test_on_a_snapshot(void **state)
+{
+	run_seeds((struct live_options){ .base = LIVE_COW_BASE, .small = true }, 1);
+	print_message("# %llu power cuts looked at, %llu lived through\n", (unsigned long long)live_cuts,
+		      (unsigned long long)live_restarts);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_on_a_raw_base),
+		cmocka_unit_test(test_on_a_snapshot),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests_name("cow: power cuts under the driver", tests, NULL, NULL);
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_driver_rules.c - orders of events that chance seldom brings about,
+ * each of which the driver `cow` has to get right. An operation below is kept
+ * in flight for as long as a test wants it to be.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cow-internal.h"
+#include "cow_model.h"
+#include "live_disk.h"
+#include "scratch.h"
+
+#define PLENTY 200			/* rounds of the event loop: what has not ended by then waits for something */
+
+static struct live_disk disk;
+
+static void begin(struct live_options options)
+{
+	options.seed = model_first_seed(1);
+	live_disk_init(&disk, &options, scratch_dir);
+	live_expect_right(&disk);
+}
+
+static void end(void)
+{
+	live_drain(&disk);
+	live_expect_right(&disk);
+	live_close(&disk);
+	live_check(&disk, disk.path, LIVE_CLOSED);
+	live_check(&disk, disk.path, LIVE_CRASHED);
+	live_expect_right(&disk);
+	live_disk_free(&disk);
+}
+
+static void do_write(uint64_t sector, uint64_t nr_sectors)
+{
+	live_submit(&disk, BLOCK_WRITE, sector, nr_sectors);
+	live_drain(&disk);
+	live_expect_right(&disk);
+}
+
+static struct live_snapshot *create_begin(void)
+{
+	struct live_snapshot *snapshot = live_snapshot_free(&disk);
+
+	assert_non_null(snapshot);
+	snapshot->state = LIVE_CREATING;
+	live_watch(&disk);
+	live_command(&disk, &disk.maker, SNAPSHOT_CREATE, snapshot);
+	return snapshot;
+}
+
+static struct live_snapshot *create(void)
+{
+	struct live_snapshot *snapshot = create_begin();
+
+	live_drain(&disk);
+	live_expect_right(&disk);
+	return snapshot;
+}
+
+static void rounds(unsigned n)
+{
+	while (n--)
+		live_reap(&disk);
+	live_expect_right(&disk);
+}
+
+static struct live_request *write_held(enum engine_op op, uint64_t sector, uint64_t nr_sectors)
+{
+	struct live_request *r;
+
+	disk.crash.hold_op = op;
+	disk.crash.hold_next = true;
+	r = live_submit(&disk, BLOCK_WRITE, sector, nr_sectors);
+	assert_non_null(r);
+	assert_non_null(disk.crash.held);
+	return r;
+}
+
+/* A snapshot waits for the writes that run. */
+static void test_snapshot_waits_for_writes(void **state)
+{
+	begin((struct live_options){ 0 });
+	do_write(0, 8);
+	write_held(ENGINE_WRITE, 0, 8);
+	create_begin();
+	rounds(PLENTY);
+	assert_true(disk.maker.busy);
+	disk.crash.held = NULL;
+	end();
+}
+
+/* A freeze that has not had its turn is taken back; the snapshot in front of it still waits for the writes. */
+static void test_thaw_of_a_freeze_that_waits(void **state)
+{
+	begin((struct live_options){ 0 });
+	do_write(0, 8);
+	write_held(ENGINE_WRITE, 0, 8);
+	create_begin();
+	live_command(&disk, &disk.freezer, SNAPSHOT_FREEZE, NULL);
+	live_command(&disk, &disk.thawer, SNAPSHOT_THAW, NULL);
+	rounds(PLENTY);
+	assert_false(disk.freezer.busy || disk.thawer.busy);
+	assert_int_equal(disk.freezer.error, -ECANCELED);
+	assert_true(disk.maker.busy);
+	disk.crash.held = NULL;
+	end();
+}
+
+static int open_snapshot(const struct live_snapshot *snapshot, struct backend **backend)
+{
+	struct driver_options options = live_driver_options();
+	struct error_text error = { "" };
+	char target[80];
+
+	options.read_only = true;
+	snprintf(target, sizeof(target), "cow:%s@%s", disk.path, snapshot->name);
+	return backend_open(backend, &disk.crash.engine, target, &options, &error);
+}
+
+/* One that is being deleted is not opened; one that is open is not deleted. */
+static void test_open_or_deleted(void **state)
+{
+	struct live_snapshot *snapshot;
+	struct backend *backend;
+
+	begin((struct live_options){ 0 });
+	do_write(0, 16);
+	snapshot = create();
+	assert_int_equal(open_snapshot(snapshot, &backend), 0);
+	disk.faulty = true;
+	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
+	live_drain(&disk);
+	assert_int_equal(disk.remover.error, -EBUSY);
+	disk.faulty = false;
+	backend_close(backend);
+	write_held(ENGINE_WRITE, 8, 8);		/* to a fresh place: the deletion has to wait for it */
+	snapshot->state = LIVE_DELETING;
+	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
+	rounds(PLENTY);
+	assert_true(disk.remover.busy);
+	assert_int_equal(open_snapshot(snapshot, &backend), -EBUSY);
+	disk.crash.held = NULL;
+	live_drain(&disk);
+	assert_int_equal(open_snapshot(snapshot, &backend), -ENOENT);
+	end();
+}
+
+/* A block that a read has begun on is not used again before its end. */
+static void test_read_of_what_is_freed(void **state)
+{
+	struct live_snapshot *snapshot;
+	unsigned i;
+
+	begin((struct live_options){ .small = true, .full = true });
+	do_write(0, 88);
+	snapshot = create();
+	do_write(0, 88);
+	disk.crash.hold_op = ENGINE_READ;
+	disk.crash.hold_next = true;
+	live_submit(&disk, BLOCK_READ, 0, 88);
+	snapshot->state = LIVE_DELETING;
+	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
+	live_submit(&disk, BLOCK_DISCARD, 0, 88);
+	rounds(PLENTY);
+	/* Everything else is written again and again, at places that are looked for all over the store. */
+	for (i = 1; i < 30; i++) {
+		live_submit(&disk, BLOCK_WRITE, i % 8 * LIVE_STRIDE, 88);
+		live_submit(&disk, BLOCK_FLUSH, 0, 0);
+		rounds(PLENTY);
+		live_submit(&disk, BLOCK_DISCARD, i % 8 * LIVE_STRIDE, 88);
+		live_submit(&disk, BLOCK_FLUSH, 0, 0);
+		rounds(PLENTY);
+	}
+	disk.crash.held = NULL;
+	end();
+}
+
+/* A flush says nothing before what it covers is in the log, whoever writes that. */
+static void test_flush_beside_a_flush(void **state)
+{
+	struct live_request *first, *second;
+
+	begin((struct live_options){ 0 });
+	do_write(0, 8);
+	disk.crash.hold_op = ENGINE_SYNC;
+	disk.crash.hold_next = true;
+	first = live_submit(&disk, BLOCK_FLUSH, 0, 0);
+	assert_non_null(disk.crash.held);
+	second = live_submit(&disk, BLOCK_FLUSH, 0, 0);
+	rounds(PLENTY);
+	assert_true(first->busy && second->busy);
+	disk.crash.held = NULL;
+	end();
+}
+
+/* What lies behind the end of the snapshot that a disk went back to is refused from then on. */
+static void test_revert_to_another_size(void **state)
+{
+	struct live_request *r;
+	uint64_t smaller;
+
+	begin((struct live_options){ 0 });
+	live_close(&disk);
+	do
+		live_resize(&disk);
+	while (disk.model.sectors == LIVE_DISK);
+	smaller = disk.model.sectors;
+	assert_int_equal(live_open(&disk), 0);
+	create();
+	live_close(&disk);
+	do
+		live_resize(&disk);
+	while (disk.model.sectors != LIVE_DISK);
+	assert_int_equal(live_open(&disk), 0);
+	do_write(LIVE_DISK - 8, 8);
+	live_revert(&disk, NULL);
+	live_expect_right(&disk);
+	assert_int_equal(disk.backend->geometry.sectors, smaller);
+	disk.faulty = true;
+	r = live_submit(&disk, BLOCK_WRITE, LIVE_DISK - 8, 8);
+	assert_false(r->busy);
+	assert_int_equal(disk.errors, 1);
+	end();
+}
+
+/* Leaves no more than @spare blocks in each page of the bitmap. */
+static void use_up(unsigned spare)
+{
+	struct cow_open_options options = { 0 };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	uint64_t block;
+
+	assert_int_equal(cow_file_open(&device, disk.path, false, &error), 0);
+	assert_int_equal(cow_open(&store, device, &options, &error), 0);
+	for (block = store->pool_start; block < store->store_blocks; block++) {
+		if (block % COW_PAGE_BITS < COW_PAGE_BITS - spare)
+			assert_int_equal(cow_alloc_mark(store, block), 0);
+	}
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+/* A write that no page of the bitmap has room for takes its blocks from several. */
+static void test_room_in_many_pages(void **state)
+{
+	unsigned i;
+
+	begin((struct live_options){ .pages = 20 });
+	live_close(&disk);
+	use_up(10);
+	assert_int_equal(live_open(&disk), 0);
+	for (i = 0; i < 4; i++)
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, LIVE_ISLAND);
+	rounds(3000);
+	for (i = 0; i < 4; i++)
+		assert_false(disk.request[i].busy);
+	live_close(&disk);
+	live_check(&disk, disk.path, LIVE_CLOSED_LEAKY);
+	live_expect_right(&disk);
+	live_disk_free(&disk);
+}
+
+/* A discard makes room for a write that waits for it. */
+static void test_discard_makes_room(void **state)
+{
+	unsigned i;
+
+	begin((struct live_options){ .small = true, .full = true });
+	for (i = 0; !disk.backend->waiting; i++) {
+		assert_true(i < LIVE_ISLANDS);
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, LIVE_ISLAND);
+		rounds(PLENTY);
+	}
+	live_submit(&disk, BLOCK_DISCARD, 0, 5 * LIVE_STRIDE);
+	for (i = 0; disk.backend->waiting && i < 10; i++) {
+		rounds(PLENTY);
+		backend_retry(disk.backend);
+		rounds(PLENTY);
+	}
+	assert_int_equal(disk.backend->waiting, 0);
+	end();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_snapshot_waits_for_writes),
+		cmocka_unit_test(test_thaw_of_a_freeze_that_waits),
+		cmocka_unit_test(test_open_or_deleted),
+		cmocka_unit_test(test_read_of_what_is_freed),
+		cmocka_unit_test(test_flush_beside_a_flush),
+		cmocka_unit_test(test_revert_to_another_size),
+		cmocka_unit_test(test_room_in_many_pages),
+		cmocka_unit_test(test_discard_makes_room),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests_name("cow: the driver, orders of events", tests, NULL, NULL);
+}
