@@ -68,7 +68,7 @@ wait_until() {
 	shift 2
 	until "$@" >/dev/null 2>&1; do
 		((SECONDS - start < limit)) || fail "not in $limit s: $what"
-		snooze 0.1
+		snooze 0.2
 	done
 }
 
@@ -105,6 +105,7 @@ guest_config() {
 		type="$GUEST_TYPE"
 		memory=256
 		vcpus=1
+		tsc_mode="native"
 		kernel="/guest/vmlinuz"
 		ramdisk="/tmp/guest-initrd"
 		extra="console=hvc0 quiet mitigations=off"
@@ -167,17 +168,29 @@ guest_migrate() {
 	guest_find "$1"
 }
 
-# Everything the guest has printed. A migrated one goes on in the log of the name it came under.
-console_text() { # GUEST
-	local file text=
+# Everything the guest has printed, into CONSOLE, by this very process: it is
+# done over and over, and a $(...) would cost what the guest needs to go on.
+# A migrated guest goes on in the log of the name it came under.
+console_read() { # GUEST
+	local file part
+	CONSOLE=
 	for file in "$LOGS/guest-$TEST_NAME-$1.log" "$LOGS/guest-$TEST_NAME-$1--incoming.log"; do
-		[ ! -e "$file" ] || text+=$(<"$file")$'\n'
+		[ -e "$file" ] || continue
+		while IFS= read -rd '' part || [ -n "$part" ]; do
+			CONSOLE+=$part
+		done <"$file"
+		CONSOLE+=$'\n'
 	done
-	printf '%s' "${text//$'\r'/}"
+}
+
+console_text() { # GUEST
+	console_read "$1"
+	printf '%s' "${CONSOLE//$'\r'/}"
 }
 
 console_has() { # GUEST REGEX
-	[[ $(console_text "$1") =~ $2 ]]
+	console_read "$1"
+	[[ $CONSOLE =~ $2 ]]
 }
 
 # Type one line on the guest's console.
@@ -187,7 +200,7 @@ guest_type() { # GUEST LINE
 
 # guest_run GUEST [-t SECONDS] COMMAND: run it there; prints its output, has its status
 guest_run() {
-	local guest=$1 limit=120 token=${EPOCHREALTIME/./}$RANDOM text
+	local guest=$1 limit=240 token=${EPOCHREALTIME/./}$RANDOM text
 	shift
 	[ "$1" != -t ] || { limit=$2; shift 2; }
 	guest_type "$guest" "echo @@$token begin@@; ($1); echo @@$token \$?@@"
@@ -218,7 +231,7 @@ load_start() { # GUEST DEVICE [FIO-OPTION...]
 load_moves() { guest_must "$1" "io_moves $2"; }
 
 load_stop() {
-	echo "# $(guest_must "$1" -t 180 "load_stop $2")"
+	echo "# $(guest_must "$1" -t 300 "load_stop $2")"
 }
 
 # ---- the backend ----
