@@ -22,7 +22,7 @@
 #include "cow-internal.h"
 
 #define STEP_BLOCKS 4096u
-#define STEP_NODES 2048u
+#define STEP_NODES 256u
 
 struct walk {
 	struct cow_store *store;

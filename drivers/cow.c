@@ -80,7 +80,7 @@ static int open_base(struct opening *opening, enum cow_base_kind kind, const str
 		ret = check_cow_base(disk, fields, opening->error);
 	if (!ret)
 		*base = (struct cow_base){ .read = cow_disk_base_read, .owner = disk,
-			.sectors = disk->base_backend->geometry.sectors };
+			.sectors = fields->sectors };	/* it may be larger, where a commit was cut off */
 	return ret;
 }
 

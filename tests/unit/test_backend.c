@@ -13,7 +13,7 @@ static void bad_targets(void **state)
 	static const struct { const char *target, *words; } cases[] = {
 		{ "/srv/disk.img", "not TYPE:PATH" },
 		{ "", "not TYPE:PATH" },
-		{ "qcow:/srv/disk.img", "unknown type \"qcow\": use one of aio, null" },
+		{ "qcow:/srv/disk.img", "unknown type \"qcow\": use one of aio, cow, null" },
 		{ ":/srv/disk.img", "unknown type \"\"" },
 		{ "ai:/srv/disk.img", "unknown type \"ai\"" },
 		{ "aio:", "no path after the colon" },
