@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Needs: tap
 # kill -9 of tapdisk under load, in the guest's own page cache's pattern: every
 # write that a completed flush covered is on the disk.

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # A domain destroyed in the middle of writing: the filesystem survives as after
 # a power cut, the image is free for the next guest at once.
 . ./lib.sh

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # A filesystem on a disk that came with plain `xl create`: made, filled, verified
 # and checked in the guest, and checked again in dom0.
 . ./lib.sh

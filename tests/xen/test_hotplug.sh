@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Disks come and go while others, and they themselves, are busy.
 . ./lib.sh
 

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Limit: 600 s
 # Two guests with four busy disks each, at once.
 . ./lib.sh

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Limit: 600 s
 # Localhost migration with I/O going on: for a moment two domains of one VM share
 # the image. Debian's Xen has no shadow paging, so a PV guest cannot be migrated

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Limit: 600 s
 # Memory images with I/O going on: save -c and save -p go on with the same ring,
 # restore gets a fresh connection and re-issues what was unanswered.

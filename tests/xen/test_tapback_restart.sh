@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Needs: tap
 # tapback is killed and started again; guests do not notice, and what changed
 # meanwhile is caught up with.

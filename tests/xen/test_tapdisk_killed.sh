@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh hvm
 # Needs: tap
 # A tapdisk dies: said in the disk's `error` node, harms no other disk, and the
 # dead disk can be detached and attached again with its data.
