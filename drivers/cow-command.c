@@ -98,8 +98,12 @@ static void run_freeze(struct cow_disk *disk, struct snapshot_command *command)
 	struct snapshot_command *end;
 
 	if (ret) {
+		end = disk->thaw;
+		disk->thaw = NULL;
 		disk->freezing = false;
 		command->done(command, ret);
+		if (end)
+			end->done(end, 0);
 		return;
 	}
 	freeze(disk);

@@ -131,8 +131,7 @@ static void disk_wake(struct cow_disk *disk)
 {
 	if (disk->retired)
 		cow_retire_wake(disk);
-	if (disk->task)
-		cow_task_wake(disk);
+	cow_task_wake(disk);
 	if (disk->overlap_held) {
 		disk->overlap_held = false;
 		cow_disk_kick(disk);
