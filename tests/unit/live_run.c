@@ -92,7 +92,9 @@ static void power_cycle(struct live_disk *disk)
 	int fd = memfd_create("live", MFD_CLOEXEC);
 
 	assert_true(fd >= 0);
-	live_drain(disk);
+	if (disk->backend)
+		live_drain(disk);
+	live_expect_right(disk);
 	live_close(disk);
 	engine_crash_cut(&disk->crash, fd);
 	engine_crash_free(&disk->crash);
@@ -161,11 +163,12 @@ static void fault_expect_right(const struct live_disk *disk, uint64_t nth)
 			 (unsigned long long)nth, (unsigned long long)disk->operations, disk->failure);
 }
 
-static void steps(struct live_disk *disk, unsigned count)
+static void steps(struct live_disk *disk, unsigned count, uint64_t nth)
 {
 	while (count-- && !disk->failure[0])
 		live_step(disk);
 	live_drain(disk);
+	fault_expect_right(disk, nth);
 	live_close(disk);
 }
 
@@ -178,7 +181,7 @@ bool live_run_fault(const struct live_options *options, const char *folder, uint
 	disk->crash.queued = 0;
 	disk->crash.fail_error = error;
 	disk->crash.fail_at = nth;
-	steps(disk, FAULT_STEPS);
+	steps(disk, FAULT_STEPS, nth);
 	came = disk->crash.failed;
 	disk->crash.fail_at = 0;
 	live_check(disk, disk->path, LIVE_RESTARTED);
@@ -186,7 +189,7 @@ bool live_run_fault(const struct live_options *options, const char *folder, uint
 	disk->faulty = false;
 	live_open(disk);
 	fault_expect_right(disk, nth);
-	steps(disk, 20);
+	steps(disk, 20, nth);
 	live_check(disk, disk->path, LIVE_CRASHED);
 	fault_expect_right(disk, nth);
 	disk_end(disk);

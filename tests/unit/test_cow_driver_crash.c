@@ -26,17 +26,17 @@ static void run_seeds(struct live_options options, unsigned count)
 
 static void test_alone(void **state)
 {
-	run_seeds((struct live_options){ .small = true }, 4);
+	run_seeds((struct live_options){ .small = true }, 6);
 }
 
 static void test_on_a_raw_base(void **state)
 {
-	run_seeds((struct live_options){ .base = LIVE_RAW_BASE }, 3);
+	run_seeds((struct live_options){ .base = LIVE_RAW_BASE }, 4);
 }
 
 static void test_on_a_snapshot(void **state)
 {
-	run_seeds((struct live_options){ .base = LIVE_COW_BASE, .small = true }, 1);
+	run_seeds((struct live_options){ .base = LIVE_COW_BASE, .small = true }, 2);
 	print_message("# %llu power cuts looked at, %llu lived through\n", (unsigned long long)live_cuts,
 		      (unsigned long long)live_restarts);
 }

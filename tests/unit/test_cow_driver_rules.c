@@ -182,6 +182,34 @@ static void test_read_of_what_is_freed(void **state)
 	end();
 }
 
+/* A node of the map that is replaced, and its place used for something else, while it is being read is read anew. */
+static void test_read_of_a_node_that_is_replaced(void **state)
+{
+	static const uint8_t junk[COW_BLOCK] = { 0xdb };
+	unsigned i;
+
+	begin((struct live_options){ 0 });
+	for (i = 0; i < LIVE_ISLANDS; i++)
+		do_write(i * LIVE_STRIDE, 8);
+	live_close(&disk);
+	assert_int_equal(live_open(&disk), 0);
+	do_write(88, 4);			/* the first leaf will be replaced */
+	for (i = 2; i < LIVE_ISLANDS; i++) {	/* and the cache has no room for the first leaf any more */
+		live_submit(&disk, BLOCK_READ, i * LIVE_STRIDE, 8);
+		live_drain(&disk);
+	}
+	disk.crash.hold_op = ENGINE_READ;
+	disk.crash.hold_next = true;
+	live_submit(&disk, BLOCK_READ, 40, 8);
+	assert_non_null(disk.crash.held);
+	for (i = 2; i < 20; i++)		/* a checkpoint is due */
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, 88);
+	rounds(PLENTY);
+	assert_int_equal(pwrite(disk.fd, junk, sizeof(junk), disk.crash.held->offset), sizeof(junk));
+	disk.crash.held = NULL;
+	end();
+}
+
 /* A flush says nothing before what it covers is in the log, whoever writes that. */
 static void test_flush_beside_a_flush(void **state)
 {
@@ -297,6 +325,7 @@ int main(void)
 		cmocka_unit_test(test_thaw_of_a_freeze_that_waits),
 		cmocka_unit_test(test_open_or_deleted),
 		cmocka_unit_test(test_read_of_what_is_freed),
+		cmocka_unit_test(test_read_of_a_node_that_is_replaced),
 		cmocka_unit_test(test_flush_beside_a_flush),
 		cmocka_unit_test(test_revert_to_another_size),
 		cmocka_unit_test(test_room_in_many_pages),
