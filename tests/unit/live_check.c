@@ -143,7 +143,7 @@ static void check_snapshot(struct look *look, struct live_snapshot *snapshot, bo
 	if (!listed || disk->failure[0])
 		return;
 	if (snapshot->state == LIVE_CREATING)
-		live_image_take(&disk->model, snapshot->from, disk->options.full, &image);
+		live_image_take(&disk->model, snapshot->from, disk->options.full || disk->faulty, &image);
 	else
 		image = snapshot->image;
 	look_read(look, snapshot->name, image.sectors);
@@ -205,7 +205,7 @@ static void adopt_snapshot(struct look *look, struct live_snapshot *snapshot, bo
 		return;
 	}
 	if (snapshot->state == LIVE_CREATING) {
-		live_image_take(&look->disk->model, snapshot->from, look->disk->options.full, &image);
+		live_image_take(&look->disk->model, snapshot->from, look->disk->options.full || look->disk->faulty, &image);
 		snapshot->image = image;
 	}
 	snapshot->state = LIVE_THERE;

@@ -13,7 +13,7 @@ static void taken(struct live_disk *disk, struct live_snapshot *snapshot, enum l
 {
 	if (error)
 		return;		/* it may be there after the next opening */
-	live_image_take(&disk->model, snapshot->from, disk->options.full, &snapshot->image);
+	live_image_take(&disk->model, snapshot->from, disk->options.full || disk->faulty, &snapshot->image);
 	snapshot->state = state;
 }
 
@@ -126,7 +126,7 @@ static void begin_prepare(struct live_disk *disk)
 	disk->frozen = false;
 	snprintf(snapshot->decision, sizeof(snapshot->decision), "%.70s.%u", live_raw_base, decisions++);
 	snapshot->from = disk->frozen_at;
-	live_image_take(&disk->model, disk->frozen_at, disk->options.full, &snapshot->image);
+	live_image_take(&disk->model, disk->frozen_at, disk->options.full || disk->faulty, &snapshot->image);
 	snapshot->state = LIVE_PREPARING;
 	live_watch(disk);
 	live_command(disk, &disk->maker, SNAPSHOT_PREPARE, snapshot);

@@ -179,7 +179,7 @@ void live_image_take(const struct live_model *model, uint64_t from, bool part, s
 			if ((!value->ended && !part) || value->replaced <= from)
 				continue;
 			image->choice[n] = *value;
-			if (!value->ended || value->failed)
+			if (part || value->failed)
 				image->choice[n].ended = value->submitted;
 			n++;
 		}
