@@ -23,7 +23,6 @@ static void one_seed(uint64_t seed)
 
 	options.small |= options.full;
 	live_run(&options, scratch_dir);
-	options.full = false;
 	live_run_cuts(&options, scratch_dir);
 	for (nth = 1 + seed % FAULT_STRIDE; live_run_fault(&options, scratch_dir, nth, seed % 2 ? -EIO : -ENOSPC);
 	     nth += FAULT_STRIDE)
