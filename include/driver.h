@@ -104,7 +104,7 @@ struct driver_ops {
 	 */
 	int (*open)(void **handle, struct engine *engine, const char *path,
 		    const struct driver_options *options, struct error_text *error);
-	void (*close)(void *handle);	/* no request is in flight */
+	void (*close)(void *handle);	/* no request and no command is in flight, and the disk is not frozen */
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
 	/* Start @req; calls backend_done(req, error) once, now or later. */
 	void (*submit)(void *handle, struct block_request *req);
