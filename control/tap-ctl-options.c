@@ -19,6 +19,7 @@
 
 #define MAX_TIMEOUT_S 86400
 #define MAX_LEASE_MS 60000
+#define MAX_CACHE_MIB 65536
 #define JSON_LETTER 'J'
 #define DEBUG_LETTER 'X'
 #define ALWAYS "hJX"		/* what every command knows */
@@ -35,6 +36,7 @@ static const struct known_option {
 	{ 'R', "read-only", NULL, "refuse the guest's writes" },
 	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)" },
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096" },
+	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)" },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
 	{ 'n', "name", "NAME", "the snapshot" },
 	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)" },
@@ -262,6 +264,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'b':
 		args->sector_size = parse_number(command, 'b', 512, 4096);
+		break;
+	case 'M':
+		args->cache_mib = parse_number(command, 'M', 1, MAX_CACHE_MIB);
 		break;
 	case 't':
 		if (command == &command_list)

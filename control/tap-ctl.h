@@ -27,6 +27,7 @@ struct arguments {
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
 	int sector_size;		/* bytes; 0: the default */
+	int cache_mib;			/* 0: the default */
 	char **words;			/* arguments that are no options */
 	int nr_words;
 };

@@ -8,6 +8,8 @@
 
 #include "command.h"
 
+#define MAX_CACHE_MIB 65536
+
 void command_list(struct commands *commands, struct disk *only, struct control_request *request)
 {
 	json_t *disks = json_array();
@@ -27,18 +29,20 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	struct driver_options options = { 0 };
 	const json_t *message = request->message;
 	const char *target = NULL;
-	int64_t sector_size = 0;
+	int64_t sector_size = 0, cache_mib = 0;
 	int error;
 
 	if (argument_require(message, "target", &request->error) ||
 	    argument_target(message, &target, &request->error) ||
 	    argument_bool(message, "read_only", &options.read_only, &request->error) ||
 	    argument_bool(message, "no_direct", &options.no_direct, &request->error) ||
-	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error)) {
+	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error) ||
+	    argument_integer(message, "cache_mib", 0, MAX_CACHE_MIB, &cache_mib, &request->error)) {
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}
 	options.sector_size = (unsigned)sector_size;
+	options.cache_bytes = (size_t)cache_mib << 20;
 	if (commands->shutting_down)
 		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is about to end");
 	else
