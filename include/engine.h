@@ -72,6 +72,8 @@ struct engine_ops {
 	int (*reap)(struct engine *engine);
 	/* Readable when reap() has work to do; -1: none, call reap() after commit(). */
 	int (*fd)(struct engine *engine);
+	/* May be NULL; see engine_exchange(). */
+	bool (*exchange)(struct engine *engine, int fd, const uint32_t *word);
 	/* Commit, then block until at least one io can be reaped (for tools; nothing queued: returns at once). */
 	int (*wait)(struct engine *engine);
 };
@@ -88,6 +90,15 @@ void engine_close(struct engine *engine);
 
 /* Checked calls of the ops above; engine_queue() asserts that the io is not in flight already. */
 void engine_queue(struct engine *engine, struct engine_io *io);
+/*
+ * engine_exchange() - with the next commit, write *@word to @fd and then read
+ * one word from it, which is dropped. For a descriptor that is non-blocking,
+ * takes the word at once and has one to read: an event channel. *@word stays
+ * the caller's, unchanged while @fd is open. Returns false when the engine
+ * cannot (any more); the caller then does it by hand. Nobody is told of a
+ * failure: what was to be read is readable still.
+ */
+bool engine_exchange(struct engine *engine, int fd, const uint32_t *word);
 int engine_commit(struct engine *engine);
 int engine_reap(struct engine *engine);
 int engine_fd(struct engine *engine);

@@ -39,6 +39,8 @@ struct grant_copy {
 struct event_channel {
 	int fd;			/* readable when the frontend has signalled */
 	uint32_t port;		/* the transport's own name for it */
+	bool late;		/* signals are kept from one until its acknowledgement, which may therefore come after
+				 * the ring was looked at; engine_exchange(fd, &port) is one */
 	void *priv;
 };
 

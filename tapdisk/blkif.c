@@ -25,16 +25,36 @@
 #define GRANTS_MAX 16384		/* half of what all frontends of a process may have (guest_memory.c) */
 #define COPY_PIECES 1024		/* a batch with more is copied in several calls */
 
+/* Without it the channel would stay readable for ever. */
+static void blkif_queue_acknowledge(struct blkif_queue *queue)
+{
+	struct transport *transport = queue->blkif->transport;
+
+	queue->unacknowledged = false;
+	if (transport->ops->acknowledge(transport, &queue->channel))
+		blkif_queue_break(queue, "the event channel is broken");
+}
+
+/* With the engine's next commit, if that can be; it is still there then, unlike that of a frontend that goes. */
+static void blkif_queue_acknowledge_late(struct blkif_queue *queue)
+{
+	struct blkif *blkif = queue->blkif;
+
+	if (!blkif->closing && engine_exchange(blkif->vbd->engine, queue->channel.fd, &queue->channel.port))
+		queue->unacknowledged = false;
+	else
+		blkif_queue_acknowledge(queue);
+}
+
 static void blkif_queue_ready(void *arg, uint32_t events)
 {
 	struct blkif_queue *queue = arg;
-	struct transport *transport = queue->blkif->transport;
 
 	queue->stats.kicks++;
 	queue->kicked = true;
-	/* It would stay readable for ever. */
-	if (transport->ops->acknowledge(transport, &queue->channel))
-		blkif_queue_break(queue, "the event channel is broken");
+	queue->unacknowledged = true;
+	if (!queue->channel.late || events != EPOLLIN)
+		blkif_queue_acknowledge(queue);
 }
 
 static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, uint32_t port, struct error_text *text)
@@ -286,6 +306,8 @@ bool blkif_run(struct blkif *blkif)
 		queue->kicked |= queue->parked.head != NULL;
 		more |= blkif_queue_take(queue);
 		more |= queue->completed.head != NULL;
+		if (queue->unacknowledged)
+			blkif_queue_acknowledge_late(queue);
 	}
 	return more;
 }

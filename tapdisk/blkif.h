@@ -83,6 +83,7 @@ struct blkif_queue {
 	struct blkif_io *barrier;		/* waits for, or is, the only request in flight */
 	unsigned taken;				/* out of the ring and not answered */
 	bool kicked;				/* look into the ring */
+	bool unacknowledged;			/* signalled, to be acknowledged once the ring was looked at */
 	bool broken;				/* the frontend broke ring or channel; not served any more */
 	struct queue_stats stats;
 };

@@ -71,6 +71,11 @@ void engine_queue(struct engine *engine, struct engine_io *io)
 	engine->ops->queue(engine, io);
 }
 
+bool engine_exchange(struct engine *engine, int fd, const uint32_t *word)
+{
+	return engine->ops->exchange && engine->ops->exchange(engine, fd, word);
+}
+
 int engine_commit(struct engine *engine)
 {
 	return engine->ops->commit(engine);

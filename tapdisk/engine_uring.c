@@ -15,6 +15,10 @@
  *  3. While the helper thread has something, one POLL_ADD on its eventfd is
  *     wanted or in the ring (one slot is reserved for it), so the ring's
  *     descriptor alone tells of everything.
+ *  4. An exchange makes a completion only when it fails, and after that there
+ *     are no more: they need no room in the completion ring. Its write comes
+ *     first and its read is linked to it, so whatever fails, what was to be
+ *     read is readable still.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -43,6 +47,8 @@ struct uring_engine {
 	struct offload *offload;
 	int event;				/* the helper thread's */
 	bool polling;				/* a POLL_ADD on event is in the ring */
+	bool exchanging;			/* the kernel can, as far as we know */
+	uint32_t heard;				/* what the last exchange has read */
 };
 
 /*
@@ -73,6 +79,7 @@ static const struct io_uring_restriction restrictions[] = {
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FALLOCATE },
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD },
+	{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS },
 };
@@ -90,6 +97,7 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 	if (error)
 		return error == -EINVAL ? -ENOSYS : error;	/* no set of flags is known: before 5.6 */
 	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
+	uring->exchanging = params.features & IORING_FEAT_CQE_SKIP;
 	return 0;
 }
 
@@ -252,6 +260,28 @@ static void uring_queue(struct engine *engine, struct engine_io *io)
 		uring_start(uring, io);
 }
 
+/*
+ * Both are done by the time the commit returns: the descriptor is
+ * non-blocking, and of a kind that io_uring then never waits for.
+ */
+static bool uring_exchange(struct engine *engine, int fd, const uint32_t *word)
+{
+	struct uring_engine *uring = (struct uring_engine *)engine;
+	struct io_uring_sqe *sqe;
+
+	if (!uring->exchanging || io_uring_sq_space_left(&uring->ring) < 2)
+		return false;
+	sqe = io_uring_get_sqe(&uring->ring);
+	io_uring_prep_write(sqe, fd, word, sizeof(*word), 0);
+	sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+	io_uring_sqe_set_data(sqe, &uring->heard);
+	sqe = io_uring_get_sqe(&uring->ring);
+	io_uring_prep_read(sqe, fd, &uring->heard, sizeof(uring->heard), 0);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+	io_uring_sqe_set_data(sqe, &uring->heard);
+	return true;
+}
+
 /* The kernel has no memory for a single request and nothing of ours will end and make room: ask again soon. */
 static void uring_wait_for_memory(void)
 {
@@ -297,6 +327,10 @@ static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int 
 {
 	if ((void *)io == uring)
 		return uring_reap_offload(uring);
+	if ((void *)io == &uring->heard) {
+		uring->exchanging = false;
+		return 0;
+	}
 	uring->in_ring--;
 	if (io->op == ENGINE_ZERO && result == -EOPNOTSUPP) {
 		offload_queue(uring->offload, io);	/* which knows other ways */
@@ -381,6 +415,7 @@ const struct engine_ops engine_uring = {
 	.open = uring_open,
 	.close = uring_close,
 	.queue = uring_queue,
+	.exchange = uring_exchange,
 	.commit = uring_commit,
 	.reap = uring_reap,
 	.fd = uring_fd,

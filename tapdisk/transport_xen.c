@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -102,6 +103,8 @@ static int transport_xen_bind(struct transport *transport, uint32_t port, struct
 	}
 	channel->fd = xenevtchn_fd(handle);
 	channel->port = local;
+	/* The driver masks a channel when it has signalled; Xen keeps what comes until the port is written back. */
+	channel->late = !fcntl(channel->fd, F_SETFL, O_NONBLOCK);
 	channel->priv = handle;
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <seccomp.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
@@ -413,6 +414,116 @@ static void failed_open_leaves_nothing(void **state)
 	}
 }
 
+/* A descriptor that holds one word to be read; its other end is *@peer. */
+static int open_exchange(int *peer)
+{
+	uint32_t word = 99;
+	int fds[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds), 0);
+	assert_int_equal(send(fds[1], &word, sizeof(word), 0), sizeof(word));
+	*peer = fds[1];
+	return fds[0];
+}
+
+static bool has_word(int fd)
+{
+	uint32_t word;
+
+	return recv(fd, &word, sizeof(word), MSG_PEEK) == sizeof(word);
+}
+
+/* Both halves happen in the commit, and nobody is woken for them; an io beside them is what it always was. */
+static void exchange_with_commit(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	int peer, fd = open_exchange(&peer);
+	static const uint32_t told = 7;
+	uint32_t word = 0;
+
+	assert_true(engine_exchange(engine, fd, &told));
+	assert_false(has_word(peer));
+	assert_int_equal(engine_commit(engine), 0);
+	assert_int_equal(recv(peer, &word, sizeof(word), 0), sizeof(word));
+	assert_int_equal(word, 7);
+	assert_false(has_word(fd));
+	assert_int_equal(poll(&(struct pollfd){ .fd = engine_fd(engine), .events = POLLIN }, 1, 0), 0);
+
+	assert_int_equal(send(peer, &word, sizeof(word), 0), sizeof(word));
+	io_set(&io, ENGINE_SYNC, open_file(BLOCK, 0), 0, 0);
+	engine_queue(engine, &io.io);
+	assert_true(engine_exchange(engine, fd, &told));
+	run_by_fd(engine);
+	assert_int_equal(io.error, 0);
+	assert_int_equal(io.calls, 1);
+	assert_true(has_word(peer));
+	assert_false(has_word(fd));
+	engine_close(engine);
+	close(io.io.fd);
+	close(fd);
+	close(peer);
+}
+
+/* The word stays where it was, and the engine says from then on that it cannot. */
+static void exchange_that_fails(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { 0 };
+	static const uint32_t told = 7;
+	uint32_t word = 99;
+	int pipes[2];
+
+	assert_int_equal(pipe2(pipes, O_NONBLOCK | O_CLOEXEC), 0);
+	assert_int_equal(write(pipes[1], &word, sizeof(word)), sizeof(word));
+	assert_true(engine_exchange(engine, pipes[0], &told));	/* which cannot be written to */
+	assert_int_equal(engine_commit(engine), 0);
+	assert_int_equal(engine_reap(engine), 0);
+	assert_false(engine_exchange(engine, pipes[0], &told));
+	assert_int_equal(read(pipes[0], &word, sizeof(word)), sizeof(word));
+	io_set(&io, ENGINE_SYNC, open_file(BLOCK, 0), 0, 0);
+	assert_int_equal(one(engine, &io), 0);
+	engine_close(engine);
+	close(io.io.fd);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* More than fit are refused, until a commit; all that were taken are done. */
+static void exchanges_fill_up(void **state)
+{
+	static const uint32_t told = 7;
+	struct engine *engine = open_engine(state);
+	int peer, fd = open_exchange(&peer);
+	unsigned taken, seen = 0, expected = 0;
+	uint32_t word;
+
+	for (int round = 0; round < 3; round++) {
+		for (taken = 0; taken < MANY && engine_exchange(engine, fd, &told); taken++)
+			assert_int_equal(send(peer, &told, sizeof(told), 0), sizeof(told));
+		assert_in_range(taken, 1, MANY - 1);
+		expected += taken;
+		assert_int_equal(engine_commit(engine), 0);
+		while (recv(peer, &word, sizeof(word), 0) == sizeof(word))
+			seen++;
+	}
+	assert_int_equal(seen, expected);
+	engine_close(engine);
+	close(fd);
+	close(peer);
+}
+
+static void no_exchange(void **state)
+{
+	struct engine *engine = open_engine(state);
+	int peer, fd = open_exchange(&peer);
+
+	assert_false(engine_exchange(engine, fd, &(uint32_t){ 7 }));
+	engine_close(engine);
+	close(fd);
+	close(peer);
+}
+
 static void unknown_engine(void **state)
 {
 	struct engine *engine;
@@ -460,6 +571,11 @@ int main(void)
 		FOR_EACH_ENGINE(discard_and_zero_a_device),
 		cmocka_unit_test(short_transfers_are_continued),
 		FOR_EACH_ENGINE(failed_open_leaves_nothing),
+		FOR_ENGINE(exchange_with_commit, "io_uring"),
+		FOR_ENGINE(exchange_that_fails, "io_uring"),
+		FOR_ENGINE(exchanges_fill_up, "io_uring"),
+		FOR_ENGINE(no_exchange, "libaio"),
+		FOR_ENGINE(no_exchange, "sync"),
 		cmocka_unit_test(unknown_engine),
 		cmocka_unit_test(falls_back_to_libaio),
 	};
