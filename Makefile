@@ -161,7 +161,7 @@ demo: demo-deps
 
 check-fast: check-deps
 	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
-	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS)
+	$(PROVE) -j2 $(UNIT_TESTS) $(SYSTEM_TESTS)
 
 check: deps
 	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
