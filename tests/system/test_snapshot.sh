@@ -277,6 +277,8 @@ kill_tapdisks() {
 		sleep "0.00$((k % 7))"
 		kill -9 "$victim"
 		wait $! 2>/dev/null
+		# its lock goes with it, and it goes when the kernel has ended its I/O
+		tail --pid="$victim" -s 0.01 -f /dev/null
 		reopen || return 1
 		same_names || { echo "after t$k"; return 1; }
 	done
