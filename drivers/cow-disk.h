@@ -110,6 +110,7 @@ enum cow_piece_kind {
 	COW_PIECE_STORE,		/* in the store, to be read or written where it is */
 	COW_PIECE_ZERO,
 	COW_PIECE_BASE,
+	COW_PIECE_JOINED,		/* an earlier STORE piece reads it, too */
 	COW_PIECE_FRESH,		/* whole blocks, to a new place */
 	COW_PIECE_PART,			/* part of a block, which goes to a new place whole */
 };
@@ -138,8 +139,8 @@ struct cow_request {
 	uint64_t first, end;			/* disk blocks */
 	struct cow_piece *pieces;
 	unsigned nr_pieces, room_pieces;
-	struct iovec *iov;
-	size_t room_iov;
+	struct iovec *iov, *joined;		/* joined: of pieces that were joined */
+	size_t room_iov, room_joined;
 	unsigned pending;
 	int error;
 	uint64_t fresh_blocks;

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-read.c - reading the active disk, or a snapshot, of a served store.
- * Neighbours on the disk that are neighbours in the store are one piece.
+ * Neighbours on the disk that are neighbours in the store are one piece. Where
+ * a few blocks of a stretch have been written elsewhere since, what is left of
+ * it is still read in one go; what lies between is thrown away.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cow-disk.h"
+
+#define JOIN_GAP (8 * COW_SECTORS)	/* sectors: more is not read for nothing */
 
 /* What @entry stands for, at @block. */
 static enum cow_piece_kind kind_of(const struct cow_disk *disk, const struct cow_version *version, uint64_t block,
@@ -69,6 +74,80 @@ static int read_map(struct cow_request *r, struct cow_missing *missing)
 	return add_base_tail(r, version);
 }
 
+/* The first sector of the store that the piece reads. */
+static uint64_t store_sector(const struct cow_piece *piece)
+{
+	return piece->place * COW_SECTORS + piece->sector % COW_SECTORS;
+}
+
+struct join {
+	struct cow_request *r;
+	size_t used;			/* of r->joined */
+};
+
+static void join_add(struct join *join, const struct iovec *iov, int iovcnt)
+{
+	memcpy(join->r->joined + join->used, iov, iovcnt * sizeof(*iov));
+	join->used += iovcnt;
+}
+
+/* Several requests may throw away what they read into the same memory. */
+static void join_skip(struct join *join, uint64_t nr_sectors)
+{
+	static uint8_t nowhere[JOIN_GAP * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK)));
+
+	join_add(join, &(struct iovec){ nowhere, nr_sectors * SECTOR_SIZE }, 1);
+}
+
+/* What continues @first in the store, as far away from its end as on the disk, is read with it. */
+static void join_rest(struct join *join, struct cow_piece *first, struct cow_piece *end)
+{
+	uint64_t sectors = first->nr_sectors, gap;
+	size_t start = join->used;
+	struct cow_piece *piece;
+
+	join_add(join, first->iov, first->iovcnt);
+	for (piece = first + 1; piece < end; piece++) {
+		gap = piece->sector - (first->sector + sectors);
+		if (gap > JOIN_GAP)
+			break;
+		if (piece->kind != COW_PIECE_STORE || store_sector(piece) != store_sector(first) + sectors + gap)
+			continue;
+		if (gap)
+			join_skip(join, gap);
+		join_add(join, piece->iov, piece->iovcnt);
+		sectors += gap + piece->nr_sectors;
+		piece->kind = COW_PIECE_JOINED;
+	}
+	first->nr_sectors = sectors;
+	first->iov = join->r->joined + start;
+	first->iovcnt = join->used - start;
+}
+
+static int pieces_join(struct cow_request *r)
+{
+	struct join join = { r };
+	size_t most = r->req->iovcnt + 2 * r->nr_pieces;
+	struct iovec *grown;
+	unsigned i;
+
+	/* Two pieces cannot have a third between them. */
+	if (r->nr_pieces < 3 || most > ENGINE_MAX_IOV)
+		return 0;
+	if (r->room_joined < most) {
+		grown = reallocarray(r->joined, most, sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		r->joined = grown;
+		r->room_joined = most;
+	}
+	for (i = 0; i < r->nr_pieces; i++) {
+		if (r->pieces[i].kind == COW_PIECE_STORE)
+			join_rest(&join, &r->pieces[i], r->pieces + r->nr_pieces);
+	}
+	return 0;
+}
+
 static void read_done(struct block_request *sub, int error)
 {
 	struct cow_request *r = sub->owner;
@@ -90,17 +169,16 @@ static void piece_zero(const struct cow_piece *piece)
 static void piece_read(struct cow_request *r, struct cow_piece *piece)
 {
 	struct cow_disk *disk = r->disk;
-	uint64_t sector = piece->sector;
+	bool stored = piece->kind == COW_PIECE_STORE;
 
-	if (piece->kind == COW_PIECE_ZERO) {
-		piece_zero(piece);
+	if (piece->kind == COW_PIECE_ZERO || piece->kind == COW_PIECE_JOINED) {
+		if (piece->kind == COW_PIECE_ZERO)
+			piece_zero(piece);
 		read_done(&(struct block_request){ .owner = r }, 0);
 		return;
 	}
-	if (piece->kind == COW_PIECE_STORE)
-		sector = piece->place * COW_SECTORS + piece->sector % COW_SECTORS;
-	cow_piece_submit(piece, r, piece->kind == COW_PIECE_STORE ? disk->backend : disk->base_backend, BLOCK_READ,
-			 sector, piece->nr_sectors, piece->iov, piece->iovcnt, read_done);
+	cow_piece_submit(piece, r, stored ? disk->backend : disk->base_backend, BLOCK_READ,
+			 stored ? store_sector(piece) : piece->sector, piece->nr_sectors, piece->iov, piece->iovcnt, read_done);
 }
 
 void cow_read_start(struct cow_request *r)
@@ -113,6 +191,8 @@ void cow_read_start(struct cow_request *r)
 	ret = read_map(r, &missing);
 	if (!ret)
 		ret = cow_request_slice(r);
+	if (!ret)
+		ret = pieces_join(r);
 	if (ret == -EAGAIN) {
 		cow_request_load(r, &missing);
 		return;

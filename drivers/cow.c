@@ -114,6 +114,7 @@ static void disk_free(struct cow_disk *disk)
 		disk->free = r->next;
 		free(r->pieces);
 		free(r->iov);
+		free(r->joined);
 		free(r);
 	}
 	backend_close(disk->base_backend);
