@@ -16,7 +16,7 @@
 
 #include "cow-disk.h"
 
-static uint64_t clock_now(void)
+uint64_t cow_clock_now(void)
 {
 	struct timespec now;
 
@@ -38,7 +38,7 @@ static int make_room(struct cow_disk *disk, struct snapshot_command *command)
 
 static void freeze(struct cow_disk *disk)
 {
-	disk->stop_time = clock_now();
+	disk->stop_time = cow_clock_now();
 	disk->frozen = true;
 	while (disk->writes && !disk->thaw)
 		cow_task_wait(disk);
@@ -46,7 +46,7 @@ static void freeze(struct cow_disk *disk)
 
 static uint64_t frozen_for(const struct cow_disk *disk)
 {
-	return clock_now() - disk->stop_time;
+	return cow_clock_now() - disk->stop_time;
 }
 
 static uint64_t thaw(struct cow_disk *disk)

@@ -76,6 +76,7 @@ struct cow_disk {
 	bool exclusive, frozen, stopping;
 	bool freezing, stands;			/* a FREEZE waits, is at work, or stands; it stands */
 	bool want_places, want_checkpoint, want_delete;
+	uint64_t next_delete_step;		/* CLOCK_MONOTONIC, ns: not earlier while there are requests */
 	bool no_room_tried;			/* a checkpoint has not helped */
 	struct snapshot_command *commands, **last_command;
 	struct snapshot_command *thaw;		/* THAW or PREPARE for the freeze that stands */
@@ -94,6 +95,7 @@ struct cow_disk {
 
 	struct fiber *retirer;
 	bool retirer_waits;
+	uint64_t next_hole;			/* sequence of the request with which another may be punched */
 	struct cow_retired *retired, **last_retired;
 };
 
@@ -206,6 +208,7 @@ void cow_prefill_now(struct cow_disk *disk);		/* in the task's fiber, after cow_
 void cow_prefill_ahead(struct cow_disk *disk);
 
 /* cow-command.c */
+uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);

@@ -6,10 +6,32 @@
  * after the map has let go of it. So what was freed waits until all requests
  * that were running then have ended; then it is punched out of the store,
  * and only after that may it be used again.
+ *
+ * A file system stops all other writes to a file while it makes a hole in it.
+ * So while there are requests, holes are made at their pace.
  */
 #include <stdlib.h>
 
 #include "cow-disk.h"
+
+#define REQUESTS_A_HOLE 32
+
+static bool settled(const struct cow_disk *disk)
+{
+	return !disk->oldest || disk->oldest->sequence >= disk->retired->sequence;
+}
+
+/* On a full store nothing is as urgent. */
+static bool paced(const struct cow_disk *disk)
+{
+	return !disk->oldest || disk->full || disk->sequence >= disk->next_hole;
+}
+
+static void retirer_wait(struct cow_disk *disk)
+{
+	disk->retirer_waits = true;
+	fiber_yield();
+}
 
 /* A pass of the punching: neighbours are one hole. That it fails costs space on the host only. */
 static void blocks_punch(struct cow_disk *disk, const struct cow_list *blocks)
@@ -19,13 +41,11 @@ static void blocks_punch(struct cow_disk *disk, const struct cow_list *blocks)
 	for (i = 0; i < blocks->count; i += n) {
 		for (n = 1; i + n < blocks->count && blocks->item[i + n] == blocks->item[i] + n; n++)
 			;
+		while (!paced(disk))
+			retirer_wait(disk);
+		disk->next_hole = disk->sequence + REQUESTS_A_HOLE;
 		disk->device.ops->punch(&disk->device, blocks->item[i] << COW_SHIFT, (uint64_t)n << COW_SHIFT);
 	}
-}
-
-static bool settled(const struct cow_disk *disk)
-{
-	return !disk->oldest || disk->oldest->sequence >= disk->retired->sequence;
 }
 
 static void retirer_run(void *arg)
@@ -37,8 +57,7 @@ static void retirer_run(void *arg)
 	disk->retirer = fiber_current();
 	while ((retired = disk->retired)) {
 		if (!settled(disk)) {
-			disk->retirer_waits = true;
-			fiber_yield();
+			retirer_wait(disk);
 			continue;
 		}
 		blocks_punch(disk, &retired->blocks);
@@ -57,7 +76,7 @@ void cow_retire_wake(struct cow_disk *disk)
 {
 	if (!disk->retirer) {
 		fiber_start(retirer_run, disk);		/* out of memory: the next end of a request tries again */
-	} else if (disk->retirer_waits && settled(disk)) {
+	} else if (disk->retirer_waits && settled(disk) && paced(disk)) {
 		disk->retirer_waits = false;
 		fiber_resume(disk->retirer);
 	}
