@@ -58,6 +58,7 @@ struct engine {
 	const struct engine_ops *ops;
 	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
 	int uring_error;		/* why it is not io_uring that engine_open() chose: -errno, or 0 */
+	unsigned exchange_failures;	/* goes up, in reap(), when an engine_exchange() has failed */
 };
 
 struct engine_ops {
@@ -91,12 +92,13 @@ void engine_close(struct engine *engine);
 /* Checked calls of the ops above; engine_queue() asserts that the io is not in flight already. */
 void engine_queue(struct engine *engine, struct engine_io *io);
 /*
- * engine_exchange() - with the next commit, write *@word to @fd and then read
- * one word from it, which is dropped. For a descriptor that is non-blocking,
- * takes the word at once and has one to read: an event channel. *@word stays
+ * engine_exchange() - with the next commit, read one word from @fd, which is
+ * dropped, and then write *@word to it. For a descriptor that is non-blocking,
+ * has a word to read and takes one at once: an event channel. *@word stays
  * the caller's, unchanged while @fd is open. Returns false when the engine
- * cannot (any more); the caller then does it by hand. Nobody is told of a
- * failure: what was to be read is readable still.
+ * cannot (any more); the caller then does it by hand. So it does when it sees
+ * engine->exchange_failures go up: either half of any of them, or both, may
+ * not have happened.
  */
 bool engine_exchange(struct engine *engine, int fd, const uint32_t *word);
 int engine_commit(struct engine *engine);

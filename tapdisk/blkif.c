@@ -31,8 +31,16 @@ static void blkif_queue_acknowledge(struct blkif_queue *queue)
 	struct transport *transport = queue->blkif->transport;
 
 	queue->unacknowledged = false;
+	queue->exchange_failures = queue->blkif->vbd->engine->exchange_failures;
 	if (transport->ops->acknowledge(transport, &queue->channel))
 		blkif_queue_break(queue, "the event channel is broken");
+}
+
+/* Signalled, or an exchange was made and did not happen. */
+static bool blkif_queue_must_acknowledge(const struct blkif_queue *queue)
+{
+	return queue->unacknowledged ||
+	       (!queue->broken && queue->exchange_failures != queue->blkif->vbd->engine->exchange_failures);
 }
 
 /* With the engine's next commit, if that can be; it is still there then, unlike that of a frontend that goes. */
@@ -87,6 +95,7 @@ static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, 
 				 blkif->domid, blkif->devid, port, strerror(-ret));
 	ret = loop_add_fd(blkif->vbd->loop, &queue->source, queue->channel.fd, EPOLLIN, blkif_queue_ready, queue);
 	queue->kicked = true;	/* requests may have been there before us */
+	queue->exchange_failures = blkif->vbd->engine->exchange_failures;
 	return ret;
 }
 
@@ -306,7 +315,7 @@ bool blkif_run(struct blkif *blkif)
 		queue->kicked |= queue->parked.head != NULL;
 		more |= blkif_queue_take(queue);
 		more |= queue->completed.head != NULL;
-		if (queue->unacknowledged)
+		if (blkif_queue_must_acknowledge(queue))
 			blkif_queue_acknowledge_late(queue);
 	}
 	return more;

@@ -84,6 +84,7 @@ struct blkif_queue {
 	unsigned taken;				/* out of the ring and not answered */
 	bool kicked;				/* look into the ring */
 	bool unacknowledged;			/* signalled, to be acknowledged once the ring was looked at */
+	unsigned exchange_failures;		/* the engine's that were made good by hand */
 	bool broken;				/* the frontend broke ring or channel; not served any more */
 	struct queue_stats stats;
 };

@@ -15,10 +15,8 @@
  *  3. While the helper thread has something, one POLL_ADD on its eventfd is
  *     wanted or in the ring (one slot is reserved for it), so the ring's
  *     descriptor alone tells of everything.
- *  4. An exchange makes a completion only when it fails, and after that there
- *     are no more: they need no room in the completion ring. Its write comes
- *     first and its read is linked to it, so whatever fails, what was to be
- *     read is readable still.
+ *  4. An exchange makes completions only when it fails, and after that there
+ *     are no more: they need no room in the completion ring.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -261,8 +259,11 @@ static void uring_queue(struct engine *engine, struct engine_io *io)
 }
 
 /*
- * Both are done by the time the commit returns: the descriptor is
- * non-blocking, and of a kind that io_uring then never waits for.
+ * Both are done before the next sleep: the descriptor is non-blocking, and of
+ * a kind that io_uring then never waits for. The write is linked to the read,
+ * which has to be over before it: /dev/xen/evtchn wakes a sleeper only when a
+ * signal finds nothing else to be read, so a signal that the write lets
+ * through while the old one is still there may wake nobody.
  */
 static bool uring_exchange(struct engine *engine, int fd, const uint32_t *word)
 {
@@ -272,11 +273,11 @@ static bool uring_exchange(struct engine *engine, int fd, const uint32_t *word)
 	if (!uring->exchanging || io_uring_sq_space_left(&uring->ring) < 2)
 		return false;
 	sqe = io_uring_get_sqe(&uring->ring);
-	io_uring_prep_write(sqe, fd, word, sizeof(*word), 0);
+	io_uring_prep_read(sqe, fd, &uring->heard, sizeof(uring->heard), 0);
 	sqe->flags |= IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
 	io_uring_sqe_set_data(sqe, &uring->heard);
 	sqe = io_uring_get_sqe(&uring->ring);
-	io_uring_prep_read(sqe, fd, &uring->heard, sizeof(uring->heard), 0);
+	io_uring_prep_write(sqe, fd, word, sizeof(*word), 0);
 	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	io_uring_sqe_set_data(sqe, &uring->heard);
 	return true;
@@ -329,6 +330,7 @@ static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int 
 		return uring_reap_offload(uring);
 	if ((void *)io == &uring->heard) {
 		uring->exchanging = false;
+		uring->engine.exchange_failures++;
 		return 0;
 	}
 	uring->in_ring--;

@@ -125,12 +125,10 @@ static void transport_xen_notify(struct transport *transport, struct event_chann
 
 static int transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)
 {
-	xenevtchn_port_or_error_t port = xenevtchn_pending(channel->priv);
-
-	if (port < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
-	/* Unmask before the ring is looked at: a signal after this point is kept. */
-	return xenevtchn_unmask(channel->priv, port) ? -errno : 0;
+	if (xenevtchn_pending(channel->priv) < 0 && errno != EAGAIN)
+		return errno == EINTR ? 0 : -errno;
+	/* Also with nothing pending: an engine_exchange() may have failed half-way. Not masked: does nothing. */
+	return xenevtchn_unmask(channel->priv, channel->port) ? -errno : 0;
 }
 
 static void transport_xen_close(struct transport *transport)

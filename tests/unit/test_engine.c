@@ -465,26 +465,48 @@ static void exchange_with_commit(void **state)
 	close(peer);
 }
 
-/* The word stays where it was, and the engine says from then on that it cannot. */
-static void exchange_that_fails(void **state)
+/* It is told, the engine says from then on that it cannot, and its ios are what they were. */
+static void check_failed_exchange(struct engine *engine, int fd)
+{
+	static const uint32_t told = 7;
+	struct io io = { 0 };
+
+	assert_true(engine_exchange(engine, fd, &told));
+	assert_int_equal(engine->exchange_failures, 0);
+	assert_int_equal(engine_commit(engine), 0);
+	assert_int_equal(engine_reap(engine), 0);
+	assert_int_not_equal(engine->exchange_failures, 0);
+	assert_false(engine_exchange(engine, fd, &told));
+	io_set(&io, ENGINE_SYNC, open_file(BLOCK, 0), 0, 0);
+	assert_int_equal(one(engine, &io), 0);
+	close(io.io.fd);
+}
+
+static void exchange_cannot_write(void **state)
 {
 	struct engine *engine = open_engine(state);
-	struct io io = { 0 };
-	static const uint32_t told = 7;
 	uint32_t word = 99;
 	int pipes[2];
 
 	assert_int_equal(pipe2(pipes, O_NONBLOCK | O_CLOEXEC), 0);
 	assert_int_equal(write(pipes[1], &word, sizeof(word)), sizeof(word));
-	assert_true(engine_exchange(engine, pipes[0], &told));	/* which cannot be written to */
-	assert_int_equal(engine_commit(engine), 0);
-	assert_int_equal(engine_reap(engine), 0);
-	assert_false(engine_exchange(engine, pipes[0], &told));
-	assert_int_equal(read(pipes[0], &word, sizeof(word)), sizeof(word));
-	io_set(&io, ENGINE_SYNC, open_file(BLOCK, 0), 0, 0);
-	assert_int_equal(one(engine, &io), 0);
+	check_failed_exchange(engine, pipes[0]);
 	engine_close(engine);
-	close(io.io.fd);
+	close(pipes[0]);
+	close(pipes[1]);
+}
+
+/* The read comes first: what cannot be read is not written to. */
+static void exchange_cannot_read(void **state)
+{
+	struct engine *engine = open_engine(state);
+	uint32_t word;
+	int pipes[2];
+
+	assert_int_equal(pipe2(pipes, O_NONBLOCK | O_CLOEXEC), 0);
+	check_failed_exchange(engine, pipes[1]);
+	assert_int_equal(read(pipes[0], &word, sizeof(word)), -1);
+	engine_close(engine);
 	close(pipes[0]);
 	close(pipes[1]);
 }
@@ -572,7 +594,8 @@ int main(void)
 		cmocka_unit_test(short_transfers_are_continued),
 		FOR_EACH_ENGINE(failed_open_leaves_nothing),
 		FOR_ENGINE(exchange_with_commit, "io_uring"),
-		FOR_ENGINE(exchange_that_fails, "io_uring"),
+		FOR_ENGINE(exchange_cannot_write, "io_uring"),
+		FOR_ENGINE(exchange_cannot_read, "io_uring"),
 		FOR_ENGINE(exchanges_fill_up, "io_uring"),
 		FOR_ENGINE(no_exchange, "libaio"),
 		FOR_ENGINE(no_exchange, "sync"),
