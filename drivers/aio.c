@@ -64,6 +64,7 @@ static void aio_geometry(void *handle, struct driver_geometry *geometry)
 		.discard = file->discard,
 		.discard_granularity = file->discard_granularity,
 		.discard_alignment = file->discard_alignment,
+		.fast_zeroes = file->fast_zeroes,
 		.pages_stable = file->pages_stable,
 	};
 }
@@ -162,6 +163,10 @@ static void aio_submit(void *handle, struct block_request *req)
 	bool any_sector = disk->file->unit == SECTOR_SIZE && disk->file->memory_align == SECTOR_SIZE;
 	struct aio_request *r;
 
+	if (req->op == BLOCK_STATUS) {
+		aio_status_submit(disk, req);
+		return;
+	}
 	if (!any_sector && req->op != BLOCK_FLUSH && req->op != BLOCK_DISCARD) {
 		aio_unaligned_submit(disk, req);
 		return;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * aio.h - what the two halves of the aio driver share: aio.c (open, and
- * requests that go to the device as they are) and aio_unaligned.c (those
- * that do not).
+ * aio.h - what the parts of the aio driver share: aio.c (open, and requests
+ * that go to the device as they are), aio_unaligned.c (those that do not) and
+ * aio_status.c (where a file has holes).
  */
 #ifndef DRIVERS_AIO_H
 #define DRIVERS_AIO_H
@@ -49,5 +49,8 @@ void aio_request_queue(struct aio_request *r, struct engine_io *io, enum engine_
 
 /* READ, WRITE and WRITE_ZEROES on a device that does not take every 512-byte request. */
 void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req);
+
+/* STATUS, answered at once. */
+void aio_status_submit(struct aio_disk *disk, struct block_request *req);
 
 #endif

@@ -7,6 +7,7 @@
  *  2. its data, where it has any, is exactly as long as its range, in
  *     pieces of whole 512-byte sectors at 512-byte boundaries,
  *  3. the disk is writable if it changes anything, and discards if it is one.
+ * A STATUS request has room for an answer, and never gets an empty one.
  * Each request is completed exactly once: req->backend is set from submit
  * to done, and both assert it.
  */
@@ -29,9 +30,25 @@ const char *block_op_name(enum block_op op)
 		[BLOCK_FLUSH] = "flush",
 		[BLOCK_DISCARD] = "discard",
 		[BLOCK_WRITE_ZEROES] = "write-zeroes",
+		[BLOCK_STATUS] = "status",
 	};
 
 	return (unsigned)op < BLOCK_NR_OPS ? names[op] : "unknown";
+}
+
+bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned flags)
+{
+	struct block_extent *last = status->count ? &status->extents[status->count - 1] : NULL;
+
+	if (last && last->flags == flags) {
+		last->nr_sectors += nr_sectors;
+	} else if (status->count < status->room) {
+		status->extents[status->count++] = (struct block_extent){ nr_sectors, flags };
+	} else {
+		return false;
+	}
+	status->nr_sectors += nr_sectors;
+	return true;
 }
 
 int error_set(struct error_text *text, int error, const char *format, ...)
@@ -176,6 +193,8 @@ static int backend_check(const struct backend *backend, const struct block_reque
 	error = backend_check_range(backend, req);
 	if (error)
 		return error;
+	if (req->op == BLOCK_STATUS)
+		return req->status && req->status->room && !req->status->count ? 0 : -EINVAL;
 	if (req->op != BLOCK_READ && backend->geometry.read_only)
 		return -EROFS;
 	if (req->op == BLOCK_DISCARD && !backend->geometry.discard)
@@ -204,6 +223,8 @@ void backend_done(struct block_request *req, int error)
 	struct backend *backend = req->backend;
 
 	assert(backend && backend->in_flight && error <= 0);
+	assert(error || req->op != BLOCK_STATUS ||
+	       (req->status->nr_sectors && req->status->nr_sectors <= req->nr_sectors));
 	req->backend = NULL;
 	backend->in_flight--;
 	req->done(req, error);

@@ -2,7 +2,7 @@
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
  * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
- * cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
+ * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
  *
  *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
  *                        ^                                                  |
@@ -184,8 +184,9 @@ void cow_disk_kick(struct cow_disk *disk);
 /* Reads a node of the map, then starts @r anew. */
 void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
 
-/* cow-read.c, cow-write.c */
+/* cow-read.c, cow-status.c, cow-write.c */
 void cow_read_start(struct cow_request *r);
+void cow_status_start(struct cow_request *r);
 void cow_write_start(struct cow_request *r);
 
 /* cow-flusher.c */

@@ -52,7 +52,7 @@ static int tree_next(struct cow_store *store, const struct cow_version *version,
 }
 
 /* A layer has no order: it is asked block by block for a while, then looked through. */
-static uint64_t layer_next(const struct cow_layer *layer, uint64_t block, uint64_t end)
+uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t end)
 {
 	uint64_t entry, asked = end - block < layer->room ? end : block + layer->room;
 	size_t i;
@@ -80,7 +80,7 @@ int cow_map_next(struct cow_store *store, const struct cow_version *version, uin
 	if (tree)
 		ret = tree_next(store, tree, block, end, next);
 	for (; !ret && version && *next > block; version = version->parent) {
-		*next = layer_next(&version->layer, block, *next);
+		*next = cow_layer_next(&version->layer, block, *next);
 		if (version == tree)
 			break;
 	}

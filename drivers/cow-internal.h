@@ -211,6 +211,14 @@ uint64_t cow_blocks_for(uint64_t sectors);
 int cow_map_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry,
 		   struct cow_missing *missing);
 int cow_map_find(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry);
+/* cow-run.c: like cow_map_lookup() they do not wait (-EAGAIN with @missing). */
+enum cow_run_kind { COW_RUN_ABSENT, COW_RUN_ZERO, COW_RUN_STORED };
+/* What is at @block, and for how many blocks from there on, below @end, it is the same. */
+int cow_map_run(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t end,
+		enum cow_run_kind *kind, uint64_t *count, struct cow_missing *missing);
+/* The same of whether two versions have the same there, in the same place: then neither has written since. */
+int cow_map_compare(struct cow_store *store, const struct cow_version *a, const struct cow_version *b, uint64_t block,
+		    uint64_t end, bool *same, uint64_t *count, struct cow_missing *missing);
 /* How much of the base it may show. */
 uint64_t cow_base_sectors(const struct cow_store *store, const struct cow_version *version);
 bool cow_map_shows_base(const struct cow_store *store, const struct cow_version *version, uint64_t block);
@@ -227,6 +235,8 @@ int cow_map_node(struct cow_store *store, const struct cow_version *version, uns
 /* cow-extent.c: the first block from @block on, below @end, for which there may be an entry; @end: there is none. */
 int cow_map_next(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t end,
 		 uint64_t *next);
+/* The same in one layer. */
+uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t end);
 /* At most @max sectors of it. */
 int cow_version_extent(struct cow_store *store, const struct cow_version *version, uint64_t sector, uint64_t max,
 		       struct cow_extent *extent);

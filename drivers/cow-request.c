@@ -61,7 +61,7 @@ struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *ex
 
 static bool is_write(const struct cow_request *r)
 {
-	return r->req->op != BLOCK_READ && r->req->op != BLOCK_FLUSH;
+	return r->req->op != BLOCK_READ && r->req->op != BLOCK_FLUSH && r->req->op != BLOCK_STATUS;
 }
 
 void cow_request_start(struct cow_request *r)
@@ -75,6 +75,9 @@ void cow_request_start(struct cow_request *r)
 		break;
 	case BLOCK_FLUSH:
 		cow_flush_start(r);
+		break;
+	case BLOCK_STATUS:
+		cow_status_start(r);
 		break;
 	default:
 		cow_requests_add(&r->disk->zeroes, r);

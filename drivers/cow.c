@@ -342,6 +342,7 @@ static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
 		.direct = below->direct,
 		.discard = !export->read_only,
 		.discard_granularity = export->read_only ? 0 : COW_BLOCK,
+		.fast_zeroes = !export->read_only,
 		.pages_stable = below->pages_stable && (!disk->base_backend || disk->base_backend->geometry.pages_stable),
 	};
 }

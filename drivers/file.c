@@ -227,9 +227,11 @@ static void file_find_discard(struct image_file *file, dev_t device)
 		file->discard = device_attribute(device, "queue/discard_max_bytes", 0) > 0;
 		file->discard_granularity = device_attribute(device, "queue/discard_granularity", 0);
 		file->discard_alignment = device_attribute(device, "discard_alignment", 0);
+		file->fast_zeroes = device_attribute(device, "queue/write_zeroes_max_bytes", 0) > 0;
 	} else {
 		file->discard = !fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file->size, 4096);
 		file->discard_granularity = fstatvfs(file->fd, &vfs) ? 0 : vfs.f_frsize;
+		file->fast_zeroes = file->discard;
 	}
 	if (!file->discard)
 		file->discard_granularity = file->discard_alignment = 0;

@@ -18,6 +18,7 @@ struct image_file {
 	bool read_only;
 	bool direct;			/* O_DIRECT; false when the filesystem has none */
 	bool discard;			/* ENGINE_DISCARD does something */
+	bool fast_zeroes;		/* as in struct driver_geometry */
 	bool pages_stable;		/* as in struct driver_geometry */
 	uint64_t size;			/* bytes; a multiple of sector_size and of unit, never 0 */
 	unsigned sector_size;		/* what the guest sees: 512 or 4096 bytes */

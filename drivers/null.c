@@ -67,6 +67,7 @@ static int null_open(void **handle, struct engine *engine, const char *path,
 		.read_only = options->read_only,
 		.direct = true,
 		.discard = true,
+		.fast_zeroes = true,
 		.discard_granularity = sector_size,
 		.pages_stable = true,
 	};
@@ -92,6 +93,8 @@ static void null_submit(void *handle, struct block_request *req)
 		for (i = 0; i < req->iovcnt; i++)
 			memset(req->iov[i].iov_base, 0, req->iov[i].iov_len);
 	}
+	if (req->op == BLOCK_STATUS)
+		block_status_add(req->status, req->nr_sectors, BLOCK_EXTENT_HOLE | BLOCK_EXTENT_ZERO);
 	backend_done(req, 0);
 }
 

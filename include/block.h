@@ -30,7 +30,31 @@ enum block_op {
 	BLOCK_FLUSH,		/* every write completed before this was submitted is durable when it completes */
 	BLOCK_DISCARD,		/* contents become undefined or zero; space may be given back */
 	BLOCK_WRITE_ZEROES,	/* contents read as zero afterwards */
+	BLOCK_STATUS,		/* what is known of contents without reading them: block_request.status */
 	BLOCK_NR_OPS,
+};
+
+/* A part of a disk that is alike. */
+#define BLOCK_EXTENT_HOLE	(1u << 0)	/* takes no space */
+#define BLOCK_EXTENT_ZERO	(1u << 1)	/* reads as zeros */
+#define BLOCK_EXTENT_CHANGED	(1u << 2)	/* is not, or may not be, what it was at the snapshot */
+
+struct block_extent {
+	uint64_t nr_sectors;		/* 512-byte sectors; whole sectors of the disk */
+	unsigned flags;
+};
+
+/*
+ * The question of a STATUS request and its answer: one extent after the
+ * other, from the request's first sector on. They may end before the request
+ * does, so that no answer takes long, but there is always one.
+ */
+struct block_status {
+	uint32_t since;			/* 0: HOLE and ZERO are asked for; else the id of one of the store's
+					 * snapshots (driver.h), and it is CHANGED */
+	struct block_extent *extents;	/* the maker's */
+	unsigned room, count;		/* of extents; count is 0 at first */
+	uint64_t nr_sectors;		/* covered by them */
 };
 
 /* Zeroed before its first use; may be submitted again once done() was called. */
@@ -40,6 +64,7 @@ struct block_request {
 	uint64_t nr_sectors;		/* 512-byte sectors; 0 for a flush */
 	const struct iovec *iov;	/* data, READ and WRITE only: exactly nr_sectors * 512 bytes, */
 	int iovcnt;			/* each piece a multiple of 512 bytes at a 512-byte boundary; at most 1024 */
+	struct block_status *status;	/* STATUS only */
 	void (*done)(struct block_request *req, int error);	/* error: 0 or -errno */
 
 	/* For the layer that has the request, free in between. */
@@ -49,7 +74,10 @@ struct block_request {
 	struct block_request *next;	/* link of whatever queue holds it */
 };
 
-/* "read", "write", "flush", "discard", "write-zeroes". */
+/* "read", "write", "flush", "discard", "write-zeroes", "status". */
 const char *block_op_name(enum block_op op);
+
+/* For drivers: what comes next in the answer; joined to the extent before it if that is alike. False: no room for it. */
+bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned flags);
 
 #endif

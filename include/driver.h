@@ -44,6 +44,7 @@ struct driver_geometry {
 	bool discard;			/* BLOCK_DISCARD does something */
 	unsigned discard_granularity;	/* bytes; 0 when discard is false */
 	unsigned discard_alignment;	/* bytes */
+	bool fast_zeroes;		/* WRITE_ZEROES does not take as long as writing them would */
 	bool pages_stable;		/* the device is done with a page once its request completed, so that a guest's
 					 * own pages may be handed to it (design: direct-io-safe) */
 };

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * aio_status.c - where an image file has holes, by SEEK_DATA and SEEK_HOLE.
+ * A block device does not tell: all of it is data.
+ *
+ * The file system answers from memory, or reads a little of its own metadata
+ * first; how often it is asked for one request is bounded, because the event
+ * loop waits for it.
+ */
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "aio.h"
+
+#define MAX_SEEKS 128
+
+/*
+ * From @offset to *@next it is all data or all hole. Beyond the last data
+ * there is no data to be found: a hole, unless the file has been cut off.
+ */
+static int next_extent(const struct image_file *file, uint64_t offset, uint64_t end, uint64_t *next, bool *hole)
+{
+	off_t found = lseek(file->fd, offset, SEEK_DATA);
+	struct stat st;
+
+	*next = end;
+	*hole = false;
+	if (found < 0 && errno == ENXIO) {
+		*hole = true;
+		return fstat(file->fd, &st) ? -errno : (uint64_t)st.st_size < end ? -EIO : 0;
+	}
+	if (found < 0)		/* a file system that does not tell */
+		return 0;
+	*hole = (uint64_t)found > offset;
+	if (!*hole)
+		found = lseek(file->fd, offset, SEEK_HOLE);
+	if (found > (off_t)offset && (uint64_t)found < end)
+		*next = found;
+	return 0;
+}
+
+/* What is partly data is data: holes end where the sector with the data begins, data where the next sector does. */
+static uint64_t round_extent(const struct image_file *file, uint64_t next, uint64_t end, bool hole)
+{
+	uint64_t rest = next % file->sector_size;
+
+	if (rest && hole)
+		next -= rest;
+	else if (rest)
+		next += file->sector_size - rest;
+	return next < end ? next : end;
+}
+
+static int file_status(const struct image_file *file, const struct block_request *req)
+{
+	uint64_t offset = req->sector << SECTOR_SHIFT, end = offset + (req->nr_sectors << SECTOR_SHIFT), next;
+	unsigned seeks;
+	bool hole;
+	int ret;
+
+	for (seeks = 0; offset < end && seeks < MAX_SEEKS; seeks++) {
+		ret = next_extent(file, offset, end, &next, &hole);
+		if (ret)
+			return ret;
+		next = round_extent(file, next, end, hole);
+		if (next <= offset) {		/* the sector begins as a hole and has data in it */
+			next = offset + file->sector_size;
+			hole = false;
+		}
+		if (!block_status_add(req->status, (next - offset) >> SECTOR_SHIFT,
+				      hole ? BLOCK_EXTENT_HOLE | BLOCK_EXTENT_ZERO : 0))
+			break;
+		offset = next;
+	}
+	return 0;
+}
+
+void aio_status_submit(struct aio_disk *disk, struct block_request *req)
+{
+	int ret = 0;
+
+	if (req->status->since)
+		ret = -EOPNOTSUPP;
+	else if (disk->file->blkdev)
+		block_status_add(req->status, req->nr_sectors, 0);
+	else
+		ret = file_status(disk->file, req);
+	backend_done(req, ret);
+}
