@@ -111,8 +111,8 @@ static json_t *freeze_request(struct many_disk *disk, void *arg)
 {
 	const unsigned *lease_ms = arg;
 
-	return json_pack("{s:s, s:i, s:i}", "command", "snapshot-freeze", "minor", disk->disk.minor,
-			 "lease_ms", (int)*lease_ms);
+	return json_pack("{s:s, s:i, s:i, s:s*}", "command", "snapshot-freeze", "minor", disk->disk.minor,
+			 "lease_ms", (int)*lease_ms, "store", disk->store);
 }
 
 static json_t *prepare_request(struct many_disk *disk, void *arg)
@@ -154,6 +154,7 @@ static void group_undo(struct group *group)
 
 	many_call(&group->many, undo_request, group, false, UNDO_MS, &ignored);
 	unlink(group->decision);	/* a disk that was cut off may have decided against it */
+	client_overlay_undo(&group->many, UNDO_MS);
 }
 
 static void note_frozen(struct group *group)
@@ -296,11 +297,14 @@ int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struc
 	error = many_open(&group.many, disks, count, text);
 	if (error)
 		goto out;
-	if (count == 1) {
+	if (count == 1 && !disks[0].store) {
 		error = create_alone(&group, text);
 		goto out;
 	}
 	error = name_decision(&group, text);
+	if (!error)
+		error = client_overlay_make(&group.many, snapshot->timeout_ms, text);
+	step("stores");
 	if (!error)
 		error = group_run(&group, text);
 out:

@@ -61,6 +61,7 @@ void many_close(struct many *many)
 	for (i = 0; i < many->count; i++) {
 		cut_off(&many->disks[i]);
 		json_decref(many->disks[i].reply);
+		free(many->disks[i].store);
 	}
 	free(many->disks);
 	*many = (struct many){ 0 };

@@ -18,6 +18,13 @@ int client_make_run_dir(struct error_text *text);
 /* For tests: called between the steps of a group snapshot, with the name of the one that is done. */
 extern void (*client_group_step)(const char *step);
 
+struct many;
+
+/* client_overlay.c: the stores of the disks that name one; on failure none is left. */
+int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text);
+/* Nothing came of it: stores that are not in use are removed, disks that are in one begin to go back to their image. */
+void client_overlay_undo(struct many *many, int timeout_ms);
+
 /* Whole decimal number of @digits in 0..@max, nothing before or after it; -1 when it is not one. */
 int client_parse_number(const char *digits, int max);
 

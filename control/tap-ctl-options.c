@@ -62,6 +62,7 @@ static const struct {
 } special_options[] = {
 	{ &command_list, { 't', "type", "TYPE", "only disks of this type" } },
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
+	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a folder for it" } },
 	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it" } },
 	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
 };
@@ -212,7 +213,7 @@ static void complete_disk(const struct command *command, struct arguments *args)
 	args->disks = reallocarray(args->disks, args->nr_disks + 1, sizeof(*args->disks));
 	if (!args->disks)
 		fail_usage(command, "out of memory");
-	args->disks[args->nr_disks++] = (struct tapctl_disk){ args->pid, args->minor };
+	args->disks[args->nr_disks++] = (struct tapctl_disk){ args->pid, args->minor, NULL };
 	args->pid = args->minor = -1;
 }
 
@@ -222,6 +223,19 @@ static void check_disks(const struct command *command, const struct arguments *a
 		fail_usage(command, "-p and -m go together, one of each for every disk");
 	if (!args->nr_disks == !args->domain)
 		fail_usage(command, args->domain ? "either -o or -p and -m" : "-p PID -m MINOR or -o DOMAIN is missing");
+}
+
+/* Before the first disk it is for all, after a disk for that one. */
+static void set_store(const struct command *command, struct arguments *args, const char *path)
+{
+	if (command != &command_snapshot_create)
+		refuse_option(command, 's');
+	if (args->pid != -1 || args->minor != -1)
+		fail_usage(command, "--store goes behind both -p and -m of its disk, or before the first");
+	if (args->nr_disks)
+		args->disks[args->nr_disks - 1].store = path;
+	else
+		args->store = path;
 }
 
 static void set_option(const struct command *command, struct arguments *args, int letter)
@@ -255,6 +269,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 		if (command != &command_snapshot_create)
 			refuse_option(command, letter);
 		args->description = optarg;
+		break;
+	case 's':
+		set_store(command, args, optarg);
 		break;
 	case 'R':
 		args->read_only = true;

@@ -29,6 +29,18 @@ static int disks_find(const struct arguments *args, struct disks *disks, struct 
 	return error;
 }
 
+/* Each disk has its own store, or one in the folder for all. */
+static void set_stores(const struct arguments *args, const struct disks *disks)
+{
+	struct tapctl_disk *all = disks->found ? disks->found : args->disks;
+	unsigned i;
+
+	for (i = 0; i < disks->count; i++) {
+		if (!all[i].store)
+			all[i].store = args->store;
+	}
+}
+
 static int add_disks(json_t *result, const struct disks *disks)
 {
 	json_t *array = json_array();
@@ -54,6 +66,8 @@ static int run_snapshot_create(const struct arguments *args, json_t *result, str
 	int error = disks_find(args, &disks, text);
 
 	if (!error)
+		set_stores(args, &disks);
+	if (!error)
 		error = tapctl_snapshot_group(disks.disks, disks.count, &snapshot, text);
 	if (!error && (add_disks(result, &disks) || json_object_set_new(result, "name", json_string(args->name)) ||
 		       json_object_set_new(result, "stall_us", json_real(snapshot.stall_us))))
@@ -73,7 +87,7 @@ static void print_snapshot_create(const json_t *result, bool terminal)
 }
 
 const struct command command_snapshot_create = {
-	.name = "snapshot-create", .options = "npmodlt", .required = "n", .words = "", .many = true,
+	.name = "snapshot-create", .options = "npmosdlt", .required = "n", .words = "", .many = true,
 	.summary = "take a snapshot of disks, all at the same instant, while they are used",
 	.run = run_snapshot_create, .print = print_snapshot_create,
 };

@@ -20,6 +20,7 @@ struct arguments {
 	unsigned nr_disks;
 	const char *domain;		/* all of its disks instead */
 	const char *name, *description;	/* of a snapshot */
+	const char *store;		/* the folder for the stores of all raw disks; NULL: none */
 	unsigned lease_ms;		/* 0: the default */
 	const char *target;		/* TYPE:PATH, the path absolute */
 	char *made_target;		/* what options_free() frees of it */

@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "overlay.h"
 
 const struct driver_ops *const drivers[] = { &driver_aio, &driver_cow, &driver_null, NULL };
 
@@ -105,6 +106,39 @@ int backend_parse_target(const char *target, const struct driver_ops **ops, cons
 			 (int)(colon - target), target, backend_type_names(names, sizeof(names)));
 }
 
+/* A raw image whose disk is in a store is that store. */
+static int backend_follow(struct backend *backend, const char **path, const struct driver_options *options,
+			  struct error_text *error)
+{
+	struct overlay overlay;
+	int ret;
+
+	if (backend->ops != &driver_aio || options->as_is)
+		return 0;
+	ret = overlay_resolve(*path, options->read_only, &overlay, error);
+	if (ret != 1)
+		return ret;
+	backend->overlay = strdup(overlay.store);
+	if (!backend->overlay)
+		return error_set(error, -ENOMEM, "%s: out of memory", *path);
+	backend->ops = &driver_cow;
+	*path = backend->overlay;
+	return 0;
+}
+
+/* Now that it is locked: the record may have come since it was looked for. */
+static int backend_followed(const struct backend *backend, const char *path, const struct driver_options *options,
+			    struct error_text *error)
+{
+	struct overlay overlay;
+	int ret;
+
+	if (backend->ops != &driver_aio || options->as_is)
+		return 0;
+	ret = overlay_resolve(path, true, &overlay, error);
+	return ret == 1 ? error_set(error, -EBUSY, "%s: its disk is moving to a store: try again", path) : ret;
+}
+
 int backend_open(struct backend **result, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error)
 {
@@ -123,6 +157,9 @@ int backend_open(struct backend **result, struct engine *engine, const char *tar
 				options->sector_size);
 		goto out;
 	}
+	ret = backend_follow(backend, &path, options, error);
+	if (ret)
+		goto out;
 	backend->engine = engine;
 	backend->path = strdup(path);
 	if (!backend->path) {
@@ -134,11 +171,17 @@ int backend_open(struct backend **result, struct engine *engine, const char *tar
 		error_set(error, ret, "%s: %s", target, strerror(-ret));
 		goto out;
 	}
+	ret = backend_followed(backend, path, options, error);
+	if (ret) {
+		backend->ops->close(backend->handle);
+		goto out;
+	}
 	backend->ops->geometry(backend->handle, &backend->geometry);
 	*result = backend;
 	return 0;
 
 out:
+	free(backend->overlay);
 	free(backend->path);
 	free(backend);
 	return ret;
@@ -150,6 +193,7 @@ void backend_close(struct backend *backend)
 		return;
 	assert(!backend->in_flight);
 	backend->ops->close(backend->handle);
+	free(backend->overlay);
 	free(backend->path);
 	free(backend);
 }
@@ -250,7 +294,8 @@ void backend_snapshot(struct backend *backend, struct snapshot_command *command)
 		return;
 	}
 	error_set(&command->error, -EOPNOTSUPP, backend->ops->snapshot ? "%s:%s: open for reading only" :
-		  "%s:%s: disks of this type have no snapshots", backend->ops->name, backend->path);
+		  "%s:%s: disks of this type have no snapshots (a raw one gets them with snapshot-create --store)",
+		  backend->ops->name, backend->path);
 	command->done(command, -EOPNOTSUPP);
 }
 

@@ -91,7 +91,7 @@ static struct base_image *image_new(const char *path, struct error_text *error)
 
 static int device_open(struct base_image *image, const char *path, bool read_only, struct error_text *error)
 {
-	int ret = cow_file_open(&image->device, path, read_only, error);
+	int ret = cow_file_open_as_is(&image->device, path, read_only, error);
 
 	if (ret)
 		image->device = NULL;
@@ -149,6 +149,31 @@ int cow_base_describe(struct cow_base_fields *fields, const char *path, struct e
 	ret = fields_fill(fields, path, device, error);
 	cow_file_close(device);
 	return ret;
+}
+
+int cow_base_describe_running(struct cow_base_fields *fields, const char *path, uint64_t sectors, struct error_text *error)
+{
+	struct stat st;
+	int ret;
+
+	memset(fields, 0, sizeof(*fields));
+	if (stat(path, &st))
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	/* a device's lasting name is a symbolic link */
+	if (S_ISBLK(st.st_mode))
+		ret = snprintf(fields->target, sizeof(fields->target), TYPE_RAW "%s", path) < (int)sizeof(fields->target) ? 0 :
+			error_set(error, -ENAMETOOLONG, "%s: too long a path for a base", path);
+	else
+		ret = target_fill(fields, TYPE_RAW, path, NULL, error);
+	if (ret)
+		return ret;
+	fields->sectors = sectors;
+	fields->flags = COW_BASE_COMMITTING;
+	if (S_ISREG(st.st_mode)) {
+		fields->inode = st.st_ino;
+		fields->size = sectors * SECTOR_SIZE;
+	}
+	return 0;
 }
 
 /* Inode numbers are compared, too: a copy in the image's place may have its time. */

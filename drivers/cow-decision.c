@@ -19,8 +19,7 @@
 
 #define COMMIT "commit\n"
 
-/* The entry of @path in its folder is durable. */
-static int folder_sync(const char *path)
+int cow_folder_sync(const char *path)
 {
 	char copy[PATH_MAX];
 	int fd, ret = 0;
@@ -75,7 +74,7 @@ int cow_decision_commit(const char *path, struct error_text *error)
 		ret = 1;
 	unlink(beside);
 	if (ret == 1)
-		ret = folder_sync(path);
+		ret = cow_folder_sync(path);
 	else if (!ret)
 		return error_set(error, -ECANCELED, "%s: a disk of the group was opened anew and has decided against it", path);
 	return ret ? error_set(error, ret, "%s: cannot be decided: %s", path, strerror(-ret)) : 0;
@@ -92,7 +91,7 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	else if (errno != EEXIST)
 		return error_set(error, -errno, "%s: cannot be decided: %s", path, strerror(errno));
 	ret = decision_read(path);
-	if (ret >= 0 && folder_sync(path))
+	if (ret >= 0 && cow_folder_sync(path))
 		ret = -EIO;
 	return ret < 0 ? error_set(error, ret, "%s: cannot be read: %s", path, strerror(-ret)) : ret;
 }

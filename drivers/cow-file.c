@@ -15,6 +15,7 @@
 
 #include "cow.h"
 #include "file.h"
+#include "overlay.h"
 
 struct cow_file {
 	struct cow_device device;
@@ -176,14 +177,23 @@ static int file_start(struct cow_device **device, const char *path, int flags, b
 	return ret;
 }
 
-int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error)
+int cow_file_open_as_is(struct cow_device **device, const char *path, bool read_only, struct error_text *error)
 {
 	return file_start(device, path, read_only ? O_RDONLY : O_RDWR, read_only, error);
 }
 
+int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error)
+{
+	int ret = overlay_refuse(path, error);
+
+	return ret ? ret : cow_file_open_as_is(device, path, read_only, error);
+}
+
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error)
 {
-	return file_start(device, path, O_RDWR | O_CREAT, false, error);
+	int ret = overlay_refuse(path, error);
+
+	return ret ? ret : file_start(device, path, O_RDWR | O_CREAT, false, error);
 }
 
 void cow_file_close(struct cow_device *device)

@@ -201,6 +201,8 @@ struct cow_store {
 };
 
 /* cow-superblock.c */
+/* For who looks only, at a store that was committed, too. */
+int cow_superblock_peek(struct cow_device *device, struct cow_superblock *sb, struct error_text *error);
 int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error);
 /* Both copies, one after the other; sequence and checksum are filled in. */
 int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb);

@@ -29,7 +29,7 @@ static bool base_sane(const struct cow_superblock *sb)
 	if (sb->base_kind == COW_BASE_NONE)
 		return !base->target[0] && !base->sectors && !base->version && !base->flags;
 	return base->target[0] && !base->target[COW_TARGET_MAX - 1] && base->sectors <= COW_MAX_BLOCKS * COW_SECTORS &&
-		(sb->base_kind == COW_BASE_COW) == !!base->version && !(base->flags & ~COW_BASE_COMMITTING) &&
+		(sb->base_kind == COW_BASE_COW) == !!base->version && !(base->flags & ~(COW_BASE_COMMITTING | COW_BASE_COMMITTED)) &&
 		!(base->flags && sb->base_kind != COW_BASE_RAW);
 }
 
@@ -81,7 +81,8 @@ static int superblock_check(struct cow_device *device, const struct cow_superblo
 	return 0;
 }
 
-int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error)
+/* The newer one that is whole. */
+static int copies_read(struct cow_device *device, struct cow_superblock *sb, struct error_text *error)
 {
 	struct cow_superblock *copy;
 	int ret[2];
@@ -96,10 +97,30 @@ int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bo
 	*sb = copy[ret[0] || (!ret[1] && copy[1].sequence > copy[0].sequence)];
 	free(copy);
 	if (!ret[0] || !ret[1])
-		return superblock_check(device, sb, read_only, error);
+		return 0;
 	if (ret[0] != -EUCLEAN || ret[1] != -EUCLEAN)
 		return error_set(error, -EIO, "%s: its superblocks cannot be read", device->name);
 	return error_set(error, -EUCLEAN, "%s: not a cow store, or both its superblocks are damaged", device->name);
+}
+
+int cow_superblock_peek(struct cow_device *device, struct cow_superblock *sb, struct error_text *error)
+{
+	bool read_only = true;
+	int ret = copies_read(device, sb, error);
+
+	return ret ? ret : superblock_check(device, sb, &read_only, error);
+}
+
+int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error)
+{
+	int ret = copies_read(device, sb, error);
+
+	if (!ret)
+		ret = superblock_check(device, sb, read_only, error);
+	if (!ret && sb->base.flags & COW_BASE_COMMITTED)
+		ret = error_set(error, -ESTALE, "%s: was committed to its base, which is the disk now: open %s, and remove this store",
+				device->name, sb->base.target);
+	return ret;
 }
 
 /*

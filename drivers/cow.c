@@ -66,7 +66,8 @@ static int check_cow_base(const struct cow_disk *disk, const struct cow_base_fie
 static int open_base(struct opening *opening, enum cow_base_kind kind, const struct cow_base_fields *fields,
 		     struct cow_base *base)
 {
-	struct driver_options options = { .read_only = true, .no_direct = opening->options->no_direct };
+	struct driver_options options = { .read_only = true, .no_direct = opening->options->no_direct,
+		.as_is = true };
 	struct cow_disk *disk = opening->disk;
 	int ret = 0;
 
@@ -99,7 +100,7 @@ static void open_run(void *arg)
 		ret = open_base(opening, kind, &fields, &options.base);
 	if (!ret)
 		ret = cow_open(&disk->store, &disk->device, &options, opening->error);
-	if (!ret && !disk->store->read_only)
+	if (!ret && !disk->store->read_only && !opening->options->undecided)
 		ret = cow_prepared_settle(disk->store, opening->error);
 	opening->ret = ret;
 }
@@ -145,7 +146,7 @@ static int disk_open_backend(struct cow_disk *disk, const char *path, const stru
 			     struct error_text *error)
 {
 	struct driver_options below = { .read_only = disk->read_only, .no_direct = options->no_direct,
-		.shared = options->shared };
+		.shared = options->shared, .as_is = true };
 	char target[PATH_MAX + 8];
 	int ret;
 

@@ -222,3 +222,34 @@ bool device_is_local(dev_t device)
 {
 	return is_local(device, 0);
 }
+
+static bool disk_identity(const char *directory, char *line, size_t size)
+{
+	static const char *const names[] = { "dm/uuid", "md/uuid", "wwid", "device/wwid", "serial" };
+	unsigned i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (read_line(directory, names[i], line, size) && line[strspn(line, " ")])
+			return true;
+	}
+	return false;
+}
+
+bool device_identity(dev_t device, char id[DEVICE_IDENTITY_MAX])
+{
+	char directory[PATH_MAX], line[DEVICE_IDENTITY_MAX - 32], partition[16] = "";
+	char *at;
+
+	if (!device_directory(device, directory))
+		return false;
+	if (read_line(directory, "partition", partition, sizeof(partition)))
+		to_parent(directory);
+	if (!disk_identity(directory, line, sizeof(line)))
+		return false;
+	snprintf(id, DEVICE_IDENTITY_MAX, "%s%s%s", line, *partition ? "-part" : "", partition);
+	for (at = id; *at; at++) {
+		if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.", *at) || (at == id && *at == '.'))
+			*at = '_';
+	}
+	return true;
+}

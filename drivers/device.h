@@ -26,4 +26,12 @@ uint64_t device_attribute(dev_t device, const char *name, uint64_t fallback);
  */
 bool device_is_local(dev_t device);
 
+#define DEVICE_IDENTITY_MAX 200
+
+/*
+ * A name that @device, or the disk it is a partition of, keeps across reboots
+ * and whatever node it is opened by; fit for a file. False: it has none.
+ */
+bool device_identity(dev_t device, char id[DEVICE_IDENTITY_MAX]);
+
 #endif

@@ -14,6 +14,8 @@
 
 /* Describing fills in @fields for cow_create() and cow_rebase_end(). */
 int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error);
+/* While it is being written, as a disk of @sectors: what only its end can tell cow_base_settle() tells. */
+int cow_base_describe_running(struct cow_base_fields *fields, const char *path, uint64_t sectors, struct error_text *error);
 /* @target: "PATH@NAME", with "cow:" before it or without. */
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error);
 

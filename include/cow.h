@@ -56,7 +56,9 @@ struct cow_device {
  * cow-file.c: a file or block device through the page cache, locked against
  * other users. To create makes the file if it is not there; what an existing
  * one holds is lost in cow_create(), once that has found nothing to refuse.
+ * An image that has an overlay record is refused, but for as_is: the store's own base.
  */
+int cow_file_open_as_is(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
 void cow_file_close(struct cow_device *device);
@@ -66,6 +68,7 @@ void cow_file_close(struct cow_device *device);
 enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
 
 #define COW_BASE_COMMITTING 1u		/* the disk is being written to its raw base: size and time tell nothing */
+#define COW_BASE_COMMITTED 2u		/* all of it is there: the base is the disk, and the store is not opened any more */
 
 struct cow_base_fields {
 	uint64_t sectors;		/* 512-byte sectors, when it was attached */
@@ -171,6 +174,8 @@ int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_t
 int cow_decision_commit(const char *path, struct error_text *error);
 /* 0: aborted, now or before; 1: it was committed. Durable when it returns. */
 int cow_decision_abort(const char *path, struct error_text *error);
+/* The entry of @path in its folder is durable. */
+int cow_folder_sync(const char *path);
 /* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 

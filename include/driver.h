@@ -29,6 +29,8 @@ struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: somebody else keeps writers apart */
+	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
+	bool undecided;			/* a snapshot that was prepared stays so: who decides is there */
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
 	size_t cache_bytes;		/* of a snapshot store's map, kept in memory; 0: 32 MiB */
 	unsigned layer_entries;		/* changes of a store's map that call for a checkpoint; 0: 131072 */
@@ -134,11 +136,13 @@ struct backend {
 	unsigned in_flight;
 	unsigned waiting;		/* of those: held back because the store is full; backend_retry() now and then */
 	char *path;
+	char *overlay;			/* the store that an overlay record led to; NULL: what was asked for is open */
 };
 
 /*
  * backend_open() - open @target, "TYPE:PATH". The type is never guessed and
- * the path never probed. The caller closes with backend_close().
+ * the path never probed; a raw image that has an overlay record (overlay.h)
+ * is opened as the store that the record names. The caller closes with backend_close().
  */
 int backend_open(struct backend **backend, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error);

@@ -68,6 +68,11 @@ const char *tapctl_state_dir(void);
  */
 struct tapctl_disk {
 	int pid, minor;
+	/*
+	 * For a snapshot of a raw disk: the store that is to take over from it, which is made on it; a folder: a file there
+	 * called like the image, with .cow, and nothing for a disk that is in a store already. NULL: none.
+	 */
+	const char *store;
 };
 
 struct tapctl_snapshot {

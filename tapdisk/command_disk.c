@@ -105,6 +105,8 @@ void command_pause(struct commands *commands, struct disk *disk, struct control_
 	int error;
 
 	error = argument_bool(request->message, "force", &force, &request->error);
+	if (!error && disk->vbd->overlay.token)
+		error = error_set(&request->error, -EBUSY, "minor %d: a snapshot is being taken", disk->vbd->minor);
 	if (!error)
 		error = vbd_pause(disk->vbd, force, pause_done, request, &request->error);
 	if (error)

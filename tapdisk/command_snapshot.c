@@ -5,6 +5,7 @@
  * is settled by the group's decision record, as at an opening.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -201,12 +202,24 @@ static int read_lease(const json_t *message, unsigned *lease_ms, struct error_te
 	return 0;
 }
 
+/* A store that is to take over a raw disk. */
+static int read_store(const json_t *message, const char **store, struct error_text *error)
+{
+	if (argument_line(message, "store", PATH_MAX - 1, store, error))
+		return -EINVAL;
+	if (*store && **store != '/')
+		return error_set(error, -EINVAL, "'store' is no absolute path");
+	return 0;
+}
+
 static int read_arguments(const json_t *message, struct vbd_snapshot *snapshot, struct error_text *error)
 {
 	struct snapshot_command *command = &snapshot->command;
 
 	switch (command->op) {
 	case SNAPSHOT_FREEZE:
+		if (read_store(message, &snapshot->store, error))
+			return -EINVAL;
 		return read_lease(message, &snapshot->lease_ms, error);
 	case SNAPSHOT_THAW:
 		return read_token(message, &snapshot->token, error);

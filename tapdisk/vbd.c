@@ -144,6 +144,7 @@ static void vbd_closed(struct vbd *vbd)
 	nbd_server_stop(vbd->nbd);
 	vbd->nbd = NULL;
 	vbd_forget_space(vbd);
+	vbd_overlay_forget(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
 	free(vbd->target);
 	vbd->target = NULL;
@@ -387,6 +388,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 		return ret;
 	vbd->geometry = vbd->backend->geometry;
 	vbd_log_opened(vbd);
+	vbd_overlay_forget(vbd);
 	vbd->state = VBD_RUNNING;
 	vbd_start_clients(vbd);
 	vbd_check(vbd);

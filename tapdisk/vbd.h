@@ -62,6 +62,16 @@ struct vbd_freeze {
 	bool thawing;				/* it runs */
 };
 
+/* The same of a raw disk that a store is to take over (vbd_overlay.c). */
+struct vbd_overlay {
+	uint64_t token;				/* as above; 0: none */
+	bool held;				/* the image is drained and closed */
+	char *store;
+	const void *holder;
+	struct loop_source *lease;
+	struct vbd_snapshot *waiting;		/* the FREEZE, until it is drained */
+};
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
@@ -84,6 +94,9 @@ struct vbd {
 	bool loss_told;				/* the last loss was told to somebody: not news to who comes now */
 	bool closing;				/* close when the last frontend is gone */
 	struct vbd_freeze freeze;
+	struct vbd_overlay overlay;
+	struct loop_source *resume_timer;	/* vbd_resume() */
+	unsigned resume_tries;
 	unsigned snapshots;			/* commands to the driver's snapshots that run */
 	bool reverting;				/* one of them changes all that is on the disk */
 	bool no_space;				/* writes wait for room, and that was told */
@@ -134,6 +147,7 @@ struct vbd_snapshot {
 	uint64_t token;				/* FREEZE: out; PREPARE, THAW: in */
 	unsigned lease_ms;			/* FREEZE: when it ends by itself */
 	const void *holder;			/* FREEZE: for vbd_release_freeze() */
+	const char *store;			/* FREEZE of a raw disk: what is to take it over; NULL: none */
 	void (*done)(struct vbd_snapshot *snapshot, int error);
 	void *owner;
 	struct vbd *vbd;
@@ -143,6 +157,15 @@ void vbd_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot);
 /* End a freeze, if there is one. @why: a string that lasts. */
 void vbd_thaw(struct vbd *vbd, const char *why);
 void vbd_release_freeze(struct vbd *vbd, const void *holder);
+
+/* vbd_overlay.c, for vbd_snapshot.c: is that command about a raw disk and the store to be? It ends in done(). */
+bool vbd_overlay_takes(const struct vbd *vbd, const struct vbd_snapshot *snapshot);
+void vbd_overlay_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot);
+void vbd_overlay_release(struct vbd *vbd, const void *holder);
+/* Somebody else has ended the pause: that freeze is over. */
+void vbd_overlay_forget(struct vbd *vbd);
+/* End a pause that nobody asked for; tries again where that may help. A failure is logged, and the disk stays paused. */
+void vbd_resume(struct vbd *vbd);
 
 /* vbd_space.c, for vbd.c: to be called before each sleep; when the image is closed. */
 void vbd_watch_space(struct vbd *vbd);

@@ -45,6 +45,8 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "no_space", vbd->no_space,
 			  "nbd_connections", (int)nbd_server_connections(vbd->nbd),
 			  "connections", vbd_info_connections(vbd));
+	if (vbd->backend && vbd->backend->overlay)
+		json_object_set_new(shape, "store", json_string(vbd->backend->overlay));
 	json_object_update(info, shape);
 	json_decref(shape);
 	return info;

@@ -77,6 +77,7 @@ void vbd_release_freeze(struct vbd *vbd, const void *holder)
 {
 	if (vbd->freeze.holder == holder)
 		vbd_thaw(vbd, "whoever froze the disk has gone");
+	vbd_overlay_release(vbd, holder);
 }
 
 static void lease_expired(void *arg)
@@ -248,9 +249,14 @@ static int command_begin(struct vbd_snapshot *snapshot, struct error_text *text)
 void vbd_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot)
 {
 	struct snapshot_command *command = &snapshot->command;
-	int error = check_state(vbd, &command->error);
+	int error;
 
 	snapshot->vbd = vbd;
+	if (vbd_overlay_takes(vbd, snapshot)) {
+		vbd_overlay_snapshot(vbd, snapshot);
+		return;
+	}
+	error = check_state(vbd, &command->error);
 	command->done = command_done;
 	command->owner = snapshot;
 	if (!error)

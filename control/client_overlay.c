@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_overlay.c - the stores that are to take over from raw disks, for a
+ * snapshot of those: made before any disk is frozen, because that takes a
+ * while, and removed again when nothing came of it.
+ *
+ * Until a disk's overlay record names it a store is nothing but a file that
+ * nobody uses. It says that its base is still being written, which only the
+ * take-over changes (overlay.h).
+ */
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client_many.h"
+#include "client_private.h"
+#include "cow-base.h"
+#include "overlay.h"
+
+static json_t *info_request(struct many_disk *disk, void *arg)
+{
+	disk->skip = !disk->ctl || !disk->disk.store;
+	return disk->skip ? NULL : json_pack("{s:s, s:i}", "command", "info", "minor", disk->disk.minor);
+}
+
+static const json_t *info_of(const struct many_disk *disk)
+{
+	return json_object_get(disk->reply, "disk");
+}
+
+static const char *info_string(const struct many_disk *disk, const char *name)
+{
+	return json_string_value(json_object_get(info_of(disk), name));
+}
+
+static bool is_folder(const char *path)
+{
+	struct stat st;
+
+	return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+/* A raw disk that is not in a store. */
+static bool is_raw(const struct many_disk *disk)
+{
+	const char *type = info_string(disk, "type");
+
+	return type && !strcmp(type, "aio") && !info_string(disk, "store");
+}
+
+static int check_disk(const struct many_disk *disk, struct error_text *text)
+{
+	if (!info_string(disk, "type"))
+		return error_set(text, -EINVAL, "minor %d of tapdisk %d has no image open", disk->disk.minor, disk->disk.pid);
+	if (!is_raw(disk))
+		return error_set(text, -EEXIST, "%s is in a store already: leave --store out for it",
+				 info_string(disk, "target"));
+	if (json_is_true(json_object_get(info_of(disk), "read_only")))
+		return error_set(text, -EROFS, "%s is open for reading only", info_string(disk, "target"));
+	return overlay_check(info_string(disk, "path"), text);
+}
+
+/* PATH as it was given, or a file in the folder that it is; absolute. The caller's. */
+static char *name_store(const struct many_disk *disk, struct error_text *text)
+{
+	char folder[PATH_MAX], copy[PATH_MAX], real[PATH_MAX], *path = NULL;
+	const char *given = disk->disk.store;
+
+	if (is_folder(given) && realpath(given, folder) &&
+	    snprintf(copy, sizeof(copy), "%s", info_string(disk, "path")) < (int)sizeof(copy)) {
+		if (asprintf(&path, "%s/%s.cow", folder, basename(copy)) < 0)
+			path = NULL;
+	} else if (snprintf(copy, sizeof(copy), "%s", given) < (int)sizeof(copy) && realpath(dirname(copy), folder)) {
+		snprintf(real, sizeof(real), "%s", given);
+		if (asprintf(&path, "%s/%s", folder, basename(real)) < 0)
+			path = NULL;
+	} else {
+		error_set(text, -ENOENT, "%s: no such folder", given);
+	}
+	if (!path)
+		error_set(text, -ENOMEM, "out of memory");
+	return path;
+}
+
+/* What is there already stays, unless it is a device: that is to become one. */
+static int make_store(const struct many_disk *disk, const char *path, struct error_text *text)
+{
+	struct cow_create_options options = { .base_kind = COW_BASE_RAW };
+	struct cow_base_fields fields;
+	struct cow_device *device;
+	struct stat st;
+	int error;
+
+	if (!stat(path, &st) && !S_ISBLK(st.st_mode))
+		return error_set(text, -EEXIST, "%s: is there already: name a store that is not, or remove it if no disk is in it",
+				 path);
+	options.sectors = json_integer_value(json_object_get(info_of(disk), "sectors"));
+	options.sector_size = json_integer_value(json_object_get(info_of(disk), "sector_size"));
+	options.base = &fields;
+	error = cow_base_describe_running(&fields, info_string(disk, "path"), options.sectors, text);
+	if (!error)
+		error = cow_file_create(&device, path, text);
+	if (error)
+		return error;
+	error = cow_create(device, &options, text);
+	cow_file_close(device);
+	if (!error)
+		error = cow_folder_sync(path);
+	if (error && stat(path, &st) == 0 && S_ISREG(st.st_mode))
+		unlink(path);
+	return error ? error_set(text, error, "%s: cannot be made: %s", path, strerror(-error)) : 0;
+}
+
+int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, info_request, NULL, false, timeout_ms, text);
+
+	for (unsigned i = 0; !error && i < many->count; i++) {
+		struct many_disk *disk = &many->disks[i];
+		char *path;
+
+		/* a folder is for those that need it */
+		if (!disk->disk.store || (is_folder(disk->disk.store) && info_string(disk, "type") && !is_raw(disk)))
+			continue;
+		error = check_disk(disk, text);
+		path = error ? NULL : name_store(disk, text);
+		if (!error && !path)
+			error = -ENOENT;
+		if (!error)
+			error = make_store(disk, path, text);
+		if (error)
+			free(path);
+		else
+			disk->store = path;
+	}
+	if (error)
+		client_overlay_undo(many, timeout_ms);
+	return error;
+}
+
+static json_t *commit_request(struct many_disk *disk, void *arg)
+{
+	disk->skip = !disk->ctl || !disk->done;
+	return disk->skip ? NULL : json_pack("{s:s, s:i}", "command", "commit", "minor", disk->disk.minor);
+}
+
+/* A store that was cut off from us may be in use; the file stays, then. */
+static void remove_unused(struct many_disk *disk)
+{
+	const char *used = info_string(disk, "store");
+	struct stat st;
+
+	disk->done = disk->store && used && !strcmp(used, disk->store);
+	if (!disk->store || !info_string(disk, "type") || used)
+		return;
+	if (!stat(disk->store, &st) && S_ISREG(st.st_mode))
+		unlink(disk->store);
+	free(disk->store);
+	disk->store = NULL;
+}
+
+void client_overlay_undo(struct many *many, int timeout_ms)
+{
+	struct error_text ignored = { "" };
+
+	many_call(many, info_request, NULL, false, timeout_ms, &ignored);
+	for (unsigned i = 0; i < many->count; i++)
+		remove_unused(&many->disks[i]);
+	/* in the background, and if it fails there the disk goes on in the store */
+	many_call(many, commit_request, NULL, false, timeout_ms, &ignored);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd_overlay.c - a raw disk in use moves onto a store: the freeze and the
+ * prepare of a snapshot of it. To the coordinator they are what they are to a
+ * disk that has snapshots (vbd_snapshot.c); here the freeze is a pause.
+ *
+ *            FREEZE           (drained, closed)       PREPARE: the store takes over
+ *   NONE ------------> DRAINING --------------> HELD --------------------+
+ *    ^                    |                       | THAW, lease, holder  |
+ *    +--------------------+-----------------------+----------------------+
+ *              resume: opens what the overlay record says, or the image
+ *
+ * Invariants:
+ * 1. A lease, like every freeze: when it has ended its token is no good.
+ * 2. Whoever else ends the pause ends the freeze.
+ * 3. Between the pause and the resume nothing is written to the image or the
+ *    store but by the take-over, so that what a failure leaves is either.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "log.h"
+#include "overlay.h"
+#include "vbd.h"
+
+/* udev looks at a device that was just closed, and holds a lock meanwhile. */
+#define AGAIN_MS 10
+#define AGAIN_TRIES 100
+
+static void resume(void *arg)
+{
+	struct vbd *vbd = arg;
+	struct error_text text = { "" };
+	int error;
+
+	vbd->resume_timer = NULL;
+	if (vbd->state != VBD_PAUSED || vbd->closing)
+		return;
+	error = vbd_unpause(vbd, NULL, &text);
+	if (!error)
+		return;
+	if (error == -EAGAIN && vbd->resume_tries++ < AGAIN_TRIES &&
+	    !loop_add_timer(vbd->loop, &vbd->resume_timer, AGAIN_MS, resume, vbd))
+		return;
+	log_error("minor %d: %s cannot be opened again and stays paused: %s; 'tap-ctl unpause' tries again", vbd->minor,
+		  vbd->target, text.text);
+}
+
+void vbd_resume(struct vbd *vbd)
+{
+	vbd->resume_tries = 0;
+	if (!vbd->resume_timer)
+		resume(vbd);
+}
+
+void vbd_overlay_forget(struct vbd *vbd)
+{
+	struct vbd_overlay *overlay = &vbd->overlay;
+
+	loop_remove(vbd->resume_timer);
+	vbd->resume_timer = NULL;
+	loop_remove(overlay->lease);
+	free(overlay->store);
+	*overlay = (struct vbd_overlay){ .waiting = overlay->waiting };
+}
+
+/* HELD -> NONE, or, while it drains, nothing but a freeze that will not be. */
+static void thaw(struct vbd *vbd, const char *why)
+{
+	bool held = vbd->overlay.held;
+
+	if (!vbd->overlay.token)
+		return;
+	log_info("minor %d: thawed: %s", vbd->minor, why);
+	vbd_overlay_forget(vbd);
+	if (held)
+		vbd_resume(vbd);
+}
+
+void vbd_overlay_release(struct vbd *vbd, const void *holder)
+{
+	if (vbd->overlay.holder == holder)
+		thaw(vbd, "whoever froze the disk has gone");
+}
+
+static void lease_expired(void *arg)
+{
+	struct vbd *vbd = arg;
+
+	vbd->overlay.lease = NULL;
+	thaw(vbd, "the time of the freeze has run out");
+}
+
+/* The pause has ended, one way or the other. */
+static void paused(void *arg, int error)
+{
+	struct vbd *vbd = arg;
+	struct vbd_overlay *overlay = &vbd->overlay;
+	struct vbd_snapshot *snapshot = overlay->waiting;
+
+	overlay->waiting = NULL;
+	if (error)
+		error_set(&snapshot->command.error, error, "%s: cannot be flushed: %s", vbd->target, strerror(-error));
+	else if (vbd->state != VBD_PAUSED)
+		error = error_set(&snapshot->command.error, -ECANCELED, "minor %d was closed", vbd->minor);
+	else if (!overlay->token)
+		error = error_set(&snapshot->command.error, -ETIMEDOUT, "minor %d: not frozen: the time of the freeze has run out",
+				  vbd->minor);
+	overlay->held = !error;
+	snapshot->token = overlay->token;
+	snapshot->command.stall_ns = vbd->stop_time ? loop_clock() - vbd->stop_time : 0;
+	if (error) {
+		vbd_overlay_forget(vbd);
+		vbd_resume(vbd);
+	}
+	snapshot->done(snapshot, error);
+}
+
+static int check_raw(const struct vbd *vbd, struct error_text *text)
+{
+	if (vbd->state == VBD_CLOSED)
+		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->state != VBD_RUNNING || vbd->overlay.token || vbd->overlay.waiting)
+		return error_set(text, -EBUSY, "minor %d is being paused, frozen or closed, or is paused", vbd->minor);
+	if (vbd->backend->overlay)
+		return error_set(text, -EEXIST, "minor %d: %s is in the store %s already", vbd->minor, vbd->target,
+				 vbd->backend->overlay);
+	if (vbd->backend->ops != &driver_aio)
+		return error_set(text, -EINVAL, "minor %d: %s is no raw image", vbd->minor, vbd->target);
+	return vbd->geometry.read_only ? error_set(text, -EROFS, "minor %d: %s is open for reading only", vbd->minor,
+						   vbd->target) : 0;
+}
+
+static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
+{
+	struct error_text *text = &snapshot->command.error;
+	struct vbd_overlay *overlay = &vbd->overlay;
+	int error = check_raw(vbd, text);
+
+	if (error)
+		return error;
+	overlay->store = strdup(snapshot->store);
+	if (!overlay->store)
+		return -ENOMEM;
+	error = loop_add_timer(vbd->loop, &overlay->lease, snapshot->lease_ms, lease_expired, vbd);
+	if (!error) {
+		overlay->token = loop_clock();
+		overlay->holder = snapshot->holder;
+		overlay->waiting = snapshot;
+		error = vbd_pause(vbd, false, paused, vbd, text);
+	}
+	if (error) {
+		overlay->waiting = NULL;
+		vbd_overlay_forget(vbd);
+	}
+	return error;
+}
+
+/* A device that was just closed udev looks at; this one waits for it, as every tool does, rather than go back. */
+static int open_taken_over(struct vbd *vbd, struct error_text *text)
+{
+	unsigned tries = 0;
+	int error;
+
+	vbd->options.undecided = true;
+	while ((error = vbd_unpause(vbd, NULL, text)) == -EAGAIN && tries++ < AGAIN_TRIES) {
+		text->text[0] = '\0';
+		nanosleep(&(struct timespec){ .tv_nsec = AGAIN_MS * 1000000 }, NULL);
+	}
+	vbd->options.undecided = false;
+	return error == -EAGAIN ? -EBUSY : error;
+}
+
+/* From here on the record says which of the two the disk is. */
+static int prepare(struct vbd *vbd, struct vbd_snapshot *snapshot)
+{
+	struct snapshot_command *command = &snapshot->command;
+	const char *path = strchr(vbd->target, ':') + 1;
+	struct overlay_take_over what = { path, vbd->overlay.store, command->name, command->description, command->decision };
+	uint64_t stopped = vbd->stop_time;
+	int error = overlay_take_over(&what, &command->error);
+
+	vbd_overlay_forget(vbd);
+	if (!error) {
+		error = open_taken_over(vbd, &command->error);
+		/* nothing has been written to it: the image is all that there is */
+		if (error)
+			overlay_remove(path, NULL);
+	}
+	command->stall_ns = loop_clock() - stopped;
+	if (error)
+		vbd_resume(vbd);
+	else
+		log_info("minor %d: %s is in the store %s now", vbd->minor, vbd->target, vbd->backend->overlay);
+	return error;
+}
+
+bool vbd_overlay_takes(const struct vbd *vbd, const struct vbd_snapshot *snapshot)
+{
+	switch (snapshot->command.op) {
+	case SNAPSHOT_FREEZE:
+		return snapshot->store;
+	case SNAPSHOT_PREPARE:
+	case SNAPSHOT_THAW:
+		return vbd->overlay.held && vbd->overlay.token == snapshot->token;
+	default:
+		return false;
+	}
+}
+
+void vbd_overlay_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot)
+{
+	int error = 0;
+
+	if (snapshot->command.op == SNAPSHOT_FREEZE) {
+		error = freeze(vbd, snapshot);
+		if (!error)
+			return;		/* paused() ends it */
+	} else if (snapshot->command.op == SNAPSHOT_PREPARE) {
+		error = prepare(vbd, snapshot);
+	} else {
+		thaw(vbd, "as it was told");
+	}
+	snapshot->done(snapshot, error);
+}
