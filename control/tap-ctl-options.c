@@ -18,6 +18,7 @@
 #include "tap-ctl.h"
 
 #define MAX_TIMEOUT_S 86400
+#define MAX_RATE_MIB (1 << 20)
 #define MAX_LEASE_MS 60000
 #define MAX_CACHE_MIB 65536
 #define JSON_LETTER 'J'
@@ -64,6 +65,9 @@ static const struct {
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
 	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a folder for it" } },
 	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it" } },
+	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)" } },
+	{ &command_commit, { 'c', "cancel", NULL, "end a commit that is going on: the disk stays in the store" } },
+	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' tells how it goes" } },
 	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
 };
 
@@ -273,6 +277,19 @@ static void set_option(const struct command *command, struct arguments *args, in
 	case 's':
 		set_store(command, args, optarg);
 		break;
+	case 'r':
+		if (command != &command_commit)
+			refuse_option(command, letter);
+		args->rate = (int64_t)parse_number(command, 'r', 0, MAX_RATE_MIB) << 20;
+		break;
+	case 'c':
+		if (command != &command_commit)
+			refuse_option(command, letter);
+		args->cancel = true;
+		break;
+	case 'w':
+		args->no_wait = true;
+		break;
 	case 'R':
 		args->read_only = true;
 		break;
@@ -352,7 +369,7 @@ void options_parse(const struct command *command, struct arguments *args, int ar
 	char letters[128];
 	int letter;
 
-	*args = (struct arguments){ .pid = -1, .minor = -1, .timeout_ms = -1 };
+	*args = (struct arguments){ .pid = -1, .minor = -1, .timeout_ms = -1, .rate = -1 };
 	build_tables(command, letters, options);
 	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1)
 		set_option(command, args, letter);

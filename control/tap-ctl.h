@@ -27,6 +27,8 @@ struct arguments {
 	const char *type, *file;	/* filters of list */
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
+	bool cancel, no_wait;		/* of a commit */
+	int64_t rate;			/* bytes a second, 0: no limit; -1: not given */
 	int sector_size;		/* bytes; 0: the default */
 	int cache_mib;			/* 0: the default */
 	char **words;			/* arguments that are no options */
@@ -49,7 +51,7 @@ struct command {
 extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
-	command_snapshot_list, command_snapshot_delete, command_snapshot_revert;
+	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);

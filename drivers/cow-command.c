@@ -195,6 +195,12 @@ void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 	case SNAPSHOT_REVERT:
 		ret = run_revert(disk, command);
 		break;
+	case SNAPSHOT_MERGE_BEGIN:
+	case SNAPSHOT_MERGE_STEP:
+	case SNAPSHOT_MERGE_END:
+	case SNAPSHOT_MERGE_CANCEL:
+		ret = cow_merge_run(disk, command);
+		break;
 	default:
 		ret = run_delete(disk, command);
 		break;
@@ -241,6 +247,12 @@ void cow_command_start(struct cow_disk *disk, struct snapshot_command *command)
 	}
 	if (command->op == SNAPSHOT_FREEZE && disk->freezing) {
 		error_set(&command->error, -EBUSY, "%s: frozen already", disk->device.name);
+		command->done(command, -EBUSY);
+		return;
+	}
+	if (disk->merge && (command->op == SNAPSHOT_CREATE || command->op == SNAPSHOT_FREEZE ||
+			    command->op == SNAPSHOT_REVERT)) {
+		error_set(&command->error, -EBUSY, "%s: is being committed to its base", disk->device.name);
 		command->done(command, -EBUSY);
 		return;
 	}

@@ -52,6 +52,19 @@ static int base_check(const struct cow_store *store, struct cow_device *base, st
 	return 0;
 }
 
+int cow_commit_mark(struct cow_store *store, uint32_t flag)
+{
+	int ret;
+
+	if (store->sb.base.flags & flag)
+		return 0;
+	store->sb.base.flags |= flag;
+	ret = cow_checkpoint(store);
+	if (ret)
+		store->sb.base.flags &= ~flag;
+	return ret;
+}
+
 int cow_commit_begin(struct cow_store *store, struct cow_device *base, struct error_text *error)
 {
 	uint64_t bytes = store->active->sectors * SECTOR_SIZE;
@@ -62,12 +75,7 @@ int cow_commit_begin(struct cow_store *store, struct cow_device *base, struct er
 		ret = cow_only_active(store, "delete them first", error);
 	if (ret)
 		return ret;
-	if (!(store->sb.base.flags & COW_BASE_COMMITTING)) {
-		store->sb.base.flags |= COW_BASE_COMMITTING;
-		ret = cow_checkpoint(store);
-		if (ret)
-			store->sb.base.flags &= ~COW_BASE_COMMITTING;
-	}
+	ret = cow_commit_mark(store, COW_BASE_COMMITTING);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be written: %s", store->device->name, strerror(-ret));
 	if (base->ops->size(base) < bytes)

@@ -2,7 +2,7 @@
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
  * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
- * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-retire.c).
+ * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-retire.c).
  *
  *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
  *                        ^                                                  |
@@ -32,6 +32,8 @@
 #include "fiber.h"
 
 struct cow_export;
+struct cow_merge;
+struct cow_merge;
 struct cow_request;
 struct cow_piece;
 
@@ -58,6 +60,8 @@ struct cow_disk {
 	unsigned exports;
 	struct cow_export *active;	/* the export that serves the active disk; NULL: there is none */
 	struct cow_export *snapshots;
+
+	struct cow_merge *merge;		/* NULL: no commit is under way */
 
 	struct cow_request *free;
 	struct cow_request *oldest, *newest;	/* running, by the time they began */
@@ -213,6 +217,16 @@ uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
+
+/* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
+int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command);
+void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end);
+void cow_merge_free(struct cow_disk *disk);
+
+/* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
+int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command);
+void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end);
+void cow_merge_free(struct cow_disk *disk);
 
 /* cow-retire.c */
 void cow_retire(void *disk, struct cow_list *blocks);

@@ -127,6 +127,8 @@ static void request_end(struct cow_request *r)
 	}
 	r->fresh = false;
 	r->fresh_blocks = 0;
+	if (disk->merge && is_write(r))
+		cow_merge_changed(disk, r->first, r->end);
 }
 
 /* Somebody may have waited for the end of a request. */

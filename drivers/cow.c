@@ -118,6 +118,7 @@ static void disk_free(struct cow_disk *disk)
 		free(r->joined);
 		free(r);
 	}
+	cow_merge_free(disk);
 	backend_close(disk->base_backend);
 	backend_close(disk->backend);
 	free(disk);

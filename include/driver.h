@@ -75,6 +75,14 @@ enum snapshot_op {
 	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
 	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
 	SNAPSHOT_REVERT,	/* name; the disk must not be in use. Its size may change: backend_refresh_size() */
+	/*
+	 * The commit of a disk that has no snapshots to its raw base, in use (tap-ctl commit), at the
+	 * caller's pace. No other command that takes or reverts to a snapshot meanwhile (-EBUSY).
+	 */
+	SNAPSHOT_MERGE_BEGIN,	/* durable when it ends; what is there on the base now does not count any more */
+	SNAPSHOT_MERGE_STEP,	/* copies a mebibyte or so */
+	SNAPSHOT_MERGE_END,	/* the rest; when it ends the base is the disk, durable, and all that can be done here is to close */
+	SNAPSHOT_MERGE_CANCEL,	/* the disk goes on in the store; so it does after a failure of the others, and a crash */
 };
 
 struct snapshot_command {
@@ -85,6 +93,8 @@ struct snapshot_command {
 	void (*done)(struct snapshot_command *command, int error);
 	struct error_text error;	/* why, when done() gets an error */
 	uint64_t stall_ns;		/* CREATE, PREPARE: how long writes were held back; FREEZE: so far */
+	uint64_t copied, left;		/* MERGE: bytes of this step; bytes that the base lacks at most */
+	unsigned pass;			/* MERGE: over the disk, from 1 on */
 	void *owner;			/* the caller's */
 
 	struct snapshot_command *next;	/* the driver's, from start to done() */

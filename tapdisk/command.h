@@ -107,6 +107,8 @@ COMMAND(snapshot_abort);
 COMMAND(snapshot_delete);
 COMMAND(snapshot_revert);
 COMMAND(snapshot_list);
+COMMAND(commit);
+COMMAND(commit_cancel);
 #undef COMMAND
 
 #endif

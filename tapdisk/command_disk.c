@@ -139,6 +139,31 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 	control_reply(request, error, reply);
 }
 
+void command_commit(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	bool adjust = json_object_get(request->message, "rate");
+	int64_t rate = 0;
+	int error;
+
+	error = argument_integer(request->message, "rate", 0, INT64_MAX, &rate, &request->error);
+	if (!error)
+		error = vbd_commit(disk->vbd, (uint64_t)rate, adjust, &request->error);
+	if (error)
+		control_reply(request, error, NULL);
+	else
+		command_reply_disk(request, disk);
+}
+
+void command_commit_cancel(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	int error = vbd_commit_cancel(disk->vbd, &request->error);
+
+	if (error)
+		control_reply(request, error, NULL);
+	else
+		command_reply_disk(request, disk);
+}
+
 void command_info(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	command_reply_disk(request, disk);

@@ -77,6 +77,8 @@ static const struct command {
 	{ "snapshot-abort", NEEDS_DISK, command_snapshot_abort },
 	{ "snapshot-delete", NEEDS_DISK, command_snapshot_delete },
 	{ "snapshot-revert", NEEDS_DISK, command_snapshot_revert },
+	{ "commit", NEEDS_DISK, command_commit },
+	{ "commit-cancel", NEEDS_DISK, command_commit_cancel },
 	{ "snapshot-list", NEEDS_DISK, command_snapshot_list },
 };
 

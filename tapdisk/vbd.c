@@ -110,12 +110,29 @@ static void vbd_flushed(struct block_request *flush, int error)
 	vbd->drained = true;	/* the backend cannot be closed from inside a completion of its own */
 }
 
+/* The store of a disk that goes back to its image is closed, and nobody but us has asked for that. */
+static void vbd_committed(struct vbd *vbd, char *store)
+{
+	vbd_commit_finish(vbd, store);
+	free(store);
+	if (!vbd->closing && !vbd->waiters)
+		vbd_resume(vbd);
+}
+
 static void vbd_drained(struct vbd *vbd)
 {
+	char *store = vbd->commit.merged ? vbd->backend->overlay : NULL;
+
 	vbd->drained = false;
+	if (store)
+		vbd->backend->overlay = NULL;
+	else
+		vbd_commit_interrupted(vbd);
 	vbd_close_backend(vbd);
 	vbd->state = VBD_PAUSED;
 	vbd_check(vbd);
+	if (store)
+		vbd_committed(vbd, store);
 	if (!vbd->closing)
 		waiter_wake_all(&vbd->waiters, 0);
 }
@@ -132,7 +149,9 @@ static void vbd_continue_drain(struct vbd *vbd)
 {
 	if (vbd->drained)
 		vbd_drained(vbd);
-	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight)
+	else if (vbd_commit_retreat(vbd))
+		return;
+	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && !vbd_commit_end(vbd))
 		vbd_flush(vbd);
 	else if (vbd->closing && vbd->backend->waiting)
 		backend_give_up(vbd->backend);
@@ -145,6 +164,7 @@ static void vbd_closed(struct vbd *vbd)
 	vbd->nbd = NULL;
 	vbd_forget_space(vbd);
 	vbd_overlay_forget(vbd);
+	vbd_commit_forget(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
 	free(vbd->target);
 	vbd->target = NULL;
@@ -177,6 +197,7 @@ static bool vbd_prepare(void *arg)
 	bool more = vbd_run_connections(vbd);
 
 	vbd_watch_space(vbd);
+	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
 		more |= vbd->drained;
@@ -290,13 +311,22 @@ out_target:
 	return ret;
 }
 
-static void vbd_begin_drain(struct vbd *vbd)
+void vbd_begin_drain(struct vbd *vbd)
 {
 	vbd_stop_clients(vbd);
 	vbd->forced = false;
 	vbd->state = VBD_DRAINING;
 	vbd_thaw(vbd, "the disk is paused or closed");
 	vbd_check(vbd);
+}
+
+void vbd_undrain(struct vbd *vbd)
+{
+	assert(vbd->state == VBD_DRAINING);
+	if (vbd->closing || vbd->waiters)
+		return;
+	vbd->state = VBD_RUNNING;
+	vbd_start_clients(vbd);
 }
 
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)

@@ -72,6 +72,26 @@ struct vbd_overlay {
 	struct vbd_snapshot *waiting;		/* the FREEZE, until it is drained */
 };
 
+/* A commit of the store to the image that was asked for (vbd_commit.c); its result stays until the next. */
+enum vbd_commit_state {
+	COMMIT_NONE, COMMIT_BEGINNING, COMMIT_RUNNING, COMMIT_ENDING, COMMIT_DONE, COMMIT_FAILED, COMMIT_CANCELED,
+};
+
+struct vbd_commit {
+	enum vbd_commit_state state;
+	struct snapshot_command command;
+	bool busy;				/* it runs */
+	bool cancel;
+	bool merged;				/* all is in the image; the record is still there */
+	uint64_t total, left;			/* bytes */
+	unsigned pass;
+	uint64_t rate;				/* bytes copied in a second at most; 0: no limit */
+	uint64_t due;				/* loop clock, ns: no step before */
+	struct loop_source *timer;
+	int error;				/* FAILED, CANCELED: -errno, and its text */
+	struct error_text why;
+};
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
@@ -95,6 +115,7 @@ struct vbd {
 	bool closing;				/* close when the last frontend is gone */
 	struct vbd_freeze freeze;
 	struct vbd_overlay overlay;
+	struct vbd_commit commit;
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
 	unsigned snapshots;			/* commands to the driver's snapshots that run */
@@ -166,6 +187,28 @@ void vbd_overlay_release(struct vbd *vbd, const void *holder);
 void vbd_overlay_forget(struct vbd *vbd);
 /* End a pause that nobody asked for; tries again where that may help. A failure is logged, and the disk stays paused. */
 void vbd_resume(struct vbd *vbd);
+
+/*
+ * The disk goes back to the raw image that it was opened as. begin: or, if it is under way and with @adjust, gets another
+ * @rate (bytes a second; 0: no limit). How it goes vbd_info() tells.
+ */
+int vbd_commit(struct vbd *vbd, uint64_t rate, bool adjust, struct error_text *text);
+int vbd_commit_cancel(struct vbd *vbd, struct error_text *text);
+bool vbd_commit_active(const struct vbd *vbd);
+json_t *vbd_commit_info(const struct vbd *vbd);
+/* vbd_commit.c, for vbd.c. run: before each sleep; true: look again. */
+bool vbd_commit_run(struct vbd *vbd);
+/* Drained: true when there is more to do for it first. */
+bool vbd_commit_end(struct vbd *vbd);
+/* Draining: true when that is of no use, and the disk runs again. */
+bool vbd_commit_retreat(struct vbd *vbd);
+/* The store at @store is closed, and all is in the image. */
+void vbd_commit_finish(struct vbd *vbd, const char *store);
+void vbd_commit_interrupted(struct vbd *vbd);
+void vbd_commit_forget(struct vbd *vbd);
+/* vbd.c, for vbd_commit.c: RUNNING -> DRAINING, and back unless somebody waits for its end. */
+void vbd_begin_drain(struct vbd *vbd);
+void vbd_undrain(struct vbd *vbd);
 
 /* vbd_space.c, for vbd.c: to be called before each sleep; when the image is closed. */
 void vbd_watch_space(struct vbd *vbd);

@@ -47,6 +47,8 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "connections", vbd_info_connections(vbd));
 	if (vbd->backend && vbd->backend->overlay)
 		json_object_set_new(shape, "store", json_string(vbd->backend->overlay));
+	if (vbd->commit.state != COMMIT_NONE)
+		json_object_set_new(shape, "commit", vbd_commit_info(vbd));
 	json_object_update(info, shape);
 	json_decref(shape);
 	return info;

@@ -209,10 +209,10 @@ static int begin_revert(struct vbd_snapshot *snapshot, struct error_text *text)
 /* Nothing else that stops the disk's writes may begin. */
 static int check_thawed(const struct vbd *vbd, struct error_text *text)
 {
-	if (vbd->freeze.state == FREEZE_NONE && !vbd->freeze.thawing && !vbd->reverting)
+	if (vbd->freeze.state == FREEZE_NONE && !vbd->freeze.thawing && !vbd->reverting && !vbd_commit_active(vbd))
 		return 0;
 	return error_set(text, -EBUSY, "minor %d: %s of %s is going on", vbd->minor, vbd->reverting ? "a revert" :
-			 "another snapshot", vbd->target);
+			 vbd_commit_active(vbd) ? "a commit" : "another snapshot", vbd->target);
 }
 
 static int check_state(const struct vbd *vbd, struct error_text *text)

@@ -148,8 +148,9 @@ static inline int fake_carry_out(struct snapshot_command *command)
 			return -ENOENT;
 		fake->listed[0] = '\0';
 		return 0;
+	default:
+		return -EINVAL;
 	}
-	return -EINVAL;
 }
 
 static inline void fake_end(struct snapshot_command *command)

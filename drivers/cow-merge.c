@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-merge.c - the commit of a disk that is in use: all that the store has
+ * of it is copied to its raw base, until the base is the disk.
+ *
+ *   BEGIN: the store says that its base is being written ---> STEP, STEP, ... ---> END: the rest, then
+ *   the store says that all of it is there                       |
+ *                                                                +---> CANCEL, or a crash: begin again
+ *
+ * Invariants:
+ * 1. A block of the base is written only when the store has an entry for it,
+ *    or the base does not show there. Until the end neither of the two ends,
+ *    so nobody reads what is written; where a crash takes an entry back that
+ *    was not flushed, the base has what a write put there since the last
+ *    flush, sector by sector, which is what the rule of crashes allows.
+ * 2. What the base may lack is marked, in memory: all of the disk at the
+ *    beginning, later what a request has changed, when that ends. A mark goes
+ *    before its part is looked at. So at a moment when no write runs and there
+ *    is no mark the base is the disk; a copy that was overtaken is made anew.
+ * 3. The map is looked at while it stands still; what it said may be out of
+ *    date while it is being copied, which 2 makes good.
+ * 4. When the store has said that it is merged it is written no more.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+
+#include "aio.h"
+#include "cow-base.h"
+#include "cow-disk.h"
+
+#define MARKS (8u << 20)		/* bits at most: 1 MiB of them */
+#define PIECE_SECTORS 2048u		/* copied at once: 1 MiB */
+#define PIECE_PARTS (PIECE_SECTORS / COW_SECTORS)
+#define SKIP_SECTORS (1u << 21)		/* of the base, passed over at once: 1 GiB */
+
+struct cow_merge {
+	struct backend *base;		/* for writing */
+	uint8_t *marks;
+	uint8_t *buffer;		/* a piece */
+	uint64_t granule;		/* sectors for a mark */
+	uint64_t granules, marked;
+	uint64_t cursor;		/* granule */
+	unsigned pass;
+	uint64_t copied;		/* bytes, of the step that runs */
+};
+
+/* Requests of a fiber that run together. */
+struct batch {
+	struct fiber *fiber;
+	unsigned count, pending;
+	bool waits;
+	int error;
+	struct block_request req[PIECE_PARTS];
+	struct iovec iov[PIECE_PARTS];
+};
+
+static void batch_done(struct block_request *req, int error)
+{
+	struct batch *batch = req->owner;
+
+	if (error && !batch->error)
+		batch->error = error;
+	if (!--batch->pending && batch->waits)
+		fiber_resume(batch->fiber);
+}
+
+static void batch_add(struct batch *batch, struct backend *backend, enum block_op op, uint64_t sector, uint64_t nr_sectors,
+		      void *data)
+{
+	struct block_request *req = &batch->req[batch->count];
+
+	batch->iov[batch->count] = (struct iovec){ data, nr_sectors * SECTOR_SIZE };
+	*req = (struct block_request){ .op = op, .sector = sector, .nr_sectors = nr_sectors, .iov = &batch->iov[batch->count],
+		.iovcnt = data ? 1 : 0, .done = batch_done, .owner = batch };
+	batch->count++;
+	batch->pending++;
+	backend_submit(backend, req);
+}
+
+static int batch_wait(struct batch *batch)
+{
+	batch->fiber = fiber_current();
+	while (batch->pending) {
+		batch->waits = true;
+		fiber_yield();
+		batch->waits = false;
+	}
+	batch->count = 0;
+	return batch->error;
+}
+
+static bool is_marked(const struct cow_merge *merge, uint64_t granule)
+{
+	return merge->marks[granule / 8] & 1u << granule % 8;
+}
+
+static void mark(struct cow_merge *merge, uint64_t granule)
+{
+	merge->marked += !is_marked(merge, granule);
+	merge->marks[granule / 8] |= 1u << granule % 8;
+}
+
+static void unmark(struct cow_merge *merge, uint64_t granule)
+{
+	merge->marked -= is_marked(merge, granule);
+	merge->marks[granule / 8] &= ~(1u << granule % 8);
+}
+
+void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end)
+{
+	struct cow_merge *merge = disk->merge;
+	uint64_t granule;
+
+	for (granule = first * COW_SECTORS / merge->granule; granule * merge->granule < end * COW_SECTORS; granule++)
+		mark(merge, granule);
+}
+
+/* From the cursor on, and then from the beginning. There is one. */
+static uint64_t next_marked(struct cow_merge *merge)
+{
+	for (;;) {
+		while (merge->cursor < merge->granules && !is_marked(merge, merge->cursor))
+			merge->cursor += merge->cursor % 8 || merge->marks[merge->cursor / 8] ? 1 : 8;
+		if (merge->cursor < merge->granules)
+			return merge->cursor;
+		merge->cursor = 0;
+		merge->pass++;
+	}
+}
+
+struct parts {
+	struct cow_extent part[PIECE_PARTS];
+	unsigned count;
+};
+
+static int parts_find(struct cow_disk *disk, uint64_t sector, uint64_t end, struct parts *parts)
+{
+	struct cow_extent *part;
+	int ret = 0;
+
+	cow_exclusive_begin(disk);
+	for (parts->count = 0; !ret && sector < end; sector = part->sector + part->nr_sectors) {
+		part = &parts->part[parts->count++];
+		ret = cow_version_extent(disk->store, disk->store->active, sector, end - sector, part);
+	}
+	cow_exclusive_end(disk);
+	return ret;
+}
+
+static int parts_read(struct cow_disk *disk, const struct parts *parts, struct batch *batch)
+{
+	const struct cow_extent *part;
+	uint64_t first = parts->part[0].sector;
+
+	for (part = parts->part; part < parts->part + parts->count; part++) {
+		if (part->kind == COW_EXTENT_DATA)
+			batch_add(batch, disk->backend, BLOCK_READ, part->offset / SECTOR_SIZE, part->nr_sectors,
+				  disk->merge->buffer + (part->sector - first) * SECTOR_SIZE);
+	}
+	return batch_wait(batch);
+}
+
+/* Neighbours of one kind are written together, wherever they were in the store. */
+static int parts_write(struct cow_disk *disk, const struct parts *parts, struct batch *batch)
+{
+	const struct cow_extent *part = parts->part, *end = part + parts->count;
+	uint64_t shown = cow_base_sectors(disk->store, disk->store->active), first = part->sector, sector, n;
+	struct cow_merge *merge = disk->merge;
+	enum cow_extent_kind kind;
+
+	while (part < end) {
+		sector = part->sector;
+		kind = part->kind;
+		for (n = 0; part < end && part->kind == kind; part++)
+			n += part->nr_sectors;
+		if (kind == COW_EXTENT_DATA)
+			batch_add(batch, merge->base, BLOCK_WRITE, sector, n, merge->buffer + (sector - first) * SECTOR_SIZE);
+		else if (kind == COW_EXTENT_ZERO)
+			batch_add(batch, merge->base, BLOCK_WRITE_ZEROES, sector, n, NULL);
+		else if (sector + n > shown)	/* it ends within the last block that shows it */
+			batch_add(batch, merge->base, BLOCK_WRITE_ZEROES, shown, sector + n - shown, NULL);
+		merge->copied += kind == COW_EXTENT_DATA ? n * SECTOR_SIZE : 0;
+	}
+	return batch_wait(batch);
+}
+
+static int piece_copy(struct cow_disk *disk, uint64_t sector, uint64_t end)
+{
+	struct parts *parts = malloc(sizeof(*parts));
+	struct batch *batch = calloc(1, sizeof(*batch));
+	int ret = parts && batch ? parts_find(disk, sector, end, parts) : -ENOMEM;
+
+	if (!ret)
+		ret = parts_read(disk, parts, batch);
+	if (!ret)
+		ret = parts_write(disk, parts, batch);
+	free(parts);
+	free(batch);
+	return ret;
+}
+
+/* The store has nothing of @granule, nor of what follows: up to there nothing is to be done. False: it has, or an error. */
+static bool skip_base(struct cow_disk *disk, uint64_t granule, int *error)
+{
+	uint64_t shown = cow_base_sectors(disk->store, disk->store->active), end;
+	struct cow_merge *merge = disk->merge;
+	struct cow_extent extent;
+
+	cow_exclusive_begin(disk);
+	*error = cow_version_extent(disk->store, disk->store->active, granule * merge->granule, SKIP_SECTORS, &extent);
+	end = *error ? 0 : extent.sector + extent.nr_sectors;
+	if (!end || extent.kind != COW_EXTENT_BASE || end > shown ||
+	    (extent.nr_sectors < merge->granule && end < disk->store->active->sectors)) {
+		cow_exclusive_end(disk);
+		return false;
+	}
+	for (; granule < merge->granules && (granule + 1) * merge->granule <= end; granule++)
+		unmark(merge, granule);
+	if (granule < merge->granules && end == disk->store->active->sectors)
+		unmark(merge, granule++);
+	merge->cursor = granule;
+	cow_exclusive_end(disk);
+	return true;
+}
+
+/* Marked granules in a row, a piece of them at least. */
+static int step(struct cow_disk *disk)
+{
+	uint64_t sectors = disk->store->active->sectors, granule, sector, end, n;
+	struct cow_merge *merge = disk->merge;
+	int ret;
+
+	if (!merge->marked)
+		return 0;
+	granule = next_marked(merge);
+	if (skip_base(disk, granule, &ret) || ret)
+		return ret;
+	sector = granule * merge->granule;
+	for (end = sector; granule < merge->granules && is_marked(merge, granule) && end - sector < PIECE_SECTORS; granule++) {
+		unmark(merge, granule);
+		end += merge->granule;
+	}
+	merge->cursor = granule;
+	end = end < sectors ? end : sectors;
+	for (; !ret && sector < end; sector += n) {
+		n = end - sector < PIECE_SECTORS ? end - sector : PIECE_SECTORS;
+		ret = piece_copy(disk, sector, sector + n);
+	}
+	return ret;
+}
+
+static int base_descriptor(const struct cow_disk *disk)
+{
+	return ((struct aio_disk *)disk->base_backend->handle)->file->fd;
+}
+
+void cow_merge_free(struct cow_disk *disk)
+{
+	struct cow_merge *merge = disk->merge;
+
+	if (!merge)
+		return;
+	disk->merge = NULL;
+	if (merge->base) {
+		backend_close(merge->base);
+		flock(base_descriptor(disk), LOCK_SH | LOCK_NB);	/* from an exclusive one: nobody can be in its way */
+	}
+	free(merge->marks);
+	free(merge->buffer);
+	free(merge);
+}
+
+/* The lock of the one that is open for reading keeps others away from both. */
+static int base_open(struct cow_disk *disk, struct cow_merge *merge, struct error_text *error)
+{
+	const struct backend *below = disk->base_backend;
+	struct driver_options options = { .shared = true, .as_is = true, .no_direct = !below->geometry.direct };
+	const char *target = disk->store->sb.base.target;
+	int ret;
+
+	if (flock(base_descriptor(disk), LOCK_EX | LOCK_NB))
+		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", below->path);
+	ret = backend_open(&merge->base, disk->engine, target, &options, error);
+	if (!ret && merge->base->geometry.sectors < disk->store->active->sectors)
+		ret = error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): tap-img commit makes it larger", below->path,
+				(unsigned long long)disk->store->active->sectors * SECTOR_SIZE);
+	if (ret && !merge->base)
+		flock(base_descriptor(disk), LOCK_SH | LOCK_NB);
+	return ret;
+}
+
+static int merge_new(struct cow_disk *disk)
+{
+	uint64_t sectors = disk->store->active->sectors;
+	struct cow_merge *merge = calloc(1, sizeof(*merge));
+
+	if (!merge)
+		return -ENOMEM;
+	for (merge->granule = COW_SECTORS; (sectors + merge->granule - 1) / merge->granule > MARKS; merge->granule *= 2)
+		;
+	merge->granules = (sectors + merge->granule - 1) / merge->granule;
+	merge->pass = 1;
+	merge->marks = calloc((merge->granules + 7) / 8, 1);
+	merge->buffer = aligned_alloc(COW_BLOCK, PIECE_SECTORS * SECTOR_SIZE);
+	disk->merge = merge;
+	if (merge->marks && merge->buffer)
+		return 0;
+	cow_merge_free(disk);
+	return -ENOMEM;
+}
+
+/* What deleted snapshots held goes first, a step at a time. */
+static int finish_deletions(struct cow_disk *disk)
+{
+	int ret;
+
+	do {
+		cow_exclusive_begin(disk);
+		ret = cow_delete_step(disk->store);
+		cow_exclusive_end(disk);
+	} while (ret == 1);
+	return ret;
+}
+
+static int begin(struct cow_disk *disk, struct snapshot_command *command)
+{
+	struct error_text *error = &command->error;
+	int ret;
+
+	if (disk->merge)
+		return error_set(error, -EBUSY, "%s: is being committed already", disk->device.name);
+	if (disk->store->sb.base_kind != COW_BASE_RAW)
+		return error_set(error, -EINVAL, "%s: has no raw base to commit to", disk->device.name);
+	ret = finish_deletions(disk);
+	if (!ret)
+		ret = merge_new(disk);
+	cow_exclusive_begin(disk);
+	if (!ret)
+		ret = cow_only_active(disk->store, "delete them first", error);
+	if (!ret)
+		ret = base_open(disk, disk->merge, error);
+	if (!ret)
+		ret = cow_commit_mark(disk->store, COW_BASE_COMMITTING);
+	/* from here on every end of a write marks */
+	if (!ret)
+		cow_merge_changed(disk, 0, cow_blocks_for(disk->store->active->sectors));
+	cow_exclusive_end(disk);
+	if (ret)
+		cow_merge_free(disk);
+	return ret;
+}
+
+static int flush_base(struct cow_disk *disk)
+{
+	struct batch *batch = calloc(1, sizeof(*batch));
+	int ret = -ENOMEM;
+
+	if (batch) {
+		batch_add(batch, disk->merge->base, BLOCK_FLUSH, 0, 0, NULL);
+		ret = batch_wait(batch);
+	}
+	free(batch);
+	return ret;
+}
+
+/* Stays frozen when it is done. */
+static int end(struct cow_disk *disk)
+{
+	int ret = 0;
+
+	disk->frozen = true;
+	while (disk->writes)
+		cow_task_wait(disk);
+	while (!ret && disk->merge->marked)
+		ret = step(disk);
+	if (!ret)
+		ret = flush_base(disk);
+	if (!ret) {
+		cow_exclusive_begin(disk);
+		ret = cow_commit_mark(disk->store, COW_BASE_COMMITTED);
+		cow_exclusive_end(disk);
+	}
+	if (ret) {
+		disk->frozen = false;
+		cow_disk_kick(disk);
+	}
+	return ret;
+}
+
+int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command)
+{
+	struct cow_merge *merge = disk->merge;
+	int ret = 0;
+
+	if (command->op == SNAPSHOT_MERGE_BEGIN)
+		ret = begin(disk, command);
+	else if (!merge)
+		ret = -EINVAL;
+	else if (command->op == SNAPSHOT_MERGE_CANCEL)
+		cow_merge_free(disk);
+	else
+		merge->copied = 0;
+	if (!ret && command->op == SNAPSHOT_MERGE_STEP)
+		ret = step(disk);
+	else if (!ret && command->op == SNAPSHOT_MERGE_END)
+		ret = end(disk);
+	merge = disk->merge;
+	if (merge) {
+		command->copied = merge->copied;
+		command->left = merge->marked * merge->granule * SECTOR_SIZE;
+		command->pass = merge->pass;
+	}
+	return ret ? error_set(&command->error, ret, "%s: cannot be committed to %s: %s", disk->device.name,
+			       disk->store->sb.base.target, strerror(-ret)) : 0;
+}

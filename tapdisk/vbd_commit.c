@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd_commit.c - a disk whose overlay record led to a store goes back to its
+ * raw image, while it is in use. The driver copies (SNAPSHOT_MERGE_*); here
+ * is the pace, and the switch at the end.
+ *
+ *   NONE ---> BEGINNING ---> RUNNING ---> ENDING ---> DONE
+ *                |              |   ^        |
+ *                +--------------+---|--------+---> FAILED, CANCELED: the disk goes on in the store
+ *                                   +--------+ the store is full: writes have to end first
+ *
+ * ENDING is a drain: the clients are stopped, the rest is copied, the store
+ * says that all is in the image, the record goes, the image is opened. Each
+ * of these is durable before the next begins (overlay.h).
+ *
+ * The clients are stopped when little is left. What a guest writes again and
+ * again is never little, so with each pass more will do.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "overlay.h"
+#include "vbd.h"
+
+#define LITTLE_BYTES (4ull << 20)
+#define PATIENT_PASSES 4u		/* after them it doubles with each */
+#define LOOK_AGAIN_MS 100
+
+static const char *const state_names[] = {
+	[COMMIT_NONE] = "none", [COMMIT_BEGINNING] = "running", [COMMIT_RUNNING] = "running", [COMMIT_ENDING] = "running",
+	[COMMIT_DONE] = "done", [COMMIT_FAILED] = "failed", [COMMIT_CANCELED] = "canceled",
+};
+
+bool vbd_commit_active(const struct vbd *vbd)
+{
+	return vbd->commit.state >= COMMIT_BEGINNING && vbd->commit.state <= COMMIT_ENDING;
+}
+
+static void submit(struct vbd *vbd, enum snapshot_op op);
+
+/* -> FAILED, CANCELED */
+static void commit_over(struct vbd *vbd, enum vbd_commit_state state, int error, const char *why)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	loop_remove(commit->timer);
+	commit->timer = NULL;
+	commit->state = state;
+	commit->error = error_set(&commit->why, error, "%s", why);
+	log_warning("minor %d: the commit of %s has ended: %s", vbd->minor, vbd->target, commit->why.text);
+}
+
+void vbd_commit_forget(struct vbd *vbd)
+{
+	loop_remove(vbd->commit.timer);
+	vbd->commit = (struct vbd_commit){ .state = COMMIT_NONE };
+}
+
+/* The disk is drained for somebody else. */
+void vbd_commit_interrupted(struct vbd *vbd)
+{
+	if (vbd_commit_active(vbd))
+		commit_over(vbd, COMMIT_FAILED, -EINTR, "the disk was paused or closed: begin the commit again");
+}
+
+static void begin_done(struct vbd *vbd, int error)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	if (error)
+		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
+	else
+		commit->state = COMMIT_RUNNING;
+}
+
+static void step_done(struct vbd *vbd, int error)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	if (error) {
+		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
+		submit(vbd, SNAPSHOT_MERGE_CANCEL);
+	} else if (commit->rate) {
+		commit->due = (commit->due ? commit->due : loop_clock()) +
+			commit->command.copied * 1000000000ull / commit->rate;
+	}
+}
+
+/* On success the drain goes on to its end; otherwise the disk runs on, unless somebody else wants the drain. */
+static void end_done(struct vbd *vbd, int error)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	if (!error) {
+		commit->merged = true;
+		vbd->drained = true;
+		return;
+	}
+	commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
+	vbd_undrain(vbd);
+	submit(vbd, SNAPSHOT_MERGE_CANCEL);
+}
+
+static void command_done(struct snapshot_command *command, int error)
+{
+	struct vbd *vbd = command->owner;
+
+	vbd->commit.busy = false;
+	vbd->snapshots--;
+	if (!error && command->op != SNAPSHOT_MERGE_CANCEL) {
+		vbd->commit.left = command->left;
+		vbd->commit.pass = command->pass;
+	}
+	if (command->op == SNAPSHOT_MERGE_BEGIN)
+		begin_done(vbd, error);
+	else if (command->op == SNAPSHOT_MERGE_STEP)
+		step_done(vbd, error);
+	else if (command->op == SNAPSHOT_MERGE_END)
+		end_done(vbd, error);
+}
+
+static void submit(struct vbd *vbd, enum snapshot_op op)
+{
+	vbd->commit.command = (struct snapshot_command){ .op = op, .done = command_done, .owner = vbd };
+	vbd->commit.busy = true;
+	vbd->snapshots++;
+	backend_snapshot(vbd->backend, &vbd->commit.command);
+}
+
+static int check_begin(const struct vbd *vbd, struct error_text *text)
+{
+	if (vbd->state == VBD_CLOSED)
+		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->state != VBD_RUNNING)
+		return error_set(text, -EBUSY, "minor %d is being paused or closed, or is paused", vbd->minor);
+	if (vbd->backend->ops == &driver_aio)
+		return error_set(text, -EINVAL, "minor %d: %s is in no store", vbd->minor, vbd->target);
+	if (!vbd->backend->overlay)
+		return error_set(text, -EINVAL, "minor %d: %s was opened as the store that it is: only a disk that was opened as its raw "
+				 "image goes back to it; tap-img commit does it when nobody has it open", vbd->minor, vbd->target);
+	if (vbd->snapshots || vbd->freeze.state != FREEZE_NONE)
+		return error_set(text, -EBUSY, "minor %d: a snapshot of %s is going on", vbd->minor, vbd->target);
+	return 0;
+}
+
+int vbd_commit(struct vbd *vbd, uint64_t rate, bool adjust, struct error_text *text)
+{
+	struct vbd_commit *commit = &vbd->commit;
+	int error;
+
+	if (vbd_commit_active(vbd)) {
+		if (commit->cancel)
+			return error_set(text, -EBUSY, "minor %d: the commit is being canceled", vbd->minor);
+		commit->rate = adjust ? rate : commit->rate;
+		commit->due = 0;
+		return 0;
+	}
+	error = check_begin(vbd, text);
+	if (error)
+		return error;
+	*commit = (struct vbd_commit){ .state = COMMIT_BEGINNING, .rate = rate, .pass = 1 };
+	commit->total = commit->left = vbd->geometry.sectors << SECTOR_SHIFT;
+	log_info("minor %d: commit of %s to %s", vbd->minor, vbd->backend->overlay, vbd->target);
+	submit(vbd, SNAPSHOT_MERGE_BEGIN);
+	if (commit->state != COMMIT_FAILED)
+		return 0;
+	return error_set(text, commit->error, "%s", commit->why.text);
+}
+
+int vbd_commit_cancel(struct vbd *vbd, struct error_text *text)
+{
+	if (!vbd_commit_active(vbd))
+		return error_set(text, -EINVAL, "minor %d: no commit is going on", vbd->minor);
+	vbd->commit.cancel = true;
+	return 0;
+}
+
+static bool little_left(const struct vbd *vbd)
+{
+	unsigned pass = vbd->commit.pass, more = pass > PATIENT_PASSES ? pass - PATIENT_PASSES : 0;
+
+	/* writes that wait for room would be waited for */
+	return vbd->commit.left <= LITTLE_BYTES << (more < 40 ? more : 40) && !vbd->backend->waiting;
+}
+
+static void look_again(void *arg)
+{
+	((struct vbd *)arg)->commit.timer = NULL;
+}
+
+static void wait_until(struct vbd *vbd, uint64_t due)
+{
+	struct vbd_commit *commit = &vbd->commit;
+	uint64_t now = loop_clock(), ms = due > now ? (due - now) / 1000000 + 1 : 1;
+
+	if (loop_add_timer(vbd->loop, &commit->timer, ms < LOOK_AGAIN_MS ? ms : LOOK_AGAIN_MS, look_again, vbd))
+		commit->timer = NULL;
+}
+
+bool vbd_commit_run(struct vbd *vbd)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	if (commit->state != COMMIT_RUNNING || commit->busy || vbd->state != VBD_RUNNING)
+		return false;
+	if (commit->cancel) {
+		commit_over(vbd, COMMIT_CANCELED, -ECANCELED, "it was canceled; the disk is in the store still");
+		submit(vbd, SNAPSHOT_MERGE_CANCEL);
+	} else if (little_left(vbd)) {
+		commit->state = COMMIT_ENDING;
+		vbd_begin_drain(vbd);
+	} else if (commit->timer) {
+		return false;
+	} else if (commit->due > loop_clock() || !commit->left) {
+		wait_until(vbd, commit->left ? commit->due : UINT64_MAX);
+	} else {
+		submit(vbd, SNAPSHOT_MERGE_STEP);
+	}
+	return !commit->busy && !commit->timer;
+}
+
+bool vbd_commit_end(struct vbd *vbd)
+{
+	if (vbd->commit.state != COMMIT_ENDING || vbd->commit.merged)
+		return false;
+	submit(vbd, SNAPSHOT_MERGE_END);
+	return true;
+}
+
+bool vbd_commit_retreat(struct vbd *vbd)
+{
+	if (vbd->commit.state != COMMIT_ENDING || vbd->commit.busy || !vbd->backend->waiting || vbd->closing || vbd->waiters)
+		return false;
+	vbd->commit.state = COMMIT_RUNNING;
+	vbd_undrain(vbd);
+	return true;
+}
+
+/* A device stays; a file would only be refused from now on. */
+static void remove_store(const struct vbd *vbd, const char *store)
+{
+	struct stat st;
+
+	if (!stat(store, &st) && S_ISREG(st.st_mode) && unlink(store))
+		log_warning("minor %d: %s is of no use any more and cannot be removed: %s", vbd->minor, store, strerror(errno));
+}
+
+void vbd_commit_finish(struct vbd *vbd, const char *store)
+{
+	struct error_text text = { "" };
+
+	vbd->commit.merged = false;
+	vbd->commit.left = 0;
+	vbd->commit.state = COMMIT_DONE;
+	/* if it stays, every opening tries again, and nobody takes the store for the disk */
+	if (overlay_remove(strchr(vbd->target, ':') + 1, &text))
+		log_error("minor %d: %s", vbd->minor, text.text);
+	else
+		remove_store(vbd, store);
+	log_info("minor %d: %s is the disk again", vbd->minor, vbd->target);
+}
+
+json_t *vbd_commit_info(const struct vbd *vbd)
+{
+	const struct vbd_commit *commit = &vbd->commit;
+
+	return json_pack("{s:s, s:I, s:I, s:i, s:I, s:i, s:s}", "state", state_names[commit->state],
+			 "total", (json_int_t)commit->total, "left", (json_int_t)commit->left, "pass", (int)commit->pass,
+			 "rate", (json_int_t)commit->rate, "errno", -commit->error, "error", commit->why.text);
+}
