@@ -197,10 +197,12 @@ static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list 
  * Start a batch. After 1, 2, 4, 8, ... requests the engine is told to begin,
  * so that the disk works on the first while the rest is still prepared: with
  * one commit for all, guest and disk take turns and each waits for the other.
- * The last is left to the commit before the next sleep, which has more to do.
+ * The last is left to the commit before the next sleep, which has more to do;
+ * but not one that is alone: the guest waits for nothing else.
  */
 static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
+	struct engine *engine = queue->blkif->vbd->engine;
 	struct blkif_io *io;
 	unsigned started = 0;
 
@@ -211,8 +213,8 @@ static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *
 			blkif_io_submit(io);
 			started++;
 			/* A failure comes again from the commit before the next sleep, where it is dealt with. */
-			if (batch->head && !(started & (started - 1)))
-				engine_commit(queue->blkif->vbd->engine);
+			if (!(started & (started - 1)) && (batch->head || engine->queued == 1))
+				engine_commit(engine);
 		}
 	}
 }
