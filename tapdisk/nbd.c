@@ -52,14 +52,21 @@ static void server_client_start(struct vbd_client *client)
 	struct nbd_server *server = server_of(client);
 
 	server->stopped = false;
+	nbd_exports_reopen(server);
 	for (struct nbd_connection *connection = server->connections; connection; connection = connection->next)
-		nbd_request_pump(connection);
+		nbd_connection_go_on(connection);
+}
+
+static bool server_client_quiet(struct vbd_client *client)
+{
+	return nbd_exports_closed(server_of(client));
 }
 
 /* Of a resize NBD clients hear nothing, there is no message for it. Who connects from now on is told the new size. */
 static const struct vbd_client_ops server_client_ops = {
 	.stop = server_client_stop,
 	.start = server_client_start,
+	.quiet = server_client_quiet,
 };
 
 static int server_join_vbd(struct nbd_server *server)
@@ -93,7 +100,7 @@ static unsigned server_service_connections(struct nbd_server *server)
 		nbd_connection_service(connection);
 		if (nbd_connection_is_over(connection)) {
 			*link = connection->next;
-			free(connection);
+			nbd_connection_free(connection);
 			continue;
 		}
 		if (nbd_connection_can_send(connection))
@@ -234,7 +241,7 @@ static void server_free(struct nbd_server *server)
 	if (server->fd >= 0)
 		close(server->fd);
 	if (server->zeroes)
-		munmap(server->zeroes, NBD_ZEROES_SIZE);
+		munmap(server->zeroes, NBD_PIECE_SIZE);
 	free(server->path);
 	free(server);
 }
@@ -251,7 +258,7 @@ int nbd_server_start(struct nbd_server **result, struct vbd *vbd, const char *pa
 	server->client.vbd = vbd;
 
 	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
-	server->zeroes = mmap(NULL, NBD_ZEROES_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	server->zeroes = mmap(NULL, NBD_PIECE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (server->zeroes == MAP_FAILED)
 		server->zeroes = NULL;
 	server->path = strdup(path);
@@ -288,7 +295,7 @@ void nbd_server_stop(struct nbd_server *server)
 		nbd_connection_service(connection);	/* replies that are ready still go out, if the peer takes them */
 		nbd_connection_close(connection);
 		assert(connection->in_flight == 0);
-		free(connection);
+		nbd_connection_free(connection);
 	}
 	server_free(server);
 }

@@ -102,24 +102,16 @@ static void connection_begin_transmission(struct nbd_connection *connection)
 	connection->timer = NULL;
 }
 
-static struct nbd_export connection_export(const struct nbd_server *server)
+/* The export was told in the reply already; when it is not to be had after all there is nothing left to say. */
+static bool connection_choose_export(struct nbd_connection *connection)
 {
-	const struct driver_geometry *geometry = &server->client.vbd->geometry;
-	struct nbd_export export = {
-		.size = geometry->sectors << SECTOR_SHIFT,
-		.minimum = geometry->sector_size,
-		.preferred = 4096,
-		.maximum = NBD_MAX_PAYLOAD,
-		/* All connections submit to one backend and nothing is cached above it, so a flush
-		 * or FUA write of one covers what was completed on any other. */
-		.flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN,
-	};
+	struct error_text text = { "" };
+	int error = nbd_export_acquire(connection->server, connection->handshake.name, &connection->export, &text);
 
-	if (geometry->read_only)
-		export.flags |= NBD_FLAG_READ_ONLY;
-	else
-		export.flags |= NBD_FLAG_SEND_WRITE_ZEROES | (geometry->discard ? NBD_FLAG_SEND_TRIM : 0);
-	return export;
+	if (!error)
+		return true;
+	connection_fail(connection, text.text[0] ? text.text : strerror(-error));
+	return false;
 }
 
 /* Input. Each consume function returns true when it got on and wants to be called again. */
@@ -127,20 +119,23 @@ static struct nbd_export connection_export(const struct nbd_server *server)
 static bool consume_handshake(struct nbd_connection *connection)
 {
 	struct nbd_handshake *handshake = &connection->handshake;
-	const struct nbd_export export = connection_export(connection->server);
+	struct nbd_offer offer = nbd_exports;
 	size_t consumed;
 
 	if (handshake->reply_length > 0) {
 		connection->held = true;
 		return false;
 	}
-	switch (nbd_handshake_step(handshake, &export, connection->input + connection->start,
+	offer.owner = connection->server;
+	switch (nbd_handshake_step(handshake, &offer, connection->input + connection->start,
 				   connection->end - connection->start, &consumed)) {
 	case NBD_HANDSHAKE_MORE:
 		return false;
 	case NBD_HANDSHAKE_CONTINUE:
 		break;
 	case NBD_HANDSHAKE_TRANSMISSION:
+		if (!connection_choose_export(connection))
+			return false;
 		connection_begin_transmission(connection);
 		break;
 	case NBD_HANDSHAKE_END:
@@ -303,29 +298,35 @@ bool nbd_connection_can_send(const struct nbd_connection *connection)
 	       (connection->handshake.reply_length > 0 || connection->replies.first);
 }
 
-/* @length bytes at @data, of which @skip were sent, as the next entry of @iov. */
-static int gather(struct iovec *iov, int count, void *data, size_t length, size_t skip)
-{
-	if (skip >= length)
-		return count;
-	iov[count] = (struct iovec){ .iov_base = (uint8_t *)data + skip, .iov_len = length - skip };
-	return count + 1;
-}
-
 static int connection_gather(struct nbd_connection *connection, struct iovec *iov)
 {
-	struct nbd_handshake *handshake = &connection->handshake;
-	int count = gather(iov, 0, handshake->reply, handshake->reply_length, connection->handshake_sent);
+	const struct nbd_handshake *handshake = &connection->handshake;
+	int count = 0;
 
-	for (struct nbd_request *request = connection->replies.first; request && count + 2 <= SEND_IOV;
-	     request = request->next) {
-		size_t header = sizeof(request->reply);
+	if (handshake->reply_length)
+		iov[count++] = (struct iovec){ handshake->reply + connection->handshake_sent,
+					       handshake->reply_length - connection->handshake_sent };
 
-		count = gather(iov, count, &request->reply, header, request->sent);
-		count = gather(iov, count, request->buffer, request->reply_data,
-			       request->sent > header ? request->sent - header : 0);
+	for (struct nbd_request *request = connection->replies.first; request && count < SEND_IOV; request = request->next) {
+		for (unsigned i = 0; i < request->out_count && count < SEND_IOV; i++)
+			iov[count++] = request->out[i];
 	}
 	return count;
+}
+
+/* Takes what was sent off the front of the reply; returns how many of @bytes were of others. */
+static size_t request_sent(struct nbd_request *request, size_t bytes)
+{
+	while (request->out_count && bytes >= request->out->iov_len) {
+		bytes -= request->out->iov_len;
+		request->out++;
+		request->out_count--;
+	}
+	if (!request->out_count)
+		return bytes;
+	request->out->iov_base = (uint8_t *)request->out->iov_base + bytes;
+	request->out->iov_len -= bytes;
+	return 0;
 }
 
 static void connection_sent(struct nbd_connection *connection, size_t bytes)
@@ -338,15 +339,12 @@ static void connection_sent(struct nbd_connection *connection, size_t bytes)
 	bytes -= part;
 	if (connection->handshake_sent == handshake->reply_length)
 		connection->handshake_sent = handshake->reply_length = 0;
+	if (!handshake->reply_length && connection->phase != NBD_HANDSHAKE)
+		nbd_handshake_end(handshake);
 
 	while (bytes > 0) {
-		struct nbd_request *request = connection->replies.first;
-
-		part = sizeof(request->reply) + request->reply_data - request->sent;
-		part = part < bytes ? part : bytes;
-		request->sent += part;
-		bytes -= part;
-		if (request->sent == sizeof(request->reply) + request->reply_data)
+		bytes = request_sent(connection->replies.first, bytes);
+		if (!connection->replies.first->out_count)
 			nbd_request_free(nbd_queue_pop(&connection->replies));
 	}
 }
@@ -401,14 +399,13 @@ int nbd_connection_create(struct nbd_server *server, int fd)
 	struct loop *loop = server->client.vbd->loop;
 	int error = -ENOMEM;
 
-	if (!connection)
+	if (!connection || nbd_handshake_begin(&connection->handshake))
 		goto out;
 	connection->server = server;
 	connection->fd = fd;
 	connection->events = EPOLLIN;
 	nbd_queue_init(&connection->waiting);
 	nbd_queue_init(&connection->replies);
-	nbd_handshake_begin(&connection->handshake);
 
 	error = loop_add_timer(loop, &connection->timer, NBD_HANDSHAKE_MS, handshake_expired, connection);
 	if (error < 0)
@@ -421,9 +418,29 @@ int nbd_connection_create(struct nbd_server *server, int fd)
 	server->dirty = true;
 	return 0;
 out:
-	if (connection)
+	if (connection) {
 		loop_remove(connection->timer);
+		nbd_handshake_end(&connection->handshake);
+	}
 	free(connection);
 	close(fd);
 	return error;
+}
+
+void nbd_connection_free(struct nbd_connection *connection)
+{
+	if (connection->export)
+		nbd_export_release(connection->export);
+	nbd_handshake_end(&connection->handshake);
+	free(connection);
+}
+
+void nbd_connection_go_on(struct nbd_connection *connection)
+{
+	const struct nbd_export *export = connection->export;
+
+	if (export && export->target && !export->backend)
+		nbd_connection_close(connection);
+	else
+		nbd_request_pump(connection);
 }

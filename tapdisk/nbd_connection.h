@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_connection.h - what the three parts of the NBD server share: the
- * server (nbd.c), a connection's bytes (nbd_connection.c) and its requests
- * (nbd_request.c).
+ * nbd_connection.h - what the parts of the NBD server share: the server
+ * (nbd.c), its exports (nbd_export.c), a connection's bytes
+ * (nbd_connection.c), its requests (nbd_request.c) and their replies
+ * (nbd_reply.c).
  */
 #ifndef TAPDISK_NBD_CONNECTION_H
 #define TAPDISK_NBD_CONNECTION_H
 
 #include "nbd.h"
+#include "nbd_export.h"
 #include "nbd_handshake.h"
 #include "nbd_protocol.h"
 
@@ -15,40 +17,73 @@
 #define NBD_MAX_HELD		32u		/* those, and the gone ones whose I/O goes on; nobody is accepted meanwhile */
 #define NBD_MAX_PAYLOAD		(32u << 20)	/* bytes in one READ or WRITE; told to the client */
 #define NBD_MAX_REQUESTS	128u		/* of one connection, from header to reply sent */
-#define NBD_MAX_BYTES		NBD_MAX_PAYLOAD	/* of one connection's buffers, from header to reply sent */
-#define NBD_ZEROES_SIZE		(1u << 20)	/* bytes written at a time where zeroes have to be real */
+#define NBD_MAX_BYTES		(NBD_MAX_PAYLOAD + (1u << 20))	/* of one connection's buffers, from header to reply sent */
+#define NBD_PIECE_SIZE		(1u << 20)	/* bytes at a time, of zeroes that have to be real, and of CACHE */
+#define NBD_MAX_EXTENTS		512u		/* in one answer to BLOCK_STATUS, for each context */
+#define NBD_READ_EXTENTS	32u		/* parts of a READ's reply; what more there are is data */
+#define NBD_READ_STATUS_MIN	(128u << 10)	/* bytes; for less it does not pay to ask for holes first */
 #define NBD_INPUT_SIZE		16384u
 #define NBD_HANDSHAKE_MS	30000u		/* a client that takes longer than this to choose an export is gone */
 
 static_assert(NBD_INPUT_SIZE >= NBD_MAX_OPTION_DATA + sizeof(struct nbd_option), "an option fits the input buffer");
 static_assert(NBD_MAX_BYTES >= NBD_MAX_PAYLOAD, "the largest request alone fits the budget");
 
+/* What a request asks to be told about its range, and the answer. */
+struct nbd_look {
+	struct block_status status;
+	struct block_extent extents[NBD_MAX_EXTENTS];
+	unsigned context;		/* BLOCK_STATUS: the one that is looked for */
+	size_t used;			/* bytes of wire */
+	uint8_t wire[];			/* BLOCK_STATUS: a chunk for each context */
+};
+
 /*
  * One request. It is in exactly one place at a time:
  *
- *   receiving --> waiting --> at the vbd --> replies --> (freed)
- *       |            ^___________|             ^
- *       |     next piece, or the FUA flush     |
- *       +--------- refused --------------------+
+ *   receiving --> waiting --> at the disk --> replies --> (freed)
+ *       |            ^___________|              ^
+ *       |            next step                  |
+ *       +--------- refused ---------------------+
+ *
+ * Its steps: READ may begin with a look for holes; BLOCK_STATUS is one for
+ * each context; zeroes that have to be real, and CACHE, go in pieces; FUA
+ * ends with a flush.
  */
 struct nbd_request {
 	struct block_request block;
 	struct iovec iov;
 	struct nbd_connection *connection;
 	struct nbd_request *next;
-	enum block_op op;		/* what the client wanted: for the statistics */
+	uint16_t type;			/* NBD_CMD_* */
+	enum block_op op;		/* what it is on the disk: for the statistics, too */
 	bool fua;			/* a flush still has to follow */
+	bool fast;			/* zeroes: or not at all */
 	int error;			/* known before it was submitted: -errno */
 	void *buffer;			/* page-aligned; NULL: no data (any more) */
+	struct nbd_look *look;		/* NULL: nothing is asked */
+	bool looking;			/* the step at the disk is a look */
+	bool over;			/* before it began: there is nothing to do */
+	size_t charged;			/* bytes of connection->bytes */
+	uint64_t offset;		/* bytes */
 	uint32_t length;		/* bytes: of the payload, or of the range */
-	uint32_t zeroes_left;		/* bytes still to be written as zeroes */
+	uint32_t pieces_left;		/* bytes still to be done in pieces */
 	uint64_t received;		/* bytes of a WRITE's data */
-	bool begun;			/* was at the vbd already */
+	bool begun;			/* was at the disk already */
 	uint64_t started;		/* loop clock, ns */
 	bool counted;			/* submitted in the statistics, not yet completed */
-	struct nbd_wire_reply reply;
-	size_t reply_data;		/* bytes that follow the reply */
-	size_t sent;			/* of reply and data */
+
+	/* The reply: made when it goes to the replies, sent from the front. */
+	uint64_t cookie;
+	struct iovec *out;
+	unsigned out_count;
+	struct iovec out_few[3];
+	union {
+		struct nbd_wire_reply simple;
+		struct nbd_chunk_data data;
+		struct nbd_chunk_hole hole;
+		struct nbd_chunk_error error;
+	} header;
+	void *headers;			/* of a reply with many chunks */
 };
 
 struct nbd_queue {
@@ -61,6 +96,7 @@ struct nbd_connection {
 	struct nbd_server *server;
 	struct nbd_connection *next;
 	enum nbd_phase phase;
+	struct nbd_export *export;	/* NULL: not chosen yet */
 	int fd;				/* -1: the peer is gone */
 	struct loop_source *source, *timer;
 	uint32_t events;		/* what the loop watches */
@@ -89,10 +125,11 @@ struct nbd_server {
 	struct loop_source *listener, *accept_retry, *prepare;
 	bool accepting;			/* the loop watches the listener */
 	struct nbd_connection *connections;
+	struct nbd_export *exports;	/* those that are in use */
 	bool is_client;			/* of the vbd: while there is a connection */
 	bool stopped;			/* between the vbd's stop() and start() */
 	bool dirty;			/* some connection needs nbd_connection_service() */
-	void *zeroes;			/* NBD_ZEROES_SIZE bytes of it, read-only */
+	void *zeroes;			/* NBD_PIECE_SIZE bytes of it, read-only */
 	struct queue_stats stats;
 };
 
@@ -105,6 +142,10 @@ void nbd_connection_service(struct nbd_connection *connection);
 void nbd_connection_close(struct nbd_connection *connection);
 /* Nothing is left of it but the memory. */
 bool nbd_connection_is_over(const struct nbd_connection *connection);
+/* Then this gives that back, too. */
+void nbd_connection_free(struct nbd_connection *connection);
+/* After a pause. */
+void nbd_connection_go_on(struct nbd_connection *connection);
 /* Is there something that could be sent now? */
 bool nbd_connection_can_send(const struct nbd_connection *connection);
 
@@ -125,5 +166,13 @@ void nbd_request_pump(struct nbd_connection *connection);
 /* For a request that is in no queue and not at the vbd. */
 void nbd_request_free(struct nbd_request *request);
 void nbd_request_drop_all(struct nbd_queue *queue);
+
+/* nbd_reply.c */
+/* Makes the reply to a request that is over with @error. */
+void nbd_reply_make(struct nbd_request *request, int error);
+/* A look of BLOCK_STATUS is over: what was seen goes into its chunk. */
+void nbd_reply_add_extents(struct nbd_request *request);
+/* Bytes of struct nbd_look for @contexts of them. */
+size_t nbd_look_size(unsigned contexts);
 
 #endif

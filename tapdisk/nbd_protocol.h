@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * nbd_protocol.h - the NBD wire format as far as we speak it: fixed newstyle
- * negotiation and simple replies. Source: doc/proto.md of the NBD project,
+ * negotiation, simple and structured replies. Source: doc/proto.md of the NBD project,
  * https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
  *
  * Every number on the wire is big-endian. The cookie of a request is opaque
@@ -18,6 +18,7 @@
 #define NBD_OPTION_REPLY_MAGIC	0x0003e889045565a9ULL
 #define NBD_REQUEST_MAGIC	0x25609513u
 #define NBD_REPLY_MAGIC		0x67446698u
+#define NBD_CHUNK_MAGIC		0x668e33efu	/* of a structured reply, which is one or more chunks */
 
 /* Handshake flags: the server's, and the client's answer with the same bits. */
 #define NBD_FLAG_FIXED_NEWSTYLE	(1u << 0)
@@ -28,13 +29,18 @@
 #define NBD_OPT_LIST		3u
 #define NBD_OPT_INFO		6u
 #define NBD_OPT_GO		7u
+#define NBD_OPT_STRUCTURED_REPLY	8u
+#define NBD_OPT_LIST_META_CONTEXT	9u
+#define NBD_OPT_SET_META_CONTEXT	10u
 
 #define NBD_REP_ACK		1u
 #define NBD_REP_SERVER		2u
 #define NBD_REP_INFO		3u
+#define NBD_REP_META_CONTEXT	4u
 #define NBD_REP_ERR_UNSUP	0x80000001u
 #define NBD_REP_ERR_INVALID	0x80000003u
 #define NBD_REP_ERR_UNKNOWN	0x80000006u
+#define NBD_REP_ERR_TOO_BIG	0x80000009u
 
 #define NBD_INFO_EXPORT		0u
 #define NBD_INFO_BLOCK_SIZE	3u
@@ -46,17 +52,38 @@
 #define NBD_FLAG_SEND_FUA		(1u << 3)
 #define NBD_FLAG_SEND_TRIM		(1u << 5)
 #define NBD_FLAG_SEND_WRITE_ZEROES	(1u << 6)
+#define NBD_FLAG_SEND_DF		(1u << 7)
 #define NBD_FLAG_CAN_MULTI_CONN		(1u << 8)
+#define NBD_FLAG_SEND_CACHE		(1u << 10)
+#define NBD_FLAG_SEND_FAST_ZERO		(1u << 11)
 
 #define NBD_CMD_READ		0u
 #define NBD_CMD_WRITE		1u
 #define NBD_CMD_DISC		2u
 #define NBD_CMD_FLUSH		3u
 #define NBD_CMD_TRIM		4u
+#define NBD_CMD_CACHE		5u
 #define NBD_CMD_WRITE_ZEROES	6u
+#define NBD_CMD_BLOCK_STATUS	7u
 
 #define NBD_CMD_FLAG_FUA	(1u << 0)
 #define NBD_CMD_FLAG_NO_HOLE	(1u << 1)
+#define NBD_CMD_FLAG_DF		(1u << 2)	/* the data in one chunk */
+#define NBD_CMD_FLAG_REQ_ONE	(1u << 3)	/* one extent */
+#define NBD_CMD_FLAG_FAST_ZERO	(1u << 4)
+
+/* Chunks. */
+#define NBD_CHUNK_FLAG_DONE	(1u << 0)	/* the last one */
+
+#define NBD_CHUNK_NONE		0u
+#define NBD_CHUNK_OFFSET_DATA	1u
+#define NBD_CHUNK_OFFSET_HOLE	2u
+#define NBD_CHUNK_BLOCK_STATUS	5u
+#define NBD_CHUNK_ERROR		0x8001u
+
+/* Block status: flags of the context "base:allocation". */
+#define NBD_STATE_HOLE		(1u << 0)
+#define NBD_STATE_ZERO		(1u << 1)
 
 /* The only values that may stand in a reply's error field. */
 #define NBD_SUCCESS	0u
@@ -65,6 +92,7 @@
 #define NBD_ENOMEM	12u
 #define NBD_EINVAL	22u
 #define NBD_ENOSPC	28u
+#define NBD_ENOTSUP	95u		/* zeroes are not fast here; nothing else */
 
 struct nbd_greeting {
 	uint64_t init_magic, option_magic;
@@ -117,6 +145,47 @@ struct nbd_wire_reply {
 	uint64_t cookie;
 } __attribute__((packed));
 
+struct nbd_wire_chunk {
+	uint32_t magic;
+	uint16_t flags;
+	uint16_t type;
+	uint64_t cookie;
+	uint32_t length;	/* of what follows */
+} __attribute__((packed));
+
+struct nbd_chunk_data {
+	struct nbd_wire_chunk chunk;
+	uint64_t offset;	/* bytes; the data follow */
+} __attribute__((packed));
+
+struct nbd_chunk_hole {
+	struct nbd_wire_chunk chunk;
+	uint64_t offset;	/* bytes */
+	uint32_t length;	/* bytes */
+} __attribute__((packed));
+
+struct nbd_chunk_error {
+	struct nbd_wire_chunk chunk;
+	uint32_t error;
+	uint16_t text_length;	/* the text follows */
+} __attribute__((packed));
+
+struct nbd_chunk_status {
+	struct nbd_wire_chunk chunk;
+	uint32_t context;	/* its id; extents follow */
+} __attribute__((packed));
+
+struct nbd_wire_extent {
+	uint32_t length;	/* bytes */
+	uint32_t flags;
+} __attribute__((packed));
+
+static_assert(sizeof(struct nbd_wire_chunk) == 20, "nbd chunk");
+static_assert(sizeof(struct nbd_chunk_data) == 28, "nbd data chunk");
+static_assert(sizeof(struct nbd_chunk_hole) == 32, "nbd hole chunk");
+static_assert(sizeof(struct nbd_chunk_error) == 26, "nbd error chunk");
+static_assert(sizeof(struct nbd_chunk_status) == 24, "nbd block status chunk");
+static_assert(sizeof(struct nbd_wire_extent) == 8, "nbd extent");
 static_assert(sizeof(struct nbd_greeting) == 18, "nbd greeting");
 static_assert(sizeof(struct nbd_option) == 16, "nbd option");
 static_assert(sizeof(struct nbd_option_reply) == 20, "nbd option reply");

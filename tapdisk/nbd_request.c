@@ -9,11 +9,10 @@
  *     its end, each step submitted from the completion of the one before, so
  *     that a drain waits for all of them and FUA's flush reaches the image
  *     that has the write.
- *  2. A request's buffer lives until the vbd is done with it, whatever
+ *  2. A request's buffer lives until the disk is done with it, whatever
  *     becomes of the connection meanwhile.
  *  3. With FUA the reply is made only after a flush that was submitted when
  *     the write had completed.
- *  4. No reply carries an error value that the protocol does not know.
  */
 #include <assert.h>
 #include <endian.h>
@@ -55,14 +54,29 @@ struct nbd_request *nbd_queue_pop(struct nbd_queue *queue)
 	return request;
 }
 
+/* Bytes that the request will take. None for what will be refused: waiting for room that large would be for ever. */
+static size_t request_memory(const struct nbd_connection *connection, uint16_t type, uint16_t flags, uint32_t length)
+{
+	bool looks = type == NBD_CMD_READ && connection->handshake.structured && !(flags & NBD_CMD_FLAG_DF) &&
+		length >= NBD_READ_STATUS_MIN;
+
+	switch (type) {
+	case NBD_CMD_READ:
+	case NBD_CMD_WRITE:
+		return length > NBD_MAX_PAYLOAD ? 0 : length + (looks ? nbd_look_size(0) : 0);
+	case NBD_CMD_CACHE:
+		return length < NBD_PIECE_SIZE ? length : NBD_PIECE_SIZE;
+	case NBD_CMD_BLOCK_STATUS:
+		return nbd_look_size(connection->handshake.nr_contexts);
+	default:
+		return 0;
+	}
+}
+
 bool nbd_request_fits(const struct nbd_connection *connection, const struct nbd_wire_request *wire)
 {
-	uint16_t type = be16toh(wire->type);
-	uint32_t bytes = be32toh(wire->length);
+	size_t bytes = request_memory(connection, be16toh(wire->type), be16toh(wire->flags), be32toh(wire->length));
 
-	/* no buffer is made for what will be refused: waiting for room that large would be for ever */
-	if ((type != NBD_CMD_READ && type != NBD_CMD_WRITE) || bytes > NBD_MAX_PAYLOAD)
-		bytes = 0;
 	return connection->requests < NBD_MAX_REQUESTS && connection->bytes <= NBD_MAX_BYTES - bytes;
 }
 
@@ -82,11 +96,11 @@ void nbd_request_free(struct nbd_request *request)
 	struct nbd_connection *connection = request->connection;
 
 	request_count_completion(request, -ECANCELED);
-	if (request->buffer) {
-		connection->bytes -= request->length;
-		free(request->buffer);
-	}
+	connection->bytes -= request->charged;
 	connection->requests--;
+	free(request->buffer);
+	free(request->look);
+	free(request->headers);
 	free(request);
 }
 
@@ -98,63 +112,59 @@ void nbd_request_drop_all(struct nbd_queue *queue)
 		nbd_request_free(request);
 }
 
-/* -errno to what may be on the wire (proto.md, "Error values"). */
-static uint32_t error_to_wire(int error)
-{
-	switch (-error) {
-	case 0:
-		return NBD_SUCCESS;
-	case EPERM:
-	case EACCES:
-	case EROFS:
-		return NBD_EPERM;
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return NBD_ENOSPC;
-	case EINVAL:
-	case EOPNOTSUPP:
-		return NBD_EINVAL;
-	case ENOMEM:
-		return NBD_ENOMEM;
-	default:
-		return NBD_EIO;
-	}
-}
-
 static void request_reply(struct nbd_request *request, int error)
 {
 	struct nbd_connection *connection = request->connection;
 
 	request_count_completion(request, error);
+	connection->server->dirty = true;
 	if (connection->fd < 0) {
 		nbd_request_free(request);
-		connection->server->dirty = true;
 		return;
 	}
-	request->reply.magic = htobe32(NBD_REPLY_MAGIC);
-	request->reply.error = htobe32(error_to_wire(error));
-	request->reply_data = request->op == BLOCK_READ && !error ? request->length : 0;
+	nbd_reply_make(request, error);
 	queue_append(&connection->replies, request);
-	connection->server->dirty = true;
 }
 
-/* The next piece of a WRITE_ZEROES that must not leave a hole. */
-static void request_next_zeroes(struct nbd_request *request)
-{
-	uint32_t bytes = request->zeroes_left < NBD_ZEROES_SIZE ? request->zeroes_left : NBD_ZEROES_SIZE;
-	uint32_t before = request->length - request->zeroes_left;
+/* Steps: each sets up request->block. */
 
-	request->block.op = BLOCK_WRITE;
-	request->block.sector += before ? NBD_ZEROES_SIZE >> SECTOR_SHIFT : 0;
+static void step_look(struct nbd_request *request, unsigned room)
+{
+	const struct nbd_handshake *handshake = &request->connection->handshake;
+	struct nbd_look *look = request->look;
+
+	look->status = (struct block_status){ .extents = look->extents, .room = room };
+	if (request->type == NBD_CMD_BLOCK_STATUS)
+		look->status.since = handshake->contexts[look->context].since;
+	request->looking = true;
+	request->block.op = BLOCK_STATUS;
+	request->block.status = &look->status;
+}
+
+static void step_data(struct nbd_request *request)
+{
+	request->looking = false;
+	request->block.op = request->op;
+	request->block.iov = &request->iov;
+	request->block.iovcnt = request->op == BLOCK_READ || request->op == BLOCK_WRITE;
+}
+
+/* Of zeroes that must not be a hole, or of what is to be read for nothing. */
+static void step_piece(struct nbd_request *request)
+{
+	uint32_t bytes = request->pieces_left < NBD_PIECE_SIZE ? request->pieces_left : NBD_PIECE_SIZE;
+	bool zeroes = request->op == BLOCK_WRITE_ZEROES;
+
+	request->block.op = zeroes ? BLOCK_WRITE : BLOCK_READ;
+	request->block.sector = (request->offset + request->length - request->pieces_left) >> SECTOR_SHIFT;
 	request->block.nr_sectors = bytes >> SECTOR_SHIFT;
-	request->iov = (struct iovec){ .iov_base = request->connection->server->zeroes, .iov_len = bytes };
+	request->iov = (struct iovec){ zeroes ? request->connection->server->zeroes : request->buffer, bytes };
 	request->block.iov = &request->iov;
 	request->block.iovcnt = 1;
-	request->zeroes_left -= bytes;
+	request->pieces_left -= bytes;
 }
 
-static void request_next_flush(struct nbd_request *request)
+static void step_flush(struct nbd_request *request)
 {
 	request->fua = false;
 	request->block.op = BLOCK_FLUSH;
@@ -164,6 +174,57 @@ static void request_next_flush(struct nbd_request *request)
 	request->block.iovcnt = 0;
 }
 
+static bool read_is_all_zeros(const struct nbd_look *look, const struct block_request *block)
+{
+	return look->status.count == 1 && look->extents[0].flags & BLOCK_EXTENT_ZERO &&
+		look->status.nr_sectors == block->nr_sectors;
+}
+
+/* A look has ended well. False: there is nothing more to do. */
+static bool look_next(struct nbd_request *request)
+{
+	struct nbd_look *look = request->look;
+
+	if (request->type == NBD_CMD_READ) {
+		if (read_is_all_zeros(look, &request->block))
+			return false;
+		step_data(request);
+		return true;
+	}
+	nbd_reply_add_extents(request);
+	if (++look->context == request->connection->handshake.nr_contexts)
+		return false;
+	step_look(request, look->status.room);
+	return true;
+}
+
+/* What comes after a step that has ended well; false: the request has. */
+static bool request_next(struct nbd_request *request)
+{
+	if (request->looking)
+		return look_next(request);
+	if (request->pieces_left)
+		step_piece(request);
+	else if (request->fua)
+		step_flush(request);
+	else
+		return false;
+	return true;
+}
+
+/* Errors that are none: a discard is a hint, and what cannot be looked up can be read. */
+static int step_error(struct nbd_request *request, int error)
+{
+	if (error == -EOPNOTSUPP && request->block.op == BLOCK_DISCARD)
+		return 0;
+	if (error && request->looking && request->type == NBD_CMD_READ) {
+		request->look->status.count = 0;
+		request->look->status.nr_sectors = 0;
+		return 0;
+	}
+	return error;
+}
+
 static void request_done(struct block_request *block, int error)
 {
 	struct nbd_request *request = block->owner;
@@ -171,27 +232,17 @@ static void request_done(struct block_request *block, int error)
 
 	assert(connection->in_flight > 0);
 	connection->in_flight--;
-
-	/* a discard is a hint: a disk that cannot do it has not failed */
-	if (error == -EOPNOTSUPP && block->op == BLOCK_DISCARD)
-		error = 0;
-
+	error = step_error(request, error);
 	if (connection->phase == NBD_CLOSED) {
 		request_count_completion(request, error);
 		nbd_request_free(request);
 		connection->server->dirty = true;
-		return;
-	}
-	if (!error && (request->zeroes_left > 0 || request->fua)) {
-		if (request->zeroes_left > 0)
-			request_next_zeroes(request);
-		else
-			request_next_flush(request);
+	} else if (!error && request_next(request)) {
 		queue_prepend(&connection->waiting, request);
 		nbd_request_pump(connection);
-		return;
+	} else {
+		request_reply(request, error);
 	}
-	request_reply(request, error);
 }
 
 static void request_submit(struct nbd_request *request)
@@ -205,7 +256,7 @@ static void request_submit(struct nbd_request *request)
 		stats_submit(&server->stats, request->op);
 	}
 	request->connection->in_flight++;
-	vbd_submit(&server->client, &request->block);
+	nbd_export_submit(request->connection->export, &request->block);
 }
 
 static bool pump_may_submit(const struct nbd_connection *connection)
@@ -228,96 +279,175 @@ void nbd_request_pump(struct nbd_connection *connection)
 	connection->pumping = false;
 }
 
-/* 0 and *@op, or why the request is refused; range and alignment are looked at elsewhere. */
-static int request_check_command(const struct driver_geometry *geometry, uint16_t type, uint16_t flags,
-				 enum block_op *op)
+/* What the command is on the disk, and the flags that it may have. */
+static bool command_find(uint16_t type, enum block_op *op, uint16_t *allowed)
 {
-	uint16_t allowed = NBD_CMD_FLAG_FUA;	/* with every command: clients are known to set it on all */
-
+	*allowed = NBD_CMD_FLAG_FUA;	/* with every command: clients are known to set it on all */
 	switch (type) {
 	case NBD_CMD_READ:
 		*op = BLOCK_READ;
-		break;
+		*allowed |= NBD_CMD_FLAG_DF;
+		return true;
 	case NBD_CMD_WRITE:
 		*op = BLOCK_WRITE;
-		break;
+		return true;
 	case NBD_CMD_FLUSH:
 		*op = BLOCK_FLUSH;
-		break;
+		return true;
 	case NBD_CMD_TRIM:
 		*op = BLOCK_DISCARD;
-		break;
+		return true;
+	case NBD_CMD_CACHE:
+		*op = BLOCK_READ;
+		return true;
 	case NBD_CMD_WRITE_ZEROES:
 		*op = BLOCK_WRITE_ZEROES;
-		allowed |= NBD_CMD_FLAG_NO_HOLE;
-		break;
+		*allowed |= NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
+		return true;
+	case NBD_CMD_BLOCK_STATUS:
+		*op = BLOCK_STATUS;
+		*allowed |= NBD_CMD_FLAG_REQ_ONE;
+		return true;
 	default:
-		return -EINVAL;
+		return false;
 	}
-	if (flags & ~allowed)
+}
+
+static bool op_changes_disk(enum block_op op)
+{
+	return op == BLOCK_WRITE || op == BLOCK_WRITE_ZEROES || op == BLOCK_DISCARD;
+}
+
+/* 0 and request->op, or why the request is refused; range and alignment are looked at elsewhere. */
+static int request_check_command(struct nbd_request *request, uint16_t flags)
+{
+	const struct driver_geometry *geometry = nbd_export_geometry(request->connection->export);
+	const struct nbd_handshake *handshake = &request->connection->handshake;
+	uint16_t allowed;
+
+	if (!command_find(request->type, &request->op, &allowed) || flags & ~allowed)
 		return -EINVAL;
-	if (geometry->read_only && *op != BLOCK_READ && *op != BLOCK_FLUSH)
+	if (flags & NBD_CMD_FLAG_DF && !handshake->structured)
+		return -EINVAL;
+	if (request->op == BLOCK_STATUS && !handshake->nr_contexts)
+		return -EINVAL;
+	if (geometry->read_only && op_changes_disk(request->op))
 		return -EPERM;
-	if (*op == BLOCK_DISCARD && !geometry->discard)
+	if (request->op == BLOCK_DISCARD && !geometry->discard)
 		return -EINVAL;
+	request->fast = flags & NBD_CMD_FLAG_FAST_ZERO;
+	if (request->fast && (!geometry->fast_zeroes || flags & NBD_CMD_FLAG_NO_HOLE))
+		return -EOPNOTSUPP;
 	return 0;
 }
 
-static int request_check_range(const struct driver_geometry *geometry, enum block_op op, uint64_t offset,
-			       uint32_t length)
+static int request_check_range(const struct nbd_request *request)
 {
+	const struct driver_geometry *geometry = nbd_export_geometry(request->connection->export);
 	uint64_t end;
 
-	if (op == BLOCK_FLUSH)
-		return offset || length ? -EINVAL : 0;
-	if (length == 0 || (offset | length) & (geometry->sector_size - 1))
+	if (request->op == BLOCK_FLUSH)
+		return request->offset || request->length ? -EINVAL : 0;
+	if (request->length == 0 || (request->offset | request->length) & (geometry->sector_size - 1))
 		return -EINVAL;
-	if (op == BLOCK_READ && length > NBD_MAX_PAYLOAD)
+	if (request->type == NBD_CMD_READ && request->length > NBD_MAX_PAYLOAD)
 		return -EINVAL;
-	if (__builtin_add_overflow(offset, length, &end) || end > geometry->sectors << SECTOR_SHIFT)
-		return op == BLOCK_WRITE || op == BLOCK_WRITE_ZEROES ? -ENOSPC : -EINVAL;
+	if (__builtin_add_overflow(request->offset, request->length, &end) || end > geometry->sectors << SECTOR_SHIFT)
+		return request->op == BLOCK_WRITE || request->op == BLOCK_WRITE_ZEROES ? -ENOSPC : -EINVAL;
 	return 0;
 }
 
-static int request_allocate_buffer(struct nbd_request *request)
+/* page-aligned, so that a disk opened with O_DIRECT can take it as it is */
+static int request_allocate_buffer(struct nbd_request *request, size_t length)
 {
-	/* page-aligned, so that a disk opened with O_DIRECT can take it as it is */
-	if (posix_memalign(&request->buffer, 4096, request->length) != 0) {
+	if (posix_memalign(&request->buffer, 4096, length) != 0) {
 		request->buffer = NULL;
 		return -ENOMEM;
 	}
-	request->connection->bytes += request->length;
-	request->iov = (struct iovec){ .iov_base = request->buffer, .iov_len = request->length };
-	request->block.iov = &request->iov;
-	request->block.iovcnt = 1;
+	request->iov = (struct iovec){ .iov_base = request->buffer, .iov_len = length };
 	return 0;
 }
 
-/* Everything about @request that can be known from its header. */
-static int request_prepare(struct nbd_request *request, const struct nbd_wire_request *wire)
+static int request_allocate_look(struct nbd_request *request, unsigned contexts)
 {
-	const struct driver_geometry *geometry = &request->connection->server->client.vbd->geometry;
-	uint16_t flags = be16toh(wire->flags);
-	uint64_t offset = be64toh(wire->offset);
-	int error;
+	request->look = malloc(nbd_look_size(contexts));
+	if (!request->look)
+		return -ENOMEM;
+	request->look->context = 0;
+	request->look->used = 0;
+	return 0;
+}
 
-	error = request_check_command(geometry, be16toh(wire->type), flags, &request->op);
+static int request_prepare_read(struct nbd_request *request)
+{
+	int error = request_allocate_buffer(request, request->length);
+
+	if (!error && request->charged > request->length)
+		error = request_allocate_look(request, 0);
+	if (!error && request->look)
+		step_look(request, NBD_READ_EXTENTS);
+	return error;
+}
+
+/* Through the page cache reading is how it is filled; elsewhere there is no cache, and nothing to be done. */
+static int request_prepare_cache(struct nbd_request *request)
+{
+	int error = request_allocate_buffer(request, request->charged);
+
+	request->pieces_left = nbd_export_geometry(request->connection->export)->direct ? 0 : request->length;
+	request->over = !request->pieces_left;
+	if (!error && request->pieces_left)
+		step_piece(request);
+	return error;
+}
+
+static int request_prepare_status(struct nbd_request *request, uint16_t flags)
+{
+	int error = request_allocate_look(request, request->connection->handshake.nr_contexts);
+
 	if (!error)
-		error = request_check_range(geometry, request->op, offset, request->length);
-	if (!error && (request->op == BLOCK_READ || request->op == BLOCK_WRITE))
-		error = request_allocate_buffer(request);
+		step_look(request, flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_MAX_EXTENTS);
+	return error;
+}
+
+/* The first step. */
+static int request_prepare_step(struct nbd_request *request, uint16_t flags)
+{
+	request->block.sector = request->offset >> SECTOR_SHIFT;
+	request->block.nr_sectors = request->length >> SECTOR_SHIFT;
+	step_data(request);
+	switch (request->type) {
+	case NBD_CMD_READ:
+		return request_prepare_read(request);
+	case NBD_CMD_WRITE:
+		return request_allocate_buffer(request, request->length);
+	case NBD_CMD_CACHE:
+		return request_prepare_cache(request);
+	case NBD_CMD_BLOCK_STATUS:
+		return request_prepare_status(request, flags);
+	default:
+		if (flags & NBD_CMD_FLAG_NO_HOLE) {
+			request->pieces_left = request->length;
+			step_piece(request);
+		}
+		return 0;
+	}
+}
+
+/* Everything about @request that can be known from its header. */
+static int request_prepare(struct nbd_request *request, uint16_t flags)
+{
+	struct nbd_connection *connection = request->connection;
+	int error = request_check_command(request, flags);
+
+	if (!error)
+		error = request_check_range(request);
 	if (error)
 		return error;
-
-	request->block.op = request->op;
-	request->block.sector = offset >> SECTOR_SHIFT;
-	request->block.nr_sectors = request->length >> SECTOR_SHIFT;
-	request->fua = flags & NBD_CMD_FLAG_FUA && request->op != BLOCK_READ && request->op != BLOCK_FLUSH;
-	if (flags & NBD_CMD_FLAG_NO_HOLE) {
-		request->zeroes_left = request->length;
-		request_next_zeroes(request);
-	}
-	return 0;
+	request->charged = request_memory(connection, request->type, flags, request->length);
+	connection->bytes += request->charged;
+	request->fua = flags & NBD_CMD_FLAG_FUA && op_changes_disk(request->op);
+	return request_prepare_step(request, flags);
 }
 
 int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_request *wire)
@@ -330,13 +460,15 @@ int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_r
 	request->connection = connection;
 	request->block.owner = request;
 	request->block.done = request_done;
+	request->type = be16toh(wire->type);
+	request->offset = be64toh(wire->offset);
 	request->length = be32toh(wire->length);
-	request->reply.cookie = wire->cookie;
-	request->error = request_prepare(request, wire);
+	request->cookie = wire->cookie;
+	request->error = request_prepare(request, be16toh(wire->flags));
 	if (request->error)
 		connection->server->stats.invalid++;
 
-	if (be16toh(wire->type) == NBD_CMD_WRITE && request->length > 0)
+	if (request->type == NBD_CMD_WRITE && request->length > 0)
 		connection->receiving = request;	/* its data come, refused or not */
 	else
 		nbd_request_received(request);
@@ -347,7 +479,7 @@ void nbd_request_received(struct nbd_request *request)
 {
 	struct nbd_connection *connection = request->connection;
 
-	if (request->error) {
+	if (request->error || request->over) {
 		request_reply(request, request->error);
 		return;
 	}

@@ -145,13 +145,23 @@ static void vbd_flush(struct vbd *vbd)
 	backend_submit(vbd->backend, &vbd->flush);
 }
 
+static bool vbd_clients_quiet(const struct vbd *vbd)
+{
+	bool quiet = true;
+
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		quiet &= !client->ops->quiet || client->ops->quiet(client);
+	return quiet;
+}
+
 static void vbd_continue_drain(struct vbd *vbd)
 {
 	if (vbd->drained)
 		vbd_drained(vbd);
 	else if (vbd_commit_retreat(vbd))
 		return;
-	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && !vbd_commit_end(vbd))
+	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && vbd_clients_quiet(vbd) &&
+		 !vbd_commit_end(vbd))
 		vbd_flush(vbd);
 	else if (vbd->closing && vbd->backend->waiting)
 		backend_give_up(vbd->backend);

@@ -49,6 +49,8 @@ struct vbd_client {
 struct vbd_client_ops {
 	void (*stop)(struct vbd_client *client);	/* submit nothing from now on */
 	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
+	/* Between them: has it let go of what it has open itself? Asked until it has. NULL: it has nothing. */
+	bool (*quiet)(struct vbd_client *client);
 };
 
 /* A freeze, from the command to its end (vbd_snapshot.c). */

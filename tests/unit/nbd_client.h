@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <sys/un.h>
 
+#include "nbd_handshake.h"
 #include "nbd_process.h"
 #include "nbd_protocol.h"
 
@@ -133,6 +134,68 @@ static inline int client_go(void)
 	return fd;
 }
 
+/* Structured replies are agreed on. */
+static inline int client_greet_structured(void)
+{
+	uint8_t data[512];
+	uint32_t length;
+	int fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+
+	client_option(fd, NBD_OPT_STRUCTURED_REPLY, "", 0);
+	assert_int_equal(client_option_reply(fd, NBD_OPT_STRUCTURED_REPLY, data, &length), NBD_REP_ACK);
+	return fd;
+}
+
+static inline size_t client_put_text(uint8_t *data, const char *text)
+{
+	uint32_t length = htobe32(strlen(text));
+
+	memcpy(data, &length, sizeof(length));
+	memcpy(data + sizeof(length), text, strlen(text));
+	return sizeof(length) + strlen(text);
+}
+
+/* LIST_ or SET_META_CONTEXT; @contexts: ended by a NULL. */
+static inline void client_send_contexts(int fd, uint32_t option, const char *export, const char *const *contexts)
+{
+	static uint8_t data[NBD_MAX_OPTION_DATA];
+	size_t length = client_put_text(data, export), count_at = length;
+	uint32_t count = 0;
+
+	for (length += sizeof(count); contexts[count]; count++)
+		length += client_put_text(data + length, contexts[count]);
+	count = htobe32(count);
+	memcpy(data + count_at, &count, sizeof(count));
+	client_option(fd, option, data, length);
+}
+
+/* How many of them there are by the server's answer, or its error. */
+static inline uint32_t client_contexts(int fd, uint32_t option, const char *export, const char *const *contexts)
+{
+	uint32_t type, length, count = 0;
+	uint8_t data[512];
+
+	client_send_contexts(fd, option, export, contexts);
+	while ((type = client_option_reply(fd, option, data, &length)) == NBD_REP_META_CONTEXT)
+		count++;
+	return type == NBD_REP_ACK ? count : type;
+}
+
+/* The reply of one that succeeds is not looked at, but skipped. */
+static inline uint32_t client_go_to(int fd, const char *export)
+{
+	uint8_t data[512];
+	size_t length = client_put_text(data, export);
+	uint32_t type, bytes;
+
+	memset(data + length, 0, 2);
+	client_option(fd, NBD_OPT_GO, data, length + 2);
+	do
+		type = client_option_reply(fd, NBD_OPT_GO, data, &bytes);
+	while (type == NBD_REP_INFO);
+	return type;
+}
+
 static inline struct nbd_wire_request wire(uint16_t type, uint16_t flags, uint64_t cookie, uint64_t offset, uint32_t length)
 {
 	return (struct nbd_wire_request){
@@ -155,6 +218,21 @@ static uint32_t client_reply(int fd, uint64_t *cookie)
 	assert_int_equal(be32toh(reply.magic), NBD_REPLY_MAGIC);
 	*cookie = reply.cookie;
 	return be32toh(reply.error);
+}
+
+/* A chunk of a structured reply; what follows its header goes to @data. True when it is the last. */
+static inline bool client_chunk(int fd, uint64_t cookie, uint16_t *type, void *data, uint32_t room, uint32_t *length)
+{
+	struct nbd_wire_chunk chunk;
+
+	client_receive(fd, &chunk, sizeof(chunk));
+	assert_int_equal(be32toh(chunk.magic), NBD_CHUNK_MAGIC);
+	assert_true(chunk.cookie == cookie);
+	*type = be16toh(chunk.type);
+	*length = be32toh(chunk.length);
+	assert_true(*length <= room);
+	client_receive(fd, data, *length);
+	return be16toh(chunk.flags) & NBD_CHUNK_FLAG_DONE;
 }
 
 /* One request and its reply; the error. @data is what is written or where to read to. */

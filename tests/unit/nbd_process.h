@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "cow.h"
 #include "nbd.h"
 #include "protocol.h"
 
@@ -205,6 +206,50 @@ static inline int start_file(void **state)
 	return 0;
 }
 
+#define STORE_SNAPSHOTS 10
+
+/*
+ * A store of DISK_BYTES with snapshots s0 to s9: before each one, the MiB of
+ * its number is filled with its number plus 1; after the last one, MiB 20
+ * with 99.
+ */
+static inline void make_store(void)
+{
+	const struct cow_create_options create = { .sectors = DISK_BYTES / 512 };
+	const struct cow_open_options options = { 0 };
+	uint8_t *mib = malloc(1 << 20);
+	struct error_text text = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	char name[8];
+
+	unlink(image);
+	assert_int_equal(cow_file_create(&device, image, &text), 0);
+	assert_int_equal(cow_create(device, &create, &text), 0);
+	assert_int_equal(cow_open(&store, device, &options, &text), 0);
+	for (unsigned i = 0; i < STORE_SNAPSHOTS; i++) {
+		memset(mib, i + 1, 1 << 20);
+		assert_int_equal(cow_write(store, mib, i * 2048, 2048), 0);
+		snprintf(name, sizeof(name), "s%u", i);
+		assert_int_equal(cow_snapshot_create(store, name, NULL, &text), 0);
+	}
+	memset(mib, 99, 1 << 20);
+	assert_int_equal(cow_write(store, mib, 20 * 2048, 2048), 0);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+	free(mib);
+}
+
+static inline int start_store(void **state)
+{
+	char target[100];
+
+	make_store();
+	snprintf(target, sizeof(target), "cow:%s", image);
+	server_start(target, false, 0);
+	return 0;
+}
+
 static inline int start_null(void **state)
 {
 	server_start("null:67108864", false, 0);
@@ -250,6 +295,7 @@ static inline int remove_folder(void **state)
 }
 
 #define ON_FILE(test) cmocka_unit_test_setup_teardown(test, start_file, end)
+#define ON_STORE(test) cmocka_unit_test_setup_teardown(test, start_store, end)
 #define ON_NULL(test) cmocka_unit_test_setup_teardown(test, start_null, end)
 
 #endif

@@ -91,9 +91,15 @@ static void test_refused_requests(void **state)
 		{ NBD_CMD_TRIM, 0, 0, 0xfffffe00, NBD_EINVAL },
 		{ NBD_CMD_WRITE_ZEROES, 0, 0, 0xfffffe00, NBD_ENOSPC },
 		{ NBD_CMD_WRITE_ZEROES, 0, 0xfffffffffffffe00, 512, NBD_ENOSPC },
-		{ NBD_CMD_WRITE_ZEROES, 16, 0, 512, NBD_EINVAL },	/* fast zero was not offered */
-		{ 5, 0, 0, 512, NBD_EINVAL },
-		{ 7, 0, 0, 512, NBD_EINVAL },
+		{ NBD_CMD_WRITE_ZEROES, 32, 0, 512, NBD_EINVAL },
+		{ NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 0xfffffffffffffe00, 512, NBD_ENOSPC },
+		{ NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO | NBD_CMD_FLAG_NO_HOLE, 0, 512, NBD_ENOTSUP },
+		{ NBD_CMD_READ, NBD_CMD_FLAG_DF, 0, 512, NBD_EINVAL },	/* structured replies were not agreed on */
+		{ NBD_CMD_BLOCK_STATUS, 0, 0, 512, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, 0, 0, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, 0, 0xfffffe00, NBD_EINVAL },
+		{ NBD_CMD_CACHE, NBD_CMD_FLAG_NO_HOLE, 0, 512, NBD_EINVAL },
+		{ 8, 0, 0, 512, NBD_EINVAL },
 		{ 0xffff, 0, 0, 0, NBD_EINVAL },
 	};
 	static uint8_t data[65536];
@@ -138,7 +144,7 @@ static void test_read_only(void **state)
 	uint16_t flags = client_info(fd, NBD_OPT_GO, &sizes);
 
 	assert_true(flags & NBD_FLAG_READ_ONLY);
-	assert_false(flags & (NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_TRIM));
+	assert_false(flags & (NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO | NBD_FLAG_SEND_TRIM));
 	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, 0, sizeof(data), data), NBD_EPERM);
 	assert_int_equal(client_command(fd, NBD_CMD_WRITE_ZEROES, 0, 0, 4096, NULL), NBD_EPERM);
 	assert_int_equal(client_command(fd, NBD_CMD_TRIM, 0, 0, 4096, NULL), NBD_EPERM);

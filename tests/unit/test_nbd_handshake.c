@@ -13,8 +13,9 @@ static void test_go_tells_the_disk(void **state)
 	int fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
 	uint16_t flags = client_info(fd, NBD_OPT_INFO, &sizes);
 
-	assert_int_equal(flags & ~NBD_FLAG_SEND_TRIM, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
-						      NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_CAN_MULTI_CONN);
+	assert_int_equal(flags, NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_SEND_TRIM |
+				NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO | NBD_FLAG_SEND_CACHE |
+				NBD_FLAG_CAN_MULTI_CONN);
 	assert_int_equal(be32toh(sizes.minimum), 512);
 	assert_int_equal(be32toh(sizes.preferred), 4096);
 	assert_int_equal(be32toh(sizes.maximum), 32 << 20);
@@ -65,8 +66,10 @@ static void test_other_options(void **state)
 	assert_int_equal(client_option_reply(fd, NBD_OPT_LIST, data, &length), NBD_REP_ACK);
 	client_option(fd, NBD_OPT_LIST, "x", 1);
 	assert_int_equal(client_option_reply(fd, NBD_OPT_LIST, data, &length), NBD_REP_ERR_INVALID);
-	client_option(fd, 8, "", 0);	/* structured replies */
-	assert_int_equal(client_option_reply(fd, 8, data, &length), NBD_REP_ERR_UNSUP);
+	client_option(fd, NBD_OPT_STRUCTURED_REPLY, "x", 1);
+	assert_int_equal(client_option_reply(fd, NBD_OPT_STRUCTURED_REPLY, data, &length), NBD_REP_ERR_INVALID);
+	client_option(fd, 5, "", 0);	/* TLS */
+	assert_int_equal(client_option_reply(fd, 5, data, &length), NBD_REP_ERR_UNSUP);
 	client_option(fd, 0xffffffff, "data that are skipped", 21);
 	assert_int_equal(client_option_reply(fd, 0xffffffff, data, &length), NBD_REP_ERR_UNSUP);
 	client_option(fd, NBD_OPT_ABORT, "", 0);

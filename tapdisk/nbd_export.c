@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * nbd_export.c - the exports of an NBD server: the disk itself, and its
+ * snapshots, which are opened beside it while somebody reads them.
+ *
+ * Invariants:
+ *  1. A snapshot is open while it has users and the disk is not paused. So a
+ *     snapshot that is read cannot be deleted, and one that nobody reads is
+ *     in nobody's way.
+ *  2. One that cannot be opened again after a pause stays closed; the server
+ *     hangs up on its users.
+ */
+#include "nbd_export.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cow-base.h"
+#include "log.h"
+#include "nbd_connection.h"
+
+#define PREFERRED_BLOCK 4096u
+
+/* All connections submit to one backend and nothing is cached above it, so a flush or FUA write of one covers what was
+ * completed on any other: hence CAN_MULTI_CONN. */
+static uint16_t export_flags(const struct driver_geometry *geometry, bool read_only)
+{
+	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA | NBD_FLAG_CAN_MULTI_CONN |
+		NBD_FLAG_SEND_CACHE;
+
+	if (read_only)
+		return flags | NBD_FLAG_READ_ONLY;
+	return flags | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO | (geometry->discard ? NBD_FLAG_SEND_TRIM : 0);
+}
+
+/* For the best results; what is less is served, too. */
+static uint32_t preferred_block(const struct driver_geometry *geometry)
+{
+	unsigned block = geometry->physical_sector_size;
+
+	return block > PREFERRED_BLOCK && block <= NBD_MAX_PAYLOAD ? block : PREFERRED_BLOCK;
+}
+
+static void describe(struct nbd_export_info *info, const struct driver_geometry *geometry, uint64_t sectors,
+		     bool read_only)
+{
+	*info = (struct nbd_export_info){
+		.size = sectors << SECTOR_SHIFT,
+		.flags = export_flags(geometry, read_only),
+		.minimum = geometry->sector_size,
+		.preferred = preferred_block(geometry),
+		.maximum = NBD_MAX_PAYLOAD,
+	};
+}
+
+struct search {
+	const char *name;
+	uint64_t sectors;
+};
+
+static int search_one(void *owner, const struct snapshot_info *info)
+{
+	struct search *search = owner;
+
+	if (strcmp(info->name, search->name))
+		return 0;
+	search->sectors = info->sectors;
+	return 1;
+}
+
+static int exports_describe(void *owner, const char *name, struct nbd_export_info *info)
+{
+	const struct nbd_server *server = owner;
+	const struct vbd *vbd = server->client.vbd;
+	struct search search = { .name = name };
+	int found;
+
+	if (!*name) {
+		describe(info, &vbd->geometry, vbd->geometry.sectors, vbd->geometry.read_only);
+		return 0;
+	}
+	found = vbd->backend ? backend_snapshot_list(vbd->backend, search_one, &search) : -EBUSY;
+	if (found <= 0)
+		return found ? found : -ENOENT;
+	describe(info, &vbd->geometry, search.sectors, true);
+	return 0;
+}
+
+struct listing {
+	int (*name)(void *arg, const char *name);
+	int (*snapshot)(void *arg, const char *snapshot, uint32_t id);
+	void *arg;
+};
+
+static int list_one(void *owner, const struct snapshot_info *info)
+{
+	const struct listing *listing = owner;
+
+	return listing->name ? listing->name(listing->arg, info->name) :
+		listing->snapshot(listing->arg, info->name, info->id);
+}
+
+static int exports_list(void *owner, int (*each)(void *arg, const char *name), void *arg)
+{
+	const struct vbd *vbd = ((const struct nbd_server *)owner)->client.vbd;
+	struct listing listing = { .name = each, .arg = arg };
+	int ret = each(arg, "");
+
+	return ret || !vbd->backend ? ret : backend_snapshot_list(vbd->backend, list_one, &listing);
+}
+
+static int exports_snapshots(void *owner, const char *name, int (*each)(void *arg, const char *snapshot, uint32_t id),
+			     void *arg)
+{
+	const struct vbd *vbd = ((const struct nbd_server *)owner)->client.vbd;
+	struct listing listing = { .snapshot = each, .arg = arg };
+
+	return vbd->backend ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;
+}
+
+const struct nbd_offer nbd_exports = {
+	.describe = exports_describe,
+	.list = exports_list,
+	.snapshots = exports_snapshots,
+};
+
+static int snapshot_open(struct nbd_export *export, struct error_text *text)
+{
+	const struct vbd *vbd = export->server->client.vbd;
+	struct driver_options options = vbd->options;
+	int error;
+
+	options.read_only = true;
+	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
+	if (!error)
+		export->geometry = export->backend->geometry;
+	return error;
+}
+
+/* "cow:PATH@NAME", of the store that the disk is in. */
+static char *snapshot_target(const struct backend *backend, const char *name)
+{
+	const char *old;
+	char *path = cow_target_split(backend->path, &old), *target;
+
+	if (!path || asprintf(&target, "%s:%s@%s", backend->ops->name, path, name) < 0)
+		target = NULL;
+	free(path);
+	return target;
+}
+
+static void export_free(struct nbd_export *export)
+{
+	struct nbd_export **link = &export->server->exports;
+
+	while (*link && *link != export)
+		link = &(*link)->next;
+	if (*link)
+		*link = export->next;
+	backend_close(export->backend);
+	free(export->target);
+	free(export->name);
+	free(export);
+}
+
+static int export_create(struct nbd_server *server, const char *name, struct nbd_export **result, struct error_text *text)
+{
+	const struct vbd *vbd = server->client.vbd;
+	struct nbd_export *export;
+	int error = 0;
+
+	if (*name && !vbd->backend)
+		return error_set(text, -EBUSY, "the disk is paused");
+	export = calloc(1, sizeof(*export));
+	if (!export)
+		return -ENOMEM;
+	export->server = server;
+	export->name = strdup(name);
+	if (*name)
+		export->target = snapshot_target(vbd->backend, name);
+	if (!export->name || (*name && !export->target))
+		error = -ENOMEM;
+	else if (*name)
+		error = snapshot_open(export, text);
+	if (error) {
+		export_free(export);
+		return error;
+	}
+	export->next = server->exports;
+	server->exports = export;
+	*result = export;
+	return 0;
+}
+
+int nbd_export_acquire(struct nbd_server *server, const char *name, struct nbd_export **result, struct error_text *text)
+{
+	struct nbd_export *export = server->exports;
+	int error = 0;
+
+	while (export && strcmp(export->name, name))
+		export = export->next;
+	if (!export)
+		error = export_create(server, name, &export, text);
+	if (error)
+		return error;
+	export->users++;
+	*result = export;
+	return 0;
+}
+
+void nbd_export_release(struct nbd_export *export)
+{
+	if (!--export->users)
+		export_free(export);
+}
+
+const struct driver_geometry *nbd_export_geometry(const struct nbd_export *export)
+{
+	return export->target ? &export->geometry : &export->server->client.vbd->geometry;
+}
+
+void nbd_export_submit(struct nbd_export *export, struct block_request *req)
+{
+	if (export->target)
+		backend_submit(export->backend, req);
+	else
+		vbd_submit(&export->server->client, req);
+}
+
+bool nbd_exports_closed(struct nbd_server *server)
+{
+	bool closed = true;
+
+	for (struct nbd_export *export = server->exports; export; export = export->next) {
+		if (export->backend && !export->backend->in_flight) {
+			backend_close(export->backend);
+			export->backend = NULL;
+		}
+		closed &= !export->backend;
+	}
+	return closed;
+}
+
+void nbd_exports_reopen(struct nbd_server *server)
+{
+	for (struct nbd_export *export = server->exports; export; export = export->next) {
+		struct error_text text = { "" };
+
+		if (export->target && !export->backend && snapshot_open(export, &text))
+			log_warning("minor %d: nbd: %s; its clients are hung up on", server->client.vbd->minor, text.text);
+	}
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * nbd_option.c - an NBD handshake's replies, and the options about contexts:
+ * what a client can have BLOCK_STATUS tell it.
+ *
+ *   base:allocation         what is a hole, what is zeros
+ *   tapsnap:changed:NAME    what has changed since the snapshot NAME
+ *
+ * A snapshot is known by its id from then on: another one of that name is
+ * not taken for it.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nbd_handshake.h"
+#include "nbd_protocol.h"
+
+#define ALLOCATION	"base:allocation"
+#define CHANGED		"tapsnap:changed:"
+#define MAX_REPLY	(1u << 20)	/* thousands of snapshots */
+
+enum nbd_handshake_result nbd_handshake_bad(struct nbd_handshake *handshake, const char *problem)
+{
+	handshake->problem = problem;
+	return NBD_HANDSHAKE_BAD;
+}
+
+void nbd_reply_append(struct nbd_handshake *handshake, const void *data, size_t length)
+{
+	size_t room = handshake->reply_room ? handshake->reply_room : 512;
+	uint8_t *grown;
+
+	while (room - handshake->reply_length < length && room < MAX_REPLY)
+		room *= 2;
+	if (room != handshake->reply_room) {
+		grown = realloc(handshake->reply, room);
+		if (grown) {
+			handshake->reply = grown;
+			handshake->reply_room = room;
+		}
+	}
+	if (handshake->reply_room - handshake->reply_length < length) {
+		handshake->out_of_memory = true;
+		return;
+	}
+	memcpy(handshake->reply + handshake->reply_length, data, length);
+	handshake->reply_length += length;
+}
+
+void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t type, const void *data, uint32_t length)
+{
+	const struct nbd_option_reply reply = {
+		.magic = htobe64(NBD_OPTION_REPLY_MAGIC),
+		.option = htobe32(option),
+		.type = htobe32(type),
+		.length = htobe32(length),
+	};
+
+	nbd_reply_append(handshake, &reply, sizeof(reply));
+	if (length > 0)
+		nbd_reply_append(handshake, data, length);
+}
+
+enum nbd_handshake_result nbd_reply_error(struct nbd_handshake *handshake, uint32_t option, uint32_t type,
+					  const char *text)
+{
+	nbd_reply_option(handshake, option, type, text, strlen(text));
+	return NBD_HANDSHAKE_CONTINUE;
+}
+
+static bool take_number(const uint8_t **data, uint32_t *length, uint32_t *number)
+{
+	if (*length < sizeof(*number))
+		return false;
+	memcpy(number, *data, sizeof(*number));
+	*number = be32toh(*number);
+	*data += sizeof(*number);
+	*length -= sizeof(*number);
+	return true;
+}
+
+bool nbd_option_name(const uint8_t **data, uint32_t *length, char name[NBD_MAX_NAME + 1], bool *unknown)
+{
+	uint32_t bytes;
+
+	if (!take_number(data, length, &bytes) || bytes > *length)
+		return false;
+	*unknown = bytes > NBD_MAX_NAME || memchr(*data, '\0', bytes);
+	memset(name, 0, NBD_MAX_NAME + 1);
+	if (!*unknown)
+		memcpy(name, *data, bytes);
+	*data += bytes;
+	*length -= bytes;
+	return true;
+}
+
+struct query {
+	struct nbd_handshake *handshake;
+	uint32_t option;
+	const char *text;		/* what was asked for; not terminated */
+	uint32_t length;
+	bool list;
+	bool too_many;
+};
+
+static bool query_is(const struct query *query, const char *text)
+{
+	return query->length == strlen(text) && !memcmp(query->text, text, query->length);
+}
+
+/* A context that was asked for. One that was selected before keeps its number. */
+static void context_found(struct query *query, uint32_t since, const char *prefix, const char *name)
+{
+	struct nbd_handshake *handshake = query->handshake;
+	uint8_t data[sizeof(uint32_t) + sizeof(CHANGED) + NBD_MAX_NAME];
+	uint32_t id = 0, length = strlen(prefix), name_length = strlen(name);
+	unsigned i;
+
+	if (name_length > NBD_MAX_NAME)
+		return;
+	for (i = 0; !query->list && i < handshake->nr_contexts; i++) {
+		if (handshake->contexts[i].since == since)
+			return;
+	}
+	if (!query->list && i == NBD_MAX_CONTEXTS) {
+		query->too_many = true;
+		return;
+	}
+	if (!query->list) {
+		handshake->contexts[handshake->nr_contexts++].since = since;
+		id = htobe32(handshake->nr_contexts);
+	}
+	memcpy(data, &id, sizeof(id));
+	memcpy(data + sizeof(id), prefix, length);
+	memcpy(data + sizeof(id) + length, name, name_length);
+	nbd_reply_option(handshake, query->option, NBD_REP_META_CONTEXT, data, sizeof(id) + length + name_length);
+}
+
+/* The whole name; a list can also be had of all that begin in the same way. */
+static int snapshot_is(void *arg, const char *snapshot, uint32_t id)
+{
+	struct query *query = arg;
+	size_t prefix = strlen(CHANGED), length = strlen(snapshot);
+
+	if (query->length == prefix + length && !memcmp(query->text, CHANGED, prefix) &&
+	    !memcmp(query->text + prefix, snapshot, length))
+		context_found(query, id, CHANGED, snapshot);
+	else if (query->list && (!query->length || query_is(query, "tapsnap:") || query_is(query, CHANGED)))
+		context_found(query, id, CHANGED, snapshot);
+	return query->too_many || query->handshake->out_of_memory;
+}
+
+static void query_answer(struct query *query, const struct nbd_offer *offer, const char *name)
+{
+	if (query_is(query, ALLOCATION) || (query->list && (!query->length || query_is(query, "base:"))))
+		context_found(query, 0, ALLOCATION, "");
+	offer->snapshots(offer->owner, name, snapshot_is, query);
+}
+
+/* Each is a length and a text. False: malformed. */
+static bool queries_answer(struct query *query, const struct nbd_offer *offer, const char *name, const uint8_t *data,
+			   uint32_t length, uint32_t count, bool answer)
+{
+	for (; count; count--) {
+		if (!take_number(&data, &length, &query->length) || query->length > length)
+			return false;
+		query->text = (const char *)data;
+		data += query->length;
+		length -= query->length;
+		if (answer && query->length)
+			query_answer(query, offer, name);
+	}
+	return !length;
+}
+
+enum nbd_handshake_result nbd_option_context(struct nbd_handshake *handshake, const struct nbd_offer *offer,
+					     uint32_t option, const uint8_t *data, uint32_t length)
+{
+	struct query query = { .handshake = handshake, .option = option, .list = option == NBD_OPT_LIST_META_CONTEXT };
+	struct nbd_export_info info;
+	char name[NBD_MAX_NAME + 1];
+	uint32_t count;
+	bool unknown;
+
+	if (!nbd_option_name(&data, &length, name, &unknown) || !take_number(&data, &length, &count) ||
+	    !queries_answer(&query, offer, name, data, length, count, false))
+		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "malformed export name or list of contexts");
+	if (!handshake->structured)
+		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "structured replies have to be agreed on first");
+	if (unknown || offer->describe(offer->owner, name, &info))
+		return nbd_reply_error(handshake, option, NBD_REP_ERR_UNKNOWN, "there is no such export");
+
+	if (!query.list) {
+		strcpy(handshake->context_name, name);
+		handshake->nr_contexts = 0;
+	}
+	if (query.list && !count)
+		query_answer(&query, offer, name);
+	queries_answer(&query, offer, name, data, length, count, true);
+	if (!query.too_many) {
+		nbd_reply_option(handshake, option, NBD_REP_ACK, NULL, 0);
+		return NBD_HANDSHAKE_CONTINUE;
+	}
+	handshake->nr_contexts = 0;
+	return nbd_reply_error(handshake, option, NBD_REP_ERR_TOO_BIG, "too many contexts");
+}
