@@ -123,7 +123,7 @@ prerequisites:
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3-libnbd qemu-utils e2fsprogs util-linux mount mandoc
+TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils e2fsprogs util-linux mount mandoc
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages
@@ -165,7 +165,7 @@ check-fast: check-deps
 
 check: deps
 	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
-	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/xen/check
+	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/iotests/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
 soak: deps
