@@ -54,6 +54,20 @@ int many_open(struct many *many, const struct tapctl_disk *disks, unsigned count
 	return 0;
 }
 
+void many_reconnect(struct many *many)
+{
+	unsigned i;
+
+	for (i = 0; i < many->count; i++) {
+		struct many_disk *disk = &many->disks[i];
+
+		if (!disk->ctl && tapctl_connect(&disk->ctl, disk->disk.pid, NULL))
+			disk->ctl = NULL;
+		if (disk->ctl && tapctl_set_nonblocking(disk->ctl))
+			cut_off(disk);
+	}
+}
+
 void many_close(struct many *many)
 {
 	unsigned i;

@@ -34,6 +34,8 @@ struct many {
 /* Refuses none at all, and one that is named twice. close is right after a failure, too. */
 int many_open(struct many *many, const struct tapctl_disk *disks, unsigned count, struct error_text *text);
 void many_close(struct many *many);
+/* Those that were cut off, where that is possible: for who has to know how they are. */
+void many_reconnect(struct many *many);
 
 /*
  * Send what @request makes (it sets skip to leave the disk out) and wait for all answers; with @stop not longer than for the first

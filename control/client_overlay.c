@@ -96,6 +96,8 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	struct stat st;
 	int error;
 
+	if (strchr(strrchr(path, '/'), '@'))
+		return error_set(text, -EINVAL, "%s: a store's name has no '@' in it: name another with --store", path);
 	if (!stat(path, &st) && !S_ISBLK(st.st_mode))
 		return error_set(text, -EEXIST, "%s: is there already: name a store that is not, or remove it if no disk is in it",
 				 path);
@@ -168,6 +170,7 @@ void client_overlay_undo(struct many *many, int timeout_ms)
 {
 	struct error_text ignored = { "" };
 
+	many_reconnect(many);
 	many_call(many, info_request, NULL, false, timeout_ms, &ignored);
 	for (unsigned i = 0; i < many->count; i++)
 		remove_unused(&many->disks[i]);

@@ -23,16 +23,23 @@ struct search {
 	bool active;		/* it serves the disk itself, too */
 };
 
-static void look_at(struct search *search, int pid, const char *target)
+static void look_at(struct search *search, int pid, const char *path, bool active)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && st.st_dev == search->store.st_dev && st.st_ino == search->store.st_ino) {
+		search->pid = pid;
+		search->active |= active;
+	}
+}
+
+static void look_at_target(struct search *search, int pid, const char *target)
 {
 	const char *name;
 	char *path = cow_target_split(target, &name);
-	struct stat st;
 
-	if (path && !stat(path, &st) && st.st_dev == search->store.st_dev && st.st_ino == search->store.st_ino) {
-		search->pid = pid;
-		search->active |= !name;
-	}
+	if (path)
+		look_at(search, pid, path, !name);
 	free(path);
 }
 
@@ -50,9 +57,12 @@ static void look_into(int pid, void *arg)
 		const json_t *disk = json_array_get(disks, i);
 		const char *type = json_string_value(json_object_get(disk, "type"));
 		const char *path = json_string_value(json_object_get(disk, "path"));
+		const char *store = json_string_value(json_object_get(disk, "store"));
 
-		if (type && path && !strcmp(type, "cow"))
-			look_at(search, pid, path);
+		if (store)	/* of a raw disk that has moved there */
+			look_at(search, pid, store, true);
+		else if (type && path && !strcmp(type, "cow"))
+			look_at_target(search, pid, path);
 	}
 	json_decref(reply);
 }

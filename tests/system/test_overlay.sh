@@ -1,0 +1,287 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_overlay.sh - raw disks that move onto a store while they are used
+# (snapshot-create --store), and back to their image (commit): under fio that
+# verifies what it reads, with tapdisk and tap-ctl killed in between. Whoever
+# opens the image by its name gets the store as long as the disk is there.
+#
+# Output is TAP. BUILD says where the programs are. Needs: fio jq
+# python3-libnbd libnbd-bin
+set -u
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+build=$(cd "${BUILD:-$here/build}" && pwd)
+writer="/usr/bin/python3 $here/tests/system/overlay_writer.py"
+PATH=$build/bin:$PATH:/usr/sbin:/sbin
+engine_so=$build/lib/fio-blkfront.so
+size=64M
+
+work=$(mktemp -d /var/tmp/test_overlay.XXXXXX)
+export TAPSNAP_RUN_DIR=$work/run TAPSNAP_STATE_DIR=$work/state
+mkdir "$TAPSNAP_RUN_DIR"
+cd "$work" || exit 1
+count=0 failed=0
+
+all_disks() { tap-ctl list | sed -n 's/^pid=\([0-9]*\) minor=\([0-9]*\).*/-p \1 -m \2/p'; }
+
+end_disks() {
+	all_disks | while read -r disk; do
+		tap-ctl destroy $disk -f || exit 1
+	done
+}
+
+cleanup() {
+	kill $(jobs -p) 2>/dev/null
+	all_disks | while read -r disk; do
+		disk=${disk#-p }
+		kill -9 "${disk% -m*}"
+	done
+	rm -rf "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+check() {	# check NAME COMMAND...: the command succeeds
+	local name=$1
+	shift
+	count=$((count + 1))
+	if "$@" >output 2>&1; then
+		echo "ok $count - $name"
+	else
+		failed=$((failed + 1))
+		echo "not ok $count - $name"
+		{ echo "failed: $*"; tail -20 output; } | sed 's/^/# /'
+	fi
+}
+
+fails() {	# fails ERRNO COMMAND...: with one line on stderr
+	local want=$1 code
+	shift
+	"$@" >fails.out 2>&1
+	code=$?
+	[ "$code" = "$want" ] && [ "$(wc -l <fails.out)" = 1 ] || { echo "exit $code, not $want:"; cat fails.out; return 1; }
+}
+
+# Opens N.img by its name, and sets pid[N], minor[N], disk[N] (options) and uri[N].
+open_disk() {
+	local marker
+
+	marker=$(tap-ctl create -a "aio:$work/$1.img") || return 1
+	minor[$1]=${marker##*-}
+	pid[$1]=$(tap-ctl list -m "${minor[$1]}" --json | jq .tapdisks[0].pid)
+	disk[$1]="-p ${pid[$1]} -m ${minor[$1]}"
+	uri[$1]="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.${minor[$1]}"
+}
+make_disk() { rm -f "$1".*; truncate -s $size "$1.img" && open_disk "$1"; }
+# What the kernel ends for a dead tapdisk ends before its image is opened anew.
+kill_disk() { kill -9 "${pid[$1]}"; tail --pid="${pid[$1]}" -s 0.01 -f /dev/null; }
+reopen_disk() { tap-ctl destroy ${disk[$1]} >/dev/null 2>&1; open_disk "$1"; }
+
+pattern() { yes "pattern $1" | head -c 8M; }
+fill() { pattern "$2" | nbdcopy - "${uri[$1]}"; }
+holds() { nbdcopy "$1" - | head -c 8M | cmp - <(pattern "$2"); }
+image_holds() { head -c 8M "$1.img" | cmp - <(pattern "$2"); }
+is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
+names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
+store_of() { tap-ctl info ${disk[$1]} --json | jq -r '.disk.store // "none"'; }
+is_raw() { is "$(store_of "$1")" none && [ ! -e "$1.img.tapsnap-overlay" ] && [ ! -e "$1.img.cow" ]; }
+in_store() { is "$(store_of "$1")" "$work/$1.img.cow" && [ -e "$1.img.tapsnap-overlay" ]; }
+move() { tap-ctl snapshot-create ${disk[$1]} --store . -n "$2"; }
+back() { tap-ctl snapshot-delete ${disk[$1]} -n "$2" && tap-ctl commit ${disk[$1]} --json; }
+
+eventually() {	# what it waits for comes without an answer to us
+	local tries
+
+	for tries in {1..200}; do
+		! "$@" >/dev/null 2>&1 || return 0
+		sleep 0.05
+	done
+	"$@"
+}
+
+echo "TAP version 13"
+
+# Every open of the image is one of the store.
+check "a raw disk" make_disk 0
+check "write" fill 0 old
+check "no snapshot without a store" fails 95 tap-ctl snapshot-create ${disk[0]} -n before
+check "a snapshot with one" move 0 before
+check "the disk is in the store" in_store 0
+check "list says what was asked for" is "$(tap-ctl list | sed 's/.*args=//')" "aio:$work/0.img"
+check "overwrite" fill 0 new
+check "the disk has the new" holds "${uri[0]}" new
+check "the image has the old" image_holds 0 old
+snapshot_holds() {
+	local marker status
+	marker=$(tap-ctl create -a "cow:$work/0.img.cow@before") || return 1
+	[ "$(tap-ctl list -m "${marker##*-}" --json | jq .tapdisks[0].pid)" = "${pid[0]}" ] || return 1
+	holds "nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[0]}.${marker##*-}" old
+	status=$?
+	tap-ctl destroy -p "${pid[0]}" -m "${marker##*-}" && return $status
+}
+check "the snapshot has the old" snapshot_holds
+check "a second snapshot needs no store" tap-ctl snapshot-create ${disk[0]} -n again
+check "and takes none" fails 17 tap-ctl snapshot-create ${disk[0]} --store other.cow -n third
+check "a second tapdisk is kept away" fails 16 tap-ctl create -a "aio:$work/0.img"
+check "no commit under snapshots" fails 16 tap-ctl commit ${disk[0]}
+check "pause" tap-ctl pause ${disk[0]}
+check "unpause" tap-ctl unpause ${disk[0]}
+check "still in the store" holds "${uri[0]}" new
+check "kill -9" kill_disk 0
+check "opened again by the image's name" reopen_disk 0
+check "it is the store" holds "${uri[0]}" new
+check "with its snapshots" is "$(names 0 | xargs)" "again before"
+check "closed" tap-ctl destroy ${disk[0]}
+
+tap_img_refuses() {
+	truncate -s $size other.img
+	fails 1 tap-img convert -f raw -O raw 0.img copy.img && fails 1 tap-img convert -f raw -O raw other.img 0.img &&
+		fails 1 tap-img create -b 0.img -F raw other.cow && fails 1 tap-img create 0.img 64M &&
+		fails 2 tap-img compare -f raw -F raw 0.img other.img && fails 1 tap-img info 0.img &&
+		fails 1 tap-img measure -f raw 0.img && fails 1 tap-img check 0.img && image_holds 0 old
+}
+check "tap-img does not take the image for the disk" tap_img_refuses
+check "the store is clean" tap-img check 0.img.cow
+
+# What does not fit is refused, and nothing is changed.
+cp 0.img.tapsnap-overlay record
+no_open() { fails "$1" tap-ctl create -a "aio:$work/0.img" && grep -q "$2" fails.out && is "$(tap-ctl list)" ""; }
+head -c 40 record >0.img.tapsnap-overlay
+check "a record that was cut short" no_open 117 damaged
+sed 's/^uuid ./uuid x/' record >0.img.tapsnap-overlay
+check "a record that is damaged" no_open 117 damaged
+sed 's/^uuid .*/uuid 00112233445566778899aabbccddeeff/' record >0.img.tapsnap-overlay
+check "a record of another store" no_open 116 "another store"
+cp record 0.img.tapsnap-overlay
+mv 0.img.cow away.cow
+check "a store that is missing" no_open 2 "0.img.cow"
+mv away.cow 0.img.cow
+mv 0.img away.img
+truncate -s $size 0.img
+check "another image in its place" no_open 116 "written, resized or replaced"
+mv away.img 0.img
+touch -d "1 minute ago" 0.img
+check "an image that was written since" no_open 116 "written, resized or replaced"
+rm 0.img 0.img.*
+
+# What cannot be done leaves the disk as it was.
+check "a raw disk" make_disk 0
+ln 0.img second.img
+check "an image with two names" fails 31 tap-ctl snapshot-create ${disk[0]} --store . -n one
+rm second.img
+touch there.cow
+check "a store that is there" fails 17 tap-ctl snapshot-create ${disk[0]} --store there.cow -n one
+check "a folder that is not there" fails 2 tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
+check "a bad name" fails 22 tap-ctl snapshot-create ${disk[0]} --store . -n a@b
+check "the disk is raw, and nothing is left" eventually is_raw 0
+check "no commit of a raw disk" fails 22 tap-ctl commit ${disk[0]}
+
+# Pace and cancel.
+check "write" fill 0 old
+check "a snapshot" move 0 one
+check "overwrite" fill 0 new
+check "delete" tap-ctl snapshot-delete ${disk[0]} -n one
+commit_state() { tap-ctl info ${disk[0]} --json | jq -r .disk.commit.state; }
+check "a commit of a MiB a second is begun" tap-ctl commit ${disk[0]} -r 1 -w
+check "it runs" is "$(commit_state)" running
+check "no snapshot meanwhile" fails 16 tap-ctl snapshot-create ${disk[0]} -n two
+check "it is canceled" tap-ctl commit ${disk[0]} -c
+check "the disk is in the store" in_store 0
+check "and holds what it did" holds "${uri[0]}" new
+commit_runs() { is "$(commit_state)" running; }
+kill_commit() {
+	tap-ctl commit ${disk[0]} -r 1 &
+	eventually commit_runs && kill -9 $! && ! wait $! 2>/dev/null
+}
+check "tap-ctl is killed" kill_commit
+check "opened again in the middle" eventually tap-ctl commit ${disk[0]} -w -r 1
+check "kill -9" kill_disk 0
+check "the disk opens on the store" reopen_disk 0
+check "in it" in_store 0
+check "and holds what it did" holds "${uri[0]}" new
+check "a commit, again" tap-ctl commit ${disk[0]}
+check "the disk is raw" is_raw 0
+check "and holds what it did" holds "${uri[0]}" new
+check "end" end_disks
+check "so does the image" image_holds 0 new
+
+# With fio on it.
+fio_run() {
+	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
+		--iodepth=32 --end_fsync=1 \
+		--verify=crc32c --verify_fatal=1 --verify_state_save=0 --verify_backlog=512 --time_based --runtime="$1" \
+		--ioengine="external:$engine_so" --tapdisk_pid="${pid[$2]}" --minor="${minor[$2]}" >"fio.$2" 2>&1
+}
+there_and_back() {
+	local rounds=0
+
+	fio_run 4 1 &
+	fio=$!
+	while kill -0 $fio 2>/dev/null; do
+		move 1 s && in_store 1 && back 1 s && is_raw 1 || return 1
+		rounds=$((rounds + 1))
+	done
+	wait $fio || { cat fio.1; return 1; }
+	echo "$rounds times"
+	[ $rounds -ge 2 ]
+}
+check "a raw disk" make_disk 1
+check "fio verifies while it goes there and back" there_and_back
+check "end" end_disks
+
+# tapdisk dies at any time: every write that was answered is there.
+deaths() {
+	local k
+
+	make_disk 2 || return 1
+	for k in {1..6}; do
+		$writer write "${uri[2]}" may $k >written 2>&1 &
+		client=$!
+		if [ "$(store_of 2)" = none ]; then
+			move 2 s 2>/dev/null &
+		else
+			{ tap-ctl snapshot-delete ${disk[2]} -n s; tap-ctl commit ${disk[2]}; } >/dev/null 2>&1 &
+		fi
+		sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
+		kill_disk 2
+		wait $client || { cat written; return 1; }
+		wait
+		reopen_disk 2 || return 1
+		$writer check "${uri[2]}" may || return 1
+		# a store that nobody came to use is in nobody's way but the next one's
+		[ "$(store_of 2)" != none ] || rm -f 2.img.cow
+		echo "after $k: $(store_of 2)"
+	done
+	is "$(ls state/groups)" ""
+}
+check "tapdisk is killed on the way, there and back" deaths
+check "in the end it can be brought back" eventually sh -c "tap-ctl snapshot-delete ${disk[2]} -n s; tap-ctl commit ${disk[2]} || [ ! -e 2.img.tapsnap-overlay ]"
+check "and every write is there" $writer check "${uri[2]}" may
+check "end" end_disks
+
+# Several at one instant, raw ones and another.
+make_group() {
+	rm -f may
+	make_disk 3 && make_disk 4 || return 1
+	tap-img create 5.cow $size && marker=$(tap-ctl create -a "cow:$work/5.cow") || return 1
+	minor[5]=${marker##*-}
+	pid[5]=$(tap-ctl list -m "${minor[5]}" --json | jq .tapdisks[0].pid)
+	disk[5]="-p ${pid[5]} -m ${minor[5]}"
+}
+check "two raw disks and a store" make_group
+check "a group where one fails" fails 95 tap-ctl snapshot-create -n g0 ${disk[3]} --store . ${disk[4]} ${disk[5]}
+check "leaves all as they were" eventually is_raw 3
+check "a snapshot in the store" tap-ctl snapshot-create -n g1 ${disk[5]}
+check "a group where the last step fails on one" fails 17 tap-ctl snapshot-create -n g1 --store . ${disk[3]} ${disk[4]} ${disk[5]}
+check "the raw disks go back by themselves" eventually is_raw 3
+check "both" eventually is_raw 4
+check "a group" tap-ctl snapshot-create -n g2 --store . ${disk[3]} ${disk[4]} ${disk[5]}
+same_names() { is "$(names 3)" g2 && is "$(names 4)" g2 && is "$(names 5 | xargs)" "g1 g2"; }
+check "all have it" same_names
+check "the raw ones are in stores" in_store 3
+check "each in its own" in_store 4
+check "end" end_disks
+
+echo "1..$count"
+exit $((failed > 0))
