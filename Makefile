@@ -22,6 +22,7 @@ INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
 
 PKGS = jansson liburing libseccomp libsystemd libisal xengnttab xenevtchn xenstore xentoolcore
+XL_PKGS = xenlight xlutil xentoollog
 LIBS = $(shell pkg-config --libs $(PKGS)) -laio
 
 DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c))
@@ -31,9 +32,12 @@ CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
 TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c))
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
 TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
+DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c)) \
+	$(patsubst %,$(BUILD)/control/tap-ctl-%.o,call create print store)
+XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
-PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img
+PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
 all: $(PROGRAMS)
@@ -43,6 +47,9 @@ $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS
 $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+
+$(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+$(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))
 
 $(BUILD)/bin/%:
 	@mkdir -p $(@D)
@@ -117,7 +124,7 @@ unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 # Said in one line, before the compiler says it in many.
 prerequisites:
 	@missing="$$(for p in $(firstword $(CC)) pkg-config; do command -v $$p >/dev/null || echo $$p; done; \
-		for p in $(PKGS) libnbd; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)"; [ -z "$$missing" ] || \
+		for p in $(PKGS) $(XL_PKGS) libnbd; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)"; [ -z "$$missing" ] || \
 	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.

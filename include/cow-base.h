@@ -18,6 +18,9 @@ int cow_base_describe(struct cow_base_fields *fields, const char *path, struct e
 int cow_base_describe_running(struct cow_base_fields *fields, const char *path, uint64_t sectors, struct error_text *error);
 /* @target: "PATH@NAME", with "cow:" before it or without. */
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error);
+/* The same while another process has the store @path open, and says what it knows of the snapshot. */
+int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, const struct snapshot_info *snapshot,
+			     struct error_text *error);
 
 /*
  * Locked against writers. Fails when it is not what was described any more.

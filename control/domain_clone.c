@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_clone.c - a new domain from a snapshot: for each disk a store that
+ * stands on the snapshot, and the configuration with another name and uuid
+ * and these disks; with memory in a save file, which is a copy.
+ *
+ * The original goes on as it is, running or not. The snapshot's information
+ * names the stores, so that it is not deleted under them. A clone that was
+ * cut short is undone: its files are in the intent.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cow-base.h"
+#include "domain.h"
+
+struct clone {
+	struct domain_operation *operation;
+	struct domain_folder folder;
+	struct domain_disks disks;
+	struct error_text *text;
+	json_t *info, *config;
+	json_t *files;			/* of the clone's disks, in the order of the disks */
+	char main[PATH_MAX];		/* the save or config file */
+};
+
+static const char *path_of(const struct domain_disk *disk)
+{
+	return strchr(disk->target, ':') + 1;
+}
+
+static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
+{
+	const struct domain_snapshot_request *request = clone->operation->request;
+	const char *slash = strrchr(beside, '/');
+	int length = slash ? (int)(slash - beside) : 0, made;
+	struct stat st;
+
+	if (request->folder)
+		made = snprintf(path, PATH_MAX, "%s/%s%s", request->folder, request->new_name, suffix);
+	else
+		made = snprintf(path, PATH_MAX, "%.*s/%s%s", length, beside, request->new_name, suffix);
+	if (made >= PATH_MAX)
+		return error_set(clone->text, -ENAMETOOLONG, "%s: too long", path);
+	if (*path != '/')
+		return error_set(clone->text, -EINVAL, "%s: no absolute path", path);
+	if (!lstat(path, &st))
+		return error_set(clone->text, -EEXIST, "%s: is there already", path);
+	return 0;
+}
+
+static int name_files(struct clone *clone)
+{
+	char path[PATH_MAX], suffix[64], first[PATH_MAX];
+	const char *save = info_string(clone->info, "save");
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
+		const struct domain_disk *disk = &clone->disks.disk[i];
+
+		if (strncmp(disk->target, "cow:", 4) != 0)
+			return error_set(clone->text, -EOPNOTSUPP, "disk %s: %s: only a store's snapshot can be stood on", disk->vdev,
+					 disk->target);
+		snprintf(suffix, sizeof(suffix), "-%s.cow", disk->vdev);
+		error = name_file(clone, path_of(disk), suffix, path);
+		if (!error)
+			json_array_append_new(clone->files, json_string(path));
+	}
+	if (error)
+		return error;
+	snprintf(first, sizeof(first), "%s", clone->disks.count ? path_of(&clone->disks.disk[0]) : save ? save : "");
+	return name_file(clone, first, save ? ".save" : ".cfg", clone->main);
+}
+
+/* ---- the configuration ---- */
+
+static void make_uuid(char *uuid)
+{
+	unsigned char u[16];
+
+	if (getrandom(u, sizeof(u), 0) != sizeof(u))
+		abort();	/* cannot be: the kernel gives that many bytes without fail */
+	u[6] = (u[6] & 0x0f) | 0x40;	/* version 4 */
+	u[8] = (u[8] & 0x3f) | 0x80;
+	snprintf(uuid, DOMAIN_UUID_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
+		 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
+/* A disk that both could write would be neither's. */
+static int set_disk(struct clone *clone, json_t *device)
+{
+	const char *vdev = info_string(device, "vdev");
+	const json_t *writable = json_object_get(device, "readwrite");
+	size_t i;
+
+	for (i = 0; vdev && i < clone->disks.count; i++) {
+		if (strcmp(clone->disks.disk[i].vdev, vdev) != 0)
+			continue;
+		json_object_set_new(device, "pdev_path", json_sprintf("cow:%s", json_string_value(json_array_get(clone->files, i))));
+		json_object_set_new(device, "script", json_string("block-tapsnap"));
+		return 0;
+	}
+	if (json_is_true(writable) || json_integer_value(writable))
+		return error_set(clone->text, -EINVAL, "disk %s can be written and is not in the snapshot: a clone cannot share it",
+				 vdev ? vdev : "without a name");
+	return 0;
+}
+
+static int make_config(struct clone *clone)
+{
+	json_t *c_info, *device;
+	char uuid[DOMAIN_UUID_SIZE];
+	int error = 0;
+	size_t i;
+
+	clone->config = json_deep_copy(json_object_get(clone->info, "config"));
+	c_info = json_object_get(clone->config, "c_info");
+	if (!c_info)
+		return error_set(clone->text, -EBADMSG, "the snapshot's configuration has no names in it");
+	make_uuid(uuid);
+	json_object_set_new(c_info, "name", json_string(clone->operation->request->new_name));
+	json_object_set_new(c_info, "uuid", json_string(uuid));
+	json_array_foreach(json_object_get(clone->config, "disks"), i, device) {
+		if (!error)
+			error = set_disk(clone, device);
+	}
+	json_array_foreach(json_object_get(clone->config, "nics"), i, device)
+		json_object_del(device, "mac");
+	return error;
+}
+
+/* ---- the files ---- */
+
+static int make_store(struct clone *clone, const struct domain_disk *disk, const char *path)
+{
+	const struct snapshot_info snapshot = {
+		.id = (uint32_t)disk->id, .time = (uint64_t)disk->time, .sectors = (uint64_t)disk->sectors,
+		.name = info_string(clone->info, "name"),
+	};
+	struct cow_base_fields fields;
+	const struct cow_create_options options = {
+		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
+	};
+	struct cow_device *device;
+	int error = cow_base_describe_beside(&fields, path_of(disk), &snapshot, clone->text);
+
+	if (!error)
+		error = cow_file_create(&device, path, clone->text);
+	if (error)
+		return error;
+	error = cow_create(device, &options, clone->text);
+	cow_file_close(device);
+	return error;
+}
+
+static int copy_stream(int from, int to)
+{
+	char buffer[65536];
+	ssize_t got, put;
+
+	while ((got = copy_file_range(from, NULL, to, NULL, 1u << 30, 0)) > 0)
+		;
+	if (!got)
+		return 0;
+	/* filesystems that cannot: from where it stopped */
+	while ((got = read(from, buffer, sizeof(buffer))) > 0) {
+		for (ssize_t done = 0; done < got; done += put) {
+			put = write(to, buffer + done, (size_t)(got - done));
+			if (put < 0)
+				return -errno;
+		}
+	}
+	return got < 0 ? -errno : 0;
+}
+
+static int make_save(struct clone *clone)
+{
+	const char *save = info_string(clone->info, "save");
+	char *config = json_dumps(clone->config, JSON_INDENT(4)), *old = NULL;
+	int from = open(save, O_RDONLY | O_CLOEXEC), to = -1, error;
+
+	error = !config ? -ENOMEM : from < 0 ? error_set(clone->text, -errno, "%s: %s", save, strerror(errno)) : 0;
+	if (!error)
+		error = save_read_head(from, &old, clone->text);
+	if (!error) {
+		to = open(clone->main, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+		error = to < 0 ? -errno : save_write_head(to, config, clone->text);
+	}
+	if (!error)
+		error = copy_stream(from, to);
+	if (!error && fsync(to))
+		error = -errno;
+	if (error)
+		error_set(clone->text, error, "%s: %s", clone->main, strerror(-error));
+	if (from >= 0)
+		close(from);
+	if (to >= 0)
+		close(to);
+	free(config);
+	free(old);
+	return error;
+}
+
+static int make_files(struct clone *clone)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < clone->disks.count; i++)
+		error = make_store(clone, &clone->disks.disk[i], json_string_value(json_array_get(clone->files, i)));
+	if (!error && info_string(clone->info, "save"))
+		error = make_save(clone);
+	else if (!error)
+		error = config_write(clone->config, clone->main, clone->text);
+	return error;
+}
+
+/* ---- in order ---- */
+
+static int check_disks(struct clone *clone)
+{
+	const char *name = info_string(clone->info, "name");
+	int error = disks_from_info(&clone->disks, clone->info, clone->text);
+
+	if (!error)
+		error = disks_open(&clone->disks, clone->text);
+	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
+		int found = disk_has_snapshot(&clone->disks.disk[i], name, clone->text);
+
+		if (found != 1)
+			error = found ? found : error_set(clone->text, -ENOENT, "disk %s has lost its snapshot \"%s\"",
+							  clone->disks.disk[i].vdev, name);
+	}
+	return error;
+}
+
+static int write_intent(struct clone *clone)
+{
+	const struct domain_id *id = &clone->operation->id;
+	json_t *files = json_copy(clone->files), *intent;
+	int error;
+
+	json_array_append_new(files, json_string(clone->main));
+	intent = json_pack("{s:s, s:{s:s, s:s}, s:o}", "op", "clone", "domain", "name", id->name, "uuid", id->uuid, "files", files);
+	error = folder_write(&clone->folder, INTENT_FILE, intent, clone->text);
+	json_decref(intent);
+	return error;
+}
+
+/* From here on it counts, since the snapshot is held for it. */
+static int note_clone(struct clone *clone)
+{
+	json_t *clones = json_object_get(clone->info, "clones");
+	char file[NAME_MAX + 1];
+
+	if (!clones) {
+		clones = json_array();
+		json_object_set_new(clone->info, "clones", clones);
+	}
+	json_array_extend(clones, clone->files);
+	info_file(file, info_string(clone->info, "name"));
+	return folder_write(&clone->folder, file, clone->info, clone->text);
+}
+
+int domain_undo_clone(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	const json_t *file;
+	size_t i;
+
+	json_array_foreach(json_object_get(intent, "files"), i, file) {
+		if (unlink(json_string_value(file)) && errno != ENOENT)
+			return error_set(&operation->text, -errno, "%s: cannot be removed: %s", json_string_value(file), strerror(errno));
+	}
+	return folder_remove(folder, INTENT_FILE, &operation->text);
+}
+
+static int run(struct clone *clone)
+{
+	struct domain_operation *operation = clone->operation;
+	struct error_text reason;
+	int error = write_intent(clone);
+
+	if (error)
+		return error;
+	domain_did(operation, "intent");
+	error = make_files(clone);
+	if (!error)
+		error = note_clone(clone);
+	if (!error)
+		return folder_remove(&clone->folder, INTENT_FILE, clone->text);
+	reason = *clone->text;
+	clone->text->text[0] = '\0';
+	domain_recover(operation, &clone->folder);
+	*clone->text = reason;
+	return error;
+}
+
+static int find_info(struct clone *clone)
+{
+	const char *name = clone->operation->request->name;
+	char *current = name ? NULL : info_current(&clone->folder);
+	int error;
+
+	if (!name && !current)
+		return error_set(clone->text, -ENOENT, "domain %s is at no snapshot; name one with -n", clone->operation->id.name);
+	error = info_read(&clone->folder, name ? name : current, &clone->info, clone->text);
+	free(current);
+	return error;
+}
+
+int domain_clone(struct domain_operation *operation)
+{
+	struct clone clone = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	char *config;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	clone.files = json_array();
+	if (!error)
+		error = domain_begin(operation, &clone.folder, false);
+	if (!error)
+		error = find_info(&clone);
+	if (!error)
+		error = check_disks(&clone);
+	if (!error)
+		error = name_files(&clone);
+	if (!error)
+		error = make_config(&clone);
+	if (!error)
+		error = run(&clone);
+	if (!error) {
+		json_array_append(operation->infos, clone.info);
+		operation->clone = strdup(clone.main);
+		operation->clone_has_memory = info_string(clone.info, "save");
+	}
+	disks_close(&clone.disks);
+	disks_free(&clone.disks);
+	folder_close(&clone.folder);
+	json_decref(clone.files);
+	json_decref(clone.config);
+	json_decref(clone.info);
+	return error;
+}

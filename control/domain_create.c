@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_create.c - a snapshot of a domain.
+ *
+ *   checks -> intent -> hook freeze -> memory, the domain stands still -> disks as a group -> it goes on -> hook thaw
+ *          -> save file durable -> information file -> current -> intent removed
+ *
+ * Why memory and disks are one instant: a domain that libxl has suspended
+ * issues nothing. What it had issued, and had no answer to, is in its rings
+ * and in the list that its blkfront keeps in its memory. The backend may end
+ * such a request before the disks are taken, or after, or both halves of it
+ * around that: to the domain that is restored it is unanswered in any case,
+ * and blkfront issues it again on the fresh ring, with the same data to the
+ * same place. Nothing that it had an answer to is missing, since a snapshot
+ * holds every write that was completed; and nothing is there that it has not
+ * issued. The domain that goes on finds its answers in the ring it had.
+ *
+ * Invariant: from the intent on every way out ends in an information file,
+ * or in domain_undo_create().
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "domain.h"
+
+struct create {
+	struct domain_operation *operation;
+	const struct domain_snapshot_request *request;
+	struct domain_folder folder;
+	struct domain_disks disks;
+	struct error_text *text;
+	char *config_text;
+	json_t *config;			/* the same, read */
+	char name[SNAPSHOT_NAME_MAX + 1];
+	int64_t time;
+	bool memory;
+	struct guard guard;
+};
+
+static double clock_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1e6 + now.tv_nsec / 1e3;
+}
+
+/* ---- before anything is done ---- */
+
+static int choose_name(struct create *create)
+{
+	const char *name = create->request->name;
+	struct error_text ignored = { "" };
+	char number[32];
+	json_t *info;
+	int error;
+
+	create->time = time(NULL);
+	snprintf(number, sizeof(number), "%" PRId64, create->time);
+	if (!name)
+		name = number;
+	error = info_read(&create->folder, name, &info, &ignored);
+	json_decref(info);
+	if (!error || error == -EBADMSG)
+		return error_set(create->text, -EEXIST, "there is a snapshot called \"%s\" already", name);
+	if (error != -ENOENT)
+		return error_set(create->text, error, "%s", ignored.text);
+	snprintf(create->name, sizeof(create->name), "%s", name);
+	return 0;
+}
+
+static int read_config(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	struct domain_host *host = operation->host;
+	json_t *infos = NULL;
+	json_error_t where;
+	int error = 0;
+
+	if (!create->config_text && operation->id.there)
+		error = host->ops->config(host, operation->id.domid, &create->config_text, create->text);
+	if (error)
+		return error;
+	if (create->config_text) {
+		create->config = json_loads(create->config_text, 0, &where);
+		return create->config ? 0 : error_set(create->text, -EBADMSG, "the domain's configuration cannot be read: %s",
+						      where.text);
+	}
+	/* shut off, and no config file was named: as it was at its last snapshot */
+	error = info_read_all(&create->folder, &infos, create->text);
+	if (!error)
+		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
+	json_decref(infos);
+	return error || create->config ? error : error_set(create->text, -ENOENT, "the domain's configuration is not known: "
+							   "name its config file, with a / in the path");
+}
+
+static int leave_out(struct create *create)
+{
+	const char *const *vdev = create->request->leave_out;
+	struct domain_disk *disk;
+
+	for (; vdev && *vdev; vdev++) {
+		disk = disks_find(&create->disks, *vdev);
+		if (!disk)
+			return error_set(create->text, -ENOENT, "the domain has no disk %s that it can write", *vdev);
+		disk->skip = true;
+	}
+	return 0;
+}
+
+static int check_disk(struct create *create, struct domain_disk *disk)
+{
+	struct error_text reason = { "" };
+	int found;
+
+	if (create->memory && !disk->configured)
+		return error_set(create->text, -EOPNOTSUPP, "disk %s: it is not in the domain's configuration (tap-ctl "
+				 "xen-attach?), so a restored domain would not have it; take --disk-only, or leave it out with "
+				 "--diskspec %s,snapshot=no", disk->vdev, disk->vdev);
+	found = disk_has_snapshot(disk, create->name, &reason);
+	if (found == -EOPNOTSUPP)
+		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have (tap-img create -b makes one "
+				 "on a raw image); to leave it out: --diskspec %s,snapshot=no", disk->vdev, disk->target, disk->vdev);
+	if (found < 0)
+		return error_set(create->text, found, "%s", reason.text);
+	if (found)
+		return error_set(create->text, -EEXIST, "disk %s: %s has a snapshot called \"%s\" already", disk->vdev,
+				 disk->target, create->name);
+	disk->id = disk->time = 0;
+	return 0;
+}
+
+static int check_disks(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	unsigned taken = 0;
+	int error;
+
+	if (operation->id.there)
+		error = operation->host->ops->disks(operation->host, operation->id.domid, &create->disks, create->text);
+	else
+		error = disks_from_config(&create->disks, create->config, create->text);
+	if (!error)
+		error = leave_out(create);
+	for (unsigned i = 0; !error && i < create->disks.count; i++) {
+		const struct domain_disk *disk = &create->disks.disk[i];
+
+		taken += !disk->skip;
+		if (!disk->skip && disk->pid == -1 && !(disk->target && strchr(disk->target, ':')))
+			error = error_set(create->text, -EOPNOTSUPP, "disk %s: no tapdisk serves it, so it has no snapshots; to leave "
+					  "it out: --diskspec %s,snapshot=no", disk->vdev, disk->vdev);
+	}
+	if (!error && !taken && !create->memory)
+		error = error_set(create->text, -ENOENT, "domain %s has no disk to take a snapshot of", operation->id.name);
+	if (!error)
+		error = disks_open(&create->disks, create->text);
+	for (unsigned i = 0; !error && i < create->disks.count; i++) {
+		if (!create->disks.disk[i].skip)
+			error = check_disk(create, &create->disks.disk[i]);
+	}
+	return error;
+}
+
+static int check_memory(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	struct statvfs space;
+	uint64_t bytes;
+	int error;
+
+	if (!create->memory)
+		return 0;
+	error = operation->host->ops->can_save(operation->host, operation->id.domid, create->request->live, &bytes, create->text);
+	if (error)
+		return error;
+	if (fstatvfs(create->folder.fd, &space))
+		return error_set(create->text, -errno, "%s: %s", create->folder.path, strerror(errno));
+	if (bytes / space.f_frsize >= space.f_bavail)
+		return error_set(create->text, -ENOSPC, "%s: the memory needs %" PRIu64 " MiB, and %" PRIu64 " MiB are free",
+				 create->folder.path, bytes >> 20, (uint64_t)space.f_bavail * space.f_frsize >> 20);
+	return 0;
+}
+
+static int check_request(struct create *create)
+{
+	const struct domain_snapshot_request *request = create->request;
+	bool there = create->operation->id.there;
+
+	create->memory = there && !request->disk_only;
+	if (request->live && !create->memory)
+		return error_set(create->text, -EINVAL, "live is about memory, and none is taken %s", there ? "of disks only" :
+				 "of a domain that is shut off");
+	if (!there && (request->after == DOMAIN_RUNNING || request->after == DOMAIN_PAUSED))
+		return error_set(create->text, -EINVAL, "domain %s is shut off", create->operation->id.name);
+	return 0;
+}
+
+/* ---- what is done ---- */
+
+static int write_intent(struct create *create)
+{
+	const struct domain_id *id = &create->operation->id;
+	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:s?, s:{s:s, s:s}, s:o}", "op", "create", "name", create->name,
+				   "time", (json_int_t)create->time, "memory", create->memory, "hook", create->request->hook,
+				   "domain", "name", id->name, "uuid", id->uuid, "disks", disks_to_json(&create->disks));
+	int error = folder_write(&create->folder, INTENT_FILE, intent, create->text);
+
+	json_decref(intent);
+	return error;
+}
+
+static int open_save(struct create *create, int *fd)
+{
+	char file[NAME_MAX + 1];
+
+	info_save_file(file, create->name, true);
+	*fd = openat(create->folder.fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (*fd < 0)
+		return error_set(create->text, -errno, "%s/%s: %s", create->folder.path, file, strerror(errno));
+	return save_write_head(*fd, create->config_text, create->text);
+}
+
+static int take_memory(struct create *create, int fd)
+{
+	struct domain_operation *operation = create->operation;
+	struct error_text reason = { "" };
+	int error = 0;
+
+	if (!atomic_load(&operation->cancelled))
+		error = operation->host->ops->save(operation->host, operation->id.domid, fd, create->request->live, &reason);
+	if (atomic_load(&operation->cancelled))
+		return error_set(create->text, -ECANCELED, "cancelled");
+	if (error)
+		return error_set(create->text, error, "saving the memory failed: %s", reason.text);
+	domain_did(operation, "suspended");
+	return 0;
+}
+
+static int take_disks(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	struct error_text reason = { "" };
+	int error = disks_snapshot(&create->disks, create->name, create->request->description, &operation->disks_us, &reason);
+
+	if (error)
+		return error_set(create->text, error, "the snapshot of the disks failed: %s", reason.text);
+	domain_did(operation, "disks");
+	return 0;
+}
+
+static int go_on(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	struct domain_host *host = operation->host;
+	unsigned domid = operation->id.domid;
+	bool paused = create->request->after == DOMAIN_PAUSED;
+	int error = 0;
+
+	if (!operation->id.there)
+		return 0;
+	if (create->request->after == DOMAIN_SHUTDOWN)
+		return host->ops->destroy(host, domid, create->text);
+	if (create->memory || paused)
+		error = host->ops->resume(host, domid, paused, create->text);
+	if (!error)
+		domain_did(operation, "resumed");
+	return error;
+}
+
+/* The part during which the domain stands still; the file is synced when it goes on again. */
+static int take(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	double stopped = 0;
+	int fd = -1, error = 0;
+
+	if (create->memory)
+		error = open_save(create, &fd);
+	if (!error && create->memory)
+		error = take_memory(create, fd);
+	stopped = clock_us();
+	if (!error)
+		error = take_disks(create);
+	if (!error)
+		error = go_on(create);
+	if (!error && create->memory)
+		operation->stopped_us = clock_us() - stopped;
+	if (fd >= 0 && !error && fsync(fd))
+		error = error_set(create->text, -errno, "the save file cannot be made durable: %s", strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+static int note_ids(struct create *create)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < create->disks.count; i++) {
+		struct domain_disk *disk = &create->disks.disk[i];
+		int found = disk->skip ? 1 : disk_has_snapshot(disk, create->name, create->text);
+
+		if (found != 1)
+			error = found ? found : error_set(create->text, -EIO, "disk %s has not got its snapshot", disk->vdev);
+	}
+	return error;
+}
+
+static json_t *make_info(const struct create *create, const char *save, const char *parent)
+{
+	const struct domain_snapshot_request *request = create->request;
+	const struct domain_operation *operation = create->operation;
+
+	return json_pack("{s:i, s:s, s:s, s:I, s:{s:s, s:s}, s:s, s:b, s:b, s:s, s:s?, s:s?, s:s?, s:s?, s:f, s:f, s:o, s:O}",
+			 "version", 1, "name", create->name, "description", request->description ? request->description : "",
+			 "creationtime", (json_int_t)create->time, "domain", "name", operation->id.name, "uuid",
+			 operation->id.uuid, "type", "internal", "live", request->live, "disk_only", !create->memory,
+			 "state", operation->id.there ? "running" : "shutoff", "parent", parent, "save", save,
+			 "config_file", strchr(request->domain, '/') ? request->domain : NULL,
+			 "hook", request->hook, "disks_us", operation->disks_us, "stopped_us", operation->stopped_us,
+			 "disks", disks_to_json(&create->disks), "config", create->config);
+}
+
+/* From here on it is there. */
+static int make_whole(struct create *create)
+{
+	char part[NAME_MAX + 1], save[NAME_MAX + 1], file[NAME_MAX + 1], path[PATH_MAX];
+	struct domain_operation *operation = create->operation;
+	char *parent = info_current(&create->folder);
+	json_t *info = NULL;
+	int error = note_ids(create);
+
+	info_save_file(part, create->name, true);
+	info_save_file(save, create->name, false);
+	info_file(file, create->name);
+	if (!error && create->memory)
+		error = folder_rename(&create->folder, part, save, create->text);
+	if (!error)
+		error = folder_path(&create->folder, save, path, create->text);
+	if (!error) {
+		domain_did(operation, "saved");
+		info = make_info(create, create->memory ? path : NULL, parent);
+		error = folder_write(&create->folder, file, info, create->text);
+	}
+	free(parent);
+	if (!error) {
+		domain_did(operation, "whole");
+		json_array_append(operation->infos, info);
+	}
+	json_decref(info);
+	return error;
+}
+
+static int run(struct create *create)
+{
+	const char *hook = create->request->hook;
+	struct domain_operation *operation = create->operation;
+	int error = write_intent(create);
+
+	if (error)
+		return error;
+	domain_did(operation, "intent");
+	error = guard_start(&create->guard, operation, &create->folder, create->text);
+	if (!error && hook)
+		error = hook_run(hook, "freeze", &operation->id, create->text);
+	if (!error)
+		error = take(create);
+	if (!error && hook && operation->id.there)
+		error = hook_run(hook, "thaw", &operation->id, create->text);
+	if (!error)
+		error = make_whole(create);
+	return error;
+}
+
+static int undo(struct create *create)
+{
+	struct domain_operation *operation = create->operation;
+	struct error_text reason = *create->text;
+	json_t *intent;
+	int error = folder_read(&create->folder, INTENT_FILE, &intent, NULL);
+
+	if (error)		/* nothing was begun */
+		return 0;
+	create->text->text[0] = '\0';
+	error = domain_undo_create(operation, &create->folder, intent);
+	json_decref(intent);
+	if (error)
+		snprintf(reason.text + strlen(reason.text), sizeof(reason.text) - strlen(reason.text),
+			 "; undoing what was done failed, too, and the next command tries again: %.200s", create->text->text);
+	*create->text = reason;
+	return error;
+}
+
+int domain_create(struct domain_operation *operation)
+{
+	struct create create = {
+		.operation = operation, .request = operation->request, .text = &operation->text, .folder = { .fd = -1, .lock = -1 },
+		.guard = { .fd = -1 },
+	};
+	struct error_text ignored = { "" };
+	int error = domain_locate(operation, &create.config_text);
+
+	if (!error)
+		error = check_request(&create);
+	if (!error)
+		error = domain_begin(operation, &create.folder, true);
+	if (!error)
+		error = choose_name(&create);
+	if (!error)
+		error = read_config(&create);
+	if (!error)
+		error = check_disks(&create);
+	if (!error)
+		error = check_memory(&create);
+	if (!error) {
+		error = run(&create);
+		if (error)
+			undo(&create);
+		else if (info_set_current(&create.folder, &operation->id, create.name, &ignored) ||
+			 folder_remove(&create.folder, INTENT_FILE, &ignored))
+			error_set(&operation->text, -EIO, "the snapshot is whole, but this is to be done by the next command: %s",
+				  ignored.text);
+		guard_stop(&create.guard);
+	}
+	disks_close(&create.disks);
+	if (create.folder.fd >= 0)
+		folder_remove_empty(&create.folder);
+	folder_close(&create.folder);
+	disks_free(&create.disks);
+	json_decref(create.config);
+	free(create.config_text);
+	return error;
+}

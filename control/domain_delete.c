@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_delete.c - a snapshot goes: its information first, then those of
+ * the disks, then the memory. What was cut short is finished.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "domain.h"
+
+struct removal {
+	struct domain_operation *operation;
+	struct domain_folder folder;
+	json_t *infos;			/* all that there are */
+};
+
+/* Those that go back to @name, then itself: an array of information, in the order in which they go. */
+static int collect(struct removal *removal, const char *name, json_t *order, unsigned depth)
+{
+	const json_t *info;
+	size_t i;
+	int error = depth > json_array_size(removal->infos) ?
+		    error_set(&removal->operation->text, -ELOOP, "snapshot \"%s\" goes back to itself", name) : 0;
+
+	json_array_foreach(removal->infos, i, info) {
+		const char *parent = info_string(info, "parent");
+
+		if (!error && removal->operation->request->children && parent && !strcmp(parent, name))
+			error = collect(removal, info_string(info, "name"), order, depth + 1);
+	}
+	if (!error)
+		json_array_append(order, (json_t *)info_find(removal->infos, name));
+	return error;
+}
+
+static int check_clones(struct removal *removal, const json_t *info)
+{
+	const json_t *file;
+	size_t i;
+
+	json_array_foreach(json_object_get(info, "clones"), i, file) {
+		if (!access(json_string_value(file), F_OK))
+			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s stands on it; delete that "
+					 "first, or tap-img rebase it", info_string(info, "name"), json_string_value(file));
+	}
+	return 0;
+}
+
+/* Found out before anything is done: a disk that is gone could never be told. */
+static int check_disks(struct removal *removal, const json_t *info)
+{
+	struct error_text *text = &removal->operation->text, reason = { "" };
+	struct domain_disks disks = { 0 };
+	int error;
+
+	if (removal->operation->request->keep_disks)
+		return 0;
+	error = check_clones(removal, info);
+	if (error)
+		return error;
+	error = disks_from_info(&disks, info, &reason);
+	if (!error)
+		error = disks_open(&disks, &reason);
+	disks_close(&disks);
+	disks_free(&disks);
+	return error ? error_set(text, error, "%.380s; --keep-disks deletes the rest of the snapshot", reason.text) : 0;
+}
+
+static int remove_one(struct removal *removal, const json_t *listed)
+{
+	struct domain_operation *operation = removal->operation;
+	const struct domain_id *id = &operation->id;
+	json_t *info, *intent;
+	int error;
+
+	/* read again: it may have got another parent by now */
+	error = info_read(&removal->folder, info_string(listed, "name"), &info, &operation->text);
+	if (error)
+		return error;
+	intent = json_pack("{s:s, s:{s:s, s:s}, s:b, s:O}", "op", "delete", "domain", "name", id->name, "uuid", id->uuid,
+			   "keep_disks", operation->request->keep_disks, "info", info);
+	error = folder_write(&removal->folder, INTENT_FILE, intent, &operation->text);
+	if (!error) {
+		domain_did(operation, "intent");
+		error = domain_finish_delete(operation, &removal->folder, intent);
+	}
+	if (!error)
+		json_array_append(operation->infos, info);
+	json_decref(intent);
+	json_decref(info);
+	return error;
+}
+
+static int remove_all(struct removal *removal, const json_t *order)
+{
+	const json_t *info;
+	int error = 0;
+	size_t i;
+
+	json_array_foreach(order, i, info) {
+		if (!error)
+			error = check_disks(removal, info);
+	}
+	json_array_foreach(order, i, info) {
+		if (!error && atomic_load(&removal->operation->cancelled))
+			error = error_set(&removal->operation->text, -ECANCELED, "cancelled; %zu of %zu are deleted", i,
+					  json_array_size(order));
+		if (!error)
+			error = remove_one(removal, info);
+	}
+	return error;
+}
+
+/* The folder keeps no more than what the domain is called: that goes with the last snapshot. */
+static void remove_folder(struct removal *removal)
+{
+	json_t *left;
+
+	if (info_read_all(&removal->folder, &left, NULL))
+		return;
+	if (!json_array_size(left) && !folder_remove(&removal->folder, STATE_FILE, NULL))
+		folder_remove_empty(&removal->folder);
+	json_decref(left);
+}
+
+int domain_delete(struct domain_operation *operation)
+{
+	struct removal removal = { .operation = operation, .folder = { .fd = -1, .lock = -1 } };
+	json_t *order = json_array();
+	char *config, *name = NULL;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	if (!error)
+		error = domain_begin(operation, &removal.folder, false);
+	if (!error)
+		error = info_read_all(&removal.folder, &removal.infos, &operation->text);
+	if (!error)
+		name = operation->request->name ? strdup(operation->request->name) : info_current(&removal.folder);
+	if (!error && (!name || !info_find(removal.infos, name)))
+		error = error_set(&operation->text, -ENOENT, "there is no snapshot called \"%s\"", name ? name : "");
+	if (!error)
+		error = collect(&removal, name, order, 0);
+	if (!error)
+		error = remove_all(&removal, order);
+	if (!error)
+		remove_folder(&removal);
+	folder_close(&removal.folder);
+	json_decref(removal.infos);
+	json_decref(order);
+	free(name);
+	return error;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_disks.c - the disks of a domain at their tapdisks.
+ *
+ * A disk of a domain that is shut off is opened for as long as it is needed,
+ * so that one way leads to every disk. Where a raw disk has been given a
+ * store, its target is still the raw image's: the tapdisk follows.
+ *
+ * Invariant: what disks_open() has opened disks_close() closes, and nothing
+ * else.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+#include "tap-ctl.h"
+
+#define TIMEOUT_MS 60000
+
+int disks_append(struct domain_disks *disks, const struct domain_disk *disk)
+{
+	struct domain_disk *grown = reallocarray(disks->disk, disks->count + 1, sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	disks->disk = grown;
+	disks->disk[disks->count++] = *disk;
+	return 0;
+}
+
+struct domain_disk *disks_find(const struct domain_disks *disks, const char *vdev)
+{
+	for (unsigned i = 0; i < disks->count; i++) {
+		if (!strcmp(disks->disk[i].vdev, vdev))
+			return &disks->disk[i];
+	}
+	return NULL;
+}
+
+void disks_free(struct domain_disks *disks)
+{
+	for (unsigned i = 0; i < disks->count; i++)
+		free(disks->disk[i].target);
+	free(disks->disk);
+	*disks = (struct domain_disks){ 0 };
+}
+
+static int append_target(struct domain_disks *disks, struct domain_disk *disk, const char *vdev, const char *format,
+			 const char *path, struct error_text *text)
+{
+	int error = 0;
+
+	if (strlen(vdev) >= sizeof(disk->vdev))
+		return error_set(text, -EINVAL, "%.40s: not a virtual device", vdev);
+	strcpy(disk->vdev, vdev);
+	if (asprintf(&disk->target, "%s%s", format, path) < 0)
+		error = -ENOMEM;
+	if (!error)
+		error = disks_append(disks, disk);
+	if (error)
+		free(disk->target);
+	return error ? error_set(text, error, "out of memory") : 0;
+}
+
+/*
+ * libxl leaves out members that have their defaults. A path that is not
+ * absolute is TYPE:PATH, which our hotplug script takes.
+ */
+int disks_from_config(struct domain_disks *disks, const json_t *config, struct error_text *text)
+{
+	const json_t *device;
+	int error = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(config, "disks"), i, device) {
+		const char *vdev = info_string(device, "vdev"), *path = info_string(device, "pdev_path");
+		const char *backend = info_string(device, "backend");
+		const json_t *writable = json_object_get(device, "readwrite");
+		struct domain_disk disk = { .pid = -1, .minor = -1, .configured = true };
+
+		if (!vdev || !path || !*path || json_integer_value(json_object_get(device, "is_cdrom")) ||
+		    json_is_true(json_object_get(device, "is_cdrom")))
+			continue;
+		disk.writable = json_is_true(writable) || json_integer_value(writable);
+		if (backend && strcmp(backend, "tap") && disk.writable)
+			error = append_target(disks, &disk, vdev, "", "", text);
+		else if (disk.writable)
+			error = append_target(disks, &disk, vdev, *path == '/' ? "aio:" : "", path, text);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+int disks_from_info(struct domain_disks *disks, const json_t *info, struct error_text *text)
+{
+	const json_t *one;
+	int error = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(info, "disks"), i, one) {
+		struct domain_disk disk = {
+			.pid = -1, .minor = -1, .writable = true, .configured = true,
+			.id = json_integer_value(json_object_get(one, "id")),
+			.time = json_integer_value(json_object_get(one, "time")),
+		};
+
+		error = append_target(disks, &disk, info_string(one, "vdev"), "", info_string(one, "target"), text);
+		if (error)
+			break;
+	}
+	return error;
+}
+
+json_t *disks_to_json(const struct domain_disks *disks)
+{
+	json_t *array = json_array();
+
+	for (unsigned i = 0; i < disks->count; i++) {
+		const struct domain_disk *disk = &disks->disk[i];
+		const char *colon = disk->target ? strchr(disk->target, ':') : NULL;
+
+		if (disk->skip || !colon)
+			continue;
+		json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I}", "vdev", disk->vdev, "target",
+						       disk->target, "path", colon + 1, "format", disk->target,
+						       (int)(colon - disk->target), "id", disk->id, "time", disk->time));
+	}
+	return array;
+}
+
+/* ---- which tapdisk ---- */
+
+struct search {
+	struct domain_disk *disk;
+	bool by_target;			/* or by pid and minor, for the target */
+	bool found;
+};
+
+static void look_into(int pid, void *arg)
+{
+	struct search *search = arg;
+	struct domain_disk *disk = search->disk;
+	json_t *reply, *one;
+	size_t i;
+
+	if (search->found || (!search->by_target && pid != disk->pid) ||
+	    call_tapdisk(pid, call_request("list", -1), TIMEOUT_MS, &reply, NULL))
+		return;
+	json_array_foreach(json_object_get(reply, "disks"), i, one) {
+		const char *target = info_string(one, "target");
+		int minor = (int)json_integer_value(json_object_get(one, "minor"));
+
+		if (!target || (search->by_target ? strcmp(target, disk->target) != 0 : minor != disk->minor))
+			continue;
+		search->found = true;
+		if (!search->by_target)
+			disk->target = strdup(target);
+		disk->pid = pid;
+		disk->minor = minor;
+		break;
+	}
+	json_decref(reply);
+}
+
+static int open_disk(struct domain_disk *disk, struct error_text *text)
+{
+	struct arguments args = { .pid = -1, .minor = -1, .target = disk->target, .timeout_ms = TIMEOUT_MS };
+	struct search search = { .disk = disk, .by_target = disk->pid == -1 };
+	struct error_text reason = { "" };
+	json_t *info;
+	int error;
+
+	if (!search.by_target)
+		free(disk->target);
+	if (!search.by_target)
+		disk->target = NULL;
+	tapctl_process_list(look_into, &search);
+	if (search.found)
+		return disk->target ? 0 : -ENOMEM;
+	if (!search.by_target)
+		return error_set(text, -ENODEV, "disk %s: its tapdisk %d does not answer", disk->vdev, disk->pid);
+	error = disk_create(&args, &disk->pid, &disk->minor, &info, &reason);
+	if (error) {
+		disk->pid = disk->minor = -1;
+		return error_set(text, error, "disk %s: %s", disk->vdev, reason.text);
+	}
+	json_decref(info);
+	disk->opened = true;
+	return 0;
+}
+
+int disks_open(struct domain_disks *disks, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++) {
+		if (!disks->disk[i].skip && !disks->disk[i].opened)
+			error = open_disk(&disks->disk[i], text);
+	}
+	return error;
+}
+
+void disks_close(struct domain_disks *disks)
+{
+	for (unsigned i = 0; i < disks->count; i++) {
+		struct domain_disk *disk = &disks->disk[i];
+
+		if (!disk->opened)
+			continue;
+		disk_destroy(disk->pid, disk->minor, false, TIMEOUT_MS, NULL);
+		disk->opened = false;
+		disk->pid = disk->minor = -1;
+	}
+}
+
+/* ---- their snapshots ---- */
+
+int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text)
+{
+	const struct tapctl_disk at = { disk->pid, disk->minor };
+	struct error_text reason = { "" };
+	json_t *snapshots, *one;
+	int error, found = 0;
+	size_t i;
+
+	error = tapctl_snapshot_list(&at, &snapshots, TIMEOUT_MS, &reason);
+	if (error)
+		return error_set(text, error, "disk %s: %s", disk->vdev, reason.text);
+	json_array_foreach(snapshots, i, one) {
+		const char *there = info_string(one, "name");
+
+		if (!there || strcmp(there, name))
+			continue;
+		found = 1;
+		disk->id = json_integer_value(json_object_get(one, "id"));
+		disk->time = json_integer_value(json_object_get(one, "time"));
+		disk->sectors = json_integer_value(json_object_get(one, "sectors"));
+	}
+	json_decref(snapshots);
+	return found;
+}
+
+/* The one that we know, or when we know none, one that is no older than @since. */
+static bool is_ours(const struct domain_disk *known, const struct domain_disk *found, json_int_t since)
+{
+	return known->id ? known->id == found->id && known->time == found->time : found->time >= since;
+}
+
+int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++) {
+		struct domain_disk known = disks->disk[i], found = known;
+		const struct tapctl_disk at = { known.pid, known.minor };
+		struct error_text reason = { "" };
+
+		if (known.skip)
+			continue;
+		error = disk_has_snapshot(&found, name, text);
+		if (error != 1 || !is_ours(&known, &found, since)) {
+			error = error < 0 ? error : 0;
+			continue;
+		}
+		error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
+		if (error)
+			error_set(text, error, "disk %s: %s", known.vdev, reason.text);
+	}
+	return error;
+}
+
+/* Those that are not left out; NULL: no memory. */
+static struct tapctl_disk *list_disks(const struct domain_disks *disks, unsigned *count)
+{
+	struct tapctl_disk *list = calloc(disks->count + 1, sizeof(*list));
+
+	*count = 0;
+	for (unsigned i = 0; list && i < disks->count; i++) {
+		if (!disks->disk[i].skip)
+			list[(*count)++] = (struct tapctl_disk){ disks->disk[i].pid, disks->disk[i].minor };
+	}
+	return list;
+}
+
+int disks_revert(struct domain_disks *disks, const char *name, struct error_text *text)
+{
+	unsigned count;
+	struct tapctl_disk *list = list_disks(disks, &count);
+	int error = list ? 0 : error_set(text, -ENOMEM, "out of memory");
+
+	if (!error && count)
+		error = tapctl_snapshot_revert(list, count, name, TIMEOUT_MS, text);
+	free(list);
+	return error;
+}
+
+int disks_snapshot(struct domain_disks *disks, const char *name, const char *description, double *stall_us,
+		   struct error_text *text)
+{
+	struct tapctl_snapshot snapshot = { .name = name, .description = description, .timeout_ms = TIMEOUT_MS };
+	unsigned count;
+	struct tapctl_disk *list = list_disks(disks, &count);
+	int error = list ? 0 : error_set(text, -ENOMEM, "out of memory");
+
+	if (!error && count)
+		error = tapctl_snapshot_group(list, count, &snapshot, text);
+	free(list);
+	*stall_us = snapshot.stall_us;
+	/* taken of all: a disk that could not be told finds out by itself */
+	return snapshot.taken ? 0 : error;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_folder.c - the folder of one domain's snapshots.
+ *
+ * Invariants: a file there is whole (written beside, synced, renamed, the
+ * folder synced), or the one from before. The lock is held by the process
+ * that changes anything, and is gone with it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client_private.h"
+#include "domain.h"
+
+#define LOCK_FILE "lock"
+#define POLL_NS 20000000
+
+const char *folder_root(void)
+{
+	const char *root = getenv(DOMAIN_SNAPSHOT_DIR_ENV);
+
+	return root && *root ? root : DOMAIN_SNAPSHOT_DIR;
+}
+
+static int sync_folder(const char *path, struct error_text *text)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int error = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return error ? error_set(text, error, "%s: %s", path, strerror(-error)) : 0;
+}
+
+/* With what is above it, each durable. */
+static int make_folders(const char *path, struct error_text *text)
+{
+	char above[PATH_MAX];
+	char *slash;
+	int error;
+
+	if (!mkdir(path, 0700) || errno == EEXIST)
+		return 0;
+	snprintf(above, sizeof(above), "%s", path);
+	slash = strrchr(above, '/');
+	if (!slash || slash == above || errno != ENOENT)
+		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	*slash = '\0';
+	error = make_folders(above, text);
+	if (!error && mkdir(path, 0700) && errno != EEXIST)
+		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	return error ? error : sync_folder(above, text);
+}
+
+int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)
+{
+	const char *root = folder_root();
+	int error = 0;
+
+	*folder = (struct domain_folder){ .fd = -1, .lock = -1 };
+	snprintf(folder->uuid, sizeof(folder->uuid), "%s", uuid);
+	if (*root != '/')
+		return error_set(text, -EINVAL, "%s: no absolute path", root);
+	if (snprintf(folder->path, sizeof(folder->path), "%s/%s", root, uuid) >= (int)sizeof(folder->path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long", root);
+	if (make)
+		error = make_folders(folder->path, text);
+	if (!error)
+		folder->fd = open(folder->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!error && folder->fd < 0)
+		error = error_set(text, -errno, "%s: %s", folder->path, strerror(errno));
+	return error;
+}
+
+void folder_close(struct domain_folder *folder)
+{
+	if (folder->lock >= 0)
+		close(folder->lock);
+	if (folder->fd >= 0)
+		close(folder->fd);
+	folder->lock = folder->fd = -1;
+}
+
+int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + wait_ms;
+	int fd = openat(folder->fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int error = fd < 0 ? -errno : 0;
+	struct stat st;
+
+	while (!error && flock(fd, LOCK_EX | LOCK_NB)) {
+		error = errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
+		if (!error && client_clock_ms() >= deadline)
+			error = -EBUSY;
+		else if (!error)
+			nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
+	}
+	/* who had it may have removed the folder with the last snapshot */
+	if (!error && (fstat(fd, &st) || !st.st_nlink))
+		error = -EBUSY;
+	if (!error) {
+		folder->lock = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (error == -EBUSY)
+		return error_set(text, error, "another command is changing this domain's snapshots; wait for its end");
+	return error_set(text, error, "%s/" LOCK_FILE ": %s", folder->path, strerror(-error));
+}
+
+int folder_path(const struct domain_folder *folder, const char *file, char *path, struct error_text *text)
+{
+	if (snprintf(path, PATH_MAX, "%s/%s", folder->path, file) >= PATH_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s/%s: too long", folder->path, file);
+	return 0;
+}
+
+int folder_read(const struct domain_folder *folder, const char *file, json_t **value, struct error_text *text)
+{
+	json_error_t where;
+	int fd = openat(folder->fd, file, O_RDONLY | O_CLOEXEC);
+
+	*value = NULL;
+	if (fd < 0)
+		return error_set(text, -errno, "%s/%s: %s", folder->path, file, strerror(errno));
+	*value = json_loadfd(fd, 0, &where);
+	close(fd);
+	if (!*value)
+		return error_set(text, -EBADMSG, "%s/%s: damaged: line %d: %s", folder->path, file, where.line, where.text);
+	return 0;
+}
+
+int folder_write(const struct domain_folder *folder, const char *file, const json_t *value, struct error_text *text)
+{
+	char beside[NAME_MAX + 1];
+	int fd, error = 0;
+
+	snprintf(beside, sizeof(beside), "%s.new", file);
+	if (!value)
+		return error_set(text, -EINVAL, "%s/%s: not UTF-8, or out of memory", folder->path, file);
+	fd = openat(folder->fd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return error_set(text, -errno, "%s/%s: %s", folder->path, beside, strerror(errno));
+	errno = 0;
+	if (json_dumpfd(value, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1 || fsync(fd))
+		error = errno ? -errno : -EIO;
+	close(fd);
+	if (!error && renameat(folder->fd, beside, folder->fd, file))
+		error = -errno;
+	if (!error && fsync(folder->fd))
+		error = -errno;
+	if (!error)
+		return 0;
+	unlinkat(folder->fd, beside, 0);
+	return error_set(text, error, "%s/%s: cannot be written: %s", folder->path, file, strerror(-error));
+}
+
+int folder_remove(const struct domain_folder *folder, const char *file, struct error_text *text)
+{
+	if ((unlinkat(folder->fd, file, 0) && errno != ENOENT) || fsync(folder->fd))
+		return error_set(text, -errno, "%s/%s: cannot be removed: %s", folder->path, file, strerror(errno));
+	return 0;
+}
+
+int folder_rename(const struct domain_folder *folder, const char *from, const char *to, struct error_text *text)
+{
+	if (renameat(folder->fd, from, folder->fd, to) || fsync(folder->fd))
+		return error_set(text, -errno, "%s/%s: cannot be renamed: %s", folder->path, from, strerror(errno));
+	return 0;
+}
+
+int folder_each(int (*each)(const char *uuid, void *owner), void *owner)
+{
+	struct dirent *entry;
+	int result = 0;
+	DIR *dir = opendir(folder_root());
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while (!result && (entry = readdir(dir))) {
+		if (strlen(entry->d_name) == DOMAIN_UUID_SIZE - 1)
+			result = each(entry->d_name, owner);
+	}
+	closedir(dir);
+	return result;
+}
+
+/* Only who has the lock knows that nobody is about to write there. The lock's file goes last. */
+void folder_remove_empty(const struct domain_folder *folder)
+{
+	DIR *dir = folder->lock >= 0 ? opendir(folder->path) : NULL;
+	struct dirent *entry;
+	bool empty = true;
+
+	while (dir && (entry = readdir(dir)))
+		empty &= !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || !strcmp(entry->d_name, LOCK_FILE);
+	if (dir)
+		closedir(dir);
+	if (dir && empty && !unlinkat(folder->fd, LOCK_FILE, 0))
+		rmdir(folder->path);
+}

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_info.c - information files, one for each snapshot, and which one the
+ * domain is at. docs/domain-snapshots.md has their fields.
+ *
+ * Invariant: a name is checked before it becomes part of a file's name.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+
+#define PREFIX "snapshotdata-"
+#define SUFFIX ".xl"
+
+/* What a store takes as a name, and no more than fits. */
+bool info_name_valid(const char *name)
+{
+	const char *c;
+
+	for (c = name; *c; c++) {
+		if (*c <= ' ' || *c > '~' || strchr("@/\\\"'", *c))
+			return false;
+	}
+	return c != name && *name != '-' && c - name <= SNAPSHOT_NAME_MAX;
+}
+
+void info_file(char *file, const char *name)
+{
+	snprintf(file, NAME_MAX + 1, PREFIX "%s" SUFFIX, name);
+}
+
+void info_save_file(char *file, const char *name, bool partial)
+{
+	snprintf(file, NAME_MAX + 1, "%s.save%s", name, partial ? ".part" : "");
+}
+
+const char *info_string(const json_t *info, const char *key)
+{
+	return json_string_value(json_object_get(info, key));
+}
+
+/* Everything that is used later, so that nobody has to look twice. */
+static bool is_complete(const json_t *info, const char *name)
+{
+	const json_t *disk;
+	size_t i;
+
+	if (!info_string(info, "name") || strcmp(info_string(info, "name"), name) ||
+	    !json_is_integer(json_object_get(info, "creationtime")) || !json_is_object(json_object_get(info, "config")) ||
+	    !json_is_array(json_object_get(info, "disks")))
+		return false;
+	json_array_foreach(json_object_get(info, "disks"), i, disk) {
+		if (!info_string(disk, "vdev") || !info_string(disk, "target") || !info_string(disk, "path") ||
+		    !info_string(disk, "format"))
+			return false;
+	}
+	return true;
+}
+
+int info_read(const struct domain_folder *folder, const char *name, json_t **info, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	char file[NAME_MAX + 1];
+	int error;
+
+	*info = NULL;
+	if (!info_name_valid(name))
+		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and signs, no "
+				 "spaces, none of @ / \\ and quotes, and no - first", name, SNAPSHOT_NAME_MAX);
+	info_file(file, name);
+	error = folder_read(folder, file, info, &reason);
+	if (error == -ENOENT)
+		return error_set(text, error, "there is no snapshot called \"%s\"", name);
+	if (error)
+		return error_set(text, error, "%s", reason.text);
+	if (is_complete(*info, name))
+		return 0;
+	json_decref(*info);
+	*info = NULL;
+	return error_set(text, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", folder->path, file);
+}
+
+static json_int_t created(const json_t *info)
+{
+	return json_integer_value(json_object_get(info, "creationtime"));
+}
+
+/* By time, then by name, so that the order is always the same. */
+static int insert(json_t *infos, json_t *info)
+{
+	size_t i;
+
+	for (i = json_array_size(infos); i > 0; i--) {
+		const json_t *before = json_array_get(infos, i - 1);
+
+		if (created(before) < created(info) ||
+		    (created(before) == created(info) && strcmp(info_string(before, "name"), info_string(info, "name")) < 0))
+			break;
+	}
+	return json_array_insert_new(infos, i, info) ? -ENOMEM : 0;
+}
+
+/* The name out of a file's name; false: it is something else. */
+static bool name_of_file(const char *file, char *name)
+{
+	size_t length = strlen(file);
+
+	if (length <= strlen(PREFIX SUFFIX) || length > NAME_MAX || strncmp(file, PREFIX, strlen(PREFIX)) ||
+	    strcmp(file + length - strlen(SUFFIX), SUFFIX))
+		return false;
+	snprintf(name, NAME_MAX + 1, "%.*s", (int)(length - strlen(PREFIX SUFFIX)), file + strlen(PREFIX));
+	return info_name_valid(name);
+}
+
+int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *text)
+{
+	DIR *dir = opendir(folder->path);
+	char name[NAME_MAX + 1];
+	struct dirent *entry;
+	int error = 0;
+	json_t *info;
+
+	*infos = json_array();
+	if (!dir)
+		error = error_set(text, -errno, "%s: %s", folder->path, strerror(errno));
+	while (!error && (entry = readdir(dir))) {
+		if (!name_of_file(entry->d_name, name))
+			continue;
+		error = info_read(folder, name, &info, text);
+		if (error == -ENOENT)		/* deleted since */
+			error = 0;
+		else if (!error)
+			error = insert(*infos, info);
+	}
+	if (dir)
+		closedir(dir);
+	if (error) {
+		json_decref(*infos);
+		*infos = NULL;
+	}
+	return error;
+}
+
+const json_t *info_find(const json_t *infos, const char *name)
+{
+	const json_t *info;
+	size_t i;
+
+	json_array_foreach(infos, i, info) {
+		if (name && !strcmp(info_string(info, "name"), name))
+			return info;
+	}
+	return NULL;
+}
+
+char *info_current(const struct domain_folder *folder)
+{
+	const char *name;
+	json_t *state;
+	char *current = NULL;
+
+	if (folder_read(folder, STATE_FILE, &state, NULL))
+		return NULL;
+	name = info_string(state, "current");
+	if (name)
+		current = strdup(name);
+	json_decref(state);
+	return current;
+}
+
+int info_set_current(const struct domain_folder *folder, const struct domain_id *id, const char *name,
+		     struct error_text *text)
+{
+	json_t *state = json_pack("{s:s, s:s, s:s?}", "name", id->name, "uuid", id->uuid, "current", name);
+	int error = folder_write(folder, STATE_FILE, state, text);
+
+	json_decref(state);
+	return error;
+}
+
+static unsigned count_disks(const json_t *infos)
+{
+	unsigned count = 0;
+	const json_t *info;
+	size_t i;
+
+	json_array_foreach(infos, i, info)
+		count += json_array_size(json_object_get(info, "disks"));
+	return count;
+}
+
+static void type_disks(struct domain_snapshot *snapshot)
+{
+	const json_t *disk;
+	size_t i;
+
+	json_array_foreach(json_object_get(snapshot->info, "disks"), i, disk)
+		snapshot->disks[i] = (struct disk_snapshot){
+			.device = info_string(disk, "vdev"), .name = snapshot->name, .file = info_string(disk, "path"),
+			.format = info_string(disk, "format"),
+		};
+}
+
+/* One piece of memory: the snapshots, then all of their disks. */
+struct domain_snapshot *info_typed(const json_t *infos, const char *current)
+{
+	size_t count = json_array_size(infos), i;
+	struct domain_snapshot *snapshots = calloc(1, (count + 1) * sizeof(*snapshots) +
+						   count_disks(infos) * sizeof(struct disk_snapshot));
+	struct disk_snapshot *disks;
+	const json_t *info;
+
+	if (!snapshots)
+		return NULL;
+	disks = (struct disk_snapshot *)(snapshots + count + 1);
+	json_array_foreach(infos, i, info) {
+		const char *name = info_string(info, "name"), *description = info_string(info, "description");
+
+		snapshots[i] = (struct domain_snapshot){
+			.name = name, .description = description ? description : "", .creation_time = created(info),
+			.save = info_string(info, "save"), .parent = info_string(info, "parent"),
+			.live = json_is_true(json_object_get(info, "live")),
+			.disk_only = json_is_true(json_object_get(info, "disk_only")),
+			.current = current && !strcmp(current, name), .disks = disks, .info = info,
+			.nr_disks = json_array_size(json_object_get(info, "disks")),
+		};
+		type_disks(&snapshots[i]);
+		disks += snapshots[i].nr_disks;
+	}
+	return snapshots;
+}

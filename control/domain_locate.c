@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_locate.c - which domain is meant: one that is there, one whose
+ * config file is named, or one that is shut off and has snapshots.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+
+struct search {
+	const char *domain;		/* name or uuid */
+	struct domain_id found;
+	unsigned count;
+};
+
+static int look_at(const char *uuid, void *owner)
+{
+	struct search *search = owner;
+	struct domain_folder folder;
+	const char *name = NULL;
+	json_t *state = NULL;
+
+	if (!folder_open(&folder, uuid, false, NULL) && !folder_read(&folder, STATE_FILE, &state, NULL))
+		name = info_string(state, "name");
+	folder_close(&folder);
+	if (!strcmp(uuid, search->domain) || (name && !strcmp(name, search->domain))) {
+		search->count++;
+		snprintf(search->found.uuid, sizeof(search->found.uuid), "%s", uuid);
+		snprintf(search->found.name, sizeof(search->found.name), "%s", name ? name : uuid);
+	}
+	json_decref(state);
+	return 0;
+}
+
+/* Of those that have snapshots. 0, -ENOENT, -EEXIST when there are several. */
+static int find_folder(const char *domain, struct domain_id *id)
+{
+	struct search search = { .domain = domain };
+	int error = folder_each(look_at, &search);
+
+	if (error)
+		return error;
+	*id = search.found;
+	return search.count == 1 ? 0 : search.count ? -EEXIST : -ENOENT;
+}
+
+static int locate_config(struct domain_operation *operation, char **config)
+{
+	const char *path = operation->request->domain;
+	struct domain_host *host = operation->host;
+	struct domain_id *id = &operation->id, there;
+	int error = host->ops->read_config(host, path, id, config, &operation->text);
+
+	if (!error && !id->uuid[0] && find_folder(id->name, id))
+		error = error_set(&operation->text, -EINVAL, "%s: has no uuid, so every start makes another domain of it; put a "
+				  "line like uuid=\"...\" into it (uuidgen makes one)", path);
+	if (error)
+		return error;
+	error = host->ops->find(host, id->uuid, &there, NULL);
+	if (!error)
+		*id = there;
+	return error == -ENOENT ? 0 : error ? error_set(&operation->text, error, "%s: %s", path, strerror(-error)) : 0;
+}
+
+/* A domain without a uuid in its config file gets another one at each start, and its snapshots stay with the old one. */
+static int check_uuid(struct domain_operation *operation)
+{
+	struct domain_id *id = &operation->id, other;
+	struct domain_folder folder;
+	int error = folder_open(&folder, id->uuid, false, NULL);
+
+	folder_close(&folder);
+	if (!error || operation->request->command == DOMAIN_SNAPSHOT_CREATE || find_folder(id->name, &other))
+		return 0;
+	return error_set(&operation->text, -ENOENT, "domain %s has uuid %s now and no snapshots; those of uuid %s are named by "
+			 "that uuid. Put uuid=\"%s\" into its configuration to keep it", id->name, id->uuid, other.uuid,
+			 other.uuid);
+}
+
+int domain_locate(struct domain_operation *operation, char **config)
+{
+	const char *domain = operation->request->domain;
+	struct domain_host *host = operation->host;
+	struct error_text reason = { "" };
+	int error = -ENOENT;
+
+	*config = NULL;
+	operation->id = (struct domain_id){ .there = false };
+	if (strchr(domain, '/') && host)
+		return locate_config(operation, config);
+	if (host)
+		error = host->ops->find(host, domain, &operation->id, &reason);
+	if (!error)
+		return check_uuid(operation);
+	if (error != -ENOENT)
+		return error_set(&operation->text, error, "%s", reason.text);
+	error = find_folder(domain, &operation->id);
+	if (error == -EEXIST)
+		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a folder "
+				 "in %s", domain, folder_root());
+	if (error)
+		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
+				 "path of a config file can be given, too", domain);
+	return 0;
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_program.c - programs that an operation runs: xl, tap-img, a hook, and
+ * the guard.
+ *
+ * What a program says goes to a file without a name, not to a pipe: a daemon
+ * that it leaves behind would keep a pipe open.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "domain.h"
+
+extern char **environ;
+
+void (*domain_step)(const char *step);
+
+void domain_did(struct domain_operation *operation, const char *step)
+{
+	if (domain_step)
+		domain_step(step);
+	if (operation->progress)
+		operation->progress(operation, step, -1);
+}
+
+/* With signals as a program expects them, and no more files than @in and @out. */
+static int spawn(pid_t *pid, const char *const arguments[], int in, int out, short flags)
+{
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none, usual;
+	int error;
+
+	sigemptyset(&none);
+	sigemptyset(&usual);
+	sigaddset(&usual, SIGPIPE);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigdefault(&attributes, &usual);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | flags);
+	error = posix_spawn_file_actions_adddup2(&actions, in, 0);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&actions, out, 1);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&actions, out, 2);
+	if (!error)
+		error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+	if (!error)
+		error = posix_spawnp(pid, arguments[0], &actions, &attributes, (char *const *)arguments, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return -error;
+}
+
+/* The last line that is more than white space, or "". */
+static void last_line(int fd, char *line, size_t size)
+{
+	char buffer[2048], *end;
+	off_t length = lseek(fd, 0, SEEK_END);
+	ssize_t got = pread(fd, buffer, sizeof(buffer) - 1, length > 2047 ? length - 2047 : 0);
+
+	buffer[got > 0 ? got : 0] = '\0';
+	for (end = buffer + strlen(buffer); end > buffer && strchr(" \t\r\n", end[-1]); end--)
+		end[-1] = '\0';
+	end = strrchr(buffer, '\n');
+	snprintf(line, size, "%s", end ? end + 1 : buffer);
+}
+
+static int judge(const char *name, int status, int out, struct error_text *text)
+{
+	char line[300];
+
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return 0;
+	last_line(out, line, sizeof(line));
+	if (WIFSIGNALED(status))
+		return error_set(text, -EIO, "%s was killed by signal %d", name, WTERMSIG(status));
+	return error_set(text, -EIO, "%s ended with status %d%s%s", name, WEXITSTATUS(status), *line ? ": " : "", line);
+}
+
+int program_run(const char *const arguments[], struct error_text *text)
+{
+	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = memfd_create("output", MFD_CLOEXEC), status, error;
+	pid_t pid, got;
+
+	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, 0);
+	if (error) {
+		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
+		goto out;
+	}
+	do
+		got = waitpid(pid, &status, 0);
+	while (got < 0 && errno == EINTR);
+	error = got < 0 ? error_set(text, -errno, "%s: %s", arguments[0], strerror(errno)) :
+			  judge(arguments[0], status, out, text);
+out:
+	if (in >= 0)
+		close(in);
+	if (out >= 0)
+		close(out);
+	return error;
+}
+
+int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text)
+{
+	const char *const arguments[] = { hook, word, id->name, NULL };
+	struct error_text reason = { "" };
+	int error = program_run(arguments, &reason);
+
+	return error ? error_set(text, error, "hook \"%s\": %.300s", word, reason.text) : 0;
+}
+
+/*
+ * The domain may stand still when we are killed, and nobody may look for a
+ * long time. So a process of its own sees the end of a pipe, and ends what we
+ * had begun. It writes nothing that we would not.
+ */
+int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_folder *folder,
+		struct error_text *text)
+{
+	const char *const arguments[] = { operation->guard, "guard", folder->uuid, NULL };
+	int null, ends[2], error;
+
+	guard->fd = -1;
+	if (!operation->guard)
+		return 0;
+	if (pipe2(ends, O_CLOEXEC))
+		return error_set(text, -errno, "pipe: %s", strerror(errno));
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	error = null < 0 ? -errno : spawn(&guard->pid, arguments, ends[0], null, POSIX_SPAWN_SETSID);
+	close(ends[0]);
+	if (null >= 0)
+		close(null);
+	if (error) {
+		close(ends[1]);
+		return error_set(text, error, "%s: the guard cannot be started: %s", operation->guard, strerror(-error));
+	}
+	guard->fd = ends[1];
+	return 0;
+}
+
+void guard_stop(struct guard *guard)
+{
+	if (guard->fd < 0)
+		return;
+	/* a guard that was killed has nothing more to be told */
+	if (write(guard->fd, "d", 1) < 0 && errno != EPIPE)
+		fprintf(stderr, "guard: %s\n", strerror(errno));
+	close(guard->fd);
+	guard->fd = -1;
+	while (waitpid(guard->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+}
+
+int guard_run(const char *uuid)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_RECOVER, .domain = uuid };
+	struct domain_operation operation = { .request = &request };
+	ssize_t got;
+	char byte;
+	int error;
+
+	do
+		got = read(STDIN_FILENO, &byte, 1);
+	while (got < 0 && errno == EINTR);
+	if (got > 0)
+		return 0;
+	error = xen_host_open(&operation.host, &operation.text);
+	if (error)
+		return -error;
+	error = domain_run(&operation);
+	operation.host->ops->close(operation.host);
+	json_decref(operation.infos);
+	return -error;
+}

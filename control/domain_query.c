@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_query.c - looking at snapshots, and their descriptions.
+ *
+ * Looking waits for nobody: while an operation runs, what is whole is shown.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+
+/* What was cut short is ended first; that this cannot be done yet is worth a warning, no more. */
+static void recover_if_free(struct domain_operation *operation, struct domain_folder *folder)
+{
+	json_t *intent;
+
+	if (!operation->host || folder_read(folder, INTENT_FILE, &intent, NULL))
+		return;
+	json_decref(intent);
+	if (!folder_lock(folder, 0, NULL))
+		domain_recover(operation, folder);
+}
+
+static int pick(struct domain_operation *operation, const json_t *infos, const char *name)
+{
+	const json_t *info = info_find(infos, name);
+
+	if (!info)
+		return error_set(&operation->text, -ENOENT, "there is no snapshot called \"%s\"", name);
+	json_array_append(operation->infos, (json_t *)info);
+	return 0;
+}
+
+int domain_query(struct domain_operation *operation)
+{
+	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	json_t *infos = NULL;
+	char *config;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	if (!error)
+		error = folder_open(&folder, operation->id.uuid, false, NULL);
+	if (error == -ENOENT && operation->id.there && !operation->request->name)
+		error = 0;		/* a domain without snapshots has an empty list */
+	else if (error)
+		error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name);
+	if (!error && folder.fd >= 0) {
+		recover_if_free(operation, &folder);
+		operation->current = info_current(&folder);
+		error = info_read_all(&folder, &infos, &operation->text);
+	}
+	if (!error && operation->request->name)
+		error = pick(operation, infos, operation->request->name);
+	else if (!error && infos)
+		json_array_extend(operation->infos, infos);
+	json_decref(infos);
+	folder_close(&folder);
+	return error;
+}
+
+int domain_edit(struct domain_operation *operation)
+{
+	const struct domain_snapshot_request *request = operation->request;
+	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	char *config, *current = NULL, file[NAME_MAX + 1];
+	const char *name = request->name;
+	json_t *info = NULL;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	if (!error)
+		error = domain_begin(operation, &folder, false);
+	if (!error && !name)
+		name = current = info_current(&folder);
+	if (!error && !name)
+		error = error_set(&operation->text, -ENOENT, "domain %s is at no snapshot; name one with -n", operation->id.name);
+	if (!error)
+		error = info_read(&folder, name, &info, &operation->text);
+	if (!error) {
+		info_file(file, name);
+		json_object_set_new(info, "description", json_string(request->description ? request->description : ""));
+		error = folder_write(&folder, file, info, &operation->text);
+	}
+	if (!error)
+		json_array_append(operation->infos, info);
+	json_decref(info);
+	free(current);
+	folder_close(&folder);
+	return error;
+}

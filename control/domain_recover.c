@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_recover.c - the end of an operation that was cut short, by its
+ * intent file.
+ *
+ *   create   its information file is there: finished; else undone
+ *   revert   the domain was not destroyed yet: undone; else finished
+ *   delete   finished
+ *   clone    undone
+ *
+ * Invariant: each of these can itself be cut short and begun again.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "domain.h"
+
+#define LOCK_WAIT_MS 5000
+
+/* The domain of an intent, as it is now. */
+static int find_domain(struct domain_operation *operation, const json_t *intent, struct domain_id *id)
+{
+	const json_t *domain = json_object_get(intent, "domain");
+	const char *uuid = info_string(domain, "uuid"), *name = info_string(domain, "name");
+	struct domain_host *host = operation->host;
+	struct error_text reason = { "" };
+	int error;
+
+	if (!uuid || !name)
+		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+	error = host->ops->find(host, uuid, id, &reason);
+	if (!error)
+		return 0;
+	*id = (struct domain_id){ .there = false };
+	snprintf(id->uuid, sizeof(id->uuid), "%s", uuid);
+	snprintf(id->name, sizeof(id->name), "%s", name);
+	return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+}
+
+static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
+{
+	struct domain_disks disks = { 0 };
+	int error = disks_from_info(&disks, info, &operation->text);
+
+	if (!error)
+		error = disks_open(&disks, &operation->text);
+	if (!error)
+		error = disks_delete_snapshot(&disks, info_string(info, "name"), since, &operation->text);
+	disks_close(&disks);
+	disks_free(&disks);
+	return error;
+}
+
+static int remove_save(struct domain_operation *operation, const struct domain_folder *folder, const char *name)
+{
+	char file[NAME_MAX + 1];
+	int error;
+
+	info_save_file(file, name, true);
+	error = folder_remove(folder, file, &operation->text);
+	info_save_file(file, name, false);
+	return error ? error : folder_remove(folder, file, &operation->text);
+}
+
+/* The domain first: it is what is waited for. */
+int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	const char *name = info_string(intent, "name"), *hook = info_string(intent, "hook");
+	struct domain_host *host = operation->host;
+	struct domain_id id;
+	int error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
+						    error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+
+	if (!error && id.there && json_is_true(json_object_get(intent, "memory")))
+		error = host->ops->resume(host, id.domid, false, &operation->text);
+	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
+	if (!error && id.there && hook)
+		hook_run(hook, "thaw", &id, NULL);
+	if (!error)
+		error = remove_save(operation, folder, name);
+	if (!error)
+		error = delete_disk_snapshots(operation, intent, json_integer_value(json_object_get(intent, "time")));
+	if (!error)
+		domain_did(operation, "undone");
+	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+}
+
+static int end_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	const char *name = info_string(intent, "name");
+	struct domain_id id;
+	json_t *info;
+	int error;
+
+	if (!name || info_read(folder, name, &info, NULL))
+		return domain_undo_create(operation, folder, intent);
+	json_decref(info);
+	error = find_domain(operation, intent, &id);
+	if (!error)
+		error = info_set_current(folder, &id, name, &operation->text);
+	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+}
+
+/* ---- revert ---- */
+
+static bool is_phase(const json_t *intent, const char *phase)
+{
+	const char *at = info_string(intent, "phase");
+
+	return at && !strcmp(at, phase);
+}
+
+static int write_phase(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent,
+		       const char *phase)
+{
+	json_object_set_new(intent, "phase", json_string(phase));
+	return folder_write(folder, INTENT_FILE, intent, &operation->text);
+}
+
+static int revert_disks(struct domain_operation *operation, const json_t *info)
+{
+	struct domain_disks disks = { 0 };
+	int error = disks_from_info(&disks, info, &operation->text);
+
+	if (!error)
+		error = disks_open(&disks, &operation->text);
+	if (!error)
+		error = disks_revert(&disks, info_string(info, "name"), &operation->text);
+	disks_close(&disks);
+	disks_free(&disks);
+	return error;
+}
+
+static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info,
+			const struct domain_id *id)
+{
+	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
+	const char *save = info_string(info, "save"), *hook = info_string(info, "hook");
+	struct domain_host *host = operation->host;
+	bool paused = after == DOMAIN_PAUSED;
+	int error = 0;
+
+	if (save)
+		error = host->ops->restore(host, save, paused, &operation->text);
+	else if (after == DOMAIN_RUNNING || paused)
+		error = host->ops->boot(host, info, paused, &operation->text);
+	/* its memory is from between freeze and thaw */
+	if (!error && save && hook && !paused)
+		error = hook_run(hook, "thaw", id, &operation->text);
+	return error;
+}
+
+/* Disks are at the snapshot whether it starts or not. */
+static int end_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
+		      const json_t *info, const struct domain_id *id)
+{
+	int started = id->there ? 0 : start_domain(operation, intent, info, id);
+	int error;
+
+	if (!started)
+		domain_did(operation, "started");
+	error = info_set_current(folder, id, info_string(info, "name"), &operation->text);
+	if (!error)
+		error = folder_remove(folder, INTENT_FILE, &operation->text);
+	return started ? started : error;
+}
+
+int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent)
+{
+	const json_t *info = json_object_get(intent, "info");
+	struct domain_id id;
+	int error = info_string(info, "name") ? find_domain(operation, intent, &id) :
+						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+
+	if (error)
+		return error;
+	if (is_phase(intent, "stop") && id.there)
+		return folder_remove(folder, INTENT_FILE, &operation->text);
+	if (!is_phase(intent, "start")) {
+		if (id.there)
+			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
+					 "down, then the next command finishes that", id.name, info_string(info, "name"));
+		error = write_phase(operation, folder, intent, "disks");
+		if (!error)
+			error = revert_disks(operation, info);
+		if (error)
+			return error;
+		domain_did(operation, "reverted");
+		error = write_phase(operation, folder, intent, "start");
+	}
+	return error ? error : end_revert(operation, folder, intent, info, &id);
+}
+
+/* ---- delete ---- */
+
+/* Those that went back to @name go back to what it went back to. */
+static int give_new_parent(struct domain_operation *operation, const struct domain_folder *folder, const char *name,
+			   const char *parent)
+{
+	json_t *infos, *info;
+	size_t i;
+	int error = info_read_all(folder, &infos, &operation->text);
+
+	json_array_foreach(infos, i, info) {
+		const char *old = info_string(info, "parent");
+		char file[NAME_MAX + 1];
+
+		if (error || !old || strcmp(old, name))
+			continue;
+		json_object_set_new(info, "parent", parent ? json_string(parent) : json_null());
+		info_file(file, info_string(info, "name"));
+		error = folder_write(folder, file, info, &operation->text);
+	}
+	json_decref(infos);
+	return error;
+}
+
+static int leave_current(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
+			 const char *name, const char *parent)
+{
+	char *current = info_current(folder);
+	struct domain_id id;
+	int error = 0;
+
+	if (current && !strcmp(current, name)) {
+		error = find_domain(operation, intent, &id);
+		if (!error)
+			error = info_set_current(folder, &id, parent, &operation->text);
+	}
+	free(current);
+	return error;
+}
+
+int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	const json_t *info = json_object_get(intent, "info");
+	const char *name = info_string(info, "name"), *parent = info_string(info, "parent");
+	char file[NAME_MAX + 1];
+	int error;
+
+	if (!name || !info_name_valid(name))
+		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+	info_file(file, name);
+	error = folder_remove(folder, file, &operation->text);
+	if (!error)
+		domain_did(operation, "unlisted");
+	if (!error && !json_is_true(json_object_get(intent, "keep_disks")))
+		error = delete_disk_snapshots(operation, info, 0);
+	if (!error)
+		domain_did(operation, "deleted");
+	if (!error)
+		error = remove_save(operation, folder, name);
+	if (!error)
+		error = give_new_parent(operation, folder, name, parent);
+	if (!error)
+		error = leave_current(operation, folder, intent, name, parent);
+	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+}
+
+/* ---- what all begin with ---- */
+
+static int end_operation(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent)
+{
+	const char *op = info_string(intent, "op");
+
+	if (op && !strcmp(op, "create"))
+		return end_create(operation, folder, intent);
+	if (op && !strcmp(op, "revert"))
+		return domain_finish_revert(operation, folder, intent);
+	if (op && !strcmp(op, "delete"))
+		return domain_finish_delete(operation, folder, intent);
+	if (op && !strcmp(op, "clone"))
+		return domain_undo_clone(operation, folder, intent);
+	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
+}
+
+int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
+{
+	struct error_text reason = { "" }, saved = operation->text;
+	json_t *intent;
+	const char *op;
+	int error = folder_read(folder, INTENT_FILE, &intent, &reason);
+
+	if (error)
+		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+	operation->text.text[0] = '\0';
+	error = end_operation(operation, folder, intent);
+	reason = operation->text;
+	operation->text = saved;
+	op = info_string(intent, "op");
+	if (error)
+		error_set(&operation->text, error, "an earlier %s was cut short, and cannot be ended yet: %.400s", op ? op : "operation",
+			  reason.text);
+	json_decref(intent);
+	return error;
+}
+
+/* A domain that is to go back anyway need not first be brought to where it was to go back before. */
+static bool replaces(const struct domain_operation *operation, const struct domain_folder *folder)
+{
+	bool replaced = false;
+	json_t *intent;
+
+	if (operation->request->command != DOMAIN_SNAPSHOT_REVERT || folder_read(folder, INTENT_FILE, &intent, NULL))
+		return false;
+	if (info_string(intent, "op"))
+		replaced = !strcmp(info_string(intent, "op"), "revert");
+	json_decref(intent);
+	return replaced;
+}
+
+int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make)
+{
+	struct error_text reason = { "" };
+	int error = folder_open(folder, operation->id.uuid, make, &reason);
+
+	if (error)
+		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
+					  error_set(&operation->text, error, "%s", reason.text);
+	error = folder_lock(folder, LOCK_WAIT_MS, &operation->text);
+	if (!error && !replaces(operation, folder))
+		error = domain_recover(operation, folder);
+	return error;
+}
+
+int domain_recover_all(struct domain_operation *operation)
+{
+	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	char *config;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	if (!error)
+		error = domain_begin(operation, &folder, false);
+	if (!error)
+		folder_remove_empty(&folder);
+	folder_close(&folder);
+	return error;
+}

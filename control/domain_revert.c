@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_revert.c - a domain goes back to a snapshot.
+ *
+ *   checks -> intent "stop" -> the domain is destroyed -> "disks": all of them -> "start": restored or booted -> intent removed
+ *
+ * Each disk's way back can be gone again, so what was cut short is finished.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "domain.h"
+
+struct revert {
+	struct domain_operation *operation;
+	struct domain_folder folder;
+	struct error_text *text;
+	json_t *info;
+};
+
+static int find_info(struct revert *revert)
+{
+	const char *name = revert->operation->request->name;
+	char *current = name ? NULL : info_current(&revert->folder);
+	int error;
+
+	if (!name && !current)
+		return error_set(revert->text, -ENOENT, "domain %s is at no snapshot; name one with -n", revert->operation->id.name);
+	error = info_read(&revert->folder, name ? name : current, &revert->info, revert->text);
+	free(current);
+	return error;
+}
+
+static int check_memory(struct revert *revert)
+{
+	const char *save = info_string(revert->info, "save");
+	struct error_text reason = { "" };
+	char *config;
+	int fd, error;
+
+	if (!save)
+		return 0;
+	fd = open(save, O_RDONLY | O_CLOEXEC);
+	error = fd < 0 ? error_set(&reason, -errno, "%s", strerror(errno)) : save_read_head(fd, &config, &reason);
+	if (!error)
+		free(config);
+	if (fd >= 0)
+		close(fd);
+	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
+}
+
+static int check_disk(struct revert *revert, struct domain_disk *disk)
+{
+	const char *name = info_string(revert->info, "name");
+	json_int_t id = disk->id, time = disk->time;
+	int found = disk_has_snapshot(disk, name, revert->text);
+
+	if (found < 0)
+		return found;
+	if (!found || disk->id != id || disk->time != time)
+		return error_set(revert->text, -ENOENT, "disk %s: %s has lost its snapshot \"%s\"%s", disk->vdev, disk->target, name,
+				 found ? "; the one of that name is another" : "");
+	return 0;
+}
+
+/* Nothing is lost yet: each disk has to have what it is to go back to. */
+static int check_disks(struct revert *revert)
+{
+	struct domain_disks disks = { 0 };
+	int error = disks_from_info(&disks, revert->info, revert->text);
+
+	if (!error)
+		error = disks_open(&disks, revert->text);
+	for (unsigned i = 0; !error && i < disks.count; i++)
+		error = check_disk(revert, &disks.disk[i]);
+	disks_close(&disks);
+	disks_free(&disks);
+	return error;
+}
+
+static int check_set(struct revert *revert, const struct domain_disks *now, const struct domain_disks *then)
+{
+	const char *const question = "--force goes back all the same";
+
+	for (unsigned i = 0; i < now->count; i++) {
+		if (!disks_find(then, now->disk[i].vdev))
+			return error_set(revert->text, -ESTALE, "disk %s is new since the snapshot, and stays as it is; %s",
+					 now->disk[i].vdev, question);
+	}
+	for (unsigned i = 0; i < then->count; i++) {
+		if (!disks_find(now, then->disk[i].vdev))
+			return error_set(revert->text, -ESTALE, "disk %s has been detached since the snapshot; %s", then->disk[i].vdev,
+					 question);
+	}
+	return 0;
+}
+
+/* The disks of the domain that runs are those that it had. */
+static int check_change(struct revert *revert)
+{
+	struct domain_operation *operation = revert->operation;
+	struct domain_disks now = { 0 }, then = { 0 };
+	int error;
+
+	if (!operation->id.there || operation->request->force)
+		return 0;
+	error = operation->host->ops->disks(operation->host, operation->id.domid, &now, revert->text);
+	if (!error)
+		error = disks_from_config(&then, json_object_get(revert->info, "config"), revert->text);
+	if (!error)
+		error = check_set(revert, &now, &then);
+	disks_free(&now);
+	disks_free(&then);
+	return error;
+}
+
+static json_t *make_intent(const struct revert *revert)
+{
+	const struct domain_id *id = &revert->operation->id;
+
+	return json_pack("{s:s, s:s, s:{s:s, s:s}, s:i, s:O}", "op", "revert", "phase", "stop", "domain", "name", id->name,
+			 "uuid", id->uuid, "after", (int)revert->operation->request->after, "info", revert->info);
+}
+
+static int run(struct revert *revert)
+{
+	struct domain_operation *operation = revert->operation;
+	struct domain_host *host = operation->host;
+	json_t *intent = make_intent(revert);
+	struct guard guard = { .fd = -1 };
+	int error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
+
+	if (!error) {
+		domain_did(operation, "intent");
+		error = guard_start(&guard, operation, &revert->folder, revert->text);
+	}
+	if (!error && operation->id.there)
+		error = host->ops->destroy(host, operation->id.domid, revert->text);
+	if (!error) {
+		domain_did(operation, "stopped");
+		error = domain_finish_revert(operation, &revert->folder, intent);
+	} else {
+		domain_recover(operation, &revert->folder);
+	}
+	guard_stop(&guard);
+	json_decref(intent);
+	return error;
+}
+
+int domain_revert(struct domain_operation *operation)
+{
+	struct revert revert = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	char *config;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	if (!error)
+		error = domain_begin(operation, &revert.folder, false);
+	if (!error)
+		error = find_info(&revert);
+	if (!error)
+		error = check_memory(&revert);
+	if (!error)
+		error = check_disks(&revert);
+	if (!error)
+		error = check_change(&revert);
+	if (!error && atomic_load(&operation->cancelled))
+		error = error_set(revert.text, -ECANCELED, "cancelled");
+	if (!error)
+		error = run(&revert);
+	if (!error)
+		json_array_append(operation->infos, revert.info);
+	folder_close(&revert.folder);
+	json_decref(revert.info);
+	return error;
+}

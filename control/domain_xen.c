@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_xen.c - what domain snapshots ask of Xen: libxenlight for domains,
+ * xl to start them, so that they have xl's own process that watches over them.
+ *
+ * libxl has no hook between "suspended" and "resumed"; libxl_domain_suspend()
+ * leaves the domain suspended, and libxl_domain_resume() with suspend_cancel
+ * lets it go on in its rings as if nothing had been.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <libxl.h>
+#include <libxl_utils.h>
+#include <xenstore.h>
+
+#include "domain.h"
+
+#define SETTLE_STEPS 10			/* of 100 ms, for a guest that is about to suspend */
+
+struct xen_logger {
+	xentoollog_logger logger;
+	struct xen_host *host;
+};
+
+struct xen_host {
+	struct domain_host host;
+	struct xen_logger logger;
+	libxl_ctx *ctx;
+	struct xs_handle *xs;
+	pthread_mutex_t mutex;
+	bool saving;			/* guarded by the mutex: libxl has the one operation that may be aborted */
+	char reason[300];		/* the first error since clear_reason(): it knows most */
+};
+
+static void log_message(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
+			const char *format, va_list args)
+{
+	struct xen_host *host = ((struct xen_logger *)logger)->host;
+
+	if (level < XTL_ERROR || host->reason[0])
+		return;
+	vsnprintf(host->reason, sizeof(host->reason), format, args);
+	host->reason[strcspn(host->reason, "\n")] = '\0';
+}
+
+static void log_progress(xentoollog_logger *logger, const char *context, const char *doing, int percent,
+			 unsigned long done, unsigned long total)
+{
+	struct domain_operation *operation = ((struct xen_logger *)logger)->host->host.operation;
+
+	if (operation && operation->progress)
+		operation->progress(operation, "memory", percent);
+}
+
+static void log_destroy(xentoollog_logger *logger)
+{
+	/* it is part of the host */
+}
+
+static struct xen_host *to_xen(struct domain_host *host)
+{
+	struct xen_host *xen = (struct xen_host *)host;
+
+	xen->reason[0] = '\0';
+	return xen;
+}
+
+static int failed(const struct xen_host *xen, const char *what, struct error_text *text)
+{
+	return error_set(text, -EIO, "%s failed%s%s", what, xen->reason[0] ? ": " : "", xen->reason);
+}
+
+/* ---- domains ---- */
+
+static void fill_id(struct xen_host *xen, const libxl_dominfo *info, struct domain_id *id)
+{
+	char *name = libxl_domid_to_name(xen->ctx, info->domid);
+	const uint8_t *u = libxl_uuid_bytearray_const(&info->uuid);
+
+	*id = (struct domain_id){ .domid = info->domid, .there = true };
+	snprintf(id->name, sizeof(id->name), "%s", name ? name : "");
+	snprintf(id->uuid, sizeof(id->uuid), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
+		 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	free(name);
+}
+
+/* Its number, its name, its uuid: the first that fits. */
+static bool is_meant(const struct domain_id *id, const char *domain)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%u", id->domid);
+	return !strcmp(domain, number) || !strcmp(domain, id->name) || !strcasecmp(domain, id->uuid);
+}
+
+static int xen_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	libxl_dominfo *list;
+	bool found = false;
+	int count, i;
+
+	list = libxl_list_domain(xen->ctx, &count);
+	if (!list)
+		return failed(xen, "listing the domains", text);
+	for (i = 0; i < count && !found; i++) {
+		if (list[i].dying || !list[i].domid)
+			continue;
+		fill_id(xen, &list[i], id);
+		found = is_meant(id, domain);
+	}
+	libxl_dominfo_list_free(list, count);
+	return found ? 0 : error_set(text, -ENOENT, "there is no domain '%s'", domain);
+}
+
+static int xen_config(struct domain_host *host, unsigned domid, char **config, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	libxl_domain_config domain;
+	int rc;
+
+	*config = NULL;
+	libxl_domain_config_init(&domain);
+	rc = libxl_retrieve_domain_configuration(xen->ctx, domid, &domain, NULL);
+	if (!rc) {
+		domain.c_info.domid = 0;	/* any will do at the restore */
+		*config = libxl_domain_config_to_json(xen->ctx, &domain);
+	}
+	libxl_domain_config_dispose(&domain);
+	return *config ? 0 : failed(xen, "asking for the domain's configuration", text);
+}
+
+static int xen_info(struct xen_host *xen, unsigned domid, libxl_dominfo *info, struct error_text *text)
+{
+	libxl_dominfo_init(info);
+	return libxl_domain_info(xen->ctx, info, domid) ? failed(xen, "asking about the domain", text) : 0;
+}
+
+static bool is_suspended(const libxl_dominfo *info)
+{
+	return info->shutdown && info->shutdown_reason == LIBXL_SHUTDOWN_REASON_SUSPEND;
+}
+
+/* ---- memory ---- */
+
+static int check_live(struct xen_host *xen, const libxl_dominfo *info, struct error_text *text)
+{
+	libxl_physinfo host;
+	bool shadow;
+	int error = 0;
+
+	if (info->domain_type != LIBXL_DOMAIN_TYPE_PV)
+		return 0;
+	libxl_physinfo_init(&host);
+	if (libxl_get_physinfo(xen->ctx, &host))
+		error = failed(xen, "asking about the host", text);
+	shadow = host.cap_shadow;
+	libxl_physinfo_dispose(&host);
+	if (!error && !shadow)
+		error = error_set(text, -EOPNOTSUPP, "the memory of a PV domain cannot be copied while it runs: this Xen is built without "
+				  "shadow paging, which that needs; leave out --live (the domain stands still meanwhile)");
+	return error;
+}
+
+static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uint64_t *bytes, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	libxl_dominfo info;
+	int error = xen_info(xen, domid, &info, text);
+
+	if (!error && info.shutdown)
+		error = error_set(text, -EINVAL, "the domain has shut down or crashed, so its memory cannot be saved; take --disk-only");
+	if (!error && info.paused)
+		error = error_set(text, -EINVAL, "the domain is paused, so it cannot suspend: unpause it, or take --disk-only");
+	if (!error && live)
+		error = check_live(xen, &info, text);
+	*bytes = (info.current_memkb << 10) + (16u << 20);
+	libxl_dominfo_dispose(&info);
+	return error;
+}
+
+static void set_saving(struct xen_host *xen, bool saving)
+{
+	pthread_mutex_lock(&xen->mutex);
+	xen->saving = saving;
+	pthread_mutex_unlock(&xen->mutex);
+}
+
+static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	int rc;
+
+	set_saving(xen, true);
+	rc = libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
+	set_saving(xen, false);
+	if (rc)
+		return error_set(text, -EIO, "%s", xen->reason[0] ? xen->reason : "the domain did not suspend; see the logs of libxl");
+	return 0;
+}
+
+/* 1: it had not been seen by the guest, and never will. */
+static int take_back_suspend(struct xen_host *xen, unsigned domid)
+{
+	char path[64], *value;
+	bool there, done = false;
+
+	snprintf(path, sizeof(path), "/local/domain/%u/control/shutdown", domid);
+	while (!done) {
+		xs_transaction_t transaction = xs_transaction_start(xen->xs);
+
+		if (!transaction)
+			return 0;
+		value = xs_read(xen->xs, transaction, path, NULL);
+		there = value && !strcmp(value, "suspend") && xs_write(xen->xs, transaction, path, "", 0);
+		free(value);
+		done = xs_transaction_end(xen->xs, transaction, !there);
+		if (!done && errno != EAGAIN)
+			return 0;
+	}
+	return there;
+}
+
+/* Somebody's save() was cut short: the guest may have been asked to suspend, and be about to. */
+static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *info, struct error_text *text)
+{
+	int error = xen_info(xen, domid, info, text);
+
+	if (error || is_suspended(info) || take_back_suspend(xen, domid))
+		return error;
+	for (unsigned i = 0; !error && i < SETTLE_STEPS && !is_suspended(info); i++) {
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+		libxl_dominfo_dispose(info);
+		error = xen_info(xen, domid, info, text);
+	}
+	return error;
+}
+
+static int xen_resume(struct domain_host *host, unsigned domid, bool paused, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	libxl_dominfo info;
+	int error = paused ? xen_info(xen, domid, &info, text) : wait_suspended(xen, domid, &info, text);
+
+	if (!error && paused && libxl_domain_pause(xen->ctx, domid, NULL))
+		error = failed(xen, "pausing the domain", text);
+	if (!error && is_suspended(&info) && libxl_domain_resume(xen->ctx, domid, 1, NULL))
+		error = failed(xen, "resuming the domain", text);
+	if (!error && !paused && info.paused && libxl_domain_unpause(xen->ctx, domid, NULL))
+		error = failed(xen, "unpausing the domain", text);
+	libxl_dominfo_dispose(&info);
+	return error;
+}
+
+/* From another thread. What else libxl does for us is to be done to its end. */
+static void xen_abort(struct domain_host *host)
+{
+	struct xen_host *xen = (struct xen_host *)host;
+
+	pthread_mutex_lock(&xen->mutex);
+	if (xen->saving)
+		libxl_ao_abort(xen->ctx, NULL);
+	pthread_mutex_unlock(&xen->mutex);
+}
+
+/* ---- their end and their beginning ---- */
+
+static int xen_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+
+	return libxl_domain_destroy(xen->ctx, domid, NULL) ? failed(xen, "destroying the domain", text) : 0;
+}
+
+static int xen_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)
+{
+	const char *const arguments[] = { "xl", "restore", paused ? "-p" : file, paused ? file : NULL, NULL };
+
+	return program_run(arguments, text);
+}
+
+static int xen_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	int count = 0, error = xen_read_disks(xen->xs, domid, disks, text);
+	libxl_device_disk *known;
+
+	if (error)
+		return error;
+	known = libxl_device_disk_list(xen->ctx, domid, &count);
+	for (int i = 0; i < count; i++) {
+		struct domain_disk *disk = known[i].vdev ? disks_find(disks, known[i].vdev) : NULL;
+
+		if (disk)
+			disk->configured = true;
+	}
+	libxl_device_disk_list_free(known, count);
+	return 0;
+}
+
+static void xen_close(struct domain_host *host)
+{
+	struct xen_host *xen = to_xen(host);
+
+	if (xen->xs)
+		xs_close(xen->xs);
+	if (xen->ctx)
+		libxl_ctx_free(xen->ctx);
+	pthread_mutex_destroy(&xen->mutex);
+	free(xen);
+}
+
+static const struct domain_host_ops xen_ops = {
+	.find = xen_find, .config = xen_config, .read_config = xen_read_config, .disks = xen_disks, .can_save = xen_can_save,
+	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore, .boot = xen_boot,
+	.abort = xen_abort, .close = xen_close,
+};
+
+int xen_host_open(struct domain_host **host, struct error_text *text)
+{
+	/* several contexts, and children that are not libxl's */
+	static const libxl_childproc_hooks hooks = { .chldowner = libxl_sigchld_owner_libxl_always_selective_reap };
+	struct xen_host *xen = calloc(1, sizeof(*xen));
+	int error = 0;
+
+	if (!xen)
+		return error_set(text, -ENOMEM, "out of memory");
+	pthread_mutex_init(&xen->mutex, NULL);
+	xen->host.ops = &xen_ops;
+	xen->logger = (struct xen_logger){ { log_message, log_progress, log_destroy }, xen };
+	xen->xs = xs_open(0);
+	if (!xen->xs)
+		error = error_set(text, -errno, "cannot reach xenstored: %s; is this a Xen host?", strerror(errno));
+	if (!error && libxl_ctx_alloc(&xen->ctx, LIBXL_VERSION, 0, &xen->logger.logger))
+		error = failed(xen, "setting up libxenlight", text);
+	if (error) {
+		xen_close(&xen->host);
+		return error;
+	}
+	libxl_childproc_setmode(xen->ctx, &hooks, NULL);
+	*host = &xen->host;
+	return 0;
+}

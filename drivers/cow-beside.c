@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-beside.c - what identifies a store that another process has open.
+ *
+ * Its superblock is read beside that process. A store keeps its uuid for
+ * life, and of the two copies one is whole at each moment; nothing else of
+ * what is read here is believed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cow-base.h"
+#include "cow-internal.h"
+
+struct beside {
+	struct cow_device device;
+	int fd;
+};
+
+static int beside_read(struct cow_device *device, void *data, uint64_t offset, size_t length)
+{
+	const struct beside *beside = (const struct beside *)device;
+	char *next = data;
+
+	while (length) {
+		ssize_t got = pread(beside->fd, next, length, (off_t)offset);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got ? -errno : -EIO;
+		next += got;
+		offset += got;
+		length -= got;
+	}
+	return 0;
+}
+
+static uint64_t beside_size(struct cow_device *device)
+{
+	off_t end = lseek(((const struct beside *)device)->fd, 0, SEEK_END);
+
+	return end < 0 ? 0 : (uint64_t)end;
+}
+
+static const struct cow_device_ops beside_ops = { .read = beside_read, .size = beside_size };
+
+int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, const struct snapshot_info *snapshot,
+			     struct error_text *error)
+{
+	struct beside beside = { { &beside_ops, path }, open(path, O_RDONLY | O_CLOEXEC) };
+	struct cow_superblock *sb;
+	int ret;
+
+	memset(fields, 0, sizeof(*fields));
+	if (beside.fd < 0)
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	sb = aligned_alloc(COW_BLOCK, sizeof(*sb));
+	ret = sb ? cow_superblock_peek(&beside.device, sb, error) : error_set(error, -ENOMEM, "%s: out of memory", path);
+	if (!ret) {
+		memcpy(fields->uuid, sb->uuid, sizeof(fields->uuid));
+		fields->version = snapshot->id;
+		fields->time = snapshot->time;
+		fields->sectors = snapshot->sectors;
+		if (snprintf(fields->target, sizeof(fields->target), "cow:%s@%s", path, snapshot->name) >= (int)COW_TARGET_MAX)
+			ret = error_set(error, -ENAMETOOLONG, "%s@%s: too long for a base", path, snapshot->name);
+	}
+	free(sb);
+	close(beside.fd);
+	return ret;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain-snapshot-libxl.h - for callers that use libxenlight, too.
+ */
+#ifndef TAPSNAP_DOMAIN_SNAPSHOT_LIBXL_H
+#define TAPSNAP_DOMAIN_SNAPSHOT_LIBXL_H
+
+#include <libxl.h>
+
+#include "domain-snapshot.h"
+
+/*
+ * What the disk held at the snapshot, as a read-only disk @vdev that
+ * libxl_device_disk_add() takes. @device is initialised here; the caller
+ * disposes of it.
+ */
+int domain_snapshot_device_disk(const struct disk_snapshot *disk, const char *vdev, libxl_device_disk *device);
+
+#endif

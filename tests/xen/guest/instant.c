@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * instant.c - are the memory of a guest and its disks of one instant?
+ *
+ *   instant run DEVICE-A DEVICE-B     in a guest: writes number n to A, then n to B, then n + 1 ...
+ *   instant order IMAGE-A IMAGE-B     in dom0: what both images hold is of one instant
+ *
+ * Memory knows which numbers were acknowledged. Write n goes to block
+ * (n * STRIDE) % BLOCKS, so memory knows what each block holds, too. Each block
+ * is read and compared before it is written again, and all of them on SIGUSR1:
+ * "@@instant ok N gap MS@@", or "@@instant wrong ...@@" and the end. The gap
+ * is the longest time between two turns since the last such line: how
+ * long the guest stood still. B never holds a number that A has not, and is at most one behind.
+ */
+#define _GNU_SOURCE	/* O_DIRECT */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BLOCK_SIZE	4096
+#define BLOCKS		1024u		/* 4 MiB; a power of two */
+#define STRIDE		389u		/* odd, so that every block is written once in BLOCKS numbers */
+
+struct disk {
+	const char *name;
+	int fd;
+	uint64_t acknowledged;		/* the last number */
+};
+
+static volatile sig_atomic_t asked;
+
+static void on_signal(int signal)
+{
+	asked = 1;
+}
+
+static unsigned block_of(uint64_t number)
+{
+	return (number * STRIDE) % BLOCKS;
+}
+
+/* The last number up to @acknowledged that went to @block; 0: none did. */
+static uint64_t last_of(unsigned block, uint64_t acknowledged)
+{
+	uint64_t number = acknowledged;
+
+	while (number && number + BLOCKS > acknowledged && block_of(number) != block)
+		number--;
+	return number + BLOCKS > acknowledged ? number : 0;
+}
+
+static uint64_t *buffer(void)
+{
+	static uint64_t words[BLOCK_SIZE / sizeof(uint64_t)] __attribute__((aligned(BLOCK_SIZE)));
+
+	return words;
+}
+
+static int write_number(struct disk *disk, uint64_t number)
+{
+	uint64_t *words = buffer();
+
+	for (size_t i = 0; i < BLOCK_SIZE / sizeof(uint64_t); i++)
+		words[i] = number;
+	if (pwrite(disk->fd, words, BLOCK_SIZE, (off_t)block_of(number) * BLOCK_SIZE) != BLOCK_SIZE) {
+		printf("@@instant wrong: write %llu to %s: %s@@\n", (unsigned long long)number, disk->name, strerror(errno));
+		return 1;
+	}
+	disk->acknowledged = number;
+	return 0;
+}
+
+/* The number that a block holds; all of it has to. */
+static int read_number(const struct disk *disk, unsigned block, uint64_t *number)
+{
+	uint64_t *words = buffer();
+
+	if (pread(disk->fd, words, BLOCK_SIZE, (off_t)block * BLOCK_SIZE) != BLOCK_SIZE) {
+		printf("@@instant wrong: reading block %u of %s: %s@@\n", block, disk->name, strerror(errno));
+		return 1;
+	}
+	*number = words[0];
+	for (size_t i = 1; i < BLOCK_SIZE / sizeof(uint64_t); i++) {
+		if (words[i] != words[0]) {
+			printf("@@instant wrong: block %u of %s is torn@@\n", block, disk->name);
+			return 1;
+		}
+	}
+	return 0;
+}
+
+static int check_block(const struct disk *disk, unsigned block)
+{
+	uint64_t expected = last_of(block, disk->acknowledged), number;
+
+	if (read_number(disk, block, &number))
+		return 1;
+	if (number == expected)
+		return 0;
+	printf("@@instant wrong: block %u of %s holds %llu, %llu is the last that was acknowledged for it, of %llu@@\n", block,
+	       disk->name, (unsigned long long)number, (unsigned long long)expected, (unsigned long long)disk->acknowledged);
+	return 1;
+}
+
+static int check_all(const struct disk *disks)
+{
+	for (unsigned block = 0; block < BLOCKS; block++) {
+		if (check_block(&disks[0], block) || check_block(&disks[1], block))
+			return 1;
+	}
+	return 0;
+}
+
+static int step(struct disk *disk, uint64_t number)
+{
+	return check_block(disk, block_of(number)) || write_number(disk, number);
+}
+
+static double clock_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
+}
+
+static int run(struct disk *disks)
+{
+	double last = clock_ms(), now, gap = 0;
+	uint64_t number;
+
+	signal(SIGUSR1, on_signal);
+	for (number = 1; ; number++) {
+		if (step(&disks[0], number) || step(&disks[1], number))
+			return 1;
+		now = clock_ms();
+		if (now - last > gap)
+			gap = now - last;
+		if (asked) {
+			asked = 0;
+			if (check_all(disks))
+				return 1;
+			printf("@@instant ok %llu gap %.0f@@\n", (unsigned long long)number, gap);
+			fflush(stdout);
+			gap = 0;
+			now = clock_ms();
+		}
+		last = now;
+	}
+}
+
+static int find_last(struct disk *disk)
+{
+	uint64_t number;
+
+	for (unsigned block = 0; block < BLOCKS; block++) {
+		if (read_number(disk, block, &number))
+			return 1;
+		if (number > disk->acknowledged)
+			disk->acknowledged = number;
+	}
+	return 0;
+}
+
+static int check_order(struct disk *disks)
+{
+	unsigned long long a, b;
+
+	if (find_last(&disks[0]) || find_last(&disks[1]) || check_all(disks))
+		return 1;
+	a = disks[0].acknowledged;
+	b = disks[1].acknowledged;
+	printf("@@instant order: %llu and %llu@@\n", a, b);
+	return a != b && a != b + 1;
+}
+
+int main(int argc, char **argv)
+{
+	struct disk disks[2] = { 0 };
+	int running = argc == 4 && !strcmp(argv[1], "run");
+
+	if (!running && (argc != 4 || strcmp(argv[1], "order"))) {
+		fprintf(stderr, "usage: instant run DEVICE-A DEVICE-B | instant order IMAGE-A IMAGE-B\n");
+		return 2;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		disks[i].name = argv[2 + i];
+		disks[i].fd = open(disks[i].name, running ? O_RDWR | O_DIRECT | O_CLOEXEC : O_RDONLY | O_CLOEXEC);
+		if (disks[i].fd < 0) {
+			perror(disks[i].name);
+			return 1;
+		}
+	}
+	return running ? run(disks) : check_order(disks);
+}
