@@ -7,7 +7,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "overlay.h"
 #include "tap-img.h"
 
 int image_base_describe(const char *base, const char *format, enum cow_base_kind *kind, struct cow_base_fields *fields,
@@ -78,6 +80,22 @@ static int commit_opened(struct image *image, const char *target, bool always, c
 	return ret ? ret : cow_commit_end(image->store, &fields, error);
 }
 
+/* Whoever opens the base finds it now, if it was this image that they were led to. */
+static int remove_record(const char *target, const char *base, struct error_text *error)
+{
+	const char *path = strncmp(base, "aio:", 4) ? NULL : base + 4;
+	struct overlay overlay;
+	struct stat named, image;
+	int ret = path ? overlay_find(path, &overlay, error) : 0;
+
+	if (ret != 1)
+		return ret;
+	if (stat(overlay.store, &named) || stat(image_path(target), &image) || named.st_dev != image.st_dev ||
+	    named.st_ino != image.st_ino)
+		return 0;
+	return overlay_remove(path, error);
+}
+
 static int run_commit(const struct image_command *command, int argc, char **argv)
 {
 	static const struct option options[] = { { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS };
@@ -95,6 +113,8 @@ static int run_commit(const struct image_command *command, int argc, char **argv
 	ret = image_open_on(&image, argv[optind], false, BASE_WRITE, &error);
 	if (!ret)
 		ret = close_after(&image, commit_opened(&image, argv[optind], always, base, &error), &error);
+	if (!ret)
+		ret = remove_record(argv[optind], base, &error);
 	if (ret)
 		return image_fail(&error);
 	if (json)

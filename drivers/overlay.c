@@ -191,7 +191,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 	if (sb.base_kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
 	    !same_image(real, target + strlen(TYPE_RAW)))
 		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, which stands on %s: if the image was "
-				 "moved, move it back, or use tap-img rebase -u; if it is another image, remove the record", real,
+				 "moved, move it back; if it is another image, remove the record", real,
 				 record, overlay->store, target);
 	overlay->finished = sb.base.flags & COW_BASE_COMMITTED;
 	return 1;

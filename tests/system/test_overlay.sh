@@ -206,6 +206,19 @@ check "and holds what it did" holds "${uri[0]}" new
 check "end" end_disks
 check "so does the image" image_holds 0 new
 
+# The guest is off.
+check "a raw disk" make_disk 0
+check "write" fill 0 old
+check "a snapshot" move 0 one
+check "overwrite" fill 0 new
+check "end" end_disks
+check "delete" tap-img snapshot -d one 0.img.cow
+check "a commit by tap-img" tap-img commit 0.img.cow
+check "the record is gone" [ ! -e 0.img.tapsnap-overlay ]
+check "the image is the disk" image_holds 0 new
+check "which can be opened" open_disk 0
+check "end" end_disks
+
 # With fio on it.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
