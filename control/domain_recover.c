@@ -17,7 +17,7 @@
 
 #include "domain.h"
 
-#define LOCK_WAIT_MS 5000
+#define LOCK_WAIT_MS 2000
 
 /* The domain of an intent, as it is now. */
 static int find_domain(struct domain_operation *operation, const json_t *intent, struct domain_id *id)

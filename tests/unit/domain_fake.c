@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* domain_fake.c - a host with one domain (domain_fake.h). */
+#include "domain_fake.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cow.h"
+#include "fixture.h"
+#include "tap-ctl.h"
+
+#define DISK_SECTORS 32768
+#define PATIENCE_MS 20000
+
+struct fake_domain *fake;
+char fake_dir[64];
+static struct fixture folder;
+
+void fake_store(char *path, unsigned disk)
+{
+	snprintf(path, 128, "%s/%c.cow", fake_dir, 'a' + (int)disk);
+}
+
+void fake_start_domain(void)
+{
+	for (unsigned i = 0; i < FAKE_DISKS; i++) {
+		struct arguments args = { .timeout_ms = PATIENCE_MS };
+		struct error_text text = { "" };
+		char path[128], target[140];
+		json_t *disk;
+
+		fake_store(path, i);
+		snprintf(target, sizeof(target), "cow:%s", path);
+		args.target = target;
+		if (disk_create(&args, &fake->pid[i], &fake->minor[i], &disk, &text))
+			fail_msg("%s", text.text);
+		json_decref(disk);
+	}
+	fake->there = true;
+	fake->suspended = false;
+}
+
+void fake_stop_domain(void)
+{
+	for (unsigned i = 0; i < FAKE_DISKS; i++)
+		assert_int_equal(disk_destroy(fake->pid[i], fake->minor[i], true, PATIENCE_MS, NULL), 0);
+	fake->there = fake->suspended = fake->paused = false;
+	fake->memory = 0;
+}
+
+/* ---- the host ---- */
+
+static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
+{
+	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = 7, .there = true };
+	if (fake->there && (!strcmp(domain, FAKE_NAME) || !strcmp(domain, FAKE_UUID)))
+		return 0;
+	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
+}
+
+static int host_config(struct domain_host *host, unsigned domid, char **config, struct error_text *text)
+{
+	char paths[FAKE_DISKS][128];
+
+	for (unsigned i = 0; i < FAKE_DISKS; i++)
+		fake_store(paths[i], i);
+	if (asprintf(config, "{\"c_info\": {\"type\": \"pv\", \"name\": \"" FAKE_NAME "\", \"uuid\": \"" FAKE_UUID "\"},\n"
+		     "\"b_info\": {\"max_vcpus\": 1, \"target_memkb\": 262144, \"kernel\": \"/k\", \"type.pv\": {}},\n"
+		     "\"disks\": [{\"pdev_path\": \"cow:%s\", \"vdev\": \"xvda\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1},\n"
+		     "{\"pdev_path\": \"cow:%s\", \"vdev\": \"xvdb\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}],\n"
+		     "\"nics\": [{\"mac\": \"00:16:3e:00:00:01\", \"bridge\": \"br0\"}], \"on_reboot\": \"rename_restart\"}",
+		     paths[0], paths[1]) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
+static int host_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)
+{
+	char *words;
+	json_t *config;
+	int error = host_config(host, domid, &words, text);
+
+	config = error ? NULL : json_loads(words, 0, NULL);
+	assert_non_null(config);
+	error = disks_from_config(disks, config, text);
+	json_decref(config);
+	free(words);
+	return error;
+}
+
+static int host_can_save(struct domain_host *host, unsigned domid, bool live, uint64_t *bytes, struct error_text *text)
+{
+	*bytes = 4096;
+	return fake->unable ? error_set(text, -EOPNOTSUPP, "it cannot be saved") : 0;
+}
+
+static int host_save(struct domain_host *host, unsigned domid, int fd, bool live, struct error_text *text)
+{
+	assert_true(fake->there && !fake->suspended);
+	fake->saving = true;
+	while (fake->hold_save && !fake->aborted)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	fake->saving = false;
+	if (fake->aborted)
+		return error_set(text, -EINTR, "aborted");
+	if (dprintf(fd, "MEMORY %d", fake->memory) < 0)
+		return -errno;
+	fake->suspended = true;
+	return fake->fail_save ? error_set(text, fake->fail_save, "the guest did not answer") : 0;
+}
+
+static int host_resume(struct domain_host *host, unsigned domid, bool paused, struct error_text *text)
+{
+	fake->suspended = false;
+	fake->paused = paused;
+	return 0;
+}
+
+static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
+{
+	fake_stop_domain();
+	return 0;
+}
+
+static int host_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)
+{
+	char words[32] = "", *config = NULL;
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+	if (fake->fail_restore) {
+		close(fd);
+		return error_set(text, fake->fail_restore, "xl does not want to");
+	}
+	assert_true(fd >= 0);
+	assert_int_equal(save_read_head(fd, &config, text), 0);
+	assert_true(read(fd, words, sizeof(words) - 1) > 0);
+	fake_start_domain();
+	assert_int_equal(sscanf(words, "MEMORY %d", &fake->memory), 1);
+	fake->paused = paused;
+	close(fd);
+	free(config);
+	return 0;
+}
+
+static int host_boot(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
+{
+	fake_start_domain();
+	fake->memory = 1;
+	fake->paused = paused;
+	return 0;
+}
+
+static void host_abort(struct domain_host *host)
+{
+	fake->aborted = true;
+}
+
+static void host_close(struct domain_host *host)
+{
+	free(host);
+}
+
+static const struct domain_host_ops fake_ops = {
+	.find = host_find, .config = host_config, .disks = host_disks, .can_save = host_can_save, .save = host_save,
+	.resume = host_resume, .destroy = host_destroy, .restore = host_restore, .boot = host_boot, .abort = host_abort,
+	.close = host_close,
+};
+
+int fake_open_host(struct domain_host **host, struct error_text *text)
+{
+	*host = calloc(1, sizeof(**host));
+	assert_non_null(*host);
+	(*host)->ops = &fake_ops;
+	return 0;
+}
+
+/* ---- running ---- */
+
+static void note_outcome(void *owner, const struct domain_snapshot_result *result)
+{
+	struct outcome *outcome = owner;
+
+	outcome->error = result->error;
+	snprintf(outcome->text, sizeof(outcome->text), "%s", result->text);
+	snprintf(outcome->clone, sizeof(outcome->clone), "%s", result->clone ? result->clone : "");
+	for (unsigned i = 0; i < result->count; i++) {
+		const struct domain_snapshot *snapshot = &result->snapshots[i];
+		size_t used = strlen(outcome->names);
+
+		snprintf(outcome->names + used, sizeof(outcome->names) - used, "%s%s", used ? " " : "", snapshot->name);
+		if (snapshot->current)
+			snprintf(outcome->current, sizeof(outcome->current), "%s", snapshot->name);
+	}
+}
+
+static int finish(struct domain_snapshots *session, const struct outcome *outcome)
+{
+	struct pollfd poll_fd = { .fd = domain_snapshots_fd(session), .events = POLLIN };
+
+	while (outcome->error == 1) {
+		if (poll(&poll_fd, 1, PATIENCE_MS) <= 0)
+			return -ETIMEDOUT;
+		domain_snapshots_dispatch(session);
+	}
+	return 0;
+}
+
+struct outcome fake_run(struct domain_snapshot_request request)
+{
+	struct outcome outcome = { .error = 1 };
+	const struct domain_snapshot_callbacks callbacks = { .done = note_outcome, .owner = &outcome };
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+
+	if (!request.domain)
+		request.domain = FAKE_NAME;
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	outcome.error = domain_snapshots_start(session, &request, &callbacks, NULL, &text) ? -EINVAL : 1;
+	assert_int_equal(finish(session, &outcome), 0);
+	domain_snapshots_close(session);
+	if (text.text[0])
+		snprintf(outcome.text, sizeof(outcome.text), "%s", text.text);
+	return outcome;
+}
+
+static unsigned steps_left;
+
+static void count_step(const char *step)
+{
+	if (!--steps_left)
+		raise(SIGKILL);
+}
+
+bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
+{
+	int status;
+	pid_t child;
+
+	fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		steps_left = kill;
+		domain_step = count_step;
+		_exit(fake_run(request).error ? 1 : 0);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	if (WIFEXITED(status) && WEXITSTATUS(status))
+		fail_msg("it failed before step %u", kill);
+	return WIFSIGNALED(status);
+}
+
+/* ---- the folders ---- */
+
+int fake_setup(void **state)
+{
+	const struct cow_create_options options = { .sectors = DISK_SECTORS };
+	char path[128];
+
+	fixture_make_dir(&folder);
+	snprintf(fake_dir, sizeof(fake_dir), "%s", folder.dir);
+	snprintf(path, sizeof(path), "%s/snapshots", fake_dir);
+	setenv(DOMAIN_SNAPSHOT_DIR_ENV, path, 1);
+	snprintf(path, sizeof(path), "%s/state", fake_dir);
+	setenv(STATE_DIR_ENV, path, 1);
+	fake = mmap(NULL, sizeof(*fake), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_ptr_not_equal(fake, MAP_FAILED);
+	for (unsigned i = 0; i < FAKE_DISKS; i++) {
+		struct error_text text = { "" };
+		struct cow_device *device;
+
+		fake_store(path, i);
+		assert_int_equal(cow_file_create(&device, path, &text), 0);
+		assert_int_equal(cow_create(device, &options, &text), 0);
+		cow_file_close(device);
+	}
+	fake_start_domain();
+	fake->memory = 1;
+	return 0;
+}
+
+static void count_process(int pid, void *arg)
+{
+	++*(unsigned *)arg;
+}
+
+int fake_teardown(void **state)
+{
+	unsigned left = 0;
+	char command[80];
+
+	if (fake->there)
+		fake_stop_domain();
+	tapctl_process_list(count_process, &left);
+	assert_int_equal(left, 0);
+	munmap(fake, sizeof(*fake));
+	snprintf(command, sizeof(command), "rm -rf %s", fake_dir);
+	return system(command);
+}
