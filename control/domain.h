@@ -49,6 +49,7 @@ struct domain_disk {
 	bool writable;
 	bool configured;		/* libxl knows it, so `xl restore` brings it back */
 	bool skip;
+	const char *store;		/* where its store is to be made, of a raw disk; not its own */
 	int pid, minor;			/* -1: not open */
 	bool opened;			/* by us */
 	json_int_t id, time, sectors;	/* of the snapshot */

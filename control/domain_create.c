@@ -126,9 +126,13 @@ static int check_disk(struct create *create, struct domain_disk *disk)
 				 "xen-attach?), so a restored domain would not have it; take --disk-only, or leave it out with "
 				 "--diskspec %s,snapshot=no", disk->vdev, disk->vdev);
 	found = disk_has_snapshot(disk, create->name, &reason);
+	if (found == -EOPNOTSUPP && create->request->store) {
+		disk->store = create->request->store;
+		return 0;
+	}
 	if (found == -EOPNOTSUPP)
-		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have (tap-img create -b makes one "
-				 "on a raw image); to leave it out: --diskspec %s,snapshot=no", disk->vdev, disk->target, disk->vdev);
+		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store FOLDER moves it onto one; "
+				 "--diskspec %s,snapshot=no leaves it out", disk->vdev, disk->target, disk->vdev);
 	if (found < 0)
 		return error_set(create->text, found, "%s", reason.text);
 	if (found)

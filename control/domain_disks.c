@@ -280,7 +280,7 @@ static struct tapctl_disk *list_disks(const struct domain_disks *disks, unsigned
 	*count = 0;
 	for (unsigned i = 0; list && i < disks->count; i++) {
 		if (!disks->disk[i].skip)
-			list[(*count)++] = (struct tapctl_disk){ disks->disk[i].pid, disks->disk[i].minor };
+			list[(*count)++] = (struct tapctl_disk){ disks->disk[i].pid, disks->disk[i].minor, disks->disk[i].store };
 	}
 	return list;
 }

@@ -155,6 +155,7 @@ static bool copy_request(struct domain_snapshot_operation *operation, const stru
 	copied &= copy_string(&copy->name);
 	copied &= copy_string(&copy->description);
 	copied &= copy_string(&copy->hook);
+	copied &= copy_string(&copy->store);
 	copied &= copy_string(&copy->new_name);
 	copied &= copy_string(&copy->folder);
 	copied &= copy_list(operation);
@@ -169,6 +170,7 @@ static void operation_free(struct domain_snapshot_operation *operation)
 	free((char *)request->name);
 	free((char *)request->description);
 	free((char *)request->hook);
+	free((char *)request->store);
 	free((char *)request->new_name);
 	free((char *)request->folder);
 	for (char **one = operation->leave_out; one && *one; one++)

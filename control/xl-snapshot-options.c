@@ -24,6 +24,7 @@ static const struct known {
 	{ 'p', false, "paused", NULL, "the domain is paused afterwards" },
 	{ 's', false, "shutdown", NULL, "the domain is gone afterwards, as with xl save" },
 	{ 'x', false, "diskspec", "VDEV,snapshot=no", "leave this disk out; may be given several times" },
+	{ 'S', false, "store", "FOLDER", "raw disks move onto stores that are made there" },
 	{ 'k', false, "hook", "PROGRAM", "run it with 'freeze DOMAIN' before and 'thaw DOMAIN' after" },
 	{ 'l', true, "long", NULL, "all about each" },
 	{ 't', false, "tree", NULL, "what goes back to what" },
@@ -125,6 +126,9 @@ static void set_option(struct arguments *args, int letter)
 		break;
 	case 'k':
 		request->hook = optarg;
+		break;
+	case 'S':
+		request->store = optarg;
 		break;
 	case 'l':
 		args->longer = true;

@@ -22,7 +22,7 @@
 #define KILL_AT_ENV "XL_SNAPSHOT_KILL_AT"
 
 static const struct command commands[] = {
-	{ "create", DOMAIN_SNAPSHOT_CREATE, "ndLDrpsxk", "DOMAIN", 1, "take a snapshot: memory and all disks at one instant",
+	{ "create", DOMAIN_SNAPSHOT_CREATE, "ndLDrpsxSk", "DOMAIN", 1, "take a snapshot: memory and all disks at one instant",
 	  print_created },
 	{ "list", DOMAIN_SNAPSHOT_QUERY, "nlt", "DOMAIN", 1, "the domain's snapshots, oldest first", print_list },
 	{ "show", DOMAIN_SNAPSHOT_QUERY, "n", "DOMAIN", 1, "all about one snapshot", print_show },

@@ -76,6 +76,7 @@ struct domain_snapshot_request {
 	bool live, disk_only;		/* CREATE */
 	enum domain_snapshot_after after;
 	const char *const *leave_out;	/* CREATE: virtual devices of disks that are not to be in it; NULL-terminated, or NULL */
+	const char *store;		/* CREATE: raw disks get stores on the way: a folder for them; NULL: they are refused */
 	const char *hook;		/* CREATE: a program, run with "freeze" before and "thaw" after; NULL: none */
 	bool force;			/* REVERT: also when disks were added or left since */
 	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */

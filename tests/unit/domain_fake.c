@@ -27,7 +27,12 @@ static struct fixture folder;
 
 void fake_store(char *path, unsigned disk)
 {
-	snprintf(path, 128, "%s/%c.cow", fake_dir, 'a' + (int)disk);
+	snprintf(path, 128, "%s/%c.%s", fake_dir, 'a' + (int)disk, disk && fake->raw ? "img" : "cow");
+}
+
+const char *fake_type(unsigned disk)
+{
+	return disk && fake->raw ? "aio" : "cow";
 }
 
 void fake_start_domain(void)
@@ -39,7 +44,7 @@ void fake_start_domain(void)
 		json_t *disk;
 
 		fake_store(path, i);
-		snprintf(target, sizeof(target), "cow:%s", path);
+		snprintf(target, sizeof(target), "%s:%s", fake_type(i), path);
 		args.target = target;
 		if (disk_create(&args, &fake->pid[i], &fake->minor[i], &disk, &text))
 			fail_msg("%s", text.text);
@@ -76,9 +81,9 @@ static int host_config(struct domain_host *host, unsigned domid, char **config, 
 	if (asprintf(config, "{\"c_info\": {\"type\": \"pv\", \"name\": \"" FAKE_NAME "\", \"uuid\": \"" FAKE_UUID "\"},\n"
 		     "\"b_info\": {\"max_vcpus\": 1, \"target_memkb\": 262144, \"kernel\": \"/k\", \"type.pv\": {}},\n"
 		     "\"disks\": [{\"pdev_path\": \"cow:%s\", \"vdev\": \"xvda\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1},\n"
-		     "{\"pdev_path\": \"cow:%s\", \"vdev\": \"xvdb\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}],\n"
+		     "{\"pdev_path\": \"%s:%s\", \"vdev\": \"xvdb\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}],\n"
 		     "\"nics\": [{\"mac\": \"00:16:3e:00:00:01\", \"bridge\": \"br0\"}], \"on_reboot\": \"rename_restart\"}",
-		     paths[0], paths[1]) < 0)
+		     paths[0], fake_type(1), paths[1]) < 0)
 		return -ENOMEM;
 	return 0;
 }

@@ -23,6 +23,7 @@ struct fake_domain {
 	bool there, suspended, paused;
 	int memory;
 	bool unable;			/* to be saved */
+	bool raw;			/* the second disk is a raw image */
 	int fail_save, fail_restore;	/* -errno */
 	volatile bool hold_save;	/* until it is aborted */
 	volatile bool saving, aborted;
@@ -39,6 +40,7 @@ int fake_teardown(void **state);
 void fake_start_domain(void);
 void fake_stop_domain(void);
 void fake_store(char *path, unsigned disk);
+const char *fake_type(unsigned disk);
 
 int fake_open_host(struct domain_host **host, struct error_text *text);
 

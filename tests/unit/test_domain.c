@@ -74,7 +74,7 @@ static void expect_disk(unsigned number, const char *names)
 	size_t i;
 
 	fake_store(path, number);
-	assert_true(asprintf(&disk.target, "cow:%s", path) > 0);
+	assert_true(asprintf(&disk.target, "%s:%s", fake_type(number), path) > 0);
 	assert_int_equal(disks_append(&disks, &disk), 0);
 	assert_int_equal(disks_open(&disks, &text), 0);
 	assert_int_equal(tapctl_snapshot_list(&(struct tapctl_disk){ disks.disk[0].pid, disks.disk[0].minor }, &snapshots,
@@ -269,6 +269,34 @@ static void test_disks_only(void **state)
 	must(delete("d", true));
 	expect_disks("");
 	expect_files(0);
+}
+
+/* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
+static void test_raw(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "r" };
+	char path[128];
+	int fd;
+
+	fake_stop_domain();
+	fake->raw = true;
+	fake_store(path, 1);
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	assert_int_equal(ftruncate(fd, 1 << 20), 0);
+	close(fd);
+	fake_start_domain();
+	fake->memory = 6;
+	must_fail(fake_run(request), -EOPNOTSUPP, "--store");
+	expect_running(6);
+	expect_disk(0, "");
+	request.store = fake_dir;
+	must(fake_run(request));
+	expect_disks("r");
+	fake->memory = 7;
+	must(revert("r"));
+	expect_running(6);
+	must(delete("r", false));
+	expect_disks("");
 }
 
 static void test_busy(void **state)
@@ -550,6 +578,7 @@ int main(void)
 		TEST(test_refusals),
 		TEST(test_failures),
 		TEST(test_disks_only),
+		TEST(test_raw),
 		TEST(test_busy),
 		TEST(test_damaged),
 		TEST(test_hook),
