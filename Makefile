@@ -6,6 +6,7 @@
 #   make check-fast   every test that needs no Xen lab (under two minutes)
 #   make soak         the long ones
 #   make bench        the benchmarks that docs/performance.md quotes
+#   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
@@ -40,7 +41,11 @@ BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
-all: $(PROGRAMS)
+# What a toolstack links for snapshots of domains, with $(PKGS), $(XL_PKGS) and -laio.
+LIBRARY = $(BUILD)/lib/libtapsnap.a
+LIBRARY_HEADERS = include/domain-snapshot.h include/domain-snapshot-libxl.h include/driver.h include/block.h include/engine.h
+
+all: $(PROGRAMS) $(LIBRARY)
 
 $(BUILD)/bin/tapdisk: $(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS) $(BUILD)/control/client_json_memory.o
 $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
@@ -50,6 +55,16 @@ $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJ
 
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))
+
+$(LIBRARY): $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+	@mkdir -p $(@D)
+	$(AR) rcs $@ $^
+
+EXAMPLES = $(patsubst docs/examples/%.c,$(BUILD)/examples/%,$(wildcard docs/examples/*.c))
+examples: $(EXAMPLES)
+$(BUILD)/examples/%: $(BUILD)/docs/examples/%.o $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs $(XL_PKGS))
 
 $(BUILD)/bin/%:
 	@mkdir -p $(@D)
@@ -104,7 +119,7 @@ COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 
 # the same for one that is served, with many requests in flight
-LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_model live_run live_store)
+LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 
@@ -172,11 +187,11 @@ demo: demo-deps
 	@BUILD=$(BUILD) benchmarks/demo
 
 check-fast: check-deps
-	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
+	@$(MAKE) --no-print-directory all examples fio-engine unit-tests layers
 	$(PROVE) -j2 $(UNIT_TESTS) $(SYSTEM_TESTS)
 
 check: deps
-	@$(MAKE) --no-print-directory all fio-engine unit-tests layers
+	@$(MAKE) --no-print-directory all examples fio-engine unit-tests layers
 	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/iotests/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
@@ -201,6 +216,8 @@ sanitized: all unit-tests
 	$(PROVE) $(UNIT_TESTS)
 
 SBINDIR = $(PREFIX)/sbin
+LIBDIR = $(PREFIX)/lib
+INCLUDEDIR = $(PREFIX)/include/tapsnap
 MANDIR = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 XEN_SCRIPT_DIR = /etc/xen/scripts
@@ -208,18 +225,22 @@ XEN_SCRIPT_DIR = /etc/xen/scripts
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(XEN_SCRIPT_DIR)
 	install $(PROGRAMS) $(DESTDIR)$(SBINDIR)
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCLUDEDIR)
+	install -m644 $(LIBRARY) $(DESTDIR)$(LIBDIR)
+	install -m644 $(LIBRARY_HEADERS) $(DESTDIR)$(INCLUDEDIR)
 	install -m644 docs/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	sed 's|@SBINDIR@|$(SBINDIR)|g' control/tapback.service.in >$(DESTDIR)$(UNITDIR)/tapback.service
 	install control/block-tapsnap $(DESTDIR)$(XEN_SCRIPT_DIR)
 
 uninstall:
 	rm -f $(PROGRAMS:$(BUILD)/bin/%=$(DESTDIR)$(SBINDIR)/%) $(patsubst docs/man/%,$(DESTDIR)$(MANDIR)/man8/%,$(wildcard docs/man/*.8)) \
-		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap
+		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap $(DESTDIR)$(LIBDIR)/libtapsnap.a \
+		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
 
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all clean unit-tests fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
