@@ -40,6 +40,7 @@ static const struct known_option {
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)" },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
 	{ 'n', "name", "NAME", "the snapshot" },
+	{ 'O', "overlay", "DIR", "let clients write to a file in DIR, which is gone with the export; the snapshot stays" },
 	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)" },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
 	{ 'f', "force", NULL, "also when a frontend is connected" },
@@ -68,6 +69,8 @@ static const struct {
 	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)" } },
 	{ &command_commit, { 'c', "cancel", NULL, "end a commit that is going on: the disk stays in the store" } },
 	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' tells how it goes" } },
+	{ &command_export, { 'R', "read-only", NULL, "refuse the clients' writes" } },
+	{ &command_export, { 'n', "name", "NAME", "the snapshot of that name, not the disk" } },
 	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
 };
 
@@ -292,6 +295,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'R':
 		args->read_only = true;
+		break;
+	case 'O':
+		args->overlay = optarg;
 		break;
 	case 'D':
 		args->no_direct = true;

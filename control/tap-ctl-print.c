@@ -56,6 +56,22 @@ static void print_connection(const json_t *connection)
 	       error && *error ? ", broken: " : "", error ? error : "");
 }
 
+static void print_exports(const json_t *disk)
+{
+	const json_t *exports = json_object_get(disk, "exports");
+	size_t i;
+
+	for (i = 0; i < json_array_size(exports); i++) {
+		const json_t *export = json_array_get(exports, i);
+		const char *snapshot = json_string_value(json_object_get(export, "snapshot"));
+
+		printf("export %lld:       %s%s%s%s\n", (long long)json_integer_value(json_object_get(export, "id")),
+		       json_string_value(json_object_get(export, "address")), snapshot ? ", snapshot " : "",
+		       snapshot ? snapshot : "", json_is_true(json_object_get(export, "overlay")) ? ", with an overlay" :
+		       json_is_true(json_object_get(export, "read_only")) ? ", read-only" : "");
+	}
+}
+
 static void print_image(const json_t *disk)
 {
 	json_int_t sectors = json_integer_value(json_object_get(disk, "sectors"));
@@ -87,6 +103,7 @@ void print_disk(const json_t *result, bool terminal)
 	       print_state_name((unsigned)json_integer_value(json_object_get(disk, "state"))));
 	if (json_object_get(disk, "target"))
 		print_image(disk);
+	print_exports(disk);
 	for (i = 0; i < json_array_size(connections); i++)
 		print_connection(json_array_get(connections, i));
 }

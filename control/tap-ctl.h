@@ -22,6 +22,7 @@ struct arguments {
 	const char *name, *description;	/* of a snapshot */
 	const char *store;		/* the folder for the stores of all raw disks; NULL: none */
 	unsigned lease_ms;		/* 0: the default */
+	const char *overlay;		/* folder for what the clients of an export write; NULL: they write to the disk */
 	const char *target;		/* TYPE:PATH, the path absolute */
 	char *made_target;		/* what options_free() frees of it */
 	const char *type, *file;	/* filters of list */
@@ -51,7 +52,8 @@ struct command {
 extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
-	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit;
+	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit,
+	command_export, command_unexport;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
@@ -84,6 +86,10 @@ int store_process(const char *target);
 
 /* tap-ctl-domain.c: the disks of a domain that a tapdisk serves and the domain may write. *@disks is the caller's. */
 int domain_disks(const char *domain, struct tapctl_disk **disks, unsigned *count, struct error_text *text);
+
+/* tap-ctl-listen.c: *@name is @address in full, the caller's whether it works or not. undo also removes the socket's name. */
+int listen_at(const char *address, int *fd, char **name, struct error_text *text);
+void listen_undo(int fd, const char *name);
 
 /* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
 int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);

@@ -405,6 +405,14 @@ static void driver_cow_give_up(void *handle)
 	no_room_end(((struct cow_export *)handle)->disk, -ENOSPC);
 }
 
+bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16])
+{
+	if (backend->ops != &driver_cow)
+		return false;
+	memcpy(uuid, ((const struct cow_export *)backend->handle)->disk->store->sb.uuid, 16);
+	return true;
+}
+
 const struct driver_ops driver_cow = {
 	.name = "cow",
 	.help = "PATH[@SNAPSHOT]: a snapshot store",

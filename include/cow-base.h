@@ -22,6 +22,9 @@ int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *targe
 int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, const struct snapshot_info *snapshot,
 			     struct error_text *error);
 
+/* The uuid of the store that an open disk, or snapshot, is in. False: it is in none. */
+bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16]);
+
 /*
  * Locked against writers. Fails when it is not what was described any more.
  * A base of kind COW opens the store it is in, and that one's base.

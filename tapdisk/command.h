@@ -78,6 +78,9 @@ void command_forget_frontend(struct commands *commands, int minor, uint32_t domi
 /* The client has gone, and with it the frontends that live as long as it. */
 void command_connection_ended(struct commands *commands, const struct control_connection *connection);
 
+/* command_export.c: the client has gone, and with it the exports that it held. */
+void command_release_exports(struct commands *commands, const struct control_connection *connection);
+
 /* command_snapshot.c: @minor's image was closed, its next opening settles what was prepared. */
 void command_forget_prepared(struct commands *commands, int minor);
 /* The client has gone: what it froze is thawed, what it prepared is settled. */
@@ -98,6 +101,8 @@ COMMAND(stats);
 COMMAND(connect);
 COMMAND(disconnect);
 COMMAND(watch);
+COMMAND(export);
+COMMAND(unexport);
 COMMAND(snapshot_freeze);
 COMMAND(snapshot_thaw);
 COMMAND(snapshot_create);

@@ -6,11 +6,12 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
-#include "cow.h"
+#include "cow-base.h"
 #include "log.h"
 
 #define LEASE_MAX_MS 60000
@@ -300,6 +301,25 @@ static int list_one(void *owner, const struct snapshot_info *info)
 	return one && !json_array_append_new(owner, one) ? 0 : -EILSEQ;
 }
 
+/* With what a store that is made on one of them has to name. */
+static json_t *list_reply(const struct backend *backend, json_t *list)
+{
+	json_t *reply = json_pack("{s:O}", "snapshots", list);
+	uint8_t uuid[16];
+	char text[2 * sizeof(uuid) + 1], *path;
+	const char *name;
+
+	if (!reply || !cow_backend_uuid(backend, uuid))
+		return reply;
+	for (size_t i = 0; i < sizeof(uuid); i++)
+		sprintf(text + 2 * i, "%02x", uuid[i]);
+	path = cow_target_split(backend->path, &name);
+	json_object_set_new(reply, "store", json_string(path ? path : ""));
+	json_object_set_new(reply, "uuid", json_string(text));
+	free(path);
+	return reply;
+}
+
 void command_snapshot_list(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	const struct vbd *vbd = disk->vbd;
@@ -315,6 +335,6 @@ void command_snapshot_list(struct commands *commands, struct disk *disk, struct 
 		error = backend_snapshot_list(vbd->backend, list_one, list);
 	if (error == -EILSEQ)
 		error_set(&request->error, error, "minor %d: a snapshot's name or description is not UTF-8", vbd->minor);
-	control_reply(request, error, error ? NULL : json_pack("{s:O}", "snapshots", list));
+	control_reply(request, error, error ? NULL : list_reply(vbd->backend, list));
 	json_decref(list);
 }

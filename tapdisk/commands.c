@@ -69,6 +69,8 @@ static const struct command {
 	{ "connect", NEEDS_DISK, command_connect },
 	{ "disconnect", NEEDS_DISK, command_disconnect },
 	{ "watch", NO_DISK, command_watch },
+	{ "export", NEEDS_DISK, command_export },
+	{ "unexport", NEEDS_DISK, command_unexport },
 	{ "snapshot-freeze", NEEDS_DISK, command_snapshot_freeze },
 	{ "snapshot-thaw", NEEDS_DISK, command_snapshot_thaw },
 	{ "snapshot-create", NEEDS_DISK, command_snapshot_create },
@@ -161,6 +163,7 @@ static void connection_ended(void *arg, const struct control_connection *connect
 {
 	command_connection_ended(arg, connection);
 	command_release_snapshots(arg, connection);
+	command_release_exports(arg, connection);
 }
 
 static const struct control_ops commands_ops = { .command = run_command, .ended = connection_ended };

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd.c - the NBD server of one disk: its socket, its connections, and its
- * place among the disk's clients.
+ * nbd.c - an NBD server of a disk: its socket, its connections, and its
+ * place among the disk's clients. Each disk has one, and those that were
+ * asked for (nbd_publish.c) in a list behind it.
  *
  * The whole server is one client of the vbd, from its first connection to
  * its last: stop() and start() hold for all connections alike, and a disk
  * that nobody has connected to is not in use.
  *
- * Who may connect is a matter of the socket's mode, 0600: there is no TLS
- * and no authentication on a Unix socket that only root can open.
+ * Who may connect to the disk's own is a matter of the socket's mode, 0600:
+ * there is no authentication on a Unix socket that only root can open.
  *
  * Invariants:
  *  1. Connections are freed here and nowhere else, and only when nothing of
@@ -22,6 +23,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,7 +72,7 @@ static const struct vbd_client_ops server_client_ops = {
 	.quiet = server_client_quiet,
 };
 
-static int server_join_vbd(struct nbd_server *server)
+int nbd_server_join(struct nbd_server *server)
 {
 	int error;
 
@@ -81,11 +84,13 @@ static int server_join_vbd(struct nbd_server *server)
 	return error;
 }
 
+/* The last connection has gone. What was published of a snapshot has that open. */
 static void server_leave_vbd(struct nbd_server *server)
 {
-	if (server->is_client)
+	if (server->is_client && !server->pinned) {
 		vbd_remove_client(&server->client);
-	server->is_client = false;
+		server->is_client = false;
+	}
 }
 
 /* Frees what is over; returns how many are left. */
@@ -119,8 +124,8 @@ static void server_watch_listener(struct nbd_server *server, bool accept)
 		return;
 	error = loop_modify_fd(server->listener, accept ? EPOLLIN : 0);
 	if (error < 0)
-		log_error("minor %d: nbd: cannot watch %s: %s", server->client.vbd->minor, server->path,
-			  strerror(-error));
+		log_error("minor %d: nbd: cannot watch %s: %s", server->client.vbd->minor,
+			  server->path ? server->path : server->address, strerror(-error));
 	else
 		server->accepting = accept;
 }
@@ -135,6 +140,11 @@ static bool server_prepare(void *arg)
 		return false;
 	server->dirty = false;
 	left = server_service_connections(server);
+	if (server->ending) {
+		if (!left)
+			nbd_publication_ended(server);
+		return true;
+	}
 	if (!left)
 		server_leave_vbd(server);
 	server_watch_listener(server, left < NBD_MAX_HELD && !server->accept_retry);
@@ -159,6 +169,25 @@ static void server_accept_failed(struct nbd_server *server, int error)
 		server_watch_listener(server, false);
 }
 
+static unsigned server_count_connections(const struct nbd_server *server)
+{
+	unsigned count = 0;
+
+	for (const struct nbd_connection *connection = server->connections; connection; connection = connection->next)
+		count += connection->phase != NBD_CLOSED;
+	return count;
+}
+
+/* Over a network replies leave at once, and a peer that is gone without a word is noticed. A Unix socket knows of
+ * neither. */
+static void server_tune_socket(int fd)
+{
+	const int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
 static void server_accept(void *arg, uint32_t events)
 {
 	struct nbd_server *server = arg;
@@ -170,14 +199,16 @@ static void server_accept(void *arg, uint32_t events)
 			server_accept_failed(server, errno);
 		return;
 	}
-	if (nbd_server_connections(server) >= NBD_MAX_CONNECTIONS) {
+	if (server->id)
+		server_tune_socket(fd);
+	if (server_count_connections(server) >= NBD_MAX_CONNECTIONS) {
 		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: more than %u clients, one is turned away",
 			  server->client.vbd->minor, NBD_MAX_CONNECTIONS);
 		close(fd);
 		return;
 	}
 	server->dirty = true;
-	error = server_join_vbd(server);
+	error = nbd_server_join(server);
 	if (error < 0)
 		close(fd);
 	else
@@ -188,107 +219,126 @@ static void server_accept(void *arg, uint32_t events)
 }
 
 /* Leaves a socket only when it listens. */
-static int server_listen(struct nbd_server *server, struct error_text *text)
+static int server_listen(const char *path, int *result, struct error_text *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat status;
 	bool bound = false;
-	int error;
+	int error, fd;
 
-	if (strlen(server->path) >= sizeof(address.sun_path))
+	if (strlen(path) >= sizeof(address.sun_path))
 		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be (%zu bytes); "
-				 "use a shorter run directory", server->path, sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, server->path);
+				 "use a shorter run directory", path, sizeof(address.sun_path) - 1);
+	strcpy(address.sun_path, path);
 
 	/* our pid is in the name: a socket that is there already belongs to a process that is gone */
-	if (lstat(server->path, &status) == 0 && S_ISSOCK(status.st_mode))
-		unlink(server->path);
+	if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+		unlink(path);
 
-	server->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (server->fd < 0 || bind(server->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		goto fail;
 	bound = true;
-	if (chmod(server->path, 0600) < 0 || listen(server->fd, NBD_MAX_CONNECTIONS) < 0)
+	if (chmod(path, 0600) < 0 || listen(fd, NBD_MAX_CONNECTIONS) < 0)
 		goto fail;
+	*result = fd;
 	return 0;
 fail:
-	error = error_set(text, -errno, "%s: cannot make the NBD socket: %s", server->path, strerror(errno));
+	error = error_set(text, -errno, "%s: cannot make the NBD socket: %s", path, strerror(errno));
 	if (bound)
-		unlink(server->path);
+		unlink(path);
+	if (fd >= 0)
+		close(fd);
 	return error;
 }
 
-static int server_register(struct nbd_server *server, struct error_text *text)
+int nbd_server_listen_on(struct nbd_server *server, int fd, const char *name, struct error_text *text)
 {
 	struct loop *loop = server->client.vbd->loop;
 	int error;
 
+	server->fd = fd;
 	server->accepting = true;
-	error = loop_add_fd(loop, &server->listener, server->fd, EPOLLIN, server_accept, server);
+	error = loop_add_fd(loop, &server->listener, fd, EPOLLIN, server_accept, server);
 	if (!error)
 		error = loop_add_prepare(loop, &server->prepare, server_prepare, server);
 	if (error < 0)
-		return error_set(text, error, "%s: cannot serve NBD: %s", server->path, strerror(-error));
-	return 0;
+		server->fd = -1;
+	return error < 0 ? error_set(text, error, "%s: cannot serve NBD: %s", name, strerror(-error)) : 0;
 }
 
-/* For a server that is no client of the vbd (any more). */
-static void server_free(struct nbd_server *server)
+void nbd_server_free(struct nbd_server *server)
 {
 	loop_remove(server->prepare);
 	loop_remove(server->accept_retry);
 	loop_remove(server->listener);
 	if (server->fd >= 0)
 		close(server->fd);
+	if (server->overlay >= 0)
+		close(server->overlay);
 	if (server->zeroes)
 		munmap(server->zeroes, NBD_PIECE_SIZE);
 	free(server->path);
+	free(server->address);
+	free(server->snapshot);
 	free(server);
+}
+
+struct nbd_server *nbd_server_create(struct vbd *vbd)
+{
+	struct nbd_server *server = calloc(1, sizeof(*server));
+
+	if (!server)
+		return NULL;
+	server->fd = server->overlay = -1;
+	server->client.ops = &server_client_ops;
+	server->client.vbd = vbd;
+	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
+	server->zeroes = mmap(NULL, NBD_PIECE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (server->zeroes != MAP_FAILED)
+		return server;
+	server->zeroes = NULL;
+	nbd_server_free(server);
+	return NULL;
 }
 
 int nbd_server_start(struct nbd_server **result, struct vbd *vbd, const char *path, struct error_text *text)
 {
-	struct nbd_server *server = calloc(1, sizeof(*server));
-	int error;
+	struct nbd_server *server = nbd_server_create(vbd);
+	int error, fd = -1;
 
-	if (!server)
-		return error_set(text, -ENOMEM, "%s: out of memory", path);
-	server->fd = -1;
-	server->client.ops = &server_client_ops;
-	server->client.vbd = vbd;
-
-	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
-	server->zeroes = mmap(NULL, NBD_PIECE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (server->zeroes == MAP_FAILED)
-		server->zeroes = NULL;
-	server->path = strdup(path);
-	if (!server->path || !server->zeroes) {
+	if (server)
+		server->path = strdup(path);
+	if (!server || !server->path) {
 		error = error_set(text, -ENOMEM, "%s: out of memory", path);
 		goto out;
 	}
-	error = server_listen(server, text);
+	error = server_listen(path, &fd, text);
 	if (error < 0)
 		goto out;
-	error = server_register(server, text);
+	error = nbd_server_listen_on(server, fd, path, text);
 	if (error < 0) {
+		close(fd);
 		unlink(path);
 		goto out;
 	}
 	*result = server;
 	return 0;
 out:
-	server_free(server);
+	if (server)
+		nbd_server_free(server);
 	return error;
 }
 
-void nbd_server_stop(struct nbd_server *server)
+static void server_stop(struct nbd_server *server)
 {
 	struct nbd_connection *connection;
 
-	if (!server)
-		return;
-	server_leave_vbd(server);
-	unlink(server->path);
+	if (server->is_client)
+		vbd_remove_client(&server->client);
+	server->is_client = false;
+	if (server->path)
+		unlink(server->path);
 	while ((connection = server->connections)) {
 		server->connections = connection->next;
 		server->stopped = true;
@@ -297,19 +347,32 @@ void nbd_server_stop(struct nbd_server *server)
 		assert(connection->in_flight == 0);
 		nbd_connection_free(connection);
 	}
-	server_free(server);
+	if (server->pinned)
+		nbd_export_release(server->pinned);
+	nbd_server_free(server);
+}
+
+void nbd_server_stop(struct nbd_server *server)
+{
+	struct nbd_server *next;
+
+	for (; server; server = next) {
+		next = server->next;
+		server_stop(server);
+	}
 }
 
 unsigned nbd_server_connections(const struct nbd_server *server)
 {
 	unsigned count = 0;
 
-	for (const struct nbd_connection *connection = server->connections; connection; connection = connection->next)
-		count += connection->phase != NBD_CLOSED;
+	for (; server; server = server->next)
+		count += server_count_connections(server);
 	return count;
 }
 
-const struct queue_stats *nbd_server_stats(const struct nbd_server *server)
+void nbd_server_stats(const struct nbd_server *server, struct queue_stats *sum)
 {
-	return &server->stats;
+	for (; server; server = server->next)
+		stats_add(sum, &server->stats);
 }

@@ -120,8 +120,9 @@ struct nbd_connection {
 
 struct nbd_server {
 	struct vbd_client client;
-	char *path;
-	int fd;
+	struct nbd_server *next;	/* of the same disk */
+	char *path;			/* of the socket that is removed in the end, or NULL */
+	int fd;				/* listening */
 	struct loop_source *listener, *accept_retry, *prepare;
 	bool accepting;			/* the loop watches the listener */
 	struct nbd_connection *connections;
@@ -131,7 +132,27 @@ struct nbd_server {
 	bool dirty;			/* some connection needs nbd_connection_service() */
 	void *zeroes;			/* NBD_PIECE_SIZE bytes of it, read-only */
 	struct queue_stats stats;
+
+	/* nbd_publish.c; of the disk's own, id is 0 */
+	unsigned id, last_id;		/* last_id: the disk's own has it */
+	char *address, *snapshot;
+	bool read_only;
+	int overlay;
+	const void *holder;
+	struct nbd_export *pinned;	/* the snapshot's, open from beginning to end */
+	bool ending;			/* when nothing of its connections is left */
 };
+
+/* nbd.c, for nbd_publish.c */
+/* NULL: no memory. */
+struct nbd_server *nbd_server_create(struct vbd *vbd);
+void nbd_server_free(struct nbd_server *server);
+/* Takes over @fd when it works. @name: for messages. */
+int nbd_server_listen_on(struct nbd_server *server, int fd, const char *name, struct error_text *text);
+/* Become a client of the vbd. */
+int nbd_server_join(struct nbd_server *server);
+/* nbd_publish.c, for nbd.c: the last connection of one that is ending is gone; so is the server. */
+void nbd_publication_ended(struct nbd_server *server);
 
 /* nbd_connection.c */
 /* Takes over @fd, whether it works or not. */

@@ -77,10 +77,17 @@ static int exports_describe(void *owner, const char *name, struct nbd_export_inf
 	struct search search = { .name = name };
 	int found;
 
-	if (!*name) {
-		describe(info, &vbd->geometry, vbd->geometry.sectors, vbd->geometry.read_only);
+	if (!*name && server->pinned) {
+		describe(info, &server->pinned->geometry, server->pinned->geometry.sectors,
+			 nbd_export_read_only(server->pinned));
 		return 0;
 	}
+	if (!*name) {
+		describe(info, &vbd->geometry, vbd->geometry.sectors, vbd->geometry.read_only || server->read_only);
+		return 0;
+	}
+	if (server->id)
+		return -ENOENT;
 	found = vbd->backend ? backend_snapshot_list(vbd->backend, search_one, &search) : -EBUSY;
 	if (found <= 0)
 		return found ? found : -ENOENT;
@@ -104,20 +111,23 @@ static int list_one(void *owner, const struct snapshot_info *info)
 
 static int exports_list(void *owner, int (*each)(void *arg, const char *name), void *arg)
 {
-	const struct vbd *vbd = ((const struct nbd_server *)owner)->client.vbd;
+	const struct nbd_server *server = owner;
+	const struct vbd *vbd = server->client.vbd;
 	struct listing listing = { .name = each, .arg = arg };
 	int ret = each(arg, "");
 
-	return ret || !vbd->backend ? ret : backend_snapshot_list(vbd->backend, list_one, &listing);
+	return ret || server->id || !vbd->backend ? ret : backend_snapshot_list(vbd->backend, list_one, &listing);
 }
 
 static int exports_snapshots(void *owner, const char *name, int (*each)(void *arg, const char *snapshot, uint32_t id),
 			     void *arg)
 {
-	const struct vbd *vbd = ((const struct nbd_server *)owner)->client.vbd;
+	const struct nbd_server *server = owner;
+	const struct vbd *vbd = server->client.vbd;
 	struct listing listing = { .snapshot = each, .arg = arg };
 
-	return vbd->backend ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;
+	/* an overlay is a store of its own, in which the snapshots are not */
+	return vbd->backend && server->overlay < 0 ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;
 }
 
 const struct nbd_offer nbd_exports = {
@@ -132,18 +142,23 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	struct driver_options options = vbd->options;
 	int error;
 
-	options.read_only = true;
+	options.read_only = export->server->overlay < 0;
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
 	if (!error)
 		export->geometry = export->backend->geometry;
 	return error;
 }
 
-/* "cow:PATH@NAME", of the store that the disk is in. */
-static char *snapshot_target(const struct backend *backend, const char *name)
+/* "cow:PATH@NAME", of the store that the disk is in; or the overlay on it, a file without a name. */
+static char *snapshot_target(const struct nbd_server *server, const char *name)
 {
+	const struct backend *backend = server->client.vbd->backend;
 	const char *old;
-	char *path = cow_target_split(backend->path, &old), *target;
+	char *path, *target;
+
+	if (server->overlay >= 0)
+		return asprintf(&target, "cow:/proc/self/fd/%d", server->overlay) < 0 ? NULL : target;
+	path = cow_target_split(backend->path, &old);
 
 	if (!path || asprintf(&target, "%s:%s@%s", backend->ops->name, path, name) < 0)
 		target = NULL;
@@ -167,22 +182,22 @@ static void export_free(struct nbd_export *export)
 
 static int export_create(struct nbd_server *server, const char *name, struct nbd_export **result, struct error_text *text)
 {
-	const struct vbd *vbd = server->client.vbd;
+	const char *snapshot = *name ? name : server->snapshot;
 	struct nbd_export *export;
 	int error = 0;
 
-	if (*name && !vbd->backend)
+	if (snapshot && !server->client.vbd->backend)
 		return error_set(text, -EBUSY, "the disk is paused");
 	export = calloc(1, sizeof(*export));
 	if (!export)
 		return -ENOMEM;
 	export->server = server;
 	export->name = strdup(name);
-	if (*name)
-		export->target = snapshot_target(vbd->backend, name);
-	if (!export->name || (*name && !export->target))
+	if (snapshot)
+		export->target = snapshot_target(server, snapshot);
+	if (!export->name || (snapshot && !export->target))
 		error = -ENOMEM;
-	else if (*name)
+	else if (snapshot)
 		error = snapshot_open(export, text);
 	if (error) {
 		export_free(export);
@@ -203,6 +218,9 @@ int nbd_export_acquire(struct nbd_server *server, const char *name, struct nbd_e
 		export = export->next;
 	if (!export)
 		error = export_create(server, name, &export, text);
+	else if (export->target && !export->backend)
+		error = server->client.vbd->backend ? snapshot_open(export, text) :
+			error_set(text, -EBUSY, "the disk is paused");
 	if (error)
 		return error;
 	export->users++;
@@ -219,6 +237,11 @@ void nbd_export_release(struct nbd_export *export)
 const struct driver_geometry *nbd_export_geometry(const struct nbd_export *export)
 {
 	return export->target ? &export->geometry : &export->server->client.vbd->geometry;
+}
+
+bool nbd_export_read_only(const struct nbd_export *export)
+{
+	return nbd_export_geometry(export)->read_only || export->server->read_only;
 }
 
 void nbd_export_submit(struct nbd_export *export, struct block_request *req)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * nbd_export.h - what an NBD client can choose: the disk, which has no name,
- * and each of its snapshots, by name, for reading.
+ * and each of its snapshots, by name, for reading; or the one thing that was
+ * published on a socket of its own, without a name, too.
  */
 #ifndef TAPDISK_NBD_EXPORT_H
 #define TAPDISK_NBD_EXPORT_H
@@ -29,6 +30,7 @@ int nbd_export_acquire(struct nbd_server *server, const char *name, struct nbd_e
 /* Not from inside a completion. */
 void nbd_export_release(struct nbd_export *export);
 const struct driver_geometry *nbd_export_geometry(const struct nbd_export *export);
+bool nbd_export_read_only(const struct nbd_export *export);
 /* Never while the server is stopped, except for what was begun before. */
 void nbd_export_submit(struct nbd_export *export, struct block_request *req);
 

@@ -331,7 +331,7 @@ static int request_check_command(struct nbd_request *request, uint16_t flags)
 		return -EINVAL;
 	if (request->op == BLOCK_STATUS && !handshake->nr_contexts)
 		return -EINVAL;
-	if (geometry->read_only && op_changes_disk(request->op))
+	if (nbd_export_read_only(request->connection->export) && op_changes_disk(request->op))
 		return -EPERM;
 	if (request->op == BLOCK_DISCARD && !geometry->discard)
 		return -EINVAL;

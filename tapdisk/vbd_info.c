@@ -45,6 +45,7 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "no_space", vbd->no_space,
 			  "nbd_connections", (int)nbd_server_connections(vbd->nbd),
 			  "connections", vbd_info_connections(vbd));
+	json_object_set_new(shape, "exports", nbd_publications(vbd));
 	if (vbd->backend && vbd->backend->overlay)
 		json_object_set_new(shape, "store", json_string(vbd->backend->overlay));
 	if (vbd->commit.state != COMMIT_NONE)
@@ -68,22 +69,21 @@ static json_t *vbd_stats_connection(const struct blkif *blkif, struct queue_stat
 
 json_t *vbd_stats(const struct vbd *vbd)
 {
-	const struct queue_stats *nbd = vbd->nbd ? nbd_server_stats(vbd->nbd) : NULL;
-	struct queue_stats sum = vbd->past;
+	struct queue_stats sum = vbd->past, nbd = { 0 };
 	json_t *connections = json_array();
 	json_t *stats;
 
 	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
 		json_array_append_new(connections, vbd_stats_connection(blkif, &sum));
-	if (nbd)
-		stats_add(&sum, nbd);
+	nbd_server_stats(vbd->nbd, &nbd);
+	stats_add(&sum, &nbd);
 	stats = json_pack("{s:i, s:i, s:o, s:o, s:o}",
 			  "minor", vbd->minor,
 			  "in_flight", (int)(vbd->backend ? vbd->backend->in_flight : 0),
 			  "stalls", stats_stall_json(&vbd->stalls),
 			  "total", stats_queue_json(&sum),
 			  "connections", connections);
-	if (nbd)
-		json_object_set_new(stats, "nbd", stats_queue_json(nbd));
+	if (vbd->nbd)
+		json_object_set_new(stats, "nbd", stats_queue_json(&nbd));
 	return stats;
 }

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-export.c - a disk, or a snapshot of it, over NBD on a socket of its
+ * own: `export` and `unexport`.
+ *
+ * What clients write to a snapshot goes to an overlay: a store on the
+ * snapshot, in a file without a name, which is gone when the export is.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cow-base.h"
+#include "tap-ctl.h"
+
+static json_t *find_snapshot(const json_t *reply, const char *name)
+{
+	json_t *snapshots = json_object_get(reply, "snapshots"), *snapshot;
+	size_t i;
+
+	json_array_foreach(snapshots, i, snapshot) {
+		const char *other = json_string_value(json_object_get(snapshot, "name"));
+
+		if (other && !strcmp(other, name))
+			return snapshot;
+	}
+	return NULL;
+}
+
+static bool read_uuid(const char *text, uint8_t uuid[16])
+{
+	unsigned byte, i;
+
+	for (i = 0; i < 16 && text && sscanf(text + 2 * i, "%2x", &byte) == 1; i++)
+		uuid[i] = byte;
+	return i == 16;
+}
+
+/* What the tapdisk says of its snapshot, as a store on it has to name it. */
+static int describe_snapshot(const struct arguments *args, const json_t *reply, struct cow_base_fields *fields,
+			     struct error_text *text)
+{
+	const char *store = json_string_value(json_object_get(reply, "store"));
+	const json_t *snapshot = find_snapshot(reply, args->name);
+	char path[PATH_MAX];
+
+	if (!snapshot)
+		return error_set(text, -ENOENT, "minor %d has no snapshot called \"%s\"", args->minor, args->name);
+	if (!store || !realpath(store, path) ||
+	    snprintf(fields->target, sizeof(fields->target), "cow:%s@%s", path, args->name) >= (int)sizeof(fields->target) ||
+	    !read_uuid(json_string_value(json_object_get(reply, "uuid")), fields->uuid))
+		return error_set(text, -EINVAL, "tapdisk %d does not say which store the snapshot is in", args->pid);
+	fields->version = (uint32_t)json_integer_value(json_object_get(snapshot, "id"));
+	fields->time = (uint64_t)json_integer_value(json_object_get(snapshot, "time"));
+	fields->sectors = (uint64_t)json_integer_value(json_object_get(snapshot, "sectors"));
+	return 0;
+}
+
+static int create_overlay(int fd, const struct cow_base_fields *fields, unsigned sector_size, struct error_text *text)
+{
+	const struct cow_create_options options = { .sectors = fields->sectors, .sector_size = sector_size,
+		.base_kind = COW_BASE_COW, .base = fields };
+	struct cow_device *device;
+	char path[64];
+	int error;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	error = cow_file_create(&device, path, text);
+	if (error)
+		return error;
+	error = cow_create(device, &options, text);
+	cow_file_close(device);
+	return error;
+}
+
+static int ask_sector_size(const struct arguments *args, unsigned *sector_size, struct error_text *text)
+{
+	json_t *reply;
+	int error = call_tapdisk(args->pid, call_request("info", args->minor), args->timeout_ms, &reply, text);
+
+	*sector_size = (unsigned)json_integer_value(json_object_get(json_object_get(reply, "disk"), "sector_size"));
+	json_decref(reply);
+	return error;
+}
+
+static int make_overlay(const struct arguments *args, int *fd, struct error_text *text)
+{
+	struct cow_base_fields fields = { 0 };
+	unsigned sector_size;
+	json_t *reply;
+	int error;
+
+	error = call_tapdisk(args->pid, call_request("snapshot-list", args->minor), args->timeout_ms, &reply, text);
+	if (!error)
+		error = describe_snapshot(args, reply, &fields, text);
+	json_decref(reply);
+	if (!error)
+		error = ask_sector_size(args, &sector_size, text);
+	if (error)
+		return error;
+	*fd = open(args->overlay, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (*fd < 0)
+		return error_set(text, -errno, "%s: cannot make a file for what clients write: %s", args->overlay,
+				 strerror(errno));
+	return create_overlay(*fd, &fields, sector_size, text);
+}
+
+static int call_export(const struct arguments *args, const char *address, int *fds, json_t **reply, struct error_text *text)
+{
+	json_t *request = json_pack("{s:s, s:i, s:s, s:b, s:s*}", "command", "export", "minor", args->minor,
+				    "address", address, "read_only", args->read_only, "snapshot", args->name);
+	struct tapctl *ctl;
+	int error;
+
+	if (!request)
+		return error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+	error = tapctl_connect(&ctl, args->pid, text);
+	if (error) {
+		json_decref(request);
+		return error;
+	}
+	error = tapctl_call_fds(ctl, request, fds, fds[1] >= 0 ? 2 : 1, reply, args->timeout_ms, text);
+	tapctl_close(ctl);
+	return error;
+}
+
+static int run_export(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	int fds[2] = { -1, -1 }, error = 0;
+	char *address = NULL;
+	json_t *reply = NULL;
+
+	if (args->overlay && !args->name)
+		return error_set(text, -EINVAL, "an overlay is on a snapshot: name it with -n");
+	if (args->overlay)
+		error = make_overlay(args, &fds[1], text);
+	if (!error)
+		error = listen_at(args->words[0], &fds[0], &address, text);
+	if (!error)
+		error = call_export(args, address, fds, &reply, text);
+	if (error)
+		listen_undo(fds[0], address);
+	else
+		close(fds[0]);
+	if (fds[1] >= 0)
+		close(fds[1]);
+	if (!error && (json_object_set(result, "export", json_object_get(reply, "export")) ||
+		       json_object_set_new(result, "address", json_string(address))))
+		error = error_set(text, -ENOMEM, "the export is there, but there is no memory to say so");
+	json_decref(reply);
+	free(address);
+	return error;
+}
+
+static void print_export(const json_t *result, bool terminal)
+{
+	if (terminal)
+		printf("export %lld on %s\n", (long long)json_integer_value(json_object_get(result, "export")),
+		       json_string_value(json_object_get(result, "address")));
+	else
+		printf("%lld\n", (long long)json_integer_value(json_object_get(result, "export")));
+}
+
+const struct command command_export = {
+	.name = "export", .options = "pmnROt", .required = "pm", .words = "unix:PATH|tcp:[HOST]:PORT", .nr_words = 1,
+	.summary = "serve a disk, or a snapshot of it, over NBD on a socket of its own",
+	.run = run_export, .print = print_export,
+};
+
+static int run_unexport(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	char *end;
+	long id = strtol(args->words[0], &end, 10);
+	json_t *request = call_request("unexport", args->minor);
+
+	if (*end || end == args->words[0] || id < 1 || id > INT_MAX) {
+		json_decref(request);
+		return error_set(text, -EINVAL, "%s: not the number of an export", args->words[0]);
+	}
+	if (request && json_object_set_new(request, "export", json_integer(id))) {
+		json_decref(request);
+		request = NULL;
+	}
+	return call_tapdisk(args->pid, request, args->timeout_ms, NULL, text);
+}
+
+const struct command command_unexport = {
+	.name = "unexport", .options = "pmt", .required = "pm", .words = "EXPORT", .nr_words = 1,
+	.summary = "end an export; 'tap-ctl info' lists them",
+	.run = run_unexport,
+};

@@ -1,0 +1,240 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_export.sh - tap-ctl export: a disk and its snapshots on sockets of
+# their own, read by libnbd and QEMU; incremental backup over NBD.
+#
+# Prints TAP. Takes the programs from $BUILD (default: build), works in a
+# folder and a run directory of its own and removes both.
+# Needs: libnbd-bin python3-libnbd qemu-utils
+
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+BUILD=$(realpath "${BUILD:-build}")
+PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
+WORK=$(mktemp -d /var/tmp/tapsnap-export.XXXXXX) || exit 1
+export TAPSNAP_RUN_DIR=$WORK/run
+mkdir -m 700 "$TAPSNAP_RUN_DIR"
+number=0
+failures=0
+disk=()			# the options that name it
+uri=''
+pid=''
+
+cleanup() {
+	[ ${#disk[@]} = 0 ] || tap-ctl destroy "${disk[@]}" >/dev/null 2>&1
+	rm -rf "$WORK"
+}
+trap cleanup EXIT
+
+# check NAME COMMAND...: one test; its output is shown when it fails
+check() {
+	local name=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$WORK/output" 2>&1; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		echo "# failed: $*"
+		sed 's/^/# /' "$WORK/output"
+		failures=$((failures + 1))
+	fi
+}
+
+# fails TEXT COMMAND...: the command fails, and says TEXT
+fails() {
+	local text=$1
+	shift
+	if "$@" >"$WORK/refusal" 2>&1; then
+		echo "succeeded: $*"
+		return 1
+	fi
+	cat "$WORK/refusal"
+	grep -q -i -- "$text" "$WORK/refusal"
+}
+
+qio() {
+	local at=$1
+	shift
+	qemu-io -f raw "$@" "$at" | tee "$WORK/qemu-io"
+	[ "${PIPESTATUS[0]}" = 0 ] && ! grep -q -i 'failed' "$WORK/qemu-io"
+}
+
+# at NAME: what a client opens to get to the export on that socket
+at() {
+	echo "nbd+unix:///$2?socket=$WORK/$1"
+}
+
+start() {
+	local marker minor
+	tap-img create "$WORK/disk.cow" 64M && marker=$(tap-ctl create -a "cow:$WORK/disk.cow") || return
+	minor=${marker##*-}
+	pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
+	disk=(-p "$pid" -m "$minor")
+	uri="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd$pid.$minor"
+	qio "$uri" -c 'write -P 1 0 8M' -c 'write -P 2 20M 4M' && tap-ctl snapshot-create "${disk[@]}" -n monday &&
+		qio "$uri" -c 'write -P 3 1M 64k' -c 'write -z -u 21M 1M' -c 'write -P 4 50M 4k' &&
+		tap-ctl snapshot-create "${disk[@]}" -n tuesday && qio "$uri" -c 'write -P 5 0 64M'
+}
+
+# The disk on a Unix socket: written there, read on its own.
+test_disk() {
+	[ "$(tap-ctl export "${disk[@]}" "unix:$WORK/disk.sock")" = 1 ] || return
+	[ "$(stat -c %a "$WORK/disk.sock")" = 600 ] || return
+	qio "$(at disk.sock '')" -c 'write -P 6 5M 64k' -c flush && qio "$uri" -c 'read -P 6 5M 64k' &&
+		fails 'no such export\|not found\|No such' nbdinfo "$(at disk.sock monday)"
+}
+
+test_read_only() {
+	[ "$(tap-ctl export "${disk[@]}" -R "unix:$WORK/ro.sock")" = 2 ] || return
+	nbdinfo --is read-only "$(at ro.sock '')" && qio "$(at ro.sock '')" -r -c 'read -P 6 5M 64k'
+}
+
+test_snapshot() {
+	tap-ctl export "${disk[@]}" -n monday "unix:$WORK/monday.sock" || return
+	nbdinfo --is read-only "$(at monday.sock '')" && qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' \
+		-c 'read -P 0 8M 12M' -c 'read -P 2 20M 4M' &&
+		fails 'is open' tap-ctl snapshot-delete "${disk[@]}" -n monday
+}
+
+# What is written to an overlay only its clients see.
+test_overlay() {
+	tap-ctl export "${disk[@]}" -n monday -O "$WORK" "unix:$WORK/overlay.sock" || return
+	local overlay
+	overlay=$(at overlay.sock '')
+	[ "$(nbdinfo --size "$overlay")" = $((64 << 20)) ] || return
+	qio "$overlay" -c 'write -P 7 1M 64k' -c 'write -z -u 2M 1M' -c 'discard 20M 1M' -c flush &&
+		qio "$overlay" -c 'read -P 7 1M 64k' -c 'read -P 0 2M 1M' -c 'read -P 1 3M 5M' -c 'read -P 2 21M 3M' &&
+		qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' && qio "$uri" -c 'read -P 5 1M 64k' || return
+	# through a pause as well, in which nobody has the store open
+	tap-ctl pause "${disk[@]}" && tap-img check "$WORK/disk.cow" && tap-ctl unpause "${disk[@]}" &&
+		qio "$overlay" -c 'read -P 7 1M 64k' && qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' || return
+	[ "$(find "$WORK" -maxdepth 1 -type f -newer "$WORK/overlay.sock" ! -name 'output' ! -name 'qemu-io' ! -name '*.cow')" = '' ]
+}
+
+test_tcp() {
+	local port
+	tap-ctl export "${disk[@]}" -n tuesday --json tcp:127.0.0.1:0 >"$WORK/tcp" || return
+	port=$(sed 's/.*tcp:127.0.0.1:\([0-9]*\)".*/\1/' "$WORK/tcp")
+	nbdcopy --connections=4 "nbd://127.0.0.1:$port" "$WORK/tuesday.img" &&
+		nbdcopy "nbd+unix:///tuesday?socket=${uri#*socket=}" "$WORK/tuesday2.img" &&
+		cmp "$WORK/tuesday.img" "$WORK/tuesday2.img"
+}
+
+# Monday's copy and what has changed since is Tuesday.
+test_incremental() {
+	local own=${uri#*socket=} offset length flags rest
+	nbdcopy "nbd+unix:///monday?socket=$own" "$WORK/backup.img" || return
+	nbdinfo --map=tapsnap:changed:monday "nbd+unix:///tuesday?socket=$own" | tee "$WORK/changed"
+	[ "$(awk '$3 { sum += $2 } END { print sum }' "$WORK/changed")" = $((65536 + (1 << 20) + 4096)) ] || return
+	while read -r offset length flags rest; do
+		[ "$flags" = 0 ] || dd if="$WORK/tuesday.img" of="$WORK/backup.img" bs=4096 skip=$((offset / 4096)) \
+			seek=$((offset / 4096)) count=$((length / 4096)) conv=notrunc status=none || return
+	done <"$WORK/changed"
+	cmp "$WORK/backup.img" "$WORK/tuesday.img"
+}
+
+test_list() {
+	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 5 ] &&
+		grep -q 'overlay.sock, snapshot monday, with an overlay' "$WORK/info"
+}
+
+# A client in the middle is hung up on; another export and the disk are not.
+test_unexport() {
+	nbdsh -c "
+import os, subprocess
+h = nbd.NBD(); h.connect_uri('$(at overlay.sock '')')
+other = nbd.NBD(); other.connect_uri('$(at monday.sock '')')
+h.pwrite(bytearray(4096), 0)
+for i in range(50):
+    h.aio_pwrite(nbd.Buffer(1 << 20), i << 20)
+subprocess.check_call(['tap-ctl', 'unexport', *'${disk[*]}'.split(), '4'])
+try:
+    while True:
+        h.poll(-1)
+        if h.aio_is_dead() or h.aio_is_closed():
+            break
+except nbd.Error:
+    pass
+assert other.pread(4096, 0) == b'\1' * 4096
+other.shutdown()
+" && [ ! -e "$WORK/overlay.sock" ] && fails 'no export 4' tap-ctl unexport "${disk[@]}" 4 &&
+		tap-ctl unexport "${disk[@]}" 3 && tap-ctl snapshot-delete "${disk[@]}" -n monday
+}
+
+test_refusals() {
+	fails 'neither unix' tap-ctl export "${disk[@]}" /tmp/x &&
+		fails 'no snapshot called' tap-ctl export "${disk[@]}" -n sunday "unix:$WORK/x" && [ ! -e "$WORK/x" ] &&
+		fails 'name it with -n' tap-ctl export "${disk[@]}" -O "$WORK" "unix:$WORK/x" &&
+		fails 'in use' tap-ctl export "${disk[@]}" "unix:$WORK/disk.sock" &&
+		fails 'not tcp:' tap-ctl export "${disk[@]}" tcp:1234 &&
+		fails 'not the number' tap-ctl unexport "${disk[@]}" one
+}
+
+# The control socket is told nonsense, and an export that goes with its connection.
+test_control() {
+	python3 - "$TAPSNAP_RUN_DIR/ctl$pid" "${disk[3]}" "$WORK" <<-'EOF'
+	import json, os, socket, sys
+
+	control, minor, work = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+
+	def call(connection, fds, **members):
+	    line = json.dumps({'version': 1, 'minor': minor, **members}).encode() + b'\n'
+	    if fds:
+	        socket.send_fds(connection, [line], fds)
+	    else:
+	        connection.sendall(line)
+	    return json.loads(connection.makefile().readline())
+
+	def connect():
+	    connection = socket.socket(socket.AF_UNIX)
+	    connection.connect(control)
+	    return connection
+
+	listener = socket.socket(socket.AF_UNIX)
+	listener.bind(work + '/held.sock')
+	idle = socket.socket(socket.AF_UNIX)
+	null = os.open('/dev/null', os.O_RDWR)
+	connection = connect()
+	address = 'unix:' + work + '/held.sock'
+	for fds, members in (([], {}), ([null], {}), ([idle.fileno()], {}), ([listener.fileno()], {}),
+	                     ([null, null, null], {}), ([null, null], {'snapshot': 'tuesday'}),
+	                     ([listener.fileno(), null], {}), ([null], {'address': 'a\nb'}),
+	                     ([null], {'snapshot': 'x' * 256})):
+	    reply = call(connection, fds, **{'command': 'export', 'address': address, **members})
+	    assert not reply['ok'], reply
+	assert not call(connection, [], command='unexport', export=0)['ok']
+	assert not call(connection, [], command='unexport', export=1 << 40)['ok']
+	listener.listen()
+	assert call(connection, [listener.fileno()], command='export', address=address, held=True)['ok']
+	other = connect()
+	exports = lambda: [e['address'] for e in call(other, [], command='info')['disk']['exports']]
+	assert address in exports()
+	connection.close()
+	while address in exports():
+	    pass
+	EOF
+}
+
+test_end() {
+	local sockets=("$WORK"/*.sock)
+	[ ${#sockets[@]} -gt 0 ] && tap-ctl destroy "${disk[@]}" && disk=() || return
+	! ls "$WORK"/*.sock
+}
+
+check 'a disk in a store, with two snapshots' start
+[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
+check 'the disk on a socket of its own' test_disk
+check 'read-only' test_read_only
+check 'a snapshot' test_snapshot
+check 'a snapshot with an overlay' test_overlay
+check 'a snapshot over TCP' test_tcp
+check 'incremental backup' test_incremental
+check 'exports are listed' test_list
+check 'the end of an export in use' test_unexport
+check 'what is refused' test_refusals
+check 'the control socket' test_control
+check 'the end of the disk is that of its exports' test_end
+echo "1..$number"
+[ $failures -eq 0 ]
