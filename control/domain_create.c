@@ -365,19 +365,20 @@ static int make_whole(struct create *create)
 
 static int run(struct create *create)
 {
-	const char *hook = create->request->hook;
 	struct domain_operation *operation = create->operation;
-	int error = write_intent(create);
+	const char *hook = operation->id.there ? create->request->hook : NULL;
+	int error = guard_start(&create->guard, operation, &create->folder, create->text);
 
+	if (!error)
+		error = write_intent(create);
 	if (error)
 		return error;
 	domain_did(operation, "intent");
-	error = guard_start(&create->guard, operation, &create->folder, create->text);
-	if (!error && hook)
+	if (hook)
 		error = hook_run(hook, "freeze", &operation->id, create->text);
 	if (!error)
 		error = take(create);
-	if (!error && hook && operation->id.there)
+	if (!error && hook)
 		error = hook_run(hook, "thaw", &operation->id, create->text);
 	if (!error)
 		error = make_whole(create);

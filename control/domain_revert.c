@@ -131,12 +131,12 @@ static int run(struct revert *revert)
 	struct domain_host *host = operation->host;
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
-	int error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
+	int error = guard_start(&guard, operation, &revert->folder, revert->text);
 
-	if (!error) {
+	if (!error)
+		error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
+	if (!error)
 		domain_did(operation, "intent");
-		error = guard_start(&guard, operation, &revert->folder, revert->text);
-	}
 	if (!error && operation->id.there)
 		error = host->ops->destroy(host, operation->id.domid, revert->text);
 	if (!error) {

@@ -458,6 +458,34 @@ static void test_create_killed(void **state)
 	assert_true(step > 5);
 }
 
+/* The host went down at each step, and the domain with it. */
+static void test_create_power_cut(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
+	struct outcome outcome;
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		fake_stop_domain();
+		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .domain = FAKE_UUID });
+		must(outcome);
+		if (count_files()) {
+			expect_list("k");
+			expect_disks("k");
+			must(revert("k"));
+			expect_running(1);
+			must(delete("k", false));
+		} else {
+			expect_disks("");
+			fake_start_domain();
+			fake->memory = 1;
+		}
+		expect_files(0);
+	} while (killed);
+}
+
 static void test_revert_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
@@ -585,6 +613,7 @@ int main(void)
 		TEST(test_clone),
 		TEST(test_clone_config),
 		TEST(test_create_killed),
+		TEST(test_create_power_cut),
 		TEST(test_revert_killed),
 		TEST(test_delete_killed),
 		TEST(test_clone_killed),
