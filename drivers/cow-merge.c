@@ -263,32 +263,32 @@ void cow_merge_free(struct cow_disk *disk)
 	if (!merge)
 		return;
 	disk->merge = NULL;
-	if (merge->base) {
-		backend_close(merge->base);
-		flock(base_descriptor(disk), LOCK_SH | LOCK_NB);	/* from an exclusive one: nobody can be in its way */
-	}
+	backend_close(merge->base);
+	flock(base_descriptor(disk), LOCK_SH | LOCK_NB);	/* again; from an exclusive one: nobody can be in its way */
 	free(merge->marks);
 	free(merge->buffer);
 	free(merge);
 }
 
 /* The lock of the one that is open for reading keeps others away from both. */
-static int base_open(struct cow_disk *disk, struct cow_merge *merge, struct error_text *error)
+static int base_lock(struct cow_disk *disk, struct error_text *error)
 {
 	const struct backend *below = disk->base_backend;
-	struct driver_options options = { .shared = true, .as_is = true, .no_direct = !below->geometry.direct };
-	const char *target = disk->store->sb.base.target;
-	int ret;
 
+	if (below->geometry.sectors < disk->store->active->sectors)
+		return error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): tap-img commit makes it larger", below->path,
+				 (unsigned long long)disk->store->active->sectors * SECTOR_SIZE);
 	if (flock(base_descriptor(disk), LOCK_EX | LOCK_NB))
 		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", below->path);
-	ret = backend_open(&merge->base, disk->engine, target, &options, error);
-	if (!ret && merge->base->geometry.sectors < disk->store->active->sectors)
-		ret = error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): tap-img commit makes it larger", below->path,
-				(unsigned long long)disk->store->active->sectors * SECTOR_SIZE);
-	if (ret && !merge->base)
-		flock(base_descriptor(disk), LOCK_SH | LOCK_NB);
-	return ret;
+	return 0;
+}
+
+/* Already this may change its time. */
+static int base_open(struct cow_disk *disk, struct error_text *error)
+{
+	struct driver_options options = { .shared = true, .as_is = true, .no_direct = !disk->base_backend->geometry.direct };
+
+	return backend_open(&disk->merge->base, disk->engine, disk->store->sb.base.target, &options, error);
 }
 
 static int merge_new(struct cow_disk *disk)
@@ -340,9 +340,11 @@ static int begin(struct cow_disk *disk, struct snapshot_command *command)
 	if (!ret)
 		ret = cow_only_active(disk->store, "delete them first", error);
 	if (!ret)
-		ret = base_open(disk, disk->merge, error);
+		ret = base_lock(disk, error);
 	if (!ret)
 		ret = cow_commit_mark(disk->store, COW_BASE_COMMITTING);
+	if (!ret)
+		ret = base_open(disk, error);
 	/* from here on every end of a write marks */
 	if (!ret)
 		cow_merge_changed(disk, 0, cow_blocks_for(disk->store->active->sectors));

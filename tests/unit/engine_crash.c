@@ -16,7 +16,7 @@
 #include "engine_syscall.h"
 
 #define BLOCK 4096u
-#define MAX_BLOCKS (ENGINE_CRASH_MAX / BLOCK)
+#define MAX_BLOCKS (2 * ENGINE_CRASH_MAX / BLOCK)
 #define DISCARDED 0xdb
 
 /* What the engine keeps in io->priv. */
@@ -67,15 +67,25 @@ static bool changes(const struct engine_io *io)
 	return io->op == ENGINE_WRITE || io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO;
 }
 
+/* Where what is kept of the file of @fd begins. */
+static uint64_t place_of(const struct engine_crash *crash, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		abort();
+	return crash->second_fd >= 0 && st.st_ino == crash->second_ino ? ENGINE_CRASH_MAX : 0;
+}
+
 /* All that @io writes, or would. */
-static struct crash_write *write_of(const struct engine_io *io)
+static struct crash_write *write_of(const struct engine_crash *crash, const struct engine_io *io)
 {
 	struct crash_write *write = calloc(1, sizeof(*write));
 	uint64_t at = 0;
 	int i;
 
 	assert(write && io->offset + io->length <= ENGINE_CRASH_MAX);
-	write->offset = io->offset;
+	write->offset = io->offset + place_of(crash, io->fd);
 	write->length = io->length;
 	write->data = malloc(io->length);
 	assert(write->data);
@@ -87,7 +97,7 @@ static struct crash_write *write_of(const struct engine_io *io)
 
 static void medium_write(const struct crash_write *write, int fd, uint64_t at, uint64_t length)
 {
-	ssize_t n = pwrite(fd, write->data + at, length, write->offset + at);
+	ssize_t n = pwrite(fd, write->data + at, length, (write->offset + at) % ENGINE_CRASH_MAX);
 
 	assert(n == (ssize_t)length);
 }
@@ -103,7 +113,7 @@ static void take_effect(struct engine_crash *crash, struct engine_io *io)
 		io->priv[RESULT] = io->op == ENGINE_SYNC ? 0 : engine_syscall(io);
 		return;
 	}
-	write = write_of(io);
+	write = write_of(crash, io);
 	write->io = io;
 	medium_write(write, io->fd, 0, write->length);
 	*crash->last_write = write;
@@ -130,19 +140,25 @@ static bool covered(const struct crash_write *write, uint64_t queued)
 	return false;
 }
 
+static bool is_at(const struct crash_write *write, uint64_t place)
+{
+	return (write->offset >= ENGINE_CRASH_MAX) == (place != 0);
+}
+
 static void synced(struct engine_crash *crash, const struct engine_io *io)
 {
 	struct crash_write **link = &crash->writes;
+	uint64_t place = place_of(crash, io->fd);
 
 	while (*link) {
-		if (!covered(*link, io->priv[QUEUED])) {
+		if (!is_at(*link, place) || !covered(*link, io->priv[QUEUED])) {
 			link = &(*link)->next;
 			continue;
 		}
 		durable_write(crash, (*link)->data, (*link)->offset, (*link)->length);
 		write_forget(crash, link);
 	}
-	if ((uint64_t)io->priv[SIZE] > crash->durable_size)
+	if (!place && (uint64_t)io->priv[SIZE] > crash->durable_size)
 		crash->durable_size = io->priv[SIZE];
 }
 
@@ -174,7 +190,7 @@ static void crash_queue(struct engine *engine, struct engine_io *io)
 	io->priv[QUEUED] = ++crash->clock;
 	if (fstat(io->fd, &st))
 		abort();
-	assert(st.st_ino == crash->ino || !changes(io));
+	assert(st.st_ino == crash->ino || place_of(crash, io->fd) || !changes(io));
 	io->priv[SIZE] = st.st_size;
 	io->priv[SLOW] = one_in(crash, 12);
 	queue_add(crash, io);
@@ -289,16 +305,17 @@ static const struct engine_ops engine_crash_ops = {
 	.wait = crash_commit,
 };
 
-static void medium_load(struct engine_crash *crash, int fd)
+static void medium_load(struct engine_crash *crash, int fd, uint64_t place)
 {
 	static uint8_t bytes[BLOCK];
 	off_t at = 0;
 
 	while ((at = lseek(fd, at, SEEK_DATA)) >= 0) {
 		at -= at % BLOCK;
+		memset(bytes, 0, BLOCK);
 		if (pread(fd, bytes, BLOCK, at) < 0)
 			abort();
-		durable_write(crash, bytes, at, BLOCK);
+		durable_write(crash, bytes, place + at, BLOCK);
 		at += BLOCK;
 	}
 }
@@ -318,11 +335,23 @@ void engine_crash_init(struct engine_crash *crash, int fd, uint64_t seed)
 	if (fstat(fd, &st))
 		abort();
 	*crash = (struct engine_crash){ .engine.ops = &engine_crash_ops, .random = seed * 2 + 1, .fd = fd, .ino = st.st_ino,
+		.second_fd = -1,
 		.durable_size = st.st_size, .at_most = 3, .clock = 1 };
 	crash->last_write = &crash->writes;
-	crash->durable = memory(ENGINE_CRASH_MAX);
+	crash->durable = memory(2 * ENGINE_CRASH_MAX);
 	crash->touched = memory(MAX_BLOCKS / 8);
-	medium_load(crash, fd);
+	medium_load(crash, fd, 0);
+}
+
+void engine_crash_second(struct engine_crash *crash, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		abort();
+	crash->second_fd = fd;
+	crash->second_ino = st.st_ino;
+	medium_load(crash, fd, ENGINE_CRASH_MAX);
 }
 
 void engine_crash_free(struct engine_crash *crash)
@@ -331,18 +360,18 @@ void engine_crash_free(struct engine_crash *crash)
 	while (crash->writes)
 		write_forget(crash, &crash->writes);
 	free(crash->flight);
-	munmap(crash->durable, ENGINE_CRASH_MAX);
+	munmap(crash->durable, 2 * ENGINE_CRASH_MAX);
 	munmap(crash->touched, MAX_BLOCKS / 8);
 }
 
 /* Each volatile write is kept, lost or torn; what did not fit into the file is lost. */
 static void settle(struct engine_crash *crash, const struct crash_write *write, int fd, uint64_t size)
 {
-	uint64_t fate = sim_random(&crash->random) % 4, length = write->length, at;
+	uint64_t fate = sim_random(&crash->random) % 4, length = write->length, offset = write->offset % ENGINE_CRASH_MAX, at;
 
-	if (write->offset >= size)
+	if (offset >= size)
 		return;
-	length = length < size - write->offset ? length : size - write->offset;
+	length = length < size - offset ? length : size - offset;
 	if (fate % 2)
 		medium_write(write, fd, 0, length);
 	for (at = 0; fate == 2 && at < length; at += 512) {
@@ -351,33 +380,58 @@ static void settle(struct engine_crash *crash, const struct crash_write *write, 
 	}
 }
 
-void engine_crash_cut(struct engine_crash *crash, int fd)
+/* Of what is volatile, in the file whose part begins at @place. */
+static void settle_all(struct engine_crash *crash, int fd, uint64_t place, uint64_t size)
 {
 	struct crash_write *write;
-	uint64_t size, block;
-	struct stat st;
 	size_t i;
 
-	if (fstat(crash->fd, &st))
-		abort();
-	size = one_in(crash, 2) ? crash->durable_size : (uint64_t)st.st_size;
-	if (ftruncate(fd, size))
-		abort();
-	for (block = 0; block < size / BLOCK; block++) {
-		if (!(block % 64) && !crash->touched[block / 64])
-			block += 63;
-		else if (crash->touched[block / 64] >> block % 64 & 1 &&
-			 pwrite(fd, crash->durable + block * BLOCK, BLOCK, block * BLOCK) != BLOCK)
-			abort();
+	for (write = crash->writes; write; write = write->next) {
+		if (is_at(write, place))
+			settle(crash, write, fd, size);
 	}
-	for (write = crash->writes; write; write = write->next)
-		settle(crash, write, fd, size);
 	for (i = 0; i < crash->nr_flight; i++) {
 		if (crash->flight[i]->priv[HAD_EFFECT] || !changes(crash->flight[i]))
 			continue;
-		write = write_of(crash->flight[i]);
-		settle(crash, write, fd, size);
+		write = write_of(crash, crash->flight[i]);
+		if (is_at(write, place))
+			settle(crash, write, fd, size);
 		free(write->data);
 		free(write);
 	}
+}
+
+static void cut(struct engine_crash *crash, int fd, uint64_t place, uint64_t size)
+{
+	uint64_t block, first = place / BLOCK, length;
+
+	if (ftruncate(fd, size))
+		abort();
+	for (block = 0; block * BLOCK < size; block++) {
+		length = size - block * BLOCK < BLOCK ? size - block * BLOCK : BLOCK;
+		if (!(block % 64) && !crash->touched[(first + block) / 64])
+			block += 63;
+		else if (crash->touched[(first + block) / 64] >> block % 64 & 1 &&
+			 pwrite(fd, crash->durable + place + block * BLOCK, length, block * BLOCK) != (ssize_t)length)
+			abort();
+	}
+	settle_all(crash, fd, place, size);
+}
+
+void engine_crash_cut(struct engine_crash *crash, int fd)
+{
+	struct stat st;
+
+	if (fstat(crash->fd, &st))
+		abort();
+	cut(crash, fd, 0, one_in(crash, 2) ? crash->durable_size : (uint64_t)st.st_size);
+}
+
+void engine_crash_cut_second(struct engine_crash *crash, int fd)
+{
+	struct stat st;
+
+	if (fstat(crash->second_fd, &st))
+		abort();
+	cut(crash, fd, ENGINE_CRASH_MAX, st.st_size);
 }

@@ -9,6 +9,9 @@
  * tells at any time what a power cut would leave: each volatile write kept,
  * lost, or torn at any of its 512-byte sectors. What was discarded has
  * undefined contents.
+ *
+ * A second file may lose its power together with the first; what is kept of
+ * it in memory lies ENGINE_CRASH_MAX behind.
  */
 #ifndef TESTS_ENGINE_CRASH_H
 #define TESTS_ENGINE_CRASH_H
@@ -32,6 +35,8 @@ struct engine_crash {
 
 	int fd;				/* of the file that loses its power; others are only read */
 	uint64_t ino;
+	int second_fd;			/* -1: there is none. Its size does not change */
+	uint64_t second_ino;
 	uint8_t *durable;
 	uint64_t *touched;		/* a bit for each 4096 bytes that are not zero in durable, or were not */
 	uint64_t durable_size, sync_size;
@@ -55,7 +60,11 @@ struct engine_crash {
 /* @fd: the file, as it is and as it is on the medium; stays the caller's. */
 void engine_crash_init(struct engine_crash *crash, int fd, uint64_t seed);
 void engine_crash_free(struct engine_crash *crash);	/* nothing may be in flight */
+/* A second file, which stays the caller's, too. */
+void engine_crash_second(struct engine_crash *crash, int fd);
 /* Writes to @fd, an empty file, what would be there after a power cut at this moment. */
 void engine_crash_cut(struct engine_crash *crash, int fd);
+/* The same of the second file. */
+void engine_crash_cut_second(struct engine_crash *crash, int fd);
 
 #endif

@@ -13,7 +13,7 @@
 
 #define BASE_SECTORS (25u * LIVE_STRIDE + 43)
 
-char live_raw_base[128], live_cow_base[128];
+char live_raw_base[128], live_cow_base[128], live_own_base[128];
 
 bool live_base_shows(enum live_base base, unsigned cell)
 {
@@ -35,10 +35,10 @@ static uint64_t island_sectors(unsigned island)
 	return first + LIVE_ISLAND <= BASE_SECTORS ? LIVE_ISLAND : first < BASE_SECTORS ? BASE_SECTORS - first : 0;
 }
 
-static void make_raw(void)
+static int make_raw(const char *path, uint64_t sectors)
 {
 	uint64_t data[LIVE_ISLAND * SECTOR_SIZE / sizeof(uint64_t)];
-	int fd = open(live_raw_base, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	unsigned i;
 
 	assert_true(fd >= 0);
@@ -46,8 +46,13 @@ static void make_raw(void)
 		island_fill(data, i);
 		assert_true(pwrite(fd, data, island_sectors(i) * SECTOR_SIZE, (uint64_t)i * LIVE_STRIDE * SECTOR_SIZE) >= 0);
 	}
-	assert_int_equal(ftruncate(fd, (uint64_t)BASE_SECTORS * SECTOR_SIZE), 0);
-	close(fd);
+	assert_int_equal(ftruncate(fd, sectors * SECTOR_SIZE), 0);
+	return fd;
+}
+
+int live_base_own(const char *path)
+{
+	return make_raw(path, LIVE_DISK);
 }
 
 static void make_cow(const char *path)
@@ -80,8 +85,9 @@ void live_base_make(const char *folder)
 	if (live_raw_base[0])
 		return;
 	snprintf(live_raw_base, sizeof(live_raw_base), "%.90s/base.raw", folder);
+	snprintf(live_own_base, sizeof(live_own_base), "%.90s/own.raw", folder);
 	snprintf(path, sizeof(path), "%.90s/base.cow", folder);
 	snprintf(live_cow_base, sizeof(live_cow_base), "%s@base", path);
-	make_raw();
+	close(make_raw(live_raw_base, BASE_SECTORS));
 	make_cow(path);
 }

@@ -27,11 +27,18 @@ static int look_open(struct look *look, const char *path)
 {
 	struct cow_open_options options = { .read_only = look->what != LIVE_CRASHED, .cache_bytes = 1, .layer_entries = 150 };
 	struct cow_base_fields fields;
+	uint32_t flags;
 	int ret;
 
 	ret = cow_file_open(&look->device, path, options.read_only, &look->error);
 	if (!ret)
 		ret = cow_probe(look->device, &look->base_kind, &fields, &look->error);
+	/* what the power has left of it stands for it */
+	if (!ret && look->disk->look_base[0]) {
+		flags = fields.flags;
+		ret = cow_base_describe(&fields, look->disk->look_base, &look->error);
+		fields.flags = flags;
+	}
 	if (!ret && look->base_kind)
 		ret = cow_base_open(&look->base, look->base_kind, &fields, &look->error);
 	options.base = look->base;
@@ -233,7 +240,7 @@ static void adopt(struct look *look)
 	look_read(look, NULL, info.sectors);
 	for (i = 0; i < LIVE_CELLS; i++)
 		live_settle(&disk->model, i, look->tags[i]);
-	disk->maker.busy = disk->freezer.busy = disk->remover.busy = disk->reverter.busy = false;
+	disk->maker.busy = disk->freezer.busy = disk->remover.busy = disk->reverter.busy = disk->merger.busy = false;
 	disk->model.watched = LIVE_EVER;
 }
 

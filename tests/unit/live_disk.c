@@ -266,7 +266,8 @@ static bool anything_busy(const struct live_disk *disk)
 		if (disk->request[i].busy)
 			return true;
 	}
-	return disk->frozen || disk->maker.busy || disk->freezer.busy || disk->thawer.busy || disk->remover.busy || disk->reverter.busy;
+	return disk->frozen || disk->maker.busy || disk->freezer.busy || disk->thawer.busy || disk->remover.busy || disk->reverter.busy ||
+		disk->merger.busy;
 }
 
 void live_reap(struct live_disk *disk)

@@ -61,7 +61,7 @@ struct live_command {
 	int error;
 };
 
-enum live_base { LIVE_NO_BASE, LIVE_RAW_BASE, LIVE_COW_BASE };
+enum live_base { LIVE_NO_BASE, LIVE_RAW_BASE, LIVE_COW_BASE, LIVE_OWN_BASE };	/* own: raw, as large as the disk, for it alone */
 
 struct live_options {
 	uint64_t seed;
@@ -82,7 +82,9 @@ struct live_disk {
 	struct live_model model;
 	struct live_request request[LIVE_REQUESTS];
 	struct live_snapshot snapshot[LIVE_SNAPSHOTS];
-	struct live_command maker, freezer, thawer, remover, reverter;
+	int base_fd;			/* LIVE_OWN_BASE; -1 */
+	char look_base[140];		/* what live_check() takes for the base; "": what the store names */
+	struct live_command maker, freezer, thawer, remover, reverter, merger;
 	bool frozen;			/* FREEZE has ended, and nothing has ended the freeze */
 	uint64_t frozen_at;
 	unsigned next_name;
@@ -140,7 +142,9 @@ void live_delete(struct live_disk *disk);		/* one of the snapshots */
 struct driver_options live_driver_options(void);	/* of the active disk */
 
 /* live_base.c */
-extern char live_raw_base[128], live_cow_base[128];
+extern char live_raw_base[128], live_cow_base[128], live_own_base[128];
+/* A file with what a raw base holds, of the size of the disk, made anew. */
+int live_base_own(const char *path);
 void live_base_make(const char *folder);
 bool live_base_shows(enum live_base base, unsigned cell);
 

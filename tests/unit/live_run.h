@@ -19,6 +19,9 @@ void live_run_cuts(const struct live_options *options, const char *folder);
 /* The @nth operation below the driver fails with @error. False: there were not that many. */
 bool live_run_fault(const struct live_options *options, const char *folder, uint64_t nth, int error);
 
+/* live_merge.c: committed to its own base while it is used, with power cuts of both. */
+void live_run_merge(const struct live_options *options, const char *folder);
+
 /* How often a request had to wait for room; power cuts that were looked at, that were lived through. */
 extern uint64_t live_waited, live_cuts, live_restarts;
 

@@ -86,11 +86,13 @@ static void describe_base(const struct live_disk *disk, struct cow_create_option
 
 	if (disk->options.base == LIVE_RAW_BASE)
 		ret = cow_base_describe(fields, live_raw_base, &error);
+	else if (disk->options.base == LIVE_OWN_BASE)
+		ret = cow_base_describe(fields, live_own_base, &error);
 	else if (disk->options.base == LIVE_COW_BASE)
 		ret = cow_base_describe_snapshot(fields, live_cow_base, &error);
 	if (ret)
 		fail_msg("%s", error.text);
-	options->base_kind = disk->options.base == LIVE_RAW_BASE ? COW_BASE_RAW : COW_BASE_COW;
+	options->base_kind = disk->options.base == LIVE_COW_BASE ? COW_BASE_COW : COW_BASE_RAW;
 	options->base = fields;
 }
 
@@ -126,6 +128,7 @@ void live_disk_init(struct live_disk *disk, const struct live_options *options, 
 	disk->options = *options;
 	disk->random = options->seed * 2654435761u | 1;
 	live_base_make(folder);
+	disk->base_fd = options->base == LIVE_OWN_BASE ? live_base_own(live_own_base) : -1;
 	make_store(disk);
 	live_model_init(&disk->model, false);
 	for (i = 0; i < LIVE_CELLS; i++) {
@@ -138,6 +141,8 @@ void live_disk_init(struct live_disk *disk, const struct live_options *options, 
 		assert_non_null(disk->request[i].buffer);
 	}
 	engine_crash_init(&disk->crash, disk->fd, options->seed);
+	if (disk->base_fd >= 0)
+		engine_crash_second(&disk->crash, disk->base_fd);
 	live_open(disk);
 }
 
@@ -156,4 +161,6 @@ void live_disk_free(struct live_disk *disk)
 	engine_crash_free(&disk->crash);
 	live_model_free(&disk->model);
 	close(disk->fd);
+	if (disk->base_fd >= 0)
+		close(disk->base_fd);
 }
