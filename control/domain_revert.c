@@ -125,6 +125,19 @@ static json_t *make_intent(const struct revert *revert)
 			 "uuid", id->uuid, "after", (int)revert->operation->request->after, "info", revert->info);
 }
 
+/* The domain is gone and its disks are under way: say how that ends. */
+static void explain_half_way(struct revert *revert)
+{
+	struct error_text reason = *revert->text;
+	json_t *intent;
+
+	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+		return;
+	json_decref(intent);
+	revert->text->text[0] = '\0';
+	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command goes on with the revert", reason.text);
+}
+
 static int run(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
@@ -142,6 +155,8 @@ static int run(struct revert *revert)
 	if (!error) {
 		domain_did(operation, "stopped");
 		error = domain_finish_revert(operation, &revert->folder, intent);
+		if (error)
+			explain_half_way(revert);
 	} else {
 		domain_recover(operation, &revert->folder);
 	}

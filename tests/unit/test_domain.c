@@ -506,6 +506,38 @@ static void test_revert_killed(void **state)
 	assert_true(step > 3);
 }
 
+static void move_store(bool away)
+{
+	char here[128], there[140];
+
+	fake_store(here, 1);
+	snprintf(there, sizeof(there), "%s.away", here);
+	assert_int_equal(away ? rename(here, there) : rename(there, here), 0);
+}
+
+static void lose_store(const char *step)
+{
+	if (!strcmp(step, "stopped"))
+		move_store(true);
+}
+
+/* A disk that cannot go back when the domain is destroyed already: the next command goes on. */
+static void test_revert_half_way(void **state)
+{
+	must(create("k"));
+	fake->memory = 8;
+	domain_step = lose_store;
+	must_fail(revert("k"), -ENOENT, "next command goes on");
+	domain_step = NULL;
+	assert_false(fake->there);
+	expect_list("k");
+	must_fail(create("other"), -ENOENT, "an earlier revert");
+	move_store(false);
+	expect_list("k");
+	expect_running(1);
+	expect_files(2);
+}
+
 static void test_delete_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "k" };
@@ -615,6 +647,7 @@ int main(void)
 		TEST(test_create_killed),
 		TEST(test_create_power_cut),
 		TEST(test_revert_killed),
+		TEST(test_revert_half_way),
 		TEST(test_delete_killed),
 		TEST(test_clone_killed),
 		TEST(test_session),
