@@ -266,11 +266,37 @@ deaths() {
 		[ "$(store_of 2)" != none ] || rm -f 2.img.cow
 		echo "after $k: $(store_of 2)"
 	done
-	is "$(ls state/groups)" ""
 }
 check "tapdisk is killed on the way, there and back" deaths
 check "in the end it can be brought back" eventually sh -c "tap-ctl snapshot-delete ${disk[2]} -n s; tap-ctl commit ${disk[2]} || [ ! -e 2.img.tapsnap-overlay ]"
 check "and every write is there" $writer check "${uri[2]}" may
+check "end" end_disks
+
+# tap-ctl dies at any time: the disk runs on, on the one or in the other.
+coordinators() {
+	local k
+
+	make_disk 6 && fill 6 old || return 1
+	for k in {1..8}; do
+		move 6 c 2>/dev/null &
+		sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
+		kill -9 $! 2>/dev/null
+		wait $! 2>/dev/null
+		# writes go on: so the disk does
+		fill 6 old && holds "${uri[6]}" old || return 1
+		echo "after $k: $(store_of 6)"
+		if [ "$(store_of 6)" = none ]; then
+			rm -f 6.img.cow
+		else
+			is "$(names 6)" c || eventually is "$(names 6)" "" || return 1
+			tap-ctl snapshot-delete ${disk[6]} -n c 2>/dev/null
+			eventually tap-ctl commit ${disk[6]} || return 1
+		fi
+		is_raw 6 && image_holds 6 old || return 1
+	done
+}
+check "tap-ctl is killed on the way there" coordinators
+check "nothing is left of it" [ ! -e 6.img.tapsnap-overlay.new ]
 check "end" end_disks
 
 # Several at one instant, raw ones and another.
