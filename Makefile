@@ -36,9 +36,12 @@ TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
 DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c)) \
 	$(patsubst %,$(BUILD)/control/tap-ctl-%.o,call create print store)
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
+TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
+# TLS in front of exports; where there is no GnuTLS the rest does without
+PROGRAMS += $(if $(shell pkg-config --exists gnutls && echo yes),$(BUILD)/bin/tapdisk-tls)
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
 
 # What a toolstack links for snapshots of domains, with $(PKGS), $(XL_PKGS) and -laio.
@@ -52,6 +55,9 @@ $(BUILD)/bin/tap-ctl: $(TAPCTL_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS
 $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+
+$(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+$(BUILD)/bin/tapdisk-tls: LIBS += $(shell pkg-config --libs gnutls)
 
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))
@@ -148,9 +154,9 @@ prerequisites:
 	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
-BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev
+BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils e2fsprogs util-linux mount mandoc
+TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd qemu-utils e2fsprogs util-linux mount mandoc gnutls-bin
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages

@@ -109,10 +109,34 @@ static int make_overlay(const struct arguments *args, int *fd, struct error_text
 	return create_overlay(*fd, &fields, sector_size, text);
 }
 
-static int call_export(const struct arguments *args, const char *address, int *fds, json_t **reply, struct error_text *text)
+/* What an export is made of; -1 and NULL where there is none. */
+struct export_parts {
+	int listener;			/* where clients connect to */
+	char *address;
+	int inner;			/* with TLS: where tapdisk-tls does */
+	char *inner_address;		/* "unix:PATH" */
+	int overlay;
+};
+
+static bool wants_tls(const struct arguments *args)
 {
-	json_t *request = json_pack("{s:s, s:i, s:s, s:b, s:s*}", "command", "export", "minor", args->minor,
-				    "address", address, "read_only", args->read_only, "snapshot", args->name);
+	return args->tls_x509 || args->tls_psk;
+}
+
+/* Of a Unix socket, which tapdisk removes in the end. */
+static const char *socket_path(const char *address)
+{
+	return address && !strncmp(address, "unix:", 5) ? address + 5 : NULL;
+}
+
+static int call_export(const struct arguments *args, const struct export_parts *parts, json_t **reply,
+		       struct error_text *text)
+{
+	int fds[2] = { wants_tls(args) ? parts->inner : parts->listener, parts->overlay };
+	const char *path = socket_path(wants_tls(args) ? parts->inner_address : parts->address);
+	json_t *request = json_pack("{s:s, s:i, s:s, s:b, s:s*, s:s*}", "command", "export", "minor", args->minor,
+				    "address", parts->address, "read_only", args->read_only, "snapshot", args->name,
+				    "path", path);
 	struct tapctl *ctl;
 	int error;
 
@@ -128,31 +152,70 @@ static int call_export(const struct arguments *args, const char *address, int *f
 	return error;
 }
 
-static int run_export(const struct arguments *args, json_t *result, struct error_text *text)
+/* The socket between tapdisk-tls and tapdisk, beside the disk's own. */
+static int setup_tls(const struct arguments *args, struct export_parts *parts, struct error_text *text)
 {
-	int fds[2] = { -1, -1 }, error = 0;
-	char *address = NULL;
-	json_t *reply = NULL;
+	char address[PATH_MAX];
+	int error;
+
+	if (socket_path(parts->address))
+		return error_set(text, -EINVAL, "%s: TLS is for tcp:[HOST]:PORT", parts->address);
+	if (snprintf(address, sizeof(address), "unix:" NBD_SOCKET_FORMAT ".tls%d", tapctl_run_dir(), args->pid, args->minor,
+		     (int)getpid()) >= (int)sizeof(address))
+		return error_set(text, -ENAMETOOLONG, "%s: too long a path", tapctl_run_dir());
+	error = listen_at(address, &parts->inner, &parts->inner_address, text);
+	return error ? error : tls_start(args, parts->listener, socket_path(parts->inner_address), text);
+}
+
+static int setup_parts(const struct arguments *args, struct export_parts *parts, struct error_text *text)
+{
+	int error = 0;
 
 	if (args->overlay && !args->name)
 		return error_set(text, -EINVAL, "an overlay is on a snapshot: name it with -n");
+	if ((args->tls_x509 && args->tls_psk) || (args->tls_verify && !args->tls_x509))
+		return error_set(text, -EINVAL, "one of -x and -k; -V goes with -x");
 	if (args->overlay)
-		error = make_overlay(args, &fds[1], text);
+		error = make_overlay(args, &parts->overlay, text);
 	if (!error)
-		error = listen_at(args->words[0], &fds[0], &address, text);
+		error = listen_at(args->words[0], &parts->listener, &parts->address, text);
+	if (!error && wants_tls(args))
+		error = setup_tls(args, parts, text);
+	return error;
+}
+
+/* What tapdisk and tapdisk-tls have taken over they have. With its socket tapdisk-tls goes, too. */
+static void close_parts(struct export_parts *parts, bool undo)
+{
+	if (undo) {
+		listen_undo(parts->listener, parts->address);
+		listen_undo(parts->inner, parts->inner_address);
+	} else {
+		close(parts->listener);
+		if (parts->inner >= 0)
+			close(parts->inner);
+	}
+	if (parts->overlay >= 0)
+		close(parts->overlay);
+	free(parts->address);
+	free(parts->inner_address);
+}
+
+static int run_export(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	struct export_parts parts = { .listener = -1, .inner = -1, .overlay = -1 };
+	json_t *reply = NULL;
+	int error = setup_parts(args, &parts, text);
+	bool undo;
+
 	if (!error)
-		error = call_export(args, address, fds, &reply, text);
-	if (error)
-		listen_undo(fds[0], address);
-	else
-		close(fds[0]);
-	if (fds[1] >= 0)
-		close(fds[1]);
+		error = call_export(args, &parts, &reply, text);
+	undo = error;
 	if (!error && (json_object_set(result, "export", json_object_get(reply, "export")) ||
-		       json_object_set_new(result, "address", json_string(address))))
+		       json_object_set_new(result, "address", json_string(parts.address))))
 		error = error_set(text, -ENOMEM, "the export is there, but there is no memory to say so");
 	json_decref(reply);
-	free(address);
+	close_parts(&parts, undo);
 	return error;
 }
 
@@ -166,7 +229,7 @@ static void print_export(const json_t *result, bool terminal)
 }
 
 const struct command command_export = {
-	.name = "export", .options = "pmnROt", .required = "pm", .words = "unix:PATH|tcp:[HOST]:PORT", .nr_words = 1,
+	.name = "export", .options = "pmnROxVkt", .required = "pm", .words = "unix:PATH|tcp:[HOST]:PORT", .nr_words = 1,
 	.summary = "serve a disk, or a snapshot of it, over NBD on a socket of its own",
 	.run = run_export, .print = print_export,
 };

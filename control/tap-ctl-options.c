@@ -41,6 +41,9 @@ static const struct known_option {
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
 	{ 'n', "name", "NAME", "the snapshot" },
 	{ 'O', "overlay", "DIR", "let clients write to a file in DIR, which is gone with the export; the snapshot stays" },
+	{ 'x', "tls-x509", "DIR", "TLS, with the certificates in DIR: server-cert.pem, server-key.pem, ca-cert.pem" },
+	{ 'V', "tls-verify", NULL, "clients need a certificate that ca-cert.pem has signed" },
+	{ 'k', "tls-psk", "DIR", "TLS, with pre-shared keys: DIR/keys.psk" },
 	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)" },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
 	{ 'f', "force", NULL, "also when a frontend is connected" },
@@ -298,6 +301,15 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'O':
 		args->overlay = optarg;
+		break;
+	case 'x':
+		args->tls_x509 = optarg;
+		break;
+	case 'V':
+		args->tls_verify = true;
+		break;
+	case 'k':
+		args->tls_psk = optarg;
 		break;
 	case 'D':
 		args->no_direct = true;

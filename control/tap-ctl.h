@@ -23,6 +23,8 @@ struct arguments {
 	const char *store;		/* the folder for the stores of all raw disks; NULL: none */
 	unsigned lease_ms;		/* 0: the default */
 	const char *overlay;		/* folder for what the clients of an export write; NULL: they write to the disk */
+	const char *tls_x509, *tls_psk;	/* folders with credentials; NULL: no TLS */
+	bool tls_verify;
 	const char *target;		/* TYPE:PATH, the path absolute */
 	char *made_target;		/* what options_free() frees of it */
 	const char *type, *file;	/* filters of list */
@@ -90,6 +92,9 @@ int domain_disks(const char *domain, struct tapctl_disk **disks, unsigned *count
 /* tap-ctl-listen.c: *@name is @address in full, the caller's whether it works or not. undo also removes the socket's name. */
 int listen_at(const char *address, int *fd, char **name, struct error_text *text);
 void listen_undo(int fd, const char *name);
+
+/* tap-ctl-tls.c: TLS for clients that connect to @listener, in front of the Unix socket @server. It ends when that is removed. */
+int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text);
 
 /* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
 int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);

@@ -19,10 +19,13 @@ static int read_export(struct control_request *request, struct nbd_publication *
 
 	if (argument_require(message, "address", error) ||
 	    argument_line(message, "address", ADDRESS_MAX, &publication->address, error) ||
+	    argument_line(message, "path", ADDRESS_MAX, &publication->path, error) ||
 	    argument_line(message, "snapshot", SNAPSHOT_TEXT_MAX, &publication->snapshot, error) ||
 	    argument_bool(message, "read_only", &publication->read_only, error) ||
 	    argument_bool(message, "held", &held, error))
 		return -EINVAL;
+	if (publication->path && *publication->path != '/')
+		return error_set(error, -EINVAL, "'path' is no absolute path");
 	if (request->nr_fds != 1 && request->nr_fds != 2)
 		return error_set(error, -EINVAL, "an export comes with a descriptor, or two when it has an overlay");
 	publication->listener = request->fds[0];

@@ -22,7 +22,8 @@ void nbd_server_stats(const struct nbd_server *server, struct queue_stats *sum);
 
 /* nbd_publish.c: the disk, or a snapshot, on a socket that the caller made. */
 struct nbd_publication {
-	const char *address;		/* for people; "unix:PATH": that socket is removed in the end */
+	const char *address;		/* for people */
+	const char *path;		/* of the socket, to be removed in the end; NULL: there is none */
 	const char *snapshot;		/* NULL: the disk itself */
 	bool read_only;
 	int listener;			/* descriptor, listening */

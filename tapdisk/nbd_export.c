@@ -183,11 +183,14 @@ static void export_free(struct nbd_export *export)
 static int export_create(struct nbd_server *server, const char *name, struct nbd_export **result, struct error_text *text)
 {
 	const char *snapshot = *name ? name : server->snapshot;
+	const struct vbd *vbd = server->client.vbd;
 	struct nbd_export *export;
 	int error = 0;
 
-	if (snapshot && !server->client.vbd->backend)
+	if (snapshot && !vbd->backend)
 		return error_set(text, -EBUSY, "the disk is paused");
+	if (snapshot && !vbd->backend->ops->snapshot_list)
+		return error_set(text, -EOPNOTSUPP, "%s: it has no snapshots", vbd->target);
 	export = calloc(1, sizeof(*export));
 	if (!export)
 		return -ENOMEM;

@@ -22,8 +22,6 @@
 #include "log.h"
 #include "nbd_connection.h"
 
-#define UNIX_PREFIX "unix:"
-
 /* accept() must not wait, whoever made the socket. */
 static int check_listener(int fd, struct error_text *text)
 {
@@ -39,15 +37,13 @@ static int check_listener(int fd, struct error_text *text)
 
 static int copy_strings(struct nbd_server *server, const struct nbd_publication *publication)
 {
-	const char *address = publication->address;
-	size_t prefix = strlen(UNIX_PREFIX);
-
-	server->address = strdup(address);
+	server->address = strdup(publication->address);
 	if (publication->snapshot)
 		server->snapshot = strdup(publication->snapshot);
-	if (!strncmp(address, UNIX_PREFIX, prefix) && address[prefix] == '/')
-		server->path = strdup(address + prefix);
-	return server->address && !publication->snapshot == !server->snapshot ? 0 : -ENOMEM;
+	if (publication->path)
+		server->path = strdup(publication->path);
+	return server->address && !publication->snapshot == !server->snapshot && !publication->path == !server->path ?
+		0 : -ENOMEM;
 }
 
 static void append(struct vbd *vbd, struct nbd_server *server)

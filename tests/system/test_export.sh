@@ -88,7 +88,18 @@ test_disk() {
 
 test_read_only() {
 	[ "$(tap-ctl export "${disk[@]}" -R "unix:$WORK/ro.sock")" = 2 ] || return
-	nbdinfo --is read-only "$(at ro.sock '')" && qio "$(at ro.sock '')" -r -c 'read -P 6 5M 64k'
+	nbdsh -c "
+import errno
+h = nbd.NBD(); h.set_strict_mode(0); h.connect_uri('$(at ro.sock '')')
+for call in (lambda: h.pwrite(bytearray(512), 0), lambda: h.zero(4096, 0), lambda: h.trim(4096, 0)):
+    try:
+        call()
+    except nbd.Error as e:
+        assert e.errnum == errno.EPERM, e
+    else:
+        assert False
+h.shutdown()
+" && nbdinfo --is read-only "$(at ro.sock '')" && qio "$(at ro.sock '')" -r -c 'read -P 6 5M 64k'
 }
 
 test_snapshot() {
@@ -201,19 +212,20 @@ test_control() {
 	for fds, members in (([], {}), ([null], {}), ([idle.fileno()], {}), ([listener.fileno()], {}),
 	                     ([null, null, null], {}), ([null, null], {'snapshot': 'tuesday'}),
 	                     ([listener.fileno(), null], {}), ([null], {'address': 'a\nb'}),
-	                     ([null], {'snapshot': 'x' * 256})):
+	                     ([null], {'snapshot': 'x' * 256}), ([listener.fileno()], {'path': 'held.sock'})):
 	    reply = call(connection, fds, **{'command': 'export', 'address': address, **members})
 	    assert not reply['ok'], reply
 	assert not call(connection, [], command='unexport', export=0)['ok']
 	assert not call(connection, [], command='unexport', export=1 << 40)['ok']
 	listener.listen()
-	assert call(connection, [listener.fileno()], command='export', address=address, held=True)['ok']
+	assert call(connection, [listener.fileno()], command='export', address=address, path=address[5:], held=True)['ok']
 	other = connect()
 	exports = lambda: [e['address'] for e in call(other, [], command='info')['disk']['exports']]
 	assert address in exports()
 	connection.close()
 	while address in exports():
 	    pass
+	assert not os.path.exists(address[5:])
 	EOF
 }
 

@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tls.c - tapdisk-tls: TLS in front of an NBD export, for clients from other
+ * machines. tap-ctl export starts it.
+ *
+ * A program of its own, so that a library for X.509 and what comes from a
+ * network stay out of the process that serves guests; and processes for each
+ * client, so that one that stalls, or takes its time to prove who it is, costs
+ * only itself:
+ *
+ *   listener --> connector, root: waits for one byte, connects to the NBD server
+ *                    |
+ *                 session, nobody: all that comes from the client (tls_session.c)
+ *
+ * It ends when the socket behind is removed, which tapdisk does at the end of
+ * the export.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tls.h"
+
+#define MAX_SESSIONS 16
+#define LINES_A_SECOND 10
+#define NOBODY 65534		/* user and group */
+#define NOBODY_THERE 2		/* exit status of a connector */
+
+struct options {
+	const char *x509, *psk, *server;
+	bool verify;
+	int listener, ready;
+};
+
+static void print_help(void)
+{
+	printf("Usage: tapdisk-tls OPTION...\n"
+	       "TLS in front of an NBD export. Started by 'tap-ctl export' (tap-ctl(8)).\n"
+	       "\n"
+	       "      --server PATH      the NBD server's Unix socket; its removal ends this program\n"
+	       "      --listen-fd N      the socket that clients connect to\n"
+	       "      --tls-x509 DIR     with server-cert.pem, server-key.pem and, for --tls-verify, ca-cert.pem\n"
+	       "      --tls-verify       clients need a certificate that the CA has signed\n"
+	       "      --tls-psk DIR      with keys.psk: NAME:KEY lines\n"
+	       "      --ready-fd N       write \"ready\" or \"error ERRNO TEXT\" to descriptor N\n"
+	       "      --help             this text\n"
+	       "      --version          the version\n");
+}
+
+static int parse_descriptor(const char *text)
+{
+	char *end;
+	long number = strtol(text, &end, 10);
+
+	if (*text && !*end && number >= 0 && number <= INT_MAX)
+		return (int)number;
+	fprintf(stderr, "tapdisk-tls: %s: not a descriptor\n", text);
+	exit(EINVAL);
+}
+
+static void parse_options(struct options *options, int argc, char **argv)
+{
+	static const struct option table[] = {
+		{ "server", required_argument, NULL, 's' }, { "listen-fd", required_argument, NULL, 'l' },
+		{ "tls-x509", required_argument, NULL, 'x' }, { "tls-psk", required_argument, NULL, 'k' },
+		{ "tls-verify", no_argument, NULL, 'v' }, { "ready-fd", required_argument, NULL, 'r' },
+		{ "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+		switch (option) {
+		case 's':
+			options->server = optarg;
+			break;
+		case 'l':
+			options->listener = parse_descriptor(optarg);
+			break;
+		case 'x':
+			options->x509 = optarg;
+			break;
+		case 'k':
+			options->psk = optarg;
+			break;
+		case 'v':
+			options->verify = true;
+			break;
+		case 'r':
+			options->ready = parse_descriptor(optarg);
+			break;
+		case 'h':
+			print_help();
+			exit(0);
+		case 'V':
+			printf("tapdisk-tls (tapsnap) " VERSION "\n");
+			exit(0);
+		default:
+			exit(EINVAL);
+		}
+	}
+	if (optind < argc || !options->server || options->listener < 0 || !options->x509 == !options->psk) {
+		fprintf(stderr, "tapdisk-tls: --server, --listen-fd and one of --tls-x509 and --tls-psk are needed\n");
+		exit(EINVAL);
+	}
+}
+
+struct server {
+	struct tls_credentials credentials;
+	const char *path;
+	int listener, watch, signals;
+	int reports[2];			/* a pipe: why sessions ended, a line each */
+	unsigned sessions;
+};
+
+/* Strangers must not fill the log. */
+static void log_reports(struct server *server)
+{
+	static time_t second;
+	static unsigned lines;
+	char text[512];
+	ssize_t got = read(server->reports[0], text, sizeof(text) - 1);
+	time_t now = time(NULL);
+
+	if (got <= 0)
+		return;
+	text[got] = '\0';
+	if (now != second)
+		lines = 0;
+	second = now;
+	for (const char *line = text; *line && lines < LINES_A_SECOND; lines++) {
+		syslog(LOG_WARNING, "a client is turned away: %.*s", (int)strcspn(line, "\n"), line);
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+}
+
+static void report(const struct server *server, const char *problem)
+{
+	dprintf(server->reports[1], "%s\n", problem);	/* does not wait; what is too much is not told */
+}
+
+/* What reads strangers' bytes can do nothing else. For who is not root there is nothing to be dropped. */
+static bool drop_rights(void)
+{
+	if (!geteuid() && (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY)))
+		return false;
+	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_DUMPABLE, 0) &&
+	       !prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+static void __attribute__((noreturn)) session(const struct server *server, int client, int connector)
+{
+	const char *problem = drop_rights() ? tls_session_run(&server->credentials, client, connector) :
+		"its process cannot give up its rights";
+
+	if (problem)
+		report(server, problem);
+	_exit(problem ? 1 : 0);
+}
+
+static bool send_descriptor(int to, int fd)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+	char byte = 0;
+	struct iovec iov = { &byte, 1 };
+	const struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.space),
+	};
+
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+	return sendmsg(to, &message, MSG_NOSIGNAL) == 1;
+}
+
+/* When the session asks for it. False: there is nobody any more to connect to. */
+static bool connect_session(const struct server *server, int session_fd)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	bool there = true;
+	char byte;
+	int fd;
+
+	if (recv(session_fd, &byte, 1, 0) != 1)
+		return true;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	strcpy(address.sun_path, server->path);		/* setup() has seen to its length */
+	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
+		send_descriptor(session_fd, fd);
+	else
+		there = fd < 0 || (errno != ECONNREFUSED && errno != ENOENT);
+	if (fd >= 0)
+		close(fd);
+	return there;
+}
+
+static void __attribute__((noreturn)) connector(const struct server *server, int client)
+{
+	bool there = true;
+	int pair[2];
+	sigset_t none;
+	pid_t child;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(server->listener);
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		_exit(1);
+	child = fork();
+	if (!child) {
+		close(pair[0]);
+		session(server, client, pair[1]);
+	}
+	close(pair[1]);
+	close(client);
+	if (child > 0)
+		there = connect_session(server, pair[0]);
+	close(pair[0]);
+	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	_exit(there ? 0 : NOBODY_THERE);
+}
+
+static void accept_client(struct server *server)
+{
+	int client = accept4(server->listener, NULL, NULL, SOCK_CLOEXEC);
+	const int on = 1;
+	pid_t child;
+
+	if (client < 0)
+		return;
+	setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(client, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	child = fork();
+	if (!child)
+		connector(server, client);
+	if (child < 0)
+		report(server, strerror(errno));
+	else
+		server->sessions++;
+	close(client);
+}
+
+/* False: tapdisk has died, and left its socket behind. */
+static bool reap_children(struct server *server)
+{
+	struct signalfd_siginfo info;
+	bool there = true;
+	int status;
+
+	if (read(server->signals, &info, sizeof(info)) != sizeof(info))
+		return true;
+	while (waitpid(-1, &status, WNOHANG) > 0) {
+		server->sessions--;
+		there &= !WIFEXITED(status) || WEXITSTATUS(status) != NOBODY_THERE;
+	}
+	if (!there)
+		unlink(server->path);
+	return there;
+}
+
+static bool server_is_gone(struct server *server)
+{
+	char events[sizeof(struct inotify_event) + NAME_MAX + 1];
+
+	if (read(server->watch, events, sizeof(events)) < 0 && errno == EAGAIN)
+		return false;
+	return access(server->path, F_OK) != 0;
+}
+
+/* Those that are connected end with this process; tapdisk hangs up on them, too. */
+static void run(struct server *server)
+{
+	for (;;) {
+		struct pollfd fds[4] = {
+			{ server->watch, POLLIN, 0 }, { server->signals, POLLIN, 0 }, { server->reports[0], POLLIN, 0 },
+			{ server->sessions < MAX_SESSIONS ? server->listener : -1, POLLIN, 0 },
+		};
+
+		if (poll(fds, 4, -1) < 0 && errno != EINTR)
+			return;
+		if (fds[0].revents && server_is_gone(server))
+			return;
+		if (fds[1].revents && !reap_children(server))
+			return;
+		if (fds[2].revents)
+			log_reports(server);
+		if (fds[3].revents)
+			accept_client(server);
+	}
+}
+
+static int setup(struct server *server, const struct options *options, struct error_text *text)
+{
+	sigset_t children;
+	int ret;
+
+	if (strlen(options->server) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be", options->server);
+	if (options->x509)
+		ret = tls_credentials_x509(&server->credentials, options->x509, options->verify, text);
+	else
+		ret = tls_credentials_psk(&server->credentials, options->psk, text);
+	if (ret)
+		return ret;
+	sigemptyset(&children);
+	sigaddset(&children, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &children, NULL);
+	server->signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
+	server->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (server->signals < 0 || server->watch < 0 || pipe2(server->reports, O_CLOEXEC | O_NONBLOCK) ||
+	    fcntl(options->listener, F_SETFL, O_NONBLOCK) ||
+	    inotify_add_watch(server->watch, options->server, IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF) < 0)
+		return error_set(text, -errno, "%s: cannot be watched: %s", options->server, strerror(errno));
+	server->path = options->server;
+	server->listener = options->listener;
+	return 0;
+}
+
+static void report_ready(int fd, int error, const struct error_text *text)
+{
+	if (error)
+		fprintf(stderr, "tapdisk-tls: %s\n", text->text);
+	if (fd < 0)
+		return;
+	if (error)
+		dprintf(fd, "error %d %s\n", -error, text->text);
+	else
+		dprintf(fd, "ready\n");
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct options options = { .listener = -1, .ready = -1 };
+	struct server server = { .sessions = 0 };
+	struct error_text text = { "" };
+	int error;
+
+	parse_options(&options, argc, argv);
+	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
+	signal(SIGPIPE, SIG_IGN);
+	umask(077);
+	error = setup(&server, &options, &text);
+	report_ready(options.ready, error, &text);
+	if (!error)
+		run(&server);
+	tls_credentials_free(&server.credentials);
+	return error ? 1 : 0;
+}

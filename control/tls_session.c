@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tls_session.c - one NBD client over TLS: the beginning of the handshake in
+ * plain text, until it asks for TLS, which nothing else gets it past; then
+ * its bytes to the NBD server and back.
+ *
+ *   greeting, flags --> options: STARTTLS --> TLS handshake --> connect, pump --> end
+ *                        |   any other: TLS is required
+ *                        +-> ABORT, EXPORT_NAME, nonsense: end
+ *
+ * The server behind is not connected to before the client has shown its
+ * credentials. To it the client seems to begin anew, with the flags that it
+ * sent; STARTTLS makes a client do just that.
+ *
+ * Invariants:
+ *  1. All of it up to the pump takes TLS_HANDSHAKE_S at most: SIGALRM ends
+ *     the process.
+ *  2. In each direction there is one buffer; it is filled only when it is
+ *     empty. So neither side waits for the other one to read.
+ */
+#include "tls.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define TLS_HANDSHAKE_S	30
+#define BUFFER_SIZE	65536
+
+/* What is needed of the NBD protocol (tapdisk/nbd_protocol.h has the rest of it). */
+#define GREETING_MAGIC	"NBDMAGICIHAVEOPT"
+#define OPTION_MAGIC	0x49484156454f5054ull
+#define REPLY_MAGIC	0x0003e889045565a9ull
+#define CLIENT_FLAGS	3u			/* fixed newstyle, no zeroes; the server's are the same */
+#define OPT_EXPORT_NAME	1u
+#define OPT_ABORT	2u
+#define OPT_STARTTLS	5u
+#define REP_ACK		1u
+#define REP_ERR_INVALID	0x80000003u
+#define REP_ERR_TLS	0x80000005u
+#define MAX_OPTIONS	64
+#define MAX_OPTION_DATA	8192u
+
+struct greeting {
+	char magic[16];
+	uint16_t flags;
+} __attribute__((packed));
+
+struct option_header {
+	uint64_t magic;
+	uint32_t option, length;
+} __attribute__((packed));
+
+struct option_reply {
+	uint64_t magic;
+	uint32_t option, type, length;
+} __attribute__((packed));
+
+static bool read_all(int fd, void *data, size_t length)
+{
+	ssize_t got;
+
+	for (; length; data = (char *)data + got, length -= got) {
+		got = recv(fd, data, length, 0);
+		if (got < 0 && errno == EINTR)
+			got = 0;
+		else if (got <= 0)
+			return false;
+	}
+	return true;
+}
+
+static bool write_all(int fd, const void *data, size_t length)
+{
+	ssize_t sent;
+
+	for (; length; data = (const char *)data + sent, length -= sent) {
+		sent = send(fd, data, length, MSG_NOSIGNAL);
+		if (sent < 0 && errno == EINTR)
+			sent = 0;
+		else if (sent <= 0)
+			return false;
+	}
+	return true;
+}
+
+static bool write_reply(int fd, uint32_t option, uint32_t type)
+{
+	const struct option_reply reply = { htobe64(REPLY_MAGIC), htobe32(option), htobe32(type), 0 };
+
+	return write_all(fd, &reply, sizeof(reply));
+}
+
+static bool skip(int fd, uint32_t length)
+{
+	char data[MAX_OPTION_DATA];
+
+	return length <= sizeof(data) && read_all(fd, data, length);
+}
+
+static const char gone[] = "the client left, or sent nonsense, before TLS began";
+
+/* NULL when TLS may begin. */
+static const char *plain_option(int fd, bool *begin)
+{
+	struct option_header header;
+	uint32_t option, length;
+
+	if (!read_all(fd, &header, sizeof(header)) || be64toh(header.magic) != OPTION_MAGIC)
+		return gone;
+	option = be32toh(header.option);
+	length = be32toh(header.length);
+	if (!skip(fd, length))
+		return gone;
+	*begin = option == OPT_STARTTLS && !length;
+	if (*begin)
+		return write_reply(fd, option, REP_ACK) ? NULL : gone;
+	if (option == OPT_EXPORT_NAME)
+		return "the client wants no TLS";
+	if (!write_reply(fd, option, option == OPT_ABORT ? REP_ACK : option == OPT_STARTTLS ? REP_ERR_INVALID : REP_ERR_TLS) ||
+	    option == OPT_ABORT)
+		return gone;
+	return NULL;
+}
+
+static const char *plain_handshake(int fd, uint32_t *flags)
+{
+	struct greeting greeting = { .flags = htobe16(CLIENT_FLAGS) };
+	const char *problem = NULL;
+	bool begin = false;
+
+	memcpy(greeting.magic, GREETING_MAGIC, sizeof(greeting.magic));
+	if (!write_all(fd, &greeting, sizeof(greeting)) || !read_all(fd, flags, sizeof(*flags)))
+		return gone;
+	if (be32toh(*flags) & ~CLIENT_FLAGS)
+		return gone;
+	for (unsigned i = 0; i < MAX_OPTIONS && !begin; i++) {
+		problem = plain_option(fd, &begin);
+		if (problem)
+			return problem;
+	}
+	return begin ? NULL : "too many options before TLS";
+}
+
+static const char *tls_handshake(const struct tls_credentials *credentials, int fd, gnutls_session_t *session)
+{
+	int ret = gnutls_init(session, GNUTLS_SERVER);
+
+	if (ret < 0)
+		return gnutls_strerror(ret);
+	ret = gnutls_priority_set(*session, credentials->priority);
+	if (ret >= 0 && credentials->x509)
+		ret = gnutls_credentials_set(*session, GNUTLS_CRD_CERTIFICATE, credentials->x509);
+	else if (ret >= 0)
+		ret = gnutls_credentials_set(*session, GNUTLS_CRD_PSK, credentials->psk);
+	if (ret < 0)
+		return gnutls_strerror(ret);
+	if (credentials->verify) {
+		gnutls_certificate_server_set_request(*session, GNUTLS_CERT_REQUIRE);
+		gnutls_session_set_verify_cert(*session, NULL, 0);
+	}
+	gnutls_transport_set_int(*session, fd);
+	gnutls_handshake_set_timeout(*session, GNUTLS_INDEFINITE_TIMEOUT);	/* SIGALRM */
+	do
+		ret = gnutls_handshake(*session);
+	while (ret < 0 && !gnutls_error_is_fatal(ret));
+	return ret < 0 ? gnutls_strerror(ret) : NULL;
+}
+
+static int receive_descriptor(int connector)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr message = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
+	};
+	const struct cmsghdr *header;
+	int fd = -1;
+
+	if (recvmsg(connector, &message, MSG_CMSG_CLOEXEC) != 1)
+		return -1;
+	header = CMSG_FIRSTHDR(&message);
+	if (header && header->cmsg_type == SCM_RIGHTS)
+		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+/* Its greeting is what the client has got already. */
+static const char *server_connect(int connector, uint32_t flags, int *server)
+{
+	struct greeting greeting;
+
+	if (write_all(connector, "", 1))
+		*server = receive_descriptor(connector);
+	if (*server < 0 || !read_all(*server, &greeting, sizeof(greeting)) || !write_all(*server, &flags, sizeof(flags)))
+		return "the NBD server does not answer";
+	return NULL;
+}
+
+struct buffer {
+	char data[BUFFER_SIZE];
+	size_t start, end;
+};
+
+struct pump {
+	gnutls_session_t session;
+	int client, server;
+	struct buffer up, down;			/* to the server, to the client */
+	bool client_done, server_done;		/* they send no more */
+	bool client_blocked, server_blocked;	/* they take no more at the moment */
+};
+
+static bool is_empty(const struct buffer *buffer)
+{
+	return buffer->start == buffer->end;
+}
+
+/* Each moves what can be moved without waiting; false: the session is over. */
+static bool pump_from_client(struct pump *pump)
+{
+	ssize_t got;
+
+	if (!is_empty(&pump->up) || pump->client_done)
+		return true;
+	got = gnutls_record_recv(pump->session, pump->up.data, BUFFER_SIZE);
+	if (got < 0)
+		return !gnutls_error_is_fatal(got);
+	pump->client_done = got == 0;
+	pump->up.start = 0;
+	pump->up.end = got;
+	return true;
+}
+
+static bool pump_to_server(struct pump *pump)
+{
+	struct buffer *up = &pump->up;
+	ssize_t sent;
+
+	pump->server_blocked = false;
+	while (!is_empty(up)) {
+		sent = send(pump->server, up->data + up->start, up->end - up->start, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (sent < 0 && errno == EAGAIN) {
+			pump->server_blocked = true;
+			return true;
+		}
+		if (sent < 0 && errno != EINTR)
+			return false;
+		up->start += sent < 0 ? 0 : sent;
+	}
+	if (pump->client_done)
+		shutdown(pump->server, SHUT_WR);
+	return true;
+}
+
+static bool pump_from_server(struct pump *pump)
+{
+	ssize_t got;
+
+	if (!is_empty(&pump->down) || pump->server_done)
+		return true;
+	got = recv(pump->server, pump->down.data, BUFFER_SIZE, MSG_DONTWAIT);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR;
+	pump->server_done = got == 0;
+	pump->down.start = 0;
+	pump->down.end = got;
+	return true;
+}
+
+/* A record that was begun is sent again with the same data, which stay in front. */
+static bool pump_to_client(struct pump *pump)
+{
+	struct buffer *down = &pump->down;
+	ssize_t sent;
+
+	pump->client_blocked = false;
+	while (!is_empty(down)) {
+		sent = gnutls_record_send(pump->session, down->data + down->start, down->end - down->start);
+		if (sent == GNUTLS_E_AGAIN) {
+			pump->client_blocked = true;
+			return true;
+		}
+		if (sent < 0 && gnutls_error_is_fatal(sent))
+			return false;
+		down->start += sent < 0 ? 0 : sent;
+	}
+	return !pump->server_done;
+}
+
+static void pump_wait(const struct pump *pump)
+{
+	bool wants_client = is_empty(&pump->up) && !pump->client_done;
+	bool pending = wants_client && gnutls_record_check_pending(pump->session) > 0;
+	struct pollfd fds[2] = {
+		{ pump->client, (wants_client ? POLLIN : 0) | (pump->client_blocked ? POLLOUT : 0), 0 },
+		{ pump->server, (is_empty(&pump->down) ? POLLIN : 0) | (pump->server_blocked ? POLLOUT : 0), 0 },
+	};
+
+	/* one that has hung up and is not waited for would be reported without end */
+	if (!fds[0].events)
+		fds[0].fd = -1;
+	poll(fds, 2, pending ? 0 : -1);
+}
+
+static void pump_run(struct pump *pump)
+{
+	fcntl(pump->client, F_SETFL, fcntl(pump->client, F_GETFL) | O_NONBLOCK);
+	while (pump_from_client(pump) && pump_to_server(pump) && pump_from_server(pump) && pump_to_client(pump))
+		pump_wait(pump);
+	gnutls_bye(pump->session, GNUTLS_SHUT_WR);
+}
+
+const char *tls_session_run(const struct tls_credentials *credentials, int client, int connector)
+{
+	static struct pump pump;
+	const char *problem;
+	uint32_t flags;
+
+	pump.client = client;
+	pump.server = -1;
+	alarm(TLS_HANDSHAKE_S);
+	problem = plain_handshake(client, &flags);
+	if (!problem)
+		problem = tls_handshake(credentials, client, &pump.session);
+	if (!problem)
+		problem = server_connect(connector, flags, &pump.server);
+	if (!problem) {
+		alarm(0);
+		pump_run(&pump);
+	}
+	if (pump.session)
+		gnutls_deinit(pump.session);
+	if (pump.server >= 0)
+		close(pump.server);
+	return problem;
+}

@@ -1,0 +1,243 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_tls.sh - exports with TLS, X.509 and pre-shared keys: libnbd's and
+# QEMU's clients, and those that are not let in.
+#
+# Prints TAP. Takes the programs from $BUILD (default: build), works in a
+# folder and a run directory of its own and removes both.
+# Needs: libnbd-bin python3-libnbd qemu-utils gnutls-bin
+
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+BUILD=$(realpath "${BUILD:-build}")
+PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
+WORK=$(mktemp -d /var/tmp/tapsnap-tls.XXXXXX) || exit 1
+export TAPSNAP_RUN_DIR=$WORK/run
+mkdir -m 700 "$TAPSNAP_RUN_DIR"
+number=0
+failures=0
+pid='' minor=''
+psk_port='' x509_port='' open_port=''
+
+cleanup() {
+	[ -z "$pid" ] || tap-ctl destroy -p "$pid" -m "$minor" >/dev/null 2>&1
+	rm -rf "$WORK"
+}
+trap cleanup EXIT
+
+# check NAME COMMAND...: one test; its output is shown when it fails
+check() {
+	local name=$1
+	shift
+	number=$((number + 1))
+	if "$@" >"$WORK/output" 2>&1; then
+		echo "ok $number - $name"
+	else
+		echo "not ok $number - $name"
+		echo "# failed: $*"
+		sed 's/^/# /' "$WORK/output"
+		failures=$((failures + 1))
+	fi
+}
+
+# fails TEXT COMMAND...: the command fails, and says TEXT
+fails() {
+	local text=$1
+	shift
+	if "$@" >"$WORK/refusal" 2>&1; then
+		echo "succeeded: $*"
+		return 1
+	fi
+	cat "$WORK/refusal"
+	grep -q -i -- "$text" "$WORK/refusal"
+}
+
+# sign FOLDER NAME USE: NAME-key.pem, NAME-cert.pem
+sign() {
+	certtool --generate-privkey --ecc --outfile "$1/$2-key.pem" &&
+		printf 'cn = localhost\ndns_name = localhost\nip_address = 127.0.0.1\ntls_www_%s\nsigning_key\n' "$3" >"$1/info" &&
+		certtool --generate-certificate --load-ca-certificate "$1/ca-cert.pem" --load-ca-privkey "$1/ca-key.pem" \
+			--load-privkey "$1/$2-key.pem" --template "$1/info" --outfile "$1/$2-cert.pem"
+}
+
+# authority FOLDER: a CA, with a server and a client that it has signed
+authority() {
+	mkdir "$1" && certtool --generate-privkey --ecc --outfile "$1/ca-key.pem" &&
+		printf 'cn = test\nca\ncert_signing_key\n' >"$1/info" &&
+		certtool --generate-self-signed --load-privkey "$1/ca-key.pem" --template "$1/info" --outfile "$1/ca-cert.pem" &&
+		sign "$1" server server && sign "$1" client client
+}
+
+make_credentials() {
+	authority "$WORK/x509" && authority "$WORK/stranger" && cp "$WORK/x509/ca-cert.pem" "$WORK/stranger/" &&
+		mkdir "$WORK/none" && cp "$WORK/x509/ca-cert.pem" "$WORK/none/" &&
+		mkdir "$WORK/psk" "$WORK/wrong" && psktool -u alice -p "$WORK/psk/keys.psk" && psktool -u bob -p "$WORK/psk/keys.psk" &&
+		psktool -u alice -p "$WORK/wrong/keys.psk"
+}
+
+# export_on OPTION...: prints the port
+export_on() {
+	tap-ctl export -p "$pid" -m "$minor" "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
+}
+
+start() {
+	truncate -s 16M "$WORK/image" && dd if=/dev/urandom of="$WORK/random" bs=1M count=16 status=none &&
+		minor=$(tap-ctl create -a "aio:$WORK/image") && minor=${minor##*-} || return
+	pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
+	psk_port=$(export_on -k "$WORK/psk") && x509_port=$(export_on -x "$WORK/x509" -V) &&
+		open_port=$(export_on -x "$WORK/x509") && [ "$psk_port" ] && [ "$x509_port" ] && [ "$open_port" ]
+}
+
+psk_uri() {
+	echo "nbds://${1:-alice}@localhost:$psk_port?tls-psk-file=${2:-$WORK/psk}/keys.psk"
+}
+
+x509_uri() {
+	echo "nbds://localhost:$1/?tls-certificates=$2"
+}
+
+test_psk() {
+	nbdcopy --connections=4 "$WORK/random" "$(psk_uri)" && cmp "$WORK/random" "$WORK/image" &&
+		nbdcopy "$(psk_uri bob)" "$WORK/copy" && cmp "$WORK/random" "$WORK/copy"
+}
+
+test_x509() {
+	nbdcopy --connections=4 "$(x509_uri "$x509_port" "$WORK/x509")" "$WORK/copy2" && cmp "$WORK/random" "$WORK/copy2" &&
+		nbdinfo "$(x509_uri "$x509_port" "$WORK/x509")" | grep 'protocol: newstyle-fixed with TLS, using structured'
+}
+
+# Without -V clients need no certificate of their own; they look at ours all the same.
+test_x509_of_server_only() {
+	nbdinfo --size "$(x509_uri "$open_port" "$WORK/none")"
+}
+
+test_qemu() {
+	qemu-img compare --object "tls-creds-psk,id=t,dir=$WORK/psk,endpoint=client,username=alice" --image-opts \
+		"driver=raw,file.driver=nbd,file.host=localhost,file.port=$psk_port,file.tls-creds=t" \
+		"driver=raw,file.driver=file,file.filename=$WORK/image" &&
+		qemu-img compare --object "tls-creds-x509,id=t,dir=$WORK/x509,endpoint=client" --image-opts \
+			"driver=raw,file.driver=nbd,file.host=localhost,file.port=$x509_port,file.tls-creds=t" \
+			"driver=raw,file.driver=file,file.filename=$WORK/image"
+}
+
+test_not_let_in() {
+	fails . nbdinfo "nbd://localhost:$psk_port" && fails . nbdinfo "$(psk_uri alice "$WORK/wrong")" &&
+		fails . nbdinfo "$(psk_uri mallory)" && fails . nbdinfo "nbd://localhost:$x509_port" &&
+		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/none")" &&
+		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/stranger")" && nbdinfo --size "$(psk_uri)"
+}
+
+# Some say nothing, some stop in the middle of the handshake, some send nonsense; others are served all the same.
+test_hostile() {
+	python3 - "$psk_port" "$(psk_uri)" <<-'EOF'
+	import os, random, socket, subprocess, sys
+
+	def connect():
+	    connection = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+	    assert connection.recv(18, socket.MSG_WAITALL)[:16] == b'NBDMAGICIHAVEOPT'
+	    return connection
+
+	def option(number, data=b'', length=None):
+	    length = len(data) if length is None else length
+	    return b'IHAVEOPT' + number.to_bytes(4, 'big') + length.to_bytes(4, 'big') + data
+
+	flags = (3).to_bytes(4, 'big')
+	for data in (b'\xff' * 4, flags + b'x' * 16, flags + option(7, b'', 0xffffffff), flags + option(1, b'disk'),
+	             flags + option(2), flags + option(5) + b'\0' * 100, flags + 70 * option(3)):
+	    connection = connect()
+	    connection.sendall(data)
+	    while True:
+	        try:
+	            if not connection.recv(4096):
+	                break
+	        except ConnectionResetError:
+	            break
+
+	# anything but STARTTLS is told that TLS comes first
+	connection = connect()
+	for number in (3, 6, 7, 8, 9, 10, 77):
+	    connection.sendall((flags if number == 3 else b'') + option(number, b'\0' * 6))
+	    reply = connection.recv(20, socket.MSG_WAITALL)
+	    assert reply[8:20] == number.to_bytes(4, 'big') + b'\x80\0\0\5\0\0\0\0', reply
+
+	stalled = [connect() for i in range(5)]
+	for i, connection in enumerate(stalled):
+	    connection.sendall((flags + option(5) + b'\x16\3\1\2\0\1')[:i * 7])
+	for i in range(30):
+	    connection = connect()
+	    connection.sendall(flags + option(5) + os.urandom(random.randrange(600)))
+	    connection.close()
+	    subprocess.check_call(['nbdinfo', '--size', sys.argv[2]])
+	EOF
+}
+
+# What a client's bytes get to has no rights, and no other process of ours has them.
+test_rights() {
+	nbdsh -c "
+import os, subprocess
+h = nbd.NBD(); h.set_tls(nbd.TLS_REQUIRE); h.set_tls_username('alice'); h.set_tls_psk_file('$WORK/psk/keys.psk')
+h.connect_tcp('localhost', '$psk_port')
+users = []
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    try:
+        words = open('/proc/%s/cmdline' % pid).read().split('\0')
+        if words[0].endswith('tapdisk-tls') and '$WORK/psk' in words:
+            users += [line.split()[1] for line in open('/proc/%s/status' % pid) if line.startswith('Uid:')]
+    except FileNotFoundError:
+        pass
+assert sorted(users) == (['0', '0', '65534'] if os.geteuid() == 0 else 3 * [str(os.geteuid())]), users
+h.shutdown()
+"
+}
+
+test_refusals() {
+	fails 'TLS is for tcp' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/psk" "unix:$WORK/x" && [ ! -e "$WORK/x" ] &&
+		fails 'keys.psk: No such file' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/x509" tcp:127.0.0.1:0 &&
+		fails 'server-cert.pem' tap-ctl export -p "$pid" -m "$minor" -x "$WORK/psk" tcp:127.0.0.1:0 &&
+		fails 'one of' tap-ctl export -p "$pid" -m "$minor" -x "$WORK/x509" -k "$WORK/psk" tcp:127.0.0.1:0 &&
+		fails 'it has no snapshots' tap-ctl export -p "$pid" -m "$minor" -n x -k "$WORK/psk" tcp:127.0.0.1:0 &&
+		echo 'alice:xyz' >"$WORK/wrong/keys.psk" &&
+		fails 'hexadecimal' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/wrong" tcp:127.0.0.1:0
+}
+
+# How many there are; those that are about to end have a moment.
+programs() {
+	pgrep -f -c "tapdisk-tls .*$WORK"
+}
+
+wait_for_programs() {
+	for _ in $(seq 500); do
+		[ "$(programs)" != "$1" ] || return 0
+		sleep 0.01
+	done
+	pgrep -f -a "tapdisk-tls .*$WORK"
+	return 1
+}
+
+test_end() {
+	wait_for_programs 3 && tap-ctl unexport -p "$pid" -m "$minor" 1 && wait_for_programs 2 &&
+		fails . nbdinfo "$(psk_uri)" && nbdinfo --size "$(x509_uri "$open_port" "$WORK/none")" &&
+		kill -9 "$pid" && fails . nbdinfo "$(x509_uri "$open_port" "$WORK/none")" && wait_for_programs 1 &&
+		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/x509")" && wait_for_programs 0 &&
+		tap-ctl destroy -p "$pid" -m "$minor" && pid='' && ! ls "$TAPSNAP_RUN_DIR"/nbd*
+}
+
+[ -x "$BUILD/bin/tapdisk-tls" ] || {
+	echo '1..0 # SKIP tapdisk-tls was not built: there is no GnuTLS'
+	exit 0
+}
+check 'credentials' make_credentials
+check 'a disk with three exports' start
+[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
+check 'pre-shared keys' test_psk
+check 'X.509, both sides' test_x509
+check 'X.509, the server only' test_x509_of_server_only
+check 'QEMU' test_qemu
+check 'who is not let in' test_not_let_in
+check 'hostile clients' test_hostile
+check 'rights' test_rights
+check 'what is refused' test_refusals
+check 'the end' test_end
+echo "1..$number"
+[ $failures -eq 0 ]
