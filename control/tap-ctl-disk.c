@@ -80,7 +80,13 @@ const struct command command_unpause = {
 
 static int run_resize(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	return call_into(args, call_request("resize", args->minor), result, text);
+	json_t *request = call_request("resize", args->minor);
+
+	if (args->size && json_object_set_new(request, "sectors", json_integer((json_int_t)(args->size >> SECTOR_SHIFT)))) {
+		json_decref(request);
+		request = NULL;
+	}
+	return call_into(args, request, result, text);
 }
 
 static void print_resize(const json_t *result, bool terminal)
@@ -96,8 +102,8 @@ static void print_resize(const json_t *result, bool terminal)
 }
 
 const struct command command_resize = {
-	.name = "resize", .options = "pmt", .required = "pm", .words = "",
-	.summary = "look again at the image's size and tell the guest",
+	.name = "resize", .options = "pmst", .required = "pm", .words = "",
+	.summary = "look again at the image's size, or make a snapshot store's disk larger, and tell the guest",
 	.run = run_resize, .print = print_resize,
 };
 

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "size.h"
 #include "tap-ctl.h"
 
 #define MAX_TIMEOUT_S 86400
@@ -69,6 +70,7 @@ static const struct {
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
 	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a folder for it" } },
 	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it" } },
+	{ &command_resize, { 's', "size", "SIZE", "the new size of a disk in a snapshot store: bytes, or with k M G T P" } },
 	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)" } },
 	{ &command_commit, { 'c', "cancel", NULL, "end a commit that is going on: the disk stays in the store" } },
 	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' tells how it goes" } },
@@ -235,11 +237,19 @@ static void check_disks(const struct command *command, const struct arguments *a
 		fail_usage(command, args->domain ? "either -o or -p and -m" : "-p PID -m MINOR or -o DOMAIN is missing");
 }
 
+static void set_size(const struct command *command, struct arguments *args, const char *size)
+{
+	struct error_text text;
+
+	if (size_parse(size, &args->size, &text))
+		fail_usage(command, "%s", text.text);
+	if (!args->size)
+		fail_usage(command, "%s: a disk has a sector at least", size);
+}
+
 /* Before the first disk it is for all, after a disk for that one. */
 static void set_store(const struct command *command, struct arguments *args, const char *path)
 {
-	if (command != &command_snapshot_create)
-		refuse_option(command, 's');
 	if (args->pid != -1 || args->minor != -1)
 		fail_usage(command, "--store goes behind both -p and -m of its disk, or before the first");
 	if (args->nr_disks)
@@ -281,7 +291,12 @@ static void set_option(const struct command *command, struct arguments *args, in
 		args->description = optarg;
 		break;
 	case 's':
-		set_store(command, args, optarg);
+		if (command == &command_resize)
+			set_size(command, args, optarg);
+		else if (command == &command_snapshot_create)
+			set_store(command, args, optarg);
+		else
+			refuse_option(command, letter);
 		break;
 	case 'r':
 		if (command != &command_commit)

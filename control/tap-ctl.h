@@ -31,6 +31,7 @@ struct arguments {
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
 	bool cancel, no_wait;		/* of a commit */
+	uint64_t size;			/* bytes; 0: not given */
 	int64_t rate;			/* bytes a second, 0: no limit; -1: not given */
 	int sector_size;		/* bytes; 0: the default */
 	int cache_mib;			/* 0: the default */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "size.h"
 #include "tap-img.h"
 
 #define CHUNK DISK_CHUNK
@@ -274,7 +275,7 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 	if (!output)
 		return image_fail(&error);
 	if (size) {
-		ret = image_parse_size(size, &measure.sectors, &error);
+		ret = size_parse(size, &measure.sectors, &error);
 		measure.sectors /= SECTOR_SIZE;
 	} else {
 		ret = measure_given(&measure, argv[optind], format, snapshot, &error);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "size.h"
 #include "tap-img.h"
 
 struct create_arguments {
@@ -148,7 +149,7 @@ static int run_create(const struct image_command *command, int argc, char **argv
 	image_arguments(command, argc, arguments.base && argc - optind == 1 ? 1 : 2);
 	path = image_path(argv[optind]);
 	if (argv[optind + 1]) {
-		ret = image_parse_size(argv[optind + 1], &bytes, &error);
+		ret = size_parse(argv[optind + 1], &bytes, &error);
 		if (!ret && !bytes)
 			ret = error_set(&error, -EINVAL, "%s: a disk of no size", argv[optind + 1]);
 	}
@@ -183,7 +184,7 @@ const struct image_command command_create = {
 static int resize_to(const char *text, uint64_t now, uint64_t *sectors, struct error_text *error)
 {
 	uint64_t bytes;
-	int ret = image_parse_size(text + (*text == '+' || *text == '-'), &bytes, error);
+	int ret = size_parse(text + (*text == '+' || *text == '-'), &bytes, error);
 
 	if (ret)
 		return ret;

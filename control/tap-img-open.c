@@ -76,24 +76,3 @@ int image_close(struct image *image, struct error_text *error)
 	image_release(image);
 	return ret;
 }
-
-int image_parse_size(const char *text, uint64_t *bytes, struct error_text *error)
-{
-	static const char suffixes[] = "bkmgtp";
-	const char *suffix = suffixes;
-	char *end;
-
-	errno = 0;
-	*bytes = strtoull(text, &end, 10);
-	if (!isdigit((unsigned char)text[0]) || end == text)
-		return error_set(error, -EINVAL, "%s: not a size: digits and one of b k M G T P", text);
-	if (*end)
-		suffix = strchr(suffixes, tolower((unsigned char)*end++));
-	if (!suffix || *end)
-		return error_set(error, -EINVAL, "%s: not a size: digits and one of b k M G T P", text);
-	if (errno || __builtin_mul_overflow(*bytes, 1ull << 10 * (suffix - suffixes), bytes))
-		return error_set(error, -ERANGE, "%s: too large a size", text);
-	if (*bytes % SECTOR_SIZE)
-		return error_set(error, -EINVAL, "%s: not a multiple of %u bytes", text, SECTOR_SIZE);
-	return 0;
-}

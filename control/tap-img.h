@@ -41,8 +41,6 @@ int image_open(struct image *image, const char *target, bool read_only, struct e
 /* What was changed becomes a checkpoint. */
 int image_close(struct image *image, struct error_text *error);
 
-/* "10G": bytes, suffixes b k M G T P as qemu-img has them, in whole sectors. -EINVAL, -ERANGE with a text. */
-int image_parse_size(const char *text, uint64_t *bytes, struct error_text *error);
 
 /* Parses a command's options with getopt_long; what --help and a wrong option do is done. Returns the option,
  * -1 at the end, or exits. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-command.c - the snapshots of a served store: taking, preparing,
- * deleting, going back.
+ * deleting, going back; and a larger disk.
  *
  *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed
  *    CREATE:  all of it at once
@@ -178,6 +178,22 @@ static int run_revert(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
+static int run_resize(struct cow_disk *disk, struct snapshot_command *command)
+{
+	const struct cow_version *active = disk->store->active;
+	int ret;
+
+	if (command->sectors < active->sectors)
+		return error_set(&command->error, -EINVAL, "%s: has %llu sectors and cannot become smaller while it is open",
+				 disk->device.name, (unsigned long long)active->sectors);
+	cow_exclusive_begin(disk);
+	ret = cow_resize(disk->store, command->sectors, &command->error);
+	if (disk->active)
+		disk->active->sectors = active->sectors;
+	cow_exclusive_end(disk);
+	return ret;
+}
+
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 {
 	int ret;
@@ -194,6 +210,9 @@ void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 		break;
 	case SNAPSHOT_REVERT:
 		ret = run_revert(disk, command);
+		break;
+	case SNAPSHOT_RESIZE:
+		ret = run_resize(disk, command);
 		break;
 	case SNAPSHOT_MERGE_BEGIN:
 	case SNAPSHOT_MERGE_STEP:
@@ -251,7 +270,7 @@ void cow_command_start(struct cow_disk *disk, struct snapshot_command *command)
 		return;
 	}
 	if (disk->merge && (command->op == SNAPSHOT_CREATE || command->op == SNAPSHOT_FREEZE ||
-			    command->op == SNAPSHOT_REVERT)) {
+			    command->op == SNAPSHOT_REVERT || command->op == SNAPSHOT_RESIZE)) {
 		error_set(&command->error, -EBUSY, "%s: is being committed to its base", disk->device.name);
 		command->done(command, -EBUSY);
 		return;

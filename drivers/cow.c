@@ -349,7 +349,7 @@ static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
 	};
 }
 
-/* A revert has changed it; geometry() tells. */
+/* A revert or a resize has changed it; geometry() tells. */
 static int driver_cow_refresh_size(void *handle, struct error_text *error)
 {
 	return 0;

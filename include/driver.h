@@ -75,6 +75,7 @@ enum snapshot_op {
 	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
 	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
 	SNAPSHOT_REVERT,	/* name; the disk must not be in use. Its size may change: backend_refresh_size() */
+	SNAPSHOT_RESIZE,	/* sectors, not fewer than it has: durable when it ends; then backend_refresh_size() */
 	/*
 	 * The commit of a disk that has no snapshots to its raw base, in use (tap-ctl commit), at the
 	 * caller's pace. No other command that takes or reverts to a snapshot meanwhile (-EBUSY).
@@ -92,6 +93,7 @@ struct snapshot_command {
 	const char *decision;		/* PREPARE: absolute path of the group's decision record */
 	void (*done)(struct snapshot_command *command, int error);
 	struct error_text error;	/* why, when done() gets an error */
+	uint64_t sectors;		/* RESIZE */
 	uint64_t stall_ns;		/* CREATE, PREPARE: how long writes were held back; FREEZE: so far */
 	uint64_t copied, left;		/* MERGE: bytes of this step; bytes that the base lacks at most */
 	unsigned pass;			/* MERGE: over the disk, from 1 on */

@@ -129,16 +129,6 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 		command_reply_disk(request, disk);
 }
 
-void command_resize(struct commands *commands, struct disk *disk, struct control_request *request)
-{
-	json_t *reply = NULL;
-	int error = vbd_resize(disk->vbd, &request->error);
-
-	if (!error)
-		reply = json_pack("{s:I}", "sectors", (json_int_t)disk->vbd->geometry.sectors);
-	control_reply(request, error, reply);
-}
-
 void command_commit(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	bool adjust = json_object_get(request->message, "rate");

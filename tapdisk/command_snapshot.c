@@ -130,6 +130,11 @@ static void forget_settled(struct commands *commands, int minor, const char *nam
 	}
 }
 
+static json_t *command_size(const struct vbd *vbd)
+{
+	return json_pack("{s:I}", "sectors", (json_int_t)vbd->geometry.sectors);
+}
+
 static json_t *call_reply(const struct vbd_snapshot *snapshot)
 {
 	double stall_us = snapshot->command.stall_ns / 1000.0;
@@ -142,6 +147,8 @@ static json_t *call_reply(const struct vbd_snapshot *snapshot)
 		return json_pack("{s:f}", "stall_us", stall_us);
 	case SNAPSHOT_REVERT:
 		return json_pack("{s:o}", "disk", vbd_info(snapshot->vbd));
+	case SNAPSHOT_RESIZE:
+		return command_size(snapshot->vbd);
 	default:
 		return NULL;
 	}
@@ -203,6 +210,16 @@ static int read_lease(const json_t *message, unsigned *lease_ms, struct error_te
 	return 0;
 }
 
+static int read_sectors(const json_t *message, uint64_t *sectors, struct error_text *error)
+{
+	int64_t number = 0;
+
+	if (argument_integer(message, "sectors", 1, INT64_MAX >> SECTOR_SHIFT, &number, error))
+		return -EINVAL;
+	*sectors = (uint64_t)number;
+	return 0;
+}
+
 /* A store that is to take over a raw disk. */
 static int read_store(const json_t *message, const char **store, struct error_text *error)
 {
@@ -224,6 +241,8 @@ static int read_arguments(const json_t *message, struct vbd_snapshot *snapshot, 
 		return read_lease(message, &snapshot->lease_ms, error);
 	case SNAPSHOT_THAW:
 		return read_token(message, &snapshot->token, error);
+	case SNAPSHOT_RESIZE:
+		return read_sectors(message, &command->sectors, error);
 	case SNAPSHOT_PREPARE:
 		if (read_token(message, &snapshot->token, error) || read_decision(message, command, error))
 			return -EINVAL;
@@ -289,6 +308,24 @@ SNAPSHOT_COMMAND(commit, SNAPSHOT_COMMIT)
 SNAPSHOT_COMMAND(abort, SNAPSHOT_ABORT)
 SNAPSHOT_COMMAND(delete, SNAPSHOT_DELETE)
 SNAPSHOT_COMMAND(revert, SNAPSHOT_REVERT)
+
+void command_resize(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	const struct vbd *vbd = disk->vbd;
+	int error;
+
+	if (json_object_get(request->message, "sectors")) {
+		if (!vbd->backend || vbd->backend->ops->snapshot) {
+			run(disk, request, SNAPSHOT_RESIZE);
+			return;
+		}
+		error = error_set(&request->error, -EOPNOTSUPP, "%s: its size is that of the image: make that larger, "
+				  "then resize without a size", vbd->target);
+	} else {
+		error = vbd_resize(disk->vbd, &request->error);
+	}
+	control_reply(request, error, error ? NULL : command_size(vbd));
+}
 
 static int list_one(void *owner, const struct snapshot_info *info)
 {

@@ -131,6 +131,11 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }
 
+static int resize_done(struct vbd_snapshot *snapshot, int error)
+{
+	return error ? error : vbd_refresh_size(snapshot->vbd, &snapshot->command.error);
+}
+
 static void command_done(struct snapshot_command *command, int error)
 {
 	struct vbd_snapshot *snapshot = command->owner;
@@ -149,6 +154,9 @@ static void command_done(struct snapshot_command *command, int error)
 		break;
 	case SNAPSHOT_REVERT:
 		error = revert_done(snapshot, error);
+		break;
+	case SNAPSHOT_RESIZE:
+		error = resize_done(snapshot, error);
 		break;
 	default:
 		break;
@@ -224,6 +232,16 @@ static int check_state(const struct vbd *vbd, struct error_text *text)
 	return 0;
 }
 
+/* What is read-only here is a snapshot, or the administrator's word. */
+static int begin_resize(struct vbd_snapshot *snapshot, struct error_text *text)
+{
+	struct vbd *vbd = snapshot->vbd;
+
+	if (vbd->geometry.read_only)
+		return error_set(text, -EROFS, "minor %d: %s is open read-only", vbd->minor, vbd->target);
+	return 0;
+}
+
 static int command_begin(struct vbd_snapshot *snapshot, struct error_text *text)
 {
 	int error;
@@ -234,6 +252,9 @@ static int command_begin(struct vbd_snapshot *snapshot, struct error_text *text)
 		return error ? error : begin_freeze(snapshot);
 	case SNAPSHOT_CREATE:
 		return check_thawed(snapshot->vbd, text);
+	case SNAPSHOT_RESIZE:
+		error = check_thawed(snapshot->vbd, text);
+		return error ? error : begin_resize(snapshot, text);
 	case SNAPSHOT_REVERT:
 		error = check_thawed(snapshot->vbd, text);
 		return error ? error : begin_revert(snapshot, text);

@@ -148,6 +148,14 @@ wait $client 2>/dev/null
 # tapdisk hears of the client's end in its own time
 check "back" eventually tap-ctl snapshot-revert -n before ${disk[0]}
 check "the disk holds what was there" holds "${uri[0]}" old
+check "a larger disk" is "$(tap-ctl resize ${disk[0]} -s 96M)" 196608
+check "is seen at once" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 196608
+check "it has zeros behind what was there" sh -c "nbdcopy '${uri[0]}' - | tail -c 32M | cmp -n 33554432 - /dev/zero"
+check "no smaller one while it is open" fails 22 tap-ctl resize ${disk[0]} -s 64M
+check "nor one of no size" fails 22 tap-ctl resize ${disk[0]} -s 0
+check "nor one of half a sector" fails 22 tap-ctl resize ${disk[0]} -s 1000
+check "back, the size too" eventually tap-ctl snapshot-revert -n before ${disk[0]}
+check "is seen" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 131072
 check "delete" tap-ctl snapshot-delete -n before ${disk[0]}
 check "no snapshot is left" is "$(names 0)" ""
 check "the disk is as it was" holds "${uri[0]}" old

@@ -207,6 +207,7 @@ check 'unpause on another image' is '' tap-ctl unpause $disk -a "aio:$WORK/b.img
 check '... is on it' is "pid=$pid minor=0 state=0 args=aio:$WORK/b.img" tap-ctl list
 truncate -s 32M "$WORK/b.img"
 check 'resize' is 65536 tap-ctl resize $disk
+check 'resize to a size: the image is not ours to make larger' refuses $EOPNOTSUPP 'make that larger' tap-ctl resize $disk -s 64M
 check 'info' is '65536' sh -c "tap-ctl info $disk --json | jq .disk.sectors"
 check 'stats is JSON' is 'object' sh -c "tap-ctl stats $disk | jq -r .total.read.latency_us'|type'"
 check 'close' is '' tap-ctl close $disk

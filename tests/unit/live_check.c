@@ -96,7 +96,7 @@ static void check_active(struct look *look)
 	look_read(look, NULL, info.sectors);
 	if (disk->reverter.busy && live_image_fits(&disk->reverter.snapshot->image, look->tags, &bad))
 		return;
-	if (info.sectors != disk->model.sectors)
+	if (info.sectors != disk->model.sectors && !(disk->growing && info.sectors == disk->growing))
 		live_failed(disk, "the disk has %llu sectors and should have %llu", (unsigned long long)info.sectors,
 			    (unsigned long long)disk->model.sectors);
 	for (i = 0; i < LIVE_CELLS; i++) {
@@ -240,7 +240,9 @@ static void adopt(struct look *look)
 	look_read(look, NULL, info.sectors);
 	for (i = 0; i < LIVE_CELLS; i++)
 		live_settle(&disk->model, i, look->tags[i]);
-	disk->maker.busy = disk->freezer.busy = disk->remover.busy = disk->reverter.busy = disk->merger.busy = false;
+	disk->maker.busy = disk->freezer.busy = disk->remover.busy = disk->reverter.busy = false;
+	disk->merger.busy = disk->grower.busy = false;
+	disk->growing = 0;
 	disk->model.watched = LIVE_EVER;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * live_command.c - the snapshots of live_disk.h: taken, prepared, decided, read,
- * deleted, gone back to.
+ * deleted, gone back to; and a larger disk.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,6 +15,18 @@ static void taken(struct live_disk *disk, struct live_snapshot *snapshot, enum l
 		return;		/* it may be there after the next opening */
 	live_image_take(&disk->model, snapshot->from, disk->options.full || disk->faulty, &snapshot->image);
 	snapshot->state = state;
+}
+
+static void grown(struct live_disk *disk)
+{
+	struct error_text error = { "" };
+
+	if (backend_refresh_size(disk->backend, &error))
+		live_failed(disk, "%s", error.text);
+	if (disk->backend->geometry.sectors != disk->growing)
+		live_failed(disk, "the disk has the wrong size after it has grown");
+	disk->model.sectors = disk->growing;
+	disk->growing = 0;
 }
 
 static void command_ended(struct live_disk *disk, struct live_command *slot, int error)
@@ -44,6 +56,10 @@ static void command_ended(struct live_disk *disk, struct live_command *slot, int
 		if (!error)
 			live_image_restore(&snapshot->image, &disk->model);
 		break;
+	case SNAPSHOT_RESIZE:
+		if (!error)
+			grown(disk);
+		break;
 	case SNAPSHOT_FREEZE:
 		disk->frozen = !error;
 		disk->frozen_at = disk->model.now;
@@ -71,7 +87,7 @@ static void command_done(struct snapshot_command *command, int error)
 
 void live_command(struct live_disk *disk, struct live_command *slot, enum snapshot_op op, struct live_snapshot *snapshot)
 {
-	slot->command = (struct snapshot_command){ .op = op, .done = command_done, .owner = slot };
+	slot->command = (struct snapshot_command){ .op = op, .done = command_done, .owner = slot, .sectors = disk->growing };
 	if (snapshot) {
 		slot->command.name = snapshot->name;
 		slot->command.description = "made while it was running";
@@ -193,6 +209,8 @@ void live_command_random(struct live_disk *disk)
 	struct live_snapshot *prepared = live_snapshot_random(disk, LIVE_PREPARED);
 	uint64_t what = live_pick(disk, 8);
 
+	if (!live_pick(disk, 6))
+		live_grow(disk);
 	if (what < 2) {
 		open_or_close(disk);
 	} else if (what < 4) {
@@ -208,6 +226,21 @@ void live_command_random(struct live_disk *disk)
 	} else {
 		freeze_random(disk);
 	}
+}
+
+/* If a discard ends with the disk, it is up to the other's end whether that takes in the last block. */
+void live_grow(struct live_disk *disk)
+{
+	unsigned i;
+
+	for (i = 0; i < LIVE_REQUESTS; i++) {
+		if (disk->request[i].busy && disk->request[i].req.op == BLOCK_DISCARD)
+			return;
+	}
+	if (disk->grower.busy || disk->model.sectors == LIVE_DISK)
+		return;
+	disk->growing = disk->model.sectors + 1 + live_pick(disk, LIVE_DISK - disk->model.sectors);
+	live_command(disk, &disk->grower, SNAPSHOT_RESIZE, NULL);
 }
 
 void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk))

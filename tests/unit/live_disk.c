@@ -213,7 +213,7 @@ static enum block_op random_op(struct live_disk *disk)
 {
 	uint64_t what = live_pick(disk, 100);
 
-	return what < 30 ? BLOCK_READ : what < 80 ? BLOCK_WRITE : what < 86 ? BLOCK_DISCARD :
+	return what < 30 ? BLOCK_READ : what < 80 ? BLOCK_WRITE : what < 86 && !disk->grower.busy ? BLOCK_DISCARD :
 		what < 91 ? BLOCK_WRITE_ZEROES : BLOCK_FLUSH;
 }
 
@@ -267,7 +267,7 @@ static bool anything_busy(const struct live_disk *disk)
 			return true;
 	}
 	return disk->frozen || disk->maker.busy || disk->freezer.busy || disk->thawer.busy || disk->remover.busy || disk->reverter.busy ||
-		disk->merger.busy;
+		disk->merger.busy || disk->grower.busy;
 }
 
 void live_reap(struct live_disk *disk)

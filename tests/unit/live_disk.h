@@ -84,7 +84,8 @@ struct live_disk {
 	struct live_snapshot snapshot[LIVE_SNAPSHOTS];
 	int base_fd;			/* LIVE_OWN_BASE; -1 */
 	char look_base[140];		/* what live_check() takes for the base; "": what the store names */
-	struct live_command maker, freezer, thawer, remover, reverter, merger;
+	struct live_command maker, freezer, thawer, remover, reverter, merger, grower;
+	uint64_t growing;		/* sectors that it may have already; 0: none */
 	bool frozen;			/* FREEZE has ended, and nothing has ended the freeze */
 	uint64_t frozen_at;
 	unsigned next_name;
@@ -106,6 +107,8 @@ void live_step(struct live_disk *disk);
 void live_drain(struct live_disk *disk);
 /* Goes back to a snapshot, if there is one. @look, if not NULL, is called whenever something has been done for it. */
 void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk));
+/* Makes it larger while it is in use. */
+void live_grow(struct live_disk *disk);
 /* Makes it larger or smaller, with the tools; it must be closed. */
 void live_resize(struct live_disk *disk);
 /* Until something that was in flight in the engine has ended. */

@@ -104,6 +104,16 @@ static void power_cycle(struct live_disk *disk)
 	live_restarts++;
 }
 
+/* It goes round the engine, which has to be told what is on the medium. */
+static void resize(struct live_disk *disk)
+{
+	if (disk->options.full || sim_random(&disk->random) % 3)
+		return;
+	live_resize(disk);
+	engine_crash_free(&disk->crash);
+	engine_crash_init(&disk->crash, disk->fd, sim_random(&disk->random) >> 8);
+}
+
 /* Opened, after as many cuts in the middle of that as chance will have. */
 static void restart(struct live_disk *disk)
 {
@@ -120,6 +130,7 @@ static void restart(struct live_disk *disk)
 	live_check(disk, disk->path, LIVE_RESTARTED);
 	live_expect_right(disk);
 	disk->faulty = false;
+	resize(disk);
 	live_open(disk);
 	live_expect_right(disk);
 }

@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef TAPSNAP_SIZE_H
+#define TAPSNAP_SIZE_H
+
+#include <stdint.h>
+
+#include "driver.h"
+
+/* Digits and one of b k M G T P, of 1024 each; a multiple of a sector. 0 or -errno with a text. */
+int size_parse(const char *text, uint64_t *bytes, struct error_text *error);
+
+#endif
