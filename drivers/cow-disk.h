@@ -99,7 +99,7 @@ struct cow_disk {
 
 	struct fiber *retirer;
 	bool retirer_waits;
-	uint64_t next_hole;			/* sequence of the request with which another may be punched */
+	uint64_t next_hole;			/* CLOCK_MONOTONIC, ns: not earlier while there are requests */
 	struct cow_retired *retired, **last_retired;
 };
 
