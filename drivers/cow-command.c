@@ -153,12 +153,21 @@ static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
+/* Perhaps: then the disk has another size, and a version to be given back. */
+static void gone_back(struct cow_disk *disk)
+{
+	if (disk->active)
+		disk->active->sectors = disk->store->active->sectors;
+	disk->want_delete |= cow_delete_next(disk->store) != NULL;
+}
+
 static int run_commit(struct cow_disk *disk, struct snapshot_command *command)
 {
 	int ret;
 
 	cow_exclusive_begin(disk);
 	ret = cow_snapshot_commit(disk->store, command->name, &command->error);
+	gone_back(disk);
 	cow_exclusive_end(disk);
 	return ret;
 }
@@ -169,12 +178,13 @@ static int run_revert(struct cow_disk *disk, struct snapshot_command *command)
 
 	freeze(disk);
 	cow_exclusive_begin(disk);
-	ret = cow_snapshot_revert(disk->store, command->name, &command->error);
-	if (!ret && disk->active)
-		disk->active->sectors = disk->store->active->sectors;
+	if (command->decision)
+		ret = cow_revert_prepare(disk->store, command->name, command->decision, &command->error);
+	else
+		ret = cow_snapshot_revert(disk->store, command->name, &command->error);
+	gone_back(disk);
 	cow_exclusive_end(disk);
 	command->stall_ns = thaw(disk);
-	disk->want_delete |= !ret;
 	return ret;
 }
 

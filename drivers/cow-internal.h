@@ -266,9 +266,24 @@ size_t cow_version_table_blocks(const struct cow_store *store);
 
 /* cow-snapshot.c: what a record does to the store in memory, at replay and at work. */
 int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *text);
-int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
 int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
 		  const void *payload, size_t length);
+/* A fresh active version on @parent, in the next generation. */
+int cow_active_begin(struct cow_store *store, struct cow_version *parent);
+/* A new version must fit into the table that the next checkpoint writes, and have a number. */
+int cow_version_room(struct cow_store *store, struct error_text *error);
+/* cow_snapshot_prepare() with a name that is not looked at. */
+int cow_version_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			struct error_text *error);
+/* One that is listed, or one that is only prepared; and room in the log. */
+int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
+		      struct error_text *error);
+int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error);
+
+/* cow-revert.c */
+int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
+int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error);
+bool cow_revert_awaits(const struct cow_store *store, const char *name);
 
 /* A version's three texts, out of a record that holds them one behind the other. */
 int cow_version_set_text(struct cow_version *version, const char *text, size_t name, size_t description, size_t decision);

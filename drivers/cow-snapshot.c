@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-snapshot.c - snapshots: taking one, listing them, going back to one,
- * marking one as deleted. All of it is a change of a few words in memory and
- * one record in the log, at any size of disk.
+ * cow-snapshot.c - snapshots: taking one, listing them, marking one as
+ * deleted. All of it is a change of a few words in memory and one record in
+ * the log, at any size of disk; so is going back (cow-revert.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow
 }
 
 /* A fresh active version on @parent, in the next generation. */
-static int active_begin(struct cow_store *store, struct cow_version *parent)
+int cow_active_begin(struct cow_store *store, struct cow_version *parent)
 {
 	struct cow_version *version;
 
@@ -50,22 +50,12 @@ static int active_begin(struct cow_store *store, struct cow_version *parent)
 int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *text)
 {
 	struct cow_version *snapshot = store->active;
-	int ret = active_begin(store, snapshot);
+	int ret = cow_active_begin(store, snapshot);
 
 	if (!ret)
 		ret = cow_version_set_text(snapshot, text, payload->name_length, payload->description_length,
 					   payload->decision_length);
 	snapshot->time = payload->time;
-	return ret;
-}
-
-int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload)
-{
-	struct cow_version *old = store->active;
-	int ret = active_begin(store, cow_version_find(store, payload->target));
-
-	if (!ret)
-		old->deleted = true;
 	return ret;
 }
 
@@ -102,7 +92,7 @@ static int store_writable(const struct cow_store *store, struct error_text *erro
 }
 
 /* A new version must fit into the table that the next checkpoint writes, and have a number. */
-static int version_room(struct cow_store *store, struct error_text *error)
+int cow_version_room(struct cow_store *store, struct error_text *error)
 {
 	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
 	    store->next_version == UINT32_MAX)
@@ -120,12 +110,9 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 	int ret = store_writable(store, error);
 
 	if (!ret)
-		ret = version_room(store, error);
+		ret = cow_version_room(store, error);
 	if (ret)
 		return ret;
-	if (!name_valid(name))
-		return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no "
-				 "spaces, none of @ / \\ and quotes", name, COW_NAME_MAX);
 	if (!description_valid(description))
 		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
 				 name, COW_DESCRIPTION_MAX);
@@ -137,7 +124,7 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 	return 0;
 }
 
-static int flush_reported(struct cow_store *store, const char *what, const char *name, struct error_text *error)
+int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error)
 {
 	int ret = cow_flush(store);
 
@@ -168,8 +155,8 @@ static struct cow_snapshot_payload *create_payload(const struct cow_store *store
 	return payload;
 }
 
-int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
-			 struct error_text *error)
+int cow_version_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			struct error_text *error)
 {
 	const char *const text[3] = { name, description ? description : "", decision ? decision : "" };
 	struct cow_snapshot_payload *payload;
@@ -192,6 +179,15 @@ int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *
 	return ret ? error_set(error, ret, "%s: out of memory", store->device->name) : 0;
 }
 
+int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			 struct error_text *error)
+{
+	if (!name_valid(name))
+		return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no "
+				 "spaces, none of @ / \\ and quotes", name, COW_NAME_MAX);
+	return cow_version_prepare(store, name, description, decision, error);
+}
+
 static int room_reported(struct cow_store *store, struct error_text *error)
 {
 	int ret = cow_checkpoint_if_due(store);
@@ -207,12 +203,12 @@ int cow_snapshot_create(struct cow_store *store, const char *name, const char *d
 		ret = room_reported(store, error);
 	if (!ret)
 		ret = cow_snapshot_prepare(store, name, description, NULL, error);
-	return ret ? ret : flush_reported(store, "made durable", name, error);
+	return ret ? ret : cow_snapshot_flush(store, "made durable", name, error);
 }
 
 /* One that is listed, or one that is only prepared. */
-static int find_reported(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
-			 struct error_text *error)
+int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
+		      struct error_text *error)
 {
 	int ret = store_writable(store, error);
 
@@ -232,18 +228,20 @@ static int version_delete(struct cow_store *store, const char *name, bool prepar
 	struct cow_version *version;
 	int ret;
 
-	ret = find_reported(store, name, prepared, &version, error);
+	ret = cow_snapshot_find(store, name, prepared, &version, error);
 	if (ret)
 		return ret;
 	payload.id = version->id;
 	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
 	if (ret)
 		return error_set(error, ret, "%s: out of memory", store->device->name);
-	return flush_reported(store, "deleted", name, error);
+	return cow_snapshot_flush(store, "deleted", name, error);
 }
 
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
 {
+	if (cow_revert_awaits(store, name))
+		return error_set(error, -EBUSY, "%s: is about to go back to snapshot \"%s\"", store->device->name, name);
 	return version_delete(store, name, false, error);
 }
 
@@ -258,36 +256,16 @@ int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_
 	struct cow_version *version;
 	int ret;
 
-	ret = find_reported(store, name, true, &version, error);
+	ret = cow_snapshot_find(store, name, true, &version, error);
 	if (ret)
 		return ret;
+	if (!strcmp(name, SNAPSHOT_REVERT_INTENT))
+		return cow_revert_commit(store, version, error);
 	payload.id = version->id;
 	ret = cow_event_add(store, store->active, COW_RECORD_COMMIT, 1, &payload, sizeof(payload));
 	if (ret)
 		return error_set(error, ret, "%s: out of memory", store->device->name);
-	return flush_reported(store, "committed", name, error);
-}
-
-int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error)
-{
-	struct cow_revert_payload payload = { 0 };
-	struct cow_version *target;
-	int ret;
-
-	ret = find_reported(store, name, false, &target, error);
-	if (!ret)
-		ret = version_room(store, error);
-	if (ret)
-		return ret;
-	payload.target = target->id;
-	payload.id = store->next_version;
-	payload.generation = store->generation + 1;
-	ret = cow_event_add(store, store->active, COW_RECORD_REVERT, 1, &payload, sizeof(payload));
-	if (!ret)
-		ret = cow_revert_apply(store, &payload);
-	if (ret)
-		return store->failed = ret;
-	return flush_reported(store, "gone back to", name, error);
+	return cow_snapshot_flush(store, "committed", name, error);
 }
 
 static const struct cow_version *living_parent(const struct cow_version *version)

@@ -169,6 +169,8 @@ int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *
 			 struct error_text *error);
 int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_text *error);
 int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_text *error);
+/* The same for going back: durable when it returns, and then to be committed or aborted by the name SNAPSHOT_REVERT_INTENT. */
+int cow_revert_prepare(struct cow_store *store, const char *name, const char *decision, struct error_text *error);
 
 /* cow-decision.c. Decide for commit: 0; -ECANCELED: it was decided otherwise. Durable when it returns. */
 int cow_decision_commit(const char *path, struct error_text *error);

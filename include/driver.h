@@ -71,10 +71,14 @@ enum snapshot_op {
 	 * becomes of one found at the next opening is up to decision (cow_decision_abort() in cow.h).
 	 */
 	SNAPSHOT_PREPARE,
-	SNAPSHOT_COMMIT,	/* name: one that was prepared; durable when it ends */
+	SNAPSHOT_COMMIT,	/* name: one that was prepared, or SNAPSHOT_REVERT_INTENT; durable when it ends */
 	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
 	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
-	SNAPSHOT_REVERT,	/* name; the disk must not be in use. Its size may change: backend_refresh_size() */
+	/*
+	 * name; the disk must not be in use. Its size may change: backend_refresh_size(). With a decision it
+	 * is no more than prepared, as with PREPARE, under the name SNAPSHOT_REVERT_INTENT.
+	 */
+	SNAPSHOT_REVERT,
 	SNAPSHOT_RESIZE,	/* sectors, not fewer than it has: durable when it ends; then backend_refresh_size() */
 	/*
 	 * The commit of a disk that has no snapshots to its raw base, in use (tap-ctl commit), at the
@@ -86,11 +90,13 @@ enum snapshot_op {
 	SNAPSHOT_MERGE_CANCEL,	/* the disk goes on in the store; so it does after a failure of the others, and a crash */
 };
 
+#define SNAPSHOT_REVERT_INTENT "@revert"	/* no snapshot is called that */
+
 struct snapshot_command {
 	enum snapshot_op op;
 	const char *name;
 	const char *description;	/* CREATE, PREPARE; NULL: none */
-	const char *decision;		/* PREPARE: absolute path of the group's decision record */
+	const char *decision;		/* PREPARE, REVERT: absolute path of the group's decision record */
 	void (*done)(struct snapshot_command *command, int error);
 	struct error_text error;	/* why, when done() gets an error */
 	uint64_t sectors;		/* RESIZE */

@@ -94,7 +94,13 @@ static void check_active(struct look *look)
 
 	cow_get_info(look->store, &info);
 	look_read(look, NULL, info.sectors);
-	if (disk->reverter.busy && live_image_fits(&disk->reverter.snapshot->image, look->tags, &bad))
+	if (disk->intent.state == LIVE_COMMITTING) {
+		if (!live_image_fits(&disk->intent.target->image, look->tags, &bad))
+			live_failed(disk, "it has not gone back, though that was decided");
+		return;
+	}
+	if (disk->reverter.busy && disk->intent.state == LIVE_NONE &&
+	    live_image_fits(&disk->reverter.snapshot->image, look->tags, &bad))
 		return;
 	if (info.sectors != disk->model.sectors && !(disk->growing && info.sectors == disk->growing))
 		live_failed(disk, "the disk has %llu sectors and should have %llu", (unsigned long long)info.sectors,
@@ -256,6 +262,8 @@ static void undecide(struct live_disk *disk)
 		    (snapshot->state == LIVE_DELETING && snapshot->decision[0]))
 			unlink(snapshot->decision);
 	}
+	if (disk->intent.state != LIVE_NONE && disk->intent.state != LIVE_COMMITTING)
+		unlink(disk->intent.decision);
 }
 
 void live_check(struct live_disk *disk, const char *path, enum live_check what)

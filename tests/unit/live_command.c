@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "live_disk.h"
 
@@ -15,6 +16,32 @@ static void taken(struct live_disk *disk, struct live_snapshot *snapshot, enum l
 		return;		/* it may be there after the next opening */
 	live_image_take(&disk->model, snapshot->from, disk->options.full || disk->faulty, &snapshot->image);
 	snapshot->state = state;
+}
+
+static void gone_back(struct live_disk *disk, const struct live_snapshot *target)
+{
+	struct error_text error = { "" };
+
+	live_image_restore(&target->image, &disk->model);
+	if (backend_refresh_size(disk->backend, &error))
+		live_failed(disk, "%s", error.text);
+	if (disk->backend->geometry.sectors != target->image.sectors)
+		live_failed(disk, "the disk has the wrong size after it was put back");
+}
+
+static void reverter_ended(struct live_disk *disk, const struct live_command *slot, int error)
+{
+	struct live_intent *intent = &disk->intent;
+
+	if (error)
+		return;
+	if (slot->command.op == SNAPSHOT_REVERT && slot->command.decision) {
+		intent->state = LIVE_PREPARED;
+		return;
+	}
+	if (slot->command.op != SNAPSHOT_ABORT)
+		gone_back(disk, slot->snapshot);
+	intent->state = LIVE_NONE;
 }
 
 static void grown(struct live_disk *disk)
@@ -33,6 +60,10 @@ static void command_ended(struct live_disk *disk, struct live_command *slot, int
 {
 	struct live_snapshot *snapshot = slot->snapshot;
 
+	if (slot == &disk->reverter) {
+		reverter_ended(disk, slot, error);
+		return;
+	}
 	switch (slot->command.op) {
 	case SNAPSHOT_CREATE:
 		taken(disk, snapshot, LIVE_THERE, error);
@@ -51,10 +82,6 @@ static void command_ended(struct live_disk *disk, struct live_command *slot, int
 	case SNAPSHOT_DELETE:
 		if (!error)
 			snapshot->state = LIVE_NONE;
-		break;
-	case SNAPSHOT_REVERT:
-		if (!error)
-			live_image_restore(&snapshot->image, &disk->model);
 		break;
 	case SNAPSHOT_RESIZE:
 		if (!error)
@@ -92,6 +119,10 @@ void live_command(struct live_disk *disk, struct live_command *slot, enum snapsh
 		slot->command.name = snapshot->name;
 		slot->command.description = "made while it was running";
 		slot->command.decision = snapshot->decision[0] ? snapshot->decision : NULL;
+	}
+	if (slot == &disk->reverter) {
+		slot->command.name = op == SNAPSHOT_REVERT ? snapshot->name : SNAPSHOT_REVERT_INTENT;
+		slot->command.decision = disk->intent.state != LIVE_NONE ? disk->intent.decision : NULL;
 	}
 	slot->disk = disk;
 	slot->snapshot = snapshot;
@@ -243,17 +274,12 @@ void live_grow(struct live_disk *disk)
 	live_command(disk, &disk->grower, SNAPSHOT_RESIZE, NULL);
 }
 
-void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk))
+static void reverter_run(struct live_disk *disk, enum snapshot_op op, struct live_snapshot *snapshot,
+			 void (*look)(struct live_disk *disk))
 {
-	struct live_snapshot *snapshot;
-	struct error_text error = { "" };
 	uint64_t steps;
 
-	live_drain(disk);
-	snapshot = live_snapshot_random(disk, LIVE_THERE);
-	if (!snapshot || disk->failure[0])
-		return;
-	live_command(disk, &disk->reverter, SNAPSHOT_REVERT, snapshot);
+	live_command(disk, &disk->reverter, op, snapshot);
 	while (look && disk->reverter.busy && !disk->failure[0]) {
 		steps = disk->crash.steps;
 		live_reap(disk);
@@ -261,9 +287,43 @@ void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk))
 			look(disk);
 	}
 	live_drain(disk);
-	if (backend_refresh_size(disk->backend, &error))
+}
+
+static void revert_together(struct live_disk *disk, struct live_snapshot *snapshot, void (*look)(struct live_disk *disk))
+{
+	struct live_intent *intent = &disk->intent;
+	struct error_text error = { "" };
+	static unsigned intents;
+	bool commit = live_pick(disk, 3);
+
+	snprintf(intent->decision, sizeof(intent->decision), "%.70s.back.%u", live_raw_base, intents++);
+	intent->state = LIVE_PREPARING;
+	intent->target = snapshot;
+	reverter_run(disk, SNAPSHOT_REVERT, snapshot, look);
+	if (disk->failure[0] || disk->reverter.error)
+		return;
+	if (look)
+		look(disk);
+	if (commit && cow_decision_commit(intent->decision, &error))
 		live_failed(disk, "%s", error.text);
-	if (!disk->reverter.error && disk->backend->geometry.sectors != snapshot->image.sectors)
-		live_failed(disk, "the disk has the wrong size after it was put back");
+	intent->state = commit ? LIVE_COMMITTING : LIVE_DELETING;
+	if (look)
+		look(disk);
+	reverter_run(disk, commit ? SNAPSHOT_COMMIT : SNAPSHOT_ABORT, snapshot, look);
+	unlink(intent->decision);
+}
+
+void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk))
+{
+	struct live_snapshot *snapshot;
+
+	live_drain(disk);
+	snapshot = live_snapshot_random(disk, LIVE_THERE);
+	if (!snapshot || disk->failure[0])
+		return;
+	if (live_pick(disk, 2))
+		revert_together(disk, snapshot, look);
+	else
+		reverter_run(disk, SNAPSHOT_REVERT, snapshot, look);
 }
 

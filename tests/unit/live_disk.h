@@ -43,6 +43,13 @@ struct live_snapshot {
 	unsigned reads;
 };
 
+/* Going back as one of a group does: not listed before it is decided. */
+struct live_intent {
+	enum live_state state;		/* NONE, PREPARING, PREPARED, COMMITTING: decided; DELETING: decided against */
+	const struct live_snapshot *target;
+	char decision[96];
+};
+
 struct live_request {
 	struct block_request req;
 	struct live_disk *disk;
@@ -85,6 +92,7 @@ struct live_disk {
 	int base_fd;			/* LIVE_OWN_BASE; -1 */
 	char look_base[140];		/* what live_check() takes for the base; "": what the store names */
 	struct live_command maker, freezer, thawer, remover, reverter, merger, grower;
+	struct live_intent intent;
 	uint64_t growing;		/* sectors that it may have already; 0: none */
 	bool frozen;			/* FREEZE has ended, and nothing has ended the freeze */
 	uint64_t frozen_at;
