@@ -226,6 +226,7 @@ void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 		break;
 	case SNAPSHOT_MERGE_BEGIN:
 	case SNAPSHOT_MERGE_STEP:
+	case SNAPSHOT_MERGE_SYNC:
 	case SNAPSHOT_MERGE_END:
 	case SNAPSHOT_MERGE_CANCEL:
 		ret = cow_merge_run(disk, command);

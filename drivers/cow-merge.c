@@ -3,9 +3,9 @@
  * cow-merge.c - the commit of a disk that is in use: all that the store has
  * of it is copied to its raw base, until the base is the disk.
  *
- *   BEGIN: the store says that its base is being written ---> STEP, STEP, ... ---> END: the rest, then
- *   the store says that all of it is there                       |
- *                                                                +---> CANCEL, or a crash: begin again
+ *   BEGIN: the store says that its base is being written ---> STEP, STEP, ..., SYNC ---> END: the rest, then
+ *   the store says that all of it is there                            |
+ *                                                                     +---> CANCEL, or a crash: begin again
  *
  * Invariants:
  * 1. A block of the base is written only when the store has an entry for it,
@@ -33,7 +33,7 @@
 #define MARKS (8u << 20)		/* bits at most: 1 MiB of them */
 #define PIECE_SECTORS 2048u		/* copied at once: 1 MiB */
 #define PIECE_PARTS (PIECE_SECTORS / COW_SECTORS)
-#define SKIP_SECTORS (1u << 21)		/* of the base, passed over at once: 1 GiB */
+#define RUN_SECTORS (1u << 21)		/* of which the marks go at once: 1 GiB */
 
 struct cow_merge {
 	struct backend *base;		/* for writing */
@@ -42,6 +42,7 @@ struct cow_merge {
 	uint64_t granule;		/* sectors for a mark */
 	uint64_t granules, marked;
 	uint64_t cursor;		/* granule */
+	uint64_t at, end;		/* sectors that are not marked any more and still to be looked at */
 	unsigned pass;
 	uint64_t copied;		/* bytes, of the step that runs */
 };
@@ -130,34 +131,77 @@ static uint64_t next_marked(struct cow_merge *merge)
 	}
 }
 
+/* What one step copies, from all over the disk. */
 struct parts {
 	struct cow_extent part[PIECE_PARTS];
 	unsigned count;
+	uint64_t data;			/* sectors of kind DATA, which are in the buffer one after the other */
 };
 
-static int parts_find(struct cow_disk *disk, uint64_t sector, uint64_t end, struct parts *parts)
+static bool anything_left(const struct cow_merge *merge)
 {
+	return merge->marked || merge->at < merge->end;
+}
+
+/* The next sectors to be looked at, of marked granules in a row. */
+static void take_run(struct cow_merge *merge, uint64_t sectors)
+{
+	uint64_t granule = next_marked(merge);
+
+	merge->at = merge->end = granule * merge->granule;
+	for (; granule < merge->granules && is_marked(merge, granule) && merge->end - merge->at < RUN_SECTORS; granule++) {
+		unmark(merge, granule);
+		merge->end += merge->granule;
+	}
+	merge->cursor = granule;
+	merge->end = merge->end < sectors ? merge->end : sectors;
+}
+
+/* What begins at merge->at; of data no more than there is room for. */
+static int find_part(struct cow_disk *disk, uint64_t room, struct cow_extent *part)
+{
+	struct cow_merge *merge = disk->merge;
+	uint64_t max = merge->end - merge->at;
+	int ret;
+
+	/* of data a longer look would be for nothing */
+	ret = cow_version_extent(disk->store, disk->store->active, merge->at, max < room ? max : room, part);
+	if (!ret && part->kind != COW_EXTENT_DATA)
+		ret = cow_version_extent(disk->store, disk->store->active, merge->at, max, part);
+	return ret;
+}
+
+/* With the map standing still. Whole blocks: only the disk's end may be within one. */
+static int find_parts(struct cow_disk *disk, struct parts *parts)
+{
+	struct cow_merge *merge = disk->merge;
 	struct cow_extent *part;
 	int ret = 0;
 
-	cow_exclusive_begin(disk);
-	for (parts->count = 0; !ret && sector < end; sector = part->sector + part->nr_sectors) {
-		part = &parts->part[parts->count++];
-		ret = cow_version_extent(disk->store, disk->store->active, sector, end - sector, part);
+	while (!ret && anything_left(merge) && parts->count < PIECE_PARTS && parts->data < PIECE_SECTORS) {
+		if (merge->at == merge->end)
+			take_run(merge, disk->store->active->sectors);
+		part = &parts->part[parts->count];
+		ret = find_part(disk, PIECE_SECTORS - parts->data, part);
+		if (ret)
+			break;
+		merge->at += part->nr_sectors;
+		parts->data += part->kind == COW_EXTENT_DATA ? part->nr_sectors : 0;
+		parts->count++;
 	}
-	cow_exclusive_end(disk);
 	return ret;
 }
 
 static int parts_read(struct cow_disk *disk, const struct parts *parts, struct batch *batch)
 {
 	const struct cow_extent *part;
-	uint64_t first = parts->part[0].sector;
+	uint8_t *at = disk->merge->buffer;
 
 	for (part = parts->part; part < parts->part + parts->count; part++) {
-		if (part->kind == COW_EXTENT_DATA)
-			batch_add(batch, disk->backend, BLOCK_READ, part->offset / SECTOR_SIZE, part->nr_sectors,
-				  disk->merge->buffer + (part->sector - first) * SECTOR_SIZE);
+		if (part->kind != COW_EXTENT_DATA)
+			continue;
+		batch_add(batch, disk->backend, BLOCK_READ, part->offset / SECTOR_SIZE, part->nr_sectors, at);
+		at += part->nr_sectors * SECTOR_SIZE;
 	}
 	return batch_wait(batch);
 }
@@ -165,89 +209,45 @@ static int parts_read(struct cow_disk *disk, const struct parts *parts, struct b
 /* Neighbours of one kind are written together, wherever they were in the store. */
 static int parts_write(struct cow_disk *disk, const struct parts *parts, struct batch *batch)
 {
-	const struct cow_extent *part = parts->part, *end = part + parts->count;
-	uint64_t shown = cow_base_sectors(disk->store, disk->store->active), first = part->sector, sector, n;
-	struct cow_merge *merge = disk->merge;
-	enum cow_extent_kind kind;
+	const struct cow_extent *part = parts->part, *end = part + parts->count, *first;
+	uint64_t shown = cow_base_sectors(disk->store, disk->store->active), n;
+	uint8_t *at = disk->merge->buffer;
 
 	while (part < end) {
-		sector = part->sector;
-		kind = part->kind;
-		for (n = 0; part < end && part->kind == kind; part++)
+		first = part;
+		for (n = 0; part < end && part->kind == first->kind && part->sector == first->sector + n; part++)
 			n += part->nr_sectors;
-		if (kind == COW_EXTENT_DATA)
-			batch_add(batch, merge->base, BLOCK_WRITE, sector, n, merge->buffer + (sector - first) * SECTOR_SIZE);
-		else if (kind == COW_EXTENT_ZERO)
-			batch_add(batch, merge->base, BLOCK_WRITE_ZEROES, sector, n, NULL);
-		else if (sector + n > shown)	/* it ends within the last block that shows it */
-			batch_add(batch, merge->base, BLOCK_WRITE_ZEROES, shown, sector + n - shown, NULL);
-		merge->copied += kind == COW_EXTENT_DATA ? n * SECTOR_SIZE : 0;
+		if (first->kind == COW_EXTENT_DATA) {
+			batch_add(batch, disk->merge->base, BLOCK_WRITE, first->sector, n, at);
+			at += n * SECTOR_SIZE;
+		} else if (first->kind == COW_EXTENT_ZERO) {
+			batch_add(batch, disk->merge->base, BLOCK_WRITE_ZEROES, first->sector, n, NULL);
+		} else if (first->sector + n > shown) {	/* it ends within the last block that shows it */
+			batch_add(batch, disk->merge->base, BLOCK_WRITE_ZEROES, shown, first->sector + n - shown, NULL);
+		}
 	}
 	return batch_wait(batch);
 }
 
-static int piece_copy(struct cow_disk *disk, uint64_t sector, uint64_t end)
+static int step(struct cow_disk *disk)
 {
-	struct parts *parts = malloc(sizeof(*parts));
+	struct parts *parts = calloc(1, sizeof(*parts));
 	struct batch *batch = calloc(1, sizeof(*batch));
-	int ret = parts && batch ? parts_find(disk, sector, end, parts) : -ENOMEM;
+	int ret = parts && batch ? 0 : -ENOMEM;
 
+	if (!ret) {
+		cow_exclusive_begin(disk);
+		ret = find_parts(disk, parts);
+		cow_exclusive_end(disk);
+	}
 	if (!ret)
 		ret = parts_read(disk, parts, batch);
 	if (!ret)
 		ret = parts_write(disk, parts, batch);
+	if (!ret)
+		disk->merge->copied += parts->data * SECTOR_SIZE;
 	free(parts);
 	free(batch);
-	return ret;
-}
-
-/* The store has nothing of @granule, nor of what follows: up to there nothing is to be done. False: it has, or an error. */
-static bool skip_base(struct cow_disk *disk, uint64_t granule, int *error)
-{
-	uint64_t shown = cow_base_sectors(disk->store, disk->store->active), end;
-	struct cow_merge *merge = disk->merge;
-	struct cow_extent extent;
-
-	cow_exclusive_begin(disk);
-	*error = cow_version_extent(disk->store, disk->store->active, granule * merge->granule, SKIP_SECTORS, &extent);
-	end = *error ? 0 : extent.sector + extent.nr_sectors;
-	if (!end || extent.kind != COW_EXTENT_BASE || end > shown ||
-	    (extent.nr_sectors < merge->granule && end < disk->store->active->sectors)) {
-		cow_exclusive_end(disk);
-		return false;
-	}
-	for (; granule < merge->granules && (granule + 1) * merge->granule <= end; granule++)
-		unmark(merge, granule);
-	if (granule < merge->granules && end == disk->store->active->sectors)
-		unmark(merge, granule++);
-	merge->cursor = granule;
-	cow_exclusive_end(disk);
-	return true;
-}
-
-/* Marked granules in a row, a piece of them at least. */
-static int step(struct cow_disk *disk)
-{
-	uint64_t sectors = disk->store->active->sectors, granule, sector, end, n;
-	struct cow_merge *merge = disk->merge;
-	int ret;
-
-	if (!merge->marked)
-		return 0;
-	granule = next_marked(merge);
-	if (skip_base(disk, granule, &ret) || ret)
-		return ret;
-	sector = granule * merge->granule;
-	for (end = sector; granule < merge->granules && is_marked(merge, granule) && end - sector < PIECE_SECTORS; granule++) {
-		unmark(merge, granule);
-		end += merge->granule;
-	}
-	merge->cursor = granule;
-	end = end < sectors ? end : sectors;
-	for (; !ret && sector < end; sector += n) {
-		n = end - sector < PIECE_SECTORS ? end - sector : PIECE_SECTORS;
-		ret = piece_copy(disk, sector, sector + n);
-	}
 	return ret;
 }
 
@@ -367,6 +367,18 @@ static int flush_base(struct cow_disk *disk)
 	return ret;
 }
 
+static int sync_both(struct cow_disk *disk)
+{
+	int ret = flush_base(disk);
+
+	if (ret)
+		return ret;
+	cow_exclusive_begin(disk);
+	ret = cow_checkpoint(disk->store);
+	cow_exclusive_end(disk);
+	return ret;
+}
+
 /* Stays frozen when it is done. */
 static int end(struct cow_disk *disk)
 {
@@ -375,7 +387,7 @@ static int end(struct cow_disk *disk)
 	disk->frozen = true;
 	while (disk->writes)
 		cow_task_wait(disk);
-	while (!ret && disk->merge->marked)
+	while (!ret && anything_left(disk->merge))
 		ret = step(disk);
 	if (!ret)
 		ret = flush_base(disk);
@@ -406,12 +418,14 @@ int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command)
 		merge->copied = 0;
 	if (!ret && command->op == SNAPSHOT_MERGE_STEP)
 		ret = step(disk);
+	else if (!ret && command->op == SNAPSHOT_MERGE_SYNC)
+		ret = sync_both(disk);
 	else if (!ret && command->op == SNAPSHOT_MERGE_END)
 		ret = end(disk);
 	merge = disk->merge;
 	if (merge) {
 		command->copied = merge->copied;
-		command->left = merge->marked * merge->granule * SECTOR_SIZE;
+		command->left = merge->marked * merge->granule * SECTOR_SIZE + (merge->end - merge->at) * SECTOR_SIZE;
 		command->pass = merge->pass;
 	}
 	return ret ? error_set(&command->error, ret, "%s: cannot be committed to %s: %s", disk->device.name,

@@ -86,6 +86,7 @@ enum snapshot_op {
 	 */
 	SNAPSHOT_MERGE_BEGIN,	/* durable when it ends; what is there on the base now does not count any more */
 	SNAPSHOT_MERGE_STEP,	/* copies a mebibyte or so */
+	SNAPSHOT_MERGE_SYNC,	/* so far it is durable, and the end has less to do */
 	SNAPSHOT_MERGE_END,	/* the rest; when it ends the base is the disk, durable, and all that can be done here is to close */
 	SNAPSHOT_MERGE_CANCEL,	/* the disk goes on in the store; so it does after a failure of the others, and a crash */
 };

@@ -113,10 +113,11 @@ static void vbd_flushed(struct block_request *flush, int error)
 /* The store of a disk that goes back to its image is closed, and nobody but us has asked for that. */
 static void vbd_committed(struct vbd *vbd, char *store)
 {
-	vbd_commit_finish(vbd, store);
-	free(store);
+	vbd_commit_finish(vbd);
 	if (!vbd->closing && !vbd->waiters)
 		vbd_resume(vbd);
+	vbd_commit_remove_store(vbd, store);
+	free(store);
 }
 
 static void vbd_drained(struct vbd *vbd)

@@ -84,6 +84,7 @@ struct vbd_commit {
 	struct snapshot_command command;
 	bool busy;				/* it runs */
 	bool cancel;
+	bool synced;				/* since the last step */
 	bool merged;				/* all is in the image; the record is still there */
 	uint64_t total, left;			/* bytes */
 	unsigned pass;
@@ -204,8 +205,9 @@ bool vbd_commit_run(struct vbd *vbd);
 bool vbd_commit_end(struct vbd *vbd);
 /* Draining: true when that is of no use, and the disk runs again. */
 bool vbd_commit_retreat(struct vbd *vbd);
-/* The store at @store is closed, and all is in the image. */
-void vbd_commit_finish(struct vbd *vbd, const char *store);
+/* The store is closed, and all is in the image; after that nobody needs it. */
+void vbd_commit_finish(struct vbd *vbd);
+void vbd_commit_remove_store(struct vbd *vbd, const char *store);
 void vbd_commit_interrupted(struct vbd *vbd);
 void vbd_commit_forget(struct vbd *vbd);
 /* vbd.c, for vbd_commit.c: RUNNING -> DRAINING, and back unless somebody waits for its end. */

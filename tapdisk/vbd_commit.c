@@ -17,6 +17,9 @@
  * again is never little, so with each pass more will do.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -110,13 +113,14 @@ static void command_done(struct snapshot_command *command, int error)
 
 	vbd->commit.busy = false;
 	vbd->snapshots--;
+	vbd->commit.synced = command->op == SNAPSHOT_MERGE_SYNC;
 	if (!error && command->op != SNAPSHOT_MERGE_CANCEL) {
 		vbd->commit.left = command->left;
 		vbd->commit.pass = command->pass;
 	}
 	if (command->op == SNAPSHOT_MERGE_BEGIN)
 		begin_done(vbd, error);
-	else if (command->op == SNAPSHOT_MERGE_STEP)
+	else if (command->op == SNAPSHOT_MERGE_STEP || command->op == SNAPSHOT_MERGE_SYNC)
 		step_done(vbd, error);
 	else if (command->op == SNAPSHOT_MERGE_END)
 		end_done(vbd, error);
@@ -209,9 +213,11 @@ bool vbd_commit_run(struct vbd *vbd)
 	if (commit->cancel) {
 		commit_over(vbd, COMMIT_CANCELED, -ECANCELED, "it was canceled; the disk is in the store still");
 		submit(vbd, SNAPSHOT_MERGE_CANCEL);
-	} else if (little_left(vbd)) {
+	} else if (little_left(vbd) && commit->synced) {
 		commit->state = COMMIT_ENDING;
 		vbd_begin_drain(vbd);
+	} else if (little_left(vbd)) {
+		submit(vbd, SNAPSHOT_MERGE_SYNC);
 	} else if (commit->timer) {
 		return false;
 	} else if (commit->due > loop_clock() || !commit->left) {
@@ -239,16 +245,7 @@ bool vbd_commit_retreat(struct vbd *vbd)
 	return true;
 }
 
-/* A device stays; a file would only be refused from now on. */
-static void remove_store(const struct vbd *vbd, const char *store)
-{
-	struct stat st;
-
-	if (!stat(store, &st) && S_ISREG(st.st_mode) && unlink(store))
-		log_warning("minor %d: %s is of no use any more and cannot be removed: %s", vbd->minor, store, strerror(errno));
-}
-
-void vbd_commit_finish(struct vbd *vbd, const char *store)
+void vbd_commit_finish(struct vbd *vbd)
 {
 	struct error_text text = { "" };
 
@@ -258,9 +255,45 @@ void vbd_commit_finish(struct vbd *vbd, const char *store)
 	/* if it stays, every opening tries again, and nobody takes the store for the disk */
 	if (overlay_remove(strchr(vbd->target, ':') + 1, &text))
 		log_error("minor %d: %s", vbd->minor, text.text);
-	else
-		remove_store(vbd, store);
 	log_info("minor %d: %s is the disk again", vbd->minor, vbd->target);
+}
+
+static void *close_last(void *fd)
+{
+	close((int)(intptr_t)fd);
+	return NULL;
+}
+
+/* With the last descriptor a file's space is given back, which takes a while if there is much. */
+static void close_aside(int fd)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+	bool started = false;
+
+	if (!pthread_attr_init(&attributes)) {
+		started = !pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) &&
+			!pthread_create(&thread, &attributes, close_last, (void *)(intptr_t)fd);
+		pthread_attr_destroy(&attributes);
+	}
+	if (!started)
+		close(fd);
+}
+
+/* A device stays; a file would only be refused from now on. Not while the record is there that means it. */
+void vbd_commit_remove_store(struct vbd *vbd, const char *store)
+{
+	struct overlay overlay;
+	struct stat st;
+	int fd;
+
+	if (overlay_find(strchr(vbd->target, ':') + 1, &overlay, NULL) || stat(store, &st) || !S_ISREG(st.st_mode))
+		return;
+	fd = open(store, O_RDONLY | O_CLOEXEC);
+	if (unlink(store))
+		log_warning("minor %d: %s is of no use any more and cannot be removed: %s", vbd->minor, store, strerror(errno));
+	if (fd >= 0)
+		close_aside(fd);
 }
 
 json_t *vbd_commit_info(const struct vbd *vbd)

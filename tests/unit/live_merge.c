@@ -130,7 +130,8 @@ static void restart(struct live_disk *disk)
 /* The disk is used, the commit goes on, in its time canceled and begun again. */
 static void merge_step(struct live_disk *disk, bool *begun)
 {
-	enum snapshot_op op = !*begun ? SNAPSHOT_MERGE_BEGIN : live_pick(disk, 30) ? SNAPSHOT_MERGE_STEP : SNAPSHOT_MERGE_CANCEL;
+	enum snapshot_op op = !*begun ? SNAPSHOT_MERGE_BEGIN : live_pick(disk, 30) ? SNAPSHOT_MERGE_STEP :
+		live_pick(disk, 3) ? SNAPSHOT_MERGE_CANCEL : SNAPSHOT_MERGE_SYNC;
 	uint64_t before = disk->crash.steps;
 
 	live_step(disk);
