@@ -17,6 +17,14 @@ static enum cow_run_kind kind_of(uint64_t entry)
 	return !entry ? COW_RUN_ABSENT : cow_entry_block(entry) ? COW_RUN_STORED : COW_RUN_ZERO;
 }
 
+/* NULL: there is nothing in it, and no level. */
+static const struct cow_version *tree_of(const struct cow_version *version)
+{
+	const struct cow_version *tree = cow_map_tree(version);
+
+	return tree && tree->root.where ? tree : NULL;
+}
+
 static uint64_t rest_of(unsigned level, uint64_t block)
 {
 	return cow_span(level) - block % cow_span(level);
@@ -92,7 +100,7 @@ int cow_map_run(struct cow_store *store, const struct cow_version *version, uint
 		enum cow_run_kind *kind, uint64_t *count, struct cow_missing *missing)
 {
 	uint64_t entry;
-	int ret = tree_run(store, cow_map_tree(version), block, kind, count, missing);
+	int ret = tree_run(store, tree_of(version), block, kind, count, missing);
 
 	if (ret)
 		return ret;
@@ -136,7 +144,7 @@ int cow_map_compare(struct cow_store *store, const struct cow_version *a, const 
 		    uint64_t end, bool *same, uint64_t *count, struct cow_missing *missing)
 {
 	uint64_t entry_a, entry_b;
-	int ret = trees_same(store, cow_map_tree(a), cow_map_tree(b), block, count, missing);
+	int ret = trees_same(store, tree_of(a), tree_of(b), block, count, missing);
 
 	*same = true;
 	if (ret)

@@ -215,10 +215,18 @@ wait_for_programs() {
 	return 1
 }
 
+# Its sockets are closed when it is a zombie, or has gone.
+kill_tapdisk() {
+	kill -9 "$pid" || return
+	while grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status" 2>/dev/null; do
+		:
+	done
+}
+
 test_end() {
 	wait_for_programs 3 && tap-ctl unexport -p "$pid" -m "$minor" 1 && wait_for_programs 2 &&
 		fails . nbdinfo "$(psk_uri)" && nbdinfo --size "$(x509_uri "$open_port" "$WORK/none")" &&
-		kill -9 "$pid" && fails . nbdinfo "$(x509_uri "$open_port" "$WORK/none")" && wait_for_programs 1 &&
+		kill_tapdisk && fails . nbdinfo "$(x509_uri "$open_port" "$WORK/none")" && wait_for_programs 1 &&
 		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/x509")" && wait_for_programs 0 &&
 		tap-ctl destroy -p "$pid" -m "$minor" && pid='' && ! ls "$TAPSNAP_RUN_DIR"/nbd*
 }

@@ -3,7 +3,11 @@
  * test_nbd_structured.c - the NBD server's structured replies: reads with
  * holes, block status, contexts, and snapshots as exports; with clients that
  * ask for too much or for nonsense.
+ *
+ * TAPSNAP_SEED=N repeats a run of the random part; the seed is printed.
  */
+#include <time.h>
+
 #include "nbd_client.h"
 #include "nbd_connection.h"
 
@@ -405,6 +409,95 @@ static void test_unread_answers(void **state)
 	close(fd);
 }
 
+/* A length that is right, or wrong by little, or by much. */
+static uint32_t odd_length(uint32_t right)
+{
+	switch (random() % 8) {
+	case 0:
+		return random();
+	case 1:
+		return right + random() % 5 - 2;
+	default:
+		return right;
+	}
+}
+
+static size_t put_odd_text(uint8_t *data, const char *text)
+{
+	uint32_t length = htobe32(odd_length(strlen(text)));
+
+	client_put_text(data, text);
+	memcpy(data, &length, sizeof(length));
+	return sizeof(length) + strlen(text);
+}
+
+/* An option about names or contexts, with lengths and counts that may be wrong. */
+static void send_odd_option(int fd)
+{
+	static const char *const texts[] = { "", "s1", "base:", "base:allocation", "tapsnap:", "tapsnap:changed:s1", "s99",
+					     "tapsnap:changed:" };
+	const uint32_t options[] = { NBD_OPT_LIST, NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_STRUCTURED_REPLY,
+				     NBD_OPT_LIST_META_CONTEXT, NBD_OPT_SET_META_CONTEXT, random() };
+	struct nbd_option header = { htobe64(NBD_OPTION_MAGIC), htobe32(options[random() % 7]) };
+	unsigned queries = random() % 12;
+	uint8_t data[512];
+	size_t length = put_odd_text(data, texts[random() % 2]);
+	uint32_t count = htobe32(odd_length(queries));
+
+	if (random() % 8) {
+		memcpy(data + length, &count, sizeof(count));
+		length += sizeof(count);
+		while (queries--)
+			length += put_odd_text(data + length, texts[random() % 8]);
+	} else {
+		memset(data + length, 0, 2);
+		length += 2;
+	}
+	header.length = htobe32(random() % 16 ? length : odd_length(length));
+	send(fd, &header, sizeof(header), MSG_NOSIGNAL);
+	send(fd, data, length, MSG_NOSIGNAL);
+}
+
+static void send_odd_request(int fd)
+{
+	const struct nbd_wire_request request = wire(random() % 10, random() % 8 ? 1 << random() % 6 : random(), random(),
+						     random() % 16 ? random() % 65536 * 512 : random(),
+						     random() % 16 ? random() % 4096 * 512 : random());
+
+	send(fd, &request, sizeof(request), MSG_NOSIGNAL);
+}
+
+/* Whatever they send, others are served. */
+static void test_random_sessions(void **state)
+{
+	const char *given = getenv("TAPSNAP_SEED");
+	unsigned seed = given ? strtoul(given, NULL, 0) : (unsigned)time(NULL);
+
+	print_message("# TAPSNAP_SEED=%u\n", seed);
+	srandom(seed);
+	for (unsigned round = 0; round < 300; round++) {
+		int fd = client_greet_structured();
+
+		if (round & 1) {
+			client_contexts(fd, NBD_OPT_SET_META_CONTEXT, round & 2 ? "s1" : "",
+					CONTEXTS("base:allocation", "tapsnap:changed:s1"));
+			assert_int_equal(client_go_to(fd, round & 2 ? "s1" : ""), NBD_REP_ACK);
+		}
+		for (unsigned i = random() % 30; i; i--) {
+			if (round & 1)
+				send_odd_request(fd);
+			else
+				send_odd_option(fd);
+		}
+		shutdown(fd, SHUT_WR);
+		if (random() % 2)
+			client_expect_end(fd);
+		else
+			close(fd);
+	}
+	expect_service();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -418,6 +511,7 @@ int main(void)
 		ON_STORE(test_snapshot_gone_after_pause),
 		cmocka_unit_test(test_vanishing_readers),
 		ON_STORE(test_unread_answers),
+		ON_STORE(test_random_sessions),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

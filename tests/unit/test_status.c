@@ -269,6 +269,24 @@ static void test_store_with_base(void **state)
 	run_store();
 }
 
+/* A snapshot of nothing has no tree at all, whatever is written later. */
+static void test_empty(void **state)
+{
+	memset(&disk, 0, sizeof(disk));
+	create(&(struct cow_create_options){ .sectors = SECTORS });
+	verify();
+	take_snapshot();
+	verify();
+	reopen();
+	verify();
+	take_snapshot();
+	change(BLOCK_WRITE, 100, MAX_REQUEST);
+	verify();
+	reopen();
+	verify();
+	backend_close(disk.backend);
+}
+
 /* Its own snapshots only, and not one that is gone. */
 static void test_wrong_questions(void **state)
 {
@@ -322,6 +340,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_store),
 		cmocka_unit_test(test_store_with_base),
+		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_wrong_questions),
 		cmocka_unit_test(test_raw),
 	};
