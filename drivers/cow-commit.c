@@ -21,10 +21,9 @@
 #define STEP_SECTORS 2048u		/* copied at once: 1 MiB */
 #define ZERO_SECTORS (1u << 21)		/* zeroed at once: 1 GiB */
 
-int cow_only_active(struct cow_store *store, const char *otherwise, struct error_text *error)
+int cow_no_snapshots(const struct cow_store *store, const char *otherwise, struct error_text *error)
 {
 	const struct cow_version *version;
-	int ret;
 
 	if (store->failed || store->read_only)
 		return error_set(error, store->failed ? store->failed : -EROFS, "%s: cannot be written", store->device->name);
@@ -33,6 +32,15 @@ int cow_only_active(struct cow_store *store, const char *otherwise, struct error
 			return error_set(error, -EBUSY, "%s: its snapshots need the base as it is (\"%s\"): %s",
 					 store->device->name, version->name, otherwise);
 	}
+	return 0;
+}
+
+int cow_only_active(struct cow_store *store, const char *otherwise, struct error_text *error)
+{
+	int ret = cow_no_snapshots(store, otherwise, error);
+
+	if (ret)
+		return ret;
 	while ((ret = cow_delete_step(store)) > 0)
 		;
 	return ret ? error_set(error, ret, "%s: the space of deleted snapshots cannot be given back: %s",

@@ -247,6 +247,7 @@ int cow_version_extent(struct cow_store *store, const struct cow_version *versio
 int cow_zero_mask(struct cow_store *store, uint64_t block);
 
 /* cow-commit.c: 0 when the active disk is all that there is; then deleted versions have been given back, too. */
+int cow_no_snapshots(const struct cow_store *store, const char *otherwise, struct error_text *error);
 int cow_only_active(struct cow_store *store, const char *otherwise, struct error_text *error);
 /* The superblocks say COW_BASE_COMMITTING or COW_BASE_COMMITTED, durable. */
 int cow_commit_mark(struct cow_store *store, uint32_t flag);

@@ -311,19 +311,6 @@ static int merge_new(struct cow_disk *disk)
 	return -ENOMEM;
 }
 
-/* What deleted snapshots held goes first, a step at a time. */
-static int finish_deletions(struct cow_disk *disk)
-{
-	int ret;
-
-	do {
-		cow_exclusive_begin(disk);
-		ret = cow_delete_step(disk->store);
-		cow_exclusive_end(disk);
-	} while (ret == 1);
-	return ret;
-}
-
 static int begin(struct cow_disk *disk, struct snapshot_command *command)
 {
 	struct error_text *error = &command->error;
@@ -333,12 +320,14 @@ static int begin(struct cow_disk *disk, struct snapshot_command *command)
 		return error_set(error, -EBUSY, "%s: is being committed already", disk->device.name);
 	if (disk->store->sb.base_kind != COW_BASE_RAW)
 		return error_set(error, -EINVAL, "%s: has no raw base to commit to", disk->device.name);
-	ret = finish_deletions(disk);
-	if (!ret)
-		ret = merge_new(disk);
+	ret = cow_no_snapshots(disk->store, "delete them first", error);
+	if (ret)
+		return ret;
+	disk->want_delete = cow_delete_next(disk->store);
+	if (disk->want_delete)
+		return -EAGAIN;
+	ret = merge_new(disk);
 	cow_exclusive_begin(disk);
-	if (!ret)
-		ret = cow_only_active(disk->store, "delete them first", error);
 	if (!ret)
 		ret = base_lock(disk, error);
 	if (!ret)
@@ -428,6 +417,6 @@ int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command)
 		command->left = merge->marked * merge->granule * SECTOR_SIZE + (merge->end - merge->at) * SECTOR_SIZE;
 		command->pass = merge->pass;
 	}
-	return ret ? error_set(&command->error, ret, "%s: cannot be committed to %s: %s", disk->device.name,
-			       disk->store->sb.base.target, strerror(-ret)) : 0;
+	return ret && ret != -EAGAIN ? error_set(&command->error, ret, "%s: cannot be committed to %s: %s", disk->device.name,
+			       disk->store->sb.base.target, strerror(-ret)) : ret;
 }

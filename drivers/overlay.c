@@ -246,10 +246,12 @@ int overlay_check(const char *path, struct error_text *error)
 
 static int record_write(const char *path, const struct overlay *overlay)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600), ret = 0;
 	char text[RECORD_MAX];
-	int length;
+	int fd, length, ret = 0;
 
+	/* what somebody has put there must not be written */
+	unlink(path);
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
 	length = snprintf(text, sizeof(text), HEADER "base %s\nstore %s\nuuid ", overlay->base, overlay->store);

@@ -84,7 +84,7 @@ enum snapshot_op {
 	 * The commit of a disk that has no snapshots to its raw base, in use (tap-ctl commit), at the
 	 * caller's pace. No other command that takes or reverts to a snapshot meanwhile (-EBUSY).
 	 */
-	SNAPSHOT_MERGE_BEGIN,	/* durable when it ends; what is there on the base now does not count any more */
+	SNAPSHOT_MERGE_BEGIN,	/* -EAGAIN: what deleted snapshots held is being given back. Durable when it ends; what is there on the base now does not count any more */
 	SNAPSHOT_MERGE_STEP,	/* copies a mebibyte or so */
 	SNAPSHOT_MERGE_SYNC,	/* so far it is durable, and the end has less to do */
 	SNAPSHOT_MERGE_END,	/* the rest; when it ends the base is the disk, durable, and all that can be done here is to close */

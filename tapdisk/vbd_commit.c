@@ -31,6 +31,7 @@
 #define LITTLE_BYTES (4ull << 20)
 #define PATIENT_PASSES 4u		/* after them it doubles with each */
 #define LOOK_AGAIN_MS 100
+#define CANCELED "it was canceled; the disk is in the store still"
 
 static const char *const state_names[] = {
 	[COMMIT_NONE] = "none", [COMMIT_BEGINNING] = "running", [COMMIT_RUNNING] = "running", [COMMIT_ENDING] = "running",
@@ -73,10 +74,10 @@ static void begin_done(struct vbd *vbd, int error)
 {
 	struct vbd_commit *commit = &vbd->commit;
 
-	if (error)
-		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
-	else
+	if (!error)
 		commit->state = COMMIT_RUNNING;
+	else if (error != -EAGAIN)
+		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
 }
 
 static void step_done(struct vbd *vbd, int error)
@@ -204,14 +205,32 @@ static void wait_until(struct vbd *vbd, uint64_t due)
 		commit->timer = NULL;
 }
 
+/* Deleted snapshots are still on their way. */
+static bool begin_again(struct vbd *vbd)
+{
+	struct vbd_commit *commit = &vbd->commit;
+
+	if (commit->cancel) {
+		commit_over(vbd, COMMIT_CANCELED, -ECANCELED, CANCELED);
+	} else if (!commit->timer) {
+		wait_until(vbd, UINT64_MAX);
+		submit(vbd, SNAPSHOT_MERGE_BEGIN);
+	}
+	return false;
+}
+
 bool vbd_commit_run(struct vbd *vbd)
 {
 	struct vbd_commit *commit = &vbd->commit;
 
-	if (commit->state != COMMIT_RUNNING || commit->busy || vbd->state != VBD_RUNNING)
+	if (commit->busy || vbd->state != VBD_RUNNING)
+		return false;
+	if (commit->state == COMMIT_BEGINNING)
+		return begin_again(vbd);
+	if (commit->state != COMMIT_RUNNING)
 		return false;
 	if (commit->cancel) {
-		commit_over(vbd, COMMIT_CANCELED, -ECANCELED, "it was canceled; the disk is in the store still");
+		commit_over(vbd, COMMIT_CANCELED, -ECANCELED, CANCELED);
 		submit(vbd, SNAPSHOT_MERGE_CANCEL);
 	} else if (little_left(vbd) && commit->synced) {
 		commit->state = COMMIT_ENDING;

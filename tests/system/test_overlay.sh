@@ -189,6 +189,19 @@ check "no snapshot meanwhile" fails 16 tap-ctl snapshot-create ${disk[0]} -n two
 check "it is canceled" tap-ctl commit ${disk[0]} -c
 check "the disk is in the store" in_store 0
 check "and holds what it did" holds "${uri[0]}" new
+check "begun again" tap-ctl commit ${disk[0]} -r 1 -w
+check "a pause ends it" tap-ctl pause ${disk[0]}
+check "unpause" tap-ctl unpause ${disk[0]}
+check "it says so" is "$(commit_state)" failed
+check "the disk is in the store" in_store 0
+check "the pace of one that runs is changed" tap-ctl commit ${disk[0]} -r 1 -w
+check "to as fast as can be" tap-ctl commit ${disk[0]} -r 0
+check "the disk is raw" is_raw 0
+check "and holds what it did" holds "${uri[0]}" new
+check "there again" move 0 one
+check "delete" tap-ctl snapshot-delete ${disk[0]} -n one
+check "overwrite" fill 0 newer
+check "overwrite" fill 0 new
 commit_runs() { is "$(commit_state)" running; }
 kill_commit() {
 	tap-ctl commit ${disk[0]} -r 1 &
