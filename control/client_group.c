@@ -18,94 +18,24 @@
  *     against may go at any time: none is the same.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client_many.h"
 #include "client_private.h"
-#include "cow.h"
 
 #define LEASE_MS 5000
 #define GRACE_MS 2000		/* a tapdisk says itself that the lease has run out; one that does not by then hangs */
 #define UNDO_MS 10000
-#define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
 
 struct group {
 	struct many many;
 	struct tapctl_snapshot *snapshot;
 	char decision[PATH_MAX];
 };
-
-void (*client_group_step)(const char *step);
-
-static void step(const char *name)
-{
-	if (client_group_step)
-		client_group_step(name);
-}
-
-const char *tapctl_state_dir(void)
-{
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
-}
-
-/* A folder that is durable, in one that is there. */
-static int make_folder(const char *path, struct error_text *text)
-{
-	char above[PATH_MAX];
-	char *slash;
-	int fd, error = 0;
-
-	if (mkdir(path, 0700)) {
-		if (errno == EEXIST)
-			return 0;
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	}
-	snprintf(above, sizeof(above), "%s", path);
-	slash = strrchr(above, '/');
-	slash[slash == above] = '\0';
-	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd))
-		error = error_set(text, -errno, "%s: %s", above, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return error;
-}
-
-/* A name that no other group has, in a folder that is there. */
-static int name_decision(struct group *group, struct error_text *text)
-{
-	const char *state = tapctl_state_dir();
-	unsigned char random[16];
-	char folder[DECISION_MAX + 1];
-	int length, error;
-	unsigned i;
-
-	if (*state != '/')
-		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, sizeof(folder), "%s/groups", state);
-	if (length < 0 || (size_t)length + 1 + 2 * sizeof(random) > DECISION_MAX)
-		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
-	error = make_folder(state, text);
-	if (!error)
-		error = make_folder(folder, text);
-	if (error)
-		return error;
-	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return error_set(text, -EIO, "no random number to be had");
-	length = snprintf(group->decision, sizeof(group->decision), "%s/", folder);
-	for (i = 0; i < sizeof(random); i++)
-		length += snprintf(group->decision + length, sizeof(group->decision) - length, "%02x", random[i]);
-	return 0;
-}
 
 static json_t *freeze_request(struct many_disk *disk, void *arg)
 {
@@ -193,31 +123,16 @@ static int group_prepare(struct group *group, struct error_text *text)
 	note_frozen(group);
 	if (error)
 		goto out;
-	step("frozen");
+	client_step("frozen");
 	error = many_call(&group->many, prepare_request, group, false, snapshot->timeout_ms, text);
 	note_prepared(group);
 	if (error)
 		goto out;
-	step("prepared");
+	client_step("prepared");
 	return 0;
 out:
 	group_undo(group);
 	return error;
-}
-
-/* 0: it counts. A failure: it does not, or -EINPROGRESS: nobody can tell now, and each disk will find out. */
-static int group_decide(struct group *group, struct error_text *text)
-{
-	int error = cow_decision_commit(group->decision, text), decided;
-
-	step("decided");
-	if (!error || error == -ECANCELED)
-		return error;
-	if (access(group->decision, F_OK) && errno == ENOENT)
-		return error;	/* nobody but us would decide for it */
-	/* it got its name before something failed: whose it is cannot change any more */
-	decided = cow_decision_abort(group->decision, NULL);
-	return decided == 1 ? 0 : decided ? -EINPROGRESS : error;
 }
 
 /* It counts: tell everybody. */
@@ -226,7 +141,7 @@ static int group_commit(struct group *group, struct error_text *text)
 	struct error_text reason = { "" };
 	int error = many_call(&group->many, commit_request, group, false, group->snapshot->timeout_ms, &reason);
 
-	step("committed");
+	client_step("committed");
 	if (!error && unlink(group->decision))
 		error = error_set(&reason, -errno, "%s: %s", group->decision, strerror(errno));
 	if (error)
@@ -243,7 +158,7 @@ static int group_run(struct group *group, struct error_text *text)
 
 	if (error)
 		return error;
-	error = group_decide(group, &reason);
+	error = client_decision_make(group->decision, &reason);
 	if (!error) {
 		group->snapshot->taken = true;
 		return group_commit(group, text);
@@ -301,10 +216,10 @@ int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struc
 		error = create_alone(&group, text);
 		goto out;
 	}
-	error = name_decision(&group, text);
+	error = client_decision_name(group.decision, text);
 	if (!error)
 		error = client_overlay_make(&group.many, snapshot->timeout_ms, text);
-	step("stores");
+	client_step("stores");
 	if (!error)
 		error = group_run(&group, text);
 out:

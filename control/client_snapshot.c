@@ -3,15 +3,16 @@
  * client_snapshot.c - snapshots of several disks that are there already:
  * listing them, deleting them, going back to them.
  *
- * Deleting and going back are checked on all disks before anything is done
- * to one. That does not make them one step: a disk may still fail, and then
- * the message says how far it went.
+ * Deleting is checked on all disks before anything is done to one. That does
+ * not make it one step: a disk may still fail, and then the message says how
+ * far it went. Going back is one (client_revert.c).
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "client_many.h"
+#include "client_private.h"
 
 static json_t *make_request(const char *command, const struct many_disk *disk)
 {
@@ -38,17 +39,9 @@ static json_t *delete_request(struct many_disk *disk, void *arg)
 	return name_request("snapshot-delete", disk, arg);
 }
 
-struct revert {
-	const char *name;
-	const struct many_disk *turn;
-};
-
 static json_t *revert_request(struct many_disk *disk, void *arg)
 {
-	const struct revert *revert = arg;
-
-	disk->skip = disk != revert->turn;
-	return disk->skip ? NULL : name_request("snapshot-revert", disk, revert->name);
+	return name_request("snapshot-revert", disk, arg);
 }
 
 int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text)
@@ -155,11 +148,7 @@ out:
 int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text)
 {
-	struct revert revert = { .name = name };
-	struct error_text reason = { "" };
-	char done[256];
 	struct many many;
-	unsigned i;
 	int error;
 
 	error = many_open(&many, disks, count, text);
@@ -167,17 +156,10 @@ int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, cons
 		error = check_names(&many, name, timeout_ms, text);
 	if (!error)
 		error = check_unused(&many, timeout_ms, text);
-	if (error)
-		goto out;
-	for (i = 0; !error && i < count; i++) {
-		revert.turn = &many.disks[i];
-		error = many_call(&many, revert_request, &revert, false, timeout_ms, &reason);
-		many.disks[i].done = !error;
-	}
-	name_done(&many, done, sizeof(done));
-	if (error)
-		error_set(text, error, "%s; went back: %s", reason.text, done);
-out:
+	if (!error && count == 1)
+		error = many_call(&many, revert_request, (void *)name, false, timeout_ms, text);
+	else if (!error)
+		error = client_revert_together(&many, name, timeout_ms, text);
 	many_close(&many);
 	return error;
 }

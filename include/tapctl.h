@@ -97,8 +97,11 @@ int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int
 /* Of each disk, when all of them have it. On failure @text says which disks have it no more. */
 int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
-/* Go back, one disk after the other, when all have the snapshot and nobody uses one. On failure @text says which
- * disks went back. */
+/*
+ * All of them go back, or none: when all have the snapshot and nobody uses one. May be killed at any point, as
+ * tapctl_snapshot_group() may. -EINPROGRESS, and whatever fails after the decision: @text says which disk has to be
+ * closed and opened to know.
+ */
 int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
 

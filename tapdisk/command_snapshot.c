@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,7 +21,7 @@
 struct snapshot_call {
 	struct vbd_snapshot snapshot;
 	struct control_request *request;
-	struct prepared *prepared;	/* PREPARE: what it will be in the list */
+	struct prepared *prepared;	/* with a decision: what it will be in the list */
 };
 
 /* An end that nobody waits for. */
@@ -33,13 +34,16 @@ static void settle_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct settlement *settlement = snapshot->owner;
 	bool commit = snapshot->command.op == SNAPSHOT_COMMIT;
+	char what[SNAPSHOT_TEXT_MAX + 16] = "going back";
 
+	if (strcmp(settlement->name, SNAPSHOT_REVERT_INTENT))
+		snprintf(what, sizeof(what), "snapshot %s", settlement->name);
 	if (error)
-		log_warning("minor %d: snapshot %s could not be %s (%s); its next opening will do it", snapshot->vbd->minor,
-			    settlement->name, commit ? "committed" : "aborted", snapshot->command.error.text);
+		log_warning("minor %d: %s could not be %s (%s); its next opening will do it", snapshot->vbd->minor, what,
+			    commit ? "committed" : "aborted", snapshot->command.error.text);
 	else
-		log_info("minor %d: snapshot %s of a group whose coordinator has gone was %s", snapshot->vbd->minor,
-			 settlement->name, commit ? "committed" : "aborted");
+		log_info("minor %d: %s of a group whose coordinator has gone was %s", snapshot->vbd->minor, what,
+			 commit ? "committed" : "aborted");
 	free(settlement);
 }
 
@@ -160,7 +164,7 @@ static void call_done(struct vbd_snapshot *snapshot, int error)
 	struct control_request *request = call->request;
 	const struct snapshot_command *command = &snapshot->command;
 
-	if (!error && command->op == SNAPSHOT_PREPARE)
+	if (!error && command->decision)
 		keep_prepared(request->arg, call);
 	if (!error && (command->op == SNAPSHOT_COMMIT || command->op == SNAPSHOT_ABORT))
 		forget_settled(request->arg, snapshot->vbd->minor, command->name);
@@ -197,6 +201,14 @@ static int read_decision(const json_t *message, struct snapshot_command *command
 	if (*command->decision != '/')
 		return error_set(error, -EINVAL, "'decision' is no absolute path");
 	return 0;
+}
+
+/* Only one of several goes back by a decision. */
+static int read_revert(const json_t *message, struct snapshot_command *command, struct error_text *error)
+{
+	if (json_object_get(message, "decision") && read_decision(message, command, error))
+		return -EINVAL;
+	return read_name(message, command, error);
 }
 
 static int read_lease(const json_t *message, unsigned *lease_ms, struct error_text *error)
@@ -241,6 +253,8 @@ static int read_arguments(const json_t *message, struct vbd_snapshot *snapshot, 
 		return read_lease(message, &snapshot->lease_ms, error);
 	case SNAPSHOT_THAW:
 		return read_token(message, &snapshot->token, error);
+	case SNAPSHOT_REVERT:
+		return read_revert(message, command, error);
 	case SNAPSHOT_RESIZE:
 		return read_sectors(message, &command->sectors, error);
 	case SNAPSHOT_PREPARE:
@@ -265,7 +279,7 @@ static int prepare_entry(struct snapshot_call *call)
 		return -ENOMEM;
 	call->prepared->minor = call->snapshot.vbd->minor;
 	/* read_arguments() has seen to their lengths */
-	strcpy(call->prepared->name, command->name);
+	strcpy(call->prepared->name, command->op == SNAPSHOT_REVERT ? SNAPSHOT_REVERT_INTENT : command->name);
 	strcpy(call->prepared->decision, command->decision);
 	return 0;
 }
@@ -284,7 +298,7 @@ static void run(struct disk *disk, struct control_request *request, enum snapsho
 		call->snapshot.owner = call;
 		error = read_arguments(request->message, &call->snapshot, &request->error);
 	}
-	if (!error && op == SNAPSHOT_PREPARE)
+	if (!error && call->snapshot.command.decision)
 		error = prepare_entry(call);
 	if (!error) {
 		vbd_snapshot(disk->vbd, &call->snapshot);

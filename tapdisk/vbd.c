@@ -69,6 +69,7 @@ static void vbd_close_backend(struct vbd *vbd)
 	if (vbd->backend)
 		backend_close(vbd->backend);
 	vbd->backend = NULL;
+	vbd->reverting = false;		/* if it was prepared, the next opening settles it */
 }
 
 static void vbd_count_drain(struct vbd *vbd)

@@ -17,7 +17,8 @@
  *     prepared holds the disk as it stood since the freeze was acknowledged.
  *  2. Every command that was begun is counted in vbd->snapshots until its
  *     end, and a drain waits for that.
- *  3. While a revert runs nobody becomes a client of the disk.
+ *  3. While a revert runs, or is prepared and not decided, nobody becomes a
+ *     client of the disk.
  */
 #include <assert.h>
 #include <errno.h>
@@ -124,10 +125,26 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct vbd *vbd = snapshot->vbd;
 
+	if (!error && snapshot->command.decision)
+		return 0;	/* it goes on until it is committed or aborted */
 	vbd->reverting = false;
 	if (error)
 		return error;
 	log_info("minor %d: %s went back to snapshot %s", vbd->minor, vbd->target, snapshot->command.name);
+	return vbd_refresh_size(vbd, &snapshot->command.error);
+}
+
+/* After a failure nobody can tell what is right: until it is opened anew, the disk stays nobody's. */
+static int intent_done(struct vbd_snapshot *snapshot, int error)
+{
+	struct vbd *vbd = snapshot->vbd;
+
+	if (error || strcmp(snapshot->command.name, SNAPSHOT_REVERT_INTENT))
+		return error;
+	vbd->reverting = false;
+	if (snapshot->command.op == SNAPSHOT_ABORT)
+		return 0;
+	log_info("minor %d: %s went back to a snapshot, as others did with it", vbd->minor, vbd->target);
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }
 
@@ -154,6 +171,10 @@ static void command_done(struct snapshot_command *command, int error)
 		break;
 	case SNAPSHOT_REVERT:
 		error = revert_done(snapshot, error);
+		break;
+	case SNAPSHOT_COMMIT:
+	case SNAPSHOT_ABORT:
+		error = intent_done(snapshot, error);
 		break;
 	case SNAPSHOT_RESIZE:
 		error = resize_done(snapshot, error);

@@ -269,6 +269,33 @@ check "each disk has the same snapshots" all_or_none
 wait $fio
 check "and fio did not see it" grep -q 'err= 0' fio.0
 
+# Going back: all or none, too. Each disk tells by its contents where it is.
+fill_all() { for n in 0 1 2; do fill $n "$1" || return 1; done; }
+where_all() {	# puts "old" or "new" into the file where, when all are there
+	if holds "${uri[0]}" old >/dev/null; then want=old; else want=new; fi
+	for n in 0 1 2; do holds "${uri[$n]}" $want || return 1; done
+	echo $want >where
+}
+kill_reverters() {
+	local k
+
+	for k in {1..12}; do
+		fill_all new || return 1
+		tap-ctl snapshot-revert -n there $group 2>/dev/null &
+		sleep "0.0$((k * 2 % 23 + 10))"
+		kill -9 $! 2>/dev/null
+		wait $! 2>/dev/null
+		eventually where_all || return 1
+	done
+}
+all_are() { where_all && is "$(<where)" "$1"; }
+check "the same on all disks" fill_all old
+check "and a snapshot of it" tap-ctl snapshot-create -n there $group
+check "who goes back is killed at any time" kill_reverters
+check "all go back" eventually tap-ctl snapshot-revert -n there $group
+check "and hold what they held" all_are old
+check "no decision is in the way" tap-ctl snapshot-delete -n there $group
+
 reopen() {
 	for n in 0 1 2; do
 		tap-ctl destroy ${disk[$n]} 2>/dev/null

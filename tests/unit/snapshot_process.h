@@ -36,7 +36,7 @@
 #include "commands.h"
 #include "tapctl.h"
 
-#define NR_OPS (SNAPSHOT_REVERT + 1)
+#define NR_OPS (SNAPSHOT_RESIZE + 1)
 #define PATIENCE_MS 20000
 #define FAKE_SIZE "16777216"
 #define FAKE_SECTORS (16777216 / 512)
@@ -46,6 +46,7 @@ struct fake_disk {
 	volatile bool frozen;
 	char prepared[64], decision[300];	/* "": none */
 	char listed[64];			/* the snapshot that counts */
+	volatile unsigned went_back;		/* to it, times */
 	volatile unsigned calls[NR_OPS], retries;
 	volatile unsigned waiting;		/* writes that wait for room */
 
@@ -112,9 +113,26 @@ static inline int fake_settle(const struct snapshot_command *command, bool commi
 {
 	if (strcmp(fake->prepared, command->name))
 		return -ENOENT;
-	if (commit)
+	if (commit && !strcmp(fake->prepared, SNAPSHOT_REVERT_INTENT))
+		fake->went_back++;
+	else if (commit)
 		strcpy(fake->listed, fake->prepared);
 	fake->prepared[0] = '\0';
+	return 0;
+}
+
+static inline int fake_revert(const struct snapshot_command *command)
+{
+	if (strcmp(fake->listed, command->name))
+		return -ENOENT;
+	if (command->decision) {
+		strcpy(fake->prepared, SNAPSHOT_REVERT_INTENT);
+		snprintf(fake->decision, sizeof(fake->decision), "%s", command->decision);
+		return 0;
+	}
+	if (fake->sectors_after_revert)
+		fake_sectors = fake->sectors_after_revert;
+	fake->went_back++;
 	return 0;
 }
 
@@ -140,9 +158,7 @@ static inline int fake_carry_out(struct snapshot_command *command)
 		snprintf(fake->listed, sizeof(fake->listed), "%s", command->name);
 		return 0;
 	case SNAPSHOT_REVERT:
-		if (fake->sectors_after_revert)
-			fake_sectors = fake->sectors_after_revert;
-		return strcmp(fake->listed, command->name) ? -ENOENT : 0;
+		return fake_revert(command);
 	case SNAPSHOT_DELETE:
 		if (strcmp(fake->listed, command->name))
 			return -ENOENT;

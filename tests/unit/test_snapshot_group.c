@@ -246,11 +246,21 @@ static void kill_after(const char *step)
 		raise(SIGKILL);
 }
 
-/* The coordinator, in a process that waits for its start. */
-static void coordinate(int killer_of)
+static int take_in_child(void)
 {
 	struct tapctl_snapshot snapshot;
-	struct error_text text = { "" };
+
+	return take(&snapshot, NULL);
+}
+
+static int go_back(void)
+{
+	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL);
+}
+
+/* The coordinator, in a process that waits for its start. */
+static void coordinate(int (*what)(void), int killer_of)
+{
 	int start[2], status;
 	pid_t pid;
 
@@ -264,7 +274,7 @@ static void coordinate(int killer_of)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (killed_after)
 			client_group_step = kill_after;
-		_exit(read(start[0], &byte, 1) == 1 && !take(&snapshot, &text) ? 0 : 1);
+		_exit(read(start[0], &byte, 1) == 1 && !what() ? 0 : 1);
 	}
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		processes[i].disk->victim = killer_of == (int)i ? pid : 0;
@@ -289,7 +299,7 @@ static void test_coordinator_killed_between_steps(void **state)
 
 	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		killed_after = steps[i].step;
-		coordinate(-1);
+		coordinate(take_in_child, -1);
 		expect_settled(steps[i].listed);
 		clear_snapshot();
 	}
@@ -303,7 +313,7 @@ static void test_coordinator_killed_within_steps(void **state)
 	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
 		for (int which = 0; which < NR_DISKS; which++) {
 			processes[which].disk->kill_at = (int)ops[i];
-			coordinate(which);
+			coordinate(take_in_child, which);
 			expect_settled(ops[i] == SNAPSHOT_COMMIT);
 			clear_snapshot();
 			processes[which].disk->kill_at = -1;
@@ -348,16 +358,92 @@ static void test_delete_and_revert(void **state)
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		assert_int_equal(processes[i].disk->calls[SNAPSHOT_DELETE] + processes[i].disk->calls[SNAPSHOT_REVERT], 0);
 	strcpy(processes[2].disk->listed, "snap");
-	/* one fails */
-	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
-	text.text[0] = '\0';
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
-	assert_non_null(strstr(text.text, "went back: minor"));
-	assert_int_equal(processes[2].disk->calls[SNAPSHOT_REVERT], 0);
-	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), 0);
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), 0);
 	expect_settled(0);
+}
+
+/* Nobody is in doubt, all or none went back (-1: either), and each disk can be used again. */
+static void expect_gone_back(int times)
+{
+	struct error_text text = { "" };
+
+	for (unsigned i = 0; i < NR_DISKS; i++) {
+		volatile struct fake_disk *disk = processes[i].disk;
+
+		wait_until(!disk->prepared[0]);
+		if (times < 0)
+			times = (int)disk->went_back;
+		assert_int_equal(disk->went_back, times);
+	}
+	/* a connection can only be tried with one that is taken back: going back again says as much */
+	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text))
+		fail_msg("%s", text.text);
+	for (unsigned i = 0; i < NR_DISKS; i++) {
+		assert_int_equal(processes[i].disk->went_back, times + 1);
+		processes[i].disk->went_back = 0;
+	}
+}
+
+static void begin_with_snapshot(void)
+{
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		strcpy(processes[i].disk->listed, "snap");
+}
+
+static void test_revert_together(void **state)
+{
+	struct error_text text = { "" };
+	char record[400];
+
+	begin_with_snapshot();
+	assert_int_equal(go_back(), 0);
+	expect_records(0);
+	expect_gone_back(1);
+	/* one cannot */
+	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
+	assert_non_null(strstr(text.text, "no disk went back"));
+	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
+	expect_records(0);
+	expect_gone_back(0);
+	/* one was opened anew meanwhile */
+	client_group_step = decide_against;
+	assert_int_equal(go_back(), -ECANCELED);
+	client_group_step = NULL;
+	expect_records(0);
+	expect_gone_back(0);
+	/* one cannot, after the decision: it stays nobody's, and the record where it is */
+	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
+	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
+	text.text[0] = '\0';
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
+	assert_int_equal(count_records(record, sizeof(record)), 1);
+	assert_non_null(strstr(text.text, record));
+	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
+	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 2);	/* the disk has asked the record, too */
+	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", PATIENCE_MS, NULL), -EBUSY);
+}
+
+static void test_reverter_killed(void **state)
+{
+	static const enum snapshot_op ops[] = { SNAPSHOT_REVERT, SNAPSHOT_COMMIT };
+	static const struct { const char *step; int times; } steps[] = { { "prepared", 0 }, { "decided", 1 }, { "committed", 1 } };
+
+	begin_with_snapshot();
+	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		killed_after = steps[i].step;
+		coordinate(go_back, -1);
+		expect_gone_back(steps[i].times);
+	}
+	killed_after = NULL;
+	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		for (int which = 0; which < NR_DISKS; which++) {
+			processes[which].disk->kill_at = (int)ops[i];
+			coordinate(go_back, which);
+			processes[which].disk->kill_at = -1;
+			expect_gone_back(ops[i] == SNAPSHOT_COMMIT);
+		}
+	}
 }
 
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -377,6 +463,8 @@ int main(void)
 		ON_DISKS(test_coordinator_killed_within_steps),
 		ON_DISKS(test_decided_otherwise),
 		ON_DISKS(test_delete_and_revert),
+		ON_DISKS(test_revert_together),
+		ON_DISKS(test_reverter_killed),
 	};
 
 	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_folder, fake_remove_folder);

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_decision.c - the record of what several disks do together or not at
+ * all: its name, and the moment of the decision.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client_private.h"
+#include "cow.h"
+
+#define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
+
+void (*client_group_step)(const char *step);
+
+void client_step(const char *name)
+{
+	if (client_group_step)
+		client_group_step(name);
+}
+
+const char *tapctl_state_dir(void)
+{
+	const char *dir = getenv(STATE_DIR_ENV);
+
+	return dir && *dir ? dir : STATE_DIR_DEFAULT;
+}
+
+/* A folder that is durable, in one that is there. */
+static int make_folder(const char *path, struct error_text *text)
+{
+	char above[PATH_MAX];
+	char *slash;
+	int fd, error = 0;
+
+	if (mkdir(path, 0700)) {
+		if (errno == EEXIST)
+			return 0;
+		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	}
+	snprintf(above, sizeof(above), "%s", path);
+	slash = strrchr(above, '/');
+	slash[slash == above] = '\0';
+	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0 || fsync(fd))
+		error = error_set(text, -errno, "%s: %s", above, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+int client_decision_name(char *path, struct error_text *text)
+{
+	const char *state = tapctl_state_dir();
+	unsigned char random[16];
+	char folder[DECISION_MAX + 1];
+	int length, error;
+	unsigned i;
+
+	if (*state != '/')
+		return error_set(text, -EINVAL, "%s: no absolute path", state);
+	length = snprintf(folder, sizeof(folder), "%s/groups", state);
+	if (length < 0 || (size_t)length + 1 + 2 * sizeof(random) > DECISION_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
+	error = make_folder(state, text);
+	if (!error)
+		error = make_folder(folder, text);
+	if (error)
+		return error;
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return error_set(text, -EIO, "no random number to be had");
+	length = snprintf(path, PATH_MAX, "%s/", folder);
+	for (i = 0; i < sizeof(random); i++)
+		length += snprintf(path + length, PATH_MAX - length, "%02x", random[i]);
+	return 0;
+}
+
+int client_decision_make(const char *path, struct error_text *text)
+{
+	int error = cow_decision_commit(path, text), decided;
+
+	client_step("decided");
+	if (!error || error == -ECANCELED)
+		return error;
+	if (access(path, F_OK) && errno == ENOENT)
+		return error;	/* nobody but us would decide for it */
+	/* it got its name before something failed: whose it is cannot change any more */
+	decided = cow_decision_abort(path, NULL);
+	return decided == 1 ? 0 : decided ? -EINPROGRESS : error;
+}

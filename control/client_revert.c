@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_revert.c - several disks go back to a snapshot together.
+ *
+ *   prepare all --> all are durable --> decide --> commit all
+ *        |                                |
+ *        +-------- any failure: abort ----+
+ *
+ * Until it is committed or aborted, nobody can use a disk that is prepared.
+ * The record is the same as for taking a snapshot (client_group.c): whoever
+ * dies, each disk asks it.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "client_many.h"
+#include "client_private.h"
+
+#define UNDO_MS 10000
+
+struct revert {
+	const char *name;
+	char decision[PATH_MAX];
+};
+
+static json_t *prepare_request(struct many_disk *disk, void *arg)
+{
+	const struct revert *revert = arg;
+
+	return json_pack("{s:s, s:i, s:s, s:s}", "command", "snapshot-revert", "minor", disk->disk.minor,
+			 "name", revert->name, "decision", revert->decision);
+}
+
+static json_t *settle_request(const struct many_disk *disk, const char *command)
+{
+	return json_pack("{s:s, s:i, s:s}", "command", command, "minor", disk->disk.minor,
+			 "name", SNAPSHOT_REVERT_INTENT);
+}
+
+static json_t *commit_request(struct many_disk *disk, void *arg)
+{
+	return settle_request(disk, "snapshot-commit");
+}
+
+/* What a disk that has been cut off needs it does by itself. */
+static json_t *abort_request(struct many_disk *disk, void *arg)
+{
+	disk->skip = !disk->ctl || !disk->prepared;
+	return disk->skip ? NULL : settle_request(disk, "snapshot-abort");
+}
+
+static void undo(struct many *many, const struct revert *revert)
+{
+	struct error_text ignored = { "" };
+
+	many_call(many, abort_request, NULL, false, UNDO_MS, &ignored);
+	unlink(revert->decision);	/* a disk that was cut off may have decided against it */
+}
+
+static int prepare(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, prepare_request, revert, false, timeout_ms, text);
+
+	for (unsigned i = 0; i < many->count; i++)
+		many->disks[i].prepared = many->disks[i].reply != NULL;
+	client_step("prepared");
+	return error;
+}
+
+static int commit(struct many *many, const struct revert *revert, int timeout_ms, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	int error = many_call(many, commit_request, NULL, false, timeout_ms, &reason);
+
+	client_step("committed");
+	if (!error && unlink(revert->decision))
+		error = error_set(&reason, -errno, "%s: %s", revert->decision, strerror(errno));
+	return error ? error_set(text, error, "all disks go back to snapshot %s, but not all of them know yet: %s; close that "
+				 "disk: its next opening reads it from %s, which has to stay until then", revert->name,
+				 reason.text, revert->decision) : 0;
+}
+
+int client_revert_together(struct many *many, const char *name, int timeout_ms, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	struct revert revert = { .name = name };
+	int error = client_decision_name(revert.decision, text);
+
+	if (error)
+		return error;
+	error = prepare(many, &revert, timeout_ms, &reason);
+	if (!error)
+		error = client_decision_make(revert.decision, &reason);
+	if (!error)
+		return commit(many, &revert, timeout_ms, text);
+	/* with the end of the connections each disk asks the record by itself */
+	if (error == -EINPROGRESS)
+		return error_set(text, error, "going back to %s: %s; each disk will find out by itself", name, reason.text);
+	undo(many, &revert);
+	return error_set(text, error, "%s; no disk went back", reason.text);
+}
