@@ -146,6 +146,13 @@ test_incremental() {
 	cmp "$WORK/backup.img" "$WORK/tuesday.img"
 }
 
+# QEMU knows such contexts as dirty bitmaps of a server; what is dirty it shows as not "data".
+test_qemu_bitmap() {
+	qemu-img map --output=json --image-opts \
+		"driver=nbd,server.type=unix,server.path=${uri#*socket=},export=tuesday,x-dirty-bitmap=tapsnap:changed:monday" |
+		tee "$WORK/map" | grep '"start": 1048576, "length": 65536,.*"data": false' && [ "$(grep -c '"data": false' "$WORK/map")" = 3 ]
+}
+
 test_list() {
 	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 5 ] &&
 		grep -q 'overlay.sock, snapshot monday, with an overlay' "$WORK/info"
@@ -229,6 +236,26 @@ test_control() {
 	EOF
 }
 
+# A raw disk that has moved onto a store has the store's snapshots.
+test_raw() {
+	local marker minor raw raw_pid own
+	truncate -s 16M "$WORK/raw.img" && marker=$(tap-ctl create -a "aio:$WORK/raw.img") || return
+	minor=${marker##*-}
+	raw_pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
+	raw=(-p "$raw_pid" -m "$minor")
+	own=$TAPSNAP_RUN_DIR/nbd$raw_pid.$minor
+	qio "nbd+unix:///?socket=$own" -c 'write -P 1 0 1M' &&
+		tap-ctl snapshot-create "${raw[@]}" --store "$WORK/raw.cow" -n first &&
+		qio "nbd+unix:///?socket=$own" -c 'write -P 2 0 64k' &&
+		qio "nbd+unix:///first?socket=$own" -r -c 'read -P 1 0 1M' -c 'read -P 0 1M 15M' &&
+		[ "$(nbdinfo --map=tapsnap:changed:first "nbd+unix:///?socket=$own" | awk '$3 { print $1, $2 }')" = '0 65536' ] &&
+		[ "$(nbdinfo --map "nbd+unix:///first?socket=$own" | awk '$3 == 0 { print $1, $2 }')" = '0 1048576' ] &&
+		tap-ctl export "${raw[@]}" -n first -O "$WORK" "unix:$WORK/raw.sock" &&
+		qio "$(at raw.sock '')" -c 'write -P 3 64k 64k' -c 'read -P 1 0 64k' -c 'read -P 3 64k 64k' -c 'read -P 1 128k 64k'
+	local status=$?
+	tap-ctl destroy "${raw[@]}" && return $status
+}
+
 test_end() {
 	local sockets=("$WORK"/*.sock)
 	[ ${#sockets[@]} -gt 0 ] && tap-ctl destroy "${disk[@]}" && disk=() || return
@@ -243,10 +270,12 @@ check 'a snapshot' test_snapshot
 check 'a snapshot with an overlay' test_overlay
 check 'a snapshot over TCP' test_tcp
 check 'incremental backup' test_incremental
+check 'QEMU knows what has changed' test_qemu_bitmap
 check 'exports are listed' test_list
 check 'the end of an export in use' test_unexport
 check 'what is refused' test_refusals
 check 'the control socket' test_control
+check 'a raw disk that is in a store' test_raw
 check 'the end of the disk is that of its exports' test_end
 echo "1..$number"
 [ $failures -eq 0 ]

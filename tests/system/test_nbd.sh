@@ -6,7 +6,7 @@
 #
 # Prints TAP. Takes the programs from $BUILD (default: build), works in a
 # folder and a run directory of its own and removes both.
-# Needs: libnbd-bin python3-libnbd qemu-utils
+# Needs: libnbd-bin python3-libnbd nbdkit qemu-utils
 
 set -u
 cd "$(dirname "$0")/../.." || exit 1
@@ -99,6 +99,24 @@ test_flags() {
 
 test_list() {
 	nbdinfo --list "$uri" | tee "$WORK/info" && [ "$(grep -c '^export=' "$WORK/info")" = 1 ]
+}
+
+test_qemu_list() {
+	qemu-nbd -L -k "$socket" | tee "$WORK/info" && grep -q 'exports available: 1' "$WORK/info" &&
+		grep -q 'base:allocation' "$WORK/info" && grep -q 'flags:.*flush fua trim zeroes df multi cache fast-zero' "$WORK/info"
+}
+
+test_map() {
+	qio -c 'discard 0 64M' -c 'write -P 1 8M 4M' -c flush || return
+	[ "$(nbdinfo --map --json "$uri" | tr -d ' \n')" = \
+		'[{"offset":0,"length":8388608,"type":3,"description":"hole,zero"},{"offset":8388608,"length":4194304,"type":0,"description":"data"},{"offset":12582912,"length":54525952,"type":3,"description":"hole,zero"}]' ] &&
+		qemu-img map -f raw --output=json "$uri" | grep '"start": 8388608, "length": 4194304, .*"data": true'
+}
+
+# nbdkit as the client, with its own way of copying.
+test_nbdkit() {
+	nbdkit -U - nbd "socket=$socket" --run "nbdcopy '$WORK/random' \"\$uri\" && nbdcopy \"\$uri\" '$WORK/kit'" &&
+		same_as_image "$WORK/random" && same_as_image "$WORK/kit"
 }
 
 test_socket_is_private() {
@@ -286,6 +304,7 @@ check 'a tapdisk serves a raw file' attach "aio:$WORK/image"
 check 'size and block sizes' test_description
 check 'what it can do' test_flags
 check 'one export is listed' test_list
+check 'QEMU lists it' test_qemu_list
 check 'the socket is only for root' test_socket_is_private
 check 'nbdcopy into the disk' test_copy_in
 check 'nbdcopy out of the disk' test_copy_out
@@ -293,6 +312,8 @@ check 'qemu-img convert and compare' test_qemu_img
 check 'qemu-io patterns' test_qemu_io
 check 'zeroes, with and without holes' test_zero
 check 'trim gives space back' test_trim
+check 'what is allocated' test_map
+check 'nbdkit' test_nbdkit
 check 'two connections, one flush' test_two_connections
 check 'many requests at once' test_parallel_requests
 check 'unaligned and outside: EINVAL' test_unaligned_is_refused
