@@ -13,7 +13,7 @@
  *
  * Invariants:
  *  1. Connections are freed here and nowhere else, and only when nothing of
- *     theirs is at the vbd; callbacks only close them.
+ *     theirs is at the disk; callbacks only close them.
  *  2. A connection that is gone goes on counting while its I/O does, so that
  *     coming and going in a hurry cannot pile up buffers.
  *  3. The socket is never reachable with a mode other than 0600: it does not

@@ -385,6 +385,11 @@ static void connection_watch(struct nbd_connection *connection)
 void nbd_connection_service(struct nbd_connection *connection)
 {
 	connection_send(connection);
+	if (connection->looks) {
+		connection->looks = 0;
+		nbd_request_pump(connection);
+		connection->server->dirty |= connection->looks;		/* there may be more for the next round */
+	}
 	if (connection->held)
 		connection_consume(connection);
 	if (connection->phase == NBD_FINISHING && connection->requests == 0 &&

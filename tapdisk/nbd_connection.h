@@ -20,6 +20,7 @@
 #define NBD_MAX_BYTES		(NBD_MAX_PAYLOAD + (1u << 20))	/* of one connection's buffers, from header to reply sent */
 #define NBD_PIECE_SIZE		(1u << 20)	/* bytes at a time, of zeroes that have to be real, and of CACHE */
 #define NBD_MAX_EXTENTS		512u		/* in one answer to BLOCK_STATUS, for each context */
+#define NBD_LOOKS_A_PASS	4u		/* BLOCK_STATUS requests of a connection that are begun in one round of the loop */
 #define NBD_READ_EXTENTS	32u		/* parts of a READ's reply; what more there are is data */
 #define NBD_READ_STATUS_MIN	(128u << 10)	/* bytes; for less it does not pay to ask for holes first */
 #define NBD_INPUT_SIZE		16384u
@@ -113,7 +114,8 @@ struct nbd_connection {
 	struct nbd_request *receiving;	/* a WRITE whose data are arriving */
 	struct nbd_queue waiting;	/* to be submitted */
 	struct nbd_queue replies;	/* to be sent */
-	unsigned in_flight;		/* at the vbd */
+	unsigned looks;			/* begun in this round of the loop */
+	unsigned in_flight;		/* at the disk */
 	unsigned requests;		/* everywhere */
 	uint64_t bytes;			/* in their buffers */
 };
@@ -184,7 +186,7 @@ int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_r
 void nbd_request_received(struct nbd_request *request);
 /* Submit what waits; while the vbd has stopped us only what was begun before. */
 void nbd_request_pump(struct nbd_connection *connection);
-/* For a request that is in no queue and not at the vbd. */
+/* For a request that is in no queue and not at the disk. */
 void nbd_request_free(struct nbd_request *request);
 void nbd_request_drop_all(struct nbd_queue *queue);
 

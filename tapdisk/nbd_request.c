@@ -11,7 +11,9 @@
  *     that has the write.
  *  2. A request's buffer lives until the disk is done with it, whatever
  *     becomes of the connection meanwhile.
- *  3. With FUA the reply is made only after a flush that was submitted when
+ *  3. Looking takes the event loop's time, not the disk's: between two rounds
+ *     of the loop no more than NBD_LOOKS_A_PASS of it are begun.
+ *  4. With FUA the reply is made only after a flush that was submitted when
  *     the write had completed.
  */
 #include <assert.h>
@@ -251,6 +253,7 @@ static void request_submit(struct nbd_request *request)
 
 	if (!request->begun) {
 		request->begun = true;
+		request->connection->looks += request->type == NBD_CMD_BLOCK_STATUS;
 		request->started = loop_now(server->client.vbd->loop);
 		request->counted = true;
 		stats_submit(&server->stats, request->op);
@@ -264,7 +267,9 @@ static bool pump_may_submit(const struct nbd_connection *connection)
 	const struct nbd_request *first = connection->waiting.first;
 
 	/* what was begun is always in front (request_done()) */
-	return first && (first->begun || !connection->server->stopped);
+	if (!first || first->begun)
+		return first;
+	return !connection->server->stopped && (first->type != NBD_CMD_BLOCK_STATUS || connection->looks < NBD_LOOKS_A_PASS);
 }
 
 /* Not recursive: a request that completes inside vbd_submit() and has another
