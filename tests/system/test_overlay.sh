@@ -242,7 +242,7 @@ fio_run() {
 there_and_back() {
 	local rounds=0
 
-	fio_run 4 1 &
+	fio_run 3 1 &
 	fio=$!
 	while kill -0 $fio 2>/dev/null; do
 		move 1 s && in_store 1 && back 1 s && is_raw 1 || return 1
@@ -250,7 +250,7 @@ there_and_back() {
 	done
 	wait $fio || { cat fio.1; return 1; }
 	echo "$rounds times"
-	[ $rounds -ge 2 ]
+	[ $rounds -ge 1 ]
 }
 check "a raw disk" make_disk 1
 check "fio verifies while it goes there and back" there_and_back
@@ -261,7 +261,7 @@ deaths() {
 	local k
 
 	make_disk 2 || return 1
-	for k in {1..6}; do
+	for k in {1..4}; do
 		$writer write "${uri[2]}" may $k >written 2>&1 &
 		client=$!
 		if [ "$(store_of 2)" = none ]; then
@@ -290,7 +290,7 @@ coordinators() {
 	local k
 
 	make_disk 6 && fill 6 old || return 1
-	for k in {1..8}; do
+	for k in {1..5}; do
 		move 6 c 2>/dev/null &
 		sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
 		kill -9 $! 2>/dev/null
