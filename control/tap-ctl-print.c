@@ -72,6 +72,20 @@ static void print_exports(const json_t *disk)
 	}
 }
 
+static void print_commit_state(const json_t *commit)
+{
+	const char *state = json_string_value(json_object_get(commit, "state"));
+	const char *why = json_string_value(json_object_get(commit, "error"));
+	char left[32];
+
+	print_size(left, sizeof(left), json_integer_value(json_object_get(commit, "left")) / SECTOR_SIZE);
+	if (!strcmp(state, "running"))
+		printf("commit:         running, pass %lld, %s left\n",
+		       (long long)json_integer_value(json_object_get(commit, "pass")), left);
+	else
+		printf("commit:         %s%s%s\n", state, *why ? ": " : "", why);
+}
+
 static void print_image(const json_t *disk)
 {
 	json_int_t sectors = json_integer_value(json_object_get(disk, "sectors"));
@@ -91,6 +105,10 @@ static void print_image(const json_t *disk)
 	       json_string_value(json_object_get(disk, "engine")));
 	if (json_is_true(json_object_get(disk, "no_space")))
 		printf("no space:       writes wait until there is room\n");
+	if (json_object_get(disk, "store"))
+		printf("store:          %s\n", json_string_value(json_object_get(disk, "store")));
+	if (json_object_get(disk, "commit"))
+		print_commit_state(json_object_get(disk, "commit"));
 }
 
 void print_disk(const json_t *result, bool terminal)
