@@ -105,7 +105,7 @@ int xen_boot(struct domain_host *host, const json_t *info, bool paused, struct e
 {
 	const char *named = info_string(info, "config_file");
 	char made[] = "/tmp/xl-snapshot-XXXXXX", file[sizeof(made) + 8];
-	const char *const arguments[] = { "xl", "create", "-q", named ? named : file, paused ? "-p" : NULL, NULL };
+	const char *const arguments[] = { "xl", "create", paused ? "-qp" : "-q", named ? named : file, NULL };
 	int error;
 
 	if (named)
