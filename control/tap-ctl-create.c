@@ -125,7 +125,7 @@ int disk_create(const struct arguments *args, int *pid, int *minor, json_t **dis
 	*minor = error = tapctl_minor_allocate(-1, text);
 	if (error < 0)
 		return error;
-	*pid = store_process(args->target);
+	*pid = tapctl_store_process(args->target);
 	if (*pid)
 		error = create_in(args, *pid, *minor, disk, text);
 	else

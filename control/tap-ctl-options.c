@@ -201,7 +201,7 @@ static void set_target(const struct command *command, struct arguments *args, co
 	free(args->made_target);	/* the last one given counts */
 	args->made_target = NULL;
 	args->target = target;
-	args->read_only |= store_is_snapshot(target);
+	args->read_only |= tapctl_store_is_snapshot(target);
 	if (!type || target[type] == '/' || !target[type])
 		return;
 	directory = getcwd(NULL, 0);

@@ -82,11 +82,6 @@ const char *print_state_name(unsigned state);
 /* "12.5 GiB" */
 void print_size(char *buffer, size_t size, json_int_t sectors);
 
-/* tap-ctl-store.c: "cow:PATH@NAME". */
-bool store_is_snapshot(const char *target);
-/* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. */
-int store_process(const char *target);
-
 /* tap-ctl-domain.c: the disks of a domain that a tapdisk serves and the domain may write. *@disks is the caller's. */
 int domain_disks(const char *domain, struct tapctl_disk **disks, unsigned *count, struct error_text *text);
 

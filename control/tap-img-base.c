@@ -5,12 +5,65 @@
  * crash: what the disk reads stays the same, and the command can be given again.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "overlay.h"
 #include "tap-img.h"
+#include "tapctl.h"
+
+#define TAPDISK_TIMEOUT_MS 10000
+
+/* What the tapdisk that has the store says of the snapshot; -ENOENT without a text: no tapdisk has it. */
+static int describe_running(struct cow_base_fields *fields, const char *store, const char *name, struct error_text *error)
+{
+	struct snapshot_info info = { .name = name };
+	json_t *snapshots, *snapshot = NULL;
+	struct tapctl_disk disk = { .pid = 0 };
+	size_t i;
+	int ret;
+
+	disk.pid = tapctl_store_owner(store, &disk.minor);
+	if (!disk.pid)
+		return -ENOENT;
+	ret = tapctl_snapshot_list(&disk, &snapshots, TAPDISK_TIMEOUT_MS, error);
+	if (ret)
+		return ret;
+	json_array_foreach(snapshots, i, snapshot) {
+		if (!strcmp(json_string_value(json_object_get(snapshot, "name")), name))
+			break;
+	}
+	info.id = (uint32_t)json_integer_value(json_object_get(snapshot, "id"));
+	info.time = (uint64_t)json_integer_value(json_object_get(snapshot, "time"));
+	info.sectors = (uint64_t)json_integer_value(json_object_get(snapshot, "sectors"));
+	if (i == json_array_size(snapshots))
+		ret = error_set(error, -EINVAL, "%s: has no snapshot called \"%.64s\"", store, name);
+	else
+		ret = cow_base_describe_beside(fields, store, &info, error);
+	json_decref(snapshots);
+	return ret;
+}
+
+/* A store that is in use cannot be read here, but whoever uses it can be asked. */
+static int describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error)
+{
+	struct error_text running = { "" };
+	const char *name;
+	char *store, path[PATH_MAX];
+	int ret = cow_base_describe_snapshot(fields, target, error);
+
+	if (ret != -EBUSY)
+		return ret;
+	store = cow_target_split(target, &name);
+	ret = store && realpath(store, path) ? describe_running(fields, path, name, &running) : -ENOENT;
+	free(store);
+	if (ret && running.text[0])
+		*error = running;
+	return ret == -ENOENT ? -EBUSY : ret;
+}
 
 int image_base_describe(const char *base, const char *format, enum cow_base_kind *kind, struct cow_base_fields *fields,
 			struct error_text *error)
@@ -27,7 +80,7 @@ int image_base_describe(const char *base, const char *format, enum cow_base_kind
 	if (strcmp(format, "cow"))
 		return error_set(error, -ENOTSUP, "%s: bases of format %s are not supported: use raw or cow", base, format);
 	*kind = COW_BASE_COW;
-	return cow_base_describe_snapshot(fields, path, error);
+	return describe_snapshot(fields, path, error);
 }
 
 static int interrupted(const char *target, int ret, struct error_text *error)

@@ -33,12 +33,14 @@ static int create_base(struct create_arguments *arguments, struct error_text *er
 	return 0;
 }
 
-/* The base must not be made anew, nor one beneath it. */
+/* The base must not be made anew, nor one beneath it. One that a tapdisk has open it holds, and all beneath it. */
 static int not_on_itself(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
 	struct cow_base base;
 	int ret = cow_base_open(&base, arguments->options.base_kind, &arguments->fields, error);
 
+	if (ret == -EBUSY && arguments->options.base_kind == COW_BASE_COW)
+		return 0;
 	if (!ret && cow_base_stands_on(&base, path))
 		ret = error_set(error, -EINVAL, "%s: is its own base", path);
 	cow_base_close(&base);

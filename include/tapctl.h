@@ -105,6 +105,13 @@ int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, cons
 int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
 
+/* "cow:PATH@NAME". */
+bool tapctl_store_is_snapshot(const char *target);
+/* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. */
+int tapctl_store_process(const char *target);
+/* The tapdisk that has the store @path open, and one of the disks that are in it; 0: none. */
+int tapctl_store_owner(const char *path, int *minor);
+
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
 

@@ -100,6 +100,14 @@ open_snapshot() {
 	[ "$(tap-ctl list -m "$minor_of" --json | jq .tapdisks[0].pid)" = "${pid[$1]}" ] || { echo "another process"; return 1; }
 	uri_of="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.$minor_of"
 }
+open_snapshot_of() {	# open_snapshot_of TARGET N: in the process of disk N
+	local marker
+
+	marker=$(tap-ctl create -a "$1") || return 1
+	minor_of_clone=${marker##*-}
+	[ "$(tap-ctl list -m "$minor_of_clone" --json | jq .tapdisks[0].pid)" = "${pid[$2]}" ] || { echo "another process"; return 1; }
+	uri_of_clone="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$2]}.$minor_of_clone"
+}
 close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
 
 eventually() {	# eventually COMMAND...: what it waits for comes without an answer to us
@@ -129,6 +137,11 @@ check "snapshot" tap-ctl snapshot-create -n before -d "the old one" ${disk[0]}
 check "overwrite" fill 0 new
 check "the snapshot is open beside the disk, in its process" open_snapshot 0 before
 check "it holds what was there" holds "$uri_of" old
+check "a disk on it, while the store is in use" tap-img create -b "0.cow@before" -F cow clone.cow
+check "opens in the same process" open_snapshot_of "cow:clone.cow" 0
+check "it holds what the snapshot does" holds "$uri_of_clone" old
+check "and is let go" tap-ctl destroy -p "${pid[0]}" -m "$minor_of_clone"
+check "no disk on what is not there" fails 1 tap-img create -b "0.cow@beforr" -F cow none.cow
 check "the disk holds what is there now" holds "${uri[0]}" new
 check "a snapshot that is open is not deleted" fails 16 tap-ctl snapshot-delete -n before ${disk[0]}
 check "nor one that is not there" fails 2 tap-ctl snapshot-delete -n beforr ${disk[0]}

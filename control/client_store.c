@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-store.c - which tapdisk a store has to be opened in.
+ * client_store.c - which tapdisk a store has to be opened in.
  *
  * A store belongs to one process: what else is to be read of it while it is
  * open, a snapshot or the base of a clone, that process has to serve as well.
@@ -12,35 +12,48 @@
 
 #include "cow.h"
 #include "cow-base.h"
-#include "tap-ctl.h"
+#include "tapctl.h"
 
 #define LIST_TIMEOUT_MS 10000
 #define MAX_DEPTH 16		/* of stores that stand on one another */
 
 struct search {
 	struct stat store;
-	int pid;		/* 0: not found yet */
+	int pid, minor;		/* 0: not found yet; one of those that are open in it */
 	bool active;		/* it serves the disk itself, too */
 };
 
-static void look_at(struct search *search, int pid, const char *path, bool active)
+static void look_at(struct search *search, int pid, int minor, const char *path, bool active)
 {
 	struct stat st;
 
 	if (!stat(path, &st) && st.st_dev == search->store.st_dev && st.st_ino == search->store.st_ino) {
 		search->pid = pid;
+		search->minor = minor;
 		search->active |= active;
 	}
 }
 
-static void look_at_target(struct search *search, int pid, const char *target)
+static void look_at_target(struct search *search, int pid, int minor, const char *target)
 {
 	const char *name;
 	char *path = cow_target_split(target, &name);
 
 	if (path)
-		look_at(search, pid, path, !name);
+		look_at(search, pid, minor, path, !name);
 	free(path);
+}
+
+static int list_disks(int pid, json_t **reply)
+{
+	struct tapctl *ctl;
+	int error = tapctl_connect(&ctl, pid, NULL);
+
+	if (error)
+		return error;
+	error = tapctl_call(ctl, json_pack("{s:s}", "command", "list"), reply, LIST_TIMEOUT_MS, NULL);
+	tapctl_close(ctl);
+	return error;
 }
 
 static void look_into(int pid, void *arg)
@@ -50,7 +63,7 @@ static void look_into(int pid, void *arg)
 	size_t i;
 
 	/* one that does not answer may be the one: then opening the store says who has it */
-	if (search->pid || call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, NULL))
+	if (search->pid || list_disks(pid, &reply))
 		return;
 	disks = json_object_get(reply, "disks");
 	for (i = 0; i < json_array_size(disks); i++) {
@@ -58,11 +71,12 @@ static void look_into(int pid, void *arg)
 		const char *type = json_string_value(json_object_get(disk, "type"));
 		const char *path = json_string_value(json_object_get(disk, "path"));
 		const char *store = json_string_value(json_object_get(disk, "store"));
+		int minor = (int)json_integer_value(json_object_get(disk, "minor"));
 
 		if (store)	/* of a raw disk that has moved there */
-			look_at(search, pid, store, true);
+			look_at(search, pid, minor, store, true);
 		else if (type && path && !strcmp(type, "cow"))
-			look_at_target(search, pid, path);
+			look_at_target(search, pid, minor, path);
 	}
 	json_decref(reply);
 }
@@ -78,6 +92,16 @@ static int find_owner(const char *path, bool active)
 	if (!stat(path, &search.store))
 		tapctl_process_list(look_into, &search);
 	return active && search.active ? 0 : search.pid;
+}
+
+int tapctl_store_owner(const char *path, int *minor)
+{
+	struct search search = { .pid = 0 };
+
+	if (!stat(path, &search.store))
+		tapctl_process_list(look_into, &search);
+	*minor = search.minor;
+	return search.pid;
 }
 
 /* The store that the one at @path stands on, or NULL; the caller frees. What is wrong with it opening it says. */
@@ -96,7 +120,7 @@ static char *find_base(const char *path)
 	return error || kind != COW_BASE_COW ? NULL : cow_target_split(fields.target, &name);
 }
 
-bool store_is_snapshot(const char *target)
+bool tapctl_store_is_snapshot(const char *target)
 {
 	const char *name = NULL;
 
@@ -105,7 +129,7 @@ bool store_is_snapshot(const char *target)
 	return name;
 }
 
-int store_process(const char *target)
+int tapctl_store_process(const char *target)
 {
 	const char *name;
 	char *path, *base;
