@@ -36,8 +36,20 @@ fail() {
 		for ((i = 1; i < ${#FUNCNAME[@]}; i++)); do
 			echo "#    at ${BASH_SOURCE[$i]##*/}:${BASH_LINENO[$((i - 1))]} ${FUNCNAME[$i]}"
 		done
+		disks_now
 	} >&2
 	exit 1
+}
+
+# What each tapdisk says of its disks, for whoever has to find out why a test failed.
+disks_now() {
+	local line
+	[ "$BACKEND" = tap ] || return 0
+	timeout 10 tap-ctl list | while read -r line; do
+		echo "# $line"
+		[[ $line =~ pid=([0-9]+)\ minor=([0-9]+) ]] || continue
+		timeout 10 tap-ctl stats -p "${BASH_REMATCH[1]}" -m "${BASH_REMATCH[2]}" | sed 's/^/#   /'
+	done
 }
 
 # must COMMAND...: it has to succeed, and its words are shown if it does not
