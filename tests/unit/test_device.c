@@ -229,6 +229,27 @@ static void loop_over_a_network_disk(void **state)
 	assert_false(device_is_local(loop));
 }
 
+static void lasting_names(void **state)
+{
+	char id[DEVICE_IDENTITY_MAX];
+	dev_t mapped = put_device(VIRTUAL "dm-7"), disk = put_device(PCI "nvme/nvme0/nvme0n1");
+	dev_t part = put_device(PCI "nvme/nvme0/nvme0n1/nvme0n1p2"), loop = put_device(VIRTUAL "loop9");
+
+	put(VIRTUAL "dm-7/dm/uuid", "LVM-abcDEF/../x");
+	assert_true(device_identity(mapped, id));
+	assert_string_equal(id, "LVM-abcDEF_.._x");
+	put(PCI "nvme/nvme0/nvme0n1/wwid", "eui.0025 38");
+	put(PCI "nvme/nvme0/nvme0n1/nvme0n1p2/partition", "2");
+	assert_true(device_identity(disk, id));
+	assert_string_equal(id, "eui.0025_38");
+	assert_true(device_identity(part, id));
+	assert_string_equal(id, "eui.0025_38-part2");
+	assert_false(device_identity(loop, id));
+	put(VIRTUAL "loop9/serial", " ");
+	assert_false(device_identity(loop, id));
+	assert_false(device_identity(makedev(241, 0), id));
+}
+
 static void attributes(void **state)
 {
 	dev_t disk = put_device(PCI "virtio1/block/vda"), partition = put_device(PCI "virtio1/block/vda/vda1");
@@ -259,6 +280,7 @@ int main(void)
 		cmocka_unit_test_setup(stack_without_end, setup),
 		cmocka_unit_test_setup(loop_over_a_file, setup),
 		cmocka_unit_test_setup(loop_over_a_network_disk, setup),
+		cmocka_unit_test_setup(lasting_names, setup),
 		cmocka_unit_test_setup(attributes, setup),
 	};
 
