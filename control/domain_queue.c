@@ -89,7 +89,8 @@ static int run_with_host(struct domain_operation *work, struct domain_snapshots 
 	work->host = host;
 	pthread_mutex_unlock(&session->mutex);
 	error = domain_run(work);
-	if (!host && error == -ENOENT)	/* it may be one that only the host knows */
+	/* not found among those that have snapshots: it may be one that only the host knows */
+	if (!host && error == -ENOENT && !work->id.uuid[0])
 		work->text = reason;
 	pthread_mutex_lock(&session->mutex);
 	work->host = NULL;

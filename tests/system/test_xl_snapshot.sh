@@ -1,0 +1,70 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_xl_snapshot.sh - xl-snapshot from the outside, on a host without Xen:
+# what it shows of information files, and what it says to bad input. What it
+# does to domains is tested on Xen (tests/xen/test_domain*.sh) and by
+# tests/unit/test_domain.c.
+#
+# Output is TAP. BUILD says where the programs are. Needs: jq mandoc
+set -u
+
+. "$(dirname "$0")/tap_img.sh"
+export TAPSNAP_SNAPSHOT_DIR=$work/snapshots TZ=UTC
+uuid=01234567-89ab-4def-8123-456789abcdef
+folder=$TAPSNAP_SNAPSHOT_DIR/$uuid
+mkdir -p "$folder"
+
+# info NAME TIME PARENT SAVE
+info() {
+	jq -n --arg name "$1" --argjson time "$2" --argjson parent "$3" --argjson save "$4" '{version: 1, name: $name,
+		description: "text of \($name)", creationtime: $time, parent: $parent, save: $save, live: false, disk_only: ($save == null),
+		config: {}, disks: [{vdev: "xvda", target: "cow:/srv/a.cow", path: "/srv/a.cow", format: "cow", id: 1, time: $time}]}' \
+		>"$folder/snapshotdata-$1.xl"
+}
+info one 1000000000 null '"/nowhere/one.save"'
+info two 1000000100 '"one"' null
+info branch 1000000200 '"one"' null
+echo "{\"name\": \"guest\", \"uuid\": \"$uuid\", \"current\": \"two\"}" >"$folder/domain.xl"
+
+refused() {	# refused CODE TEXT COMMAND...: one line with TEXT in it
+	local code=$1 text=$2
+	shift 2
+	exits "$code" "$@" || return 1
+	[ "$(wc -l <out)" = 1 ] && grep -qF -- "$text" out || { cat out; return 1; }
+}
+
+# looking needs no Xen
+check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | paste -sd,)" "NAME CREATED,one 2001-09-09,* two,branch 2001-09-09"
+check "list, by uuid" is "$(json '[.snapshots[].name] | join(",")' xl-snapshot list $uuid)" one,two,branch
+check "the proposal's name of it" is "$(json '.snapshots | length' xl-snapshot snapshot-list guest)" 3
+check "the tree" is "$(xl-snapshot list --tree guest | paste -sd,)" "one,  two *,  branch"
+check "the current one" is "$(xl-snapshot current guest)" two
+check "its parent" is "$(xl-snapshot parent guest)" one
+check "the parent of one that has none" is "$(xl-snapshot parent -n one guest)" ""
+check "show: the disk" grep -q "^disk xvda *cow:/srv/a.cow, snapshot two" <(xl-snapshot show guest)
+check "show: memory that is gone" grep -q "one.save: not to be had" <(xl-snapshot show -n one guest)
+check "JSON says which is the current one" is "$(json '.snapshots[] | select(.current) | .name' xl-snapshot list guest)" two
+check "show: one that is not there" refused 2 'no snapshot called "three"' xl-snapshot show -n three guest
+check "JSON of a failure" is "$(xl-snapshot show --json -n three guest 2>/dev/null | jq -c '[.ok, .errno]')" '[false,2]'
+check "names are not paths" refused 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
+truncate -s 20 "$folder/snapshotdata-two.xl"
+check "a damaged file is named" refused 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
+
+# changing does
+if [ ! -e /proc/xen/capabilities ]; then
+	check "without Xen: create" refused 2 "is this a Xen host?" xl-snapshot create guest
+	check "without Xen: a domain that has none" refused 2 "is this a Xen host?" xl-snapshot list stranger
+fi
+check "no command" exits 0 xl-snapshot --help
+check "an unknown command" refused 22 "no command 'frobnicate'" xl-snapshot frobnicate
+check "no domain" refused 22 "it needs DOMAIN" xl-snapshot create
+check "two at once" refused 22 "only one of" xl-snapshot create --paused --shutdown guest
+check "a diskspec that is none" refused 22 "VDEV,snapshot=no" xl-snapshot create --diskspec xvda guest
+check "an option of another command" exits 22 xl-snapshot list --live guest
+check "edit without text" refused 22 "it needs -d TEXT" xl-snapshot edit guest
+for command in create list show current parent edit revert delete clone recover; do
+	check "$command --help" exits 0 xl-snapshot $command --help
+	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"
+done
+finish
