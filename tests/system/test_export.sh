@@ -13,7 +13,7 @@ cd "$(dirname "$0")/../.." || exit 1
 BUILD=$(realpath "${BUILD:-build}")
 PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
 WORK=$(mktemp -d /var/tmp/tapsnap-export.XXXXXX) || exit 1
-export TAPSNAP_RUN_DIR=$WORK/run
+export TAPSNAP_RUN_DIR=$WORK/run TAPSNAP_STATE_DIR=$WORK/state
 mkdir -m 700 "$TAPSNAP_RUN_DIR"
 number=0
 failures=0

@@ -281,6 +281,55 @@ static void test_pause(void **state)
 	front = NULL;
 }
 
+/* No export, and no socket of one. */
+static void restore_unexported(void)
+{
+	json_t *info, *export;
+	char words[64];
+	size_t i;
+
+	restore_running();
+	info = must_json("info -p PID -m MINOR --json");
+	json_array_foreach(json_object_get(json_object_get(info, "disk"), "exports"), i, export) {
+		snprintf(words, sizeof(words), "unexport -p PID -m MINOR %d",
+			 (int)json_integer_value(json_object_get(export, "id")));
+		must(words);
+	}
+	json_decref(info);
+	if (!access(scratch_path("export"), F_OK))
+		fail_msg("after allocation %ld had failed the socket of an export is still there", fault_number);
+}
+
+static void test_export(void **state)
+{
+	char words[PATH_MAX + 64];
+
+	snprintf(words, sizeof(words), "export -p PID -m MINOR unix:%s", scratch_path("export"));
+	sweep(words, restore_unexported, NULL, false);
+	restore_unexported();
+}
+
+/* An NBD client may fail, with an answer; the next one does not. */
+static void test_nbd(void **state)
+{
+	uint64_t start = now_ms();
+	bool fired = true;
+	char copy[400];
+	int status;
+
+	snprintf(copy, sizeof(copy), "env -u LD_PRELOAD nbdcopy --connections=2 "
+		 "'nbd+unix:///?socket=%s/nbd%d.%d' null: 2>/dev/null", f.dir, f.pid, f.minor);
+	for (long number = first(stride); goes_on(fired, start); number += stride) {
+		arm(number);
+		status = system(copy);
+		fired = disarm_fired();
+		if (status && !fired)
+			fail_msg("nbdcopy fails by itself");
+		assert_int_equal(disk_state(), 0);
+		assert_int_equal(system(copy), 0);
+	}
+}
+
 static void test_open_and_close(void **state)
 {
 	char words[sizeof(image_target) + 64];
@@ -590,6 +639,8 @@ int memory_sweep_run(unsigned every)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_asking),
 		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_export),
+		cmocka_unit_test(test_nbd),
 		cmocka_unit_test(test_open_and_close),
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_io),
