@@ -82,24 +82,32 @@ static int split_host(const char *where, char *host, size_t size, const char **p
 	return 0;
 }
 
-static int listen_tcp(const char *where, int *result, struct error_text *text)
+static int listen_family(const char *host, const char *port, int family, int *result, struct error_text *text)
 {
-	const struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
+	const struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_family = family, .ai_socktype = SOCK_STREAM };
 	struct addrinfo *list, *info;
-	char host[NI_MAXHOST];
-	const char *port;
-	int error;
+	int error = getaddrinfo(*host ? host : NULL, port, &hints, &list);
 
-	if (split_host(where, host, sizeof(host), &port))
-		return error_set(text, -EINVAL, "tcp:%s: not tcp:[HOST]:PORT", where);
-	error = getaddrinfo(*host ? host : NULL, port, &hints, &list);
 	if (error)
-		return error_set(text, -EINVAL, "tcp:%s: %s", where, gai_strerror(error));
+		return error_set(text, -EINVAL, "tcp:%s:%s: %s", host, port, gai_strerror(error));
 	error = -EADDRNOTAVAIL;
 	for (info = list; info && error; info = info->ai_next)
 		error = listen_one(info, result);
 	freeaddrinfo(list);
-	return error ? error_set(text, error, "tcp:%s: %s", where, strerror(-error)) : 0;
+	return error ? error_set(text, error, "tcp:%s:%s: %s", host, port, strerror(-error)) : 0;
+}
+
+/* Every address of this host is IPv6's, which has those of IPv4 in it; where there is no IPv6, IPv4's. */
+static int listen_tcp(const char *where, int *result, struct error_text *text)
+{
+	char host[NI_MAXHOST];
+	const char *port;
+
+	if (split_host(where, host, sizeof(host), &port))
+		return error_set(text, -EINVAL, "tcp:%s: not tcp:[HOST]:PORT", where);
+	if (!*host && !listen_family(host, port, AF_INET6, result, NULL))
+		return 0;
+	return listen_family(host, port, AF_UNSPEC, result, text);
 }
 
 /* The port may have been chosen by the kernel: 0. */

@@ -133,6 +133,14 @@ test_tcp() {
 		cmp "$WORK/tuesday.img" "$WORK/tuesday2.img"
 }
 
+# Without a host: on all addresses, whichever kinds there are.
+test_any_address() {
+	local port
+	port=$(tap-ctl export "${disk[@]}" -n tuesday --json tcp::0 | sed 's/.*"tcp::\([0-9]*\)".*/\1/')
+	nbdinfo --size "nbd://127.0.0.1:$port" || return
+	[ ! -e /proc/net/if_inet6 ] || ! grep -q ' lo$' /proc/net/if_inet6 || nbdinfo --size "nbd://[::1]:$port"
+}
+
 # Monday's copy and what has changed since is Tuesday.
 test_incremental() {
 	local own=${uri#*socket=} offset length flags rest
@@ -154,7 +162,7 @@ test_qemu_bitmap() {
 }
 
 test_list() {
-	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 5 ] &&
+	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 6 ] &&
 		grep -q 'overlay.sock, snapshot monday, with an overlay' "$WORK/info"
 }
 
@@ -269,6 +277,7 @@ check 'read-only' test_read_only
 check 'a snapshot' test_snapshot
 check 'a snapshot with an overlay' test_overlay
 check 'a snapshot over TCP' test_tcp
+check 'on every address' test_any_address
 check 'incremental backup' test_incremental
 check 'QEMU knows what has changed' test_qemu_bitmap
 check 'exports are listed' test_list
