@@ -72,7 +72,7 @@ static void last_line(int fd, char *line, size_t size)
 	for (end = buffer + strlen(buffer); end > buffer && strchr(" \t\r\n", end[-1]); end--)
 		end[-1] = '\0';
 	end = strrchr(buffer, '\n');
-	snprintf(line, size, "%s", end ? end + 1 : buffer);
+	snprintf(line, size, "%.*s", (int)size - 1, end ? end + 1 : buffer);
 }
 
 static int judge(const char *name, int status, int out, struct error_text *text)

@@ -25,8 +25,8 @@ struct fake_domain {
 	bool unable;			/* to be saved */
 	bool raw;			/* the second disk is a raw image */
 	int fail_save, fail_restore;	/* -errno */
-	volatile bool hold_save;	/* until it is aborted */
-	volatile bool saving, aborted;
+	atomic_bool hold_save;		/* until it is aborted */
+	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];
 };
 
