@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tap-ctl-disk.c - commands about one attached disk: open, close, pause,
- * unpause, resize, info, stats.
+ * unpause, resize, throttle, info, stats.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -105,6 +105,42 @@ const struct command command_resize = {
 	.name = "resize", .options = "pmst", .required = "pm", .words = "",
 	.summary = "look again at the image's size, or make a snapshot store's disk larger, and tell the guest",
 	.run = run_resize, .print = print_resize,
+};
+
+static int run_throttle(const struct arguments *args, json_t *result, struct error_text *text)
+{
+	json_t *request = call_request("throttle", args->minor);
+
+	if (request && args->iops >= 0)
+		json_object_set_new(request, "iops", json_integer((json_int_t)args->iops));
+	if (request && args->bytes >= 0)
+		json_object_set_new(request, "bytes", json_integer((json_int_t)args->bytes));
+	if (request && args->burst_ms)
+		json_object_set_new(request, "burst_ms", json_integer(args->burst_ms));
+	return call_into(args, request, result, text);
+}
+
+static void print_throttle(const json_t *result, bool terminal)
+{
+	json_int_t iops, bytes, burst_ms, waiting, delayed;
+
+	if (json_unpack((json_t *)result, "{s:{s:I, s:I, s:I, s:I, s:I}}", "throttle", "iops", &iops, "bytes", &bytes,
+			"burst_ms", &burst_ms, "waiting", &waiting, "delayed", &delayed))
+		return;
+	if (!terminal)
+		printf("iops=%lld bytes=%lld burst_ms=%lld waiting=%lld delayed=%lld\n", (long long)iops, (long long)bytes,
+		       (long long)burst_ms, (long long)waiting, (long long)delayed);
+	else if (!iops && !bytes)
+		printf("no limits\n");
+	else
+		printf("at most %lld requests and %lld bytes a second (0: any number), bursts of %lld ms; %lld wait, %lld have waited\n",
+		       (long long)iops, (long long)bytes, (long long)burst_ms, (long long)waiting, (long long)delayed);
+}
+
+const struct command command_throttle = {
+	.name = "throttle", .options = "pmiBut", .required = "pm", .words = "",
+	.summary = "limit what a disk may do in a second, or show the limits",
+	.run = run_throttle, .print = print_throttle,
 };
 
 static int run_info(const struct arguments *args, json_t *result, struct error_text *text)

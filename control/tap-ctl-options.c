@@ -41,6 +41,9 @@ static const struct known_option {
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)" },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
 	{ 'n', "name", "NAME", "the snapshot" },
+	{ 'i', "iops", "N", "requests a second at most; 0: no limit" },
+	{ 'B', "bytes", "SIZE", "bytes a second at most, or with k M G T; 0: no limit" },
+	{ 'u', "burst", "MS", "so many milliseconds' worth may come at once (100)" },
 	{ 'O', "overlay", "DIR", "let clients write to a file in DIR, which is gone with the export; the snapshot stays" },
 	{ 'x', "tls-x509", "DIR", "TLS, with the certificates in DIR: server-cert.pem, server-key.pem, ca-cert.pem" },
 	{ 'V', "tls-verify", NULL, "clients need a certificate that ca-cert.pem has signed" },
@@ -237,9 +240,21 @@ static void check_disks(const struct command *command, const struct arguments *a
 		fail_usage(command, args->domain ? "either -o or -p and -m" : "-p PID -m MINOR or -o DOMAIN is missing");
 }
 
+static void set_bytes(const struct command *command, struct arguments *args, const char *size)
+{
+	struct error_text text = { "" };
+	uint64_t bytes;
+
+	if (size_parse(size, &bytes, &text))
+		fail_usage(command, "%s", text.text);
+	if (bytes > THROTTLE_MAX_BYTES)
+		fail_usage(command, "-B %s: more than can be limited to", size);
+	args->bytes = (int64_t)bytes;
+}
+
 static void set_size(const struct command *command, struct arguments *args, const char *size)
 {
-	struct error_text text;
+	struct error_text text = { "" };
 
 	if (size_parse(size, &args->size, &text))
 		fail_usage(command, "%s", text.text);
@@ -281,6 +296,15 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'n':
 		args->name = optarg;
+		break;
+	case 'i':
+		args->iops = parse_number(command, 'i', 0, THROTTLE_MAX_IOPS);
+		break;
+	case 'B':
+		set_bytes(command, args, optarg);
+		break;
+	case 'u':
+		args->burst_ms = parse_number(command, 'u', 1, THROTTLE_MAX_BURST_MS);
 		break;
 	case 'l':
 		args->lease_ms = (unsigned)parse_number(command, 'l', 1, MAX_LEASE_MS);
@@ -402,7 +426,7 @@ void options_parse(const struct command *command, struct arguments *args, int ar
 	char letters[128];
 	int letter;
 
-	*args = (struct arguments){ .pid = -1, .minor = -1, .timeout_ms = -1, .rate = -1 };
+	*args = (struct arguments){ .pid = -1, .minor = -1, .timeout_ms = -1, .rate = -1, .iops = -1, .bytes = -1 };
 	build_tables(command, letters, options);
 	while ((letter = getopt_long(argc, argv, letters, options, NULL)) != -1)
 		set_option(command, args, letter);

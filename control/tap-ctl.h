@@ -32,6 +32,8 @@ struct arguments {
 	bool read_only, no_direct, force, json;
 	bool cancel, no_wait;		/* of a commit */
 	uint64_t size;			/* bytes; 0: not given */
+	int64_t iops, bytes;		/* limits; 0: none, -1: not given */
+	int burst_ms;			/* 0: not given */
 	int64_t rate;			/* bytes a second, 0: no limit; -1: not given */
 	int sector_size;		/* bytes; 0: the default */
 	int cache_mib;			/* 0: the default */
@@ -53,7 +55,7 @@ struct command {
 };
 
 extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
-	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_info,
+	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_throttle, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
 	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit,
 	command_export, command_unexport;

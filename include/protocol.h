@@ -41,4 +41,9 @@
 #define MAX_QUEUES		16
 #define MAX_INDIRECT_SEGMENTS	256
 
+/* Limits of a disk's limits. */
+#define THROTTLE_MAX_IOPS	1000000000		/* requests a second */
+#define THROTTLE_MAX_BYTES	(1ll << 40)		/* bytes a second */
+#define THROTTLE_MAX_BURST_MS	60000
+
 #endif

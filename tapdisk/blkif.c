@@ -278,6 +278,7 @@ int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), 
 		return ret;
 	blkif->stopped = true;
 	blkif->closing = true;
+	vbd_throttle_release(blkif->vbd);
 	return 0;
 }
 

@@ -96,6 +96,7 @@ COMMAND(close);
 COMMAND(pause);
 COMMAND(unpause);
 COMMAND(resize);
+COMMAND(throttle);
 COMMAND(info);
 COMMAND(stats);
 COMMAND(connect);

@@ -129,6 +129,22 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 		command_reply_disk(request, disk);
 }
 
+void command_throttle(struct commands *commands, struct disk *disk, struct control_request *request)
+{
+	const struct vbd_throttle *now = &disk->vbd->throttle;
+	int64_t iops = (int64_t)now->iops, bytes = (int64_t)now->bytes, burst_ms = now->burst_ms;
+	int error;
+
+	error = argument_integer(request->message, "iops", 0, THROTTLE_MAX_IOPS, &iops, &request->error);
+	if (!error)
+		error = argument_integer(request->message, "bytes", 0, THROTTLE_MAX_BYTES, &bytes, &request->error);
+	if (!error)
+		error = argument_integer(request->message, "burst_ms", 1, THROTTLE_MAX_BURST_MS, &burst_ms, &request->error);
+	if (!error && (iops != (int64_t)now->iops || bytes != (int64_t)now->bytes || burst_ms != now->burst_ms))
+		vbd_throttle_set(disk->vbd, (uint64_t)iops, (uint64_t)bytes, (unsigned)burst_ms);
+	control_reply(request, error, error ? NULL : json_pack("{s:o}", "throttle", vbd_throttle_info(disk->vbd)));
+}
+
 void command_commit(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	bool adjust = json_object_get(request->message, "rate");

@@ -64,6 +64,7 @@ static const struct command {
 	{ "pause", NEEDS_DISK, command_pause },
 	{ "unpause", NEEDS_DISK, command_unpause },
 	{ "resize", NEEDS_DISK, command_resize },
+	{ "throttle", NEEDS_DISK, command_throttle },
 	{ "info", NEEDS_DISK, command_info },
 	{ "stats", NEEDS_DISK, command_stats },
 	{ "connect", NEEDS_DISK, command_connect },

@@ -33,7 +33,7 @@ static void vbd_check(const struct vbd *vbd)
 	switch (vbd->state) {
 	case VBD_CLOSED:
 		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
-		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting);
+		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held);
 		break;
 	case VBD_RUNNING:
 		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
@@ -230,6 +230,7 @@ int vbd_create(struct vbd **result, struct loop *loop, struct engine *engine, in
 	vbd->loop = loop;
 	vbd->engine = engine;
 	vbd->state = VBD_CLOSED;
+	vbd->throttle.burst_ms = THROTTLE_BURST_MS;
 	ret = loop_add_prepare(loop, &vbd->prepare, vbd_prepare, vbd);
 	if (ret) {
 		free(vbd);
@@ -328,6 +329,7 @@ void vbd_begin_drain(struct vbd *vbd)
 	vbd_stop_clients(vbd);
 	vbd->forced = false;
 	vbd->state = VBD_DRAINING;
+	vbd_throttle_release(vbd);
 	vbd_thaw(vbd, "the disk is paused or closed");
 	vbd_check(vbd);
 }
@@ -530,7 +532,8 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 		req->done(req, -EIO);
 		return;
 	}
-	backend_submit(vbd->backend, req);
+	if (!vbd_throttle_holds(vbd, req))
+		backend_submit(vbd->backend, req);
 }
 
 void blkif_params_close(const struct blkif_params *params)

@@ -95,6 +95,19 @@ struct vbd_commit {
 	struct error_text why;
 };
 
+/* Limits of what its clients may have in a second (vbd_throttle.c). */
+struct vbd_throttle {
+	uint64_t iops, bytes;			/* 0: no limit */
+	unsigned burst_ms;			/* so much of a second's may come at once */
+	uint64_t iops_paid, bytes_paid;		/* loop clock, ns: what was let through is paid for by then */
+	struct block_request *held, *last;
+	unsigned nr_held;
+	uint64_t delayed;			/* requests that have waited */
+	struct loop_source *timer;		/* while some are held */
+};
+
+#define THROTTLE_BURST_MS 100
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
@@ -119,6 +132,7 @@ struct vbd {
 	struct vbd_freeze freeze;
 	struct vbd_overlay overlay;
 	struct vbd_commit commit;
+	struct vbd_throttle throttle;
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
 	unsigned snapshots;			/* commands to the driver's snapshots that run */
@@ -210,6 +224,13 @@ void vbd_commit_finish(struct vbd *vbd);
 void vbd_commit_remove_store(struct vbd *vbd, const char *store);
 void vbd_commit_interrupted(struct vbd *vbd);
 void vbd_commit_forget(struct vbd *vbd);
+/* Any of them 0: no limit; @burst_ms is at least 1. They stay until the disk is detached. */
+void vbd_throttle_set(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned burst_ms);
+json_t *vbd_throttle_info(const struct vbd *vbd);
+/* For vbd.c and blkif.c. True: @req waits, and goes to the backend when its time has come. */
+bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req);
+/* All that wait go now. */
+void vbd_throttle_release(struct vbd *vbd);
 /* vbd.c, for vbd_commit.c: RUNNING -> DRAINING, and back unless somebody waits for its end. */
 void vbd_begin_drain(struct vbd *vbd);
 void vbd_undrain(struct vbd *vbd);

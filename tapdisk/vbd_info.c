@@ -83,6 +83,8 @@ json_t *vbd_stats(const struct vbd *vbd)
 			  "stalls", stats_stall_json(&vbd->stalls),
 			  "total", stats_queue_json(&sum),
 			  "connections", connections);
+	if (vbd->throttle.iops || vbd->throttle.bytes)
+		json_object_set_new(stats, "throttle", vbd_throttle_info(vbd));
 	if (vbd->nbd)
 		json_object_set_new(stats, "nbd", stats_queue_json(&nbd));
 	return stats;

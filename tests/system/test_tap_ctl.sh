@@ -207,6 +207,13 @@ check 'unpause on another image' is '' tap-ctl unpause $disk -a "aio:$WORK/b.img
 check '... is on it' is "pid=$pid minor=0 state=0 args=aio:$WORK/b.img" tap-ctl list
 truncate -s 32M "$WORK/b.img"
 check 'resize' is 65536 tap-ctl resize $disk
+check 'throttle' is 'iops=1000 bytes=1048576 burst_ms=50 waiting=0 delayed=0' tap-ctl throttle $disk -i 1000 -B 1M -u 50
+check 'throttle: what is not said stays' is 'iops=0 bytes=1048576 burst_ms=50 waiting=0 delayed=0' tap-ctl throttle $disk -i 0
+check 'throttle: too many' refuses $EINVAL 'out of range' tap-ctl throttle $disk -i 1000000001
+check 'throttle: no burst' refuses $EINVAL 'out of range' tap-ctl throttle $disk -u 0
+check 'throttle: no size' refuses $EINVAL 'not a size' tap-ctl throttle $disk -B fast
+check 'stats has it' is 1048576 sh -c "tap-ctl stats $disk | jq .throttle.bytes"
+check 'no limits' is 'iops=0 bytes=0 burst_ms=50 waiting=0 delayed=0' tap-ctl throttle $disk -B 0
 check 'resize to a size: the image is not ours to make larger' refuses $EOPNOTSUPP 'make that larger' tap-ctl resize $disk -s 64M
 check 'info' is '65536' sh -c "tap-ctl info $disk --json | jq .disk.sectors"
 check 'stats is JSON' is 'object' sh -c "tap-ctl stats $disk | jq -r .total.read.latency_us'|type'"

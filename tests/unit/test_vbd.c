@@ -248,6 +248,57 @@ static void test_flush_is_a_sync(void **state)
 	expect_log("ws");
 }
 
+/* Held, in order; a flush passes; time, a pause, or the end of the limit lets go. */
+static void test_throttle(void **state)
+{
+	struct error_text text = { "" };
+
+	vbd_throttle_set(vbd, 0, 1, 1);		/* a byte a second */
+	put(BLKIF_OP_WRITE, 1, 1);
+	put(BLKIF_OP_READ, 2, 1);
+	put(BLKIF_OP_WRITE, 3, 1);
+	put(BLKIF_OP_FLUSH_DISKCACHE, 4, 0);
+	push();
+	expect(1, BLKIF_RSP_OKAY);		/* nothing was owed when it came */
+	expect(4, BLKIF_RSP_OKAY);
+	expect_log("ws");
+	assert_int_equal(vbd->throttle.nr_held, 2);
+	assert_int_equal(vbd->throttle.delayed, 2);
+	vbd_throttle_set(vbd, 0, 0, 1);
+	run();
+	expect(2, BLKIF_RSP_OKAY);
+	expect(3, BLKIF_RSP_OKAY);
+	expect_log("wsrw");
+	assert_int_equal(vbd->throttle.nr_held, 0);
+
+	vbd_throttle_set(vbd, 1, 0, 1);
+	put(BLKIF_OP_READ, 5, 1);
+	put(BLKIF_OP_READ, 6, 1);
+	push();
+	expect(5, BLKIF_RSP_OKAY);
+	assert_int_equal(vbd->throttle.nr_held, 1);
+	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), 0);
+	run();
+	assert_int_equal(vbd->state, VBD_PAUSED);
+	expect(6, BLKIF_RSP_OKAY);
+	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
+	put(BLKIF_OP_READ, 7, 1);
+	push();
+	assert_int_equal(vbd->throttle.nr_held, 1);	/* what the pause let go is paid for */
+
+	vbd_throttle_set(vbd, 1000, 0, 1);
+	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
+		run();
+	expect(7, BLKIF_RSP_OKAY);
+	vbd_throttle_set(vbd, 1, 0, 1);
+	put(BLKIF_OP_READ, 8, 1);
+	put(BLKIF_OP_READ, 9, 1);
+	push();
+	assert_int_equal(vbd->throttle.nr_held, 1);
+	reconnect_frontend();			/* who goes does not wait */
+	assert_int_equal(vbd->throttle.nr_held, 0);
+}
+
 static void test_failed_flush_is_reported(void **state)
 {
 	recorder.sync_error = -EIO;
@@ -534,6 +585,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_flush_is_a_sync, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_throttle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_flush_is_reported, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_barrier_is_flush_write_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_with_data_is_flush_write_flush, setup, teardown),

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd_throttle.c - how many requests and bytes a second a disk may have, of
+ * all its clients together.
+ *
+ * Each limit has a time at which all that was let through is paid for. A
+ * request is let through while that is at most the burst ahead of now; what
+ * is not waits here, in order, for a timer. Flushes pass: what waits is not
+ * complete, so they need not cover it. So do questions of what is allocated.
+ *
+ * A drain, and a frontend that goes, do not wait for it: what is held goes to
+ * the disk at once, but is paid for all the same.
+ */
+#include <assert.h>
+
+#include "vbd.h"
+
+#define NS 1000000000.0
+#define NS_PER_MS 1000000u
+
+static bool is_counted(const struct block_request *req)
+{
+	return req->op != BLOCK_FLUSH && req->op != BLOCK_STATUS;
+}
+
+static void pay_one(uint64_t *paid, uint64_t now, uint64_t rate, uint64_t amount)
+{
+	if (!rate)
+		return;
+	if (*paid < now)
+		*paid = now;
+	*paid += (uint64_t)((double)amount * NS / (double)rate);
+}
+
+static void pay(struct vbd_throttle *throttle, const struct block_request *req, uint64_t now)
+{
+	bool moves = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
+
+	pay_one(&throttle->iops_paid, now, throttle->iops, 1);
+	pay_one(&throttle->bytes_paid, now, throttle->bytes, moves ? req->nr_sectors << SECTOR_SHIFT : 0);
+}
+
+/* When the next one may go. */
+static uint64_t next_time(const struct vbd_throttle *throttle)
+{
+	uint64_t paid = throttle->iops_paid > throttle->bytes_paid ? throttle->iops_paid : throttle->bytes_paid;
+	uint64_t burst = (uint64_t)throttle->burst_ms * NS_PER_MS;
+
+	return paid > burst ? paid - burst : 0;
+}
+
+static struct block_request *take(struct vbd_throttle *throttle)
+{
+	struct block_request *req = throttle->held;
+
+	throttle->held = req->next;
+	throttle->nr_held--;
+	req->next = NULL;
+	return req;
+}
+
+static void let_go(struct vbd *vbd, uint64_t now)
+{
+	struct block_request *req = take(&vbd->throttle);
+
+	pay(&vbd->throttle, req, now);
+	backend_submit(vbd->backend, req);
+}
+
+static void time_has_come(void *arg);
+
+/* Without a timer to be had, the next request tries again: there is always one, or the client waits for a held one. */
+static void set_timer(struct vbd *vbd, uint64_t now)
+{
+	struct vbd_throttle *throttle = &vbd->throttle;
+	uint64_t next = next_time(throttle), ms = next > now ? (next - now + NS_PER_MS - 1) / NS_PER_MS : 1;
+
+	if (throttle->held && !throttle->timer)
+		loop_add_timer(vbd->loop, &throttle->timer, ms < 1000 ? (unsigned)ms : 1000, time_has_come, vbd);
+}
+
+static void time_has_come(void *arg)
+{
+	struct vbd *vbd = arg;
+	uint64_t now = loop_clock();
+
+	vbd->throttle.timer = NULL;
+	while (vbd->throttle.held && next_time(&vbd->throttle) <= now)
+		let_go(vbd, now);
+	set_timer(vbd, now);
+}
+
+bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
+{
+	struct vbd_throttle *throttle = &vbd->throttle;
+	uint64_t now;
+
+	if ((!throttle->iops && !throttle->bytes) || !is_counted(req))
+		return false;
+	now = loop_clock();
+	if (vbd->state != VBD_RUNNING || (!throttle->held && next_time(throttle) <= now)) {
+		pay(throttle, req, now);
+		return false;
+	}
+	req->next = NULL;
+	if (throttle->held)
+		throttle->last->next = req;
+	else
+		throttle->held = req;
+	throttle->last = req;
+	throttle->nr_held++;
+	throttle->delayed++;
+	set_timer(vbd, now);
+	return true;
+}
+
+void vbd_throttle_release(struct vbd *vbd)
+{
+	uint64_t now = loop_clock();
+
+	loop_remove(vbd->throttle.timer);
+	vbd->throttle.timer = NULL;
+	while (vbd->throttle.held)
+		let_go(vbd, now);
+}
+
+void vbd_throttle_set(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned burst_ms)
+{
+	struct vbd_throttle *throttle = &vbd->throttle;
+
+	throttle->iops = iops;
+	throttle->bytes = bytes;
+	throttle->burst_ms = burst_ms;
+	throttle->iops_paid = throttle->bytes_paid = 0;
+	if (throttle->held)
+		time_has_come(vbd);
+}
+
+json_t *vbd_throttle_info(const struct vbd *vbd)
+{
+	const struct vbd_throttle *throttle = &vbd->throttle;
+
+	return json_pack("{s:I, s:I, s:i, s:i, s:I}",
+			 "iops", (json_int_t)throttle->iops,
+			 "bytes", (json_int_t)throttle->bytes,
+			 "burst_ms", (int)throttle->burst_ms,
+			 "waiting", (int)throttle->nr_held,
+			 "delayed", (json_int_t)throttle->delayed);
+}
