@@ -7,8 +7,8 @@
  *  1. A snapshot is open while it has users and the disk is not paused. So a
  *     snapshot that is read cannot be deleted, and one that nobody reads is
  *     in nobody's way.
- *  2. One that cannot be opened again after a pause stays closed; the server
- *     hangs up on its users.
+ *  2. One that cannot be opened again after a pause, or is not of the image
+ *     that the disk goes on with, stays closed; the server hangs up on its users.
  */
 #include "nbd_export.h"
 
@@ -143,6 +143,8 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	int error;
 
 	options.read_only = export->server->overlay < 0;
+	if (strcmp(export->home, vbd->backend->path))
+		return error_set(text, -ESTALE, "%s: not the disk's image any more", export->home);
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
 	if (!error)
 		export->geometry = export->backend->geometry;
@@ -177,6 +179,7 @@ static void export_free(struct nbd_export *export)
 	backend_close(export->backend);
 	free(export->target);
 	free(export->name);
+	free(export->home);
 	free(export);
 }
 
@@ -196,9 +199,11 @@ static int export_create(struct nbd_server *server, const char *name, struct nbd
 		return -ENOMEM;
 	export->server = server;
 	export->name = strdup(name);
-	if (snapshot)
+	if (snapshot) {
 		export->target = snapshot_target(server, snapshot);
-	if (!export->name || (snapshot && !export->target))
+		export->home = strdup(vbd->backend->path);
+	}
+	if (!export->name || (snapshot && (!export->target || !export->home)))
 		error = -ENOMEM;
 	else if (snapshot)
 		error = snapshot_open(export, text);

@@ -17,6 +17,7 @@ struct nbd_export {
 	struct nbd_export *next;
 	char *target;			/* a snapshot's; NULL: the disk itself */
 	char *name;
+	char *home;			/* a snapshot's: the path of the disk's image when it was opened */
 	struct backend *backend;	/* a snapshot's; NULL while the disk is paused */
 	struct driver_geometry geometry;	/* a snapshot's */
 	unsigned users;			/* connections that chose it */

@@ -126,7 +126,8 @@ test_overlay() {
 
 test_tcp() {
 	local port
-	tap-ctl export "${disk[@]}" -n tuesday --json tcp:127.0.0.1:0 >"$WORK/tcp" || return
+	tap-ctl export "${disk[@]}" -n tuesday "unix:$WORK/tuesday.sock" &&
+		tap-ctl export "${disk[@]}" -n tuesday --json tcp:127.0.0.1:0 >"$WORK/tcp" || return
 	port=$(sed 's/.*tcp:127.0.0.1:\([0-9]*\)".*/\1/' "$WORK/tcp")
 	nbdcopy --connections=4 "nbd://127.0.0.1:$port" "$WORK/tuesday.img" &&
 		nbdcopy "nbd+unix:///tuesday?socket=${uri#*socket=}" "$WORK/tuesday2.img" &&
@@ -162,7 +163,7 @@ test_qemu_bitmap() {
 }
 
 test_list() {
-	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 6 ] &&
+	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 7 ] &&
 		grep -q 'overlay.sock, snapshot monday, with an overlay' "$WORK/info"
 }
 
@@ -187,6 +188,19 @@ assert other.pread(4096, 0) == b'\1' * 4096
 other.shutdown()
 " && [ ! -e "$WORK/overlay.sock" ] && fails 'no export 4' tap-ctl unexport "${disk[@]}" 4 &&
 		tap-ctl unexport "${disk[@]}" 3 && tap-ctl snapshot-delete "${disk[@]}" -n monday
+}
+
+# On another image nobody reads the snapshots of the one before, nor has it open; back on it they are there again.
+test_other_image() {
+	tap-img create "$WORK/other.cow" 64M && tap-ctl pause "${disk[@]}" || return
+	nbdsh -c "
+import subprocess
+h = nbd.NBD(); h.connect_uri('nbd+unix:///tuesday?socket=${uri#*socket=}')
+" && echo 'a snapshot was opened while the disk was paused' && return 1
+	tap-ctl unpause "${disk[@]}" -a "cow:$WORK/other.cow" && tap-img check "$WORK/disk.cow" &&
+		fails . nbdinfo "nbd+unix:///tuesday?socket=${uri#*socket=}" && fails . nbdinfo "$(at tuesday.sock '')" &&
+		tap-ctl pause "${disk[@]}" && tap-ctl unpause "${disk[@]}" -a "cow:$WORK/disk.cow" &&
+		qio "$(at tuesday.sock '')" -r -c 'read -P 3 1M 64k' && tap-ctl snapshot-list "${disk[@]}" | grep tuesday
 }
 
 test_refusals() {
@@ -282,6 +296,7 @@ check 'incremental backup' test_incremental
 check 'QEMU knows what has changed' test_qemu_bitmap
 check 'exports are listed' test_list
 check 'the end of an export in use' test_unexport
+check 'another image, and back' test_other_image
 check 'what is refused' test_refusals
 check 'the control socket' test_control
 check 'a raw disk that is in a store' test_raw
