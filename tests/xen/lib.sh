@@ -9,6 +9,7 @@
 #   GUEST_TYPE   pv, pvh or hvm
 #   WORK         an empty folder for images
 #   BACKEND      tap, or qdisk to see whether the test itself is right
+#   SOAK         not empty: there is time for many rounds
 #
 # Nothing here sleeps for a while and hopes: wait_until() polls a condition and
 # fails the test at its deadline. The guests' init (guest/init) runs lines that
@@ -19,7 +20,7 @@
 # own means where it can.
 
 set -uo pipefail
-: "${TEST_NAME:=adhoc}" "${GUEST_TYPE:=pv}" "${BACKEND:=tap}" "${WORK:=/payload/images/adhoc}"
+: "${TEST_NAME:=adhoc}" "${GUEST_TYPE:=pv}" "${BACKEND:=tap}" "${WORK:=/payload/images/adhoc}" "${SOAK:=}"
 LOGS=/var/log/xen
 declare -A DOMID TTY	# of running guests, see guest_find()
 exec {NEVER}<> <(:)	# nothing ever comes out of this pipe

@@ -15,6 +15,7 @@ instant_start a
 step "rounds of create and revert, to memory and disks"
 kinds="plain plain plain"
 [ "$GUEST_TYPE" = pv ] || kinds="plain live plain live"
+[ -z "$SOAK" ] || kinds=$(for ((number = 0; number < 17; number++)); do echo "$kinds"; done)
 number=0
 for kind in $kinds; do
 	number=$((number + 1))

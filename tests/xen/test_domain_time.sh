@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh hvm
+# Check: pvh
+# Needs: tap
+# Limit: 900 s
+# Time travel: snapshots of a guest with a mounted filesystem, back and forth
+# between them and on a branch. What its memory, its cache and its disk hold
+# is each time of one moment. Two disks, one of them attached while it runs.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+guest_create a "$(store_line xvda a)" -- "$DOMAIN_UUID" 'vcpus=2'
+must tap-img create "$WORK/b.cow" 64M >/dev/null
+must xl block-attach "$(guest_domid a)" "$(store_line xvdb b)"
+guest_must a "appears xvdb"
+guest_must a "mkfs.ext4 -q /dev/xvda && mount /dev/xvda /mnt"
+
+# mark N: in memory, in a file that was synced, in one that was not, on the second disk
+mark() {
+	guest_must a "echo $1 >/tmp/mark; echo $1 >/mnt/synced; dd if=/dev/urandom of=/mnt/data bs=4k count=64 2>/dev/null; sync; \
+md5sum /mnt/data >/tmp/sum; echo $1 >/mnt/cached; echo $1 | dd of=/dev/xvdb bs=512 conv=sync,notrunc 2>/dev/null; sync /dev/xvdb"
+}
+
+is_at() {
+	must_equal "memory, files and second disk" "$1 $1 $1 $1 " "$(guest_must a "(cat /tmp/mark /mnt/synced /mnt/cached; \
+head -n 1 /dev/xvdb) | tr '\n' ' '" | tr -d '\r')"
+	guest_must a "echo 3 >/proc/sys/vm/drop_caches; md5sum -c /tmp/sum >/dev/null"
+}
+
+back_to() {
+	step "back to $1"
+	must snap revert -n "$1" "$name"
+	guest_find a
+	is_at "${1#s}"
+}
+
+for number in 1 2 3; do
+	step "snapshot s$number"
+	mark "$number"
+	must snap create -n "s$number" "$name"
+done
+back_to s1
+back_to s3
+back_to s2
+step "a branch"
+mark 4
+must snap create -n s4 -d "goes back to s2" "$name"
+mark 5
+must snap create -n s5 "$name"
+back_to s3
+back_to s4
+must_equal "what s4 goes back to" s2 "$(snap parent -n s4 "$name")"
+snap list --tree "$name"
+
+step "in the middle one goes, the others stay"
+must snap delete -n s2 "$name"
+back_to s5
+back_to s1
+guest_must a "umount /mnt && e2fsck -fn /dev/xvda >/dev/null 2>&1"
+guest_destroy a
+
+step "shut off: disks of s4, and a filesystem that a power cut left"
+must snap create -n off "$name"
+must snap list "$name"
+must snap delete --children -n s1 "$name"
+must tap-img check "$WORK/a.cow"
+must tap-img check "$WORK/b.cow"
