@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -121,7 +122,7 @@ int hook_run(const char *hook, const char *word, const struct domain_id *id, str
 
 /*
  * The domain may stand still when we are killed, and nobody may look for a
- * long time. So a process of its own sees the end of a pipe, and ends what we
+ * long time. So a process of its own sees the end of a socket, and ends what we
  * had begun. It writes nothing that we would not.
  */
 int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_folder *folder,
@@ -133,8 +134,8 @@ int guard_start(struct guard *guard, const struct domain_operation *operation, c
 	guard->fd = -1;
 	if (!operation->guard)
 		return 0;
-	if (pipe2(ends, O_CLOEXEC))
-		return error_set(text, -errno, "pipe: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return error_set(text, -errno, "socketpair: %s", strerror(errno));
 	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	error = null < 0 ? -errno : spawn(&guard->pid, arguments, ends[0], null, POSIX_SPAWN_SETSID);
 	close(ends[0]);
@@ -152,9 +153,8 @@ void guard_stop(struct guard *guard)
 {
 	if (guard->fd < 0)
 		return;
-	/* a guard that was killed has nothing more to be told */
-	if (write(guard->fd, "d", 1) < 0 && errno != EPIPE)
-		fprintf(stderr, "guard: %s\n", strerror(errno));
+	/* fails when the guard was killed, which then has nothing more to be told */
+	send(guard->fd, "d", 1, MSG_NOSIGNAL);
 	close(guard->fd);
 	guard->fd = -1;
 	while (waitpid(guard->pid, NULL, 0) < 0 && errno == EINTR)

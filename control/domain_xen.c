@@ -36,15 +36,25 @@ struct xen_host {
 	char reason[300];		/* the first error since clear_reason(): it knows most */
 };
 
+/* libxl begins with file, line and function. */
+static const char *skip_place(const char *message)
+{
+	const char *dot = strstr(message, ".c:"), *colon = strstr(message, ": ");
+
+	return dot && colon && dot < colon ? colon + 2 : message;
+}
+
 static void log_message(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
 			const char *format, va_list args)
 {
 	struct xen_host *host = ((struct xen_logger *)logger)->host;
+	char message[300];
 
 	if (level < XTL_ERROR || host->reason[0])
 		return;
-	vsnprintf(host->reason, sizeof(host->reason), format, args);
-	host->reason[strcspn(host->reason, "\n")] = '\0';
+	vsnprintf(message, sizeof(message), format, args);
+	message[strcspn(message, "\n")] = '\0';
+	snprintf(host->reason, sizeof(host->reason), "%s", skip_place(message));
 }
 
 static void log_progress(xentoollog_logger *logger, const char *context, const char *doing, int percent,
