@@ -21,6 +21,7 @@
 #include <xen/io/blkif.h>
 
 #include "fault_malloc.h"
+#include "overlay.h"
 #include "scratch.h"
 
 #define IMAGE_BYTES (4u << 20)
@@ -339,6 +340,56 @@ static void test_open_and_close(void **state)
 	sweep("close -p PID -m MINOR", restore_running, NULL, false);
 }
 
+static bool in_store(void)
+{
+	json_t *info = must_json("info -p PID -m MINOR --json");
+	bool found = json_object_get(json_object_get(info, "disk"), "store");
+
+	json_decref(info);
+	return found;
+}
+
+/* Whatever it was, the disk is its raw image then, and nothing else is left. */
+static void restore_raw(void)
+{
+	restore_running();
+	if (in_store()) {
+		tap_ctl("snapshot-delete -p PID -m MINOR -n one");	/* it may not have been taken */
+		/* nor has it to be there still, if it was on its way back by itself */
+		if (tap_ctl("commit -p PID -m MINOR") && in_store())
+			must("commit -p PID -m MINOR");
+	}
+	unlink(scratch_path("moved.cow"));
+	assert_int_not_equal(access(scratch_path("moved" OVERLAY_SUFFIX), F_OK), 0);
+}
+
+static char move_words[PATH_MAX + 64];
+
+static void restore_stored(void)
+{
+	restore_raw();
+	must(move_words);
+	must("snapshot-delete -p PID -m MINOR -n one");
+}
+
+/* A raw image, which is a file because devices here have no lasting names. */
+static void test_overlay(void **state)
+{
+	char target[sizeof(image_target)];
+
+	memcpy(target, image_target, sizeof(target));
+	must("close -p PID -m MINOR");
+	snprintf(image_target, sizeof(image_target), "aio:%s", scratch_file("moved", IMAGE_BYTES));
+	open_disk();
+	snprintf(move_words, sizeof(move_words), "snapshot-create -p PID -m MINOR -n one --store %s", scratch_path("moved.cow"));
+	sweep(move_words, restore_raw, NULL, false);
+	sweep("commit -p PID -m MINOR", restore_stored, NULL, false);
+	restore_raw();
+	must("close -p PID -m MINOR");
+	memcpy(image_target, target, sizeof(target));
+	open_disk();
+}
+
 static void test_connect(void **state)
 {
 	struct blkfront_options options = { .pid = f.pid, .minor = f.minor, .queues = 2, .persistent = true };
@@ -642,6 +693,7 @@ int memory_sweep_run(unsigned every)
 		cmocka_unit_test(test_export),
 		cmocka_unit_test(test_nbd),
 		cmocka_unit_test(test_open_and_close),
+		cmocka_unit_test(test_overlay),
 		cmocka_unit_test(test_connect),
 		cmocka_unit_test(test_io),
 		cmocka_unit_test(test_destroy),
