@@ -43,6 +43,8 @@ int file_refresh_size(struct image_file *file, struct error_text *error);
  */
 int file_lock_now(const struct image_file *file, bool shared, struct error_text *error);
 int file_lock(const struct image_file *file, bool shared, struct error_text *error);
+/* -EBUSY: somebody has a part of it locked, as QEMU does with its images. */
+int file_check_parts(const char *path, const struct stat *st, struct error_text *error);
 /* Why open(O_EXCL) said EBUSY. */
 int file_busy(const char *path, const struct stat *st, struct error_text *error);
 

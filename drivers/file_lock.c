@@ -46,22 +46,32 @@ static bool find_mount(dev_t device, char where[256])
 	return found;
 }
 
-/* The process that holds a flock() on this inode; 0 when /proc/locks does not tell. */
-static int find_locker(const struct stat *st)
+/* The kinds of locks in /proc/locks: ours, and those on parts of a file. */
+static const char *const kinds_whole[] = { "FLOCK", NULL }, *const kinds_part[] = { "POSIX", "OFDLCK", NULL };
+
+static bool is_of(const char *kind, const char *const *kinds)
+{
+	while (*kinds && strcmp(kind, *kinds))
+		kinds++;
+	return *kinds;
+}
+
+/* The process that holds a lock on this inode; -1: that is not known, 0: there is none, as far as /proc/locks tells. */
+static int find_locker(const struct stat *st, const char *const *kinds)
 {
 	unsigned major_number, minor_number;
+	char line[256], kind[16];
 	unsigned long inode;
 	int pid, found = 0;
-	char line[256];
 	FILE *file;
 
 	file = fopen("/proc/locks", "re");
 	if (!file)
 		return 0;
 	while (!found && fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%*d: FLOCK %*s %*s %d %x:%x:%lu", &pid, &major_number, &minor_number, &inode) == 4 &&
-		    makedev(major_number, minor_number) == st->st_dev && inode == st->st_ino && pid > 0)
-			found = pid;
+		if (sscanf(line, "%*d: %15s %*s %*s %d %x:%x:%lu", kind, &pid, &major_number, &minor_number, &inode) == 5 &&
+		    makedev(major_number, minor_number) == st->st_dev && inode == st->st_ino && is_of(kind, kinds))
+			found = pid > 0 ? pid : -1;
 	}
 	fclose(file);
 	return found;
@@ -70,14 +80,22 @@ static int find_locker(const struct stat *st)
 /* Who has the lock, if that can be said; @otherwise: what to say if not. */
 static int file_locked_by(const char *path, const struct stat *st, const char *otherwise, struct error_text *error)
 {
-	int pid = find_locker(st);
+	int pid = find_locker(st, kinds_whole);
 
 	if (pid == getpid())
 		return error_set(error, -EBUSY, "%s: in use by another disk of this process (pid %d): close it there first",
 				 path, pid);
-	if (pid)
+	if (pid > 0)
 		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close it there first", path, pid);
 	return error_set(error, -EBUSY, "%s: in use %s", path, otherwise);
+}
+
+int file_check_parts(const char *path, const struct stat *st, struct error_text *error)
+{
+	if (!find_locker(st, kinds_part))
+		return 0;
+	return error_set(error, -EBUSY, "%s: another program (QEMU, perhaps) has it open, too, and would go on with the image: end it "
+			 "first, or give the disk a script= so that QEMU reads it through tapdisk", path);
 }
 
 int file_busy(const char *path, const struct stat *st, struct error_text *error)

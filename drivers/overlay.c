@@ -29,6 +29,7 @@
 
 #include "cow-internal.h"
 #include "device.h"
+#include "file.h"
 #include "overlay.h"
 #include "protocol.h"
 
@@ -236,12 +237,14 @@ int overlay_check(const char *path, struct error_text *error)
 	if (ret == -ENOTSUP)
 		return error_set(error, ret, "%s: a device without a lasting name (device mapper uuid or wwid), by which a later "
 				 "open would learn where its disk is", path);
+	if (!ret && stat(real, &st))
+		ret = -errno;
 	if (ret)
 		return error_set(error, ret, "%s: %s", path, strerror(-ret));
-	if (!stat(real, &st) && S_ISREG(st.st_mode) && st.st_nlink > 1)
+	if (S_ISREG(st.st_mode) && st.st_nlink > 1)
 		return error_set(error, -EMLINK, "%s: has several names (hard links), and would be opened as it is by the others: "
 				 "remove them first", path);
-	return 0;
+	return file_check_parts(path, &st, error);
 }
 
 static int record_write(const char *path, const struct overlay *overlay)

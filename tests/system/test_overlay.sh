@@ -170,6 +170,16 @@ check "a raw disk" make_disk 0
 ln 0.img second.img
 check "an image with two names" fails 31 tap-ctl snapshot-create ${disk[0]} --store . -n one
 rm second.img
+/usr/bin/python3 -c "import fcntl, signal
+image = open('0.img', 'r+')
+fcntl.lockf(image, fcntl.LOCK_SH, 1, 100)
+print('locked', flush=True)
+signal.pause()" >locked &
+other=$!
+until [ -s locked ] || ! kill -0 $other; do sleep 0.1; done
+check "an image that another program has open, as QEMU does" fails 16 tap-ctl snapshot-create ${disk[0]} --store . -n one
+kill $other
+wait $other 2>/dev/null
 touch there.cow
 check "a store that is there" fails 17 tap-ctl snapshot-create ${disk[0]} --store there.cow -n one
 check "a folder that is not there" fails 2 tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
