@@ -129,8 +129,9 @@ static int check_raw(const struct vbd *vbd, struct error_text *text)
 				 vbd->backend->overlay);
 	if (vbd->backend->ops != &driver_aio)
 		return error_set(text, -EINVAL, "minor %d: %s is no raw image", vbd->minor, vbd->target);
-	return vbd->geometry.read_only ? error_set(text, -EROFS, "minor %d: %s is open for reading only", vbd->minor,
-						   vbd->target) : 0;
+	if (vbd->geometry.read_only)
+		return error_set(text, -EROFS, "minor %d: %s is open for reading only", vbd->minor, vbd->target);
+	return overlay_check(strchr(vbd->target, ':') + 1, text);
 }
 
 static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
