@@ -126,6 +126,7 @@ int folder_open(struct domain_folder *folder, const char *uuid, bool make, struc
 void folder_close(struct domain_folder *folder);
 /* -EBUSY when somebody else has it for longer than @wait_ms. */
 int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text);
+void folder_unlock(struct domain_folder *folder);
 /* -ENOENT: there is no such file. */
 int folder_read(const struct domain_folder *folder, const char *file, json_t **value, struct error_text *text);
 /* All of it or what was there before; durable. */

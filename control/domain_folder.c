@@ -117,6 +117,12 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 	return error_set(text, error, "%s/" LOCK_FILE ": %s", folder->path, strerror(-error));
 }
 
+void folder_unlock(struct domain_folder *folder)
+{
+	close(folder->lock);
+	folder->lock = -1;
+}
+
 int folder_path(const struct domain_folder *folder, const char *file, char *path, struct error_text *text)
 {
 	if (snprintf(path, PATH_MAX, "%s/%s", folder->path, file) >= PATH_MAX)

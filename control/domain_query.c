@@ -18,8 +18,11 @@ static void recover_if_free(struct domain_operation *operation, struct domain_fo
 	if (!operation->host || folder_read(folder, INTENT_FILE, &intent, NULL))
 		return;
 	json_decref(intent);
-	if (!folder_lock(folder, 0, NULL))
-		domain_recover(operation, folder);
+	if (folder_lock(folder, 0, NULL))
+		return;
+	domain_recover(operation, folder);
+	/* whoever wants to change something is not to wait for somebody who looks */
+	folder_unlock(folder);
 }
 
 static int pick(struct domain_operation *operation, const json_t *infos, const char *name)
