@@ -62,18 +62,20 @@ static int spawn(pid_t *pid, const char *const arguments[], int in, int out, sho
 	return -error;
 }
 
-/* The last line that is more than white space, or "". */
-static void last_line(int fd, char *line, size_t size)
+/* The first line that speaks of an error, as libxl's do: those that follow are of its cleaning up. Or the last one, or "". */
+static void telling_line(int fd, char *line, size_t size)
 {
-	char buffer[2048], *end;
-	off_t length = lseek(fd, 0, SEEK_END);
-	ssize_t got = pread(fd, buffer, sizeof(buffer) - 1, length > 2047 ? length - 2047 : 0);
+	char buffer[4096], *start, *end;
+	ssize_t got = pread(fd, buffer, sizeof(buffer) - 1, 0);
 
 	buffer[got > 0 ? got : 0] = '\0';
 	for (end = buffer + strlen(buffer); end > buffer && strchr(" \t\r\n", end[-1]); end--)
 		end[-1] = '\0';
-	end = strrchr(buffer, '\n');
-	snprintf(line, size, "%.*s", (int)size - 1, end ? end + 1 : buffer);
+	start = strstr(buffer, "error:");
+	if (start)
+		start[strcspn(start, "\n")] = '\0';
+	start = strrchr(buffer, '\n');
+	snprintf(line, size, "%.*s", (int)size - 1, start ? start + 1 : buffer);
 }
 
 static int judge(const char *name, int status, int out, struct error_text *text)
@@ -82,7 +84,7 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 
 	if (WIFEXITED(status) && !WEXITSTATUS(status))
 		return 0;
-	last_line(out, line, sizeof(line));
+	telling_line(out, line, sizeof(line));
 	if (WIFSIGNALED(status))
 		return error_set(text, -EIO, "%s was killed by signal %d", name, WTERMSIG(status));
 	return error_set(text, -EIO, "%s ended with status %d%s%s", name, WEXITSTATUS(status), *line ? ": " : "", line);
