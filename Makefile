@@ -134,6 +134,14 @@ DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o
 $(BUILD)/tests/unit/test_domain: $(DOMAIN_TEST_OBJS)
 $(BUILD)/tests/unit/test_domain: LIBS += $(shell pkg-config --libs $(XL_PKGS))
 
+# What clang's fuzzer drives; tests/fuzz/check builds and runs them.
+FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) \
+		$(BUILD)/control/client_json_memory.o
+	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+$(BUILD)/tests/fuzz/%.o: INCLUDES += -Itapdisk -Idrivers
+fuzzers: $(FUZZERS)
+
 # the part of tap-ctl that a unit test looks at by itself
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progress.o
@@ -157,6 +165,7 @@ prerequisites:
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount mandoc gnutls-bin
+FUZZ_PACKAGES  = clang libclang-rt-14-dev
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages
@@ -176,7 +185,7 @@ demo-deps:
 check-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES))
 deps: check-deps
-	$(call install_packages,$(LAB_PACKAGES))
+	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES))
 
 # What a driver or a tool may include is its own folder and include/ (-I gives no more); paths are not used to get around it.
 layers:
@@ -198,12 +207,13 @@ check-fast: check-deps
 
 check: deps
 	@$(MAKE) --no-print-directory all examples fio-engine unit-tests layers
-	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/iotests/check tests/xen/check
+	$(PROVE) $(UNIT_TESTS) $(SYSTEM_TESTS) tests/iotests/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
 soak: deps
 	@$(MAKE) --no-print-directory all soak-tests
 	$(PROVE) --verbose $(SOAK_TESTS)
+	tests/fuzz/check $${TAPSNAP_SOAK_SECONDS:-600}
 	tests/xen/check -a
 soak-tests: $(SOAK_TESTS) $(PROGRAMS)
 
@@ -244,9 +254,9 @@ uninstall:
 		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all clean examples unit-tests fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -43,19 +43,41 @@ static void cache_link_newest(struct cow_cache *cache, struct cow_node *node)
 	cache->newest = node;
 }
 
-void cow_cache_drop(struct cow_cache *cache, uint64_t block)
+static void cache_remove(struct cow_cache *cache, struct cow_node **link)
 {
-	struct cow_node **link = bucket_of(cache, block), *node;
+	struct cow_node *node = *link;
 
-	while (*link && (*link)->block != block)
-		link = &(*link)->chain;
-	node = *link;
-	if (!node)
-		return;
 	*link = node->chain;
 	cache_unlink_age(cache, node);
 	cache->count--;
 	free(node);
+}
+
+void cow_cache_drop(struct cow_cache *cache, uint64_t block)
+{
+	struct cow_node **link = bucket_of(cache, block);
+
+	while (*link) {
+		if ((*link)->block == block)
+			cache_remove(cache, link);
+		else
+			link = &(*link)->chain;
+	}
+}
+
+/*
+ * The level and the checksum are part of the question: in a damaged store a
+ * block may be referred to as two things. Both then have their place here, or
+ * who needs both would load them in turns for ever.
+ */
+static struct cow_node **cache_place(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
+{
+	uint64_t block = cow_entry_block(ref->where);
+	struct cow_node **link = bucket_of(cache, block);
+
+	while (*link && ((*link)->block != block || (*link)->level != level || (*link)->crc != ref->crc))
+		link = &(*link)->chain;
+	return link;
 }
 
 void cow_cache_free(struct cow_cache *cache)
@@ -66,15 +88,11 @@ void cow_cache_free(struct cow_cache *cache)
 	*cache = (struct cow_cache){ 0 };
 }
 
-/* The level and the checksum are part of the question: in a damaged store a block may be referred to as two things. */
 struct cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
-	uint64_t block = cow_entry_block(ref->where);
-	struct cow_node *node = *bucket_of(cache, block);
+	struct cow_node *node = *cache_place(cache, ref, level);
 
-	while (node && node->block != block)
-		node = node->chain;
-	if (!node || node->level != level || node->crc != ref->crc)
+	if (!node)
 		return NULL;
 	if (node != cache->newest) {
 		cache_unlink_age(cache, node);
@@ -87,9 +105,10 @@ int cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigne
 {
 	struct cow_cache *cache = &store->cache;
 	uint64_t block = cow_entry_block(ref->where);
-	struct cow_node *node;
+	struct cow_node **same = cache_place(cache, ref, level), *node;
 
-	cow_cache_drop(cache, block);
+	if (*same)
+		cache_remove(cache, same);
 	while (cache->count >= cache->limit)
 		cow_cache_drop(cache, cache->oldest->block);
 	node = malloc(sizeof(*node));

@@ -22,6 +22,7 @@ struct checker {
 	struct cow_check *check;
 	const struct cow_version *version;
 	uint8_t *seen;
+	uint64_t nodes;			/* of this version */
 	uint64_t done, total;		/* disk blocks of all versions, then store blocks */
 };
 
@@ -43,15 +44,29 @@ static bool seen_get(const struct checker *checker, uint64_t block)
 	return checker->seen[block / 8] >> block % 8 & 1;
 }
 
-static void mark(struct checker *checker, uint64_t block, uint64_t *counter, const char *what)
+/* False when it was marked before. */
+static bool mark(struct checker *checker, uint64_t block, uint64_t *counter, const char *what)
 {
 	++*counter;
 	if (seen_get(checker, block)) {
 		checker->check->errors++;
 		complain(checker->check, "store block %" PRIu64 " (%s) is in use twice", block, what);
-		return;
+		return false;
 	}
 	checker->seen[block / 8] |= 1u << block % 8;
+	return true;
+}
+
+/* A tree that comes back to its own nodes, which somebody must have made up, would be walked for years. */
+static bool too_many_nodes(struct checker *checker)
+{
+	if (++checker->nodes <= checker->store->store_blocks)
+		return false;
+	if (checker->nodes == checker->store->store_blocks + 1) {
+		checker->check->errors++;
+		complain(checker->check, "version %u: its map has more nodes than the store has blocks", checker->version->id);
+	}
+	return true;
 }
 
 /* Whom it has what ends at @end from. */
@@ -64,6 +79,7 @@ static const struct cow_version *parent_at(const struct cow_version *version, ui
 	return parent;
 }
 
+/* 1: what it has from its parent cannot be told. */
 static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 {
 	const struct cow_version *version = checker->version, *parent = parent_at(version, block + 1);
@@ -71,7 +87,7 @@ static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 	int ret = parent ? cow_map_find(checker->store, parent, block, &theirs) : 0;
 
 	if (ret == -EUCLEAN)
-		return 0;		/* complained of where it stands */
+		return 1;		/* complained of where it stands; so are its neighbours */
 	if (ret || cow_entry_block(theirs) == cow_entry_block(entry))
 		return ret;
 	if (block >= cow_blocks_for(version->sectors)) {
@@ -100,7 +116,7 @@ static int check_leaf(struct checker *checker, uint64_t start, const uint64_t *e
 		if (cow_entry_block(entry[i]) && !cow_layer_find(&checker->version->layer, start + i, &newer))
 			ret = check_data(checker, start + i, entry[i]);
 	}
-	return ret;
+	return ret < 0 ? ret : 0;
 }
 
 /* True when the node is the parent's. *@whole: with all that is beneath it. */
@@ -131,8 +147,9 @@ static int check_node(struct checker *checker, unsigned level, uint64_t index, c
 	ret = is_parents(checker, level, index, ref, &is, &whole);
 	if (ret || whole)
 		return ret;
-	if (!is)
-		mark(checker, cow_entry_block(ref->where), &checker->check->metadata, "map");
+	/* in use twice: what is beneath it was looked at where it stood first */
+	if (too_many_nodes(checker) || (!is && !mark(checker, cow_entry_block(ref->where), &checker->check->metadata, "map")))
+		return 0;
 	ret = cow_node_get(checker->store, ref, level, node);
 	if (ret == -EUCLEAN) {
 		checker->check->errors++;
@@ -154,18 +171,19 @@ static int check_version(struct checker *checker)
 	size_t i, count;
 	int ret = 0;
 
+	checker->nodes = 0;
 	if (version->has_tree)
 		ret = check_node(checker, version->levels, 0, &version->root);
 	if (!ret)
 		ret = cow_layer_sorted(&version->layer, 0, &elements, &count);
 	if (ret)
 		return ret;
-	for (i = 0; i < count && !ret; i++) {
+	for (i = 0; i < count && ret >= 0; i++) {
 		if (cow_entry_block(elements[i].entry))
 			ret = check_data(checker, elements[i].block, elements[i].entry);
 	}
 	free(elements);
-	return ret;
+	return ret < 0 ? ret : 0;
 }
 
 static void mark_fixed(struct checker *checker)

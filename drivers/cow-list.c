@@ -44,8 +44,11 @@ void cow_list_sort(struct cow_list *list)
 		qsort(list->item, list->count, sizeof(*list->item), compare_numbers);
 }
 
-/* The library leaves the initial value and the final xor to its caller. */
+/* The library leaves the initial value and the final xor to its caller. A fuzzer must get past the checksums. */
 uint32_t cow_crc(uint32_t crc, const void *data, size_t length)
 {
+#ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+	return 0;
+#endif
 	return ~crc32_iscsi((unsigned char *)data, length, ~crc);
 }
