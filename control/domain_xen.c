@@ -19,6 +19,7 @@
 
 #include "domain.h"
 
+#define CONNECT_STEPS 100		/* of 100 ms */
 #define SETTLE_STEPS 10			/* of 100 ms, for a guest that is about to suspend */
 
 struct xen_logger {
@@ -176,6 +177,36 @@ static int check_live(struct xen_host *xen, const libxl_dominfo *info, struct er
 	return error;
 }
 
+/* Some disk's frontend is on its way to Connected (xenbus states 1 to 3). */
+static bool is_connecting(struct xen_host *xen, unsigned domid)
+{
+	char folder[64], path[128], **names, *state;
+	unsigned count = 0, i;
+	bool connecting = false;
+
+	snprintf(folder, sizeof(folder), "/local/domain/%u/device/vbd", domid);
+	names = xs_directory(xen->xs, XBT_NULL, folder, &count);
+	for (i = 0; names && i < count; i++) {
+		snprintf(path, sizeof(path), "%s/%.16s/state", folder, names[i]);
+		state = xs_read(xen->xs, XBT_NULL, path, NULL);
+		connecting |= state && *state >= '1' && *state <= '3' && !state[1];
+		free(state);
+	}
+	free(names);
+	return connecting;
+}
+
+/*
+ * Linux's blkfront that is saved before it has connected again after a
+ * restore runs into a BUG() when it is restored. A disk that its guest never
+ * connects, as an HVM guest's may be, costs the wait and no more.
+ */
+static void wait_connected(struct xen_host *xen, unsigned domid)
+{
+	for (unsigned i = 0; i < CONNECT_STEPS && is_connecting(xen, domid); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
+}
+
 static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uint64_t *bytes, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
@@ -188,6 +219,8 @@ static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uin
 		error = error_set(text, -EINVAL, "the domain is paused, so it cannot suspend: unpause it, or take --disk-only");
 	if (!error && live)
 		error = check_live(xen, &info, text);
+	if (!error)
+		wait_connected(xen, domid);
 	*bytes = (info.current_memkb << 10) + (16u << 20);
 	libxl_dominfo_dispose(&info);
 	return error;
