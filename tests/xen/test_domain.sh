@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv pvh
+# Check: pv
 # Needs: tap
 # Limit: 600 s
 # Snapshots of a whole domain: a guest program knows in its memory what two

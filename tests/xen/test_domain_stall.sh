@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
-# Check: pvh
+# Check: -
 # Needs: tap
 # Limit: 600 s
 # How long a guest stands still: by its own clock, live and plain in the same
