@@ -269,6 +269,20 @@ static void end_freeze(struct cow_disk *disk, struct snapshot_command *command)
 	}
 }
 
+void cow_commands_fail(struct cow_disk *disk, int error)
+{
+	struct snapshot_command *command;
+
+	while ((command = disk->commands)) {
+		disk->commands = command->next;
+		if (!disk->commands)
+			disk->last_command = &disk->commands;
+		disk->freezing &= command->op != SNAPSHOT_FREEZE;
+		error_set(&command->error, error, "%s: %s", disk->device.name, strerror(-error));
+		command->done(command, error);
+	}
+}
+
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command)
 {
 	if (command->op == SNAPSHOT_THAW || command->op == SNAPSHOT_PREPARE) {

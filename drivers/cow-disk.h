@@ -216,6 +216,7 @@ void cow_prefill_ahead(struct cow_disk *disk);
 uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
+void cow_commands_fail(struct cow_disk *disk, int error);	/* all that wait for their turn */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
 
 /* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */

@@ -154,13 +154,25 @@ static bool anything_to_do(const struct cow_disk *disk)
 	return disk->want_places || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
 }
 
-/* Without memory for a fiber, the end of any request tries again; there is one, or nobody waits. */
+/* Nobody will try again: those who wait hear of it. */
+static void give_up(struct cow_disk *disk, int error)
+{
+	while (disk->zeroes.first)
+		cow_request_done(zero_next(disk), error);
+	cow_commands_fail(disk, error);
+}
+
+/* Without memory for a fiber, the end of any request that runs tries again. */
 void cow_task_wake(struct cow_disk *disk)
 {
+	int ret = 0;
+
 	if (disk->task_waits) {
 		disk->task_waits = false;
 		fiber_resume(disk->task);
 	} else if (!disk->task && anything_to_do(disk)) {
-		fiber_start(task_run, disk);
+		ret = fiber_start(task_run, disk);
 	}
+	if (ret && !disk->oldest)
+		give_up(disk, ret);
 }
