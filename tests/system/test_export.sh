@@ -4,90 +4,40 @@
 # test_export.sh - tap-ctl export: a disk and its snapshots on sockets of
 # their own, read by libnbd and QEMU; incremental backup over NBD.
 #
-# Prints TAP. Takes the programs from $BUILD (default: build), works in a
-# folder and a run directory of its own and removes both.
+# Output is TAP. BUILD says where the programs are.
 # Needs: libnbd-bin python3-libnbd qemu-utils
 
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-BUILD=$(realpath "${BUILD:-build}")
-PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
-WORK=$(mktemp -d /var/tmp/tapsnap-export.XXXXXX) || exit 1
-export TAPSNAP_RUN_DIR=$WORK/run TAPSNAP_STATE_DIR=$WORK/state
-mkdir -m 700 "$TAPSNAP_RUN_DIR"
-number=0
-failures=0
-disk=()			# the options that name it
-uri=''
-pid=''
-
-cleanup() {
-	[ ${#disk[@]} = 0 ] || tap-ctl destroy "${disk[@]}" >/dev/null 2>&1
-	rm -rf "$WORK"
-}
-trap cleanup EXIT
-
-# check NAME COMMAND...: one test; its output is shown when it fails
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$WORK/output" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		echo "# failed: $*"
-		sed 's/^/# /' "$WORK/output"
-		failures=$((failures + 1))
-	fi
-}
-
-# fails TEXT COMMAND...: the command fails, and says TEXT
-fails() {
-	local text=$1
-	shift
-	if "$@" >"$WORK/refusal" 2>&1; then
-		echo "succeeded: $*"
-		return 1
-	fi
-	cat "$WORK/refusal"
-	grep -q -i -- "$text" "$WORK/refusal"
-}
+. "$(dirname "$0")/lib.sh"
 
 qio() {
 	local at=$1
 	shift
-	qemu-io -f raw "$@" "$at" | tee "$WORK/qemu-io"
-	[ "${PIPESTATUS[0]}" = 0 ] && ! grep -q -i 'failed' "$WORK/qemu-io"
+	qemu-io -f raw "$@" "$at" | tee "$work/qemu-io"
+	[ "${PIPESTATUS[0]}" = 0 ] && ! grep -q -i 'failed' "$work/qemu-io"
 }
 
 # at NAME: what a client opens to get to the export on that socket
 at() {
-	echo "nbd+unix:///$2?socket=$WORK/$1"
+	echo "nbd+unix:///$2?socket=$work/$1"
 }
 
 start() {
-	local marker minor
-	tap-img create "$WORK/disk.cow" 64M && marker=$(tap-ctl create -a "cow:$WORK/disk.cow") || return
-	minor=${marker##*-}
-	pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
-	disk=(-p "$pid" -m "$minor")
-	uri="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd$pid.$minor"
-	qio "$uri" -c 'write -P 1 0 8M' -c 'write -P 2 20M 4M' && tap-ctl snapshot-create "${disk[@]}" -n monday &&
+	tap-img create "$work/disk.cow" 64M && open_target 0 "cow:$work/disk.cow" || return
+	qio "$uri" -c 'write -P 1 0 8M' -c 'write -P 2 20M 4M' && tap-ctl snapshot-create $disk -n monday &&
 		qio "$uri" -c 'write -P 3 1M 64k' -c 'write -z -u 21M 1M' -c 'write -P 4 50M 4k' &&
-		tap-ctl snapshot-create "${disk[@]}" -n tuesday && qio "$uri" -c 'write -P 5 0 64M'
+		tap-ctl snapshot-create $disk -n tuesday && qio "$uri" -c 'write -P 5 0 64M'
 }
 
 # The disk on a Unix socket: written there, read on its own.
 test_disk() {
-	[ "$(tap-ctl export "${disk[@]}" "unix:$WORK/disk.sock")" = 1 ] || return
-	[ "$(stat -c %a "$WORK/disk.sock")" = 600 ] || return
+	[ "$(tap-ctl export $disk "unix:$work/disk.sock")" = 1 ] || return
+	[ "$(stat -c %a "$work/disk.sock")" = 600 ] || return
 	qio "$(at disk.sock '')" -c 'write -P 6 5M 64k' -c flush && qio "$uri" -c 'read -P 6 5M 64k' &&
 		fails 'no such export\|not found\|No such' nbdinfo "$(at disk.sock monday)"
 }
 
 test_read_only() {
-	[ "$(tap-ctl export "${disk[@]}" -R "unix:$WORK/ro.sock")" = 2 ] || return
+	[ "$(tap-ctl export $disk -R "unix:$work/ro.sock")" = 2 ] || return
 	nbdsh -c "
 import errno
 h = nbd.NBD(); h.set_strict_mode(0); h.connect_uri('$(at ro.sock '')')
@@ -103,15 +53,15 @@ h.shutdown()
 }
 
 test_snapshot() {
-	tap-ctl export "${disk[@]}" -n monday "unix:$WORK/monday.sock" || return
+	tap-ctl export $disk -n monday "unix:$work/monday.sock" || return
 	nbdinfo --is read-only "$(at monday.sock '')" && qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' \
 		-c 'read -P 0 8M 12M' -c 'read -P 2 20M 4M' &&
-		fails 'is open' tap-ctl snapshot-delete "${disk[@]}" -n monday
+		fails 'is open' tap-ctl snapshot-delete $disk -n monday
 }
 
 # What is written to an overlay only its clients see.
 test_overlay() {
-	tap-ctl export "${disk[@]}" -n monday -O "$WORK" "unix:$WORK/overlay.sock" || return
+	tap-ctl export $disk -n monday -O "$work" "unix:$work/overlay.sock" || return
 	local overlay
 	overlay=$(at overlay.sock '')
 	[ "$(nbdinfo --size "$overlay")" = $((64 << 20)) ] || return
@@ -119,25 +69,25 @@ test_overlay() {
 		qio "$overlay" -c 'read -P 7 1M 64k' -c 'read -P 0 2M 1M' -c 'read -P 1 3M 5M' -c 'read -P 2 21M 3M' &&
 		qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' && qio "$uri" -c 'read -P 5 1M 64k' || return
 	# through a pause as well, in which nobody has the store open
-	tap-ctl pause "${disk[@]}" && tap-img check "$WORK/disk.cow" && tap-ctl unpause "${disk[@]}" &&
+	tap-ctl pause $disk && tap-img check "$work/disk.cow" && tap-ctl unpause $disk &&
 		qio "$overlay" -c 'read -P 7 1M 64k' && qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' || return
-	[ "$(find "$WORK" -maxdepth 1 -type f -newer "$WORK/overlay.sock" ! -name 'output' ! -name 'qemu-io' ! -name '*.cow')" = '' ]
+	[ "$(find "$work" -maxdepth 1 -type f -newer "$work/overlay.sock" ! -name 'output' ! -name 'qemu-io' ! -name '*.cow')" = '' ]
 }
 
 test_tcp() {
 	local port
-	tap-ctl export "${disk[@]}" -n tuesday "unix:$WORK/tuesday.sock" &&
-		tap-ctl export "${disk[@]}" -n tuesday --json tcp:127.0.0.1:0 >"$WORK/tcp" || return
-	port=$(sed 's/.*tcp:127.0.0.1:\([0-9]*\)".*/\1/' "$WORK/tcp")
-	nbdcopy --connections=4 "nbd://127.0.0.1:$port" "$WORK/tuesday.img" &&
-		nbdcopy "nbd+unix:///tuesday?socket=${uri#*socket=}" "$WORK/tuesday2.img" &&
-		cmp "$WORK/tuesday.img" "$WORK/tuesday2.img"
+	tap-ctl export $disk -n tuesday "unix:$work/tuesday.sock" &&
+		tap-ctl export $disk -n tuesday --json tcp:127.0.0.1:0 >"$work/tcp" || return
+	port=$(sed 's/.*tcp:127.0.0.1:\([0-9]*\)".*/\1/' "$work/tcp")
+	nbdcopy --connections=4 "nbd://127.0.0.1:$port" "$work/tuesday.img" &&
+		nbdcopy "nbd+unix:///tuesday?socket=${uri#*socket=}" "$work/tuesday2.img" &&
+		cmp "$work/tuesday.img" "$work/tuesday2.img"
 }
 
 # Without a host: on all addresses, whichever kinds there are.
 test_any_address() {
 	local port
-	port=$(tap-ctl export "${disk[@]}" -n tuesday --json tcp::0 | sed 's/.*"tcp::\([0-9]*\)".*/\1/')
+	port=$(tap-ctl export $disk -n tuesday --json tcp::0 | sed 's/.*"tcp::\([0-9]*\)".*/\1/')
 	nbdinfo --size "nbd://127.0.0.1:$port" || return
 	[ ! -e /proc/net/if_inet6 ] || ! grep -q ' lo$' /proc/net/if_inet6 || nbdinfo --size "nbd://[::1]:$port"
 }
@@ -145,26 +95,26 @@ test_any_address() {
 # Monday's copy and what has changed since is Tuesday.
 test_incremental() {
 	local own=${uri#*socket=} offset length flags rest
-	nbdcopy "nbd+unix:///monday?socket=$own" "$WORK/backup.img" || return
-	nbdinfo --map=tapsnap:changed:monday "nbd+unix:///tuesday?socket=$own" | tee "$WORK/changed"
-	[ "$(awk '$3 { sum += $2 } END { print sum }' "$WORK/changed")" = $((65536 + (1 << 20) + 4096)) ] || return
+	nbdcopy "nbd+unix:///monday?socket=$own" "$work/backup.img" || return
+	nbdinfo --map=tapsnap:changed:monday "nbd+unix:///tuesday?socket=$own" | tee "$work/changed"
+	[ "$(awk '$3 { sum += $2 } END { print sum }' "$work/changed")" = $((65536 + (1 << 20) + 4096)) ] || return
 	while read -r offset length flags rest; do
-		[ "$flags" = 0 ] || dd if="$WORK/tuesday.img" of="$WORK/backup.img" bs=4096 skip=$((offset / 4096)) \
+		[ "$flags" = 0 ] || dd if="$work/tuesday.img" of="$work/backup.img" bs=4096 skip=$((offset / 4096)) \
 			seek=$((offset / 4096)) count=$((length / 4096)) conv=notrunc status=none || return
-	done <"$WORK/changed"
-	cmp "$WORK/backup.img" "$WORK/tuesday.img"
+	done <"$work/changed"
+	cmp "$work/backup.img" "$work/tuesday.img"
 }
 
 # QEMU knows such contexts as dirty bitmaps of a server; what is dirty it shows as not "data".
 test_qemu_bitmap() {
 	qemu-img map --output=json --image-opts \
 		"driver=nbd,server.type=unix,server.path=${uri#*socket=},export=tuesday,x-dirty-bitmap=tapsnap:changed:monday" |
-		tee "$WORK/map" | grep '"start": 1048576, "length": 65536,.*"data": false' && [ "$(grep -c '"data": false' "$WORK/map")" = 3 ]
+		tee "$work/map" | grep '"start": 1048576, "length": 65536,.*"data": false' && [ "$(grep -c '"data": false' "$work/map")" = 3 ]
 }
 
 test_list() {
-	tap-ctl info "${disk[@]}" | tee "$WORK/info" && [ "$(grep -c '^export' "$WORK/info")" = 7 ] &&
-		grep -q 'overlay.sock, snapshot monday, with an overlay' "$WORK/info"
+	tap-ctl info $disk | tee "$work/info" && [ "$(grep -c '^export' "$work/info")" = 7 ] &&
+		grep -q 'overlay.sock, snapshot monday, with an overlay' "$work/info"
 }
 
 # A client in the middle is hung up on; another export and the disk are not.
@@ -176,7 +126,7 @@ other = nbd.NBD(); other.connect_uri('$(at monday.sock '')')
 h.pwrite(bytearray(4096), 0)
 for i in range(50):
     h.aio_pwrite(nbd.Buffer(1 << 20), i << 20)
-subprocess.check_call(['tap-ctl', 'unexport', *'${disk[*]}'.split(), '4'])
+subprocess.check_call(['tap-ctl', 'unexport', *'$disk'.split(), '4'])
 try:
     while True:
         h.poll(-1)
@@ -186,35 +136,35 @@ except nbd.Error:
     pass
 assert other.pread(4096, 0) == b'\1' * 4096
 other.shutdown()
-" && [ ! -e "$WORK/overlay.sock" ] && fails 'no export 4' tap-ctl unexport "${disk[@]}" 4 &&
-		tap-ctl unexport "${disk[@]}" 3 && tap-ctl snapshot-delete "${disk[@]}" -n monday
+" && [ ! -e "$work/overlay.sock" ] && fails 'no export 4' tap-ctl unexport $disk 4 &&
+		tap-ctl unexport $disk 3 && tap-ctl snapshot-delete $disk -n monday
 }
 
 # On another image nobody reads the snapshots of the one before, nor has it open; back on it they are there again.
 test_other_image() {
-	tap-img create "$WORK/other.cow" 64M && tap-ctl pause "${disk[@]}" || return
+	tap-img create "$work/other.cow" 64M && tap-ctl pause $disk || return
 	nbdsh -c "
 import subprocess
 h = nbd.NBD(); h.connect_uri('nbd+unix:///tuesday?socket=${uri#*socket=}')
 " && echo 'a snapshot was opened while the disk was paused' && return 1
-	tap-ctl unpause "${disk[@]}" -a "cow:$WORK/other.cow" && tap-img check "$WORK/disk.cow" &&
+	tap-ctl unpause $disk -a "cow:$work/other.cow" && tap-img check "$work/disk.cow" &&
 		fails . nbdinfo "nbd+unix:///tuesday?socket=${uri#*socket=}" && fails . nbdinfo "$(at tuesday.sock '')" &&
-		tap-ctl pause "${disk[@]}" && tap-ctl unpause "${disk[@]}" -a "cow:$WORK/disk.cow" &&
-		qio "$(at tuesday.sock '')" -r -c 'read -P 3 1M 64k' && tap-ctl snapshot-list "${disk[@]}" | grep tuesday
+		tap-ctl pause $disk && tap-ctl unpause $disk -a "cow:$work/disk.cow" &&
+		qio "$(at tuesday.sock '')" -r -c 'read -P 3 1M 64k' && tap-ctl snapshot-list $disk | grep tuesday
 }
 
 test_refusals() {
-	fails 'neither unix' tap-ctl export "${disk[@]}" /tmp/x &&
-		fails 'no snapshot called' tap-ctl export "${disk[@]}" -n sunday "unix:$WORK/x" && [ ! -e "$WORK/x" ] &&
-		fails 'name it with -n' tap-ctl export "${disk[@]}" -O "$WORK" "unix:$WORK/x" &&
-		fails 'in use' tap-ctl export "${disk[@]}" "unix:$WORK/disk.sock" &&
-		fails 'not tcp:' tap-ctl export "${disk[@]}" tcp:1234 &&
-		fails 'not the number' tap-ctl unexport "${disk[@]}" one
+	fails 'neither unix' tap-ctl export $disk /tmp/x &&
+		fails 'no snapshot called' tap-ctl export $disk -n sunday "unix:$work/x" && [ ! -e "$work/x" ] &&
+		fails 'name it with -n' tap-ctl export $disk -O "$work" "unix:$work/x" &&
+		fails 'in use' tap-ctl export $disk "unix:$work/disk.sock" &&
+		fails 'not tcp:' tap-ctl export $disk tcp:1234 &&
+		fails 'not the number' tap-ctl unexport $disk one
 }
 
 # The control socket is told nonsense, and an export that goes with its connection.
 test_control() {
-	python3 - "$TAPSNAP_RUN_DIR/ctl$pid" "${disk[3]}" "$WORK" <<-'EOF'
+	python3 - "$TAPSNAP_RUN_DIR/ctl$pid" "$minor" "$work" <<-'EOF'
 	import json, os, socket, sys
 
 	control, minor, work = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -260,32 +210,29 @@ test_control() {
 
 # A raw disk that has moved onto a store has the store's snapshots.
 test_raw() {
-	local marker minor raw raw_pid own
-	truncate -s 16M "$WORK/raw.img" && marker=$(tap-ctl create -a "aio:$WORK/raw.img") || return
-	minor=${marker##*-}
-	raw_pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
-	raw=(-p "$raw_pid" -m "$minor")
-	own=$TAPSNAP_RUN_DIR/nbd$raw_pid.$minor
-	qio "nbd+unix:///?socket=$own" -c 'write -P 1 0 1M' &&
-		tap-ctl snapshot-create "${raw[@]}" --store "$WORK/raw.cow" -n first &&
-		qio "nbd+unix:///?socket=$own" -c 'write -P 2 0 64k' &&
+	local own
+	truncate -s 16M "$work/raw.img" && open_target 1 "aio:$work/raw.img" || return
+	own=${socket[1]}
+	qio "${uri[1]}" -c 'write -P 1 0 1M' &&
+		tap-ctl snapshot-create ${disk[1]} --store "$work/raw.cow" -n first &&
+		qio "${uri[1]}" -c 'write -P 2 0 64k' &&
 		qio "nbd+unix:///first?socket=$own" -r -c 'read -P 1 0 1M' -c 'read -P 0 1M 15M' &&
 		[ "$(nbdinfo --map=tapsnap:changed:first "nbd+unix:///?socket=$own" | awk '$3 { print $1, $2 }')" = '0 65536' ] &&
 		[ "$(nbdinfo --map "nbd+unix:///first?socket=$own" | awk '$3 == 0 { print $1, $2 }')" = '0 1048576' ] &&
-		tap-ctl export "${raw[@]}" -n first -O "$WORK" "unix:$WORK/raw.sock" &&
+		tap-ctl export ${disk[1]} -n first -O "$work" "unix:$work/raw.sock" &&
 		qio "$(at raw.sock '')" -c 'write -P 3 64k 64k' -c 'read -P 1 0 64k' -c 'read -P 3 64k 64k' -c 'read -P 1 128k 64k'
 	local status=$?
-	tap-ctl destroy "${raw[@]}" && return $status
+	tap-ctl destroy ${disk[1]} && return $status
 }
 
 test_end() {
-	local sockets=("$WORK"/*.sock)
-	[ ${#sockets[@]} -gt 0 ] && tap-ctl destroy "${disk[@]}" && disk=() || return
-	! ls "$WORK"/*.sock
+	local sockets=("$work"/*.sock)
+	[ ${#sockets[@]} -gt 0 ] && tap-ctl destroy $disk || return
+	! ls "$work"/*.sock
 }
 
 check 'a disk in a store, with two snapshots' start
-[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
+[ "$failed" = 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
 check 'the disk on a socket of its own' test_disk
 check 'read-only' test_read_only
 check 'a snapshot' test_snapshot
@@ -301,5 +248,4 @@ check 'what is refused' test_refusals
 check 'the control socket' test_control
 check 'a raw disk that is in a store' test_raw
 check 'the end of the disk is that of its exports' test_end
-echo "1..$number"
-[ $failures -eq 0 ]
+finish

@@ -9,18 +9,9 @@
 #
 # Output is TAP. BUILD says where the programs are. Loop devices need root;
 # without it those tests are skipped. Needs: fio jq util-linux
-set -u
-
-here=$(cd "$(dirname "$0")/../.." && pwd)
-build=$(cd "${BUILD:-$here/build}" && pwd)
-PATH=$build/bin:$PATH:/usr/sbin:/sbin
-engine_so=$build/lib/fio-blkfront.so
+. "$(dirname "$0")/lib.sh"
 size=24M
-
-work=$(mktemp -d /var/tmp/test_fio_verify.XXXXXX)
-export TAPSNAP_RUN_DIR=$work/run
-mkdir "$TAPSNAP_RUN_DIR"
-tapdisk= loops=() count=0 failed=0
+tapdisk=
 
 tapdisk_stop() {
 	[ -n "$tapdisk" ] || return 0
@@ -28,16 +19,6 @@ tapdisk_stop() {
 	wait "$tapdisk" 2>/dev/null
 	tapdisk=
 }
-
-cleanup() {
-	[ -z "$tapdisk" ] || kill -9 "$tapdisk" 2>/dev/null
-	for loop in "${loops[@]}"; do
-		losetup -d "$loop"
-	done
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
 
 # tapdisk_start ENGINE IMAGE SECTOR_SIZE; $work/log says why not.
 tapdisk_start() {
@@ -95,7 +76,6 @@ loop_make() {
 	loop=$(losetup -f --show -b "$1" "$work/loop$1" 2>>"$work/log") && loops+=("$loop")
 }
 
-echo "TAP version 13"
 truncate -s 64M "$work/file"
 engines="io_uring libaio"
 
@@ -107,8 +87,7 @@ done
 
 for device in 512 4096; do
 	if [ "$(id -u)" -ne 0 ]; then
-		count=$((count + 1))
-		echo "ok $count - loop device of $device-byte sectors # SKIP needs root"
+		skip "loop device of $device-byte sectors" "needs root"
 		continue
 	fi
 	loop_make $device || { report 1 "loop device of $device-byte sectors"; continue; }
@@ -133,5 +112,4 @@ verify "a 32-bit guest" io_uring "$work/file" 512 --abi=x86_32
 verify "an arm guest" io_uring "$work/file" 512 --abi=arm
 verify "two frontends on one disk, a half each" io_uring "$work/file" 512 --numjobs=2 --offset_increment=$size
 
-echo "1..$count"
-[ $failed -eq 0 ]
+finish

@@ -4,73 +4,18 @@
 # test_nbd.sh - the NBD server of a real tapdisk, used by other people's
 # clients: libnbd (nbdinfo, nbdcopy, nbdsh) and QEMU (qemu-img, qemu-io).
 #
-# Prints TAP. Takes the programs from $BUILD (default: build), works in a
-# folder and a run directory of its own and removes both.
+# Output is TAP. BUILD says where the programs are.
 # Needs: libnbd-bin python3-libnbd nbdkit qemu-utils
 
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-BUILD=$(realpath "${BUILD:-build}")
-PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
-WORK=$(mktemp -d /var/tmp/tapsnap-nbd.XXXXXX) || exit 1
-export TAPSNAP_RUN_DIR=$WORK/run
-mkdir -m 700 "$TAPSNAP_RUN_DIR"
+. "$(dirname "$0")/lib.sh"
 MIB=1048576
-number=0
-failures=0
-pid='' minor='' socket='' uri=''
 
-cleanup() {
-	[ -z "$pid" ] || tap-ctl destroy -p "$pid" -m "$minor" >/dev/null 2>&1
-	rm -rf "$WORK"
-}
-trap cleanup EXIT
-
-# check NAME COMMAND...: one test; its output is shown when it fails
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$WORK/output" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		echo "# failed: $*"
-		sed 's/^/# /' "$WORK/output"
-		failures=$((failures + 1))
-	fi
-}
-
-# fails TEXT COMMAND...: the command fails, and says TEXT
-fails() {
-	local text=$1
-	shift
-	if "$@" >"$WORK/refusal" 2>&1; then
-		echo "succeeded: $*"
-		return 1
-	fi
-	cat "$WORK/refusal"
-	grep -q -i -- "$text" "$WORK/refusal"
-}
-
-# attach TARGET [OPTION...]: a tapdisk for it; sets pid, minor, socket and uri
-attach() {
-	local target=$1 line
-	shift
-	tap-ctl create -a "$target" "$@" || return
-	line=$(tap-ctl list -t "${target%%:*}" -f "${target#*:}")
-	pid=$(sed -n 's/.*pid=\([0-9]*\).*/\1/p' <<<"$line")
-	minor=$(sed -n 's/.*minor=\([0-9]*\).*/\1/p' <<<"$line")
-	socket=$TAPSNAP_RUN_DIR/nbd$pid.$minor
-	uri="nbd+unix:///?socket=$socket"
-}
-
-detach() {
-	tap-ctl destroy -p "$pid" -m "$minor" && pid=''
-}
+# disk 0 is the one in use: $pid, $minor, $disk, $socket and $uri are those of it
+attach() { open_target 0 "$@"; }
+detach() { tap-ctl destroy $disk; }
 
 same_as_image() {
-	cmp "$1" "$WORK/image"
+	cmp "$1" "$work/image"
 }
 
 qio() {
@@ -79,14 +24,14 @@ qio() {
 
 # The number of bytes of the image that take space.
 allocated() {
-	echo $(($(stat -c '%b * %B' "$WORK/image")))
+	echo $(($(stat -c '%b * %B' "$work/image")))
 }
 
 test_description() {
-	nbdinfo --json "$uri" | tee "$WORK/info" &&
-		grep -q "\"export-size\": $((64 * MIB))," "$WORK/info" &&
-		grep -q '"block_size_minimum": 512' "$WORK/info" &&
-		grep -q '"block_size_maximum": 33554432' "$WORK/info"
+	nbdinfo --json "$uri" | tee "$work/info" &&
+		grep -q "\"export-size\": $((64 * MIB))," "$work/info" &&
+		grep -q '"block_size_minimum": 512' "$work/info" &&
+		grep -q '"block_size_maximum": 33554432' "$work/info"
 }
 
 test_flags() {
@@ -98,12 +43,12 @@ test_flags() {
 }
 
 test_list() {
-	nbdinfo --list "$uri" | tee "$WORK/info" && [ "$(grep -c '^export=' "$WORK/info")" = 1 ]
+	nbdinfo --list "$uri" | tee "$work/info" && [ "$(grep -c '^export=' "$work/info")" = 1 ]
 }
 
 test_qemu_list() {
-	qemu-nbd -L -k "$socket" | tee "$WORK/info" && grep -q 'exports available: 1' "$WORK/info" &&
-		grep -q 'base:allocation' "$WORK/info" && grep -q 'flags:.*flush fua trim zeroes df multi cache fast-zero' "$WORK/info"
+	qemu-nbd -L -k "$socket" | tee "$work/info" && grep -q 'exports available: 1' "$work/info" &&
+		grep -q 'base:allocation' "$work/info" && grep -q 'flags:.*flush fua trim zeroes df multi cache fast-zero' "$work/info"
 }
 
 test_map() {
@@ -115,8 +60,8 @@ test_map() {
 
 # nbdkit as the client, with its own way of copying.
 test_nbdkit() {
-	nbdkit -U - nbd "socket=$socket" --run "nbdcopy '$WORK/random' \"\$uri\" && nbdcopy \"\$uri\" '$WORK/kit'" &&
-		same_as_image "$WORK/random" && same_as_image "$WORK/kit"
+	nbdkit -U - nbd "socket=$socket" --run "nbdcopy '$work/random' \"\$uri\" && nbdcopy \"\$uri\" '$work/kit'" &&
+		same_as_image "$work/random" && same_as_image "$work/kit"
 }
 
 test_socket_is_private() {
@@ -124,16 +69,16 @@ test_socket_is_private() {
 }
 
 test_copy_in() {
-	nbdcopy --connections=4 --requests=32 "$WORK/random" "$uri" && same_as_image "$WORK/random"
+	nbdcopy --connections=4 --requests=32 "$work/random" "$uri" && same_as_image "$work/random"
 }
 
 test_copy_out() {
-	nbdcopy --connections=4 "$uri" "$WORK/copy" && same_as_image "$WORK/copy"
+	nbdcopy --connections=4 "$uri" "$work/copy" && same_as_image "$work/copy"
 }
 
 test_qemu_img() {
-	qemu-img convert -n -f raw -O raw "$WORK/sparse" "$uri" && same_as_image "$WORK/sparse" &&
-		qemu-img compare -f raw -F raw "$WORK/sparse" "$uri"
+	qemu-img convert -n -f raw -O raw "$work/sparse" "$uri" && same_as_image "$work/sparse" &&
+		qemu-img compare -f raw -F raw "$work/sparse" "$uri"
 }
 
 test_qemu_io() {
@@ -226,7 +171,7 @@ connected() {
 test_killed_clients() {
 	local client
 	for _ in 1 2 3 4 5; do
-		nbdcopy --connections=4 "$WORK/random" "$uri" &
+		nbdcopy --connections=4 "$work/random" "$uri" &
 		client=$!
 		# let it get as far as a connection, whatever that takes
 		until connected $client || ! kill -0 $client 2>/dev/null; do
@@ -241,13 +186,13 @@ test_killed_clients() {
 # A pause lets what is in flight finish and holds the rest; nothing is lost or reported failed.
 test_pause_under_load() {
 	local client
-	nbdcopy --connections=4 "$WORK/random" "$uri" &
+	nbdcopy --connections=4 "$work/random" "$uri" &
 	client=$!
 	for _ in 1 2 3 4 5; do
-		tap-ctl pause -p "$pid" -m "$minor" || return
-		tap-ctl unpause -p "$pid" -m "$minor" || return
+		tap-ctl pause $disk || return
+		tap-ctl unpause $disk || return
 	done
-	wait $client && same_as_image "$WORK/random"
+	wait $client && same_as_image "$work/random"
 }
 
 test_end_removes_socket() {
@@ -255,9 +200,9 @@ test_end_removes_socket() {
 }
 
 test_read_only() {
-	attach "aio:$WORK/image" -R || return
-	nbdinfo --is read-only "$uri" && nbdcopy "$uri" "$WORK/copy" && same_as_image "$WORK/copy" &&
-		fails 'read-only\|permitted' nbdcopy "$WORK/sparse" "$uri" && same_as_image "$WORK/copy" && detach
+	attach "aio:$work/image" -R || return
+	nbdinfo --is read-only "$uri" && nbdcopy "$uri" "$work/copy" && same_as_image "$work/copy" &&
+		fails 'read-only\|permitted' nbdcopy "$work/sparse" "$uri" && same_as_image "$work/copy" && detach
 }
 
 test_null() {
@@ -268,14 +213,15 @@ test_null() {
 # Opened by a raw control message, as a toolstack that wants sectors of 4096 bytes does.
 test_4096() {
 	minor=$(basename "$(tap-ctl allocate)") && minor=${minor#tapdisk-} && pid=$(tap-ctl spawn) || return
+	disk="-p $pid -m $minor"
 	socket=$TAPSNAP_RUN_DIR/nbd$pid.$minor
 	uri="nbd+unix:///?socket=$socket"
-	tap-ctl attach -p "$pid" -m "$minor" || return
+	tap-ctl attach $disk || return
 	nbdsh -c "
 import errno, json, os, socket
 control = socket.socket(socket.AF_UNIX)
 control.connect('$TAPSNAP_RUN_DIR/ctl$pid')
-request = {'version': 1, 'command': 'open', 'minor': $minor, 'target': 'aio:$WORK/image', 'sector_size': 4096}
+request = {'version': 1, 'command': 'open', 'minor': $minor, 'target': 'aio:$work/image', 'sector_size': 4096}
 control.sendall((json.dumps(request) + chr(10)).encode())
 reply = json.loads(control.makefile().readline())
 assert reply['ok'], reply
@@ -291,16 +237,16 @@ except nbd.Error as e:
 else:
     assert False
 h.shutdown()
-" && nbdcopy "$WORK/random" "$uri" && same_as_image "$WORK/random" && detach
+" && nbdcopy "$work/random" "$uri" && same_as_image "$work/random" && detach
 }
 
-truncate -s 64M "$WORK/image"
-dd if=/dev/urandom of="$WORK/random" bs=1M count=64 status=none
-truncate -s 64M "$WORK/sparse"
-dd if=/dev/urandom of="$WORK/sparse" bs=1M count=3 seek=20 conv=notrunc status=none
+truncate -s 64M "$work/image"
+dd if=/dev/urandom of="$work/random" bs=1M count=64 status=none
+truncate -s 64M "$work/sparse"
+dd if=/dev/urandom of="$work/sparse" bs=1M count=3 seek=20 conv=notrunc status=none
 
-check 'a tapdisk serves a raw file' attach "aio:$WORK/image"
-[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
+check 'a tapdisk serves a raw file' attach "aio:$work/image"
+[ "$failed" = 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
 check 'size and block sizes' test_description
 check 'what it can do' test_flags
 check 'one export is listed' test_list
@@ -324,5 +270,4 @@ check 'the socket goes with the disk' test_end_removes_socket
 check 'read-only disk' test_read_only
 check 'null disk' test_null
 check 'sectors of 4096 bytes' test_4096
-echo "1..$number"
-[ $failures -eq 0 ]
+finish

@@ -8,81 +8,19 @@
 #
 # Output is TAP. BUILD says where the programs are. Needs: fio jq
 # python3-libnbd libnbd-bin
-set -u
-
-here=$(cd "$(dirname "$0")/../.." && pwd)
-build=$(cd "${BUILD:-$here/build}" && pwd)
+. "$(dirname "$0")/lib.sh"
 writer="/usr/bin/python3 $here/tests/system/overlay_writer.py"
-PATH=$build/bin:$PATH:/usr/sbin:/sbin
-engine_so=$build/lib/fio-blkfront.so
 size=64M
 
-work=$(mktemp -d /var/tmp/test_overlay.XXXXXX)
-export TAPSNAP_RUN_DIR=$work/run TAPSNAP_STATE_DIR=$work/state
-mkdir "$TAPSNAP_RUN_DIR"
-cd "$work" || exit 1
-count=0 failed=0
-
-all_disks() { tap-ctl list | sed -n 's/^pid=\([0-9]*\) minor=\([0-9]*\).*/-p \1 -m \2/p'; }
-
-end_disks() {
-	all_disks | while read -r disk; do
-		tap-ctl destroy $disk -f || exit 1
-	done
-}
-
-cleanup() {
-	kill $(jobs -p) 2>/dev/null
-	all_disks | while read -r disk; do
-		disk=${disk#-p }
-		kill -9 "${disk% -m*}"
-	done
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-check() {	# check NAME COMMAND...: the command succeeds
-	local name=$1
-	shift
-	count=$((count + 1))
-	if "$@" >output 2>&1; then
-		echo "ok $count - $name"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $name"
-		{ echo "failed: $*"; tail -20 output; } | sed 's/^/# /'
-	fi
-}
-
-fails() {	# fails ERRNO COMMAND...: with one line on stderr
-	local want=$1 code
-	shift
-	"$@" >fails.out 2>&1
-	code=$?
-	[ "$code" = "$want" ] && [ "$(wc -l <fails.out)" = 1 ] || { echo "exit $code, not $want:"; cat fails.out; return 1; }
-}
-
-# Opens N.img by its name, and sets pid[N], minor[N], disk[N] (options) and uri[N].
-open_disk() {
-	local marker
-
-	marker=$(tap-ctl create -a "aio:$work/$1.img") || return 1
-	minor[$1]=${marker##*-}
-	pid[$1]=$(tap-ctl list -m "${minor[$1]}" --json | jq .tapdisks[0].pid)
-	disk[$1]="-p ${pid[$1]} -m ${minor[$1]}"
-	uri[$1]="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.${minor[$1]}"
-}
+open_disk() { open_target "$1" "aio:$work/$1.img"; }
 make_disk() { rm -f "$1".*; truncate -s $size "$1.img" && open_disk "$1"; }
-# What the kernel ends for a dead tapdisk ends before its image is opened anew.
-kill_disk() { kill -9 "${pid[$1]}"; tail --pid="${pid[$1]}" -s 0.01 -f /dev/null; }
+kill_disk() { kill_tapdisk "${pid[$1]}"; }
 reopen_disk() { tap-ctl destroy ${disk[$1]} >/dev/null 2>&1; open_disk "$1"; }
 
 pattern() { yes "pattern $1" | head -c 8M; }
 fill() { pattern "$2" | nbdcopy - "${uri[$1]}"; }
 holds() { nbdcopy "$1" - | head -c 8M | cmp - <(pattern "$2"); }
 image_holds() { head -c 8M "$1.img" | cmp - <(pattern "$2"); }
-is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
 store_of() { tap-ctl info ${disk[$1]} --json | jq -r '.disk.store // "none"'; }
 is_raw() { is "$(store_of "$1")" none && [ ! -e "$1.img.tapsnap-overlay" ] && [ ! -e "$1.img.cow" ]; }
@@ -90,22 +28,10 @@ in_store() { is "$(store_of "$1")" "$work/$1.img.cow" && [ -e "$1.img.tapsnap-ov
 move() { tap-ctl snapshot-create ${disk[$1]} --store . -n "$2"; }
 back() { tap-ctl snapshot-delete ${disk[$1]} -n "$2" && tap-ctl commit ${disk[$1]} --json; }
 
-eventually() {	# what it waits for comes without an answer to us
-	local tries
-
-	for tries in {1..200}; do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	"$@"
-}
-
-echo "TAP version 13"
-
 # Every open of the image is one of the store.
 check "a raw disk" make_disk 0
 check "write" fill 0 old
-check "no snapshot without a store" fails 95 tap-ctl snapshot-create ${disk[0]} -n before
+check "no snapshot without a store" refuses 95 '' tap-ctl snapshot-create ${disk[0]} -n before
 check "a snapshot with one" move 0 before
 check "the disk is in the store" in_store 0
 check "list says what was asked for" is "$(tap-ctl list | sed 's/.*args=//')" "aio:$work/0.img"
@@ -122,9 +48,9 @@ snapshot_holds() {
 }
 check "the snapshot has the old" snapshot_holds
 check "a second snapshot needs no store" tap-ctl snapshot-create ${disk[0]} -n again
-check "and takes none" fails 17 tap-ctl snapshot-create ${disk[0]} --store other.cow -n third
-check "a second tapdisk is kept away" fails 16 tap-ctl create -a "aio:$work/0.img"
-check "no commit under snapshots" fails 16 tap-ctl commit ${disk[0]}
+check "and takes none" refuses 17 '' tap-ctl snapshot-create ${disk[0]} --store other.cow -n third
+check "a second tapdisk is kept away" refuses 16 '' tap-ctl create -a "aio:$work/0.img"
+check "no commit under snapshots" refuses 16 '' tap-ctl commit ${disk[0]}
 check "pause" tap-ctl pause ${disk[0]}
 check "unpause" tap-ctl unpause ${disk[0]}
 check "still in the store" holds "${uri[0]}" new
@@ -136,17 +62,17 @@ check "closed" tap-ctl destroy ${disk[0]}
 
 tap_img_refuses() {
 	truncate -s $size other.img
-	fails 1 tap-img convert -f raw -O raw 0.img copy.img && fails 1 tap-img convert -f raw -O raw other.img 0.img &&
-		fails 1 tap-img create -b 0.img -F raw other.cow && fails 1 tap-img create 0.img 64M &&
-		fails 2 tap-img compare -f raw -F raw 0.img other.img && fails 1 tap-img info 0.img &&
-		fails 1 tap-img measure -f raw 0.img && fails 1 tap-img check 0.img && image_holds 0 old
+	refuses 1 '' tap-img convert -f raw -O raw 0.img copy.img && refuses 1 '' tap-img convert -f raw -O raw other.img 0.img &&
+		refuses 1 '' tap-img create -b 0.img -F raw other.cow && refuses 1 '' tap-img create 0.img 64M &&
+		refuses 2 '' tap-img compare -f raw -F raw 0.img other.img && refuses 1 '' tap-img info 0.img &&
+		refuses 1 '' tap-img measure -f raw 0.img && refuses 1 '' tap-img check 0.img && image_holds 0 old
 }
 check "tap-img does not take the image for the disk" tap_img_refuses
 check "the store is clean" tap-img check 0.img.cow
 
 # What does not fit is refused, and nothing is changed.
 cp 0.img.tapsnap-overlay record
-no_open() { fails "$1" tap-ctl create -a "aio:$work/0.img" && grep -q "$2" fails.out && is "$(tap-ctl list)" ""; }
+no_open() { refuses "$1" '' tap-ctl create -a "aio:$work/0.img" && grep -q "$2" out && is "$(tap-ctl list)" ""; }
 head -c 40 record >0.img.tapsnap-overlay
 check "a record that was cut short" no_open 117 damaged
 sed 's/^uuid ./uuid x/' record >0.img.tapsnap-overlay
@@ -168,7 +94,7 @@ rm 0.img 0.img.*
 # What cannot be done leaves the disk as it was.
 check "a raw disk" make_disk 0
 ln 0.img second.img
-check "an image with two names" fails 31 tap-ctl snapshot-create ${disk[0]} --store . -n one
+check "an image with two names" refuses 31 '' tap-ctl snapshot-create ${disk[0]} --store . -n one
 rm second.img
 /usr/bin/python3 -c "import fcntl, signal
 image = open('0.img', 'r+')
@@ -177,15 +103,15 @@ print('locked', flush=True)
 signal.pause()" >locked &
 other=$!
 until [ -s locked ] || ! kill -0 $other; do sleep 0.1; done
-check "an image that another program has open, as QEMU does" fails 16 tap-ctl snapshot-create ${disk[0]} --store . -n one
+check "an image that another program has open, as QEMU does" refuses 16 '' tap-ctl snapshot-create ${disk[0]} --store . -n one
 kill $other
 wait $other 2>/dev/null
 touch there.cow
-check "a store that is there" fails 17 tap-ctl snapshot-create ${disk[0]} --store there.cow -n one
-check "a folder that is not there" fails 2 tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
-check "a bad name" fails 22 tap-ctl snapshot-create ${disk[0]} --store . -n a@b
+check "a store that is there" refuses 17 '' tap-ctl snapshot-create ${disk[0]} --store there.cow -n one
+check "a folder that is not there" refuses 2 '' tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
+check "a bad name" refuses 22 '' tap-ctl snapshot-create ${disk[0]} --store . -n a@b
 check "the disk is raw, and nothing is left" eventually is_raw 0
-check "no commit of a raw disk" fails 22 tap-ctl commit ${disk[0]}
+check "no commit of a raw disk" refuses 22 '' tap-ctl commit ${disk[0]}
 
 # Pace and cancel.
 check "write" fill 0 old
@@ -195,7 +121,7 @@ check "delete" tap-ctl snapshot-delete ${disk[0]} -n one
 commit_state() { tap-ctl info ${disk[0]} --json | jq -r .disk.commit.state; }
 check "a commit of a MiB a second is begun" tap-ctl commit ${disk[0]} -r 1 -w
 check "it runs" is "$(commit_state)" running
-check "no snapshot meanwhile" fails 16 tap-ctl snapshot-create ${disk[0]} -n two
+check "no snapshot meanwhile" refuses 16 '' tap-ctl snapshot-create ${disk[0]} -n two
 check "it is canceled" tap-ctl commit ${disk[0]} -c
 check "the disk is in the store" in_store 0
 check "and holds what it did" holds "${uri[0]}" new
@@ -332,10 +258,10 @@ make_group() {
 	disk[5]="-p ${pid[5]} -m ${minor[5]}"
 }
 check "two raw disks and a store" make_group
-check "a group where one fails" fails 95 tap-ctl snapshot-create -n g0 ${disk[3]} --store . ${disk[4]} ${disk[5]}
+check "a group where one fails" refuses 95 '' tap-ctl snapshot-create -n g0 ${disk[3]} --store . ${disk[4]} ${disk[5]}
 check "leaves all as they were" eventually is_raw 3
 check "a snapshot in the store" tap-ctl snapshot-create -n g1 ${disk[5]}
-check "a group where the last step fails on one" fails 17 tap-ctl snapshot-create -n g1 --store . ${disk[3]} ${disk[4]} ${disk[5]}
+check "a group where the last step fails on one" refuses 17 '' tap-ctl snapshot-create -n g1 --store . ${disk[3]} ${disk[4]} ${disk[5]}
 check "the raw disks go back by themselves" eventually is_raw 3
 check "both" eventually is_raw 4
 check "a group" tap-ctl snapshot-create -n g2 --store . ${disk[3]} ${disk[4]} ${disk[5]}
@@ -345,5 +271,4 @@ check "the raw ones are in stores" in_store 3
 check "each in its own" in_store 4
 check "end" end_disks
 
-echo "1..$count"
-exit $((failed > 0))
+finish

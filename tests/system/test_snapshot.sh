@@ -9,72 +9,11 @@
 # Output is TAP. BUILD says where the programs are. Needs: fio jq
 # python3-libnbd libnbd-bin util-linux (mount, as root; the test of a full file system is skipped
 # otherwise)
-set -u
-
-here=$(cd "$(dirname "$0")/../.." && pwd)
-build=$(cd "${BUILD:-$here/build}" && pwd)
+. "$(dirname "$0")/lib.sh"
 order="/usr/bin/python3 $here/tests/system/snapshot_order.py"
-PATH=$build/bin:$PATH:/usr/sbin:/sbin
-engine_so=$build/lib/fio-blkfront.so
 size=64M
 
-work=$(mktemp -d /var/tmp/test_snapshot.XXXXXX)
-export TAPSNAP_RUN_DIR=$work/run TAPSNAP_STATE_DIR=$work/state
-mkdir "$TAPSNAP_RUN_DIR"
-cd "$work" || exit 1
-count=0 failed=0
-
-all_disks() { tap-ctl list | sed -n 's/^pid=\([0-9]*\) minor=\([0-9]*\).*/-p \1 -m \2/p'; }
-
-end_disks() {
-	all_disks | while read -r disk; do
-		tap-ctl destroy $disk -f || exit 1
-	done
-}
-
-cleanup() {
-	kill $(jobs -p) 2>/dev/null
-	all_disks | while read -r disk; do
-		disk=${disk#-p }
-		kill -9 "${disk% -m*}"
-	done
-	! mountpoint -q "$work/small" || umount "$work/small"
-	rm -rf "$work"
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-check() {	# check NAME COMMAND...: the command succeeds
-	local name=$1
-	shift
-	count=$((count + 1))
-	if "$@" >output 2>&1; then
-		echo "ok $count - $name"
-	else
-		failed=$((failed + 1))
-		echo "not ok $count - $name"
-		{ echo "failed: $*"; tail -20 output; } | sed 's/^/# /'
-	fi
-}
-
-fails() {	# fails ERRNO COMMAND...: with one line on stderr
-	local want=$1 code
-	shift
-	"$@" >fails.out 2>&1
-	code=$?
-	[ "$code" = "$want" ] && [ "$(wc -l <fails.out)" = 1 ] || { echo "exit $code, not $want:"; cat fails.out; return 1; }
-}
-
-# Sets pid[N], minor[N], disk[N] (options) and uri[N] for the store N.cow.
-open_disk() {
-	local marker
-
-	marker=$(tap-ctl create -a "cow:$1.cow") || return 1
-	minor[$1]=${marker##*-}
-	pid[$1]=$(tap-ctl list -m "${minor[$1]}" --json | jq .tapdisks[0].pid)
-	disk[$1]="-p ${pid[$1]} -m ${minor[$1]}"
-	uri[$1]="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$1]}.${minor[$1]}"
-}
+open_disk() { open_target "$1" "cow:$1.cow"; }
 
 make_disks() {
 	for n in "$@"; do
@@ -110,25 +49,12 @@ open_snapshot_of() {	# open_snapshot_of TARGET N: in the process of disk N
 }
 close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
 
-eventually() {	# eventually COMMAND...: what it waits for comes without an answer to us
-	local tries
-
-	for tries in {1..100}; do
-		! "$@" >/dev/null 2>&1 || return 0
-	done
-	"$@"
-}
-
 names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
-is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
-
 stores_are_clean() {
 	for n in "$@"; do
 		tap-img check "$n.cow" || return 1
 	done
 }
-
-echo "TAP version 13"
 
 # One disk: what a snapshot holds, beside the disk and after going back.
 check "a disk" make_disks 0
@@ -141,12 +67,12 @@ check "a disk on it, while the store is in use" tap-img create -b "0.cow@before"
 check "opens in the same process" open_snapshot_of "cow:clone.cow" 0
 check "it holds what the snapshot does" holds "$uri_of_clone" old
 check "and is let go" tap-ctl destroy -p "${pid[0]}" -m "$minor_of_clone"
-check "no disk on what is not there" fails 1 tap-img create -b "0.cow@beforr" -F cow none.cow
+check "no disk on what is not there" refuses 1 '' tap-img create -b "0.cow@beforr" -F cow none.cow
 check "the disk holds what is there now" holds "${uri[0]}" new
-check "a snapshot that is open is not deleted" fails 16 tap-ctl snapshot-delete -n before ${disk[0]}
-check "nor one that is not there" fails 2 tap-ctl snapshot-delete -n beforr ${disk[0]}
-check "a name that exists" fails 17 tap-ctl snapshot-create -n before ${disk[0]}
-check "a bad name" fails 22 tap-ctl snapshot-create -n a@b ${disk[0]}
+check "a snapshot that is open is not deleted" refuses 16 '' tap-ctl snapshot-delete -n before ${disk[0]}
+check "nor one that is not there" refuses 2 '' tap-ctl snapshot-delete -n beforr ${disk[0]}
+check "a name that exists" refuses 17 '' tap-ctl snapshot-create -n before ${disk[0]}
+check "a bad name" refuses 22 '' tap-ctl snapshot-create -n a@b ${disk[0]}
 check "the snapshot is closed" close_snapshot 0
 /usr/bin/python3 -c "import nbd, signal, sys
 disk = nbd.NBD()
@@ -155,7 +81,7 @@ print('connected', flush=True)
 signal.pause()" "${uri[0]}" >connected &
 client=$!
 until [ -s connected ] || ! kill -0 $client; do sleep 0.1; done
-check "no way back while a client is connected" fails 16 tap-ctl snapshot-revert -n before ${disk[0]}
+check "no way back while a client is connected" refuses 16 '' tap-ctl snapshot-revert -n before ${disk[0]}
 kill $client
 wait $client 2>/dev/null
 # tapdisk hears of the client's end in its own time
@@ -164,9 +90,9 @@ check "the disk holds what was there" holds "${uri[0]}" old
 check "a larger disk" is "$(tap-ctl resize ${disk[0]} -s 96M)" 196608
 check "is seen at once" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 196608
 check "it has zeros behind what was there" sh -c "nbdcopy '${uri[0]}' - | tail -c 32M | cmp -n 33554432 - /dev/zero"
-check "no smaller one while it is open" fails 22 tap-ctl resize ${disk[0]} -s 64M
-check "nor one of no size" fails 22 tap-ctl resize ${disk[0]} -s 0
-check "nor one of half a sector" fails 22 tap-ctl resize ${disk[0]} -s 1000
+check "no smaller one while it is open" refuses 22 '' tap-ctl resize ${disk[0]} -s 64M
+check "nor one of no size" refuses 22 '' tap-ctl resize ${disk[0]} -s 0
+check "nor one of half a sector" refuses 22 '' tap-ctl resize ${disk[0]} -s 1000
 check "back, the size too" eventually tap-ctl snapshot-revert -n before ${disk[0]}
 check "is seen" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 131072
 check "delete" tap-ctl snapshot-delete -n before ${disk[0]}
@@ -369,9 +295,7 @@ if [ "$(id -u)" = 0 ]; then
 	check "end" end_disks
 	check "the store is clean" tap-img check 3.cow
 else
-	count=$((count + 1))
-	echo "ok $count - a full store # SKIP needs root"
+	skip "a full store" "needs root"
 fi
 
-echo "1..$count"
-exit $((failed > 0))
+finish

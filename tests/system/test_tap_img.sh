@@ -5,9 +5,7 @@
 # codes, and what it says to bad input.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq util-linux
-set -u
-
-. "$(dirname "$0")/tap_img.sh"
+. "$(dirname "$0")/lib.sh"
 
 # create, info
 check "create" tap-img create a.cow 64M
@@ -17,24 +15,24 @@ check "an empty store takes little space" test "$(json '."actual-size"' tap-img 
 check "create: sectors of 4096" tap-img create -s 4096 b.cow 8M
 check "info: sector size" is "$(json '."sector-size"' tap-img info b.cow)" 4096
 check "create without a size" exits 1 tap-img create c.cow
-check "create: not a size" refuses "12Q: not a size" tap-img create c.cow 12Q
-check "create: negative" refuses "-5: not a size" tap-img create -- c.cow -5
-check "create: too large" refuses "too large" tap-img create c.cow 99999999999P
-check "create: no size" refuses "no size" tap-img create c.cow 0
-check "create: odd size" refuses "512 bytes" tap-img create c.cow 1000
+check "create: not a size" refuses 1 "12Q: not a size" tap-img create c.cow 12Q
+check "create: negative" refuses 1 "-5: not a size" tap-img create -- c.cow -5
+check "create: too large" refuses 1 "too large" tap-img create c.cow 99999999999P
+check "create: no size" refuses 1 "no size" tap-img create c.cow 0
+check "create: odd size" refuses 1 "512 bytes" tap-img create c.cow 1000
 check "a refused create leaves nothing" test ! -e c.cow
-check "a refused create leaves what was there" unchanged a.cow refuses "sectors of 1 bytes" tap-img create -s 7 a.cow 1M
-check "create: no such folder" refuses "No such file" tap-img create no/c.cow 1M
+check "a refused create leaves what was there" unchanged a.cow refuses 1 "sectors of 1 bytes" tap-img create -s 7 a.cow 1M
+check "create: no such folder" refuses 1 "No such file" tap-img create no/c.cow 1M
 
 # check
 check "check: clean" exits 0 tap-img check a.cow
 check "check: JSON" is "$(json '[.corruptions, .leaks] | @csv' tap-img check a.cow)" 0,0
-check "check: not there" refuses "No such file" tap-img check none.cow
+check "check: not there" refuses 1 "No such file" tap-img check none.cow
 head -c 8M /dev/urandom >noise
 check "check: not a store" exits 2 tap-img check noise
-check "info: not a store" unchanged noise refuses "not a cow store" tap-img info noise
+check "info: not a store" unchanged noise refuses 1 "not a cow store" tap-img info noise
 cp --sparse=always a.cow short.cow && truncate -s -4096 short.cow
-check "a store that was cut short" refuses "cut short" tap-img info short.cow
+check "a store that was cut short" refuses 1 "cut short" tap-img info short.cow
 cp --sparse=always a.cow one.cow && dd if=/dev/zero of=one.cow bs=4096 count=1 conv=notrunc status=none
 check "one superblock will do" exits 0 tap-img check one.cow
 dd if=/dev/zero of=one.cow bs=4096 seek=256 count=1 conv=notrunc status=none
@@ -42,7 +40,7 @@ check "none will not" exits 2 tap-img check one.cow
 cp --sparse=always a.cow version.cow
 printf '\011' | dd of=version.cow bs=1 seek=8 conv=notrunc status=none
 printf '\011' | dd of=version.cow bs=1 seek=$((1048576 + 8)) conv=notrunc status=none
-check "superblocks that were edited" refuses "damaged" tap-img info version.cow
+check "superblocks that were edited" refuses 1 "damaged" tap-img info version.cow
 
 # snapshots
 check "snapshot: create" tap-img snapshot -c one -D "the first" a.cow
@@ -51,12 +49,12 @@ check "snapshot: list" is "$(json 'map([.name, .description, .current] | @csv) |
 	'"one","the first",false "two","",true'
 check "snapshot: apply" tap-img snapshot -a one a.cow
 check "snapshot: the disk stands at it now" is "$(json 'map(select(.current))[0].name' tap-img snapshot a.cow)" one
-check "snapshot: a name that exists" refuses 'called "one" already' tap-img snapshot -c one a.cow
-check "snapshot: no name" refuses "not a snapshot name" tap-img snapshot -c "" a.cow
-check "snapshot: odd name" refuses "not a snapshot name" tap-img snapshot -c "a b" a.cow
-check "snapshot: long name" refuses "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
-check "snapshot: delete what is not there" refuses 'no snapshot called "three"' tap-img snapshot -d three a.cow
-check "snapshot: apply what is not there" refuses 'no snapshot called "three"' tap-img snapshot -a three a.cow
+check "snapshot: a name that exists" refuses 1 'called "one" already' tap-img snapshot -c one a.cow
+check "snapshot: no name" refuses 1 "not a snapshot name" tap-img snapshot -c "" a.cow
+check "snapshot: odd name" refuses 1 "not a snapshot name" tap-img snapshot -c "a b" a.cow
+check "snapshot: long name" refuses 1 "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
+check "snapshot: delete what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -d three a.cow
+check "snapshot: apply what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -a three a.cow
 check "snapshot: delete" tap-img snapshot -d one a.cow
 check "snapshot: gone from the list" is "$(json 'map(.name) | join(" ")' tap-img snapshot a.cow)" two
 check "snapshot: two things at once" exits 1 tap-img snapshot -c x -d two a.cow
@@ -67,10 +65,10 @@ check "check -r" exits 0 tap-img check -r a.cow
 check "resize: larger" tap-img resize a.cow 100M
 check "resize: by so much" tap-img resize a.cow +28M
 check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 134217728
-check "resize: smaller needs a word" refuses "--shrink" tap-img resize a.cow 1M
+check "resize: smaller needs a word" refuses 1 "--shrink" tap-img resize a.cow 1M
 check "resize: smaller" tap-img resize --shrink a.cow -127M
 check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 1048576
-check "resize: to nothing" refuses "nothing would be left" tap-img resize --shrink a.cow -1M
+check "resize: to nothing" refuses 1 "nothing would be left" tap-img resize --shrink a.cow -1M
 check "the snapshot kept its size" is "$(json '.[0]."virtual-size"' tap-img snapshot a.cow)" 67108864
 
 # a base
@@ -81,38 +79,38 @@ check "its size" is "$(json '."virtual-size"' tap-img info e.cow)" 4194304
 check "info: base" is "$(json .base tap-img info d.cow)" "aio:$work/base.raw"
 check "map" is "$(json 'map([.start, .length, .kind] | @csv) | join(" ")' tap-img map d.cow)" \
 	'0,4194304,"base" 4194304,4194304,"zero"'
-check "create: the base's format must be said" refuses "-F" tap-img create -b base.raw f.cow
-check "create: no such base" refuses "No such file" tap-img create -b none.raw -F raw f.cow 1M
-check "create: a format that is none" refuses "no such format" tap-img create -b base.raw -F qcow3 f.cow 1M
-check "create: a format that no base can have" refuses "not supported" tap-img create -b base.raw -F qcow2 f.cow 1M
-check "create: on itself" unchanged base.raw refuses "its own base" tap-img create -b base.raw -F raw base.raw 1M
+check "create: the base's format must be said" refuses 1 "-F" tap-img create -b base.raw f.cow
+check "create: no such base" refuses 1 "No such file" tap-img create -b none.raw -F raw f.cow 1M
+check "create: a format that is none" refuses 1 "no such format" tap-img create -b base.raw -F qcow3 f.cow 1M
+check "create: a format that no base can have" refuses 1 "not supported" tap-img create -b base.raw -F qcow2 f.cow 1M
+check "create: on itself" unchanged base.raw refuses 1 "its own base" tap-img create -b base.raw -F raw base.raw 1M
 mv base.raw moved.raw
-check "the base is missing" refuses "base.raw: No such file" tap-img info d.cow
+check "the base is missing" refuses 1 "base.raw: No such file" tap-img info d.cow
 mv moved.raw base.raw
 printf x | dd of=base.raw conv=notrunc status=none
-check "the base was written since" refuses "base was written" tap-img info d.cow
+check "the base was written since" refuses 1 "base was written" tap-img info d.cow
 truncate -s 5M base.raw
-check "the base has another size" refuses "resized" tap-img info d.cow
+check "the base has another size" refuses 1 "resized" tap-img info d.cow
 
 # other users
 exec 7<a.cow
 flock -x 7
-check "in use: no writing" unchanged a.cow refuses "in use" tap-img snapshot -c x a.cow
-check "in use: no reading beside a writer" refuses "in use" tap-img info a.cow
+check "in use: no writing" unchanged a.cow refuses 1 "in use" tap-img snapshot -c x a.cow
+check "in use: no reading beside a writer" refuses 1 "in use" tap-img info a.cow
 exec 7<&-
-check "a folder" refuses "directory" tap-img info /tmp
+check "a folder" refuses 1 "directory" tap-img info /tmp
 
 # a full file system
 if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
 	trap 'umount "$work/full"; rm -rf "$work"' EXIT
-	check "no room for a store" refuses "No space left" tap-img create full/a.cow 1G
+	check "no room for a store" refuses 1 "No space left" tap-img create full/a.cow 1G
 	check "no room: nothing left behind" test ! -e full/a.cow
 fi
 
 # the whole
 check "help" tap-img --help
 check "help of a command" tap-img snapshot --help
-check "no such command" refuses 'no command "snapshto"' tap-img snapshto a.cow
+check "no such command" refuses 1 'no command "snapshto"' tap-img snapshto a.cow
 check "no such option" exits 1 tap-img info --frobnicate a.cow
 
 finish

@@ -5,9 +5,7 @@
 # tap-img commit and rebase, and what they refuse.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq util-linux
-set -u
-
-. "$(dirname "$0")/tap_img.sh"
+. "$(dirname "$0")/lib.sh"
 
 same() { tap-img compare "$@" >out 2>&1 || { cat out; return 1; }; }
 clean() { exits 0 tap-img check "$1"; }
@@ -50,40 +48,40 @@ check "convert flattens" tap-img convert cow:third.cow third.raw
 check "the same bytes" cmp -n 16777216 two.raw third.raw
 
 # what a base has to be
-check "a base without a name" refuses "PATH@NAME" tap-img create -b golden.cow -F cow x.cow
-check "no such snapshot" refuses 'no snapshot called "v2"' tap-img create -b cow:golden.cow@v2 x.cow
-check "no such store" refuses "No such file" tap-img create -b cow:none.cow@v1 x.cow
-check "on itself" unchanged golden.cow refuses "its own base" tap-img create -b cow:golden.cow@v1 golden.cow
+check "a base without a name" refuses 1 "PATH@NAME" tap-img create -b golden.cow -F cow x.cow
+check "no such snapshot" refuses 1 'no snapshot called "v2"' tap-img create -b cow:golden.cow@v2 x.cow
+check "no such store" refuses 1 "No such file" tap-img create -b cow:none.cow@v1 x.cow
+check "on itself" unchanged golden.cow refuses 1 "its own base" tap-img create -b cow:golden.cow@v1 golden.cow
 tap-img snapshot -c x third.cow
-check "on what stands on it" unchanged golden.cow refuses "its own base" tap-img create -b cow:third.cow@x golden.cow
+check "on what stands on it" unchanged golden.cow refuses 1 "its own base" tap-img create -b cow:third.cow@x golden.cow
 check "nothing left of those" test ! -e x.cow
 exec 7<golden.cow
 flock -x 7
-check "the base's store is open elsewhere" refuses "golden.cow: in use" tap-img info clone.cow
+check "the base's store is open elsewhere" refuses 1 "golden.cow: in use" tap-img info clone.cow
 exec 7<&-
 cp --sparse=always golden.cow golden.keep
 tap-img snapshot -d v1 golden.cow
-check "the base was deleted" refuses "the base is gone" tap-img info clone.cow
-check "for those above, too" refuses "the base is gone" tap-img info third.cow
+check "the base was deleted" refuses 1 "the base is gone" tap-img info clone.cow
+check "for those above, too" refuses 1 "the base is gone" tap-img info third.cow
 tap-img snapshot -c v1 golden.cow
-check "another one of its name is another one" refuses "the base is gone" tap-img info clone.cow
+check "another one of its name is another one" refuses 1 "the base is gone" tap-img info clone.cow
 tap-img convert -f raw -O cow one.raw golden.cow
 tap-img snapshot -c v1 golden.cow
-check "so is one in another store" refuses "this store is another one" tap-img info clone.cow
+check "so is one in another store" refuses 1 "this store is another one" tap-img info clone.cow
 mv golden.keep golden.cow
 check "the store as it was will do" same cow:clone.cow aio:two.raw
 
 tap-img create -b cow:third.cow@x circle.cow >/dev/null
 mv clone.cow clone.keep
 mv circle.cow clone.cow
-check "a circle" refuses "in a circle" tap-img info third.cow
+check "a circle" refuses 1 "in a circle" tap-img info third.cow
 mv clone.keep clone.cow
 
 # rebase
 cp --sparse=always golden.cow moved.cow
 check "rebase -u: the base has moved" tap-img rebase -u -b cow:moved.cow@v1 clone.cow
 check "the same disk" same cow:clone.cow aio:two.raw
-check "rebase: snapshots would change" refuses "need the base" tap-img rebase -b "" clone.cow
+check "rebase: snapshots would change" refuses 1 "need the base" tap-img rebase -b "" clone.cow
 tap-img snapshot -d w1 clone.cow
 check "rebase: onto another base" tap-img rebase -b aio:one.raw clone.cow
 check "the same disk" same cow:clone.cow aio:two.raw
@@ -107,13 +105,13 @@ check "rebase: from none onto one" tap-img rebase -b cow:moved.cow@v1 clone.cow
 check "the same disk" same cow:clone.cow aio:two.raw
 tap-img create -b cow:golden.cow@v1 top.cow >/dev/null
 tap-img snapshot -c t top.cow
-check "rebase: onto itself" unchanged golden.cow refuses "would stand on itself" tap-img rebase -u -b cow:top.cow@t golden.cow
+check "rebase: onto itself" unchanged golden.cow refuses 1 "would stand on itself" tap-img rebase -u -b cow:top.cow@t golden.cow
 check "rebase: without -b" exits 1 tap-img rebase clone.cow
-check "rebase: format not said" refuses "say with -F" tap-img rebase -b one.raw clone.cow
-check "rebase: to what is not there" unchanged clone.cow refuses "No such file" tap-img rebase -b aio:none.raw clone.cow
+check "rebase: format not said" refuses 1 "say with -F" tap-img rebase -b one.raw clone.cow
+check "rebase: to what is not there" unchanged clone.cow refuses 1 "No such file" tap-img rebase -b aio:none.raw clone.cow
 check "rebase: JSON" is "$(json .base tap-img rebase -u -b aio:one.raw clone.cow)" "aio:$work/one.raw"
 printf x | dd of=one.raw bs=1 conv=notrunc status=none
-check "a base that was written" refuses "base was written" tap-img info clone.cow
+check "a base that was written" refuses 1 "base was written" tap-img info clone.cow
 check "rebase -u says that it is right" tap-img rebase -u -b aio:one.raw clone.cow
 check "and it is opened again" exits 0 tap-img info clone.cow
 
@@ -144,14 +142,14 @@ truncate -s 20M longer.raw
 check "commit of a disk that was smaller once" tap-img commit delta.cow
 check "the base shows no more there" cmp base.raw longer.raw
 tap-img snapshot -c keep delta.cow
-check "commit: snapshots need the base" unchanged base.raw refuses "need the base" tap-img commit delta.cow
-check "commit: no base" refuses "no base" tap-img commit other.cow
+check "commit: snapshots need the base" unchanged base.raw refuses 1 "need the base" tap-img commit delta.cow
+check "commit: no base" refuses 1 "no base" tap-img commit other.cow
 tap-img create -b cow:golden.cow@v1 top.cow >/dev/null
-check "commit: to a snapshot" unchanged golden.cow refuses "nobody can write" tap-img commit top.cow
+check "commit: to a snapshot" unchanged golden.cow refuses 1 "nobody can write" tap-img commit top.cow
 tap-img snapshot -d keep delta.cow
 exec 7<base.raw
 flock -s 7
-check "commit: somebody reads the base" unchanged base.raw refuses "in use" tap-img commit delta.cow
+check "commit: somebody reads the base" unchanged base.raw refuses 1 "in use" tap-img commit delta.cow
 exec 7<&-
 
 # commit, killed at any moment

@@ -5,9 +5,7 @@
 # into each other one, held against qemu-img where that knows the format.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq util-linux qemu-utils
-set -u
-
-. "$(dirname "$0")/tap_img.sh"
+. "$(dirname "$0")/lib.sh"
 
 holds() {	# holds FORMAT FILE: qemu-img finds in it what is in disk.raw
 	exits 0 qemu-img compare -f raw -F "$1" disk.raw "$2"
@@ -52,8 +50,8 @@ check "a snapshot, PATH@NAME" tap-img convert cow:disk.cow@one two.raw
 check "the same bytes" cmp disk.raw one.raw
 check "the same bytes" cmp disk.raw two.raw
 check "the disk has its own size" is "$(json '."virtual-sizes" | .[0] - .[1]' tap-img compare cow:disk.cow cow:disk.cow@one)" 1048576
-check "a snapshot that is not there" refuses 'no snapshot called "none"' tap-img convert -f cow -l none disk.cow x.raw
-check "a snapshot of a raw image" refuses "only cow images" tap-img convert -f raw -l one disk.raw x.raw
+check "a snapshot that is not there" refuses 1 'no snapshot called "none"' tap-img convert -f cow -l none disk.cow x.raw
+check "a snapshot of a raw image" refuses 1 "only cow images" tap-img convert -f raw -l one disk.raw x.raw
 check "nothing left of those" nothing_left x.raw
 
 # QEMU's formats
@@ -73,30 +71,30 @@ done
 check "qcow2 stays sparse" test "$(du -k disk.qcow2 | cut -f1)" -lt 5000
 
 # what is wrong
-check "formats are not guessed" refuses "say with -f" tap-img convert -O cow disk.raw x.cow
-check "no such format" refuses "no such format" tap-img convert -f raw -O qed disk.raw x.qed
-check "it is said to be something else" refuses "is said to be" tap-img convert -f raw -O cow cow:disk.cow x.cow
-check "not there" refuses "No such file" tap-img convert -f raw -O cow none.raw x.cow
-check "not a qcow2 image" refuses "not in qcow2 format" tap-img convert -f qcow2 -O cow disk.raw x.cow
-check "not a store" refuses "not a cow store" tap-img convert -f cow disk.raw x.raw
-check "onto itself" unchanged disk.raw refuses "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
-check "a folder that is not there" refuses "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
+check "formats are not guessed" refuses 1 "say with -f" tap-img convert -O cow disk.raw x.cow
+check "no such format" refuses 1 "no such format" tap-img convert -f raw -O qed disk.raw x.qed
+check "it is said to be something else" refuses 1 "is said to be" tap-img convert -f raw -O cow cow:disk.cow x.cow
+check "not there" refuses 1 "No such file" tap-img convert -f raw -O cow none.raw x.cow
+check "not a qcow2 image" refuses 1 "not in qcow2 format" tap-img convert -f qcow2 -O cow disk.raw x.cow
+check "not a store" refuses 1 "not a cow store" tap-img convert -f cow disk.raw x.raw
+check "onto itself" unchanged disk.raw refuses 1 "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
+check "a folder that is not there" refuses 1 "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
 head -c 700 disk.raw >odd.raw
-check "half a sector" refuses "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
-check "without qemu-utils" refuses "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
+check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
+check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
 
 # a target that is there
 cp disk.raw old.raw
 exec 7<old.raw
 flock -s 7
-check "in use: not touched" unchanged old.raw refuses "in use" tap-img convert -f qcow2 disk.qcow2 old.raw
+check "in use: not touched" unchanged old.raw refuses 1 "in use" tap-img convert -f qcow2 disk.qcow2 old.raw
 exec 7<&-
 coproc qemu-io -f raw old.raw
 qemu=$COPROC_PID
 echo length >&"${COPROC[1]}"
 read -r -u "${COPROC[0]}"
-check "in use by QEMU: not touched" refuses "such as QEMU" tap-img convert -f qcow2 disk.qcow2 old.raw
+check "in use by QEMU: not touched" refuses 1 "such as QEMU" tap-img convert -f qcow2 disk.qcow2 old.raw
 echo quit >&"${COPROC[1]}"
 wait "$qemu"
 check "nothing left of those" is "$(ls old.raw*)" old.raw
@@ -117,7 +115,7 @@ python3 - damaged.cow <<-'END'
 	        f.seek((512 + 256) * 4096 + at)
 	        f.write(b"\xff" * 16)
 END
-check "a source that cannot be read" unchanged old.raw refuses "could not be copied" tap-img convert -f cow damaged.cow old.raw
+check "a source that cannot be read" unchanged old.raw refuses 1 "could not be copied" tap-img convert -f cow damaged.cow old.raw
 check "nothing left of that" is "$(ls old.raw*)" old.raw
 
 # interrupted
@@ -169,13 +167,13 @@ check "measure: a size" is "$(json '."fully-allocated"' tap-img measure --size 1
 check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-size"')" -le \
 	"$(json .required tap-img measure -f raw -O cow disk.raw)"
 check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
-check "measure: a format it cannot say" refuses "only for raw and cow" tap-img measure -O qcow2 --size 1G
+check "measure: a format it cannot say" refuses 1 "only for raw and cow" tap-img measure -O qcow2 --size 1G
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&
 	losetup "$device" fits.img 2>/dev/null; then
 	trap 'losetup -d $device; rm -rf "$work"' EXIT
 	check "a device of the measured size" tap-img convert -f raw -O cow disk.raw "$device"
 	check "the same disk" same -f raw -F cow disk.raw "$device"
-	check "raw onto a device that is too small" refuses "too small" tap-img convert -f raw disk.raw "$device"
+	check "raw onto a device that is too small" refuses 1 "too small" tap-img convert -f raw disk.raw "$device"
 fi
 
 finish

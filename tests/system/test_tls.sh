@@ -4,54 +4,11 @@
 # test_tls.sh - exports with TLS, X.509 and pre-shared keys: libnbd's and
 # QEMU's clients, and those that are not let in.
 #
-# Prints TAP. Takes the programs from $BUILD (default: build), works in a
-# folder and a run directory of its own and removes both.
+# Output is TAP. BUILD says where the programs are.
 # Needs: libnbd-bin python3-libnbd qemu-utils gnutls-bin
 
-set -u
-cd "$(dirname "$0")/../.." || exit 1
-BUILD=$(realpath "${BUILD:-build}")
-PATH=$BUILD/bin:/usr/sbin:/usr/bin:/sbin:/bin
-WORK=$(mktemp -d /var/tmp/tapsnap-tls.XXXXXX) || exit 1
-export TAPSNAP_RUN_DIR=$WORK/run
-mkdir -m 700 "$TAPSNAP_RUN_DIR"
-number=0
-failures=0
-pid='' minor=''
+. "$(dirname "$0")/lib.sh"
 psk_port='' x509_port='' open_port=''
-
-cleanup() {
-	[ -z "$pid" ] || tap-ctl destroy -p "$pid" -m "$minor" >/dev/null 2>&1
-	rm -rf "$WORK"
-}
-trap cleanup EXIT
-
-# check NAME COMMAND...: one test; its output is shown when it fails
-check() {
-	local name=$1
-	shift
-	number=$((number + 1))
-	if "$@" >"$WORK/output" 2>&1; then
-		echo "ok $number - $name"
-	else
-		echo "not ok $number - $name"
-		echo "# failed: $*"
-		sed 's/^/# /' "$WORK/output"
-		failures=$((failures + 1))
-	fi
-}
-
-# fails TEXT COMMAND...: the command fails, and says TEXT
-fails() {
-	local text=$1
-	shift
-	if "$@" >"$WORK/refusal" 2>&1; then
-		echo "succeeded: $*"
-		return 1
-	fi
-	cat "$WORK/refusal"
-	grep -q -i -- "$text" "$WORK/refusal"
-}
 
 # sign FOLDER NAME USE: NAME-key.pem, NAME-cert.pem
 sign() {
@@ -70,27 +27,26 @@ authority() {
 }
 
 make_credentials() {
-	authority "$WORK/x509" && authority "$WORK/stranger" && cp "$WORK/x509/ca-cert.pem" "$WORK/stranger/" &&
-		mkdir "$WORK/none" && cp "$WORK/x509/ca-cert.pem" "$WORK/none/" &&
-		mkdir "$WORK/psk" "$WORK/wrong" && psktool -u alice -p "$WORK/psk/keys.psk" && psktool -u bob -p "$WORK/psk/keys.psk" &&
-		psktool -u alice -p "$WORK/wrong/keys.psk"
+	authority "$work/x509" && authority "$work/stranger" && cp "$work/x509/ca-cert.pem" "$work/stranger/" &&
+		mkdir "$work/none" && cp "$work/x509/ca-cert.pem" "$work/none/" &&
+		mkdir "$work/psk" "$work/wrong" && psktool -u alice -p "$work/psk/keys.psk" && psktool -u bob -p "$work/psk/keys.psk" &&
+		psktool -u alice -p "$work/wrong/keys.psk"
 }
 
 # export_on OPTION...: prints the port
 export_on() {
-	tap-ctl export -p "$pid" -m "$minor" "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
+	tap-ctl export $disk "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
 }
 
 start() {
-	truncate -s 16M "$WORK/image" && dd if=/dev/urandom of="$WORK/random" bs=1M count=16 status=none &&
-		minor=$(tap-ctl create -a "aio:$WORK/image") && minor=${minor##*-} || return
-	pid=$(tap-ctl list -m "$minor" | sed 's/^pid=\([0-9]*\) .*/\1/')
-	psk_port=$(export_on -k "$WORK/psk") && x509_port=$(export_on -x "$WORK/x509" -V) &&
-		open_port=$(export_on -x "$WORK/x509") && [ "$psk_port" ] && [ "$x509_port" ] && [ "$open_port" ]
+	truncate -s 16M "$work/image" && dd if=/dev/urandom of="$work/random" bs=1M count=16 status=none &&
+		open_target 0 "aio:$work/image" || return
+	psk_port=$(export_on -k "$work/psk") && x509_port=$(export_on -x "$work/x509" -V) &&
+		open_port=$(export_on -x "$work/x509") && [ "$psk_port" ] && [ "$x509_port" ] && [ "$open_port" ]
 }
 
 psk_uri() {
-	echo "nbds://${1:-alice}@localhost:$psk_port?tls-psk-file=${2:-$WORK/psk}/keys.psk"
+	echo "nbds://${1:-alice}@localhost:$psk_port?tls-psk-file=${2:-$work/psk}/keys.psk"
 }
 
 x509_uri() {
@@ -98,34 +54,34 @@ x509_uri() {
 }
 
 test_psk() {
-	nbdcopy --connections=4 "$WORK/random" "$(psk_uri)" && cmp "$WORK/random" "$WORK/image" &&
-		nbdcopy "$(psk_uri bob)" "$WORK/copy" && cmp "$WORK/random" "$WORK/copy"
+	nbdcopy --connections=4 "$work/random" "$(psk_uri)" && cmp "$work/random" "$work/image" &&
+		nbdcopy "$(psk_uri bob)" "$work/copy" && cmp "$work/random" "$work/copy"
 }
 
 test_x509() {
-	nbdcopy --connections=4 "$(x509_uri "$x509_port" "$WORK/x509")" "$WORK/copy2" && cmp "$WORK/random" "$WORK/copy2" &&
-		nbdinfo "$(x509_uri "$x509_port" "$WORK/x509")" | grep 'protocol: newstyle-fixed with TLS, using structured'
+	nbdcopy --connections=4 "$(x509_uri "$x509_port" "$work/x509")" "$work/copy2" && cmp "$work/random" "$work/copy2" &&
+		nbdinfo "$(x509_uri "$x509_port" "$work/x509")" | grep 'protocol: newstyle-fixed with TLS, using structured'
 }
 
 # Without -V clients need no certificate of their own; they look at ours all the same.
 test_x509_of_server_only() {
-	nbdinfo --size "$(x509_uri "$open_port" "$WORK/none")"
+	nbdinfo --size "$(x509_uri "$open_port" "$work/none")"
 }
 
 test_qemu() {
-	qemu-img compare --object "tls-creds-psk,id=t,dir=$WORK/psk,endpoint=client,username=alice" --image-opts \
+	qemu-img compare --object "tls-creds-psk,id=t,dir=$work/psk,endpoint=client,username=alice" --image-opts \
 		"driver=raw,file.driver=nbd,file.host=localhost,file.port=$psk_port,file.tls-creds=t" \
-		"driver=raw,file.driver=file,file.filename=$WORK/image" &&
-		qemu-img compare --object "tls-creds-x509,id=t,dir=$WORK/x509,endpoint=client" --image-opts \
+		"driver=raw,file.driver=file,file.filename=$work/image" &&
+		qemu-img compare --object "tls-creds-x509,id=t,dir=$work/x509,endpoint=client" --image-opts \
 			"driver=raw,file.driver=nbd,file.host=localhost,file.port=$x509_port,file.tls-creds=t" \
-			"driver=raw,file.driver=file,file.filename=$WORK/image"
+			"driver=raw,file.driver=file,file.filename=$work/image"
 }
 
 test_not_let_in() {
-	fails . nbdinfo "nbd://localhost:$psk_port" && fails . nbdinfo "$(psk_uri alice "$WORK/wrong")" &&
+	fails . nbdinfo "nbd://localhost:$psk_port" && fails . nbdinfo "$(psk_uri alice "$work/wrong")" &&
 		fails . nbdinfo "$(psk_uri mallory)" && fails . nbdinfo "nbd://localhost:$x509_port" &&
-		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/none")" &&
-		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/stranger")" && nbdinfo --size "$(psk_uri)"
+		fails . nbdinfo "$(x509_uri "$x509_port" "$work/none")" &&
+		fails . nbdinfo "$(x509_uri "$x509_port" "$work/stranger")" && nbdinfo --size "$(psk_uri)"
 }
 
 # Some say nothing, some stop in the middle of the handshake, some send nonsense; others are served all the same.
@@ -176,13 +132,13 @@ test_hostile() {
 test_rights() {
 	nbdsh -c "
 import os, subprocess
-h = nbd.NBD(); h.set_tls(nbd.TLS_REQUIRE); h.set_tls_username('alice'); h.set_tls_psk_file('$WORK/psk/keys.psk')
+h = nbd.NBD(); h.set_tls(nbd.TLS_REQUIRE); h.set_tls_username('alice'); h.set_tls_psk_file('$work/psk/keys.psk')
 h.connect_tcp('localhost', '$psk_port')
 users = []
 for pid in filter(str.isdigit, os.listdir('/proc')):
     try:
         words = open('/proc/%s/cmdline' % pid).read().split('\0')
-        if words[0].endswith('tapdisk-tls') and '$WORK/psk' in words:
+        if words[0].endswith('tapdisk-tls') and '$work/psk' in words:
             users += [line.split()[1] for line in open('/proc/%s/status' % pid) if line.startswith('Uid:')]
     except FileNotFoundError:
         pass
@@ -192,18 +148,18 @@ h.shutdown()
 }
 
 test_refusals() {
-	fails 'TLS is for tcp' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/psk" "unix:$WORK/x" && [ ! -e "$WORK/x" ] &&
-		fails 'keys.psk: No such file' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/x509" tcp:127.0.0.1:0 &&
-		fails 'server-cert.pem' tap-ctl export -p "$pid" -m "$minor" -x "$WORK/psk" tcp:127.0.0.1:0 &&
-		fails 'one of' tap-ctl export -p "$pid" -m "$minor" -x "$WORK/x509" -k "$WORK/psk" tcp:127.0.0.1:0 &&
-		fails 'it has no snapshots' tap-ctl export -p "$pid" -m "$minor" -n x -k "$WORK/psk" tcp:127.0.0.1:0 &&
-		echo 'alice:xyz' >"$WORK/wrong/keys.psk" &&
-		fails 'hexadecimal' tap-ctl export -p "$pid" -m "$minor" -k "$WORK/wrong" tcp:127.0.0.1:0
+	fails 'TLS is for tcp' tap-ctl export $disk -k "$work/psk" "unix:$work/x" && [ ! -e "$work/x" ] &&
+		fails 'keys.psk: No such file' tap-ctl export $disk -k "$work/x509" tcp:127.0.0.1:0 &&
+		fails 'server-cert.pem' tap-ctl export $disk -x "$work/psk" tcp:127.0.0.1:0 &&
+		fails 'one of' tap-ctl export $disk -x "$work/x509" -k "$work/psk" tcp:127.0.0.1:0 &&
+		fails 'it has no snapshots' tap-ctl export $disk -n x -k "$work/psk" tcp:127.0.0.1:0 &&
+		echo 'alice:xyz' >"$work/wrong/keys.psk" &&
+		fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0
 }
 
 # How many there are; those that are about to end have a moment.
 programs() {
-	pgrep -f -c "tapdisk-tls .*$WORK"
+	pgrep -f -c "tapdisk-tls .*$work"
 }
 
 wait_for_programs() {
@@ -211,33 +167,25 @@ wait_for_programs() {
 		[ "$(programs)" != "$1" ] || return 0
 		sleep 0.01
 	done
-	pgrep -f -a "tapdisk-tls .*$WORK"
+	pgrep -f -a "tapdisk-tls .*$work"
 	return 1
 }
 
-# Its sockets are closed when it is a zombie, or has gone.
-kill_tapdisk() {
-	kill -9 "$pid" || return
-	while grep -q '^State:[[:space:]]*[^Z]' "/proc/$pid/status" 2>/dev/null; do
-		:
-	done
-}
-
 test_end() {
-	wait_for_programs 3 && tap-ctl unexport -p "$pid" -m "$minor" 1 && wait_for_programs 2 &&
-		fails . nbdinfo "$(psk_uri)" && nbdinfo --size "$(x509_uri "$open_port" "$WORK/none")" &&
-		kill_tapdisk && fails . nbdinfo "$(x509_uri "$open_port" "$WORK/none")" && wait_for_programs 1 &&
-		fails . nbdinfo "$(x509_uri "$x509_port" "$WORK/x509")" && wait_for_programs 0 &&
-		tap-ctl destroy -p "$pid" -m "$minor" && pid='' && ! ls "$TAPSNAP_RUN_DIR"/nbd*
+	wait_for_programs 3 && tap-ctl unexport $disk 1 && wait_for_programs 2 &&
+		fails . nbdinfo "$(psk_uri)" && nbdinfo --size "$(x509_uri "$open_port" "$work/none")" &&
+		kill_tapdisk "$pid" && fails . nbdinfo "$(x509_uri "$open_port" "$work/none")" && wait_for_programs 1 &&
+		fails . nbdinfo "$(x509_uri "$x509_port" "$work/x509")" && wait_for_programs 0 &&
+		tap-ctl destroy $disk && ! ls "$TAPSNAP_RUN_DIR"/nbd*
 }
 
-[ -x "$BUILD/bin/tapdisk-tls" ] || {
+[ -x "$build/bin/tapdisk-tls" ] || {
 	echo '1..0 # SKIP tapdisk-tls was not built: there is no GnuTLS'
 	exit 0
 }
 check 'credentials' make_credentials
 check 'a disk with three exports' start
-[ $failures -eq 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
+[ "$failed" = 0 ] || { echo 'Bail out! no disk, no test'; exit 1; }
 check 'pre-shared keys' test_psk
 check 'X.509, both sides' test_x509
 check 'X.509, the server only' test_x509_of_server_only
@@ -247,5 +195,4 @@ check 'hostile clients' test_hostile
 check 'rights' test_rights
 check 'what is refused' test_refusals
 check 'the end' test_end
-echo "1..$number"
-[ $failures -eq 0 ]
+finish

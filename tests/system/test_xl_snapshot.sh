@@ -7,9 +7,7 @@
 # tests/unit/test_domain.c.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq mandoc
-set -u
-
-. "$(dirname "$0")/tap_img.sh"
+. "$(dirname "$0")/lib.sh"
 export TAPSNAP_SNAPSHOT_DIR=$work/snapshots TZ=UTC
 uuid=01234567-89ab-4def-8123-456789abcdef
 folder=$TAPSNAP_SNAPSHOT_DIR/$uuid
@@ -27,13 +25,6 @@ info two 1000000100 '"one"' null
 info branch 1000000200 '"one"' null
 echo "{\"name\": \"guest\", \"uuid\": \"$uuid\", \"current\": \"two\"}" >"$folder/domain.xl"
 
-refused() {	# refused CODE TEXT COMMAND...: one line with TEXT in it
-	local code=$1 text=$2
-	shift 2
-	exits "$code" "$@" || return 1
-	[ "$(wc -l <out)" = 1 ] && grep -qF -- "$text" out || { cat out; return 1; }
-}
-
 # looking needs no Xen
 check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | paste -sd,)" "NAME CREATED,one 2001-09-09,* two,branch 2001-09-09"
 check "list, by uuid" is "$(json '[.snapshots[].name] | join(",")' xl-snapshot list $uuid)" one,two,branch
@@ -45,24 +36,24 @@ check "the parent of one that has none" is "$(xl-snapshot parent -n one guest)" 
 check "show: the disk" grep -q "^disk xvda *cow:/srv/a.cow, snapshot two" <(xl-snapshot show guest)
 check "show: memory that is gone" grep -q "one.save: not to be had" <(xl-snapshot show -n one guest)
 check "JSON says which is the current one" is "$(json '.snapshots[] | select(.current) | .name' xl-snapshot list guest)" two
-check "show: one that is not there" refused 2 'no snapshot called "three"' xl-snapshot show -n three guest
+check "show: one that is not there" refuses 2 'no snapshot called "three"' xl-snapshot show -n three guest
 check "JSON of a failure" is "$(xl-snapshot show --json -n three guest 2>/dev/null | jq -c '[.ok, .errno]')" '[false,2]'
-check "names are not paths" refused 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
+check "names are not paths" refuses 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
 truncate -s 20 "$folder/snapshotdata-two.xl"
-check "a damaged file is named" refused 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
+check "a damaged file is named" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
 
 # changing does
 if [ ! -e /proc/xen/capabilities ]; then
-	check "without Xen: create" refused 2 "is this a Xen host?" xl-snapshot create guest
-	check "without Xen: a domain that has none" refused 2 "is this a Xen host?" xl-snapshot list stranger
+	check "without Xen: create" refuses 2 "is this a Xen host?" xl-snapshot create guest
+	check "without Xen: a domain that has none" refuses 2 "is this a Xen host?" xl-snapshot list stranger
 fi
 check "no command" exits 0 xl-snapshot --help
-check "an unknown command" refused 22 "no command 'frobnicate'" xl-snapshot frobnicate
-check "no domain" refused 22 "it needs DOMAIN" xl-snapshot create
-check "two at once" refused 22 "only one of" xl-snapshot create --paused --shutdown guest
-check "a diskspec that is none" refused 22 "VDEV,snapshot=no" xl-snapshot create --diskspec xvda guest
+check "an unknown command" refuses 22 "no command 'frobnicate'" xl-snapshot frobnicate
+check "no domain" refuses 22 "it needs DOMAIN" xl-snapshot create
+check "two at once" refuses 22 "only one of" xl-snapshot create --paused --shutdown guest
+check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create --diskspec xvda guest
 check "an option of another command" exits 22 xl-snapshot list --live guest
-check "edit without text" refused 22 "it needs -d TEXT" xl-snapshot edit guest
+check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help
 	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"
