@@ -194,7 +194,7 @@ layers:
 # TAP, run by prove: a line for each program, what was skipped and why something failed, and the counts at the end.
 # Most tests wait more than they compute, so there are more at a time than processors; testrules.yml says which must be alone.
 JOBS ?= 4
-PROVE = BUILD=$(BUILD) CMOCKA_MESSAGE_OUTPUT=TAP prove --timer -j$(JOBS) -e tests/tap
+PROVE = BUILD=$(BUILD) prove --timer -j$(JOBS) -e tests/tap
 SYSTEM_TESTS = $(wildcard tests/system/test_*.sh)
 
 # The packages have to be there before make looks at what they bring, hence the second make.
