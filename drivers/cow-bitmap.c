@@ -78,13 +78,21 @@ static int plan_one(struct plan *plan, unsigned level, size_t index)
 	return ret ? ret : cow_alloc_release(store, old);
 }
 
+/* A store that has grown has more clear bits in what was its last page: the page is as it was, its reference is not. */
+static bool page_recounted(const struct cow_page *page)
+{
+	return page->ref.where && page->ref.extra != page->clear;
+}
+
 static bool child_moves(const struct plan *plan, unsigned level, size_t index)
 {
 	size_t i, at;
 
 	for (i = 0; i < COW_NODE_REFS; i++) {
 		at = index * COW_NODE_REFS + i;
-		if (at < plan->count[level - 1] && plan->fresh[level - 1][at].where)
+		if (at >= plan->count[level - 1])
+			break;
+		if (plan->fresh[level - 1][at].where || (level == 2 && page_recounted(&plan->store->alloc.page[at])))
 			return true;
 	}
 	return false;
@@ -135,6 +143,8 @@ static void node_fill(struct plan *plan, unsigned level, size_t index, struct co
 			refs[i] = *level_ref(&plan->store->alloc, level - 1, at);
 		if (!refs[i].where)
 			refs[i] = (struct cow_ref){ 0 };
+		else if (level == 2)
+			refs[i].extra = plan->store->alloc.page[at].clear;
 		*clear = add_clear(*clear, refs[i].extra);
 	}
 }
@@ -186,8 +196,11 @@ static void plan_commit(struct plan *plan, struct cow_ref *root)
 				*level_ref(alloc, level, i) = plan->fresh[level][i];
 		}
 	}
-	for (i = 0; i < alloc->pages; i++)
+	for (i = 0; i < alloc->pages; i++) {
 		alloc->page[i].dirty = false;
+		if (alloc->page[i].ref.where)
+			alloc->page[i].ref.extra = alloc->page[i].clear;
+	}
 	alloc->dirty_pages = 0;
 	*root = *level_ref(alloc, plan->levels, 0);
 }

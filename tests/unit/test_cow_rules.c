@@ -395,6 +395,41 @@ static void test_room_to_finish(void **state)
 	sim_free(&sim);
 }
 
+/* The new end lies in the same page of the bitmap as the old one, and nothing but that changes in the page. */
+static void test_device_that_grows_within_a_page(void **state)
+{
+	struct cow_create_options options = { .sectors = 200000 };
+	struct cow_open_options open_options = { 0 };
+	struct cow_check check = { 0 };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	struct sim sim;
+	uint8_t data[4096], read[4096];
+
+	sim_init(&sim, (uint64_t)COW_PAGE_BITS * 2 << COW_SHIFT, 0, 5);
+	sim.size = sim.durable_size = (uint64_t)COW_PAGE_BITS * 3 / 2 << COW_SHIFT;
+	memset(data, 7, sizeof(data));
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	store->alloc.at_page = 1;
+	assert_int_equal(cow_write(store, data, 0, 8), 0);
+	store->alloc.at_page = 0;	/* so that no metadata is in the last page */
+	assert_int_equal(cow_close(store), 0);
+	sim.size = sim.durable_size = sim.max_size;
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_false(store->alloc.page[1].dirty);
+	assert_int_equal(cow_close(store), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors + check.leaks, 0);
+	store->alloc.at_page = 1;
+	assert_int_equal(cow_write(store, data, 80, 8), 0);
+	assert_int_equal(cow_read(store, read, 0, 8), 0);
+	assert_memory_equal(read, data, sizeof(data));
+	assert_int_equal(cow_close(store), 0);
+	sim_free(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +444,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nodes_outlive_superblocks, setup, teardown),
 		cmocka_unit_test(test_size_history),
 		cmocka_unit_test(test_room_to_finish),
+		cmocka_unit_test(test_device_that_grows_within_a_page),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
