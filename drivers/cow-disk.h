@@ -70,7 +70,7 @@ struct cow_disk {
 	unsigned writes;			/* running, all kinds that change the disk */
 	unsigned changing;			/* of those: with fresh blocks */
 	uint64_t fresh_blocks;			/* theirs */
-	bool overlap_held;			/* one was held because of another's range */
+	bool waits_for_end;			/* one was held because of another's range, or its part of the log */
 	bool kicking, kick_again;
 	bool full;				/* no room: what needs fresh blocks waits for retry() */
 	struct cow_load *loads;			/* nodes that are being read for requests */

@@ -137,8 +137,8 @@ static void disk_wake(struct cow_disk *disk)
 	if (disk->retired)
 		cow_retire_wake(disk);
 	cow_task_wake(disk);
-	if (disk->overlap_held) {
-		disk->overlap_held = false;
+	if (disk->waits_for_end) {
+		disk->waits_for_end = false;
 		cow_disk_kick(disk);
 	}
 }

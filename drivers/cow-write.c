@@ -152,6 +152,20 @@ static int places_find(struct cow_request *r)
 	return ret;
 }
 
+/*
+ * The log takes what was written and what is on its way, should both be told to it at once. Whatever its size, one
+ * request may always go.
+ */
+static bool log_has_room(const struct cow_request *r)
+{
+	const struct cow_disk *disk = r->disk;
+	uint64_t bytes = cow_flush_bytes(disk->store), size = disk->store->log.size;
+
+	if (!disk->changing)
+		return bytes <= size / 8;
+	return bytes + (disk->fresh_blocks + r->fresh_blocks) * sizeof(struct cow_map_element) <= size / 4;
+}
+
 /* True: it may change the map now. False: it was put where it waits for that. */
 static bool write_admitted(struct cow_request *r)
 {
@@ -166,8 +180,11 @@ static bool write_admitted(struct cow_request *r)
 		disk->want_checkpoint = true;
 	if (cow_flush_bytes(store) > store->log.size / 8)
 		cow_flusher_wake(disk);
-	if (!disk->exclusive && !disk->want_checkpoint && cow_flush_bytes(store) <= store->log.size / 4)
-		return true;
+	if (!disk->exclusive && !disk->want_checkpoint) {
+		if (log_has_room(r))
+			return true;
+		disk->waits_for_end |= disk->changing > 0;
+	}
 	cow_request_hold(r);
 	cow_task_wake(disk);
 	return false;
@@ -371,7 +388,7 @@ void cow_write_start(struct cow_request *r)
 		return;
 	}
 	if (disk->frozen || overlaps_fresh(r)) {
-		disk->overlap_held |= !disk->frozen;
+		disk->waits_for_end |= !disk->frozen;
 		cow_request_hold(r);
 		return;
 	}

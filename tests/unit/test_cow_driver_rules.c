@@ -12,6 +12,7 @@
 
 #include "cow-internal.h"
 #include "cow_model.h"
+#include "fault_engine.h"
 #include "live_disk.h"
 #include "scratch.h"
 
@@ -318,6 +319,69 @@ static void test_discard_makes_room(void **state)
 	end();
 }
 
+#define BURST 80u			/* requests of a MiB: their places alone are more than the smallest log holds */
+#define BURST_SECTORS 2048u
+
+static void burst_done(struct block_request *req, int error)
+{
+	int *result = req->owner;
+
+	*result = error;
+}
+
+static void burst_write(struct backend *backend, struct block_request *req, uint64_t sector, const struct iovec *iov,
+			int *result)
+{
+	*result = 1;
+	*req = (struct block_request){ .op = iov ? BLOCK_WRITE : BLOCK_FLUSH, .sector = sector,
+		.nr_sectors = iov ? BURST_SECTORS : 0, .iov = iov, .iovcnt = iov ? 1 : 0, .done = burst_done, .owner = result };
+	backend_submit(backend, req);
+}
+
+static void make_with_smallest_log(const char *path, uint64_t sectors)
+{
+	struct cow_create_options options = { .sectors = sectors, .log_blocks = COW_LOG_MIN_BLOCKS };
+	struct error_text error = { "" };
+	struct cow_device *device;
+
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	cow_file_close(device);
+}
+
+/* Writes that are all in flight at once fill no more of the log than it has, small as it is. */
+static void test_more_in_flight_than_the_log_holds(void **state)
+{
+	static struct block_request req[BURST + 1];
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	char target[PATH_MAX + 4];
+	struct fault_engine fault;
+	struct backend *backend;
+	int result[BURST + 1];
+	struct iovec iov = { aligned_alloc(COW_BLOCK, BURST_SECTORS * SECTOR_SIZE), BURST_SECTORS * SECTOR_SIZE };
+	unsigned i;
+
+	assert_non_null(iov.iov_base);
+	memset(iov.iov_base, 1, iov.iov_len);
+	snprintf(target, sizeof(target), "cow:%s", scratch_path("burst"));
+	make_with_smallest_log(target + 4, BURST * BURST_SECTORS);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&backend, &fault.engine, target, &options, &error), 0);
+	for (i = 0; i < BURST; i++)
+		burst_write(backend, &req[i], i * BURST_SECTORS, &iov, &result[i]);
+	for (i = 0; backend->in_flight && i < 10 * BURST; i++)
+		engine_reap(&fault.engine);
+	burst_write(backend, &req[BURST], 0, NULL, &result[BURST]);
+	for (i = 0; backend->in_flight && i < 10 * BURST; i++)
+		engine_reap(&fault.engine);
+	for (i = 0; i <= BURST; i++)
+		assert_int_equal(result[i], 0);
+	backend_close(backend);
+	free(iov.iov_base);
+	unlink(target + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +394,7 @@ int main(void)
 		cmocka_unit_test(test_revert_to_another_size),
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
+		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
 	};
 
 	scratch_init();
