@@ -151,56 +151,79 @@ static void record_put(const struct cow_version *version, uint8_t *at)
 	memcpy(at + record.description_length, version->decision, record.decision_length);
 }
 
-/* Fills one block with versions from @version on; returns the first that did not fit. */
-static const struct cow_version *block_fill(const struct cow_version *version, uint8_t *bytes)
+/* The first version from @version on that does not fit into the block that begins with @version. */
+static const struct cow_version *block_end(const struct cow_version *version)
 {
+	size_t used = sizeof(struct cow_table_header);
+
+	for (; version && used + record_bytes(version) <= COW_BLOCK; version = version->next)
+		used += record_bytes(version);
+	return version;
+}
+
+static void block_fill(const struct cow_version *version, uint8_t *bytes, const struct cow_ref *next)
+{
+	const struct cow_version *end = block_end(version);
 	struct cow_table_header *header = (struct cow_table_header *)bytes;
 	size_t used = sizeof(*header);
 
 	memset(bytes, 0, COW_BLOCK);
 	header->magic = COW_TABLE_MAGIC;
-	for (; version && used + record_bytes(version) <= COW_BLOCK; version = version->next) {
+	header->next = *next;
+	for (; version != end; version = version->next) {
 		record_put(version, bytes + used);
 		used += record_bytes(version);
 		header->count++;
 	}
-	return version;
 }
 
-/* Each block names the next one's checksum, so the last is written first. */
-static int table_write(struct cow_store *store, const struct cow_version *version, struct cow_list *blocks,
+static int block_allocate(struct cow_store *store, struct cow_list *blocks)
+{
+	uint64_t block, got;
+	int ret = cow_alloc_run(store, 1, false, &block, &got);
+
+	if (ret)
+		return ret;
+	ret = cow_list_add(blocks, block);
+	if (ret)
+		cow_alloc_return(store, block, 1);
+	return ret;
+}
+
+/* @first: each block's first version. A block names the next one's checksum, so the last is written first. */
+static int table_write(struct cow_store *store, const struct cow_version **first, const struct cow_list *blocks,
 		       struct cow_ref *ref)
 {
 	uint8_t *bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
-	struct cow_ref next = { 0 };
-	uint64_t block, got;
-	int ret = -ENOMEM;
+	int ret = bytes ? 0 : -ENOMEM;
+	size_t i;
 
-	if (!bytes)
-		return ret;
-	ret = cow_alloc_run(store, 1, false, &block, &got);
-	if (!ret)
-		ret = cow_list_add(blocks, block);
-	if (ret)
-		goto out;
-	version = block_fill(version, bytes);
-	if (version)
-		ret = table_write(store, version, blocks, &next);
-	if (ret)
-		goto out;
-	((struct cow_table_header *)bytes)->next = next;
-	ref->where = cow_entry(block, store->generation);
-	ref->crc = cow_crc(0, bytes, COW_BLOCK);
-	ref->extra = 0;
-	ret = store->device->ops->write(store->device, bytes, block << COW_SHIFT, COW_BLOCK);
-out:
+	*ref = (struct cow_ref){ 0 };
+	for (i = blocks->count; !ret && i--;) {
+		block_fill(first[i], bytes, ref);
+		ref->where = cow_entry(blocks->item[i], store->generation);
+		ref->crc = cow_crc(0, bytes, COW_BLOCK);
+		ret = store->device->ops->write(store->device, bytes, blocks->item[i] << COW_SHIFT, COW_BLOCK);
+	}
 	free(bytes);
 	return ret;
 }
 
+/* Without recursion: the table may be long, and a fiber's stack is not. */
 int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct cow_ref *ref)
 {
-	return table_write(store, store->versions, blocks, ref);
+	const struct cow_version **first = calloc(cow_version_table_blocks(store), sizeof(*first));
+	const struct cow_version *version;
+	int ret = first ? 0 : -ENOMEM;
+
+	for (version = store->versions; !ret && version; version = block_end(version)) {
+		first[blocks->count] = version;
+		ret = block_allocate(store, blocks);
+	}
+	if (!ret)
+		ret = table_write(store, first, blocks, ref);
+	free(first);
+	return ret;
 }
 
 static bool record_valid(const struct cow_store *store, const struct cow_version_record *record,

@@ -382,6 +382,49 @@ static void test_more_in_flight_than_the_log_holds(void **state)
 	unlink(target + 4);
 }
 
+#define MANY_SNAPSHOTS 4000u		/* two of the largest records are a block of the table */
+
+static void make_with_many_snapshots(const char *path)
+{
+	struct cow_create_options options = { .sectors = 8, .log_blocks = COW_LOG_MAX_BLOCKS };
+	struct cow_open_options open_options = { 0 };
+	char description[COW_DESCRIPTION_MAX + 1], name[16];
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	unsigned i;
+
+	memset(description, 'd', COW_DESCRIPTION_MAX);
+	description[COW_DESCRIPTION_MAX] = '\0';
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &open_options, &error), 0);
+	for (i = 0; i < MANY_SNAPSHOTS; i++) {
+		snprintf(name, sizeof(name), "s%u", i);
+		assert_int_equal(cow_snapshot_prepare(store, name, description, NULL, &error), 0);
+	}
+	assert_int_equal(cow_flush(store), 0);
+	cow_abandon(store);
+	cow_file_close(device);
+}
+
+/* The table of the versions may be longer than a fiber's stack is deep. */
+static void test_many_snapshots(void **state)
+{
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	char target[PATH_MAX + 4];
+	struct fault_engine fault;
+	struct backend *backend;
+
+	snprintf(target, sizeof(target), "cow:%s", scratch_path("many"));
+	make_with_many_snapshots(target + 4);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&backend, &fault.engine, target, &options, &error), 0);
+	backend_close(backend);
+	unlink(target + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +438,7 @@ int main(void)
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
+		cmocka_unit_test(test_many_snapshots),
 	};
 
 	scratch_init();
