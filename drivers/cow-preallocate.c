@@ -46,15 +46,24 @@ static int make_zero(struct cow_device *device, uint64_t offset, uint64_t length
 	return ret;
 }
 
+/* Of what the log has room for in any case: then a flush comes first, and a checkpoint. */
+static uint64_t step_blocks(const struct cow_store *store, uint64_t left)
+{
+	uint64_t most = store->log.size / 8 / sizeof(struct cow_map_element);
+
+	most = most < COW_PAGE_BITS ? most : COW_PAGE_BITS;
+	return left < most ? left : most;
+}
+
 int cow_preallocate_step(struct cow_store *store, uint64_t block, bool full, uint64_t *count)
 {
 	struct cow_device *device = store->device;
-	uint64_t place, i, want = cow_blocks_for(store->active->sectors) - block;
+	uint64_t place, i, left = cow_blocks_for(store->active->sectors) - block;
 	int ret;
 
 	ret = cow_checkpoint_if_due(store);
 	if (!ret)
-		ret = cow_alloc_run(store, want < COW_PAGE_BITS ? want : COW_PAGE_BITS, true, &place, count);
+		ret = cow_alloc_run(store, step_blocks(store, left), true, &place, count);
 	if (ret)
 		return ret;
 	ret = cow_layer_reserve(&store->active->layer, *count);

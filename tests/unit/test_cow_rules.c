@@ -430,6 +430,30 @@ static void test_device_that_grows_within_a_page(void **state)
 	sim_free(&sim);
 }
 
+/* A small log takes the places of a disk in as many steps as it needs. */
+static void test_preallocation_fits_into_the_log(void **state)
+{
+	struct cow_create_options options = { .sectors = 20000 * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	struct cow_open_options open_options = { 0 };
+	struct cow_check check = { 0 };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	uint64_t block, n;
+	struct sim sim;
+
+	sim_init(&sim, STORE_BYTES, 256u << 20, 6);
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	for (block = 0; block < 20000; block += n)
+		assert_int_equal(cow_preallocate_step(store, block, false, &n), 0);
+	assert_int_equal(cow_flush(store), 0);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors + check.leaks, 0);
+	assert_int_equal(check.mapped, 20000);
+	assert_int_equal(cow_close(store), 0);
+	sim_free(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +469,7 @@ int main(void)
 		cmocka_unit_test(test_size_history),
 		cmocka_unit_test(test_room_to_finish),
 		cmocka_unit_test(test_device_that_grows_within_a_page),
+		cmocka_unit_test(test_preallocation_fits_into_the_log),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
