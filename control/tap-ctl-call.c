@@ -19,8 +19,8 @@ json_t *call_request(const char *name, int minor)
 
 json_t *call_open_request(const struct arguments *args, int minor)
 {
-	return json_pack("{s:s, s:i, s:s, s:b, s:b, s:i, s:i}", "command", "open", "minor", minor, "target", args->target,
-			 "read_only", args->read_only, "no_direct", args->no_direct, "sector_size", args->sector_size,
+	return json_pack("{s:s, s:i, s:s, s:b, s:b, s:b, s:i, s:i}", "command", "open", "minor", minor, "target", args->target,
+			 "read_only", args->read_only, "no_direct", args->no_direct, "beside_qemu", args->beside_qemu, "sector_size", args->sector_size,
 			 "cache_mib", args->cache_mib);
 }
 

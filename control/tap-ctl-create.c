@@ -164,7 +164,7 @@ static void print_create(const json_t *result, bool terminal)
 }
 
 const struct command command_create = {
-	.name = "create", .options = "aRDbMte2rsCd", .required = "a", .words = "",
+	.name = "create", .options = "aRDqbMte2rsCd", .required = "a", .words = "",
 	.summary = "allocate a minor, start a tapdisk and open an image on it",
 	.run = run_create, .print = print_create,
 };

@@ -27,7 +27,7 @@ static int run_open(const struct arguments *args, json_t *result, struct error_t
 }
 
 const struct command command_open = {
-	.name = "open", .options = "pmaRDbMte2rsCE", .required = "pma", .words = "",
+	.name = "open", .options = "pmaRDqbMte2rsCE", .required = "pma", .words = "",
 	.summary = "open an image on an attached minor",
 	.run = run_open,
 };

@@ -37,6 +37,7 @@ static const struct known_option {
 	{ 'a', "args", "TYPE:PATH", "the image" },
 	{ 'R', "read-only", NULL, "refuse the guest's writes" },
 	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)" },
+	{ 'q', "beside-qemu", NULL, "the guest's QEMU opens the image, too: do not lock it against QEMU" },
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096" },
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)" },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
@@ -352,6 +353,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'D':
 		args->no_direct = true;
+		break;
+	case 'q':
+		args->beside_qemu = true;
 		break;
 	case 'b':
 		args->sector_size = parse_number(command, 'b', 512, 4096);

@@ -108,6 +108,8 @@ static int run_command(const struct command *command, int argc, char **argv)
 	int error;
 
 	options_parse(command, &args, argc, argv);
+	if (strchr(command->options, 'q') && !args.beside_qemu)
+		args.beside_qemu = qemu_comes_beside(args.target);
 	result = json_pack("{s:b}", "ok", 1);
 	error = result ? command->run(&args, result, &text) : -ENOMEM;
 	if (!error && json_memory_failed())

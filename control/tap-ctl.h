@@ -30,6 +30,7 @@ struct arguments {
 	const char *type, *file;	/* filters of list */
 	int timeout_ms;			/* -1: wait for ever */
 	bool read_only, no_direct, force, json;
+	bool beside_qemu;		/* the guest's QEMU opens the image, too */
 	bool cancel, no_wait;		/* of a commit */
 	uint64_t size;			/* bytes; 0: not given */
 	int64_t iops, bytes;		/* limits; 0: none, -1: not given */
@@ -93,6 +94,9 @@ void listen_undo(int fd, const char *name);
 
 /* tap-ctl-tls.c: TLS for clients that connect to @listener, in front of the Unix socket @server. It ends when that is removed. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text);
+
+/* tap-ctl-beside.c: called from a hotplug script, for a disk whose image the guest's QEMU will open itself */
+bool qemu_comes_beside(const char *target);
 
 /* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
 int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);

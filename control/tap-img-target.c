@@ -26,21 +26,6 @@ static bool is_nbd(const struct target *target)
 	return !is_format(target, "raw") && !is_format(target, "cow");
 }
 
-/* QEMU keeps others away by byte-range locks, which do not meet ours. */
-static int byte_locks_check(const char *path, struct error_text *error)
-{
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0 || fcntl(fd, F_OFD_GETLK, &lock))
-		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
-	else if (lock.l_type != F_UNLCK)
-		ret = error_set(error, -EBUSY, "%s: in use by another process, such as QEMU: close it there first", path);
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 /* What stands at the place now must not be in use, and hands its owner and mode on. */
 static int part_make(struct target *target, const char *path, struct error_text *error)
 {
@@ -54,8 +39,6 @@ static int part_make(struct target *target, const char *path, struct error_text 
 		ret = cow_file_open(&target->lock, target->path, false, error);
 		if (ret)
 			target->lock = NULL;
-		if (!ret)
-			ret = byte_locks_check(target->path, error);
 		if (ret)
 			return ret;
 	}

@@ -106,6 +106,12 @@ int backend_parse_target(const char *target, const struct driver_ops **ops, cons
 			 (int)(colon - target), target, backend_type_names(names, sizeof(names)));
 }
 
+bool backend_open_again(int error, unsigned tries)
+{
+	/* I/O that was begun can take as long as the device lets it; a toolstack waits for 10 seconds and more */
+	return error == -EAGAIN ? tries < 1000 / OPEN_AGAIN_MS : error == -EOWNERDEAD && tries < 9000 / OPEN_AGAIN_MS;
+}
+
 /* A raw image whose disk is in a store is that store. */
 static int backend_follow(struct backend *backend, const char **path, const struct driver_options *options,
 			  struct error_text *error)

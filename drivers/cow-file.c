@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cow.h"
@@ -144,7 +145,41 @@ static int image_look(struct image_file *image, struct error_text *error)
 			return error_set(error, -errno, "%s: its size is not to be had: %s", image->path, strerror(errno));
 		image->size = size;
 	}
-	return file_lock(image, false, error);
+	return file_lock_now(image, &(struct driver_options){ 0 }, error);
+}
+
+static int file_try_open(struct image_file *image, int flags, struct error_text *error)
+{
+	struct stat st;
+	int ret;
+
+	image->fd = open(image->path, flags | O_CLOEXEC, 0600);
+	if (image->fd < 0 && errno == EBUSY && !stat(image->path, &st))
+		return file_busy(image->path, &st, error);
+	if (image->fd < 0)
+		return error_set(error, -errno, "%s: %s", image->path, strerror(errno));
+	ret = image_look(image, error);
+	if (ret) {
+		close(image->fd);
+		image->fd = -1;
+	}
+	return ret;
+}
+
+/* A tool has nobody else to serve, and waits. */
+static int file_open_waiting(struct image_file *image, int flags, struct error_text *error)
+{
+	struct error_text why = { "" };
+	unsigned tries = 0;
+	int ret;
+
+	while (backend_open_again(ret = file_try_open(image, flags, &why), tries++)) {
+		nanosleep(&(struct timespec){ .tv_nsec = OPEN_AGAIN_MS * 1000000 }, NULL);
+		why.text[0] = '\0';
+	}
+	if (ret == -EAGAIN || ret == -EOWNERDEAD)
+		ret = -EBUSY;
+	return ret ? error_set(error, ret, "%s", why.text) : 0;
 }
 
 static int file_start(struct cow_device **device, const char *path, int flags, bool read_only, struct error_text *error)
@@ -161,13 +196,7 @@ static int file_start(struct cow_device **device, const char *path, int flags, b
 	if (!read_only && !stat(path, &st) && S_ISBLK(st.st_mode))
 		flags = (flags & ~O_CREAT) | O_EXCL;
 	file->image.read_only = read_only;
-	file->image.fd = open(path, flags | O_CLOEXEC, 0600);
-	if (file->image.fd < 0 && errno == EBUSY && !stat(path, &st))
-		ret = file_busy(path, &st, error);
-	else if (file->image.fd < 0)
-		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
-	else
-		ret = image_look(&file->image, error);
+	ret = file_open_waiting(&file->image, flags, error);
 	file->device.ops = file->image.blkdev ? &blkdev_ops : &file_ops;
 	file->device.name = file->image.path;
 	if (ret)

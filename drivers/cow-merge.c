@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 
 #include "aio.h"
 #include "cow-base.h"
@@ -251,9 +250,9 @@ static int step(struct cow_disk *disk)
 	return ret;
 }
 
-static int base_descriptor(const struct cow_disk *disk)
+static const struct image_file *base_file(const struct cow_disk *disk)
 {
-	return ((struct aio_disk *)disk->base_backend->handle)->file->fd;
+	return ((struct aio_disk *)disk->base_backend->handle)->file;
 }
 
 void cow_merge_free(struct cow_disk *disk)
@@ -264,7 +263,7 @@ void cow_merge_free(struct cow_disk *disk)
 		return;
 	disk->merge = NULL;
 	backend_close(merge->base);
-	flock(base_descriptor(disk), LOCK_SH | LOCK_NB);	/* again; from an exclusive one: nobody can be in its way */
+	file_relock(base_file(disk), false);	/* from a writer's lock, if it was had: nobody can be in its way */
 	free(merge->marks);
 	free(merge->buffer);
 	free(merge);
@@ -278,7 +277,7 @@ static int base_lock(struct cow_disk *disk, struct error_text *error)
 	if (below->geometry.sectors < disk->store->active->sectors)
 		return error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): tap-img commit makes it larger", below->path,
 				 (unsigned long long)disk->store->active->sectors * SECTOR_SIZE);
-	if (flock(base_descriptor(disk), LOCK_EX | LOCK_NB))
+	if (file_relock(base_file(disk), true))
 		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", below->path);
 	return 0;
 }

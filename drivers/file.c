@@ -293,7 +293,7 @@ int file_open(struct image_file **result, const char *path, const struct driver_
 	if (!ret)
 		ret = file_check_writable(file, error);
 	if (!ret)
-		ret = file_lock_now(file, options->shared, error);
+		ret = file_lock_now(file, options, error);
 	if (!ret)
 		ret = file_learn(file, error);
 	if (ret)

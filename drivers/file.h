@@ -29,7 +29,7 @@ struct image_file {
 	unsigned discard_alignment;	/* bytes */
 };
 
-/* 0, or -errno with a line in @error; -EAGAIN as from file_lock_now(). file_close() gives back everything, the lock included. */
+/* 0, or -errno with a line in @error; as from file_lock_now(). file_close() gives back everything, the lock included. */
 int file_open(struct image_file **file, const char *path, const struct driver_options *options,
 	      struct error_text *error);
 void file_close(struct image_file *file);
@@ -38,14 +38,15 @@ void file_close(struct image_file *file);
 int file_refresh_size(struct image_file *file, struct error_text *error);
 
 /*
- * file_lock.c: keep other users away, until the descriptor is closed. Unless @shared a lock is taken.
- * now: -EAGAIN when somebody has a device locked, who may be udev and soon done. The other, for tools, waits for udev.
+ * file_lock.c: keep other users away, until the descriptor is closed, in the way that @options says.
+ * -EAGAIN, -EOWNERDEAD when whoever has it locked may soon be done (backend_open_again()).
  */
-int file_lock_now(const struct image_file *file, bool shared, struct error_text *error);
-int file_lock(const struct image_file *file, bool shared, struct error_text *error);
-/* -EBUSY: somebody has a part of it locked, as QEMU does with its images. */
-int file_check_parts(const char *path, const struct stat *st, struct error_text *error);
-/* Why open(O_EXCL) said EBUSY. */
+int file_lock_now(const struct image_file *file, const struct driver_options *options, struct error_text *error);
+/* From reader to writer or back, on the same descriptor. -EBUSY: others are in the way, and it is what it was. */
+int file_relock(const struct image_file *file, bool writer);
+/* -EBUSY: somebody else has a part of it locked, as QEMU does with its images. */
+int file_check_parts(const struct image_file *file, struct error_text *error);
+/* Why open(O_EXCL) said EBUSY; returns as file_lock_now(). */
 int file_busy(const char *path, const struct stat *st, struct error_text *error);
 
 #endif

@@ -2,29 +2,57 @@
 /*
  * file_lock.c - one writer or several readers of an image, never both.
  *
- * The lock is flock() on the image itself: it is there without any other
- * file, ends with the process, and does not meet the byte-range locks by
- * which QEMU guards its images. A writer of a block device has besides
- * opened it with O_EXCL, which keeps it apart from mounts, LVM, RAID and
- * other such writers, through whatever device node they came.
+ * Two locks on the image itself, which are there without any other file and
+ * end with the last descriptor of the open that took them:
  *
- * udev holds a shared lock on a disk while it looks at it, which is what
- * happens to a device that was just made, or closed after writing. So the
- * lock of a device may be had a moment later.
+ *  - flock(), among our own programs: exclusive for a writer, shared for a
+ *    reader.
+ *  - QEMU's, among programs that keep to its rules. A byte for each thing that
+ *    one may do with an image: PARTS_DONE + n is locked, shared, by whoever
+ *    does it, PARTS_DENIED + n by whoever can stand nobody else doing it.
+ *    Nobody locks a byte exclusively; who has taken his looks for those of
+ *    others that contradict them, and lets go if there are any. Of two that
+ *    come at the same time at least one sees the other.
+ *
+ * A writer of a block device has besides opened it with O_EXCL, which keeps
+ * it apart from mounts, LVM, RAID and other such writers, through whatever
+ * device node they came.
+ *
+ * Who has an image locked may be about to let go, and then it is waited for
+ * (backend_open_again() says how long):
+ *  - udev holds a shared lock on a disk while it looks at it, which is what
+ *    happens to a device that was just made, or closed after writing.
+ *  - A process that was killed. io_uring keeps its files until the I/O that
+ *    it had begun is over and its ring is taken down, which a worker of the
+ *    kernel does after the process itself is gone; so locks outlive the
+ *    process by the time that this takes.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "file.h"
 
-#define UDEV_TRIES 50
-#define UDEV_PAUSE_NS 10000000
+/* QEMU's bytes (block/file-posix.c), and what n is (BLK_PERM_*, include/block/block-common.h). */
+#define PARTS_DONE 100
+#define PARTS_DENIED 200
+#define PART_READ (1u << 0)
+#define PART_WRITE (1u << 1)
+#define PART_RESIZE (1u << 3)
+#define PARTS 4
+#define PARTS_END 300		/* no byte of QEMU's is here or behind */
+
+#define WRITER_DOES (PART_READ | PART_WRITE | PART_RESIZE)
+#define READER_DOES PART_READ
+#define DENIED (PART_WRITE | PART_RESIZE)
+
+#define PF_EXITING 4		/* include/linux/sched.h; field 9 of /proc/PID/stat */
 
 /* Where the device is mounted; false when it is not. */
 static bool find_mount(dev_t device, char where[256])
@@ -46,18 +74,8 @@ static bool find_mount(dev_t device, char where[256])
 	return found;
 }
 
-/* The kinds of locks in /proc/locks: ours, and those on parts of a file. */
-static const char *const kinds_whole[] = { "FLOCK", NULL }, *const kinds_part[] = { "POSIX", "OFDLCK", NULL };
-
-static bool is_of(const char *kind, const char *const *kinds)
-{
-	while (*kinds && strcmp(kind, *kinds))
-		kinds++;
-	return *kinds;
-}
-
-/* The process that holds a lock on this inode; -1: that is not known, 0: there is none, as far as /proc/locks tells. */
-static int find_locker(const struct stat *st, const char *const *kinds)
+/* The process that took the flock() on this inode; 0: that is not to be learnt. */
+static int find_locker(const struct stat *st)
 {
 	unsigned major_number, minor_number;
 	char line[256], kind[16];
@@ -70,32 +88,72 @@ static int find_locker(const struct stat *st, const char *const *kinds)
 		return 0;
 	while (!found && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "%*d: %15s %*s %*s %d %x:%x:%lu", kind, &pid, &major_number, &minor_number, &inode) == 5 &&
-		    makedev(major_number, minor_number) == st->st_dev && inode == st->st_ino && is_of(kind, kinds))
-			found = pid > 0 ? pid : -1;
+		    makedev(major_number, minor_number) == st->st_dev && inode == st->st_ino && !strcmp(kind, "FLOCK") &&
+		    pid > 0)
+			found = pid;
 	}
 	fclose(file);
 	return found;
 }
 
-/* Who has the lock, if that can be said; @otherwise: what to say if not. */
+static bool proc_read(int pid, const char *name, char *text, size_t size)
+{
+	char path[64];
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	length = read(fd, text, size - 1);
+	close(fd);
+	text[length > 0 ? length : 0] = '\0';
+	return length > 0;
+}
+
+static bool has_pending_kill(const char *status, const char *key)
+{
+	const char *line = strstr(status, key);
+	unsigned long long pending = 0;
+
+	return line && sscanf(line + strlen(key), " %llx", &pending) == 1 && pending & (1ull << (SIGKILL - 1));
+}
+
+/* Gone, or killed and on its way. */
+static bool process_is_ending(int pid)
+{
+	unsigned flags = 0;
+	char text[4096], state = '?', *end;
+
+	if (!proc_read(pid, "status", text, sizeof(text)))
+		return kill(pid, 0) && errno == ESRCH;
+	if (has_pending_kill(text, "\nSigPnd:") || has_pending_kill(text, "\nShdPnd:"))
+		return true;
+	if (!proc_read(pid, "stat", text, sizeof(text)))
+		return kill(pid, 0) && errno == ESRCH;
+	end = strrchr(text, ')');	/* the name may hold anything */
+	return end && sscanf(end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
+		(state == 'Z' || state == 'X' || flags & PF_EXITING);
+}
+
+/*
+ * Who has the lock, if that can be said; @otherwise: what to say if not. -EOWNERDEAD, -EBUSY, and -EAGAIN when nobody
+ * is found: whoever it was may have let go by now, or be out of sight (another container, a kernel that has no name for the dead).
+ */
 static int file_locked_by(const char *path, const struct stat *st, const char *otherwise, struct error_text *error)
 {
-	int pid = find_locker(st, kinds_whole);
+	int pid = find_locker(st);
 
 	if (pid == getpid())
 		return error_set(error, -EBUSY, "%s: in use by another disk of this process (pid %d): close it there first",
 				 path, pid);
+	if (pid > 0 && process_is_ending(pid))
+		return error_set(error, -EOWNERDEAD, "%s: in use by a process that has ended (pid %d), but whose I/O is not over: try "
+				 "again when it is", path, pid);
 	if (pid > 0)
 		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close it there first", path, pid);
-	return error_set(error, -EBUSY, "%s: in use %s", path, otherwise);
-}
-
-int file_check_parts(const char *path, const struct stat *st, struct error_text *error)
-{
-	if (!find_locker(st, kinds_part))
-		return 0;
-	return error_set(error, -EBUSY, "%s: another program (QEMU, perhaps) has it open, too, and would go on with the image: end it "
-			 "first, or give the disk a script= so that QEMU reads it through tapdisk", path);
+	return error_set(error, -EAGAIN, "%s: in use %s", path, otherwise);
 }
 
 int file_busy(const char *path, const struct stat *st, struct error_text *error)
@@ -108,18 +166,111 @@ int file_busy(const char *path, const struct stat *st, struct error_text *error)
 			      error);
 }
 
-static int file_try_lock(const struct image_file *file)
+static int file_try_lock(int fd, bool writer)
 {
-	int operation = (file->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
-
-	while (flock(file->fd, operation)) {
+	while (flock(fd, (writer ? LOCK_EX : LOCK_SH) | LOCK_NB)) {
 		if (errno != EINTR)
 			return -errno;
 	}
 	return 0;
 }
 
-int file_lock_now(const struct image_file *file, bool shared, struct error_text *error)
+/* Whether somebody else has any of @length bytes from @start on locked; -errno. */
+static int parts_taken(int fd, off_t start, off_t length)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
+
+	return fcntl(fd, F_OFD_GETLK, &lock) ? -errno : lock.l_type != F_UNLCK;
+}
+
+/* Have @mask of the bytes from @base on, and no others. */
+static int parts_have(int fd, off_t base, unsigned mask)
+{
+	for (unsigned part = 0; part < PARTS; part++) {
+		struct flock lock = { .l_type = mask & (1u << part) ? F_RDLCK : F_UNLCK, .l_whence = SEEK_SET,
+			.l_start = base + part, .l_len = 1 };
+
+		if (fcntl(fd, F_OFD_SETLK, &lock))
+			return -errno;
+	}
+	return 0;
+}
+
+/* Whether anybody denies what is @done, or does what we deny: 1, 0, -errno. */
+static int parts_conflict(int fd, unsigned done)
+{
+	int taken = 0;
+
+	for (unsigned part = 0; !taken && part < PARTS; part++) {
+		if (done & (1u << part))
+			taken = parts_taken(fd, PARTS_DENIED + part, 1);
+		if (!taken && DENIED & (1u << part))
+			taken = parts_taken(fd, PARTS_DONE + part, 1);
+	}
+	return taken;
+}
+
+/* 0, -EBUSY, or what the kernel says. */
+static int parts_lock(int fd, bool writer)
+{
+	unsigned done = writer ? WRITER_DOES : READER_DOES;
+	int ret = parts_have(fd, PARTS_DONE, done);
+
+	if (!ret)
+		ret = parts_have(fd, PARTS_DENIED, DENIED);
+	if (!ret)
+		ret = parts_conflict(fd, done);
+	/* EAGAIN: somebody locks a byte exclusively, which is not QEMU's custom */
+	return ret > 0 || ret == -EAGAIN ? -EBUSY : ret;
+}
+
+static int parts_refused(const char *path, int ret, struct error_text *error)
+{
+	if (ret == -EBUSY)
+		return error_set(error, ret, "%s: in use by another program, such as QEMU (lsof tells which): end it first", path);
+	return error_set(error, ret, "%s: cannot be locked against other users: %s", path, strerror(-ret));
+}
+
+int file_check_parts(const struct image_file *file, struct error_text *error)
+{
+	int ret = parts_taken(file->fd, PARTS_DONE, PARTS_END - PARTS_DONE);
+
+	if (ret > 0)
+		return error_set(error, -EBUSY, "%s: another program (QEMU, perhaps) has it open, too, and would go on with the image: "
+				 "end it first, or give the disk a script= so that QEMU reads it through tapdisk", file->path);
+	return ret ? parts_refused(file->path, ret, error) : 0;
+}
+
+/*
+ * The bytes first: that they cannot be had changes nothing of what one has,
+ * while flock() lets go before it tries. Whoever gets in there has the bytes
+ * against him.
+ */
+int file_relock(const struct image_file *file, bool writer)
+{
+	int ret = parts_lock(file->fd, writer);
+
+	if (!ret)
+		ret = file_try_lock(file->fd, writer);
+	if (ret && writer) {
+		parts_have(file->fd, PARTS_DONE, READER_DOES);
+		file_try_lock(file->fd, false);
+	}
+	return ret == -EWOULDBLOCK ? -EBUSY : ret;
+}
+
+static int file_lock_parts(const struct image_file *file, enum image_beside beside, struct error_text *error)
+{
+	int ret = 0;
+
+	if (beside == BESIDE_NOBODY)
+		ret = parts_lock(file->fd, !file->read_only);
+	else if (beside == BESIDE_COMES)
+		ret = parts_conflict(file->fd, file->read_only ? READER_DOES : WRITER_DOES) ? -EBUSY : 0;
+	return ret ? parts_refused(file->path, ret, error) : 0;
+}
+
+int file_lock_now(const struct image_file *file, const struct driver_options *options, struct error_text *error)
 {
 	char where[256];
 	struct stat st;
@@ -128,32 +279,17 @@ int file_lock_now(const struct image_file *file, bool shared, struct error_text 
 	if (fstat(file->fd, &st))
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	/* With O_EXCL out of the way this is what is left to keep us from writing below a filesystem. */
-	if (shared && file->blkdev && !file->read_only && find_mount(st.st_rdev, where))
+	if (options->shared && file->blkdev && !file->read_only && find_mount(st.st_rdev, where))
 		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", file->path, where);
-	if (shared)
+	if (options->shared)
 		return 0;
-	ret = file_try_lock(file);
+	ret = file_try_lock(file->fd, !file->read_only);
 	if (ret == -EWOULDBLOCK) {
 		ret = file_locked_by(file->path, &st, "by another process: close it there first", error);
-		return file->blkdev ? -EAGAIN : ret;
+		return file->blkdev && ret == -EBUSY ? -EAGAIN : ret;
 	}
 	if (ret)
 		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
-	return 0;
+	return file_lock_parts(file, options->beside, error);
 }
 
-int file_lock(const struct image_file *file, bool shared, struct error_text *error)
-{
-	struct error_text why = { "" };
-	int ret, tries;
-
-	ret = file_lock_now(file, shared, &why);
-	for (tries = 0; ret == -EAGAIN && tries < UDEV_TRIES; tries++) {
-		nanosleep(&(struct timespec){ .tv_nsec = UDEV_PAUSE_NS }, NULL);
-		why.text[0] = '\0';
-		ret = file_lock_now(file, shared, &why);
-	}
-	if (ret == -EAGAIN)
-		ret = -EBUSY;
-	return ret ? error_set(error, ret, "%s", why.text) : 0;
-}

@@ -27,9 +27,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "aio.h"
 #include "cow-internal.h"
 #include "device.h"
-#include "file.h"
 #include "overlay.h"
 #include "protocol.h"
 
@@ -244,7 +244,12 @@ int overlay_check(const char *path, struct error_text *error)
 	if (S_ISREG(st.st_mode) && st.st_nlink > 1)
 		return error_set(error, -EMLINK, "%s: has several names (hard links), and would be opened as it is by the others: "
 				 "remove them first", path);
-	return file_check_parts(path, &st, error);
+	return 0;
+}
+
+int overlay_check_alone(const struct backend *backend, struct error_text *error)
+{
+	return file_check_parts(((const struct aio_disk *)backend->handle)->file, error);
 }
 
 static int record_write(const char *path, const struct overlay *overlay)

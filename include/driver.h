@@ -25,10 +25,17 @@ struct error_text {
 int error_set(struct error_text *text, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * Who opens an image besides, of those that lock it in QEMU's way, and is not to be kept away: the QEMU of a HVM guest,
+ * which opens the file of a disk without script= itself. Until it has come, a writer is still noticed.
+ */
+enum image_beside { BESIDE_NOBODY, BESIDE_COMES, BESIDE_THERE };
+
 struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: somebody else keeps writers apart */
+	enum image_beside beside;
 	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
 	bool undecided;			/* a snapshot that was prepared stays so: who decides is there */
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
@@ -166,6 +173,15 @@ struct backend {
 int backend_open(struct backend **backend, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error);
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
+
+/*
+ * An open may fail with -EAGAIN when somebody has a device locked who may be
+ * udev, or with -EOWNERDEAD when whoever has the image locked is dead but for
+ * the I/O that it had begun. Whether to try again, OPEN_AGAIN_MS from now,
+ * after @error and @tries tries before that.
+ */
+#define OPEN_AGAIN_MS 10
+bool backend_open_again(int error, unsigned tries);
 
 /*
  * backend_submit() - start @req. Out of range, misaligned to the sector size

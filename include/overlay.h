@@ -41,6 +41,8 @@ int overlay_resolve(const char *path, bool read_only, struct overlay *overlay, s
 int overlay_refuse(const char *path, struct error_text *error);
 /* Can the image have a record at all, and one that every later open will meet? */
 int overlay_check(const char *path, struct error_text *error);
+/* -EBUSY: somebody else has the raw image of @backend open (QEMU, by its locks), and would go on with it. */
+int overlay_check_alone(const struct backend *backend, struct error_text *error);
 
 /* Both are durable when they return. */
 int overlay_write(const struct overlay *overlay, struct error_text *error);

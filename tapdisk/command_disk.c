@@ -30,17 +30,20 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	const json_t *message = request->message;
 	const char *target = NULL;
 	int64_t sector_size = 0, cache_mib = 0;
+	bool beside_qemu = false;
 	int error;
 
 	if (argument_require(message, "target", &request->error) ||
 	    argument_target(message, &target, &request->error) ||
 	    argument_bool(message, "read_only", &options.read_only, &request->error) ||
 	    argument_bool(message, "no_direct", &options.no_direct, &request->error) ||
+	    argument_bool(message, "beside_qemu", &beside_qemu, &request->error) ||
 	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error) ||
 	    argument_integer(message, "cache_mib", 0, MAX_CACHE_MIB, &cache_mib, &request->error)) {
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}
+	options.beside = beside_qemu ? BESIDE_COMES : BESIDE_NOBODY;
 	options.sector_size = (unsigned)sector_size;
 	options.cache_bytes = (size_t)cache_mib << 20;
 	if (commands->shutting_down)

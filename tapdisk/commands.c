@@ -13,8 +13,6 @@
 #include "log.h"
 
 /* udev is done with a new device long before that, unless the machine is very busy. */
-#define AGAIN_MS 10
-#define AGAIN_TRIES 50
 
 /* vbd_event() has no argument for us; there is one control socket in a process. */
 static struct control *event_control;
@@ -153,11 +151,13 @@ bool command_again(struct commands *commands, struct control_request *request, i
 {
 	struct loop_source *timer;
 
-	if (*error != -EAGAIN)
+	bool again = backend_open_again(*error, request->tries);
+
+	if (*error != -EAGAIN && *error != -EOWNERDEAD)
 		return false;
 	*error = -EBUSY;
-	return request->tries++ < AGAIN_TRIES &&
-	       !loop_add_timer(commands->loop, &timer, AGAIN_MS, run_again, request);
+	request->tries++;
+	return again && !loop_add_timer(commands->loop, &timer, OPEN_AGAIN_MS, run_again, request);
 }
 
 static void connection_ended(void *arg, const struct control_connection *connection)

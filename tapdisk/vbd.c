@@ -306,6 +306,8 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 		goto out_target;
 	vbd->geometry = vbd->backend->geometry;
 	vbd->options = *options;
+	if (vbd->options.beside == BESIDE_COMES)
+		vbd->options.beside = BESIDE_THERE;	/* from the next opening on */
 	ret = vbd_start_nbd(vbd, text);
 	if (ret)
 		goto out_backend;

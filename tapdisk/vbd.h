@@ -151,7 +151,7 @@ void vbd_destroy(struct vbd *vbd);		/* must be closed */
 /* TD_* bits for tap-ctl list. */
 unsigned vbd_state_bits(const struct vbd *vbd);
 
-/* -EAGAIN: somebody has the image locked who may soon be done with it (udev); vbd_unpause(), too. */
+/* -EAGAIN, -EOWNERDEAD: as backend_open_again() says; vbd_unpause(), too. */
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
 
 /*

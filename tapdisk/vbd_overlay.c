@@ -25,10 +25,6 @@
 #include "overlay.h"
 #include "vbd.h"
 
-/* udev looks at a device that was just closed, and holds a lock meanwhile. */
-#define AGAIN_MS 10
-#define AGAIN_TRIES 100
-
 static void resume(void *arg)
 {
 	struct vbd *vbd = arg;
@@ -41,8 +37,8 @@ static void resume(void *arg)
 	error = vbd_unpause(vbd, NULL, &text);
 	if (!error)
 		return;
-	if (error == -EAGAIN && vbd->resume_tries++ < AGAIN_TRIES &&
-	    !loop_add_timer(vbd->loop, &vbd->resume_timer, AGAIN_MS, resume, vbd))
+	if (backend_open_again(error, vbd->resume_tries++) &&
+	    !loop_add_timer(vbd->loop, &vbd->resume_timer, OPEN_AGAIN_MS, resume, vbd))
 		return;
 	log_error("minor %d: %s cannot be opened again and stays paused: %s; 'tap-ctl unpause' tries again", vbd->minor,
 		  vbd->target, text.text);
@@ -120,6 +116,8 @@ static void paused(void *arg, int error)
 
 static int check_raw(const struct vbd *vbd, struct error_text *text)
 {
+	int error;
+
 	if (vbd->state == VBD_CLOSED)
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
 	if (vbd->state != VBD_RUNNING || vbd->overlay.token || vbd->overlay.waiting)
@@ -131,7 +129,8 @@ static int check_raw(const struct vbd *vbd, struct error_text *text)
 		return error_set(text, -EINVAL, "minor %d: %s is no raw image", vbd->minor, vbd->target);
 	if (vbd->geometry.read_only)
 		return error_set(text, -EROFS, "minor %d: %s is open for reading only", vbd->minor, vbd->target);
-	return overlay_check(strchr(vbd->target, ':') + 1, text);
+	error = overlay_check(strchr(vbd->target, ':') + 1, text);
+	return error ? error : overlay_check_alone(vbd->backend, text);
 }
 
 static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
@@ -166,9 +165,10 @@ static int open_taken_over(struct vbd *vbd, struct error_text *text)
 	int error;
 
 	vbd->options.undecided = true;
-	while ((error = vbd_unpause(vbd, NULL, text)) == -EAGAIN && tries++ < AGAIN_TRIES) {
+	/* nobody has died with it: it was ours until now */
+	while ((error = vbd_unpause(vbd, NULL, text)) == -EAGAIN && backend_open_again(error, tries++)) {
 		text->text[0] = '\0';
-		nanosleep(&(struct timespec){ .tv_nsec = AGAIN_MS * 1000000 }, NULL);
+		nanosleep(&(struct timespec){ .tv_nsec = OPEN_AGAIN_MS * 1000000 }, NULL);
 	}
 	vbd->options.undecided = false;
 	return error == -EAGAIN ? -EBUSY : error;

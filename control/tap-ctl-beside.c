@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-beside.c - will the guest's own QEMU open the image, too?
+ *
+ * For an emulated disk of an HVM guest libxl gives QEMU the image file itself
+ * when it is raw and the disk has no script= (with one, what the script wrote:
+ * our NBD socket). QEMU starts after the disks, and would find the image
+ * locked. What libxl does not tell is whether script= was there: it writes
+ * the script that it takes without, block-tap, all the same. Hotplug
+ * scripts have the backend's folder in XENBUS_PATH.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xenstore.h>
+
+#include "tap-ctl.h"
+
+#define NO_SCRIPT "block-tap"	/* what libxl writes then */
+
+static char *read_node(struct xs_handle *xs, const char *folder, const char *name)
+{
+	char path[256];
+
+	if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path))
+		return NULL;
+	return xs_read(xs, XBT_NULL, path, NULL);
+}
+
+static bool ends_in_no_script(const char *script)
+{
+	const char *slash = script ? strrchr(script, '/') : NULL;
+
+	return script && !strcmp(slash ? slash + 1 : script, NO_SCRIPT);
+}
+
+/* A xvd* disk has no emulated twin. */
+static bool is_emulated(const char *dev)
+{
+	return dev && strncmp(dev, "xvd", 3);
+}
+
+static bool is_hvm(struct xs_handle *xs, const char *domid)
+{
+	char folder[64], *type = NULL;
+	bool hvm;
+
+	if (domid && snprintf(folder, sizeof(folder), "/libxl/%s", domid) < (int)sizeof(folder))
+		type = read_node(xs, folder, "type");
+	hvm = type && !strcmp(type, "hvm");
+	free(type);
+	return hvm;
+}
+
+bool qemu_comes_beside(const char *target)
+{
+	const char *backend = getenv("XENBUS_PATH");
+	struct xs_handle *xs;
+	char *script, *dev, *domid;
+	bool comes;
+
+	if (!backend || !target || strncmp(target, "aio:", 4))
+		return false;
+	xs = xs_open(0);
+	if (!xs)
+		return false;
+	script = read_node(xs, backend, "script");
+	dev = read_node(xs, backend, "dev");
+	domid = read_node(xs, backend, "frontend-id");
+	comes = ends_in_no_script(script) && is_emulated(dev) && is_hvm(xs, domid);
+	free(script);
+	free(dev);
+	free(domid);
+	xs_close(xs);
+	return comes;
+}

@@ -1,0 +1,163 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_locks.sh - who may open an image while somebody else has it open: each
+# of our programs beside each other, and beside QEMU's, whoever comes first.
+#
+# Output is TAP. BUILD says where the programs are. Needs: jq qemu-utils
+# python3 python3-libnbd, losetup (as root; skipped otherwise)
+. "$(dirname "$0")/lib.sh"
+
+image=$work/image.raw store=$work/store.cow
+truncate -s 8M "$image"
+truncate -s 4M source.raw
+tap-img create "$store" 8M >/dev/null || exit 1
+
+# Those who come second. Each leaves the image as it was.
+tapdisk_comes() { local marker; marker=$(tap-ctl create "$@") || return 1; tap-ctl destroy -p "$(pid_of "$marker")" -m "${marker##*-}"; }
+pid_of() { tap-ctl list -m "${1##*-}" --json | jq .tapdisks[0].pid; }
+qemu_writes() { qemu-io -f raw -c "discard 0 0" "$1"; }
+qemu_reads() { qemu-io -r -f raw -c "read 0 512" "$1"; }
+
+# QEMU as the one who is there: qemu-nbd, until its socket is.
+qemu_has() {	# qemu_has IMAGE [OPTION...]
+	local file=$1
+	shift
+	rm -f qemu.socket
+	qemu-nbd -t -f raw -k "$work/qemu.socket" "$@" "$file" &
+	qemu=$!
+	until [ -S qemu.socket ] || ! kill -0 $qemu; do sleep 0.02; done
+	[ -S qemu.socket ]
+}
+qemu_ends() { kill $qemu && { wait $qemu; true; }; }
+
+# Somebody who reads, and can stand no writer: QEMU with a format that has metadata does so.
+reader_has() {
+	rm -f locked
+	/usr/bin/python3 -c "import fcntl, signal
+image = open('$1', 'rb')
+fcntl.lockf(image, fcntl.LOCK_SH, 1, 100)
+fcntl.lockf(image, fcntl.LOCK_SH, 1, 201)
+print('locked', flush=True)
+signal.pause()" >locked &
+	qemu=$!
+	until [ -s locked ] || ! kill -0 $qemu; do sleep 0.02; done
+	[ -s locked ]
+}
+
+by_tapdisk="in use by another process (pid"
+by_qemu="in use by another program, such as QEMU"
+no_lock='Failed to get .* lock'
+
+writer_keeps_away() {	# writer_keeps_away WHO IMAGE TEXT: our programs
+	local who=$1 file=$2 text=$3
+	check "$who: no second tapdisk" refuses 16 "$text" tap-ctl create -a "aio:$file"
+	check "$who: not for reading either" refuses 16 "$text" tap-ctl create -R -a "aio:$file"
+	check "$who: tap-img does not read it" refuses 1 "$text" tap-img convert -f raw -O raw "$file" copy.raw
+	check "$who: tap-img makes no other in its place" unchanged "$file" refuses 1 "$text" tap-img convert -f raw -O raw source.raw "$file"
+}
+
+check "tapdisk writes an image" open_target 0 "aio:$image"
+writer_keeps_away "tapdisk writes" "$image" "$by_tapdisk ${pid[0]})"
+check "QEMU does not write to it" fails "$no_lock" qemu_writes "$image"
+check "nor serves it for writing" fails "$no_lock" timeout 20 qemu-nbd -f raw -k "$work/no.socket" "$image"
+check "nor makes it larger" fails "$no_lock" qemu-img resize -f raw "$image" 16M
+check "it may read, by its own rules" qemu_reads "$image"
+check "paused, the image is anybody's" tap-ctl pause ${disk[0]}
+check "QEMU writes then" qemu_writes "$image"
+check "QEMU serves it then" qemu_has "$image"
+check "then it cannot go on" refuses 16 "$by_qemu" tap-ctl unpause ${disk[0]}
+check "QEMU ends" qemu_ends
+check "and now it can" tap-ctl unpause ${disk[0]}
+check "and QEMU does not write" fails "$no_lock" qemu_writes "$image"
+check "end" end_disks
+
+check "tapdisk reads an image" open_target 0 "aio:$image" -R
+check "no other one writes" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$image"
+check "another one reads" tapdisk_comes -R -a "aio:$image"
+check "tap-img reads" tap-img convert -f raw -O raw "$image" copy.raw
+check "tap-img makes no other in its place" refuses 1 "$by_tapdisk ${pid[0]})" tap-img convert -f raw -O raw source.raw "$image"
+check "QEMU does not write" fails "$no_lock" qemu_writes "$image"
+check "QEMU reads" qemu_reads "$image"
+check "end" end_disks
+
+check "QEMU writes an image" qemu_has "$image"
+writer_keeps_away "QEMU writes" "$image" "$by_qemu"
+check "QEMU ends" qemu_ends
+check "tapdisk has it then" tapdisk_comes -a "aio:$image"
+
+check "QEMU reads an image" qemu_has "$image" -r
+check "tapdisk reads it, too" tapdisk_comes -R -a "aio:$image"
+check "QEMU ends" qemu_ends
+check "somebody can stand no writer" reader_has "$image"
+check "tapdisk does not write" refuses 16 "$by_qemu" tap-ctl create -a "aio:$image"
+check "but reads" tapdisk_comes -R -a "aio:$image"
+check "who has gone" qemu_ends
+
+# A store, and what it stands on.
+check "tapdisk writes a store" open_target 0 "cow:$store"
+check "no second one" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$store"
+check "tap-img does not change it" refuses 1 "$by_tapdisk ${pid[0]})" tap-img snapshot -c one "$store"
+check "nor look into it" refuses 1 "$by_tapdisk ${pid[0]})" tap-img check "$store"
+check "QEMU does not write to it" fails "$no_lock" qemu_writes "$store"
+check "end" end_disks
+check "QEMU writes a store's file" qemu_has "$store"
+check "no tapdisk has it" refuses 16 "$by_qemu" tap-ctl create -a "cow:$store"
+check "no tap-img has it" refuses 1 "$by_qemu" tap-img snapshot -c one "$store"
+check "QEMU ends" qemu_ends
+
+check "two stores on an image" sh -c "tap-img create -F raw -b '$image' one.cow && tap-img create -F raw -b '$image' two.cow"
+check "tapdisk has one" open_target 0 "cow:$work/one.cow"
+check "and another the other" open_target 1 "cow:$work/two.cow"
+check "QEMU does not write to the image" fails "$no_lock" qemu_writes "$image"
+check "no tapdisk does" refuses 16 "in use by another process" tap-ctl create -a "aio:$image"
+check "end" end_disks
+rm one.cow two.cow
+
+# A raw disk that moves onto a store, and back.
+is_locked() { ! flock -n "$@" true || { echo "not locked"; return 1; }; }
+fill() { nbdsh -u "${uri[0]}" -c 'for at in range(0, 8 << 20, 1 << 20): h.pwrite(b"a" * (1 << 20), at)'; }
+check "tapdisk has the image" open_target 0 "aio:$image"
+check "it moves onto a store" tap-ctl snapshot-create ${disk[0]} --store "$work" -n one
+check "QEMU does not write to the image" fails "$no_lock" qemu_writes "$image"
+check "others may read it" flock -n -s "$image" true
+check "write" fill
+check "delete the snapshot" tap-ctl snapshot-delete ${disk[0]} -n one
+check "somebody can stand no writer" reader_has "$image"
+check "then it does not go back" refuses 16 "others read it" tap-ctl commit ${disk[0]}
+check "who has gone" qemu_ends
+check "QEMU does not write still" fails "$no_lock" qemu_writes "$image"
+check "nor any program of ours" is_locked -x "$image"
+check "it goes back, slowly" tap-ctl commit ${disk[0]} -r 1 -w
+check "while it does nobody else reads" is_locked -s "$image"
+check "canceled" tap-ctl commit ${disk[0]} -c
+check "others may read again" flock -n -s "$image" true
+check "but QEMU not write" fails "$no_lock" qemu_writes "$image"
+check "it goes back" tap-ctl commit ${disk[0]}
+check "others may not read then" is_locked -s "$image"
+check "nor QEMU write" fails "$no_lock" qemu_writes "$image"
+check "end" end_disks
+
+# The guest's own QEMU, for whose disk there is no script=: it opens the file itself, beside us.
+check "a disk whose image QEMU opens, too" open_target 0 "aio:$image" --beside-qemu
+check "QEMU does" qemu_has "$image"
+check "it is paused" tap-ctl pause ${disk[0]}
+check "and goes on" tap-ctl unpause ${disk[0]}
+check "no second tapdisk" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$image"
+check "it cannot move onto a store" refuses 16 "has it open, too" tap-ctl snapshot-create ${disk[0]} --store "$work" -n one
+check "end" end_disks
+check "no such disk while QEMU writes" refuses 16 "$by_qemu" tap-ctl create --beside-qemu -a "aio:$image"
+check "QEMU ends" qemu_ends
+
+if [ "$(id -u)" = 0 ] && loop=$(losetup --show -f "$image" 2>/dev/null); then
+	loops+=("$loop")
+	check "tapdisk writes a device" open_target 0 "aio:$loop"
+	check "QEMU does not write to it" fails "$no_lock" qemu_writes "$loop"
+	check "end" end_disks
+	check "QEMU writes a device" qemu_has "$loop"
+	check "tapdisk does not" refuses 16 "$by_qemu" tap-ctl create -a "aio:$loop"
+	check "QEMU ends" qemu_ends
+else
+	skip "locks on a device" "no loop device"
+fi
+finish
