@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: hvm
+# Needs: tap
+# An HVM guest with an emulated disk. Without script= QEMU opens the image file
+# itself, beside tapdisk, which must let it; with it QEMU goes through tapdisk,
+# which then keeps other programs that lock like QEMU away.
+. ./lib.sh
+
+image=$(image_make disk 64M)
+
+# Locks on parts of the image, as QEMU takes them: "100 101"
+locks() { awk -v inode="$(stat -c %i "$image")" '$2 == "OFDLCK" && $6 ~ ":" inode "$" { print $7, $8 }' /proc/locks; }
+# Once the domain is there, before the guest runs a single instruction.
+create_paused() { # DISK-LINE
+	step "xl create -p: $1"
+	must xl create -p -q "$(guest_config a "disk=['$1']")"
+}
+wake() {
+	must xl unpause "$(guest_name a)"
+	guest_wait_ready a
+	guest_must a "echo mark | dd of=/dev/xvda bs=512 count=1 conv=sync oflag=direct"
+	must_equal "the mark" mark "$(head -c 4 "$image")"
+}
+
+create_paused "$(disk_line hda "$image")"
+[ -n "$(locks)" ] || fail "QEMU has not opened the image"
+must_fail tap-ctl create -a "aio:$image"
+wake
+must_fail tap-ctl create -a "aio:$image"
+
+step "saved and restored"
+guest_save a "$WORK/save"
+guest_restore a "$WORK/save"
+rm "$WORK/save"
+guest_must a "dd if=/dev/xvda of=/dev/null bs=64k count=16 iflag=direct"
+guest_destroy a
+must_equal "locks" "" "$(locks)"
+
+create_paused "$(disk_line hda "$image" script=block-tapsnap)"
+wake
+[ -n "$(locks)" ] || fail "tapdisk has not locked the image"
+guest_destroy a
+must_equal "locks" "" "$(locks)"
