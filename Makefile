@@ -164,15 +164,14 @@ prerequisites:
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount mandoc gnutls-bin
+TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 FUZZ_PACKAGES  = clang libclang-rt-14-dev
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages
 	@missing="$(strip $(call missing,$(1)))"; [ -z "$$missing" ] || \
 	if [ "$$(id -u)" = 0 ]; then \
-		echo "installing $$missing"; apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+		echo "installing $$missing"; tests/packages $$missing; \
 	else \
 		echo "packages are missing; as root:  apt-get install --no-install-recommends $$missing" >&2; exit 1; \
 	fi
@@ -197,23 +196,26 @@ JOBS ?= 4
 PROVE = BUILD=$(BUILD) prove --timer -j$(JOBS) -e tests/tap
 SYSTEM_TESTS = $(wildcard tests/system/test_*.sh)
 
-# The packages have to be there before make looks at what they bring, hence the second make.
+# The packages have to be there before make looks at what they bring, hence the second make. It uses all processors if
+# nothing else was said.
+MAKE_AGAIN = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 demo: demo-deps
 	@echo "building"
-	@$(MAKE) --no-print-directory -s all fio-engine
+	@$(MAKE_AGAIN) -s all fio-engine
 	@BUILD=$(BUILD) benchmarks/demo
 
 check-fast: check-deps
-	@$(MAKE) --no-print-directory all examples fio-engine unit-tests layers
+	@$(MAKE_AGAIN) all examples fio-engine unit-tests layers
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS)
 
 check: deps
-	@$(MAKE) --no-print-directory all examples fio-engine unit-tests layers
+	@$(MAKE_AGAIN) all examples fio-engine unit-tests layers
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
 soak: deps
-	@$(MAKE) --no-print-directory all soak-tests
+	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	tests/fuzz/check $${TAPSNAP_SOAK_SECONDS:-600}
 	tests/xen/check -a
@@ -221,14 +223,14 @@ soak-tests: $(SOAK_TESTS) $(PROGRAMS)
 
 # The figures that docs/performance.md quotes.
 bench: demo-deps
-	@$(MAKE) --no-print-directory -s all fio-engine
+	@$(MAKE_AGAIN) -s all fio-engine
 	@BUILD=$(BUILD) benchmarks/run -j $(BUILD)/bench.json $(BENCH)
 
 asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
 tsan: SANITIZERS = -fsanitize=thread -Wno-tsan
 asan tsan: check-deps
-	@$(MAKE) --no-print-directory BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
+	@$(MAKE_AGAIN) BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
 
 sanitized: all unit-tests
 	$(PROVE) $(UNIT_TESTS)

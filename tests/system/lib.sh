@@ -27,6 +27,7 @@ cleanup() {
 	kill $(jobs -p) 2>/dev/null
 	for each in $(tapdisks); do
 		kill_tapdisk "$each"
+		rm -rf "/dev/shm/td3-$each"
 	done
 	! mountpoint -q "$work/small" || umount "$work/small"
 	for loop in "${loops[@]}"; do
