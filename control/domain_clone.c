@@ -144,12 +144,14 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.name = info_string(clone->info, "name"),
 	};
 	struct cow_base_fields fields;
-	const struct cow_create_options options = {
+	struct cow_create_options options = {
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
 	int error = cow_base_describe_beside(&fields, path_of(disk), &snapshot, clone->text);
 
+	if (!error)		/* its partitions are counted in these */
+		error = cow_sector_size_beside(path_of(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = cow_file_create(&device, path, clone->text);
 	if (error)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +19,18 @@ struct create_arguments {
 	bool json, progress;
 };
 
+/* A disk on a snapshot has the sectors of that one: its partitions are counted in them. */
+static int take_sector_size(struct create_arguments *arguments, struct error_text *error)
+{
+	const char *name;
+	char *path = cow_target_split(arguments->fields.target, &name);
+	int ret = path ? cow_sector_size_beside(path, &arguments->options.sector_size, error) :
+		error_set(error, -ENOMEM, "out of memory");
+
+	free(path);
+	return ret;
+}
+
 static int create_base(struct create_arguments *arguments, struct error_text *error)
 {
 	int ret;
@@ -30,6 +43,8 @@ static int create_base(struct create_arguments *arguments, struct error_text *er
 	arguments->options.base = &arguments->fields;
 	if (!arguments->options.sectors)
 		arguments->options.sectors = arguments->fields.sectors;
+	if (arguments->options.base_kind == COW_BASE_COW && !arguments->options.sector_size)
+		return take_sector_size(arguments, error);
 	return 0;
 }
 
@@ -175,7 +190,8 @@ const struct image_command command_create = {
 	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] PATH SIZE", .help = "make an empty disk, or one on a base",
 	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
 		"  -F, --base-format FMT  the base's format: raw, or cow (BASE is PATH@NAME then, a snapshot)\n"
-		"  -s, --sector-size BYTES  what the guest sees: 512 (default) or 4096\n"
+		"  -s, --sector-size BYTES  what the guest sees: 512 or 4096; default: as BASE where\n"
+		"                   that is a snapshot, else 512\n"
 		"  --preallocation HOW  off (default); metadata: all blocks get their places, in the\n"
 		"                   order of the disk; full: and are written\n"
 		"  -p, --progress  show it even where there is no terminal\n"

@@ -2,9 +2,9 @@
 /*
  * cow-beside.c - what identifies a store that another process has open.
  *
- * Its superblock is read beside that process. A store keeps its uuid for
- * life, and of the two copies one is whole at each moment; nothing else of
- * what is read here is believed.
+ * Its superblock is read beside that process. A store keeps its uuid and its
+ * sector size for life, and of the two copies one is whole at each moment;
+ * nothing else of what is read here is believed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -49,27 +49,47 @@ static uint64_t beside_size(struct cow_device *device)
 
 static const struct cow_device_ops beside_ops = { .read = beside_read, .size = beside_size };
 
+static int superblock_beside(const char *path, struct cow_superblock *sb, struct error_text *error)
+{
+	struct beside beside = { { &beside_ops, path }, open(path, O_RDONLY | O_CLOEXEC) };
+	struct cow_superblock *read;
+	int ret;
+
+	if (beside.fd < 0)
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	read = aligned_alloc(COW_BLOCK, sizeof(*read));
+	ret = read ? cow_superblock_peek(&beside.device, read, error) : error_set(error, -ENOMEM, "%s: out of memory", path);
+	if (!ret)
+		*sb = *read;
+	free(read);
+	close(beside.fd);
+	return ret;
+}
+
 int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, const struct snapshot_info *snapshot,
 			     struct error_text *error)
 {
-	struct beside beside = { { &beside_ops, path }, open(path, O_RDONLY | O_CLOEXEC) };
-	struct cow_superblock *sb;
-	int ret;
+	struct cow_superblock sb;
+	int ret = superblock_beside(path, &sb, error);
 
 	memset(fields, 0, sizeof(*fields));
-	if (beside.fd < 0)
-		return error_set(error, -errno, "%s: %s", path, strerror(errno));
-	sb = aligned_alloc(COW_BLOCK, sizeof(*sb));
-	ret = sb ? cow_superblock_peek(&beside.device, sb, error) : error_set(error, -ENOMEM, "%s: out of memory", path);
-	if (!ret) {
-		memcpy(fields->uuid, sb->uuid, sizeof(fields->uuid));
-		fields->version = snapshot->id;
-		fields->time = snapshot->time;
-		fields->sectors = snapshot->sectors;
-		if (snprintf(fields->target, sizeof(fields->target), "cow:%s@%s", path, snapshot->name) >= (int)COW_TARGET_MAX)
-			ret = error_set(error, -ENAMETOOLONG, "%s@%s: too long for a base", path, snapshot->name);
-	}
-	free(sb);
-	close(beside.fd);
+	if (ret)
+		return ret;
+	memcpy(fields->uuid, sb.uuid, sizeof(fields->uuid));
+	fields->version = snapshot->id;
+	fields->time = snapshot->time;
+	fields->sectors = snapshot->sectors;
+	if (snprintf(fields->target, sizeof(fields->target), "cow:%s@%s", path, snapshot->name) >= (int)COW_TARGET_MAX)
+		return error_set(error, -ENAMETOOLONG, "%s@%s: too long for a base", path, snapshot->name);
+	return 0;
+}
+
+int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error_text *error)
+{
+	struct cow_superblock sb;
+	int ret = superblock_beside(path, &sb, error);
+
+	if (!ret)
+		*sector_size = sb.sector_size;
 	return ret;
 }

@@ -21,6 +21,8 @@ int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *targe
 /* The same while another process has the store @path open, and says what it knows of the snapshot. */
 int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, const struct snapshot_info *snapshot,
 			     struct error_text *error);
+/* What the guest sees of the disk in the store @path, which another process may have open: 512 or 4096 bytes. */
+int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error_text *error);
 
 /* The uuid of the store that an open disk, or snapshot, is in. False: it is in none. */
 bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16]);

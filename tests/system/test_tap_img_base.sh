@@ -47,6 +47,14 @@ check "map says base and zero" is "$(json 'map(.kind) | join(" ")' tap-img map t
 check "convert flattens" tap-img convert cow:third.cow third.raw
 check "the same bytes" cmp -n 16777216 two.raw third.raw
 
+# what a guest counts its partitions in
+tap-img create -s 4096 four.cow 16M >/dev/null
+tap-img snapshot -c v1 four.cow
+check "a clone has its base's sector size" tap-img create -b cow:four.cow@v1 four-clone.cow
+check "4096" is "$(json '."sector-size"' tap-img info four-clone.cow)" 4096
+check "unless another is asked for" tap-img create -s 512 -b cow:four.cow@v1 five-clone.cow
+check "512" is "$(json '."sector-size"' tap-img info five-clone.cow)" 512
+
 # what a base has to be
 check "a base without a name" refuses 1 "PATH@NAME" tap-img create -b golden.cow -F cow x.cow
 check "no such snapshot" refuses 1 'no snapshot called "v2"' tap-img create -b cow:golden.cow@v2 x.cow

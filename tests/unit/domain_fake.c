@@ -268,7 +268,7 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 
 int fake_setup(void **state)
 {
-	const struct cow_create_options options = { .sectors = DISK_SECTORS };
+	struct cow_create_options options = { .sectors = DISK_SECTORS };
 	char path[128];
 
 	fixture_make_dir(&folder);
@@ -284,6 +284,7 @@ int fake_setup(void **state)
 		struct cow_device *device;
 
 		fake_store(path, i);
+		options.sector_size = i ? 512 : 4096;
 		assert_int_equal(cow_file_create(&device, path, &text), 0);
 		assert_int_equal(cow_create(device, &options, &text), 0);
 		cow_file_close(device);

@@ -381,6 +381,7 @@ static void test_clone(void **state)
 	args.target = target;
 	if (disk_create(&args, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
+	assert_int_equal(json_integer_value(json_object_get(disk, "sector_size")), 4096);
 	json_decref(disk);
 	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
 	must_fail(delete("c", false), -EBUSY, "dolly-xvda.cow");
