@@ -179,7 +179,7 @@ const struct image_command command_compare = {
 		"  -q, --quiet  the exit code is all\n"
 		"  -p, --progress  show it even where there is no terminal\n"
 		"exits with 0: the same, 1: different, 2: not opened, 4: not read\n",
-	.run = run_compare,
+	.run = run_compare, .failed = EXIT_NOT_READ,
 };
 
 struct measure { uint64_t sectors, blocks, leaves, last_leaf; };

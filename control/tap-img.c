@@ -3,6 +3,8 @@
  * tap-img.c - images, while no tapdisk has them: which command, and what all
  * of them share on their way in and out.
  */
+#include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,12 +65,28 @@ int image_fail(const struct error_text *error)
 	return 1;
 }
 
+/* Not all of the result could be put into JSON. */
+static bool no_json;
+
 int image_print_json(json_t *json)
 {
-	json_dumpf(json, stdout, JSON_INDENT(4));
+	no_json |= json_dumpf(json, stdout, JSON_INDENT(4)) && !ferror(stdout);
 	putchar('\n');
 	json_decref(json);
 	return 0;
+}
+
+/* A script that reads us must not take a cut-off answer for the whole. */
+static int output_end(const struct image_command *command, int code)
+{
+	const char *why = no_json ? "something in it is not UTF-8, or there is no memory" : NULL;
+
+	if (!why && (fflush(stdout) || ferror(stdout)))
+		why = strerror(errno);
+	if (!why)
+		return code;
+	fprintf(stderr, "tap-img %s: the output cannot be written: %s\n", command->name, why);
+	return code ? code : command->failed ? command->failed : 1;
 }
 
 int main(int argc, char **argv)
@@ -90,7 +108,7 @@ int main(int argc, char **argv)
 	for (i = 0; commands[i]; i++) {
 		if (strcmp(argv[1], commands[i]->name))
 			continue;
-		code = commands[i]->run(commands[i], argc - 1, argv + 1);
+		code = output_end(commands[i], commands[i]->run(commands[i], argc - 1, argv + 1));
 		signals_die();
 		return code;
 	}

@@ -107,6 +107,15 @@ if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
 	check "no room: nothing left behind" test ! -e full/a.cow
 fi
 
+# an answer that is cut off is none
+lost() { "$@" 2>&1 >/dev/full; }
+tap-img create lost.cow 1M >/dev/null
+check "the output is lost" refuses 1 "cannot be written" lost tap-img info --json lost.cow
+check "of a map" refuses 1 "cannot be written" lost tap-img map lost.cow
+check "compare: not the code of a difference" exits 4 lost tap-img compare cow:lost.cow cow:lost.cow
+cp lost.cow $'lost\xff.cow'
+check "what is no JSON" exits 1 tap-img info --json $'lost\xff.cow'
+
 # the whole
 check "help" tap-img --help
 check "help of a command" tap-img snapshot --help
