@@ -353,6 +353,9 @@ int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
 	if (vbd->closing)
 		return error_set(text, -EBUSY, "minor %d is being closed", vbd->minor);
+	/* one that has come to nothing meanwhile ends its pause by itself, and would end another with it */
+	if (vbd->overlay.waiting)
+		return error_set(text, -EBUSY, "minor %d: a snapshot is being taken", vbd->minor);
 	if (vbd->state == VBD_PAUSED) {
 		done(arg, 0);
 		return 0;

@@ -148,13 +148,12 @@ static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	if (!error) {
 		overlay->token = loop_clock();
 		overlay->holder = snapshot->holder;
-		overlay->waiting = snapshot;
-		error = vbd_pause(vbd, false, paused, vbd, text);
+		error = vbd_pause(vbd, false, paused, vbd, text);	/* it runs, so that is not over at once */
 	}
-	if (error) {
-		overlay->waiting = NULL;
+	if (error)
 		vbd_overlay_forget(vbd);
-	}
+	else
+		overlay->waiting = snapshot;
 	return error;
 }
 

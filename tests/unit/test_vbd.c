@@ -563,6 +563,37 @@ static unsigned count_lines(int fd)
 }
 
 /* A guest may come and go as often as it likes, and may not fill the host's log with it. */
+static void note_snapshot(struct vbd_snapshot *snapshot, int error)
+{
+	*(int *)snapshot->owner = error;
+}
+
+/* A raw disk that drains for its first snapshot is not paused for somebody else, whom the snapshot's end would not ask. */
+static void test_pause_beside_a_snapshot(void **state)
+{
+	int result = 1;
+	struct vbd_snapshot snapshot = { .command = { .op = SNAPSHOT_FREEZE }, .store = "/nowhere", .lease_ms = 60000,
+		.holder = &result, .done = note_snapshot, .owner = &result };
+	struct error_text text = { "" };
+
+	recorder.hold = true;
+	put(BLKIF_OP_WRITE, 1, 1);
+	push();
+	vbd_snapshot(vbd, &snapshot);
+	assert_int_equal(vbd->state, VBD_DRAINING);
+	vbd_release_freeze(vbd, &result);	/* whoever takes it has gone */
+	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), -EBUSY);
+	recorder.hold = false;
+	run();
+	expect(1, BLKIF_RSP_OKAY);
+	assert_int_equal(result, -ETIMEDOUT);
+	assert_int_equal(vbd->state, VBD_RUNNING);
+	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), 0);
+	run();
+	assert_int_equal(vbd->state, VBD_PAUSED);
+	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
+}
+
 static void test_log_of_reconnects(void **state)
 {
 	enum { TIMES = 30 };
@@ -598,6 +629,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_loss_outlives_image_and_frontend, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whose_pages_are_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pause_beside_a_snapshot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_of_reconnects, setup, teardown),
 	};
 
