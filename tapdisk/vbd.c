@@ -202,12 +202,29 @@ static bool vbd_run_connections(struct vbd *vbd)
 	return more;
 }
 
+/* All that is left goes: nobody waits for room for what it has not been answered; its successor issues that again. */
+static bool vbd_end_waiting(struct vbd *vbd)
+{
+	unsigned staying = 0;
+
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		staying++;
+	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
+		staying -= blkif->closing;
+	if (!vbd->connections || staying)
+		return false;
+	backend_give_up(vbd->backend);
+	return true;
+}
+
 /* Before each sleep: answers, new requests, then the states. The engine is committed after all disks had their turn. */
 static bool vbd_prepare(void *arg)
 {
 	struct vbd *vbd = arg;
 	bool more = vbd_run_connections(vbd);
 
+	if (vbd->backend && vbd->backend->waiting)
+		more |= vbd_end_waiting(vbd);
 	vbd_watch_space(vbd);
 	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {

@@ -550,6 +550,54 @@ static void test_disconnect_drains(void **state)
 	assert_null(vbd->connections);
 }
 
+static struct block_request *without_room;
+
+static void full_submit(void *handle, struct block_request *req)
+{
+	if (req->op != BLOCK_WRITE) {
+		driver_aio.submit(handle, req);
+		return;
+	}
+	without_room = req;
+	req->backend->waiting++;
+}
+
+static void full_give_up(void *handle)
+{
+	struct block_request *req = without_room;
+
+	without_room = NULL;
+	if (!req)
+		return;
+	req->backend->waiting--;
+	backend_done(req, -ENOSPC);
+}
+
+/* What waits for room on a full disk does not keep a frontend that goes, once nobody stays who would be failed with it. */
+static void test_disconnect_does_not_wait_for_room(void **state)
+{
+	static struct driver_ops full;
+	struct vbd_client other = { .ops = vbd->clients->ops };
+	struct error_text text = { "" };
+	int result = 1;
+
+	full = driver_aio;
+	full.submit = full_submit;
+	full.give_up = full_give_up;
+	vbd->backend->ops = &full;
+	assert_int_equal(vbd_add_client(vbd, &other), 0);
+	put(BLKIF_OP_WRITE, 1, 1);
+	push();
+	assert_non_null(without_room);
+	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &result, &text), 0);
+	run();
+	assert_int_equal(result, 1);
+	vbd_remove_client(&other);
+	run();
+	assert_int_equal(result, 0);
+	assert_null(vbd->connections);
+}
+
 static unsigned count_lines(int fd)
 {
 	char text[16384];
@@ -629,6 +677,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_loss_outlives_image_and_frontend, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_whose_pages_are_written, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_disconnect_drains, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_disconnect_does_not_wait_for_room, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pause_beside_a_snapshot, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_log_of_reconnects, setup, teardown),
 	};
