@@ -19,9 +19,9 @@ json_t *call_request(const char *name, int minor)
 
 json_t *call_open_request(const struct arguments *args, int minor)
 {
-	return json_pack("{s:s, s:i, s:s, s:b, s:b, s:b, s:i, s:i}", "command", "open", "minor", minor, "target", args->target,
+	return json_pack("{s:s, s:i, s:s, s:b, s:b, s:b, s:i, s:i, s:s*}", "command", "open", "minor", minor, "target", args->target,
 			 "read_only", args->read_only, "no_direct", args->no_direct, "beside_qemu", args->beside_qemu, "sector_size", args->sector_size,
-			 "cache_mib", args->cache_mib);
+			 "cache_mib", args->cache_mib, "on_error", args->on_error);
 }
 
 int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struct error_text *text)
@@ -41,5 +41,16 @@ int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struc
 	}
 	error = tapctl_call(ctl, request, reply, timeout_ms, text);
 	tapctl_close(ctl);
+	return error;
+}
+
+int call_into(const struct arguments *args, json_t *request, json_t *result, struct error_text *text)
+{
+	json_t *reply;
+	int error = call_tapdisk(args->pid, request, args->timeout_ms, &reply, text);
+
+	if (!error && json_object_update(result, reply))
+		error = error_set(text, -ENOMEM, "out of memory");
+	json_decref(reply);
 	return error;
 }

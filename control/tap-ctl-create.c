@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-create.c - a disk from nothing (allocate, spawn, attach, open) and
- * back, for the commands create and destroy and for xen-attach.
+ * tap-ctl-create.c - a disk from nothing (allocate, spawn, attach, open), for
+ * the command create and for xen-attach.
  *
  * A store that another tapdisk has open (a snapshot of it, a clone's base) is
  * opened in that one; then create is allocate, attach, open.
@@ -10,42 +10,11 @@
  * and the error of that step is what is reported.
  */
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "tap-ctl.h"
-
-#define END_TIMEOUT_MS 5000
-
-/* Until tapdisk has closed the connection, which it does when its socket is gone. */
-static void wait_for_end(struct tapctl *ctl)
-{
-	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
-	json_t *message;
-	int error;
-
-	for (;;) {
-		error = tapctl_receive(ctl, &message);
-		json_decref(message);
-		if (error && error != -EAGAIN)
-			return;
-		if (error && poll(&poll_fd, 1, END_TIMEOUT_MS) <= 0)
-			return;
-	}
-}
-
-int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text)
-{
-	json_t *reply;
-	int error = tapctl_call(ctl, call_request("detach", minor), &reply, timeout_ms, text);
-
-	if (!error && json_is_true(json_object_get(reply, "exiting")))
-		wait_for_end(ctl);
-	json_decref(reply);
-	return error;
-}
 
 /* Attach and open on a fresh tapdisk; on failure that tapdisk is gone again. */
 static int setup_process(struct tapctl *ctl, int pid, int minor, const struct arguments *args, json_t **disk,
@@ -61,14 +30,14 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct ar
 	if (error) {
 		json_decref(request);
 		kill(pid, SIGTERM);
-		wait_for_end(ctl);
+		disk_wait_for_end(ctl);
 		return error;
 	}
 	error = tapctl_call(ctl, request, &reply, args->timeout_ms, text);
 	/* after a timeout the replies are out of step, so there is no talking to it any more */
 	if (error && (error == -ETIMEDOUT || disk_detach(ctl, minor, args->timeout_ms, NULL))) {
 		kill(pid, SIGTERM);
-		wait_for_end(ctl);
+		disk_wait_for_end(ctl);
 	}
 	if (!error)
 		*disk = json_incref(json_object_get(reply, "disk"));
@@ -164,58 +133,7 @@ static void print_create(const json_t *result, bool terminal)
 }
 
 const struct command command_create = {
-	.name = "create", .options = "aRDqbMte2rsCd", .required = "a", .words = "",
+	.name = "create", .options = "aRDqbMPte2rsCd", .required = "a", .words = "",
 	.summary = "allocate a minor, start a tapdisk and open an image on it",
 	.run = run_create, .print = print_create,
-};
-
-/* A tapdisk that has died left sockets, and the marker, which nobody locks any more. */
-static int clean_after_dead(int pid, int minor, struct error_text *text)
-{
-	int error = tapctl_process_clean(pid);
-
-	if (error)
-		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));
-	return tapctl_minor_free(minor, text);
-}
-
-static int close_disk(struct tapctl *ctl, int minor, bool force, int timeout_ms, struct error_text *text)
-{
-	json_t *request = json_pack("{s:s, s:i, s:b}", "command", "close", "minor", minor, "force", force);
-
-	return tapctl_call(ctl, request, NULL, timeout_ms, text);
-}
-
-int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text)
-{
-	struct error_text reason = { "" };
-	struct tapctl *ctl;
-	int error;
-
-	error = tapctl_connect(&ctl, pid, &reason);
-	if (error == -ENOENT || error == -ECONNREFUSED)
-		return clean_after_dead(pid, minor, text);
-	if (error)
-		return error_set(text, error, "%s", reason.text);
-	error = close_disk(ctl, minor, force, timeout_ms, &reason);
-	if (!error)
-		error = disk_detach(ctl, minor, timeout_ms, &reason);
-	tapctl_close(ctl);
-	if (error == -EPIPE)		/* it died while we were at it */
-		return clean_after_dead(pid, minor, text);
-	/* a minor that was never attached, or is no longer, is still to be freed */
-	if (error && error != -ENODEV)
-		return error_set(text, error, "%s", reason.text);
-	return tapctl_minor_free(minor, text);
-}
-
-static int run_destroy(const struct arguments *args, json_t *result, struct error_text *text)
-{
-	return disk_destroy(args->pid, args->minor, args->force, args->timeout_ms, text);
-}
-
-const struct command command_destroy = {
-	.name = "destroy", .options = "pmft", .required = "pm", .words = "",
-	.summary = "close and detach a disk and free its minor, also when its tapdisk has died",
-	.run = run_destroy,
 };

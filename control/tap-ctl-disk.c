@@ -9,16 +9,17 @@
 
 #include "tap-ctl.h"
 
-/* Send @request and add the members of the reply to the result. */
-static int call_into(const struct arguments *args, json_t *request, json_t *result, struct error_text *text)
+/* By force: not for ever, whatever the device does. The command itself goes on. */
+static int force_into(const struct arguments *args, const char *command, json_t *result, struct error_text *text)
 {
-	json_t *reply;
-	int error = call_tapdisk(args->pid, request, args->timeout_ms, &reply, text);
+	json_t *request = call_request(command, args->minor);
+	struct arguments patient = *args;
 
-	if (!error && json_object_update(result, reply))
-		error = error_set(text, -ENOMEM, "out of memory");
-	json_decref(reply);
-	return error;
+	if (args->force && args->timeout_ms < 0)
+		patient.timeout_ms = FORCED_WAIT_MS;
+	if (request)
+		json_object_set_new(request, "force", json_boolean(args->force));
+	return call_into(&patient, request, result, text);
 }
 
 static int run_open(const struct arguments *args, json_t *result, struct error_text *text)
@@ -27,17 +28,14 @@ static int run_open(const struct arguments *args, json_t *result, struct error_t
 }
 
 const struct command command_open = {
-	.name = "open", .options = "pmaRDqbMte2rsCE", .required = "pma", .words = "",
+	.name = "open", .options = "pmaRDqbMPte2rsCE", .required = "pma", .words = "",
 	.summary = "open an image on an attached minor",
 	.run = run_open,
 };
 
 static int run_close(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	json_t *request = call_request("close", args->minor);
-
-	json_object_set_new(request, "force", json_boolean(args->force));
-	return call_into(args, request, result, text);
+	return force_into(args, "close", result, text);
 }
 
 const struct command command_close = {
@@ -48,10 +46,7 @@ const struct command command_close = {
 
 static int run_pause(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	json_t *request = call_request("pause", args->minor);
-
-	json_object_set_new(request, "force", json_boolean(args->force));
-	return call_into(args, request, result, text);
+	return force_into(args, "pause", result, text);
 }
 
 const struct command command_pause = {

@@ -171,8 +171,12 @@ static const char *describe_row(const json_t *row)
 {
 	const json_t *state = json_object_get(row, "state");
 
+	if (json_is_true(json_object_get(json_object_get(row, "on_error"), "stopped")))
+		return "stopped";	/* by an error */
 	if (json_is_true(json_object_get(row, "no_space")))
 		return "no space";
+	if (json_is_false(json_object_get(row, "answering")))
+		return "silent";	/* the device */
 	if (state)
 		return print_state_name((unsigned)json_integer_value(state));
 	if (!json_object_get(row, "pid"))

@@ -40,6 +40,7 @@ static const struct known_option {
 	{ 'q', "beside-qemu", NULL, "the guest's QEMU opens the image, too: do not lock it against QEMU" },
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096" },
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)" },
+	{ 'P', "on-error", "POLICY", "what becomes of requests that the disk fails: report, enospc (default) or stop" },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m" },
 	{ 'n', "name", "NAME", "the snapshot" },
 	{ 'i', "iops", "N", "requests a second at most; 0: no limit" },
@@ -78,6 +79,10 @@ static const struct {
 	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)" } },
 	{ &command_commit, { 'c', "cancel", NULL, "end a commit that is going on: the disk stays in the store" } },
 	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' tells how it goes" } },
+	{ &command_events, { 'm', "minor", "MINOR", "of this disk only" } },
+	{ &command_events, { 'w', "wait", "EVENT", "end with the first event of that name, and print no other" } },
+	{ &command_events, { 't', "timeout", "SECONDS", "end after this time; with -w that is an error" } },
+	{ &command_on_error, { 'P', "policy", "POLICY", "from now on: report, enospc or stop" } },
 	{ &command_export, { 'R', "read-only", NULL, "refuse the clients' writes" } },
 	{ &command_export, { 'n', "name", "NAME", "the snapshot of that name, not the disk" } },
 	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost" } },
@@ -334,7 +339,13 @@ static void set_option(const struct command *command, struct arguments *args, in
 		args->cancel = true;
 		break;
 	case 'w':
-		args->no_wait = true;
+		if (command == &command_events)
+			args->wait_for = optarg;
+		else
+			args->no_wait = true;
+		break;
+	case 'P':
+		args->on_error = optarg;
 		break;
 	case 'R':
 		args->read_only = true;

@@ -86,6 +86,21 @@ static void print_commit_state(const json_t *commit)
 		printf("commit:         %s%s%s\n", state, *why ? ": " : "", why);
 }
 
+static void print_errors(const json_t *disk)
+{
+	const json_t *state = json_object_get(disk, "on_error");
+	const char *why = json_string_value(json_object_get(state, "error"));
+	long long waiting = json_integer_value(json_object_get(state, "waiting"));
+
+	printf("on an error:    %s\n", json_string_value(json_object_get(state, "policy")));
+	if (json_is_true(json_object_get(state, "stopped")) && why)
+		printf("stopped:        %s; %lld requests wait for tap-ctl resume\n", why, waiting);
+	if (json_is_true(json_object_get(disk, "no_space")))
+		printf("no space:       %lld writes wait until there is room\n", waiting);
+	if (json_is_false(json_object_get(disk, "answering")))
+		printf("not answering:  the device has been given requests and answers none\n");
+}
+
 static void print_image(const json_t *disk)
 {
 	json_int_t sectors = json_integer_value(json_object_get(disk, "sectors"));
@@ -103,8 +118,7 @@ static void print_image(const json_t *disk)
 	       (long long)json_integer_value(json_object_get(disk, "physical_sector_size")),
 	       yes_no(json_object_get(disk, "read_only")), yes_no(json_object_get(disk, "discard")),
 	       json_string_value(json_object_get(disk, "engine")));
-	if (json_is_true(json_object_get(disk, "no_space")))
-		printf("no space:       writes wait until there is room\n");
+	print_errors(disk);
 	if (json_object_get(disk, "store"))
 		printf("store:          %s\n", json_string_value(json_object_get(disk, "store")));
 	if (json_object_get(disk, "commit"))

@@ -94,7 +94,7 @@ static void print_xen_attach(const json_t *result, bool terminal)
 }
 
 const struct command command_xen_attach = {
-	.name = "xen-attach", .options = "RDbMt", .required = "", .words = "DOMAIN VDEV TYPE:PATH", .nr_words = 3,
+	.name = "xen-attach", .options = "RDbMPt", .required = "", .words = "DOMAIN VDEV TYPE:PATH", .nr_words = 3,
 	.summary = "give a running domain a disk",
 	.run = run_xen_attach, .print = print_xen_attach,
 };

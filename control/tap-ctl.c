@@ -18,7 +18,7 @@
 
 static const struct command *const commands[] = {
 	&command_list, &command_create, &command_destroy, &command_info, &command_stats, &command_pause,
-	&command_unpause, &command_resize, &command_throttle, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
+	&command_unpause, &command_resize, &command_throttle, &command_on_error, &command_resume, &command_events, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
 	&command_spawn, &command_attach, &command_detach, &command_open, &command_close,
 	&command_snapshot_create, &command_snapshot_list, &command_snapshot_delete, &command_snapshot_revert,
 	&command_commit,	&command_export, &command_unexport,
@@ -86,7 +86,7 @@ static int report_success(const struct command *command, const struct arguments 
 {
 	int error = 0;
 
-	if (args->json)
+	if (args->json && !command->prints_itself)
 		error = print_json(result);
 	else if (command->print)
 		command->print(result, isatty(STDOUT_FILENO));

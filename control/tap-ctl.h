@@ -14,6 +14,9 @@
 
 #include "tapctl.h"
 
+/* What is done by force does not wait longer for a device, unless told to. */
+#define FORCED_WAIT_MS 10000
+
 struct arguments {
 	int pid, minor;			/* -1: not given */
 	struct tapctl_disk *disks;	/* each -p with a -m, of commands that take many */
@@ -38,6 +41,8 @@ struct arguments {
 	int64_t rate;			/* bytes a second, 0: no limit; -1: not given */
 	int sector_size;		/* bytes; 0: the default */
 	int cache_mib;			/* 0: the default */
+	const char *on_error;		/* "report", "enospc", "stop"; NULL: not given */
+	const char *wait_for;		/* the event; NULL: all */
 	char **words;			/* arguments that are no options */
 	int nr_words;
 };
@@ -48,6 +53,7 @@ struct command {
 	const char *required;		/* letters of those that must be given */
 	const char *words;		/* its other arguments, for the usage; "" for none */
 	int nr_words;
+	bool prints_itself;		/* run() prints, what comes bit by bit */
 	bool many;			/* -p and -m may be given several times, or -o instead */
 	const char *summary;
 	int (*run)(const struct arguments *args, json_t *result, struct error_text *text);
@@ -59,7 +65,7 @@ extern const struct command command_list, command_allocate, command_free, comman
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_throttle, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
 	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit,
-	command_export, command_unexport;
+	command_export, command_unexport, command_on_error, command_resume, command_events;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
@@ -68,14 +74,21 @@ void options_free(struct arguments *args);
 /* tap-ctl-call.c: connect to @pid, send one command about @minor (-1: none), close. @reply may be NULL. */
 json_t *call_request(const char *name, int minor);
 int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struct error_text *text);
+/* Send @request, which may be NULL for want of memory, and add the members of the reply to @result. */
+int call_into(const struct arguments *args, json_t *request, json_t *result, struct error_text *text);
 /* The request `open` with the options that @args has. */
 json_t *call_open_request(const struct arguments *args, int minor);
 
-/* tap-ctl-create.c: a whole disk. create undoes what it did when it fails. */
+/* tap-ctl-create.c: a whole disk; undoes what it did when it fails. */
 int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text);
+/* tap-ctl-destroy.c. Until tapdisk has closed the connection, which it does when its socket is gone. */
+void disk_wait_for_end(struct tapctl *ctl);
 /* Detach, and when that was the tapdisk's last disk wait for its end. */
 int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text);
-/* Close, detach and free, also after a tapdisk that has died. */
+/*
+ * Close, detach and free, also after a tapdisk that has died. By force a tapdisk that has no other disk is killed
+ * when its device answers nothing for @timeout_ms (-1: FORCED_WAIT_MS).
+ */
 int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text);
 
 /* tap-ctl-print.c: print the object `disk` of @result for a person. */

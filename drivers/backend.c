@@ -254,6 +254,22 @@ static int backend_check(const struct backend *backend, const struct block_reque
 	return 0;
 }
 
+/* @tried: the driver had it. */
+static void backend_end(struct block_request *req, int error, bool tried)
+{
+	struct backend *backend = req->backend;
+
+	assert(backend && backend->in_flight && error <= 0);
+	assert(error || req->op != BLOCK_STATUS ||
+	       (req->status->nr_sectors && req->status->nr_sectors <= req->nr_sectors));
+	req->backend = NULL;
+	backend->in_flight--;
+	backend->completions++;
+	if (error && tried && backend->failed && backend->failed(req, error))
+		return;
+	req->done(req, error);
+}
+
 void backend_submit(struct backend *backend, struct block_request *req)
 {
 	int error;
@@ -263,21 +279,14 @@ void backend_submit(struct backend *backend, struct block_request *req)
 	backend->in_flight++;
 	error = backend_check(backend, req);
 	if (error)
-		backend_done(req, error);
+		backend_end(req, error, false);
 	else
 		backend->ops->submit(backend->handle, req);
 }
 
 void backend_done(struct block_request *req, int error)
 {
-	struct backend *backend = req->backend;
-
-	assert(backend && backend->in_flight && error <= 0);
-	assert(error || req->op != BLOCK_STATUS ||
-	       (req->status->nr_sectors && req->status->nr_sectors <= req->nr_sectors));
-	req->backend = NULL;
-	backend->in_flight--;
-	req->done(req, error);
+	backend_end(req, error, true);
 }
 
 int backend_refresh_size(struct backend *backend, struct error_text *error)

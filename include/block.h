@@ -23,6 +23,7 @@
 #define SECTOR_SIZE  (1u << SECTOR_SHIFT)
 
 struct backend;
+struct vbd_client;
 
 enum block_op {
 	BLOCK_READ,
@@ -72,6 +73,8 @@ struct block_request {
 	void *driver_data;		/* the driver's, from submit to done */
 	struct backend *backend;	/* set by backend_submit(): whose request this is; NULL again in done() */
 	struct block_request *next;	/* link of whatever queue holds it */
+	struct vbd_client *client;	/* of a disk that tapdisk serves: whose request it is (tapdisk/vbd.h) */
+	int waits;			/* there: the error that it waits with, -errno; 0: it was not tried */
 };
 
 /* "read", "write", "flush", "discard", "write-zeroes", "status". */

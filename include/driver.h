@@ -161,6 +161,12 @@ struct backend {
 	struct driver_geometry geometry;	/* as of open or the last backend_refresh_size() */
 	unsigned in_flight;
 	unsigned waiting;		/* of those: held back because the store is full; backend_retry() now and then */
+	uint64_t completions;		/* requests that have come back from the driver */
+	/*
+	 * The caller's, NULL: none. Asked before done() of a request that the driver has failed, which may be inside
+	 * backend_submit(). True: it has taken the request, and submits it again or calls done() itself.
+	 */
+	bool (*failed)(struct block_request *req, int error);
 	char *path;
 	char *overlay;			/* the store that an overlay record led to; NULL: what was asked for is open */
 };

@@ -154,9 +154,15 @@ static void blkif_start(struct vbd_client *client)
 		blkif->queues[i].kicked = true;
 }
 
+static bool blkif_wants(const struct vbd_client *client, const struct block_request *req)
+{
+	return !((const struct blkif *)client)->closing;
+}
+
 static const struct vbd_client_ops blkif_client_ops = {
 	.stop = blkif_stop,
 	.start = blkif_start,
+	.wanted = blkif_wants,
 };
 
 static int blkif_alloc_memory(struct blkif *blkif, unsigned ring_size)
@@ -279,6 +285,7 @@ int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), 
 	blkif->stopped = true;
 	blkif->closing = true;
 	vbd_throttle_release(blkif->vbd);
+	vbd_error_drop_unwanted(&blkif->client);
 	return 0;
 }
 

@@ -86,6 +86,9 @@ void command_forget_prepared(struct commands *commands, int minor);
 /* The client has gone: what it froze is thawed, what it prepared is settled. */
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
 
+/* command_error.c: the member `on_error`, if it is there. 0 or -EINVAL. */
+int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy);
+
 /* Each ends in control_reply(). @disk: NULL where the command names none. */
 #define COMMAND(name) void command_##name(struct commands *commands, struct disk *disk, struct control_request *request)
 COMMAND(list);
@@ -97,6 +100,8 @@ COMMAND(pause);
 COMMAND(unpause);
 COMMAND(resize);
 COMMAND(throttle);
+COMMAND(on_error);
+COMMAND(resume);
 COMMAND(info);
 COMMAND(stats);
 COMMAND(connect);

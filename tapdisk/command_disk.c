@@ -31,6 +31,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	const char *target = NULL;
 	int64_t sector_size = 0, cache_mib = 0;
 	bool beside_qemu = false;
+	enum vbd_on_error policy = ON_ERROR_ENOSPC;
 	int error;
 
 	if (argument_require(message, "target", &request->error) ||
@@ -39,6 +40,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	    argument_bool(message, "no_direct", &options.no_direct, &request->error) ||
 	    argument_bool(message, "beside_qemu", &beside_qemu, &request->error) ||
 	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error) ||
+	    command_on_error_argument(request, &policy) ||
 	    argument_integer(message, "cache_mib", 0, MAX_CACHE_MIB, &cache_mib, &request->error)) {
 		control_reply(request, -EINVAL, NULL);
 		return;
@@ -52,10 +54,12 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 		error = vbd_open(disk->vbd, target, &options, &request->error);
 	if (command_again(commands, request, &error))
 		return;
-	if (error)
+	if (error) {
 		control_reply(request, error, NULL);
-	else
-		command_reply_disk(request, disk);
+		return;
+	}
+	vbd_on_error_set(disk->vbd, policy);
+	command_reply_disk(request, disk);
 }
 
 static void close_done(void *arg, int error)

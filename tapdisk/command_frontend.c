@@ -117,12 +117,6 @@ void command_disconnect(struct commands *commands, struct disk *disk, struct con
 		control_reply(request, error, NULL);
 }
 
-void command_watch(struct commands *commands, struct disk *disk, struct control_request *request)
-{
-	control_watch(request->connection);
-	control_reply(request, 0, NULL);
-}
-
 void command_connection_ended(struct commands *commands, const struct control_connection *connection)
 {
 	struct frontend **place = &commands->frontends;

@@ -63,6 +63,8 @@ static const struct command {
 	{ "unpause", NEEDS_DISK, command_unpause },
 	{ "resize", NEEDS_DISK, command_resize },
 	{ "throttle", NEEDS_DISK, command_throttle },
+	{ "on-error", NEEDS_DISK, command_on_error },
+	{ "resume", NEEDS_DISK, command_resume },
 	{ "info", NEEDS_DISK, command_info },
 	{ "stats", NEEDS_DISK, command_stats },
 	{ "connect", NEEDS_DISK, command_connect },

@@ -49,6 +49,8 @@ void control_reply(struct control_request *request, int error, json_t *reply);
 
 /* Events go to connections that watch; one that does not read them is ended. @event is borrowed. */
 void control_watch(struct control_connection *connection);
+/* One to that connection. */
+void control_connection_send(struct control_connection *connection, json_t *event);
 void control_broadcast(struct control *control, json_t *event);
 
 /* Every reply has been written. */

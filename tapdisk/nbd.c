@@ -65,11 +65,17 @@ static bool server_client_quiet(struct vbd_client *client)
 	return nbd_exports_closed(server_of(client));
 }
 
+static bool server_client_wants(const struct vbd_client *client, const struct block_request *req)
+{
+	return nbd_request_is_wanted(req);
+}
+
 /* Of a resize NBD clients hear nothing, there is no message for it. Who connects from now on is told the new size. */
 static const struct vbd_client_ops server_client_ops = {
 	.stop = server_client_stop,
 	.start = server_client_start,
 	.quiet = server_client_quiet,
+	.wanted = server_client_wants,
 };
 
 int nbd_server_join(struct nbd_server *server)

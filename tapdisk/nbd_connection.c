@@ -384,6 +384,8 @@ static void connection_watch(struct nbd_connection *connection)
 
 void nbd_connection_service(struct nbd_connection *connection)
 {
+	if (connection->phase == NBD_CLOSED && connection->in_flight)
+		vbd_error_drop_unwanted(&connection->server->client);
 	connection_send(connection);
 	if (connection->looks) {
 		connection->looks = 0;

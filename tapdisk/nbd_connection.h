@@ -189,6 +189,8 @@ void nbd_request_pump(struct nbd_connection *connection);
 /* For a request that is in no queue and not at the disk. */
 void nbd_request_free(struct nbd_request *request);
 void nbd_request_drop_all(struct nbd_queue *queue);
+/* For what waits at the disk: its client is still there. */
+bool nbd_request_is_wanted(const struct block_request *block);
 
 /* nbd_reply.c */
 /* Makes the reply to a request that is over with @error. */

@@ -247,6 +247,13 @@ static void request_done(struct block_request *block, int error)
 	}
 }
 
+bool nbd_request_is_wanted(const struct block_request *block)
+{
+	const struct nbd_request *request = block->owner;
+
+	return request->connection->phase != NBD_CLOSED;
+}
+
 static void request_submit(struct nbd_request *request)
 {
 	struct nbd_server *server = request->connection->server;

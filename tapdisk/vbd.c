@@ -34,6 +34,7 @@ static void vbd_check(const struct vbd *vbd)
 	case VBD_CLOSED:
 		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
 		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held);
+		assert(!vbd->errors.waiting && !vbd->errors.stopped && !vbd->errors.probe);
 		break;
 	case VBD_RUNNING:
 		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
@@ -165,8 +166,8 @@ static void vbd_continue_drain(struct vbd *vbd)
 	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && vbd_clients_quiet(vbd) &&
 		 !vbd_commit_end(vbd))
 		vbd_flush(vbd);
-	else if (vbd->closing && vbd->backend->waiting)
-		backend_give_up(vbd->backend);
+	else if (vbd->backend->waiting)
+		backend_give_up(vbd->backend);	/* they wait in vbd_error.c, or end when the disk is being closed */
 }
 
 /* Everything has let go: PAUSED -> CLOSED. */
@@ -175,6 +176,7 @@ static void vbd_closed(struct vbd *vbd)
 	nbd_server_stop(vbd->nbd);
 	vbd->nbd = NULL;
 	vbd_forget_space(vbd);
+	vbd_forget_silence(vbd);
 	vbd_overlay_forget(vbd);
 	vbd_commit_forget(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
@@ -184,7 +186,9 @@ static void vbd_closed(struct vbd *vbd)
 	vbd->closing = false;
 	vbd->resume_failed = false;
 	vbd->losses = 0;
+	vbd->errors.answered = 0;
 	vbd->state = VBD_CLOSED;
+	vbd_tell(vbd, json_pack("{s:s, s:i}", "event", "closed", "minor", vbd->minor));
 	/* The waiters may destroy the disk. */
 	waiter_wake_all(&vbd->waiters, 0);
 }
@@ -226,6 +230,7 @@ static bool vbd_prepare(void *arg)
 	if (vbd->backend && vbd->backend->waiting)
 		more |= vbd_end_waiting(vbd);
 	vbd_watch_space(vbd);
+	vbd_watch_silence(vbd);
 	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
@@ -309,6 +314,16 @@ static void vbd_log_opened(const struct vbd *vbd)
 		log_warning("minor %d: the file system of %s knows no O_DIRECT", vbd->minor, vbd->target);
 }
 
+static int vbd_open_backend(struct vbd *vbd, const char *target, const struct driver_options *options,
+			    struct error_text *text)
+{
+	int ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
+
+	if (!ret)
+		vbd->backend->failed = vbd_error_takes;
+	return ret;
+}
+
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text)
 {
 	int ret;
@@ -318,7 +333,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	vbd->target = strdup(target);
 	if (!vbd->target)
 		return -ENOMEM;
-	ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
+	ret = vbd_open_backend(vbd, target, options, text);
 	if (ret)
 		goto out_target;
 	vbd->geometry = vbd->backend->geometry;
@@ -388,14 +403,8 @@ int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 
 static void vbd_tell_resized(struct vbd *vbd)
 {
-	json_t *event;
-
-	if (!vbd_event)
-		return;
-	event = json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,
-			  "sectors", (json_int_t)vbd->geometry.sectors);
-	vbd_event(vbd, event);
-	json_decref(event);
+	vbd_tell(vbd, json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,
+				"sectors", (json_int_t)vbd->geometry.sectors));
 }
 
 /* What a connected guest has been told about its disk cannot be taken back. */
@@ -421,7 +430,7 @@ static int vbd_reopen(struct vbd *vbd, const char *target, struct error_text *te
 
 	if (!copy)
 		return -ENOMEM;
-	ret = backend_open(&vbd->backend, vbd->engine, target, &vbd->options, text);
+	ret = vbd_open_backend(vbd, target, &vbd->options, text);
 	if (ret)
 		goto out;
 	ret = vbd_check_replacement(vbd, &vbd->backend->geometry, target, text);
@@ -456,6 +465,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	vbd_log_opened(vbd);
 	vbd_overlay_forget(vbd);
 	vbd->state = VBD_RUNNING;
+	vbd_error_go_on(vbd);
 	vbd_start_clients(vbd);
 	vbd_check(vbd);
 	if (vbd->geometry.sectors != sectors)
@@ -492,6 +502,7 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 		blkif_disconnect(blkif, NULL, NULL);
 	if (vbd->state == VBD_RUNNING)
 		vbd_begin_drain(vbd);
+	vbd_error_end(vbd);
 	return 0;
 }
 
@@ -548,6 +559,7 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 	struct vbd *vbd = client->vbd;
 
 	assert(vbd->backend);
+	req->client = client;
 	if (req->op == BLOCK_FLUSH && client->losses_told != vbd->losses) {
 		client->losses_told = vbd->losses;
 		vbd->loss_told = true;
@@ -555,6 +567,12 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 		return;
 	}
 	if (!vbd_throttle_holds(vbd, req))
+		vbd_forward(vbd, req);
+}
+
+void vbd_forward(struct vbd *vbd, struct block_request *req)
+{
+	if (!vbd_error_holds(vbd, req))
 		backend_submit(vbd->backend, req);
 }
 

@@ -19,9 +19,9 @@
  * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
  * its end, the rest stays where it is (in the ring). The time from the stop
  * to the start again is the stall that a guest sees; it is kept in stats.
- * Commands to snapshots end first, and a freeze ends at once. A write that
- * waits for room on a full store keeps the disk draining; when it is closed
- * such a write fails.
+ * Commands to snapshots end first, and a freeze ends at once. A request that
+ * waits because the disk has failed it, or has no room (vbd_error.c), is not
+ * in flight: it waits through a pause, and when the disk is closed it fails.
  */
 #ifndef TAPDISK_VBD_H
 #define TAPDISK_VBD_H
@@ -51,6 +51,8 @@ struct vbd_client_ops {
 	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
 	/* Between them: has it let go of what it has open itself? Asked until it has. NULL: it has nothing. */
 	bool (*quiet)(struct vbd_client *client);
+	/* Is @req still of use? Once not, never again: vbd_error_drop_unwanted(). NULL: all are. */
+	bool (*wanted)(const struct vbd_client *client, const struct block_request *req);
 };
 
 /* A freeze, from the command to its end (vbd_snapshot.c). */
@@ -108,6 +110,36 @@ struct vbd_throttle {
 
 #define THROTTLE_BURST_MS 100
 
+/* What becomes of requests that the disk fails (vbd_error.c). */
+enum vbd_on_error { ON_ERROR_ENOSPC, ON_ERROR_REPORT, ON_ERROR_STOP };
+
+struct vbd_io_error {
+	enum block_op op;
+	uint64_t sector, nr_sectors;
+	int error;				/* -errno */
+};
+
+struct vbd_errors {
+	enum vbd_on_error policy;
+	struct block_request *first, *last;	/* that wait, in order */
+	unsigned waiting, no_room;		/* how many; those of them that wait for room */
+	bool stopped;
+	struct block_request *probe;		/* tried alone while stopped, and at the disk; NULL: none */
+	void (*probe_done)(struct block_request *req, int error);	/* its own */
+	struct vbd_io_error error;		/* the one that stopped it, or was told last */
+	uint64_t answered;			/* errors that clients have got since the open */
+	uint64_t told;				/* loop clock, ns: the last event of one of them */
+};
+
+/* An image that does not answer (vbd_silence.c). */
+struct vbd_silence {
+	struct loop_source *timer;		/* while requests are at the device */
+	unsigned at_device;			/* how many were when it was set, */
+	uint64_t completions;			/* and how many had come back by then */
+	uint64_t since;				/* loop clock, ns */
+	bool told;
+};
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
@@ -133,6 +165,8 @@ struct vbd {
 	struct vbd_overlay overlay;
 	struct vbd_commit commit;
 	struct vbd_throttle throttle;
+	struct vbd_errors errors;
+	struct vbd_silence silence;
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
 	unsigned snapshots;			/* commands to the driver's snapshots that run */
@@ -234,6 +268,40 @@ void vbd_throttle_release(struct vbd *vbd);
 /* vbd.c, for vbd_commit.c: RUNNING -> DRAINING, and back unless somebody waits for its end. */
 void vbd_begin_drain(struct vbd *vbd);
 void vbd_undrain(struct vbd *vbd);
+
+/* "report", "enospc", "stop". */
+const char *vbd_on_error_name(enum vbd_on_error policy);
+int vbd_on_error_parse(const char *name, enum vbd_on_error *policy, struct error_text *text);
+/* Until the image is closed. What waits with an error that is answered under @policy is answered. */
+void vbd_on_error_set(struct vbd *vbd, enum vbd_on_error policy);
+/* What waits is tried again, *@count requests, the first of them alone if the disk is stopped. -EBUSY: not running. */
+int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text);
+json_t *vbd_error_info(const struct vbd *vbd);
+/* The event that tells of a condition which holds now; NULL: it does not. For who begins to listen. */
+json_t *vbd_error_event(const struct vbd *vbd);
+json_t *vbd_silence_event(const struct vbd *vbd);
+json_t *vbd_space_event(const struct vbd *vbd);
+/* For clients: requests of theirs that wait and are not wanted end, with -ECANCELED, from inside. */
+void vbd_error_drop_unwanted(struct vbd_client *client);
+/* For vbd*.c. takes: backend->failed. holds: the disk is stopped, and @req waits. */
+bool vbd_error_takes(struct block_request *req, int error);
+bool vbd_error_holds(struct vbd *vbd, struct block_request *req);
+/* It runs (again): what waits is tried. Returns how many. */
+unsigned vbd_error_go_on(struct vbd *vbd);
+/* There may be room now. */
+void vbd_error_try_room(struct vbd *vbd);
+/* The disk is being closed: what waits ends with its error. */
+void vbd_error_end(struct vbd *vbd);
+/* To the image, unless the disk is stopped by an error. */
+void vbd_forward(struct vbd *vbd, struct block_request *req);
+
+/* vbd_silence.c, for vbd.c: before each sleep; when the image is closed. */
+void vbd_watch_silence(struct vbd *vbd);
+void vbd_forget_silence(struct vbd *vbd);
+extern unsigned vbd_silence_ms;			/* so long without an answer is told; tests set it */
+
+/* Tell who listens; takes over @event, which may be NULL. */
+void vbd_tell(struct vbd *vbd, json_t *event);
 
 /* vbd_space.c, for vbd.c: to be called before each sleep; when the image is closed. */
 void vbd_watch_space(struct vbd *vbd);

@@ -46,6 +46,8 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "nbd_connections", (int)nbd_server_connections(vbd->nbd),
 			  "connections", vbd_info_connections(vbd));
 	json_object_set_new(shape, "exports", nbd_publications(vbd));
+	json_object_set_new(shape, "on_error", vbd_error_info(vbd));
+	json_object_set_new(shape, "answering", json_boolean(!vbd->silence.told));
 	if (vbd->backend && vbd->backend->overlay)
 		json_object_set_new(shape, "store", json_string(vbd->backend->overlay));
 	if (vbd->commit.state != COMMIT_NONE)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_space.c - writes that wait because the store is full: tried again once
- * a second, and told to whoever can make room.
+ * vbd_space.c - writes that wait because there is no room, on the store or
+ * below it: tried again once a second, and told to whoever can make room.
+ * They wait in the driver or, on a raw image and through a pause, in
+ * vbd_error.c; under the policy "report" none waits.
  *
- * A write that is tried again is not counted as waiting until the driver
- * finds that there is still no room. So there is room again when nothing has
+ * A write that is tried again is not counted as waiting until it is found
+ * that there is still no room. So there is room again when nothing has
  * waited for a whole second, and an event never comes twice.
  */
 #include "log.h"
@@ -12,13 +14,14 @@
 
 #define RETRY_MS 1000
 
-static void tell(struct vbd *vbd, const char *what)
+json_t *vbd_space_event(const struct vbd *vbd)
 {
-	json_t *event = vbd_event ? json_pack("{s:s, s:i}", "event", what, "minor", vbd->minor) : NULL;
+	return vbd->no_space ? json_pack("{s:s, s:i}", "event", "no-space", "minor", vbd->minor) : NULL;
+}
 
-	if (event)
-		vbd_event(vbd, event);
-	json_decref(event);
+static bool any_waits(const struct vbd *vbd)
+{
+	return vbd->errors.no_room || (vbd->backend && vbd->backend->waiting);
 }
 
 static void look_again(void *arg);
@@ -35,26 +38,28 @@ static void look_again(void *arg)
 	struct vbd *vbd = arg;
 
 	vbd->space_timer = NULL;
-	if (vbd->backend && vbd->backend->waiting) {
-		backend_retry(vbd->backend);
+	if (any_waits(vbd)) {
+		vbd_error_try_room(vbd);
 		arm(vbd);
 		return;
 	}
 	vbd->no_space = false;
 	log_info("minor %d: %s has room again", vbd->minor, vbd->target);
-	tell(vbd, "space");
+	vbd_tell(vbd, json_pack("{s:s, s:i}", "event", "space", "minor", vbd->minor));
 }
 
 void vbd_watch_space(struct vbd *vbd)
 {
-	if (vbd->space_timer || !vbd->backend || !vbd->backend->waiting)
+	if (vbd->backend && vbd->backend->waiting && vbd->errors.policy == ON_ERROR_REPORT)
+		backend_give_up(vbd->backend);
+	if (vbd->space_timer || !any_waits(vbd))
 		return;
 	arm(vbd);
 	if (vbd->no_space)
 		return;
 	vbd->no_space = true;
 	log_error("minor %d: %s is full: writes wait until there is room", vbd->minor, vbd->target);
-	tell(vbd, "no-space");
+	vbd_tell(vbd, vbd_space_event(vbd));
 }
 
 void vbd_forget_space(struct vbd *vbd)

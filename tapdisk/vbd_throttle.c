@@ -64,7 +64,7 @@ static void let_go(struct vbd *vbd, uint64_t now)
 	struct block_request *req = take(&vbd->throttle);
 
 	pay(&vbd->throttle, req, now);
-	backend_submit(vbd->backend, req);
+	vbd_forward(vbd, req);
 }
 
 static void time_has_come(void *arg);

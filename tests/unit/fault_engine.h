@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fault_engine.h - a synchronous engine for tests that fails the Nth io, or
- * moves only a few bytes per call. The way to use it: run something with
+ * fault_engine.h - a synchronous engine for tests that fails the Nth io or all
+ * from there on, moves only a few bytes per call, or answers nothing. The way to use it: run something with
  * N = 1, 2, 3, ... until the run was over before the Nth io came.
  */
 #ifndef TESTS_FAULT_ENGINE_H
@@ -18,7 +18,9 @@ struct fault_engine {
 	struct engine_list over;	/* not yet reaped; the result is in priv[0] */
 	unsigned seen;			/* ios queued so far */
 	unsigned fail_at;		/* the io that fails, from 1; 0: none */
-	int error;			/* what it fails with, -errno */
+	int error;			/* what it fails with, -errno; 0: a read or write, it moves 512 bytes at first */
+	bool broken;			/* and so do all that come after it */
+	bool silent;			/* nothing is done, until it is switched off */
 	size_t at_most;			/* bytes moved by one call; 0: no limit */
 	unsigned syncs;			/* ENGINE_SYNC that reached the file */
 };
@@ -51,8 +53,14 @@ static inline long fault_engine_call(struct fault_engine *fault, const struct en
 static inline void fault_engine_queue(struct engine *engine, struct engine_io *io)
 {
 	struct fault_engine *fault = (struct fault_engine *)engine;
+	bool moves = io->op == ENGINE_READ || io->op == ENGINE_WRITE, hit;
 
-	io->priv[0] = ++fault->seen == fault->fail_at ? fault->error : fault_engine_call(fault, io);
+	fault->seen++;
+	hit = fault->fail_at && (fault->broken ? fault->seen >= fault->fail_at : fault->seen == fault->fail_at);
+	if (hit && fault->error)
+		io->priv[0] = fault->error;
+	else
+		io->priv[0] = hit && moves ? fault_engine_short_call(io, 512) : fault_engine_call(fault, io);
 	engine_list_add(&fault->over, io);
 }
 
@@ -67,6 +75,8 @@ static inline int fault_engine_reap(struct engine *engine)
 	struct engine_io *io;
 	int count = 0;
 
+	if (fault->silent)
+		return 0;
 	while ((io = engine_list_take(&fault->over))) {
 		while (!engine_complete(engine, io, io->priv[0]))
 			io->priv[0] = fault_engine_call(fault, io);

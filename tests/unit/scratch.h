@@ -53,10 +53,9 @@ static void scratch_signal(int number)
 	_exit((scratch_remove(), 128 + number));
 }
 
-/* /var/tmp, because a tmpfs is not what images live on. */
-static inline void scratch_init(void)
+static inline void scratch_init_in(const char *parent)
 {
-	strcpy(scratch_dir, "/var/tmp/tapsnap-test-XXXXXX");
+	snprintf(scratch_dir, sizeof(scratch_dir), "%s/tapsnap-test-XXXXXX", parent);
 	if (!mkdtemp(scratch_dir) || chmod(scratch_dir, 0755)) {
 		perror(scratch_dir);
 		exit(1);
@@ -65,6 +64,12 @@ static inline void scratch_init(void)
 	atexit(scratch_remove);
 	signal(SIGINT, scratch_signal);
 	signal(SIGTERM, scratch_signal);
+}
+
+/* /var/tmp, because a tmpfs is not what images live on. */
+static inline void scratch_init(void)
+{
+	scratch_init_in("/var/tmp");
 }
 
 /* Path of @name in the scratch directory, in one of a few static buffers. */

@@ -32,12 +32,12 @@
 #define DISK_BYTES (1u << 20)
 #define GUEST_PAGES 8			/* the ring, then data */
 
-/* An engine that notes 'r', 'w', 's' in order and fails the syncs. */
+/* An engine that notes 'r', 'w', 's' in order, and fails the syncs, or the others. */
 static struct recorder {
 	struct engine engine;
 	char log[64];
 	unsigned length;
-	int sync_error;
+	int sync_error, io_error;
 	struct engine_io *held[64];
 	unsigned nr_held;
 	bool hold;			/* complete nothing for now */
@@ -63,7 +63,8 @@ static int recorder_reap(struct engine *engine)
 	for (unsigned i = 0; i < count; i++) {
 		struct engine_io *io = recorder.held[i];
 
-		engine_complete(engine, io, io->op == ENGINE_SYNC ? recorder.sync_error : (long)io->length);
+		engine_complete(engine, io, io->op == ENGINE_SYNC ? recorder.sync_error :
+				recorder.io_error ? recorder.io_error : (long)io->length);
 	}
 	memmove(recorder.held, recorder.held + count, (recorder.nr_held - count) * sizeof(recorder.held[0]));
 	recorder.nr_held -= count;
@@ -297,6 +298,62 @@ static void test_throttle(void **state)
 	assert_int_equal(vbd->throttle.nr_held, 1);
 	reconnect_frontend();			/* who goes does not wait */
 	assert_int_equal(vbd->throttle.nr_held, 0);
+}
+
+/* Parked, with its data, and answered in the end; what comes behind it stays behind. */
+static void test_stopped_by_an_error(void **state)
+{
+	struct error_text text = { "" };
+	unsigned count;
+
+	vbd_on_error_set(vbd, ON_ERROR_STOP);
+	recorder.io_error = -EIO;
+	put(BLKIF_OP_WRITE, 1, 2);
+	push();
+	put(BLKIF_OP_WRITE_BARRIER, 2, 1);
+	push();
+	put(BLKIF_OP_READ, 3, 1);
+	push();
+	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
+	expect_log("w");
+	recorder.io_error = 0;
+	assert_int_equal(vbd_error_resume(vbd, &count, &text), 0);
+	assert_int_equal(count, 1);
+	run();
+	expect(1, BLKIF_RSP_OKAY);
+	expect(2, BLKIF_RSP_OKAY);
+	expect(3, BLKIF_RSP_OKAY);
+	expect_log("wwswsr");
+}
+
+/* What waits is the guest's, which issues it again on its next connection: no answer, and it never reaches the disk. */
+static void test_disconnect_while_stopped(void **state)
+{
+	struct error_text text = { "" };
+
+	vbd_on_error_set(vbd, ON_ERROR_STOP);
+	recorder.io_error = -EIO;
+	put(BLKIF_OP_WRITE, 1, 2);
+	put(BLKIF_OP_WRITE, 2, 1);
+	push();
+	put(BLKIF_OP_READ, 3, 1);		/* held untried */
+	push();
+	assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
+	run();
+	assert_null(vbd->connections);
+	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
+	assert_int_equal(vbd->errors.waiting, 0);
+	recorder.io_error = 0;
+	munmap(guest, GUEST_PAGES * PAGE);
+	close(to_backend);
+	connect_frontend();
+	put(BLKIF_OP_WRITE, 1, 2);		/* finds out that all is well again: nothing else would try */
+	push();
+	assert_true(vbd->errors.stopped);
+	assert_int_equal(vbd_error_go_on(vbd), 1);
+	run();
+	expect(1, BLKIF_RSP_OKAY);
+	expect_log("www");
 }
 
 static void test_failed_flush_is_reported(void **state)
@@ -665,6 +722,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_flush_is_a_sync, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_throttle, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stopped_by_an_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_disconnect_while_stopped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_flush_is_reported, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_barrier_is_flush_write_flush, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flush_with_data_is_flush_write_flush, setup, teardown),

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd_error.c - what becomes of a client's request that the disk has failed:
+ * it is answered with the error, or it waits here, by the disk's policy.
+ *
+ *   policy    no room (ENOSPC, EDQUOT)                       any other error
+ *   report    answered                                       answered
+ *   enospc    waits: tried again every second, and by resume answered
+ *   stop      waits, likewise                                waits, and the disk stops, until resume
+ *
+ * Answered under every policy: a failed flush, because what it was to make
+ * durable may be gone, and only who wrote that can write it again; a question
+ * of what is allocated; what was wrong with the request itself.
+ *
+ * Invariants:
+ *  1. A request that waits is not at the disk and not answered. Its client
+ *     still has it, data and all; to the driver it is as if it had not come.
+ *     So a pause, a snapshot and a freeze do not wait for it, and after the
+ *     pause it goes to whatever image is open then.
+ *  2. Stopped: nothing of a client's goes to the disk, flushes included;
+ *     what comes waits untried, behind what failed. The disk goes on when the
+ *     first of them, tried alone, was done: a flush never finds out.
+ *  3. Not stopped: all that waits waits for room.
+ *  4. A request that nobody wants any more (a frontend that goes) is never
+ *     tried again: the guest's next driver issues it anew, or has forgotten it.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "log.h"
+#include "vbd.h"
+
+#define TELL_NS 1000000000u	/* events of errors that are answered come no faster */
+
+static const char *const policies[] = {
+	[ON_ERROR_ENOSPC] = "enospc", [ON_ERROR_REPORT] = "report", [ON_ERROR_STOP] = "stop",
+};
+
+const char *vbd_on_error_name(enum vbd_on_error policy)
+{
+	return policies[policy];
+}
+
+int vbd_on_error_parse(const char *name, enum vbd_on_error *policy, struct error_text *text)
+{
+	for (unsigned i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+		if (!strcmp(policies[i], name)) {
+			*policy = (enum vbd_on_error)i;
+			return 0;
+		}
+	}
+	return error_set(text, -EINVAL, "on an error there is \"report\", \"enospc\" and \"stop\", no \"%s\"", name);
+}
+
+static bool is_no_room(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT;
+}
+
+static bool is_wanted(const struct block_request *req)
+{
+	const struct vbd_client *client = req->client;
+
+	return !client->ops->wanted || client->ops->wanted(client, req);
+}
+
+static bool must_wait(enum vbd_on_error policy, const struct block_request *req, int error)
+{
+	if (req->op == BLOCK_FLUSH || req->op == BLOCK_STATUS || error == -EOPNOTSUPP)
+		return false;
+	return is_no_room(error) ? policy != ON_ERROR_REPORT : policy == ON_ERROR_STOP;
+}
+
+static void append(struct vbd_errors *errors, struct block_request *req, int error)
+{
+	req->waits = error;
+	req->next = NULL;
+	if (errors->first)
+		errors->last->next = req;
+	else
+		errors->first = req;
+	errors->last = req;
+	errors->waiting++;
+	errors->no_room += is_no_room(error);
+}
+
+static void prepend(struct vbd_errors *errors, struct block_request *req, int error)
+{
+	req->waits = error;
+	req->next = errors->first;
+	errors->first = req;
+	if (!req->next)
+		errors->last = req;
+	errors->waiting++;
+	errors->no_room += is_no_room(error);
+}
+
+/* The first one; NULL: there is none. */
+static struct block_request *take_first(struct vbd_errors *errors)
+{
+	struct block_request *req = errors->first;
+
+	if (!req)
+		return NULL;
+	errors->first = req->next;
+	if (!errors->first)
+		errors->last = NULL;
+	errors->waiting--;
+	errors->no_room -= is_no_room(req->waits);
+	req->next = NULL;
+	return req;
+}
+
+/* All of them, in order; the list is empty. */
+static struct block_request *take_all(struct vbd_errors *errors)
+{
+	struct block_request *first = errors->first;
+
+	errors->first = errors->last = NULL;
+	errors->waiting = errors->no_room = 0;
+	return first;
+}
+
+static json_t *io_error_event(const struct vbd *vbd)
+{
+	const struct vbd_io_error *error = &vbd->errors.error;
+
+	return json_pack("{s:s, s:i, s:s, s:I, s:I, s:i, s:s, s:b}", "event", "io-error", "minor", vbd->minor,
+			 "operation", block_op_name(error->op),
+			 "sector", (json_int_t)error->sector,
+			 "sectors", (json_int_t)error->nr_sectors,
+			 "errno", -error->error,
+			 "error", strerror(-error->error),
+			 "stopped", vbd->errors.stopped);
+}
+
+void vbd_tell(struct vbd *vbd, json_t *event)
+{
+	if (event && vbd_event)
+		vbd_event(vbd, event);
+	json_decref(event);
+}
+
+static void go_on(struct vbd *vbd);
+
+static void note(struct vbd *vbd, const struct block_request *req, int error)
+{
+	vbd->errors.error = (struct vbd_io_error){ req->op, req->sector, req->nr_sectors, error };
+}
+
+/* An error that is answered. A client whose every request fails must not fill the socket of who listens. */
+static void tell_answered(struct vbd *vbd, const struct block_request *req, int error)
+{
+	uint64_t now = loop_clock();
+
+	vbd->errors.answered++;
+	if (vbd->errors.stopped || (vbd->errors.told && now - vbd->errors.told < TELL_NS))
+		return;
+	vbd->errors.told = now;
+	note(vbd, req, error);
+	vbd_tell(vbd, io_error_event(vbd));
+}
+
+static void stop(struct vbd *vbd, const struct block_request *req, int error, bool again)
+{
+	if (vbd->errors.stopped && !again)
+		return;
+	vbd->errors.stopped = true;
+	note(vbd, req, error);
+	log_error("minor %d: %s of %llu sectors at %llu of %s: %s: the disk is stopped until it is told to go on",
+		  vbd->minor, block_op_name(req->op), (unsigned long long)req->nr_sectors,
+		  (unsigned long long)req->sector, vbd->target, strerror(-error));
+	vbd_tell(vbd, io_error_event(vbd));
+}
+
+/* The request that was tried alone has failed again. */
+static void probe_failed(struct vbd *vbd, struct block_request *req, int error)
+{
+	struct vbd_errors *errors = &vbd->errors;
+
+	req->done = errors->probe_done;
+	errors->probe = NULL;
+	prepend(errors, req, error);
+	if (is_no_room(error))
+		go_on(vbd);		/* the disk is well, only full */
+	else
+		stop(vbd, req, error, true);
+}
+
+bool vbd_error_takes(struct block_request *req, int error)
+{
+	struct vbd *vbd;
+
+	if (!req->client)
+		return false;
+	vbd = req->client->vbd;
+	if (vbd->closing || !is_wanted(req))
+		return false;
+	if (!must_wait(vbd->errors.policy, req, error)) {
+		if (error != -EOPNOTSUPP)
+			tell_answered(vbd, req, error);
+		return false;
+	}
+	if (req == vbd->errors.probe) {
+		probe_failed(vbd, req, error);
+		return true;
+	}
+	append(&vbd->errors, req, error);
+	if (!is_no_room(error))
+		stop(vbd, req, error, false);
+	return true;
+}
+
+bool vbd_error_holds(struct vbd *vbd, struct block_request *req)
+{
+	if (!vbd->errors.stopped || !req->client)
+		return false;
+	if (is_wanted(req))
+		append(&vbd->errors, req, 0);
+	else
+		req->done(req, -ECANCELED);
+	return true;
+}
+
+/* To the disk with what waits; what fails again is back in the list afterwards. */
+static void try_all(struct vbd *vbd)
+{
+	struct block_request *req, *next;
+
+	for (req = take_all(&vbd->errors); req; req = next) {
+		next = req->next;
+		req->next = NULL;
+		vbd_forward(vbd, req);
+	}
+}
+
+void vbd_error_try_room(struct vbd *vbd)
+{
+	if (vbd->state != VBD_RUNNING || vbd->errors.stopped)
+		return;
+	backend_retry(vbd->backend);
+	try_all(vbd);
+}
+
+/* Not stopped any more. While the disk drains what waits goes on waiting. */
+static void go_on(struct vbd *vbd)
+{
+	struct vbd_errors *errors = &vbd->errors;
+
+	errors->stopped = false;
+	errors->told = 0;
+	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting);
+	vbd_tell(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting));
+	vbd_error_try_room(vbd);
+}
+
+static void probe(struct vbd *vbd);
+
+static void probe_over(struct block_request *req, int error)
+{
+	struct vbd *vbd = req->client->vbd;
+	struct vbd_errors *errors = &vbd->errors;
+
+	req->done = errors->probe_done;
+	errors->probe = NULL;
+	if (errors->stopped && error && must_wait(errors->policy, req, error))
+		probe(vbd);		/* nobody wants this one any more */
+	else if (errors->stopped)
+		go_on(vbd);
+	req->done(req, error);
+}
+
+static void probe(struct vbd *vbd)
+{
+	struct vbd_errors *errors = &vbd->errors;
+	struct block_request *req;
+
+	if (vbd->state != VBD_RUNNING)
+		return;			/* unpausing tries it */
+	req = take_first(errors);
+	if (!req) {
+		go_on(vbd);
+		return;
+	}
+	errors->probe = req;
+	errors->probe_done = req->done;
+	req->done = probe_over;
+	backend_submit(vbd->backend, req);
+}
+
+unsigned vbd_error_go_on(struct vbd *vbd)
+{
+	unsigned count = vbd->errors.waiting + (vbd->errors.probe != NULL) + vbd->backend->waiting;
+
+	assert(vbd->state == VBD_RUNNING);
+	if (!vbd->errors.stopped)
+		vbd_error_try_room(vbd);
+	else if (!vbd->errors.probe)
+		probe(vbd);
+	return count;
+}
+
+int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text)
+{
+	if (vbd->state == VBD_CLOSED)
+		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->state != VBD_RUNNING)
+		return error_set(text, -EBUSY, "minor %d is %s: what waits goes on when it is unpaused", vbd->minor,
+				 vbd->closing ? "being closed" : "paused");
+	*count = vbd_error_go_on(vbd);
+	return 0;
+}
+
+/* What waits with an error that the policy lets no request wait with is answered; so the disk may not be stopped any more. */
+static void answer_refused(struct vbd *vbd)
+{
+	struct block_request *req, *next;
+
+	for (req = take_all(&vbd->errors); req; req = next) {
+		next = req->next;
+		req->next = NULL;
+		if (!req->waits || must_wait(vbd->errors.policy, req, req->waits))
+			append(&vbd->errors, req, req->waits);
+		else
+			req->done(req, req->waits);
+	}
+}
+
+void vbd_on_error_set(struct vbd *vbd, enum vbd_on_error policy)
+{
+	if (policy == vbd->errors.policy)
+		return;
+	vbd->errors.policy = policy;
+	log_info("minor %d: on an error: %s", vbd->minor, vbd_on_error_name(policy));
+	answer_refused(vbd);
+	if (vbd->errors.stopped && policy != ON_ERROR_STOP && vbd->state == VBD_RUNNING)
+		vbd_error_go_on(vbd);
+}
+
+void vbd_error_drop_unwanted(struct vbd_client *client)
+{
+	struct vbd *vbd = client->vbd;
+	struct block_request *req, *next;
+
+	for (req = take_all(&vbd->errors); req; req = next) {
+		next = req->next;
+		req->next = NULL;
+		if (req->client == client && !is_wanted(req))
+			req->done(req, -ECANCELED);
+		else
+			append(&vbd->errors, req, req->waits);
+	}
+}
+
+void vbd_error_end(struct vbd *vbd)
+{
+	struct block_request *req, *next;
+
+	vbd->errors.stopped = false;
+	for (req = take_all(&vbd->errors); req; req = next) {
+		next = req->next;
+		req->next = NULL;
+		req->done(req, req->waits ? req->waits : -EIO);
+	}
+}
+
+json_t *vbd_error_info(const struct vbd *vbd)
+{
+	const struct vbd_errors *errors = &vbd->errors;
+	json_t *info = json_pack("{s:s, s:b, s:i, s:I}", "policy", vbd_on_error_name(errors->policy),
+				 "stopped", errors->stopped,
+				 "waiting", (int)(errors->waiting + (errors->probe != NULL) + (vbd->backend ? vbd->backend->waiting : 0)),
+				 "answered", (json_int_t)errors->answered);
+
+	if (info && errors->stopped) {
+		json_object_set_new(info, "operation", json_string(block_op_name(errors->error.op)));
+		json_object_set_new(info, "sector", json_integer((json_int_t)errors->error.sector));
+		json_object_set_new(info, "sectors", json_integer((json_int_t)errors->error.nr_sectors));
+		json_object_set_new(info, "errno", json_integer(-errors->error.error));
+		json_object_set_new(info, "error", json_string(strerror(-errors->error.error)));
+	}
+	return info;
+}
+
+json_t *vbd_error_event(const struct vbd *vbd)
+{
+	return vbd->errors.stopped ? io_error_event(vbd) : NULL;
+}
