@@ -8,7 +8,8 @@
  * same: after FORCED_WAIT_MS a tapdisk that serves nothing else is killed.
  * The kernel keeps the image's lock, and the pages that the requests are in,
  * until the device has answered or is gone; so nobody else can open the image
- * while a write may still come.
+ * while a write may still come. It may keep the process as long, too (seen with
+ * a suspended device-mapper device): then its minor stays taken.
  */
 #include <errno.h>
 #include <poll.h>
@@ -91,9 +92,11 @@ static int kill_process(struct tapctl *ctl, int pid, int minor, struct error_tex
 	if (kill(pid, SIGKILL) && errno != ESRCH)
 		return error_set(text, -errno, "tapdisk %d cannot be killed: %s", pid, strerror(errno));
 	disk_wait_for_end(ctl);
-	error = clean_after_dead(pid, minor, text);
-	return error == -EBUSY ? error_set(text, -ETIMEDOUT, "tapdisk %d is killed and ends when the device has answered",
-					   pid) : error;
+	error = tapctl_process_clean(pid);
+	if (error == -EBUSY)
+		return error_set(text, -ETIMEDOUT, "tapdisk %d is killed, and the kernel lets it end when the device has "
+				 "answered; destroy it again then", pid);
+	return error ? error_set(text, error, "tapdisk %d: %s", pid, strerror(-error)) : tapctl_minor_free(minor, text);
 }
 
 int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text)

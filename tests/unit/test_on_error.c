@@ -342,6 +342,10 @@ static void settle(struct run *r)
 		complain(r, "something waits that is to be answered");
 	if (vbd->errors.stopped && r->policy != ON_ERROR_STOP)
 		complain(r, "stopped, which is not the policy");
+	for (const struct block_request *req = vbd->errors.first; req; req = req->next) {
+		if (req->op == BLOCK_FLUSH && req->waits)
+			complain(r, "a flush that has failed waits");
+	}
 	if (resume() != 0 && nr_busy)
 		reopen(r);
 	if (nr_busy)

@@ -1,0 +1,97 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_on_error.sh - disks that fail, by the command line: a raw image on a
+# full file system, under each policy, and what tap-ctl on-error, resume and
+# events say of it. test_on_error.c goes through all errors.
+#
+# Output is TAP. BUILD says where the programs are. Needs: root (mount), jq, libnbd-bin
+
+. "$(dirname "$0")/lib.sh"
+
+mkdir small
+if [ "$(id -u)" != 0 ] || ! mount -t tmpfs -o size=8M none small; then
+	echo "1..0 # SKIP needs root, and a file system to fill"
+	exit 0
+fi
+yes | head -c 12M >data
+
+open_disk() {	# open_disk [OPTION]...: a sparse image that does not fit
+	rm -f small/image
+	truncate -s 16M small/image
+	mount -o remount,size=8M small || return 1
+	open_target 0 "aio:$work/small/image" "$@"
+}
+
+quick() {	# quick COMMAND...: within a second
+	local begin=$EPOCHREALTIME code
+	"$@"
+	code=$?
+	[ $((${EPOCHREALTIME/./} - ${begin/./})) -lt 1000000 ] || { echo "took more than a second"; return 1; }
+	return $code
+}
+
+fill() {	# in the background, until it waits
+	nbdcopy --flush data "$uri" >copied 2>&1 &
+	tap-ctl events -p "$pid" -w no-space -t 20
+}
+
+waits() { json .disk.on_error.waiting tap-ctl info $disk; }
+
+writes_wait_for_room() {
+	open_disk && fill || return 1
+	[ "$(waits)" -gt 0 ] || return 1
+	quick tap-ctl on-error $disk | grep -q '^policy=enospc stopped=0 waiting=[1-9][0-9]* answered=0$' || return 1
+	quick tap-ctl list | grep -q "^pid=$pid " || return 1
+	# somebody who begins to listen now is told, too
+	is "$(tap-ctl events -p "$pid" -w no-space -t 20)" "no-space minor=$minor" || return 1
+	quick tap-ctl pause $disk && [ "$(waits)" -gt 0 ] && tap-ctl unpause $disk || return 1
+	mount -o remount,size=32M small || return 1
+	tap-ctl resume $disk | grep -q '^[1-9]' || return 1
+	wait $! || return 1
+	is "$(tap-ctl events -p "$pid" -w space -t 20 --json)" "{\"event\":\"space\",\"minor\":$minor}" || return 1
+	cmp -n 12582912 data small/image
+}
+check "a full file system: writes wait, through a pause, and resume tells them that there is room" writes_wait_for_room
+check "end" end_disks
+
+answered() {
+	open_disk --on-error report || return 1
+	fails "No space left" nbdcopy --flush data "$uri" && is "$(waits)" 0
+}
+check "report: the writer is told" answered
+check "end" end_disks
+
+changed() {
+	open_disk -P stop && fill && quick tap-ctl on-error $disk -P report || return 1
+	! wait $! && grep -q "No space left" copied || { cat copied; return 1; }
+	is "$(json .on_error.policy tap-ctl on-error $disk)" report
+}
+check "the policy is changed: what waited is answered" changed
+check "end" end_disks
+
+refused() {
+	open_disk || return 1
+	refuses 22 '"nothing"' tap-ctl create -a "aio:$work/data" -P nothing || return 1
+	refuses 22 '"nothing"' tap-ctl on-error $disk -P nothing || return 1
+	refuses 110 '"space"' tap-ctl events -p "$pid" -w space -t 1 || return 1
+	is "$(tap-ctl resume $disk)" 0
+}
+check "what is refused" refused
+check "end" end_disks
+
+closed() {
+	local listener
+	open_disk && fill || return 1
+	mkfifo told
+	tap-ctl events -p "$pid" >told &
+	listener=$!
+	exec {events}<told
+	read -r -u "$events" line && is "$line" "no-space minor=$minor" || return 1
+	quick tap-ctl destroy $disk && wait $listener || return 1
+	read -r -u "$events" line && is "$line" "closed minor=$minor" || return 1
+	read -r -u "$events" line && is "$line" "ended pid=$pid"
+}
+check "closing does not wait for room, and events end with their tapdisk" closed
+
+finish

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh
+# Needs: tap
+# Check: pv
+# A device that fails, fails now and then, is slow, or does not answer at all,
+# under a guest that verifies what it reads: requests wait or end in an error,
+# by policy, another disk is served all the while, and tap-ctl answers.
+. ./lib.sh
+
+sectors=131072
+truncate -s $((sectors * 512)) "$WORK/volume" "$WORK/spare"
+loop=$(losetup -f --show "$WORK/volume") || fail "no loop device"
+spare=$(losetup -f --show "$WORK/spare") || fail "no loop device"
+trap 'dmsetup remove -f tests-failing tests-spare; losetup -d "$loop" "$spare"' EXIT
+modprobe -a dm-flakey dm-delay
+must dmsetup create tests-failing --table "0 $sectors linear $loop 0"
+must dmsetup create tests-spare --table "0 $sectors linear $spare 0"
+
+# device NAME TARGET [ARGUMENTS]: what is in flight ends on what was there before
+device() {
+	must dmsetup suspend --noflush "$1"
+	must dmsetup load "$1" --table "0 $sectors ${*:2}"
+	must dmsetup resume "$1"
+}
+is_well() { device tests-failing linear "$loop" 0; }
+
+# Both disks are asked, by three commands, and each has a second.
+answers() {
+	local command begin took
+	for command in "list" "info ${disk[*]}" "stats ${disk[*]}"; do
+		begin=${EPOCHREALTIME/./}
+		# shellcheck disable=SC2086
+		must tap-ctl $command >"$WORK/answer"
+		took=$((${EPOCHREALTIME/./} - begin))
+		[ $took -lt 1000000 ] || fail "tap-ctl $command took $took us"
+	done
+	load_moves a xvdb
+}
+
+is_stopped() { tap-ctl on-error "${disk[@]}" | grep -q "stopped=1"; }
+goes_on() { tap-ctl resume "${disk[@]}" && ! is_stopped; }
+event() { must tap-ctl events -p "$pid" -w "$1" -t 60; }
+
+guest_create a "$(disk_line xvda /dev/mapper/tests-failing)" "$(disk_line xvdb "$(image_make other 64M)")"
+pid=$(tapdisk_pid a xvda)
+disk=(-p "$pid" -m "$(tapdisk_minor a xvda)")
+# no flushes: one that fails is always told, whatever the policy
+load_start a xvda --fdatasync=0
+load_start a xvdb
+must tap-ctl on-error "${disk[@]}" -P stop
+
+step "every request fails: the disk stops, and goes on when it is well and told to"
+device tests-failing error
+event io-error
+wait_until 20 "stopped" is_stopped
+answers
+must tap-ctl resume "${disk[@]}"
+event io-error
+wait_until 20 "stopped again" is_stopped
+is_well
+must tap-ctl resume "${disk[@]}"
+load_moves a xvda
+
+step "it fails every other second"
+device tests-failing flakey "$loop" 0 1 1
+for round in 1 2 3; do
+	wait_until 60 "stopped (round $round)" is_stopped
+	answers
+	wait_until 60 "it goes on (round $round)" goes_on
+done
+is_well
+wait_until 20 "it goes on" goes_on
+load_moves a xvda
+
+step "every request takes 300 ms"
+device tests-failing delay "$loop" 0 300
+load_moves a xvda
+answers
+is_well
+
+step "it does not answer at all"
+must dmsetup suspend --noflush tests-failing
+event not-answering
+answers
+tap-ctl pause -f -t 1 "${disk[@]}" >"$WORK/answer" 2>&1
+must_equal "the exit status of a pause that has to wait" 110 $?
+answers
+must dmsetup resume tests-failing
+is_paused() { [ "$(tap-ctl info "${disk[@]}" --json | jq .disk.state)" = 56 ]; }
+wait_until 30 "the pause is over once the device answers" is_paused
+must tap-ctl unpause "${disk[@]}"
+load_moves a xvda
+load_stop a xvda
+
+step "errors are reported: the guest has them, and only while there are any"
+must tap-ctl on-error "${disk[@]}" -P report
+device tests-failing error
+guest_run a "fio --name=end --filename=/dev/xvda --size=1M --rw=write --bs=64k --direct=1 --output=/tmp/end" \
+	>"$WORK/answer" && fail "a write to a device that fails succeeded"
+must_equal "is it stopped" "false" "$(tap-ctl on-error "${disk[@]}" --json | jq .on_error.stopped)"
+[ "$(tap-ctl on-error "${disk[@]}" --json | jq .on_error.answered)" -gt 0 ] || fail "no error was counted"
+is_well
+guest_must a "fio --name=end --filename=/dev/xvda --size=1M --rw=write --bs=64k --direct=1 --verify=crc32c \
+	--verify_fatal=1 --output=/tmp/end"
+
+step "a disk whose device does not answer is destroyed by force"
+must tap-ctl create -a aio:/dev/mapper/tests-spare --json >"$WORK/created"
+spare_pid=$(jq .pid "$WORK/created")
+spare_minor=$(jq .minor "$WORK/created")
+must dmsetup suspend --noflush tests-spare
+head -c 64K /dev/zero >"$WORK/zeros"
+nbdcopy "$WORK/zeros" "nbd+unix:///?socket=/run/blktap-control/nbd$spare_pid.$spare_minor" >"$WORK/copied" 2>&1 &
+in_flight() { [ "$(tap-ctl stats -p "$spare_pid" -m "$spare_minor" | jq .in_flight)" -gt 0 ]; }
+wait_until 20 "a write is at the device" in_flight
+begin=$SECONDS
+tap-ctl destroy -f -t 2 -p "$spare_pid" -m "$spare_minor" >"$WORK/answer" 2>&1
+status=$?
+[ $((SECONDS - begin)) -lt 15 ] || fail "it took $((SECONDS - begin)) s"
+# the kernel may keep the process until the device has answered, and that is said
+[ $status = 0 ] || grep -q "is killed" "$WORK/answer" || fail "ended with $status: $(cat "$WORK/answer")"
+load_moves a xvdb
+must dmsetup resume tests-spare
+wait $! && fail "the copy has succeeded"
+wait_until 20 "tapdisk $spare_pid is gone" eval "! kill -0 $spare_pid"
+[ $status = 0 ] || must tap-ctl destroy -f -p "$spare_pid" -m "$spare_minor"
+opens_again() { tap-ctl create -a aio:/dev/mapper/tests-spare --json >"$WORK/created"; }
+wait_until 20 "the device can be opened again when it has answered" opens_again
+must tap-ctl destroy -p "$(jq .pid "$WORK/created")" -m "$(jq .minor "$WORK/created")"
+load_stop a xvdb
+guest_destroy a
