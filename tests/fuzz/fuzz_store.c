@@ -7,8 +7,11 @@
  *
  * An input is a byte of switches, then changes: which live block (1 byte),
  * where in it (2), how many bytes (1, of which the lowest 4 bits count), bytes.
+ *
+ * At the end it says how often a store was opened.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,6 +30,7 @@ static uint16_t live[MAX_LIVE];
 static unsigned nr_live;
 static uint16_t touched[4096];
 static unsigned nr_touched;
+static unsigned long long opens;
 
 /* The library must never go beyond the end. */
 static void check_range(uint64_t offset, size_t length)
@@ -144,8 +148,17 @@ static void find_live(void)
 	}
 }
 
+/* check adds up what it says. */
+static void say_count(void)
+{
+	printf("counted %llu opens\n", opens);
+	fflush(stdout);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
+	if (atexit(say_count))
+		abort();
 	now = calloc(1, STORE_BYTES);
 	pristine = malloc(STORE_BYTES);
 	if (!now || !pristine)
@@ -238,6 +251,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	options.read_only = data[0] & 1;
 	apply(data + 1, size - 1);
+	opens++;
 	if (!cow_open(&store, &device, &options, &error)) {
 		use(store, options.read_only, data[0] & 2);
 		if (data[0] & 4)
