@@ -83,6 +83,7 @@ struct blkif_queue {
 	struct blkif_io *barrier;		/* waits for, or is, the only request in flight */
 	unsigned taken;				/* out of the ring and not answered */
 	bool kicked;				/* look into the ring */
+	bool unarmed;				/* the loop polls: the frontend was not asked to signal */
 	bool unacknowledged;			/* signalled, to be acknowledged once the ring was looked at */
 	unsigned exchange_failures;		/* the engine's that were made good by hand */
 	bool broken;				/* the frontend broke ring or channel; not served any more */

@@ -253,20 +253,29 @@ static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *
 /* Take what is there; true when there is more to look at before sleeping. */
 bool blkif_queue_take(struct blkif_queue *queue)
 {
+	bool polling = loop_polling(queue->blkif->vbd->loop);
 	struct blkif_io_list batch;
+	bool taken;
 
+	queue->kicked |= queue->unarmed;
 	if (!queue->kicked || queue->broken || queue->blkif->stopped)
 		return false;
 	blkif_io_list_init(&batch);
 	blkif_queue_gather(queue, &batch);
 	blkif_queue_prepare(queue, &batch);
+	taken = batch.head != NULL;
 	blkif_queue_submit(queue, &batch);
 	blkif_queue_try_barrier(queue);
 
 	/* Held back: the next completion looks again. */
+	queue->unarmed = false;
 	if (queue->broken || queue->parked.head || queue->barrier) {
 		queue->kicked = false;
 		return false;
+	}
+	if (polling) {
+		queue->unarmed = true;
+		return taken;
 	}
 	queue->kicked = ring_arm(&queue->ring);
 	return queue->kicked;

@@ -13,6 +13,12 @@
  *  - timers is sorted by due time; those due at the same time expire in the
  *    order in which they were added.
  *  - Nothing is allocated for an event.
+ *
+ * Polling (loop_set_poll()): for a while after there was something to do the
+ * turns do not sleep, only look. That is tried when POLL_AFTER sleeps in a
+ * row were shorter than it may take, and given up with the first longer one,
+ * so a loop with nothing to do sleeps, and one with something to do now and
+ * then polls for none of it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -25,6 +31,7 @@
 
 #define MAX_EVENTS 64
 #define MAX_PASSES 16	/* of the prepare hooks between two looks at the descriptors */
+#define POLL_AFTER 3	/* short sleeps: of a single request there are two, its signal's and its disk's */
 
 enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_PREPARE };
 
@@ -48,6 +55,11 @@ struct loop {
 	bool quit;
 	uint64_t now;
 	struct loop_source *timers, *prepares, *removed;
+	uint64_t poll_max;			/* how long to look before a sleep, ns; 0: never */
+	uint64_t poll_until;			/* loop clock, ns: no sleep before */
+	unsigned short_sleeps;			/* in a row */
+	bool polling;				/* this turn does not sleep */
+	bool busy;				/* a hook of this turn had something to do */
 	void (*interrupted)(void *arg);		/* or NULL */
 	void *interrupted_arg;
 };
@@ -90,6 +102,16 @@ static void free_removed(struct loop *loop)
 		loop->removed = source->next;
 		free(source);
 	}
+}
+
+void loop_set_poll(struct loop *loop, unsigned us)
+{
+	loop->poll_max = (uint64_t)us * 1000;
+}
+
+bool loop_polling(const struct loop *loop)
+{
+	return loop->polling;
 }
 
 void loop_destroy(struct loop *loop)
@@ -236,6 +258,7 @@ static bool run_all_prepares(struct loop *loop)
 			loop->now = loop_clock();
 		if (!run_prepares(loop))
 			return false;
+		loop->busy = true;
 	}
 	return true;
 }
@@ -264,15 +287,34 @@ static void run_timers(struct loop *loop)
 	}
 }
 
+/* After a look at the descriptors that found @found: is the next one to be without a sleep? */
+static void poll_adapt(struct loop *loop, bool slept, uint64_t since, bool found)
+{
+	if (!loop->poll_max)
+		return;
+	if (slept && loop->now - since > loop->poll_max)
+		loop->short_sleeps = 0;
+	else if (slept && loop->short_sleeps < POLL_AFTER)
+		loop->short_sleeps++;
+	if ((found || loop->busy) && loop->short_sleeps == POLL_AFTER)
+		loop->poll_until = loop->now + loop->poll_max;
+}
+
 static int run_turn(struct loop *loop)
 {
 	struct epoll_event events[MAX_EVENTS];
-	int i, count;
+	int i, count, timeout;
+	uint64_t since;
 
-	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, run_all_prepares(loop) || loop->quit ? 0 : sleep_ms(loop));
+	loop->busy = false;
+	loop->polling = loop->now < loop->poll_until;
+	timeout = run_all_prepares(loop) || loop->quit || loop->polling ? 0 : sleep_ms(loop);
+	since = loop->now;
+	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, timeout);
 	if (count < 0 && errno != EINTR)
 		return -errno;
 	loop->now = loop_clock();
+	poll_adapt(loop, timeout != 0, since, count != 0);
 	if (count < 0 && loop->interrupted)
 		loop->interrupted(loop->interrupted_arg);
 	for (i = 0; i < count; i++) {

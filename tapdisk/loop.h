@@ -28,6 +28,14 @@ int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, 
 int loop_add_prepare(struct loop *loop, struct loop_source **source, bool (*prepare)(void *arg), void *arg);
 /* Called when a sleep was interrupted: then nothing is reported as ready, even if something is. */
 void loop_set_interrupted(struct loop *loop, void (*interrupted)(void *arg), void *arg);
+/*
+ * Before a sleep look for up to @us microseconds whether there is something to
+ * do, where that has been found to pay (0, as at the start: never). It spares
+ * a wake-up, and costs processor time.
+ */
+void loop_set_poll(struct loop *loop, unsigned us);
+/* For prepare hooks: they will be called again before the next sleep, so nobody needs to signal. */
+bool loop_polling(const struct loop *loop);
 /* Safe from inside any callback, its own included; NULL is ignored. */
 void loop_remove(struct loop_source *source);
 

@@ -27,12 +27,14 @@
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
 #define WANTED_FDS 65536
+#define MAX_POLL_US 10000
 
 struct options {
 	bool foreground;
 	const char *engine;
 	int ready_fd;			/* -1: nobody waits */
 	unsigned idle_exit;		/* seconds; 0: stay */
+	unsigned poll;			/* microseconds; 0: sleep at once */
 	bool no_sandbox;
 };
 
@@ -55,12 +57,15 @@ static void print_help(void)
 	       "      --ready-fd N     write \"listening PID\" or \"error ERRNO TEXT\" to descriptor N\n"
 	       "      --idle-exit SEC  end when no disk is attached within SEC seconds (0: never;\n"
 	       "                       default: %d with --ready-fd, 0 without)\n"
+	       "      --poll US        before it sleeps, look for up to US microseconds for the next request or\n"
+	       "                       completion, while that pays (default: TAPSNAP_POLL, or 0)\n"
 	       "      --no-sandbox     keep all system calls (to find out whether the filter is at fault)\n"
 	       "      --help           this text\n"
 	       "      --version        the version\n", IDLE_EXIT_S);
 }
 
-static int parse_number(const char *text, long max, const char *option)
+/* What is called @name: an option or a variable. */
+static int parse_number(const char *text, long max, const char *name)
 {
 	char *end;
 	long number;
@@ -69,7 +74,7 @@ static int parse_number(const char *text, long max, const char *option)
 	number = strtol(text, &end, 10);
 	if (!errno && *text && !*end && number >= 0 && number <= max)
 		return (int)number;
-	fprintf(stderr, "tapdisk: --%s %s: no number from 0 to %ld\n", option, text, max);
+	fprintf(stderr, "tapdisk: %s %s: no number from 0 to %ld\n", name, text, max);
 	exit(EINVAL);
 }
 
@@ -80,13 +85,17 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "engine", required_argument, NULL, 'e' },
 		{ "ready-fd", required_argument, NULL, 'r' },
 		{ "idle-exit", required_argument, NULL, 'i' },
+		{ "poll", required_argument, NULL, 'p' },
 		{ "no-sandbox", no_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
+	const char *poll = getenv("TAPSNAP_POLL");
 	int option, idle_exit = -1;
 
+	if (poll)
+		options->poll = parse_number(poll, MAX_POLL_US, "TAPSNAP_POLL");
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
 		case 'f':
@@ -96,10 +105,13 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->engine = optarg;
 			break;
 		case 'r':
-			options->ready_fd = parse_number(optarg, INT_MAX, "ready-fd");
+			options->ready_fd = parse_number(optarg, INT_MAX, "--ready-fd");
 			break;
 		case 'i':
-			idle_exit = parse_number(optarg, UINT_MAX / 1000, "idle-exit");
+			idle_exit = parse_number(optarg, UINT_MAX / 1000, "--idle-exit");
+			break;
+		case 'p':
+			options->poll = parse_number(optarg, MAX_POLL_US, "--poll");
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -227,6 +239,7 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 		error = setup_signals(tapdisk);
 	if (error)
 		return error_set(text, error, "event loop: %s", strerror(-error));
+	loop_set_poll(tapdisk->loop, options->poll);
 	error = setup_engine(tapdisk, options->engine, text);
 	if (error)
 		return error;

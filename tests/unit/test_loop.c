@@ -2,7 +2,7 @@
 /*
  * test_loop.c - the event loop: what is removed is never called again,
  * whoever removes it and whenever; timers in order; hooks before each sleep,
- * and one for a sleep that was interrupted.
+ * and one for a sleep that was interrupted; when it looks instead of sleeping.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -203,6 +203,78 @@ static void test_interrupted_sleep(void **state)
 	assert_int_equal(calls, 1);
 }
 
+static unsigned polls;		/* hooks that were called in turns without a sleep */
+static bool polling;		/* the last of them was */
+
+static bool watch_polling(void *arg)
+{
+	calls++;
+	polling = loop_polling(loop);
+	polls += polling;
+	return false;
+}
+
+/* An event that comes again @left times, each at once: as many short sleeps. */
+static unsigned left;
+
+static void come_again(void *arg, uint32_t events)
+{
+	eventfd_t value;
+
+	eventfd_read(*(int *)arg, &value);
+	if (left-- > 1)
+		eventfd_write(*(int *)arg, 1);
+}
+
+static void run_events(unsigned count, unsigned poll_us, unsigned ms)
+{
+	struct loop_source *source, *hook, *timer;
+	int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	assert_true(fd >= 0);
+	polls = calls = 0;
+	left = count;
+	loop_set_poll(loop, poll_us);
+	assert_int_equal(loop_add_fd(loop, &source, fd, EPOLLIN, come_again, &fd), 0);
+	assert_int_equal(loop_add_prepare(loop, &hook, watch_polling, NULL), 0);
+	assert_int_equal(loop_add_timer(loop, &timer, ms, quit, NULL), 0);
+	assert_int_equal(loop_run(loop), 0);
+	assert_int_equal(left, 0);
+	loop_remove(source);
+	loop_remove(hook);
+	close(fd);
+}
+
+/* A single request is no reason to look for the next one. */
+static void test_poll_not_at_once(void **state)
+{
+	run_events(1, 10000000, 20);
+	assert_int_equal(polls, 0);
+	assert_in_range(calls, 2, 3);
+}
+
+static void test_poll_off(void **state)
+{
+	run_events(20, 0, 20);
+	assert_int_equal(polls, 0);
+	assert_in_range(calls, 21, 22);
+}
+
+/* After several short sleeps it does; timers and descriptors have their turn all the while. */
+static void test_poll_after_short_sleeps(void **state)
+{
+	run_events(5, 10000000, 20);
+	assert_true(polls > 0);
+	assert_true(polling);
+}
+
+/* And it ends with a sleep when nothing comes. */
+static void test_poll_ends(void **state)
+{
+	run_events(5, 1000, 200);
+	assert_false(polling);
+}
+
 static void test_bad_descriptor(void **state)
 {
 	struct loop_source *source;
@@ -220,6 +292,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_prepare_hooks, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_remove_before_run_and_run_again, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_interrupted_sleep, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_not_at_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_off, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_after_short_sleeps, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
 	};
 
