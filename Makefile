@@ -5,7 +5,9 @@
 #   make check        every test, the real-Xen ones included (up to 40 minutes)
 #   make check-fast   every test that needs no Xen lab (under two minutes)
 #   make soak         the long ones
-#   make bench        the benchmarks that docs/performance.md quotes
+#   make bench        the benchmarks, beside their peers: minutes up to an hour (BENCH="CASE..." for some; benchmarks/README.md)
+#   make bench-quick  a few of them, under 50 seconds
+#   make bench-report the tables and charts of docs/performance.md out of docs/performance/results.json
 #   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
@@ -165,6 +167,7 @@ prerequisites:
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
+BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
 FUZZ_PACKAGES  = clang libclang-rt-14-dev
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
@@ -183,6 +186,8 @@ demo-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES))
 check-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES))
+bench-deps:
+	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(BENCH_PACKAGES))
 deps: check-deps
 	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES))
 
@@ -221,10 +226,14 @@ soak: deps
 	tests/xen/check -a
 soak-tests: $(SOAK_TESTS) $(PROGRAMS)
 
-# The figures that docs/performance.md quotes.
-bench: demo-deps
+# What docs/performance.md tells comes from here: benchmarks/README.md.
+RESULTS = $(BUILD)/results.json
+bench bench-quick: bench-deps
 	@$(MAKE_AGAIN) -s all fio-engine
-	@BUILD=$(BUILD) benchmarks/run -j $(BUILD)/bench.json $(BENCH)
+	@BUILD=$(BUILD) benchmarks/run $(if $(filter bench-quick,$@),--quick --json $(BUILD)/results-quick.json,--json $(RESULTS)) $(BENCH)
+	@benchmarks/report --charts $(BUILD)/charts $(if $(filter bench-quick,$@),$(BUILD)/results-quick.json,$(RESULTS))
+bench-report: bench-deps
+	benchmarks/report --charts docs/performance --document docs/performance.md docs/performance/results.json
 
 asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
@@ -260,7 +269,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps deps layers demo check-fast check soak soak-tests bench prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""case.py - what a case is, and how one is run.
+
+A case has sides: ours first, then its peer, then others that are shown beside
+them. Each round measures every side once; every second round goes through
+them backwards, so that what the machine does besides meets all alike. What
+counts is the ratio of ours to the peer within a round; the case's ratio is the
+median of those.
+
+A ratio says how many times better ours is: for times and sizes, where less is
+better, it is the peer's figure over ours.
+"""
+import contextlib
+import os
+import statistics
+import tempfile
+from dataclasses import dataclass
+
+
+@dataclass
+class Case:
+    name: str
+    group: str
+    sides: object               # a context manager of bench: yields {side: function returning {"value": ..., ...}}
+    what: str = ""              # one line for -l and for the tables
+    unit: str = "IOPS"
+    less: bool = False          # less is better
+    goal: float = None          # the ratio to reach
+    most: float = None          # or what our figure may be at most
+    limit: str = None           # a side that is what this machine can do ...
+    limit_goal: float = None    # ... and the ratio to it that is enough
+    once: bool = False          # one round: it changes what it measures, or takes long
+    quick: bool = False         # part of bench-quick
+    long: bool = False          # only when named
+
+
+@dataclass
+class Batch:
+    """Several cases that can only be measured together, by somebody else's program."""
+    name: str
+    group: str
+    measure: object             # a function of bench that yields names and results
+    what: str = ""
+    quick: bool = False
+    long: bool = False
+
+
+class Bench:
+    """What the cases of one run share: options, a folder, and what was set up once for several of them."""
+
+    def __init__(self, build, size, seconds, rounds):
+        self.build = build
+        self._size, self.seconds, self.rounds = size, seconds, rounds
+        self._stack = contextlib.ExitStack()
+        self._shared = {}
+
+    def __enter__(self):
+        # as long as a socket's name may be, so not below a folder with a long name
+        self.work = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=self.build))
+        os.mkdir(f"{self.work}/run")
+        os.environ["TAPSNAP_RUN_DIR"] = f"{self.work}/run"
+        os.environ["PATH"] = f"{self.build}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
+        return self
+
+    def __exit__(self, *exception):
+        return self._stack.__exit__(*exception)
+
+    def shared(self, key, manager, *arguments, **named):
+        """The same thing for every case that asks with this key; let go of at the end of the run."""
+        if key not in self._shared:
+            self._shared[key] = self._stack.enter_context(manager(*arguments, **named))
+        return self._shared[key]
+
+    def sized(self, default="2G"):
+        """How large an image is to be."""
+        return self._size or default
+
+    def path(self, name):
+        return f"{self.work}/{name}"
+
+
+def _ratio(case, ours, other):
+    if not ours or not other:
+        return None
+    return other / ours if case.less else ours / other
+
+
+def _medians(figures):
+    return {key: statistics.median(f[key] for f in figures) for key in figures[0]}
+
+
+def measure(bench, case):
+    """Run a case; yields the names and entries that come into the results."""
+    if isinstance(case, Batch):
+        yield from case.measure(bench)
+        return
+    figures = {}
+    with case.sides(bench) as sides:
+        names = list(sides)
+        for number in range(1 if case.once else bench.rounds):
+            for name in reversed(names) if number % 2 else names:
+                figures.setdefault(name, []).append(sides[name]())
+    yield case.name, result_of(case, {name: figures[name] for name in names}, bench.seconds)
+
+
+def result_of(case, figures, seconds):
+    """@figures: of each side, ours first, a list of what its rounds gave."""
+    ours, *others = figures
+    result = {"group": case.group, "what": case.what, "unit": case.unit, "less": case.less, "ours": ours,
+              "peer": others[0] if others else None,
+              "sides": {name: _medians(rounds) for name, rounds in figures.items()},
+              "values": {name: [f["value"] for f in rounds] for name, rounds in figures.items()}, "ratios": {}}
+    for name in others:
+        ratios = [_ratio(case, a["value"], b["value"]) for a, b in zip(figures[ours], figures[name])]
+        ratios = [r for r in ratios if r is not None]
+        result["ratios"][name] = statistics.median(ratios) if ratios else None
+    for key in "goal", "most", "limit", "limit_goal":
+        result[key] = getattr(case, key)
+    result["rounds"] = len(figures[ours])
+    result["seconds"] = seconds
+    return result
+
+
+def reached(result):
+    """True or False; None where there is no goal or nothing to hold it against."""
+    if result["most"] is not None:
+        return result["sides"][result["ours"]]["value"] <= result["most"]
+    ratio = result["ratios"].get(result["peer"])
+    if result["goal"] is None or ratio is None:
+        return None
+    if ratio >= result["goal"]:
+        return True
+    limit = result["ratios"].get(result["limit"])
+    return limit is not None and limit >= result["limit_goal"]

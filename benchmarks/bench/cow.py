@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""cow.py - a snapshot store against the raw driver, both through the ring.
+
+Two disks of the same size, both filled once, and used by all cases of a run
+one after the other: the store keeps what earlier cases have left in it.
+"""
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import time
+
+from bench import fio, servers
+from bench.case import Case
+
+SIZE = "10G"
+RANDOM = ["--bs=4k", "--iodepth=32"]
+TIMED = ["--time_based=1", "--norandommap=1"]
+UNTIMED = ["--runtime=0"]
+SEQUENTIAL = ["--time_based=1", "--rw=read", "--bs=256k", "--iodepth=8"]
+SPACE_WRITES = 20000
+MANY = 1000
+
+_numbers = itertools.count(1)
+
+
+def _size(bench):
+    return bench.sized(SIZE)
+
+
+def _guest(bench, disk, *options, size=None):
+    return fio.run(bench, ["--name=guest", *fio.on_ring(bench, disk), f"--size={size or _size(bench)}", "--randrepeat=0",
+                           *options], [disk.pid])
+
+
+@contextlib.contextmanager
+def _image(bench, target, path):
+    disk = servers.Disk(f"{target}:{path}")
+    disk.path = path
+    try:
+        fio.fill(bench, fio.on_ring(bench, disk), _size(bench))
+        yield disk
+    finally:
+        disk.close()
+        os.unlink(path)
+
+
+def _store(bench):
+    path = bench.path("store.cow")
+    if not os.path.exists(path):
+        servers.command("tap-img", "create", path, _size(bench))
+    return bench.shared("cow-store", _image, bench, "cow", path)
+
+
+def _raw(bench):
+    path = bench.path("store.raw")
+    if not os.path.exists(path):
+        with open(path, "wb") as file:
+            file.truncate(fio.size_bytes(_size(bench)))
+    return bench.shared("cow-raw", _image, bench, "aio", path)
+
+
+def _snapshot(disk):
+    name = f"bench{next(_numbers)}"
+    return json.loads(disk.ctl("snapshot-create", "-n", name, "--json"))["stall_us"]
+
+
+def _no_preparation(bench):
+    pass
+
+
+def _fresh(bench):
+    _snapshot(_store(bench))
+
+
+def _scatter(bench):
+    """A tenth of the disk is written in small pieces after a snapshot."""
+    _fresh(bench)
+    _guest(bench, _store(bench), *RANDOM, *UNTIMED, "--rw=randwrite", f"--io_size={fio.size_bytes(_size(bench)) // 10}")
+
+
+def _against_raw(options, each=_no_preparation, before=_no_preparation):
+    """@before is done once, @each before ours is measured."""
+    @contextlib.contextmanager
+    def sides(bench):
+        store, raw = _store(bench), _raw(bench)
+        before(bench)
+
+        def ours():
+            each(bench)
+            return _guest(bench, store, *options(bench))
+        yield {"cow": ours, "raw": lambda: _guest(bench, raw, *options(bench))}
+    return sides
+
+
+def _fixed(*options):
+    return lambda bench: options
+
+
+def _amount(mib, *options):
+    """So much for each second that a run would take, however long it takes."""
+    return lambda bench: (*options, *UNTIMED, f"--io_size={round(bench.seconds * mib)}M")
+
+
+def _delete(bench):
+    first = json.loads(_store(bench).ctl("snapshot-list", "--json"))["snapshots"][-1]["name"]
+    _store(bench).ctl("snapshot-delete", "-n", first)
+
+
+def _alone(figure):
+    """A figure of the store that has no peer."""
+    @contextlib.contextmanager
+    def sides(bench):
+        yield {"cow": lambda: {"value": figure(bench)}}
+    return sides
+
+
+def _space(size):
+    def figure(bench):
+        path = bench.path("space.cow")
+        servers.command("tap-img", "create", path, size)
+        with servers.tapdisk(f"cow:{path}") as disk:
+            before = os.stat(path).st_blocks
+            _guest(bench, disk, *RANDOM, *UNTIMED, "--rw=randwrite", f"--number_ios={SPACE_WRITES}", size=size)
+        taken = (os.stat(path).st_blocks - before) * 512
+        os.unlink(path)
+        return taken / (SPACE_WRITES * 4096) * 100
+    return figure
+
+
+def _longest_stall(bench, disk, size):
+    """Of three snapshots, a second apart, under load."""
+    load = subprocess.Popen(["fio", "--name=load", *fio.on_ring(bench, disk), f"--size={size}", "--rw=randwrite", *RANDOM,
+                             *TIMED, "--runtime=5", f"--output={bench.path('load.out')}"], stdin=subprocess.DEVNULL)
+    stalls = []
+    for _ in range(3):
+        time.sleep(1)
+        stalls.append(_snapshot(disk))
+    if load.wait():
+        raise RuntimeError("fio, which was to write meanwhile, has failed")
+    return max(stalls)
+
+
+def _stall_full(bench, size="1T"):
+    path = bench.path("full.cow")
+    servers.command("tap-img", "create", "--preallocation", "metadata", path, size)
+    with servers.tapdisk(f"cow:{path}") as disk:
+        longest = _longest_stall(bench, disk, size)
+    os.unlink(path)
+    return longest
+
+
+def _revert(bench):
+    store = _store(bench)
+    store.ctl("snapshot-create", "-n", "back")
+    _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=100M")
+    started = time.monotonic()
+    store.ctl("snapshot-revert", "-n", "back")
+    spent = time.monotonic() - started
+    store.ctl("snapshot-delete", "-n", "back")
+    return spent * 1000
+
+
+def _open_after_crash(bench):
+    """The log as full as it gets before a checkpoint."""
+    store = _store(bench)
+    _fresh(bench)
+    _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=400M", "--fdatasync=64")
+    store.kill()
+    started = time.monotonic()
+    store.open()
+    return (time.monotonic() - started) * 1000
+
+
+@contextlib.contextmanager
+def _memory(bench):
+    store, raw = _store(bench), _raw(bench)
+
+    def anonymous(disk):
+        with open(f"/proc/{disk.pid}/status", encoding="ascii") as file:
+            return {"value": next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) / 1024}
+    yield {"cow": lambda: anonymous(store), "raw": lambda: anonymous(raw)}
+
+
+@contextlib.contextmanager
+def _through_many(bench):
+    """Reading before and after a thousand snapshots more."""
+    store = _store(bench)
+
+    def read():
+        return _guest(bench, store, *TIMED, *RANDOM, "--rw=randread")
+    few = read()
+
+    def many():
+        for i in range(MANY):
+            _snapshot(store)
+            if i % 100 == 0:
+                _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=1M")
+        return read()
+    yield {"after 1,000 snapshots": many, "before": lambda: few}
+
+
+def cases():
+    write = (*TIMED, *RANDOM, "--rw=randwrite")
+    first = ("--rw=randwrite", *RANDOM)
+    group = "cow"
+    yield Case("overwrite", group, _against_raw(_fixed(*write)), "4k writes at random places, 32 at a time, blocks that the disk owns",
+               goal=0.95)
+    yield Case("read", group, _against_raw(_fixed(*TIMED, *RANDOM, "--rw=randread")), "4k reads, 32 at a time", goal=0.95)
+    yield Case("sequential", group, _against_raw(_fixed(*SEQUENTIAL)), "256k reads in order, of what was written in order", goal=0.95)
+    yield Case("memory", group, _memory, "of the process, beyond what it shares", unit="MiB", less=True, once=True)
+    yield Case("first-write", group, _against_raw(_amount(100, *first), each=_fresh),
+               "4k writes at random places, 32 at a time, each block's first after a snapshot", goal=0.7)
+    yield Case("first-flushed", group, _against_raw(_amount(20, *first, "--fdatasync=16"), each=_fresh),
+               "the same with a flush after every 16", goal=0.5)
+    yield Case("scattered", group, _against_raw(_fixed(*SEQUENTIAL), before=_scatter),
+               "256k reads in order, after a tenth was overwritten in small pieces after a snapshot", goal=0.6)
+    yield Case("delete", group, _against_raw(_fixed(*write), each=_delete, before=_scatter),
+               "4k overwrites while a snapshot is given back", goal=0.8, once=True)
+    for size, most in ("1G", 110), ("10G", 130), ("1T", 220):
+        yield Case(f"space-{size}", group, _alone(_space(size)), f"taken by {SPACE_WRITES:,} scattered first writes of 4k, of their data",
+                   unit="%", less=True, once=True, most=most)
+    yield Case("stall", group, _alone(lambda bench: _longest_stall(bench, _store(bench), _size(bench))),
+               "how long writes stand still for a snapshot under load, the longest of three", unit="us", less=True, once=True, most=10000)
+    yield Case("stall-1t", group, _alone(_stall_full), "the same on 1 TiB with a full map", unit="us", less=True, once=True, most=10000,
+               long=True)
+    yield Case("revert", group, _alone(_revert), "back to a snapshot", unit="ms", less=True, most=100)
+    yield Case("open", group, _alone(_open_after_crash), "opening after a crash with a full log", unit="ms", less=True)
+    yield Case("snapshots", group, _through_many, "4k reads, 32 at a time, through 1,000 snapshots; the peer is before them",
+               goal=0.95, once=True, long=True)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""machine.py - the results file: what was measured, of what, on what.
+
+    {"machine": {...}, "versions": {...},
+     "cases": {NAME: {"group", "unit", "less", "ours", "peer", "sides": {SIDE: medians},
+                      "values": {SIDE: of each round}, "ratios": {SIDE: median}, "goal", ...,
+                      "version": ours, "time"}}}
+"""
+import json
+import os
+import platform
+import re
+import subprocess
+import time
+
+
+def _first(pattern, path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        match = re.search(pattern, file.read(), re.MULTILINE)
+    return match[1] if match else None
+
+
+def _output(*words):
+    try:
+        done = subprocess.run(words, check=False, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip().partition("\n")[0] or None
+
+
+def describe(build):
+    folder = os.stat(build).st_dev
+    disk = f"{os.major(folder)}:{os.minor(folder)}"
+    return {"processor": _first(r"^model name\s*: (.*)", "/proc/cpuinfo") or platform.machine(),
+            "processors": len(os.sched_getaffinity(0)),
+            "memory_mib": int(_first(r"^MemTotal:\s*(\d+)", "/proc/meminfo")) // 1024,
+            "file_system": _output("stat", "-f", "-c", "%T", build),
+            "disk": os.path.basename(os.path.realpath(f"/sys/dev/block/{disk}"))}
+
+
+def versions():
+    return {"kernel": platform.release(), "fio": _output("fio", "--version"),
+            "qemu-storage-daemon": _output("qemu-storage-daemon", "--version"),
+            "nbdkit": _output("nbdkit", "--version")}
+
+
+class Results:
+    """Written after each case, so that what was measured is kept when the rest is cut short."""
+
+    def __init__(self, path, source):
+        self._path = path
+        self._version = _output("git", "-C", source, "describe", "--always", "--dirty", "--abbrev=12")
+        self._all = {"cases": {}}
+        if os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                self._all = json.load(file)
+        self._all["machine"] = describe(os.path.dirname(path) or ".")
+        self._all["versions"] = versions()
+
+    def put(self, name, result):
+        result["version"] = self._version
+        result["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._all["cases"][name] = result
+        with open(self._path + ".new", "w", encoding="utf-8") as file:
+            json.dump(self._all, file, indent=1)
+            file.write("\n")
+        os.replace(self._path + ".new", self._path)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""servers.py - tapdisk and those that it is held against, as context managers.
+
+Each is one process with one disk: .pid, and .nbd, what fio needs to reach it.
+"""
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+
+from bench import fio
+
+
+def command(*words):
+    """Run it and return what it prints; what goes wrong it says itself."""
+    return subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+
+
+def _end(pid, by=signal.SIGTERM):
+    """Wait until a process, which need not be a child of ours, has ended."""
+    process = os.pidfd_open(pid)
+    signal.pidfd_send_signal(process, by)
+    select.select([process], [], [])
+    os.close(process)
+
+
+class Disk:
+    """A disk of ours, in a tapdisk of its own."""
+
+    def __init__(self, target, *options, poll=0):
+        self._create = "tap-ctl", "create", *options, "-a", target
+        os.environ["TAPSNAP_POLL"] = str(poll)
+        self.open()
+
+    def open(self):
+        """At first, and again after its process was killed."""
+        marker = command(*self._create).strip()
+        self.minor = int(marker.rpartition("-")[2])
+        self.pid = int(re.search(r"pid=(\d+)", command("tap-ctl", "list", "-m", str(self.minor)))[1])
+        self.nbd = fio.on_nbd(f"{os.environ['TAPSNAP_RUN_DIR']}/nbd{self.pid}.{self.minor}")
+
+    def ctl(self, verb, *options):
+        return command("tap-ctl", verb, "-p", str(self.pid), "-m", str(self.minor), *options)
+
+    def kill(self):
+        _end(self.pid, signal.SIGKILL)
+
+    def close(self):
+        self.ctl("destroy")
+
+
+@contextlib.contextmanager
+def tapdisk(target, *options, poll=0):
+    """@poll: microseconds (tapdisk --poll)."""
+    disk = Disk(target, *options, poll=poll)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+class StorageDaemon:
+    """QEMU's block layer behind NBD."""
+
+    def __init__(self, bench, path, image_format="raw", name="qsd"):
+        self.socket, self._monitor = bench.path(f"{name}.nbd"), bench.path(f"{name}.qmp")
+        pid_file = bench.path(f"{name}.pid")
+        command("qemu-storage-daemon", "--daemonize", "--pidfile", pid_file,
+                "--blockdev", f"driver=file,node-name=file,filename={path},aio=io_uring,cache.direct=on,locking=off,"
+                "discard=unmap",
+                "--blockdev", f"driver={image_format},node-name=disk,file=file,discard=unmap",
+                "--nbd-server", f"addr.type=unix,addr.path={self.socket}",
+                "--export", "type=nbd,id=export,node-name=disk,writable=on",
+                "--chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
+                "--monitor", "chardev=monitor")
+        with open(pid_file, encoding="ascii") as file:
+            self.pid = int(file.read())
+        self.nbd = fio.on_nbd(self.socket, "disk")
+
+    def qmp(self, execute, **arguments):
+        """One command, on a connection of its own."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(self._monitor)
+            stream = connection.makefile("rw")
+            stream.readline()
+            for request in {"execute": "qmp_capabilities"}, {"execute": execute, "arguments": arguments}:
+                stream.write(json.dumps(request) + "\n")
+                stream.flush()
+                answer = json.loads(stream.readline())
+                while "event" in answer:
+                    answer = json.loads(stream.readline())
+                if "error" in answer:
+                    raise RuntimeError(f"qemu-storage-daemon: {execute}: {answer['error']['desc']}")
+        return answer["return"]
+
+
+@contextlib.contextmanager
+def storage_daemon(bench, path, image_format="raw", name="qsd"):
+    server = StorageDaemon(bench, path, image_format, name)
+    try:
+        yield server
+    finally:
+        _end(server.pid)
+
+
+class Nbdkit:
+    """nbdkit's file plugin: through the page cache, so what it has answered is not on the disk yet."""
+
+    def __init__(self, bench, path):
+        self._path, self._files = path, (bench.path("nbdkit.nbd"), bench.path("nbdkit.pid"))
+        address, ready = self._files
+        self._process = subprocess.Popen(["nbdkit", "-f", "-P", ready, "-U", address, "file", path])
+        self.pid = self._process.pid
+        self.nbd = fio.on_nbd(address)
+        while not os.path.exists(ready):        # written once it listens
+            if self._process.poll() is not None:
+                raise RuntimeError("nbdkit has not started")
+            time.sleep(0.01)
+
+    def close(self):
+        self._process.terminate()
+        self._process.wait()
+        for path in self._files:
+            os.unlink(path)
+
+    def settle(self):
+        """What it has left in the page cache would be written, or spare a read, on somebody else's time."""
+        with open(self._path, "rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextlib.contextmanager
+def nbdkit(bench, path):
+    server = Nbdkit(bench, path)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@contextlib.contextmanager
+def raw_file(bench, name="disk.img", size=None):
+    """A raw image with every block written."""
+    path = bench.path(name)
+    fio.fill(bench, fio.on_file(path), size or bench.sized())
+    try:
+        yield path
+    finally:
+        os.unlink(path)

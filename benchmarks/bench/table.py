@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""table.py - a group's results as a Markdown table, and as a chart's data."""
+from bench.case import reached
+
+
+def groups(results):
+    return list(dict.fromkeys(c["group"] for c in results["cases"].values()))
+
+
+def _cases(results, group):
+    return {name: c for name, c in results["cases"].items() if c["group"] == group}
+
+
+def figure(value):
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _ratio(value):
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _goal(case):
+    if case["most"] is not None:
+        return f"at most {figure(case['most'])}"
+    if case["goal"] is None:
+        return ""
+    if case["limit"]:
+        return f"{case['goal']} or {case['limit_goal']} of {case['limit']}"
+    return f"{case['goal']}"
+
+
+def _reached(case):
+    return {True: "yes", False: "**no**", None: ""}[reached(case)]
+
+
+def _spread(case):
+    """How far apart the rounds were: the smallest and the largest of ours."""
+    values = case["values"][case["ours"]]
+    return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
+
+
+def _columns(cases):
+    """The sides of all, ours first, each once."""
+    return list(dict.fromkeys(side for c in cases for side in c["sides"]))
+
+
+def of(results, group):
+    if group == "machine":
+        return _machine(results)
+    if group == "goals":
+        return _goals(results)
+    cases = _cases(results, group)
+    if not cases:
+        return "(not measured yet)"
+    sides = _columns(cases.values())
+    others = [s for s in sides if any(s in c["ratios"] for c in cases.values())]
+    goals = any(_goal(c) for c in cases.values())
+    cpu = any("cpu_us" in figures for c in cases.values() for figures in c["sides"].values())
+    head = ["case", "unit", *sides, "range of ours", *(f"to {s}" for s in others)]
+    if cpu:
+        head += ["us of CPU, ours", "peer"]
+    if goals:
+        head += ["goal", "reached"]
+    rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
+    for name, c in cases.items():
+        row = [name, c["unit"], *(figure(c["sides"].get(s, {}).get("value")) for s in sides), _spread(c),
+               *(_ratio(c["ratios"].get(s)) for s in others)]
+        if cpu:
+            row += [figure(c["sides"][s].get("cpu_us")) if s else "" for s in (c["ours"], c["peer"])]
+        if goals:
+            row += [_goal(c), _reached(c)]
+        rows.append(row)
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def _machine(results):
+    facts = {**results["machine"], **results["versions"]}
+    tested = sorted({c["version"] for c in results["cases"].values()})
+    times = sorted(c["time"] for c in results["cases"].values())
+    rows = [("", ""), ("---", "---"), *((key.replace("_", " "), str(value)) for key, value in facts.items() if value),
+            ("tapsnap", ", ".join(tested)), ("measured", f"{times[0]} to {times[-1]}")]
+    return "\n".join(f"| {key} | {value} |" for key, value in rows)
+
+
+def _goals(results):
+    """What is not reached, so that nobody has to look for it."""
+    missed = [f"`{name}`" for name, c in results["cases"].items() if reached(c) is False]
+    met = sum(reached(c) is True for c in results["cases"].values())
+    return f"{met} cases reach their goal." + (f" These do not: {', '.join(missed)}." if missed else "")
+
+
+def ratios(results, group):
+    """For a chart: a line a case with the ratio to its peer and the goal; nothing when no case has one."""
+    lines = []
+    for name, c in _cases(results, group).items():
+        ratio = c["ratios"].get(c["peer"])
+        if ratio is not None:
+            short = name.removeprefix(f"{group}-")
+            lines.append(f'"{short}" {ratio:.4f} {c["goal"] if c["goal"] is not None else "NaN"}\n')
+    return "".join(lines)
