@@ -79,6 +79,9 @@ static int open_base(struct opening *opening, enum cow_base_kind kind, const str
 		ret = backend_open(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
 	if (!ret && kind == COW_BASE_COW)
 		ret = check_cow_base(disk, fields, opening->error);
+	/* whatever sectors the guest of that disk sees: ours may be smaller, and both drivers can take any */
+	if (!ret)
+		disk->base_backend->geometry.sector_size = SECTOR_SIZE;
 	if (!ret)
 		*base = (struct cow_base){ .read = cow_disk_base_read, .owner = disk,
 			.sectors = fields->sectors };	/* it may be larger, where a commit was cut off */

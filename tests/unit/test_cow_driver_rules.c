@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cow-base.h"
 #include "cow-internal.h"
 #include "cow_model.h"
 #include "fault_engine.h"
@@ -425,6 +426,72 @@ static void test_many_snapshots(void **state)
 	unlink(target + 4);
 }
 
+/* A snapshot of @path, whose disk has sectors of 4096 bytes, all of it 7s. */
+static void make_large_sectors(const char *path)
+{
+	struct cow_create_options options = { .sectors = 64, .sector_size = 4096, .log_blocks = COW_LOG_MIN_BLOCKS };
+	struct cow_open_options open_options = { 0 };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	uint8_t data[64 * SECTOR_SIZE];
+
+	memset(data, 7, sizeof(data));
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &open_options, &error), 0);
+	assert_int_equal(cow_write(store, data, 0, 64), 0);
+	assert_int_equal(cow_snapshot_create(store, "v1", NULL, &error), 0);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+static void make_on_snapshot(const char *path, const char *base)
+{
+	struct cow_create_options options = { .sectors = 64, .log_blocks = COW_LOG_MIN_BLOCKS, .base_kind = COW_BASE_COW };
+	struct error_text error = { "" };
+	struct cow_base_fields fields;
+	struct cow_device *device;
+	char target[PATH_MAX + 4];
+
+	snprintf(target, sizeof(target), "%s@v1", base);
+	assert_int_equal(cow_base_describe_snapshot(&fields, target, &error), 0);
+	options.base = &fields;
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	cow_file_close(device);
+}
+
+/* A disk may have smaller sectors than the one whose snapshot it stands on. */
+static void test_base_of_larger_sectors(void **state)
+{
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	uint8_t data[SECTOR_SIZE] __attribute__((aligned(SECTOR_SIZE))) = { 0 };
+	struct iovec iov = { data, sizeof(data) };
+	char target[PATH_MAX + 4], base[PATH_MAX];
+	struct fault_engine fault;
+	struct backend *backend;
+	struct block_request req = { .op = BLOCK_READ, .sector = 3, .nr_sectors = 1, .iov = &iov, .iovcnt = 1, .done = burst_done };
+	int result = 1;
+
+	snprintf(base, sizeof(base), "%s", scratch_path("large"));
+	snprintf(target, sizeof(target), "cow:%s", scratch_path("small"));
+	make_large_sectors(base);
+	make_on_snapshot(target + 4, base);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&backend, &fault.engine, target, &options, &error), 0);
+	req.owner = &result;
+	backend_submit(backend, &req);
+	while (backend->in_flight)
+		engine_reap(&fault.engine);
+	assert_int_equal(result, 0);
+	assert_int_equal(data[0], 7);
+	backend_close(backend);
+	unlink(base);
+	unlink(target + 4);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -439,6 +506,7 @@ int main(void)
 		cmocka_unit_test(test_discard_makes_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
 		cmocka_unit_test(test_many_snapshots),
+		cmocka_unit_test(test_base_of_larger_sectors),
 	};
 
 	scratch_init();
