@@ -91,6 +91,15 @@ out:
 	free(device);
 }
 
+/* What another domain can write there is not this one's to say. */
+static bool is_in_domain(const char *path, uint32_t domid)
+{
+	char home[40];
+	int length = snprintf(home, sizeof(home), "/local/domain/%u/", domid);
+
+	return !strncmp(path, home, (size_t)length);
+}
+
 static bool read_frontend(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)
 {
 	uint64_t id;
@@ -98,10 +107,11 @@ static bool read_frontend(struct store *store, const char *path, uint32_t domid,
 	if (store_read_number(store, path, "frontend-id", UINT32_MAX, &id) ||
 	    store_read(store, path, "frontend", &nodes->frontend))
 		return false;
-	if (id == domid)
-		return true;
-	error_set(&nodes->wrong, -EINVAL, "frontend-id %llu is not domain %u", (unsigned long long)id, domid);
-	return false;
+	if (id != domid)
+		error_set(&nodes->wrong, -EINVAL, "frontend-id %llu is not domain %u", (unsigned long long)id, domid);
+	else if (!is_in_domain(nodes->frontend, domid))
+		error_set(&nodes->wrong, -EINVAL, "frontend %s is not domain %u's", nodes->frontend, domid);
+	return !nodes->wrong.text[0];
 }
 
 void nodes_read(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)

@@ -75,6 +75,31 @@ static void test_half_written(void **state)
 	assert_string_equal(back(3, "state"), "4");
 }
 
+/* A frontend that is another domain's, or said to be: nothing is read from it, no ring is taken. */
+static void test_frontend_of_another_domain(void **state)
+{
+	static const char *const wrong[] = {
+		"/local/domain/4/device/vbd/51712", "/local/domain/33/device/vbd/51712", "local/domain/3/device/vbd/51712", "", "/",
+	};
+
+	toolstack_adds(3, "w");
+	settle();
+	toolstack_adds(4, "w");
+	frontend_offers(4, "8", "15");
+	frontend_offers(3, "9", "16");
+	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		put_back(3, "frontend", wrong[i]);
+		script_adds_pid(3, PID);
+		settle();
+		assert_string_not_equal(back(3, "state"), "4");
+		assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
+	}
+	put_back(3, "frontend", "/local/domain/3/device/vbd/51712");
+	settle();
+	assert_string_equal(back(3, "state"), "4");
+	assert_int_equal(json_integer_value(json_object_get(tapdisk.last_connect, "domid")), 3);
+}
+
 static void test_read_only_cdrom(void **state)
 {
 	json_object_set_new(tapdisk.disk, "sectors", json_integer(2097153));
@@ -365,7 +390,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_init_wait_at_once), TEST(test_handshake), TEST(test_frontend_first),
-		TEST(test_half_written), TEST(test_read_only_cdrom), TEST(test_discard_corrected),
+		TEST(test_half_written), TEST(test_frontend_of_another_domain), TEST(test_read_only_cdrom), TEST(test_discard_corrected),
 		TEST(test_conflicts), TEST(test_write_fails_once), TEST(test_bad_frontend),
 		TEST(test_garbage_while_connected), TEST(test_connect_refused), TEST(test_connect_overtaken),
 		TEST(test_ring_error), TEST(test_wrong_device_path), TEST(test_close), TEST(test_reopen),
