@@ -39,7 +39,7 @@ struct flipper {
 	atomic_bool stop;
 	_Atomic uint8_t *ring, *data;
 	size_t ring_bytes;
-	bool indices;			/* those, too, about once in a tenth of a second */
+	bool indices;			/* those, too, a hundred times a second or so */
 	uint64_t random;
 };
 
@@ -83,7 +83,7 @@ static void *flip(void *arg)
 		uint8_t byte = (uint8_t)(random >> 32);
 		size_t at = (size_t)(random >> 40);
 
-		if (flipper->indices && random % 2000000 == 0)
+		if (flipper->indices && random % 200000 == 0)
 			atomic_store_explicit(&flipper->ring[at % RING_HEADER], byte, memory_order_relaxed);
 		else if (random % 4)
 			atomic_store_explicit(&flipper->ring[RING_HEADER + at % (flipper->ring_bytes - RING_HEADER)], byte,
