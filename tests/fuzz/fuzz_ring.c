@@ -100,20 +100,26 @@ static void note_end(void *arg, int error)
 	*(bool *)arg = true;
 }
 
-/* Of all frontends that have gone. check adds up what it says. */
-static void say_count(void)
+static char folder[] = "/tmp/tapsnap-fuzz.XXXXXX";
+
+/* The requests of all frontends that have gone; check adds up what it says. And the disk's socket goes. */
+static void end(void)
 {
 	unsigned long long count = vbd->past.invalid;
+	char path[128];
 
 	for (unsigned op = 0; op < BLOCK_NR_OPS; op++)
 		count += vbd->past.ops[op].completed;
 	printf("counted %llu requests\n", count);
 	fflush(stdout);
+	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, folder, (int)getpid(), vbd->minor);
+	unlink(path);
+	rmdir(folder);
+	metrics_remove_folder();
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	static char folder[] = "/tmp/tapsnap-fuzz.XXXXXX";
 	struct driver_options options = { 0 };
 	struct error_text error = { "" };
 
@@ -126,7 +132,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	must(engine_open(&engine, "sync", 64));
 	must(vbd_create(&vbd, loop, engine, 0));
 	must(vbd_open(vbd, "null:1G", &options, &error));
-	must(atexit(say_count));
+	must(atexit(end));
 	return 0;
 }
 
