@@ -152,6 +152,7 @@ int cow_flush(struct cow_store *store)
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
 	store->flushing = true;
+	cow_journal_cut(store);
 	ret = gather(store, events);
 	released = store->releases;
 	store->releases = (struct cow_list){ 0 };

@@ -171,6 +171,8 @@ struct cow_event {
 	uint8_t payload[];
 };
 
+struct cow_journal;
+
 struct cow_store {
 	struct cow_device *device;
 	struct cow_superblock sb;	/* as last written */
@@ -189,6 +191,7 @@ struct cow_store {
 	struct cow_list releases;	/* freed by the active disk, not in the log yet */
 	struct cow_list table_blocks;	/* of the version table, as on the store */
 	bool flushing;			/* cow_flush() is at work */
+	struct cow_journal *journal;	/* NULL: there is none */
 	/* Takes over what was freed and is out of use for good once those who may still read it have ended. NULL: nobody
 	 * does. @blocks is sorted. */
 	void (*retire)(void *owner, struct cow_list *blocks);
@@ -296,8 +299,26 @@ struct cow_version *cow_delete_next(const struct cow_store *store);
 /* Nothing to be logged, and no log record on its way: a flush is a sync. */
 bool cow_flush_idle(const struct cow_store *store);
 
-/* cow-replay.c */
-int cow_replay(struct cow_store *store, struct error_text *error);
+/* cow-replay.c: the log, then the journal that is at @journal (may be NULL). */
+int cow_replay(struct cow_store *store, const char *journal, struct error_text *error);
+
+/* cow-journal.c. Of the active disk's map: @count blocks from @block on, whose entries follow from @entry. */
+void cow_journal_map(struct cow_store *store, uint64_t block, uint64_t entry, uint64_t count);
+/* Counts with the map change that follows. */
+void cow_journal_release(struct cow_store *store, uint64_t block);
+void cow_journal_event(struct cow_store *store, enum cow_record_type type, uint32_t count, const void *payload, size_t length);
+/* A flush gathers what has changed by now. */
+void cow_journal_cut(struct cow_store *store);
+/* Around the checkpoint that begins writing, under the salt @salt: before; when it is durable. */
+int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt);
+void cow_journal_begin(struct cow_store *store);
+/* The store is let go of; @needed: and not closed in order. */
+void cow_journal_end(struct cow_store *store, bool needed);
+/* -ESTALE: the store is not as the journal's process left it; -ENOBUFS: it has not all; -EUCLEAN. */
+int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(struct cow_store *store,
+		       const struct cow_record *record), struct error_text *text);
+/* Of a store that is open: a fresh journal in another place. */
+int cow_journal_attach(struct cow_store *store, const char *path);
 
 /* cow-checkpoint.c */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt);

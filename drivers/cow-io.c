@@ -118,6 +118,8 @@ static int entry_drop(struct cow_store *store, uint64_t block, uint64_t entry)
 	if (!cow_entry_block(entry) || !cow_map_exclusive(store->active, cow_entry_birth(entry), block + 1))
 		return 0;
 	ret = cow_list_add(&store->releases, cow_entry_block(entry));
+	if (!ret)
+		cow_journal_release(store, cow_entry_block(entry));
 	return ret ? ret : cow_alloc_release(store, cow_entry_block(entry));
 }
 
@@ -154,6 +156,7 @@ static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t bl
 	}
 	for (i = 0; i < *done; i++)
 		cow_layer_set(layer, block + i, cow_entry(place + i, store->generation), true);
+	cow_journal_map(store, block, cow_entry(place, store->generation), *done);
 	return 0;
 }
 
@@ -257,9 +260,11 @@ static int zero_block(struct cow_store *store, uint64_t block)
 		ret = cow_layer_reserve(&store->active->layer, 1);
 	if (!ret)
 		ret = entry_drop(store, block, entry);
-	if (!ret)
-		cow_layer_set(&store->active->layer, block, zero, true);
-	return ret;
+	if (ret)
+		return ret;
+	cow_layer_set(&store->active->layer, block, zero, true);
+	cow_journal_map(store, block, zero, 1);
+	return 0;
 }
 
 /* An entry where there is none, so that no base will ever show. */
@@ -273,9 +278,11 @@ int cow_zero_mask(struct cow_store *store, uint64_t block)
 	ret = zero_room(store);
 	if (!ret)
 		ret = cow_layer_reserve(&store->active->layer, 1);
-	if (!ret)
-		cow_layer_set(&store->active->layer, block, cow_entry(0, store->generation), true);
-	return ret;
+	if (ret)
+		return ret;
+	cow_layer_set(&store->active->layer, block, cow_entry(0, store->generation), true);
+	cow_journal_map(store, block, cow_entry(0, store->generation), 1);
+	return 0;
 }
 
 /* Part of a block becomes zero: nothing to do where it is zero. */

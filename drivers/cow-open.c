@@ -48,7 +48,7 @@ static int store_base(struct cow_store *store, const struct cow_base *base, stru
 	return 0;
 }
 
-static int store_load(struct cow_store *store, struct error_text *error)
+static int store_load(struct cow_store *store, const char *journal, struct error_text *error)
 {
 	int ret;
 
@@ -63,11 +63,11 @@ static int store_load(struct cow_store *store, struct error_text *error)
 	ret = cow_version_load(store, error);
 	if (!ret)
 		ret = cow_alloc_load(store, error);
-	return ret ? ret : cow_replay(store, error);
+	return ret ? ret : cow_replay(store, journal, error);
 }
 
 /* The replayed state becomes a checkpoint, or the clean one gets its new salt. */
-static int store_begin_writing(struct cow_store *store, struct error_text *error)
+static int store_begin_writing(struct cow_store *store, const char *journal, struct error_text *error)
 {
 	uint64_t salt;
 	size_t i;
@@ -75,12 +75,15 @@ static int store_begin_writing(struct cow_store *store, struct error_text *error
 
 	ret = fresh_salt(&salt);
 	if (!ret)
+		ret = cow_journal_prepare(store, journal, salt);
+	if (!ret)
 		ret = cow_checkpoint_write(store, 0, salt);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be opened for writing: %s", store->device->name, strerror(-ret));
 	for (i = 0; i < store->releases.count; i++)
 		cow_alloc_unhold(store, store->releases.item[i]);
 	store->releases.count = 0;
+	cow_journal_begin(store);
 	return 0;
 }
 
@@ -103,9 +106,9 @@ int cow_open(struct cow_store **result, struct cow_device *device, const struct 
 	if (!ret && cow_cache_init(&store->cache, options->cache_bytes))
 		ret = error_set(error, -ENOMEM, "%s: out of memory", device->name);
 	if (!ret)
-		ret = store_load(store, error);
+		ret = store_load(store, store->read_only ? NULL : options->journal, error);
 	if (!ret && !store->read_only)
-		ret = store_begin_writing(store, error);
+		ret = store_begin_writing(store, options->journal, error);
 	if (ret)
 		cow_abandon(store);
 	else
@@ -131,6 +134,7 @@ void cow_abandon(struct cow_store *store)
 {
 	struct cow_event *event;
 
+	cow_journal_end(store, true);
 	while ((event = store->events)) {
 		store->events = event->next;
 		free(event);
@@ -152,6 +156,7 @@ int cow_close(struct cow_store *store)
 		ret = cow_flush(store);
 		if (!ret)
 			ret = cow_checkpoint_write(store, COW_SB_CLEAN, store->log.salt);
+		cow_journal_end(store, ret);
 	}
 	cow_abandon(store);
 	return ret;

@@ -77,5 +77,6 @@ int cow_preallocate_step(struct cow_store *store, uint64_t block, bool full, uin
 	}
 	for (i = 0; i < *count; i++)
 		cow_layer_set(&store->active->layer, block + i, cow_entry(place + i, store->generation), true);
+	cow_journal_map(store, block, cow_entry(place, store->generation), *count);
 	return 0;
 }

@@ -171,7 +171,7 @@ static int replay_record(struct cow_store *store, const struct cow_record *recor
 	return -EUCLEAN;
 }
 
-int cow_replay(struct cow_store *store, struct error_text *error)
+int cow_replay(struct cow_store *store, const char *journal, struct error_text *error)
 {
 	struct cow_record *record = aligned_alloc(COW_BLOCK, COW_RECORD_MAX);
 	uint64_t end;
@@ -188,5 +188,5 @@ int cow_replay(struct cow_store *store, struct error_text *error)
 	if (ret && ret != -ENOENT)
 		return error_set(error, ret, "%s: its log cannot be replayed at record %llu: %s", store->device->name,
 				 (unsigned long long)store->log.sequence, strerror(-ret));
-	return 0;
+	return cow_journal_replay(store, journal, replay_record, error);
 }

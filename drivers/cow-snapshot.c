@@ -26,6 +26,7 @@ int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow
 	memcpy(event->payload, payload, length);
 	*store->last_event = event;
 	store->last_event = &event->next;
+	cow_journal_event(store, type, count, payload, length);
 	return 0;
 }
 

@@ -242,9 +242,13 @@ static void map_change(struct cow_request *r)
 
 	for (p = 0; p < r->nr_pieces; p++) {
 		piece = &r->pieces[p];
-		for (i = 0; is_fresh(piece) && i < piece_blocks(piece); i++)
+		if (!is_fresh(piece))
+			continue;
+		for (i = 0; i < piece_blocks(piece); i++)
 			cow_layer_set(&store->active->layer, piece->sector / COW_SECTORS + i,
 				      cow_entry(piece->place + i, store->generation), true);
+		cow_journal_map(store, piece->sector / COW_SECTORS, cow_entry(piece->place, store->generation),
+				piece_blocks(piece));
 	}
 }
 

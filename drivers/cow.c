@@ -93,7 +93,7 @@ static void open_run(void *arg)
 	struct opening *opening = arg;
 	struct cow_disk *disk = opening->disk;
 	struct cow_open_options options = { .read_only = disk->read_only, .cache_bytes = opening->options->cache_bytes,
-		.layer_entries = opening->options->layer_entries };
+		.layer_entries = opening->options->layer_entries, .journal = opening->options->journal };
 	struct cow_base_fields fields;
 	enum cow_base_kind kind;
 	int ret;
@@ -283,6 +283,10 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 		ret = disk_open(&export->disk, engine, path, &st, &wanted, error);
 		if (ret)
 			return ret;
+	} else if (!name && options->journal && !export->disk->active && !wanted.read_only && !export->disk->read_only) {
+		ret = cow_journal_attach(export->disk->store, options->journal);
+		if (ret)
+			return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
 	}
 	export->disk->exports++;
 	ret = name ? export_of_snapshot(export, name, error) : export_of_active(export, options, error);

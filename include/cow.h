@@ -104,6 +104,7 @@ struct cow_open_options {
 	size_t cache_bytes;		/* of map nodes; 0: 32 MiB */
 	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 131072 */
 	struct cow_base base;		/* all zero: there is none, and the store names none */
+	const char *journal;		/* path of the journal (docs/takeover.md): played if it is there, and kept; NULL: none */
 };
 
 struct cow_info {
