@@ -155,6 +155,19 @@ $(FAULT_MALLOC): $(BUILD)/tests/unit/fault_malloc.o
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $<
 $(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(BUILD)/tests/unit/memory_sweep.o | $(FAULT_MALLOC) $(PROGRAMS)
 
+# A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
+POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c)
+POINT_OBJS = $(patsubst %.c,$(BUILD)/points/%.o,$(POINT_SOURCES))
+$(BUILD)/points/%.o: %.c | prerequisites
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) $(INCLUDES) -DTEST_POINTS -MMD -MP -c -o $@ $<
+$(BUILD)/tests/tapdisk-points: $(POINT_OBJS) $(BUILD)/tests/unit/point.o $(filter-out $(POINT_SOURCES:%.c=$(BUILD)/%.o), \
+		$(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)) $(BUILD)/control/client_json_memory.o
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+TAKEOVER_TESTS = $(patsubst %,$(BUILD)/tests/%,unit/test_takeover unit/test_takeover_steps soak/test_takeover_kills)
+$(TAKEOVER_TESTS): $(BUILD)/tests/unit/takeover_load.o
+$(BUILD)/tests/unit/test_takeover_steps: | $(BUILD)/tests/tapdisk-points
+
 unit-tests: $(UNIT_TESTS) $(PROGRAMS)
 
 # Said in one line, before the compiler says it in many.
@@ -222,9 +235,10 @@ check: deps
 soak: deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
+	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(BUILD)/tests/unit/test_takeover_steps
 	tests/fuzz/check -n
 	tests/xen/check -a
-soak-tests: $(SOAK_TESTS) $(PROGRAMS)
+soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
 
 # What docs/performance.md tells comes from here: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json

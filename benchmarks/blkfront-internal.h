@@ -76,6 +76,8 @@ struct blkfront_transport {
 	int (*open_channel)(struct blkfront *front, unsigned queue, struct error_text *text);
 	/* Offer the rings, wait until they are served, learn the geometry. */
 	int (*connect)(struct blkfront *front, struct error_text *text);
+	/* May be NULL. The tapdisk front->options.pid has the disk now: offer it the same rings. */
+	int (*follow)(struct blkfront *front, struct error_text *text);
 	/* Wait until tapdisk has drained and let go; best effort, a tapdisk that is gone has. */
 	void (*disconnect)(struct blkfront *front);
 	void (*signal)(struct blkfront *front, unsigned queue);

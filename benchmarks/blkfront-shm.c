@@ -79,7 +79,7 @@ static json_t *connect_request(const struct blkfront *front)
 	return request;
 }
 
-static int shm_announce(struct blkfront *front, struct error_text *text)
+static int shm_announce(struct blkfront *front, bool take_over, struct error_text *text)
 {
 	json_t *request = connect_request(front);
 	int fds[PROTOCOL_MAX_FDS];
@@ -87,6 +87,7 @@ static int shm_announce(struct blkfront *front, struct error_text *text)
 
 	if (!request)
 		return error_set(text, -ENOMEM, "no memory for the connect command");
+	json_object_set_new(request, "take_over", json_boolean(take_over));
 	fds[nr_fds++] = front->memfd;
 	for (i = 0; i < front->options.queues; i++) {
 		fds[nr_fds++] = front->queues[i].kick_fd;
@@ -130,8 +131,20 @@ static int shm_connect(struct blkfront *front, struct error_text *text)
 	int r = tapctl_connect(&front->ctl, front->options.pid, text);
 
 	if (r == 0)
-		r = shm_announce(front, text);
+		r = shm_announce(front, false, text);
 	return r < 0 ? r : shm_learn_geometry(front, text);
+}
+
+static int shm_follow(struct blkfront *front, struct error_text *text)
+{
+	struct tapctl *ctl;
+	int r = tapctl_connect(&ctl, front->options.pid, text);
+
+	if (r)
+		return r;
+	tapctl_close(front->ctl);
+	front->ctl = ctl;
+	return shm_announce(front, true, text);
 }
 
 static void shm_disconnect(struct blkfront *front)
@@ -194,6 +207,7 @@ const struct blkfront_transport blkfront_shm = {
 	.share_memory = shm_share_memory,
 	.open_channel = shm_open_channel,
 	.connect = shm_connect,
+	.follow = shm_follow,
 	.disconnect = shm_disconnect,
 	.signal = shm_signal,
 	.acknowledge = shm_acknowledge,

@@ -131,6 +131,19 @@ int blkfront_connect(struct blkfront **result, const struct blkfront_options *op
 	return r;
 }
 
+int blkfront_follow(struct blkfront *front, int pid, char *text, size_t size)
+{
+	struct error_text error = { "" };
+	int r = -EOPNOTSUPP;
+
+	front->options.pid = pid;
+	if (front->transport->follow)
+		r = front->transport->follow(front, &error);
+	if (r && text && size)
+		snprintf(text, size, "%s", error.text[0] ? error.text : strerror(-r));
+	return r;
+}
+
 void blkfront_disconnect(struct blkfront *front)
 {
 	if (!front)

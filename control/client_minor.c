@@ -108,7 +108,7 @@ static int remove_marker(int minor, const char *path, struct error_text *text)
 		owner = lock_owner(fd);
 		error = error_set(text, -EBUSY, "minor %d is attached to tapdisk %d; 'tap-ctl destroy -p %d -m %d' lets go of it",
 				  minor, owner, owner, minor);
-	} else if (unlink(path)) {
+	} else if (client_takeover_forget(minor), unlink(path)) {
 		error = error_set(text, -errno, "%s: %s", path, strerror(errno));
 	}
 	close(fd);

@@ -34,6 +34,11 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 /* Nothing came of it: stores that are not in use are removed, disks that are in one begin to go back to their image. */
 void client_overlay_undo(struct many *many, int timeout_ms);
 
+/* client_takeover.c: nobody is to take over what is left of @minor's disk, whose marker is locked by us. */
+void client_takeover_forget(int minor);
+/* @pid has ended: its locks go, unless a disk of its still waits for a successor, who will want to know. */
+void client_takeover_clean(int pid);
+
 /* Whole decimal number of @digits in 0..@max, nothing before or after it; -1 when it is not one. */
 int client_parse_number(const char *digits, int max);
 

@@ -83,6 +83,7 @@ int tapctl_process_clean(int pid)
 	/* the pid may be somebody else's by now, with statistics of its own */
 	if (process_is_dead(pid))
 		remove_stats(pid);
+	client_takeover_clean(pid);
 	if (snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), pid) < (int)sizeof(path))
 		unlink(path);
 	return 0;

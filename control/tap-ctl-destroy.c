@@ -56,7 +56,26 @@ static int clean_after_dead(int pid, int minor, struct error_text *text)
 
 	if (error)
 		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));
-	return tapctl_minor_free(minor, text);
+	error = tapctl_minor_free(minor, text);
+	/* once more: its lock stays as long as a disk may be taken over */
+	if (!error)
+		tapctl_process_clean(pid);
+	return error;
+}
+
+/* The tapdisk, or the one that has taken over from it since the caller wrote down its pid. */
+static int connect_owner(struct tapctl **ctl, int *pid, int minor, struct error_text *text)
+{
+	int error = tapctl_connect(ctl, *pid, text), owner;
+
+	if (error != -ENOENT && error != -ECONNREFUSED)
+		return error;
+	owner = tapctl_takeover_successor(*pid, minor);
+	if (!owner)
+		return error;
+	*pid = owner;
+	text->text[0] = '\0';
+	return tapctl_connect(ctl, owner, text);
 }
 
 static int close_disk(struct tapctl *ctl, int minor, bool force, int timeout_ms, struct error_text *text)
@@ -106,7 +125,7 @@ int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_te
 	struct tapctl *ctl;
 	int error;
 
-	error = tapctl_connect(&ctl, pid, &reason);
+	error = connect_owner(&ctl, &pid, minor, &reason);
 	if (error == -ENOENT || error == -ECONNREFUSED)
 		return clean_after_dead(pid, minor, text);
 	if (error)

@@ -65,7 +65,7 @@ extern const struct command command_list, command_allocate, command_free, comman
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_throttle, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
 	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit,
-	command_export, command_unexport, command_on_error, command_resume, command_events;
+	command_export, command_unexport, command_on_error, command_resume, command_events, command_takeover, command_upgrade;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);

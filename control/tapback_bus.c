@@ -18,6 +18,7 @@
 
 #include "tapback_log.h"
 #include "tapback_orphans.h"
+#include "tapback_takeover.h"
 
 #define BACKEND_TOKEN "backend"
 #define QUEUES_MAX 4
@@ -184,6 +185,7 @@ int bus_start(struct tapback *tapback)
 void bus_stop(struct tapback *tapback)
 {
 	orphans_stop();
+	takeovers_stop();
 	while (tapback->devices)
 		device_free(tapback->devices);
 	sd_event_source_disable_unref(tapback->store_ready);

@@ -46,6 +46,12 @@ struct device {
 	bool adopted;			/* CONNECTED: the ring was found, not made by us */
 	bool started;			/* CONNECTED: the frontend was seen in state 4 with this ring */
 
+	unsigned takeovers;		/* tapback_takeover.c: from this tapdisk and those before it, in the time that began at: */
+	uint64_t takeovers_since;
+	int takeover_given_up;		/* this tapdisk is not replaced; 0: none */
+	bool takeover_failed;		/* the last one has, because of: */
+	struct error_text takeover_error;
+
 	bool held;			/* no attempt before the timer, unless one of these has changed: */
 	enum xenbus held_state, held_frontend_state;
 	int held_pid, held_minor;

@@ -263,6 +263,18 @@ static int publish_disk(struct store *store, void *arg)
 	return error ? error : write_state(store, p);
 }
 
+static int publish_tapdisk(struct store *store, void *arg)
+{
+	const struct publication *p = arg;
+	int error;
+
+	if (xenbus_read_state(store, p->path) != p->nodes->state)
+		return -ESTALE;
+	error = store_write(store, p->path, "pid", "%d", p->pid);
+	return error ? error : store_write(store, p->path, "physical-device-path", NBD_SOCKET_FORMAT, tapctl_run_dir(), p->pid,
+					   p->nodes->minor);
+}
+
 static int publish_state(struct store *store, void *arg)
 {
 	return write_state(store, arg);
@@ -303,6 +315,13 @@ int nodes_publish_disk(struct store *store, const char *path, const struct devic
 	};
 
 	return store_transact(store, publish_disk, &publication);
+}
+
+int nodes_publish_tapdisk(struct store *store, const char *path, const struct device_nodes *nodes, int pid)
+{
+	struct publication publication = { .path = path, .nodes = nodes, .pid = pid };
+
+	return store_transact(store, publish_tapdisk, &publication);
 }
 
 int nodes_publish_state(struct store *store, const char *path, const struct device_nodes *nodes, enum xenbus state)

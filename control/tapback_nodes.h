@@ -42,7 +42,7 @@ void nodes_read(struct store *store, const char *path, uint32_t domid, struct de
 void nodes_free(struct device_nodes *nodes);
 
 /*
- * The three below change the state only if it still is @nodes->state: -ESTALE
+ * The four below write only if the state still is @nodes->state: -ESTALE
  * when the toolstack was faster (its change brings a new decision).
  */
 int nodes_publish_features(struct store *store, const char *path, const struct device_nodes *nodes,
@@ -50,6 +50,8 @@ int nodes_publish_features(struct store *store, const char *path, const struct d
 /* Geometry, and Connected, in one transaction; errors reported before are taken back. */
 int nodes_publish_disk(struct store *store, const char *path, const struct device_nodes *nodes,
 		       const struct disk_geometry *disk, int pid);
+/* Another tapdisk has the disk, under the same minor: what the hotplug script has written of the one before. */
+int nodes_publish_tapdisk(struct store *store, const char *path, const struct device_nodes *nodes, int pid);
 int nodes_publish_state(struct store *store, const char *path, const struct device_nodes *nodes, enum xenbus state);
 
 /* The `sectors` node; 0 when it cannot be read. */

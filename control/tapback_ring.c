@@ -14,6 +14,7 @@
 
 #include "tapback_log.h"
 #include "tapback_sharing.h"
+#include "tapback_takeover.h"
 
 /* Draining may take as long as the storage does, and a tapdisk may be stopped; that is only mentioned. */
 #define LATE_MS		10000
@@ -212,6 +213,31 @@ static void ring_asked(void *arg, int error, json_t *reply, const struct error_t
 		device->connections = json_is_array(connections) ? json_incref(connections) : json_array();
 }
 
+/* The tapdisk does not answer any more. True: its successor has the disk, will have it, or it was said why not. */
+static bool ring_follow(struct device *device)
+{
+	struct error_text text = { "" };
+	int successor, error;
+
+	switch (takeover_look(device, &successor, &text)) {
+	case TAKEOVER_RUNS:
+		device_hold(device, LATE_MS);
+		return true;
+	case TAKEOVER_DONE:
+		device_log(device, LOG_NOTICE, "tapdisk %d has the disk now, instead of %d", successor, device->pid);
+		error = nodes_publish_tapdisk(device->tapback->store, device->path, &device->nodes, successor);
+		if (error && error != -ESTALE)
+			device_log(device, LOG_ERR, "cannot write its tapdisk: %s", strerror(-error));
+		if (error)
+			device_hold(device, RETRY_MS);
+		return true;
+	default:
+		if (*text.text)
+			ring_refuse(device, -EIO, text.text);
+		return *text.text;
+	}
+}
+
 void ring_ask(struct device *device)
 {
 	struct error_text text = { "" };
@@ -230,7 +256,7 @@ void ring_ask(struct device *device)
 		return;
 	if (device->ring_state == RING_UNKNOWN) {
 		ring_refuse(device, error, text.text);
-	} else if (ring_is_wanted(device)) {
+	} else if (ring_is_wanted(device) && !ring_follow(device)) {
 		struct error_text died = { "" };
 
 		error_set(&died, -ESRCH, "tapdisk %d has died; detach the disk and attach it again", device->pid);
@@ -306,10 +332,12 @@ static int ring_check_sharing(struct device *device, json_t *connections, struct
 
 static json_t *connect_request(const struct device *device)
 {
-	json_t *request = json_pack("{s:s, s:i, s:s, s:I, s:I, s:b, s:b}", "command", "connect",
+	/* what it has in the ring it does not offer anew; one that starts over goes back to another state first */
+	bool goes_on = device->nodes.state == XENBUS_CONNECTED && device->nodes.frontend_state == XENBUS_CONNECTED;
+	json_t *request = json_pack("{s:s, s:i, s:s, s:I, s:I, s:b, s:b, s:b}", "command", "connect",
 				    "minor", device->user.minor, "transport", "xen",
 				    "domid", (json_int_t)device->domid, "devid", (json_int_t)device->devid,
-				    "direct_io_safe", device->nodes.direct_io_safe,
+				    "direct_io_safe", device->nodes.direct_io_safe, "take_over", goes_on,
 				    "read_only", device->nodes.read_only || device->nodes.cdrom);
 	json_t *ring = frontend_ring_json(&device->ring);
 

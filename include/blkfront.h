@@ -62,6 +62,11 @@ struct blkfront;
 
 /* 0 or -errno; @text (of @size bytes) gets one line on failure. */
 int blkfront_connect(struct blkfront **front, const struct blkfront_options *options, char *text, size_t size);
+/*
+ * The stand-in's tapdisk has died, or was replaced, and @pid has the disk now: go on with the rings as they are. 0 or
+ * -errno, as above. Responses may have come by then.
+ */
+int blkfront_follow(struct blkfront *front, int pid, char *text, size_t size);
 /* Clean disconnect: waits until tapdisk has drained and let go. */
 void blkfront_disconnect(struct blkfront *front);
 /* Die as a destroyed guest does: close everything at once, then free. */

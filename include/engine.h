@@ -75,6 +75,8 @@ struct engine_ops {
 	int (*fd)(struct engine *engine);
 	/* May be NULL; see engine_exchange(). */
 	bool (*exchange)(struct engine *engine, int fd, const uint32_t *word);
+	/* May be NULL; see engine_keep(). */
+	int (*keep)(struct engine *engine, int fd);
 	/* Commit, then block until at least one io can be reaped (for tools; nothing queued: returns at once). */
 	int (*wait)(struct engine *engine);
 };
@@ -101,6 +103,13 @@ void engine_queue(struct engine *engine, struct engine_io *io);
  * not have happened.
  */
 bool engine_exchange(struct engine *engine, int fd, const uint32_t *word);
+/*
+ * engine_keep() - the file behind @fd stays open, with its locks, at least
+ * until the last io of the engine has ended, also when the process is killed
+ * with some in flight: whoever then gets a lock that was on it knows that
+ * nothing of theirs will happen any more. Once for an engine. 0 or -errno.
+ */
+int engine_keep(struct engine *engine, int fd);
 int engine_commit(struct engine *engine);
 int engine_reap(struct engine *engine);
 int engine_fd(struct engine *engine);

@@ -19,6 +19,16 @@
 #define MINOR_DIR_FORMAT	"%s/tapdisk"		/* run dir */
 #define MINOR_MARKER_FORMAT	"%s/tapdisk/tapdisk-%d"	/* run dir, minor */
 #define MINOR_MAX		65535
+/* What outlives a tapdisk that dies (docs/takeover.md): a folder for each disk that is open, with a record of how it
+ * was opened, and a lock for each process that is free once all its I/O has ended. */
+#define TAKEOVER_DIR_FORMAT	"%s/takeover"		/* run dir */
+#define TAKEOVER_LOCK_FORMAT	"%s/takeover/lock-%s"	/* run dir, the process' name in the record */
+#define TAKEOVER_DISK_FORMAT	"%s/takeover/%d"	/* run dir, minor */
+#define TAKEOVER_RECORD		"disk"			/* in it: JSON */
+#define TAKEOVER_JOURNAL	"journal"		/* in it: a snapshot store's map changes */
+#define TAKEOVER_TABLE_FORMAT	"frontend-%u-%u"	/* in it: domid, devid */
+#define TAKEOVER_NAME_MAX	48			/* bytes of a process' name, its end included */
+#define TAKEOVER_VERSION	1
 
 /* A control connection is a SOCK_STREAM; each message is one JSON object on
  * one line. Descriptors travel by SCM_RIGHTS with the line they belong to. */

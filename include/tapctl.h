@@ -112,6 +112,20 @@ int tapctl_store_process(const char *target);
 /* The tapdisk that has the store @path open, and one of the disks that are in it; 0: none. */
 int tapctl_store_owner(const char *path, int *minor);
 
+/*
+ * tapctl_takeover() - a fresh tapdisk for the disks that the tapdisk @pid had when it died, or (@minor not -1) for that one.
+ * Waits until the dead one's I/O has ended. Frontends are connected by whoever has their rings, with `take_over`. Disks that
+ * were paused are left alone unless named. Returns the pid; -EBUSY: @pid lives; -ENOENT: it has left nothing, or somebody
+ * else was first.
+ */
+int tapctl_takeover(int pid, int minor, struct error_text *text);
+/* The same of one that lives: all its disks at once. */
+int tapctl_upgrade(int pid, struct error_text *text);
+/* The tapdisk that has or, when that has died, had @minor open last; 0: none. */
+int tapctl_takeover_owner(int minor);
+/* The tapdisk that has taken @minor over from @pid; 0: none has. */
+int tapctl_takeover_successor(int pid, int minor);
+
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
 

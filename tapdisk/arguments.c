@@ -152,6 +152,7 @@ int argument_connect(const json_t *message, struct blkif_params *params, struct 
 	    argument_bool(message, "persistent", &params->persistent, error) ||
 	    argument_bool(message, "direct_io_safe", &params->direct_io_safe, error) ||
 	    argument_bool(message, "read_only", &params->read_only, error) ||
+	    argument_bool(message, "take_over", &params->take_over, error) ||
 	    parse_queues(message, params, error))
 		return -EINVAL;
 	params->domid = (uint32_t)domid;

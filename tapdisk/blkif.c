@@ -6,7 +6,8 @@
  * It is taken down only when none of its requests is at the disk: until then
  * the device may still write into pages that are mapped from the guest.
  * Requests that were taken and are not answered by then belong to the guest:
- * a fresh connection issues them again.
+ * a fresh connection issues them again. When the process goes without a
+ * disconnect, they are in the in-flight table (inflight.h).
  */
 #include "blkif.h"
 
@@ -65,6 +66,38 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 		blkif_queue_acknowledge(queue);
 }
 
+/* Where the ring of a fresh connection stands, in the table, too. */
+static int blkif_queue_begin(struct blkif_queue *queue, struct error_text *text)
+{
+	struct blkif *blkif = queue->blkif;
+	int ret = ring_attach(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi);
+
+	if (ret)
+		return error_set(text, ret, "domain %u device %u: the ring of queue %u has impossible indices",
+				 blkif->domid, blkif->devid, queue->number);
+	if (queue->flight)
+		inflight_begin(queue->flight, queue->ring.req_cons);
+	for (unsigned i = 0; i < queue->ring.size; i++) {
+		queue->ios[i].next = queue->free;
+		queue->free = &queue->ios[i];
+	}
+	return 0;
+}
+
+static int blkif_queue_make_ios(struct blkif_queue *queue)
+{
+	struct blkif *blkif = queue->blkif;
+	unsigned slots = ring_slots(blkif->abi, blkif->ring_pages);
+
+	queue->ios = calloc(slots, sizeof(*queue->ios));
+	if (!queue->ios)
+		return -ENOMEM;
+	for (unsigned i = 0; i < slots; i++)
+		queue->ios[i].queue = queue;
+	queue->flight = inflight_queue(blkif->inflight, queue->number);
+	return 0;
+}
+
 static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, uint32_t port, struct error_text *text)
 {
 	struct blkif *blkif = queue->blkif;
@@ -77,24 +110,20 @@ static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, 
 	if (ret)
 		return error_set(text, ret, "domain %u device %u: cannot map the ring of queue %u: %s",
 				 blkif->domid, blkif->devid, queue->number, strerror(-ret));
-	ret = ring_attach(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi);
+	ret = blkif_queue_make_ios(queue);
+	if (!ret)
+		ret = (blkif->resumed ? blkif_queue_resume : blkif_queue_begin)(queue, text);
 	if (ret)
-		return error_set(text, ret, "domain %u device %u: the ring of queue %u has impossible indices",
-				 blkif->domid, blkif->devid, queue->number);
-	queue->ios = calloc(queue->ring.size, sizeof(*queue->ios));
-	if (!queue->ios)
-		return -ENOMEM;
-	for (unsigned i = 0; i < queue->ring.size; i++) {
-		queue->ios[i].queue = queue;
-		queue->ios[i].next = queue->free;
-		queue->free = &queue->ios[i];
-	}
+		return ret;
 	ret = transport->ops->bind(transport, port, &queue->channel);
 	if (ret)
 		return error_set(text, ret, "domain %u device %u: cannot bind event channel %u: %s",
 				 blkif->domid, blkif->devid, port, strerror(-ret));
 	ret = loop_add_fd(blkif->vbd->loop, &queue->source, queue->channel.fd, EPOLLIN, blkif_queue_ready, queue);
 	queue->kicked = true;	/* requests may have been there before us */
+	/* and responses of which the one before us did not come to tell */
+	if (blkif->resumed)
+		transport->ops->notify(transport, &queue->channel);
 	queue->exchange_failures = blkif->vbd->engine->exchange_failures;
 	return ret;
 }
@@ -132,6 +161,7 @@ static void blkif_free(struct blkif *blkif)
 	bounce_pool_fini(&blkif->bounce);
 	free(blkif->pieces);
 	free(blkif->piece_owners);
+	inflight_remove(blkif->inflight);
 	if (blkif->transport)
 		blkif->transport->ops->close(blkif->transport);
 	metrics_close(blkif->metrics);
@@ -206,6 +236,7 @@ static int blkif_connect_queues(struct blkif *blkif, const struct blkif_params *
 		blkif->queues[i].blkif = blkif;
 		blkif->queues[i].number = i;
 		blkif->queues[i].channel.fd = -1;
+		blkif_io_list_init(&blkif->queues[i].resumed);
 		blkif_io_list_init(&blkif->queues[i].parked);
 		blkif_io_list_init(&blkif->queues[i].completed);
 	}
@@ -230,6 +261,25 @@ static int blkif_check_params(const struct vbd *vbd, const struct blkif_params *
 			return error_set(text, -EEXIST, "domain %u device %u is connected already",
 					 params->domid, params->devid);
 	return 0;
+}
+
+/* What its last tapdisk has left, or a fresh one. */
+static int blkif_get_table(struct blkif *blkif, const struct blkif_params *params, struct error_text *text)
+{
+	unsigned slots = ring_slots(blkif->abi, blkif->ring_pages);
+	int ret = params->take_over ? inflight_adopt(&blkif->inflight, blkif->vbd, params, slots, text) : -ENOENT;
+
+	blkif->resumed = !ret;
+	return ret == -ENOENT ? inflight_create(&blkif->inflight, blkif->vbd, params, slots, text) : ret;
+}
+
+/* A connection that was to be taken over can still be, if not by us. */
+static void blkif_leave_table(struct blkif *blkif)
+{
+	if (!blkif->resumed)
+		return;
+	inflight_leave(blkif->inflight);
+	blkif->inflight = NULL;
 }
 
 int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
@@ -257,22 +307,25 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 	if (!ret)
 		ret = blkif_check_params(vbd, params, text);
 	if (!ret)
+		ret = blkif_get_table(blkif, params, text);
+	if (!ret)
 		ret = blkif_connect_queues(blkif, params, text);
 	if (!ret)
 		ret = blkif_alloc_memory(blkif, blkif->queues[0].ring.size);
 	if (!ret)
 		ret = vbd_add_client(vbd, &blkif->client);
 	if (ret) {
+		blkif_leave_table(blkif);
 		blkif_free(blkif);
 		return ret;
 	}
 	blkif->metrics = metrics_open(blkif->domid, blkif->devid);
 	blkif->next = vbd->connections;
 	vbd->connections = blkif;
-	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s", vbd->minor,
+	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s%s", vbd->minor,
 		  blkif->domid, blkif->devid, blkif->abi->protocol, blkif->nr_queues, blkif->nr_queues == 1 ? "" : "s",
 		  blkif->queues[0].ring.size, blkif->persistent ? ", persistent grants" : "",
-		  blkif->read_only ? ", read-only" : "");
+		  blkif->read_only ? ", read-only" : "", blkif->resumed ? ", taken over" : "");
 	return 0;
 }
 

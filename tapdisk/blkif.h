@@ -12,12 +12,14 @@
  *
  * blkif.c       connect, disconnect, stop and start
  * blkif_queue.c the way above
+ * blkif_resume.c a connection that a tapdisk had which died
  * blkif_io.c    one request: what it asks for, is it right, where is its data
  */
 #ifndef TAPDISK_BLKIF_H
 #define TAPDISK_BLKIF_H
 
 #include "guest_memory.h"
+#include "inflight.h"
 #include "metrics.h"
 #include "ring.h"
 #include "transport.h"
@@ -48,6 +50,7 @@ struct blkif_io {
 	uint8_t operation;			/* BLKIF_OP_* */
 	uint8_t steps;				/* still to do */
 	bool counted;				/* found right and counted as submitted */
+	bool segments_known;			/* of an indirect request: they were fetched, and kept in the table */
 	enum block_op op;			/* as it is counted */
 	int error;				/* 0 or -errno */
 	uint64_t sector, nr_sectors;		/* of the data or the discard */
@@ -78,6 +81,8 @@ struct blkif_queue {
 	struct loop_source *source;
 	struct blkif_io *ios;			/* as many as the ring has slots */
 	struct blkif_io *free;
+	struct inflight_queue *flight;		/* its part of blkif->inflight; NULL: there is none */
+	struct blkif_io_list resumed;		/* another process' that was killed, to be begun anew */
 	struct blkif_io_list parked;		/* wait for bounce memory */
 	struct blkif_io_list completed;		/* wait for their response */
 	struct blkif_io *barrier;		/* waits for, or is, the only request in flight */
@@ -98,9 +103,11 @@ struct blkif {
 	const struct ring_abi *abi;
 	bool persistent, read_only;
 	bool direct_io_safe;			/* the administrator's word that guest pages may go to the device */
+	bool resumed;				/* another tapdisk had it, and left blkif->inflight */
 	bool stopped;
 	unsigned ring_pages, nr_queues;
 	struct transport *transport;
+	struct inflight *inflight;		/* NULL: this process leaves nothing to a successor */
 	struct grant_map grants;
 	struct bounce_pool bounce;
 	struct grant_copy *pieces;		/* of the copy that is being put together */
@@ -158,6 +165,16 @@ bool blkif_queue_take(struct blkif_queue *queue);
 void blkif_queue_break(struct blkif_queue *queue, const char *why);
 /* The io is over, with io->error set. */
 void blkif_queue_complete(struct blkif_io *io);
+
+/* What it has in the in-flight table; NULL: there is none. */
+static inline struct inflight_entry *blkif_io_entry(const struct blkif_io *io)
+{
+	return io->queue->flight ? &io->queue->flight->entries[io - io->queue->ios] : NULL;
+}
+
+/* blkif_resume.c */
+/* The ring goes on where the table says, with what is in flight in queue->resumed. */
+int blkif_queue_resume(struct blkif_queue *queue, struct error_text *text);
 
 /* blkif_io.c */
 void blkif_io_init(struct blkif_io *io, const struct ring_request *request, uint64_t now_ns);

@@ -10,6 +10,9 @@
  *      of this ring are answered, is alone until it is answered itself.
  *   3. Nothing is taken while requests are parked for want of memory, so a
  *      frontend holds at most its own pool and its own ring.
+ *   4. An io and the entry of the in-flight table that has its number belong
+ *      together: in flight there from before it is looked at until its
+ *      response can be seen (inflight.h).
  */
 #include <assert.h>
 #include <errno.h>
@@ -58,9 +61,11 @@ static void blkif_queue_account(struct blkif_queue *queue, const struct blkif_io
 			  (unsigned long long)io->nr_sectors, (unsigned long long)io->sector, strerror(-io->error));
 }
 
-static void blkif_queue_respond(struct blkif_queue *queue, struct blkif_io *io)
+static void blkif_queue_respond(struct blkif_queue *queue, struct blkif_io *io, unsigned number)
 {
 	ring_respond(&queue->ring, io->id, io->operation, blkif_status(io->error));
+	if (queue->flight)
+		inflight_respond(queue->flight, blkif_io_entry(io), number);
 	blkif_io_release(io);
 	if (queue->barrier == io)
 		queue->barrier = NULL;
@@ -70,11 +75,25 @@ static void blkif_queue_respond(struct blkif_queue *queue, struct blkif_io *io)
 	queue->free = io;
 }
 
+/* The order is inflight.h's: the responses are in the ring, the frontend is told, it knows. */
+static bool blkif_queue_push(struct blkif_queue *queue, unsigned count)
+{
+	bool notify;
+
+	if (queue->flight)
+		inflight_responded(queue->flight, count);
+	notify = ring_push(&queue->ring);
+	if (queue->flight)
+		inflight_told(queue->flight);
+	return notify;
+}
+
 /* Answer everything that is completed: copy, respond, push, signal, each once for the batch. */
 void blkif_queue_finish(struct blkif_queue *queue)
 {
 	struct blkif *blkif = queue->blkif;
 	struct blkif_io *io;
+	unsigned count = 0;
 	uint64_t now;
 
 	if (!queue->completed.head)
@@ -86,11 +105,11 @@ void blkif_queue_finish(struct blkif_queue *queue)
 	now = loop_now(blkif->vbd->loop);
 	while ((io = blkif_io_list_take(&queue->completed))) {
 		blkif_queue_account(queue, io, now);
-		blkif_queue_respond(queue, io);
+		blkif_queue_respond(queue, io, count++);
 	}
 	queue->stats.batches++;
 	queue->kicked = true;	/* there is room in the ring again, and perhaps what a barrier held back */
-	if (ring_push(&queue->ring)) {
+	if (blkif_queue_push(queue, count)) {
 		queue->stats.notifies++;
 		blkif->transport->ops->notify(blkif->transport, &queue->channel);
 	}
@@ -123,27 +142,54 @@ static void blkif_queue_reject(struct blkif_io *io, int error)
 	blkif_queue_complete(io);
 }
 
+static void blkif_queue_accept(struct blkif_queue *queue, struct blkif_io *io, const struct ring_request *request,
+			       struct blkif_io_list *batch, uint64_t now)
+{
+	int ret;
+
+	blkif_io_init(io, request, now);
+	ret = blkif_io_check_header(io, request);
+	if (ret) {
+		blkif_queue_reject(io, ret);
+		return;
+	}
+	if (request->operation == BLKIF_OP_WRITE_BARRIER)
+		queue->barrier = io;
+	blkif_io_list_add(batch, io);
+}
+
+/* What another process had taken: the same once more, from the table. Its barrier, if there is one, is the last. */
+static void blkif_queue_take_resumed(struct blkif_queue *queue, struct blkif_io_list *batch, uint64_t now)
+{
+	struct blkif_io *io;
+
+	while ((io = blkif_io_list_take(&queue->resumed))) {
+		const struct inflight_entry *entry = blkif_io_entry(io);
+		struct ring_request request;
+
+		ring_parse(queue->blkif->abi, entry->wire, &request);
+		blkif_queue_accept(queue, io, &request, batch, now);
+		io->segments_known = entry->segments_known == 1;
+	}
+}
+
 /* Parse up to @count requests into @batch; what is wrong with a header is answered at once. */
 static void blkif_queue_parse(struct blkif_queue *queue, int count, struct blkif_io_list *batch, uint64_t now)
 {
 	while (count-- > 0 && !queue->barrier) {
 		struct blkif_io *io = queue->free;
+		struct inflight_entry *entry;
 		struct ring_request request;
-		int ret;
+		uint8_t wire[RING_WIRE_MAX];
 
 		assert(io);	/* as many as slots */
 		queue->free = io->next;
 		queue->taken++;
-		ring_take(&queue->ring, &request);
-		blkif_io_init(io, &request, now);
-		ret = blkif_io_check_header(io, &request);
-		if (ret) {
-			blkif_queue_reject(io, ret);
-			continue;
-		}
-		if (request.operation == BLKIF_OP_WRITE_BARRIER)
-			queue->barrier = io;
-		blkif_io_list_add(batch, io);
+		entry = blkif_io_entry(io);
+		ring_take(&queue->ring, entry ? entry->wire : wire, &request);
+		if (entry)
+			inflight_take(queue->flight, entry);
+		blkif_queue_accept(queue, io, &request, batch, now);
 	}
 }
 
@@ -164,6 +210,8 @@ static void blkif_queue_check(struct blkif_queue *queue, struct blkif_io_list *b
 	while ((io = blkif_io_list_take(&all))) {
 		int ret = io->error ? io->error : blkif_io_check_segments(io);
 
+		if (io->many && !io->error && queue->flight && !io->segments_known)
+			inflight_keep_segments(blkif_io_entry(io), io->segments, io->nr_segments);
 		if (ret) {
 			blkif_queue_reject(io, ret);
 			continue;
@@ -229,11 +277,17 @@ static void blkif_queue_try_barrier(struct blkif_queue *queue)
 		blkif_io_submit(io);
 }
 
-/* Parked requests first; then what the ring has. */
+/* What a tapdisk that died had taken first, by itself; then parked requests; then what the ring has. */
 static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
+	uint64_t now = loop_now(queue->blkif->vbd->loop);
 	int count;
 
+	if (queue->resumed.head) {
+		blkif_queue_take_resumed(queue, batch, now);
+		blkif_queue_check(queue, batch);
+		return;
+	}
 	if (queue->parked.head) {
 		*batch = queue->parked;
 		blkif_io_list_init(&queue->parked);
@@ -246,7 +300,7 @@ static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *
 		blkif_queue_break(queue, "the frontend's producer index is impossible");
 		return;
 	}
-	blkif_queue_parse(queue, count, batch, loop_now(queue->blkif->vbd->loop));
+	blkif_queue_parse(queue, count, batch, now);
 	blkif_queue_check(queue, batch);
 }
 

@@ -71,6 +71,8 @@ void command_shutdown_step(struct commands *commands);
 
 /* command_attach.c; free: the disk is closed. */
 void command_free_disk(struct commands *commands, struct disk *disk);
+/* End once the reply is out, or soon when its reader does not take it. */
+void command_begin_exit(struct commands *commands);
 
 /* command_frontend.c: all of @minor's frontends are disconnected, or one is. */
 void command_forget_frontends(struct commands *commands, int minor);
@@ -104,6 +106,7 @@ COMMAND(on_error);
 COMMAND(resume);
 COMMAND(info);
 COMMAND(stats);
+COMMAND(hand_over);
 COMMAND(connect);
 COMMAND(disconnect);
 COMMAND(watch);

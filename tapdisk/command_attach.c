@@ -76,11 +76,9 @@ static void exit_now(void *arg)
 	loop_quit(commands->loop);
 }
 
-/* End once the reply is out, or soon when its reader does not take it. */
-static void begin_exit(struct commands *commands)
+void command_begin_exit(struct commands *commands)
 {
 	commands->exiting = true;
-	log_info("the last disk was detached: ending");
 	if (loop_add_prepare(commands->loop, &commands->exit_hook, exit_when_flushed, commands) ||
 	    loop_add_timer(commands->loop, &commands->exit_timer, EXIT_MS, exit_now, commands))
 		loop_quit(commands->loop);
@@ -109,8 +107,10 @@ void command_detach(struct commands *commands, struct disk *disk, struct control
 	}
 	command_free_disk(commands, disk);
 	log_info("minor %d: detached", minor);
-	if (!commands->disks && !commands->shutting_down)
-		begin_exit(commands);
+	if (!commands->disks && !commands->shutting_down) {
+		log_info("the last disk was detached: ending");
+		command_begin_exit(commands);
+	}
 	control_reply(request, 0, json_pack("{s:b}", "exiting", !commands->disks));
 }
 

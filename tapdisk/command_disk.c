@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "takeover.h"
 
 #define MAX_CACHE_MIB 65536
 
@@ -29,9 +30,10 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	struct driver_options options = { 0 };
 	const json_t *message = request->message;
 	const char *target = NULL;
-	int64_t sector_size = 0, cache_mib = 0;
+	int64_t sector_size = 0, cache_mib = 0, former = 0;
 	bool beside_qemu = false;
 	enum vbd_on_error policy = ON_ERROR_ENOSPC;
+	bool take_over = false;
 	int error;
 
 	if (argument_require(message, "target", &request->error) ||
@@ -39,15 +41,22 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	    argument_bool(message, "read_only", &options.read_only, &request->error) ||
 	    argument_bool(message, "no_direct", &options.no_direct, &request->error) ||
 	    argument_bool(message, "beside_qemu", &beside_qemu, &request->error) ||
+	    argument_bool(message, "take_over", &take_over, &request->error) ||
+	    argument_integer(message, "former", 0, INT32_MAX, &former, &request->error) ||
 	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error) ||
 	    command_on_error_argument(request, &policy) ||
 	    argument_integer(message, "cache_mib", 0, MAX_CACHE_MIB, &cache_mib, &request->error)) {
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}
-	options.beside = beside_qemu ? BESIDE_COMES : BESIDE_NOBODY;
+	options.beside = !beside_qemu ? BESIDE_NOBODY : take_over ? BESIDE_THERE : BESIDE_COMES;
 	options.sector_size = (unsigned)sector_size;
 	options.cache_bytes = (size_t)cache_mib << 20;
+	/* what a tapdisk that had this minor may have left is of no use any more */
+	if (!take_over && disk->vbd->state == VBD_CLOSED)
+		takeover_disk_forget(disk->vbd->minor);
+	if (disk->vbd->state == VBD_CLOSED)
+		disk->vbd->former = take_over ? (int)former : 0;
 	if (commands->shutting_down)
 		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is about to end");
 	else
@@ -59,6 +68,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 		return;
 	}
 	vbd_on_error_set(disk->vbd, policy);
+	takeover_disk_save(disk->vbd);
 	command_reply_disk(request, disk);
 }
 
@@ -94,8 +104,11 @@ static void pause_done(void *arg, int error)
 	struct disk *disk = command_request_disk(request);
 	json_t *reply = NULL;
 
-	if (!error)
+	if (!error) {
 		command_forget_prepared(request->arg, disk->vbd->minor);
+		disk->vbd->held_paused = true;
+		takeover_disk_save(disk->vbd);
+	}
 	if (error)
 		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on "
 			  "(forced, it is paused, and what was not flushed is lost)", disk->vbd->target,
@@ -136,6 +149,13 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 		command_reply_disk(request, disk);
 }
 
+static void set_throttle(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned burst_ms)
+{
+	vbd_throttle_set(vbd, iops, bytes, burst_ms);
+	if (vbd->state != VBD_CLOSED)
+		takeover_disk_save(vbd);
+}
+
 void command_throttle(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	const struct vbd_throttle *now = &disk->vbd->throttle;
@@ -148,7 +168,7 @@ void command_throttle(struct commands *commands, struct disk *disk, struct contr
 	if (!error)
 		error = argument_integer(request->message, "burst_ms", 1, THROTTLE_MAX_BURST_MS, &burst_ms, &request->error);
 	if (!error && (iops != (int64_t)now->iops || bytes != (int64_t)now->bytes || burst_ms != now->burst_ms))
-		vbd_throttle_set(disk->vbd, (uint64_t)iops, (uint64_t)bytes, (unsigned)burst_ms);
+		set_throttle(disk->vbd, (uint64_t)iops, (uint64_t)bytes, (unsigned)burst_ms);
 	control_reply(request, error, error ? NULL : json_pack("{s:o}", "throttle", vbd_throttle_info(disk->vbd)));
 }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "command.h"
+#include "takeover.h"
 
 int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy)
 {
@@ -13,6 +14,12 @@ int command_on_error_argument(struct control_request *request, enum vbd_on_error
 	int error = argument_string(request->message, "on_error", &name, &request->error);
 
 	return error || !name ? error : vbd_on_error_parse(name, policy, &request->error);
+}
+
+static void set_policy(struct vbd *vbd, enum vbd_on_error policy)
+{
+	vbd_on_error_set(vbd, policy);
+	takeover_disk_save(vbd);
 }
 
 void command_on_error(struct commands *commands, struct disk *disk, struct control_request *request)
@@ -24,7 +31,7 @@ void command_on_error(struct commands *commands, struct disk *disk, struct contr
 	if (!error && vbd->state == VBD_CLOSED)
 		error = error_set(&request->error, -EINVAL, "minor %d has no image open", vbd->minor);
 	if (!error)
-		vbd_on_error_set(vbd, policy);
+		set_policy(vbd, policy);
 	control_reply(request, error, error ? NULL : json_pack("{s:o}", "on_error", vbd_error_info(vbd)));
 }
 

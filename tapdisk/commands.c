@@ -67,6 +67,7 @@ static const struct command {
 	{ "resume", NEEDS_DISK, command_resume },
 	{ "info", NEEDS_DISK, command_info },
 	{ "stats", NEEDS_DISK, command_stats },
+	{ "hand-over", NO_DISK, command_hand_over },
 	{ "connect", NEEDS_DISK, command_connect },
 	{ "disconnect", NEEDS_DISK, command_disconnect },
 	{ "watch", NO_DISK, command_watch },
@@ -245,6 +246,15 @@ void commands_shutdown(struct commands *commands)
 		return;
 	commands->shutting_down = true;
 	command_shutdown_step(commands);
+}
+
+bool commands_have_open(const struct commands *commands)
+{
+	const struct disk *disk = commands ? commands->disks : NULL;
+
+	while (disk && disk->vbd->state == VBD_CLOSED)
+		disk = disk->next;
+	return disk;
 }
 
 void commands_stop(struct commands *commands)

@@ -18,6 +18,8 @@ int commands_start(struct commands **commands, struct loop *loop, struct engine 
 int commands_expire(struct commands *commands, unsigned seconds);
 /* Drain and close all disks, whoever uses them, then loop_quit(). */
 void commands_shutdown(struct commands *commands);
+/* Is an image open, or paused? @commands may be NULL. */
+bool commands_have_open(const struct commands *commands);
 /* After loop_run() has returned. Disks still open (a loop that failed) are left to the end of the process. */
 void commands_stop(struct commands *commands);
 

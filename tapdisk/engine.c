@@ -76,6 +76,12 @@ bool engine_exchange(struct engine *engine, int fd, const uint32_t *word)
 	return engine->ops->exchange && engine->ops->exchange(engine, fd, word);
 }
 
+/* The others need no help: a process' end waits for libaio's requests and for threads, and closes its files after that. */
+int engine_keep(struct engine *engine, int fd)
+{
+	return engine->ops->keep ? engine->ops->keep(engine, fd) : 0;
+}
+
 int engine_commit(struct engine *engine)
 {
 	return engine->ops->commit(engine);

@@ -80,6 +80,7 @@ static const struct io_uring_restriction restrictions[] = {
 	{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS },
+	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES },	/* uring_keep() */
 };
 
 static int uring_setup(struct uring_engine *uring, unsigned depth)
@@ -412,12 +413,20 @@ static int uring_wait(struct engine *engine)
 	return error;
 }
 
+/* A killed process' ring is taken apart by the kernel once its last request has ended, and only then lets go of the files
+ * that were registered with it. */
+static int uring_keep(struct engine *engine, int fd)
+{
+	return io_uring_register_files(&((struct uring_engine *)engine)->ring, &fd, 1);
+}
+
 const struct engine_ops engine_uring = {
 	.name = "io_uring",
 	.open = uring_open,
 	.close = uring_close,
 	.queue = uring_queue,
 	.exchange = uring_exchange,
+	.keep = uring_keep,
 	.commit = uring_commit,
 	.reap = uring_reap,
 	.fd = uring_fd,

@@ -23,6 +23,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "sandbox.h"
+#include "takeover.h"
 
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
@@ -243,6 +244,9 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 	error = setup_engine(tapdisk, options->engine, text);
 	if (error)
 		return error;
+	error = takeover_start(tapdisk->engine, text);
+	if (error)
+		return error;
 	error = commands_start(&tapdisk->commands, tapdisk->loop, tapdisk->engine, text);
 	if (error)
 		return error;
@@ -267,6 +271,9 @@ static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *option
 /* With I/O in flight (a loop that failed) the engine stays: its buffers are the kernel's until the process ends. */
 static void teardown(struct tapdisk *tapdisk)
 {
+	/* with a disk left to a successor (or the loop failed) the lock is held until the process has ended */
+	if (!commands_have_open(tapdisk->commands))
+		takeover_stop();
 	commands_stop(tapdisk->commands);
 	metrics_remove_folder();
 	loop_remove(tapdisk->engine_source);

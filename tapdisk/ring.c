@@ -20,6 +20,7 @@
 #include <string.h>
 #include <xen/io/protocols.h>
 
+#include "point.h"
 #include "transport.h"
 
 /* Distances from `id` on, the same in every ABI (xen/io/blkif.h). */
@@ -37,6 +38,7 @@
 
 #define NATIVE_ID_OFFSET offsetof(struct blkif_request, id)
 _Static_assert(sizeof(struct blkif_request_segment) == 8, "wire size");
+_Static_assert(sizeof(struct blkif_request) <= RING_WIRE_MAX && ENTRY_SIZE(ID_OFFSET_64) <= RING_WIRE_MAX, "wire size");
 _Static_assert(sizeof(struct blkif_request) == ENTRY_SIZE(NATIVE_ID_OFFSET), "native entry");
 _Static_assert(offsetof(struct blkif_request, sector_number) == NATIVE_ID_OFFSET + AFTER_ID_SECTOR, "sector");
 _Static_assert(offsetof(struct blkif_request, seg) == NATIVE_ID_OFFSET + AFTER_ID_SEGMENTS, "segments");
@@ -96,21 +98,49 @@ static unsigned round_down_power_of_two(unsigned n)
 	return n ? 1u << (31 - __builtin_clz(n)) : 0;
 }
 
+#define HEADER_SIZE offsetof(struct blkif_sring, ring)
+
+unsigned ring_slots(const struct ring_abi *abi, unsigned nr_pages)
+{
+	return round_down_power_of_two((nr_pages * GUEST_PAGE_SIZE - HEADER_SIZE) / abi->entry_size);
+}
+
+static void ring_lay_out(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi)
+{
+	ring->shared = pages;
+	ring->slots = (uint8_t *)pages + HEADER_SIZE;
+	ring->abi = abi;
+	ring->size = ring_slots(abi, nr_pages);
+}
+
 int ring_attach(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi)
 {
-	unsigned header = offsetof(struct blkif_sring, ring);
 	uint32_t req_prod, rsp_prod;
 
-	ring->shared = pages;
-	ring->slots = (uint8_t *)pages + header;
-	ring->abi = abi;
-	ring->size = round_down_power_of_two((nr_pages * GUEST_PAGE_SIZE - header) / abi->entry_size);
-
+	ring_lay_out(ring, pages, nr_pages, abi);
 	req_prod = load_req_prod(ring);
 	rsp_prod = __atomic_load_n(&ring->shared->rsp_prod, __ATOMIC_RELAXED);
 	if (req_prod - rsp_prod > ring->size)
 		return -EPROTO;
 	ring->req_cons = ring->rsp_prod = ring->shared_rsp_prod = rsp_prod;
+	return 0;
+}
+
+int ring_resume(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi, uint32_t told,
+		uint32_t rsp_prod, uint32_t req_cons)
+{
+	uint32_t shared;
+
+	ring_lay_out(ring, pages, nr_pages, abi);
+	shared = __atomic_load_n(&ring->shared->rsp_prod, __ATOMIC_RELAXED);
+	if ((shared != told && shared != rsp_prod) || rsp_prod - told > ring->size || req_cons - rsp_prod > ring->size)
+		return -EPROTO;
+	ring->rsp_prod = rsp_prod;
+	ring->req_cons = req_cons;
+	if (ring_pending(ring) < 0)
+		return -EPROTO;
+	store_rsp_prod(ring);
+	ring->shared_rsp_prod = rsp_prod;
 	return 0;
 }
 
@@ -147,8 +177,7 @@ static uint64_t get_u64(const uint8_t *p)
 	return v;
 }
 
-/* @wire is our private copy. */
-static void ring_parse(const struct ring_abi *abi, const uint8_t *wire, struct ring_request *request)
+void ring_parse(const struct ring_abi *abi, const uint8_t *wire, struct ring_request *request)
 {
 	const uint8_t *id = wire + abi->id_offset;
 
@@ -182,11 +211,8 @@ static void ring_parse(const struct ring_abi *abi, const uint8_t *wire, struct r
 	}
 }
 
-void ring_take(struct ring *ring, struct ring_request *request)
+void ring_take(struct ring *ring, uint8_t *wire, struct ring_request *request)
 {
-	uint8_t wire[sizeof(struct blkif_request) > ENTRY_SIZE(ID_OFFSET_64) ?
-		     sizeof(struct blkif_request) : ENTRY_SIZE(ID_OFFSET_64)];
-
 	assert(ring->req_cons - ring->rsp_prod < ring->size);
 	memcpy(wire, ring_slot(ring, ring->req_cons), ring->abi->entry_size);
 	/* The copy is made once: the compiler may not go back to the slot for a second look. */
@@ -204,6 +230,7 @@ void ring_respond(struct ring *ring, uint64_t id, uint8_t operation, int16_t sta
 	wire[offsetof(struct blkif_response, operation)] = operation;
 	memcpy(wire + offsetof(struct blkif_response, status), &status, sizeof(status));
 	memcpy(ring_slot(ring, ring->rsp_prod), wire, ring->abi->response_size);
+	test_point("response");
 	ring->rsp_prod++;
 }
 
@@ -214,6 +241,7 @@ bool ring_push(struct ring *ring)
 	if (before == ring->rsp_prod)
 		return false;
 	store_rsp_prod(ring);
+	test_point("rsp_prod");
 	ring->shared_rsp_prod = ring->rsp_prod;
 	event = load_rsp_event(ring);
 	return ring->rsp_prod - event < ring->rsp_prod - before;

@@ -54,6 +54,11 @@ struct ring {
 	uint32_t shared_rsp_prod;	/* as the frontend has been told */
 };
 
+#define RING_WIRE_MAX 112		/* bytes of the largest slot of any ABI */
+
+/* Requests that a ring of that many pages holds. */
+unsigned ring_slots(const struct ring_abi *abi, unsigned nr_pages);
+
 /*
  * ring_attach() - use the ring at @pages (@nr_pages contiguous guest pages).
  * Goes on from the indices the frontend has left there, as Linux' blkback
@@ -61,10 +66,21 @@ struct ring {
  */
 int ring_attach(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi);
 
+/*
+ * ring_resume() - use it where another process has left off, which had taken
+ * requests up to @req_cons, had put responses up to @rsp_prod, and was about to
+ * tell the frontend of them, or had (@told: up to where it had for certain).
+ * From here on it has been told. -EPROTO: the ring does not fit to that.
+ */
+int ring_resume(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi, uint32_t told,
+		uint32_t rsp_prod, uint32_t req_cons);
+
 /* How many requests can be taken now; -EPROTO: the producer index is impossible, the ring is broken. */
 int ring_pending(const struct ring *ring);
-/* Take the next one; only after ring_pending() has promised it. */
-void ring_take(struct ring *ring, struct ring_request *request);
+/* Take the next one; only after ring_pending() has promised it. Its bytes go to @wire, RING_WIRE_MAX bytes of our own. */
+void ring_take(struct ring *ring, uint8_t *wire, struct ring_request *request);
+/* What such bytes say. They may come from anywhere. */
+void ring_parse(const struct ring_abi *abi, const uint8_t *wire, struct ring_request *request);
 /* Put a response; invisible until ring_push(). There is room for exactly as many as were taken. */
 void ring_respond(struct ring *ring, uint64_t id, uint8_t operation, int16_t status);
 /* Make responses visible; true: the frontend wants a signal for them. */

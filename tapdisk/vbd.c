@@ -25,6 +25,7 @@
 #include "log.h"
 #include "minor.h"
 #include "nbd.h"
+#include "takeover.h"
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
 
@@ -181,13 +182,17 @@ static void vbd_closed(struct vbd *vbd)
 	vbd_commit_forget(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
 	free(vbd->target);
-	vbd->target = NULL;
+	free(vbd->journal);
+	vbd->target = vbd->journal = NULL;
 	vbd->stop_time = 0;
 	vbd->closing = false;
 	vbd->resume_failed = false;
 	vbd->losses = 0;
 	vbd->errors.answered = 0;
 	vbd->state = VBD_CLOSED;
+	vbd->held_paused = false;
+	vbd->former = 0;
+	takeover_disk_forget(vbd->minor);
 	vbd_tell(vbd, json_pack("{s:s, s:i}", "event", "closed", "minor", vbd->minor));
 	/* The waiters may destroy the disk. */
 	waiter_wake_all(&vbd->waiters, 0);
@@ -333,11 +338,12 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	vbd->target = strdup(target);
 	if (!vbd->target)
 		return -ENOMEM;
-	ret = vbd_open_backend(vbd, target, options, text);
+	vbd->options = *options;
+	vbd->options.journal = vbd->journal = takeover_disk_prepare(vbd->minor);
+	ret = vbd_open_backend(vbd, target, &vbd->options, text);
 	if (ret)
 		goto out_target;
 	vbd->geometry = vbd->backend->geometry;
-	vbd->options = *options;
 	if (vbd->options.beside == BESIDE_COMES)
 		vbd->options.beside = BESIDE_THERE;	/* from the next opening on */
 	ret = vbd_start_nbd(vbd, text);
@@ -348,13 +354,16 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	vbd->state = VBD_RUNNING;
 	vbd_check(vbd);
 	vbd_log_opened(vbd);
+	takeover_disk_save(vbd);
 	return 0;
 
 out_backend:
 	vbd_close_backend(vbd);
 out_target:
+	takeover_disk_give_up(vbd->minor);
+	free(vbd->journal);
 	free(vbd->target);
-	vbd->target = NULL;
+	vbd->journal = vbd->target = NULL;
 	return ret;
 }
 
@@ -465,6 +474,8 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	vbd_log_opened(vbd);
 	vbd_overlay_forget(vbd);
 	vbd->state = VBD_RUNNING;
+	vbd->held_paused = false;
+	takeover_disk_save(vbd);	/* before anything is answered that is on this image */
 	vbd_error_go_on(vbd);
 	vbd_start_clients(vbd);
 	vbd_check(vbd);

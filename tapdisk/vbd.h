@@ -148,6 +148,7 @@ struct vbd {
 	struct backend *backend;		/* NULL while closed or paused: the image is not open then */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
+	char *journal;				/* options.journal; NULL: none */
 	char *target;				/* what was asked for, "type:path" */
 	bool resume_failed;
 	struct vbd_client *clients;
@@ -161,6 +162,8 @@ struct vbd {
 	unsigned losses;			/* how many drains since the open did */
 	bool loss_told;				/* the last loss was told to somebody: not news to who comes now */
 	bool closing;				/* close when the last frontend is gone */
+	int former;				/* the tapdisk that had it before and died; 0: none */
+	bool held_paused;			/* by command: a successor of this process must not open the image unasked */
 	struct vbd_freeze freeze;
 	struct vbd_overlay overlay;
 	struct vbd_commit commit;
@@ -323,6 +326,7 @@ struct blkif_params {
 	uint32_t domid, devid;
 	const char *protocol;			/* "x86_64-abi", ..., NULL: native */
 	bool persistent, direct_io_safe, read_only;
+	bool take_over;				/* the frontend goes on with rings that a tapdisk which died had */
 	unsigned nr_queues, ring_pages;		/* ring_pages: per queue, a power of two */
 	struct {
 		uint32_t refs[1 << MAX_RING_PAGE_ORDER];

@@ -1,24 +1,85 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Needs: tap
-# A tapdisk dies: said in the disk's `error` node, harms no other disk, and the
-# dead disk can be detached and attached again with its data.
+# A tapdisk dies under a guest that works: another one takes over, and the guest
+# sees a stall, no error. So does `tap-ctl upgrade`. Where that cannot be, it is
+# said in the disk's `error` node, harms no other disk, and the disk can be
+# detached and attached again with its data.
 . ./lib.sh
 
-second=$(image_make second 64M)
-guest_create a "$(disk_line xvda "$(image_make first 128M)")" "$(disk_line xvdb "$second")"
-guest_must a "fill xvdb 8 7"
-load_start a xvda
+# tapdisk_kill GUEST VDEV: and wait until the disk has another one and moves
+tapdisk_kill() {
+	local old
+	old=$(tapdisk_pid "$1" "$2")
+	must kill -9 "$old"
+	follow "$1" "$2" "$old"
+}
 
-step "kill -9"
-must kill -9 "$(tapdisk_pid a xvdb)"
-wait_until 20 "the error node" backend_node a xvdb error
-echo "# error: $(backend_node a xvdb error)"
+follow() { # GUEST VDEV OLD-PID
+	wait_until 20 "another tapdisk than $3" eval "[ \"\$(tapdisk_pid $1 $2)\" != $3 ]"
+	load_moves "$1" "$2"
+	must_equal "the socket's path" "/run/blktap-control/nbd$(tapdisk_pid "$1" "$2").$(tapdisk_minor "$1" "$2")" \
+		"$(backend_node "$1" "$2" physical-device-path)"
+	must_equal "error node" "" "$(backend_node "$1" "$2" error)"
+}
+
+must tap-img create "$WORK/store" 128M
+guest_create a "$(disk_line xvda "$(image_make first 128M)")" \
+	"$(disk_line xvdb "cow:$WORK/store" script=block-tapsnap)"
+load_start a xvda
+load_start a xvdb
+
+step "kill -9 of a raw disk's, and of a store's, three times"
+for round in 1 2 3; do
+	tapdisk_kill a xvda
+	tapdisk_kill a xvdb
+done
+
+step "upgrade"
+for disk in xvda xvdb; do
+	old=$(tapdisk_pid a $disk)
+	echo "# from $old to $(must tap-ctl upgrade -p "$old")"
+	follow a $disk "$old"
+done
+
+step "nothing was wrong, nothing is lost"
+load_stop a xvda
+load_stop a xvdb
+
+step "its I/O hangs in the device: nobody opens the image before that has ended"
+loop=$(losetup -f --show "$(image_make hanging 64M)") || fail "no loop device"
+trap 'dmsetup remove tests-hanging; losetup -d "$loop"' EXIT
+must dmsetup create tests-hanging --table "0 131072 linear $loop 0"
+disk_attach a xvdc /dev/mapper/tests-hanging
+load_start a xvdc
+must dmsetup suspend --noflush --nolockfs tests-hanging
+snooze 1	# the ring fills up with what the device holds back
+old=$(tapdisk_pid a xvdc)
+must kill -9 "$old"
+snooze 3	# whether the kernel lets the process end or not: tapback has to wait
+! flock -sn "/run/blktap-control/takeover/lock-$old-"* true || fail "its lock is free while its I/O is at the device"
+must_equal "the disk's tapdisk" "$old" "$(tapdisk_pid a xvdc)"
+must dmsetup resume tests-hanging
+follow a xvdc "$old"
+load_stop a xvdc
+disk_detach a xvdc
+
+step "one that cannot be taken over: its record is gone"
+second=$(image_make second 64M)
+disk_attach a xvdc "$second"
+guest_must a "fill xvdc 8 7"
+load_start a xvda
+old=$(tapdisk_pid a xvdc)
+rm "/run/blktap-control/takeover/$(tapdisk_minor a xvdc)/disk"
+must kill -9 "$old"
+wait_until 20 "the error node" backend_node a xvdc error
+echo "# error: $(backend_node a xvdc error)"
 load_moves a xvda
 
 step "detach, attach again: the data is there"
-disk_detach a xvdb
-disk_attach a xvdb "$second"
-guest_must a "filled xvdb 8 7"
+disk_detach a xvdc
+disk_attach a xvdc "$second"
+guest_must a "filled xvdc 8 7"
 load_stop a xvda
 guest_destroy a
+wait_until 30 "no tapdisk is left" eval "! pgrep -x tapdisk"

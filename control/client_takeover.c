@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_takeover.c - a fresh tapdisk for the disks of one that has ended.
+ *
+ * Invariants:
+ *  - One client at a time takes over from a process: it has the record lock
+ *    on the file whose flock() the process had. Whoever comes second finds
+ *    the records changed.
+ *  - Nothing is opened before the process' last I/O has ended: its flock() is
+ *    free only then.
+ *  - The frontends are not our business: they are connected by whoever knows
+ *    their rings (tapback; the stand-in itself).
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client_private.h"
+
+#define RECORD_MAX	65536
+#define ENDED_MS	60000	/* how long a dead tapdisk's I/O may take to end */
+#define IMAGE_MS	5000	/* and who else may have the image for a moment */
+#define CALL_MS		60000
+#define ALIVE_MS	2000	/* what a tapdisk takes to answer, or a process to end, at most */
+#define PAUSE_MS	2
+
+/* A disk's record, checked; strings are the JSON's. */
+struct record {
+	json_t *json;
+	int minor, pid, former;
+	const char *name;
+	bool paused, read_only;
+};
+
+static void pause_ms(int ms)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000l }, NULL);
+}
+
+/* The whole file; NULL: there is none that could be a record. */
+static json_t *read_json(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	char *bytes = fd < 0 ? NULL : malloc(RECORD_MAX);
+	json_t *json = NULL;
+	ssize_t length;
+	struct stat st;
+
+	if (bytes && !fstat(fd, &st) && S_ISREG(st.st_mode) && st.st_uid == geteuid()) {
+		length = read(fd, bytes, RECORD_MAX);
+		if (length > 0 && length < RECORD_MAX)
+			json = json_loadb(bytes, (size_t)length, 0, NULL);
+	}
+	free(bytes);
+	if (fd >= 0)
+		close(fd);
+	return json;
+}
+
+static bool this_boot(const char *boot)
+{
+	char now[64] = "";
+	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, now, sizeof(now) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	now[strcspn(now, "\n")] = '\0';
+	return length > 0 && !strcmp(now, boot);
+}
+
+static int record_read(struct record *record, int minor)
+{
+	int version, paused, read_only, found;
+	const char *target, *boot;
+	char path[PATH_MAX];
+
+	*record = (struct record){ .minor = minor };
+	if (snprintf(path, sizeof(path), TAKEOVER_DISK_FORMAT "/" TAKEOVER_RECORD, tapctl_run_dir(), minor) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
+	record->json = read_json(path);
+	if (!record->json)
+		return -ENOENT;
+	if (json_unpack(record->json, "{s:i, s:s, s:i, s:s, s:i, s:s, s:b, s:b, s?i}", "version", &version, "boot", &boot, "pid",
+			&record->pid, "name", &record->name, "minor", &found, "target", &target, "paused", &paused,
+			"read_only", &read_only, "former", &record->former) ||
+	    version != TAKEOVER_VERSION || found != minor || record->pid <= 0 || strchr(record->name, '/') ||
+	    strlen(record->name) >= TAKEOVER_NAME_MAX || !this_boot(boot)) {
+		json_decref(record->json);
+		record->json = NULL;
+		return -ENOENT;
+	}
+	record->paused = paused;
+	record->read_only = read_only;
+	return 0;
+}
+
+struct records {
+	struct record *list;
+	size_t count;
+	bool paused;			/* there are paused ones, which were left out */
+};
+
+static void records_free(struct records *records)
+{
+	for (size_t i = 0; i < records->count; i++)
+		json_decref(records->list[i].json);
+	free(records->list);
+	*records = (struct records){ 0 };
+}
+
+/* Writers first: a snapshot of the same store is read beside its writer, not the other way round. */
+static int by_access(const void *a, const void *b)
+{
+	const struct record *left = a, *right = b;
+
+	return left->read_only != right->read_only ? left->read_only - right->read_only : left->minor - right->minor;
+}
+
+/* Of the disks that process @pid has or had, those to take over; a paused one only when it is asked for by @minor. */
+static int records_find(struct records *records, int pid, int minor)
+{
+	char folder[PATH_MAX];
+	int *minors, error;
+	size_t count;
+
+	*records = (struct records){ 0 };
+	if (snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder))
+		return -ENAMETOOLONG;
+	error = client_list_numbers(folder, "", MINOR_MAX, &minors, &count);
+	if (!error && count) {
+		records->list = calloc(count, sizeof(*records->list));
+		error = records->list ? 0 : -ENOMEM;
+	}
+	for (size_t i = 0; !error && i < count; i++) {
+		struct record record;
+
+		if ((minor >= 0 && minors[i] != minor) || record_read(&record, minors[i]))
+			continue;
+		records->paused |= record.pid == pid && record.paused;
+		if (record.pid == pid && (!record.paused || minor >= 0))
+			records->list[records->count++] = record;
+		else
+			json_decref(record.json);
+	}
+	free(minors);
+	if (records->count)
+		qsort(records->list, records->count, sizeof(*records->list), by_access);
+	return error;
+}
+
+/* ---- the process that has ended ---- */
+
+/* The descriptor of its lock file, with our turn; -ENOENT: it ended in order, and nobody need wait for it. */
+static int take_turn(const char *name, struct error_text *text)
+{
+	struct flock turn = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	char path[PATH_MAX];
+	int fd;
+
+	if (snprintf(path, sizeof(path), TAKEOVER_LOCK_FORMAT, tapctl_run_dir(), name) >= (int)sizeof(path))
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", tapctl_run_dir());
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT ? -ENOENT : error_set(text, -errno, "%s: %s", path, strerror(errno));
+	while (fcntl(fd, F_OFD_SETLKW, &turn)) {
+		if (errno == EINTR)
+			continue;
+		close(fd);
+		return error_set(text, -errno, "%s: %s", path, strerror(errno));
+	}
+	return fd;
+}
+
+static int wait_for_end(int pid, int lock, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + ENDED_MS;
+
+	while (flock(lock, LOCK_SH | LOCK_NB)) {
+		if (client_clock_ms() > deadline)
+			return error_set(text, -EBUSY, "tapdisk %d: its I/O has not ended for %d s; is the storage stuck?", pid,
+					 ENDED_MS / 1000);
+		pause_ms(PAUSE_MS);
+	}
+	return 0;
+}
+
+/* One that is being killed may still take a connection, but answers no more. */
+static int check_dead(int pid, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + ALIVE_MS;
+	struct tapctl *ctl;
+	int error;
+
+	do {
+		error = tapctl_connect(&ctl, pid, NULL);
+		if (error == -ENOENT || error == -ECONNREFUSED)
+			return 0;
+		if (!error) {
+			error = tapctl_call(ctl, json_pack("{s:s}", "command", "list"), NULL, ALIVE_MS, NULL);
+			tapctl_close(ctl);
+		}
+		if (error == -EPIPE)
+			pause_ms(PAUSE_MS);
+	} while (error == -EPIPE && client_clock_ms() < deadline);
+	return error_set(text, -EBUSY, "tapdisk %d is alive: 'tap-ctl upgrade' replaces it", pid);
+}
+
+/* ---- its successor ---- */
+
+static json_t *open_request(const struct record *record)
+{
+	json_t *request = json_pack("{s:s, s:i, s:b, s:i}", "command", "open", "minor", record->minor, "take_over", 1,
+				    "former", record->pid);
+	static const char *const kept[] = { "target", "read_only", "no_direct", "beside_qemu", "sector_size", "cache_mib", "on_error" };
+
+	for (size_t i = 0; request && i < sizeof(kept) / sizeof(kept[0]); i++)
+		json_object_set(request, kept[i], json_object_get(record->json, kept[i]));
+	return request;
+}
+
+static json_t *throttle_request(const struct record *record)
+{
+	json_t *request = json_pack("{s:s, s:i}", "command", "throttle", "minor", record->minor);
+
+	if (request)
+		json_object_update(request, json_object_get(record->json, "throttle"));
+	return request;
+}
+
+/* Who else has the image may be udev, or somebody who looks at it. */
+static int open_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + IMAGE_MS;
+	int error;
+
+	for (;;) {
+		text->text[0] = '\0';
+		error = tapctl_call(ctl, open_request(record), NULL, CALL_MS, text);
+		if (error != -EBUSY || client_clock_ms() > deadline)
+			return error;
+		pause_ms(PAUSE_MS);
+	}
+}
+
+static int take_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
+{
+	int error = tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "attach", "minor", record->minor), NULL, CALL_MS, text);
+
+	if (error)
+		return error;
+	error = open_disk(ctl, record, text);
+	if (!error)
+		error = tapctl_call(ctl, throttle_request(record), NULL, CALL_MS, text);
+	if (error)
+		tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "detach", "minor", record->minor), NULL, CALL_MS, NULL);
+	return error;
+}
+
+/* Each that can be; the first failure is told. */
+static int take_disks(int pid, const struct records *records, struct error_text *text)
+{
+	struct error_text why;
+	struct tapctl *ctl;
+	int error = tapctl_connect(&ctl, pid, text), failed;
+
+	for (size_t i = 0; !error && i < records->count; i++) {
+		why.text[0] = '\0';
+		failed = take_disk(ctl, &records->list[i], &why);
+		if (failed)
+			error = error_set(text, failed, "minor %d: %s", records->list[i].minor, why.text);
+		if (failed == -EPIPE || failed == -ETIMEDOUT)
+			break;
+	}
+	tapctl_close(ctl);
+	return error;
+}
+
+static int take_over(int pid, const struct records *records, struct error_text *text)
+{
+	int successor = tapctl_spawn(text), error;
+
+	if (successor < 0)
+		return successor;
+	error = take_disks(successor, records, text);
+	tapctl_process_clean(pid);
+	return error ? error : successor;
+}
+
+/* With our turn. Somebody may have done it while we waited for that. */
+static int take_over_dead(int pid, int minor, int lock, struct error_text *text)
+{
+	struct records records = { 0 };
+	int ret = check_dead(pid, text);
+
+	if (!ret && lock >= 0)
+		ret = wait_for_end(pid, lock, text);
+	if (!ret)
+		ret = records_find(&records, pid, minor);
+	if (!ret && !records.count)
+		ret = error_set(text, -ENOENT, "tapdisk %d: its disks have just been taken over, or given up", pid);
+	if (!ret)
+		ret = take_over(pid, &records, text);
+	records_free(&records);
+	return ret;
+}
+
+int tapctl_takeover(int pid, int minor, struct error_text *text)
+{
+	char name[TAKEOVER_NAME_MAX];
+	struct records records;
+	int lock, ret = records_find(&records, pid, minor);
+
+	if (!ret && !records.count)
+		ret = error_set(text, -ENOENT, records.paused ? "tapdisk %d: its disks are paused, and whoever did that may have "
+				"their images; with -m it is taken over and runs" : "tapdisk %d has left no disk to take over", pid);
+	if (!ret)
+		memcpy(name, records.list[0].name, strlen(records.list[0].name) + 1);
+	records_free(&records);
+	if (ret)
+		return ret;
+	lock = take_turn(name, text);
+	if (lock < 0 && lock != -ENOENT)
+		return lock;
+	ret = take_over_dead(pid, minor, lock, text);
+	if (lock >= 0)
+		close(lock);
+	return ret;
+}
+
+void client_takeover_forget(int minor)
+{
+	char folder[PATH_MAX], path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	if (snprintf(folder, sizeof(folder), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(folder))
+		return;
+	dir = opendir(folder);
+	if (!dir)
+		return;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] != '.' &&
+		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path))
+			unlink(path);
+	}
+	closedir(dir);
+	rmdir(folder);
+}
+
+int tapctl_takeover_owner(int minor)
+{
+	struct record record;
+
+	if (record_read(&record, minor))
+		return 0;
+	json_decref(record.json);
+	return record.pid;
+}
+
+int tapctl_takeover_successor(int pid, int minor)
+{
+	struct record record;
+
+	if (record_read(&record, minor))
+		return 0;
+	json_decref(record.json);
+	return record.former == pid ? record.pid : 0;
+}
+
+/* Its I/O has ended. */
+static bool is_free(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	bool is = fd >= 0 && !flock(fd, LOCK_SH | LOCK_NB);
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
+void client_takeover_clean(int pid)
+{
+	char folder[PATH_MAX], path[PATH_MAX], prefix[32];
+	struct records left;
+	struct dirent *entry;
+	DIR *dir;
+
+	if (records_find(&left, pid, -1) || left.count || left.paused ||
+	    snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder) ||
+	    !(dir = opendir(folder))) {
+		records_free(&left);
+		return;
+	}
+	snprintf(prefix, sizeof(prefix), "lock-%d-", pid);
+	while ((entry = readdir(dir))) {
+		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
+		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path) && is_free(path))
+			unlink(path);
+	}
+	closedir(dir);
+	rmdir(folder);
+}
+
+static bool gone(int pid)
+{
+	struct tapctl *ctl;
+	int error = tapctl_connect(&ctl, pid, NULL);
+
+	if (!error)
+		tapctl_close(ctl);
+	return error == -ENOENT || error == -ECONNREFUSED;
+}
+
+/* The one that whoever was first has made; 0: nobody has. */
+static int find_successor(const int *minors, size_t count, int pid)
+{
+	for (size_t i = 0; i < count; i++) {
+		int owner = tapctl_takeover_owner(minors[i]);
+
+		if (owner && owner != pid)
+			return owner;
+	}
+	return 0;
+}
+
+/* @minors: what the old one had. tapback sees it end as well, and may be first. */
+static int replace(int pid, const int *minors, size_t count, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + CALL_MS;
+	int ret, successor;
+
+	while (!gone(pid)) {
+		if (client_clock_ms() > deadline)
+			return error_set(text, -ETIMEDOUT, "tapdisk %d: has handed over and does not end", pid);
+		pause_ms(PAUSE_MS);
+	}
+	ret = tapctl_takeover(pid, -1, text);
+	if (ret != -ENOENT)
+		return ret;
+	successor = find_successor(minors, count, pid);
+	return successor ? successor : ret;
+}
+
+int tapctl_upgrade(int pid, struct error_text *text)
+{
+	struct records records;
+	struct tapctl *ctl;
+	int *minors, ret = tapctl_connect(&ctl, pid, text);
+
+	if (ret)
+		return ret;
+	ret = records_find(&records, pid, -1);
+	if (!ret && !records.count)
+		ret = error_set(text, -ENOENT, "tapdisk %d has no disk that could be taken over", pid);
+	if (!ret)
+		ret = tapctl_call(ctl, json_pack("{s:s}", "command", "hand-over"), NULL, CALL_MS, text);
+	tapctl_close(ctl);
+	minors = calloc(records.count + 1, sizeof(*minors));
+	for (size_t i = 0; minors && i < records.count; i++)
+		minors[i] = records.list[i].minor;
+	if (!ret)
+		ret = replace(pid, minors, minors ? records.count : 0, text);
+	free(minors);
+	records_free(&records);
+	return ret;
+}

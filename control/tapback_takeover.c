@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tapback_takeover.c - see tapback_takeover.h.
+ *
+ * Invariants: for each dead tapdisk there is one takeover at most, however
+ * many devices it had. A device has TAKEOVERS_MAX of them in any
+ * TAKEOVERS_SECONDS: a tapdisk that dies of what is in the ring, or on the
+ * disk, is not replaced for ever.
+ */
+#include "tapback_takeover.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tapback_log.h"
+
+#define TAKEOVERS_MAX 5
+#define TAKEOVERS_SECONDS 60
+
+struct run {
+	struct tapback *tapback;
+	int pid;			/* of the dead tapdisk */
+	pid_t child;
+	int said;			/* its stderr */
+	int pidfd;
+	sd_event_source *ended;
+	struct run *next;
+};
+
+static struct run *runs;
+
+extern char **environ;
+
+static struct run *run_find(int pid)
+{
+	struct run *run = runs;
+
+	while (run && run->pid != pid)
+		run = run->next;
+	return run;
+}
+
+static void run_free(struct run *run)
+{
+	struct run **link = &runs;
+
+	while (*link && *link != run)
+		link = &(*link)->next;
+	if (*link)
+		*link = run->next;
+	sd_event_source_disable_unref(run->ended);
+	if (run->pidfd >= 0)
+		close(run->pidfd);
+	close(run->said);
+	free(run);
+}
+
+/* The program beside ours, or what $PATH has. */
+static const char *find_program(char path[PATH_MAX])
+{
+	ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 16);
+	char *slash;
+
+	if (length > 0) {
+		path[length] = '\0';
+		slash = strrchr(path, '/');
+		strcpy(slash + 1, "tap-ctl");
+		if (!access(path, X_OK))
+			return path;
+	}
+	return "tap-ctl";
+}
+
+static int spawn(struct run *run, int said)
+{
+	char path[PATH_MAX], number[16], name[] = "tap-ctl", command[] = "takeover", option[] = "-p";
+	char *const arguments[] = { name, command, option, number, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attributes;
+	sigset_t none;
+	int error = posix_spawn_file_actions_init(&actions);
+
+	if (error)
+		return -error;
+	posix_spawnattr_init(&attributes);
+	sigemptyset(&none);
+	posix_spawnattr_setsigmask(&attributes, &none);		/* ours are blocked */
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+	snprintf(number, sizeof(number), "%d", run->pid);
+	error = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&actions, 0, 1);
+	if (!error)
+		error = posix_spawn_file_actions_adddup2(&actions, said, 2);
+	if (!error)
+		error = posix_spawnp(&run->child, find_program(path), &actions, &attributes, arguments, environ);
+	posix_spawnattr_destroy(&attributes);
+	posix_spawn_file_actions_destroy(&actions);
+	return -error;
+}
+
+/* The first line of what it said. */
+static void read_said(const struct run *run, char *line, size_t size)
+{
+	ssize_t length = read(run->said, line, size - 1);
+
+	line[length > 0 ? length : 0] = '\0';
+	line[strcspn(line, "\n")] = '\0';
+}
+
+static int run_ended(sd_event_source *source, int fd, uint32_t events, void *arg)
+{
+	struct run *run = arg;
+	struct error_text why = { "" };
+	int status;
+
+	if (waitpid(run->child, &status, 0) != run->child)
+		status = -1;
+	read_said(run, why.text, sizeof(why.text));
+	if (status)
+		tapback_log(LOG_ERR, "tapdisk %d has died and its disks are not all taken over: %s", run->pid, why.text);
+	else
+		tapback_log(LOG_NOTICE, "tapdisk %d has died; another one has taken over", run->pid);
+	for (struct device *device = run->tapback->devices; device; device = device->next) {
+		if (device->pid != run->pid)
+			continue;
+		device->takeover_failed = status != 0;
+		if (status)
+			device->takeover_error = why;
+		device->held = false;
+		device_schedule(device);
+	}
+	run_free(run);
+	return 0;
+}
+
+static int run_start(struct tapback *tapback, int pid)
+{
+	struct run *run = calloc(1, sizeof(*run));
+	int ends[2], error;
+
+	if (!run)
+		return -ENOMEM;
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK)) {
+		free(run);
+		return -errno;
+	}
+	*run = (struct run){ .tapback = tapback, .pid = pid, .said = ends[0], .pidfd = -1, .next = runs };
+	runs = run;
+	error = spawn(run, ends[1]);
+	close(ends[1]);
+	if (!error) {
+		run->pidfd = (int)syscall(SYS_pidfd_open, run->child, 0);
+		error = run->pidfd < 0 ? -errno :
+			sd_event_add_io(tapback->event, &run->ended, run->pidfd, EPOLLIN, run_ended, run);
+	}
+	if (error < 0) {
+		run_free(run);
+		return error;
+	}
+	tapback_log(LOG_NOTICE, "tapdisk %d has died: its disks are taken over", pid);
+	return 0;
+}
+
+static uint64_t seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec;
+}
+
+/* One more, or too many by now. */
+static bool takeover_allowed(struct device *device)
+{
+	uint64_t now = seconds();
+
+	if (device->takeover_given_up == device->pid)
+		return false;
+	if (!device->takeovers || now - device->takeovers_since >= TAKEOVERS_SECONDS) {
+		device->takeovers = 0;
+		device->takeovers_since = now;
+	}
+	if (device->takeovers++ < TAKEOVERS_MAX)
+		return true;
+	device->takeover_given_up = device->pid;
+	return false;
+}
+
+/* Told once; the next look tries again. */
+static enum takeover takeover_tell_failure(struct device *device, struct error_text *text)
+{
+	device->takeover_failed = false;
+	error_set(text, -EIO, "tapdisk %d has died and cannot be taken over: %s", device->pid, device->takeover_error.text);
+	return TAKEOVER_NONE;
+}
+
+static enum takeover takeover_refuse(const struct device *device, struct error_text *text)
+{
+	error_set(text, -EIO, "tapdisk %d has died, and in %d s %d times was another one tried: not replaced once more; 'tap-ctl takeover "
+		  "-p %d' does it", device->pid, TAKEOVERS_SECONDS, TAKEOVERS_MAX, device->pid);
+	return TAKEOVER_NONE;
+}
+
+enum takeover takeover_look(struct device *device, int *successor, struct error_text *text)
+{
+	int error, owner = tapctl_takeover_owner(device->user.minor);
+
+	if (!owner)
+		return TAKEOVER_NONE;
+	if (owner != device->pid) {
+		device->takeover_failed = false;
+		*successor = owner;
+		return TAKEOVER_DONE;
+	}
+	if (run_find(owner))
+		return TAKEOVER_RUNS;
+	if (device->takeover_failed)
+		return takeover_tell_failure(device, text);
+	if (!takeover_allowed(device))
+		return takeover_refuse(device, text);
+	error = run_start(device->tapback, owner);
+	if (!error)
+		return TAKEOVER_RUNS;
+	error_set(text, error, "tapdisk %d has died, and 'tap-ctl takeover' cannot be started: %s", owner, strerror(-error));
+	return TAKEOVER_NONE;
+}
+
+void takeovers_stop(void)
+{
+	while (runs)
+		run_free(runs);
+}

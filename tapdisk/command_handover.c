@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * command_handover.c - `hand-over`: this process ends, and leaves its disks to
+ * a successor.
+ *
+ * All disks are paused, so that no request is at the disk and every image is
+ * closed; then the process ends without disconnecting any frontend. What
+ * follows is what follows a death (docs/takeover.md), with nothing in flight
+ * but what waits for memory. When one disk cannot be paused all go on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "log.h"
+
+struct handover {
+	struct control_request *request;
+	unsigned waiting;		/* for so many disks, and one for the start */
+	int error;
+};
+
+static void resume_all(struct commands *commands)
+{
+	struct error_text text = { "" };
+
+	for (struct disk *disk = commands->disks; disk; disk = disk->next) {
+		if (disk->vbd->state == VBD_PAUSED && vbd_unpause(disk->vbd, NULL, &text))
+			log_error("minor %d: %s", disk->vbd->minor, text.text);
+	}
+}
+
+static void step_done(void *arg, int error)
+{
+	struct handover *handover = arg;
+	struct control_request *request = handover->request;
+
+	if (error && !handover->error)
+		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all go on", strerror(-error));
+	if (--handover->waiting)
+		return;
+	error = handover->error;
+	free(handover);
+	if (error) {
+		resume_all(request->arg);
+	} else {
+		log_info("disks are left to a successor: ending");
+		command_begin_exit(request->arg);
+	}
+	control_reply(request, error, NULL);
+}
+
+static int check_disks(struct commands *commands, struct error_text *text)
+{
+	if (commands->exiting || commands->shutting_down)
+		return error_set(text, -ESHUTDOWN, "this tapdisk is about to end");
+	for (const struct disk *disk = commands->disks; disk; disk = disk->next) {
+		if (disk->vbd->state != VBD_RUNNING && disk->vbd->state != VBD_CLOSED)
+			return error_set(text, -EBUSY, "minor %d is paused, or about to be", disk->vbd->minor);
+		if (vbd_commit_active(disk->vbd))
+			return error_set(text, -EBUSY, "minor %d: a commit is under way", disk->vbd->minor);
+	}
+	return 0;
+}
+
+void command_hand_over(struct commands *commands, struct disk *none, struct control_request *request)
+{
+	struct handover *handover = NULL;
+	int error = check_disks(commands, &request->error);
+
+	if (!error) {
+		handover = calloc(1, sizeof(*handover));
+		error = handover ? 0 : -ENOMEM;
+	}
+	if (error) {
+		control_reply(request, error, NULL);
+		return;
+	}
+	*handover = (struct handover){ .request = request, .waiting = 1 };
+	for (struct disk *disk = commands->disks; disk && !handover->error; disk = disk->next) {
+		if (disk->vbd->state != VBD_RUNNING)
+			continue;
+		handover->waiting++;
+		error = vbd_pause(disk->vbd, false, step_done, handover, &request->error);
+		if (error)
+			step_done(handover, error);
+	}
+	step_done(handover, 0);
+}

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * takeover.c - the lock of this process, and the records of its disks.
+ *
+ * Invariants:
+ *  1. The lock is held from before the first I/O until the last I/O has ended,
+ *     which may be after the process (engine_keep()).
+ *  2. A record is replaced as a whole, by rename(). It names the process that
+ *     has the disk now.
+ *  3. The folder of a disk is changed only by who has its minor locked.
+ */
+#include "takeover.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "json_memory.h"
+#include "log.h"
+#include "minor.h"
+
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+#define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
+
+static char process_name[TAKEOVER_NAME_MAX], boot[40];
+static int lock_fd = -1;
+
+bool takeover_started(void)
+{
+	return lock_fd >= 0;
+}
+
+const char *takeover_name(void)
+{
+	return process_name;
+}
+
+const char *takeover_boot(void)
+{
+	return boot;
+}
+
+static int read_boot(struct error_text *text)
+{
+	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fd < 0 ? -1 : read(fd, boot, sizeof(boot) - 1);
+	int error = errno;
+
+	if (fd >= 0)
+		close(fd);
+	if (length <= 0)
+		return error_set(text, length ? -error : -EIO, BOOT_ID ": %s", strerror(length ? error : EIO));
+	boot[length] = '\0';
+	boot[strcspn(boot, "\n")] = '\0';
+	return 0;
+}
+
+static bool lock_path(char path[PATH_MAX], const char *name)
+{
+	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, minor_run_dir(), name) < PATH_MAX;
+}
+
+static bool folder_path(char path[PATH_MAX])
+{
+	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, minor_run_dir()) < PATH_MAX;
+}
+
+/* A name that no process had before, whatever its pid. */
+static int make_name(void)
+{
+	uint64_t random;
+
+	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+		return -EIO;
+	snprintf(process_name, sizeof(process_name), "%d-%016llx", (int)getpid(), (unsigned long long)random);
+	return 0;
+}
+
+static int make_lock(struct error_text *text)
+{
+	char folder[PATH_MAX], path[PATH_MAX];
+
+	if (!folder_path(folder) || !lock_path(path, process_name))
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
+	for (int tries = 0; lock_fd < 0 && tries < START_TRIES; tries++) {
+		if (mkdir(folder, 0700) && errno != EEXIST)
+			break;
+		lock_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (lock_fd < 0 && errno != ENOENT)
+			break;
+	}
+	if (lock_fd < 0 || flock(lock_fd, LOCK_EX | LOCK_NB))
+		return error_set(text, -errno, "%s: %s", path, strerror(errno));
+	return 0;
+}
+
+int takeover_start(struct engine *engine, struct error_text *text)
+{
+	int error = read_boot(text);
+
+	if (!error)
+		error = make_name();
+	if (!error)
+		error = make_lock(text);
+	if (!error)
+		error = engine_keep(engine, lock_fd);
+	return error ? error_set(text, error, "engine %s: cannot keep the process' lock: %s", engine->ops->name,
+				 strerror(-error)) : 0;
+}
+
+void takeover_stop(void)
+{
+	char path[PATH_MAX];
+
+	if (lock_fd < 0)
+		return;
+	if (lock_path(path, process_name))
+		unlink(path);
+	close(lock_fd);
+	lock_fd = -1;
+	if (folder_path(path))
+		rmdir(path);
+}
+
+int takeover_ended(const char *name, struct error_text *text)
+{
+	char path[PATH_MAX];
+	int fd, error = 0;
+
+	if (strchr(name, '/') || !lock_path(path, name))
+		return error_set(text, -EUCLEAN, "no name of a process");
+	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", path, strerror(errno));
+	if (flock(fd, LOCK_SH | LOCK_NB))
+		error = error_set(text, -EBUSY, "process %s has not ended, or its I/O has not", name);
+	close(fd);
+	return error;
+}
+
+bool takeover_path(char *path, size_t size, int minor, const char *name)
+{
+	int length = snprintf(path, size, TAKEOVER_DISK_FORMAT "%s%s", minor_run_dir(), minor, name ? "/" : "", name ? name : "");
+
+	return length > 0 && (size_t)length < size;
+}
+
+char *takeover_disk_prepare(int minor)
+{
+	char path[PATH_MAX];
+
+	if (!takeover_started() || !takeover_path(path, sizeof(path), minor, NULL) || (mkdir(path, 0700) && errno != EEXIST) ||
+	    !takeover_path(path, sizeof(path), minor, TAKEOVER_JOURNAL))
+		return NULL;
+	return strdup(path);
+}
+
+void takeover_disk_give_up(int minor)
+{
+	char path[PATH_MAX];
+
+	if (takeover_started() && takeover_path(path, sizeof(path), minor, NULL))
+		rmdir(path);
+}
+
+static json_t *record_json(const struct vbd *vbd)
+{
+	const struct vbd_throttle *throttle = &vbd->throttle;
+
+	return json_pack("{s:i, s:s, s:i, s:s, s:i, s:i, s:s, s:b, s:b, s:i, s:s, s:I, s:b, s:b, s:{s:I, s:I, s:i}}",
+			 "version", TAKEOVER_VERSION, "boot", boot, "pid", (int)getpid(), "name", process_name,
+			 "minor", vbd->minor, "former", vbd->former, "target", vbd->target,
+			 "read_only", vbd->options.read_only, "no_direct", vbd->options.no_direct,
+			 "sector_size", (int)vbd->options.sector_size, "on_error", vbd_on_error_name(vbd->errors.policy),
+			 "cache_mib", (json_int_t)(vbd->options.cache_bytes >> 20),
+			 "paused", vbd->held_paused, "beside_qemu", vbd->options.beside != BESIDE_NOBODY,
+			 "throttle", "iops", (json_int_t)throttle->iops, "bytes", (json_int_t)throttle->bytes,
+			 "burst_ms", (int)throttle->burst_ms);
+}
+
+static int write_record(const char *path, const char *line)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	size_t length = strlen(line);
+	int error = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (write(fd, line, length) != (ssize_t)length)
+		error = -ENOSPC;
+	close(fd);
+	return error;
+}
+
+static int save(const struct vbd *vbd)
+{
+	char path[PATH_MAX], fresh[PATH_MAX];
+	json_t *json = record_json(vbd);
+	char *line = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	int error = line ? 0 : -ENOMEM;
+
+	json_decref(json);
+	if (!error && (!takeover_path(path, sizeof(path), vbd->minor, TAKEOVER_RECORD) ||
+		       !takeover_path(fresh, sizeof(fresh), vbd->minor, TAKEOVER_RECORD ".new")))
+		error = -ENAMETOOLONG;
+	if (!error)
+		error = write_record(fresh, line);
+	if (!error && rename(fresh, path))
+		error = -errno;
+	json_memory_free(line);
+	return error;
+}
+
+void takeover_disk_save(const struct vbd *vbd)
+{
+	int error = takeover_started() ? save(vbd) : 0;
+	char path[PATH_MAX];
+
+	if (!error)
+		return;
+	/* an old record would have the successor open something else */
+	if (takeover_path(path, sizeof(path), vbd->minor, TAKEOVER_RECORD))
+		unlink(path);
+	log_warning("minor %d: no record of how it is open: %s; should this tapdisk die, nobody can take over",
+		    vbd->minor, strerror(-error));
+}
+
+void takeover_disk_forget(int minor)
+{
+	char folder[PATH_MAX], path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+
+	if (!takeover_started() || !takeover_path(folder, sizeof(folder), minor, NULL))
+		return;
+	dir = opendir(folder);
+	if (!dir)
+		return;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] != '.' && takeover_path(path, sizeof(path), minor, entry->d_name))
+			unlink(path);
+	}
+	closedir(dir);
+	rmdir(folder);
+}

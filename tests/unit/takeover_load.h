@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * takeover_load.h - a frontend's load whose every answer is checked, for
+ * tests that kill tapdisks under it: each request is answered once, with
+ * success, and what was written is what is read.
+ *
+ * A block holds its number and the number of the write that wrote it. No two
+ * requests in flight concern the same block, so what a read has to find is
+ * known exactly.
+ */
+#ifndef TESTS_TAKEOVER_LOAD_H
+#define TESTS_TAKEOVER_LOAD_H
+
+#include "fixture.h"
+
+#define LOAD_DEPTH	24
+#define LOAD_BLOCKS	1024		/* of 4 KiB */
+#define LOAD_PAGES	20		/* of one request, at most: more than a direct one can have */
+
+struct load {
+	struct blkfront *front;
+	uint64_t seed, choices;
+	bool discards;
+	uint32_t versions[LOAD_BLOCKS];		/* as written last, or being written; 0: zeroes */
+	bool busy[LOAD_BLOCKS];
+	struct load_request {
+		uint64_t id;			/* 0: free */
+		uint8_t operation;
+		unsigned block, count;
+	} requests[LOAD_DEPTH];
+	uint64_t next_id;
+	unsigned in_flight, answered;
+};
+
+void load_start(struct load *load, struct blkfront *front, uint64_t seed);
+/* Put up to @count requests into the ring, as far as there is room. */
+void load_put(struct load *load, unsigned count);
+/* Take the responses that are there. */
+void load_take(struct load *load);
+/* Wait for some and take them; false: the tapdisk is gone. */
+bool load_wait(struct load *load);
+/* Until all are answered; false: the tapdisk is gone. */
+bool load_finish(struct load *load);
+/* With nothing in flight: the whole disk is as it has to be. */
+void load_check(struct load *load);
+
+/* The options that a load's frontend needs. */
+struct blkfront_options load_options(bool persistent);
+
+#endif

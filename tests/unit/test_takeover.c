@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_takeover.c - a tapdisk is killed under load and replaced; what is
+ * refused, left alone, or not believed on the way.
+ */
+#include "takeover_load.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define IMAGE_BYTES (LOAD_BLOCKS * 4096ull)
+#define DEVID 51712
+
+static struct fixture f;
+static struct load load;
+
+static void shell(const char *format, ...)
+{
+	char command[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	if (system(command))
+		fail_msg("%s", command);
+}
+
+/* A store instead of the raw image that the fixture makes. */
+static void start_store(void)
+{
+	char tap_img[300];
+
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)));
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	assert_int_equal(unlink(f.image), 0);
+	shell("%s create %s %llu >/dev/null", tap_img, f.image, IMAGE_BYTES);
+	snprintf(f.target, sizeof(f.target), "cow:%s", f.image);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", f.minor, "target", f.target)));
+}
+
+static void start_load(void)
+{
+	load_start(&load, fixture_connect(&f, load_options(true)), 1);
+	for (int i = 0; i < 5; i++) {
+		load_put(&load, LOAD_DEPTH);
+		assert_true(load_wait(&load));
+	}
+	load_put(&load, LOAD_DEPTH);
+}
+
+static void kill_it(void)
+{
+	assert_int_equal(kill(f.pid, SIGKILL), 0);
+	while (load_wait(&load))	/* what it had answered */
+		;
+	tapctl_close(f.ctl);
+	f.ctl = NULL;
+}
+
+static void has_successor(int pid)
+{
+	struct error_text text = { "" };
+	char why[512] = "";
+
+	if (pid < 0)
+		fail_msg("%s (%d)", why, pid);
+	f.pid = pid;
+	if (blkfront_follow(load.front, pid, why, sizeof(why)))
+		fail_msg("follow: %s", why);
+	if (!f.ctl)
+		assert_int_equal(tapctl_connect(&f.ctl, pid, &text), 0);
+}
+
+static void take_over(int minor)
+{
+	struct error_text text = { "" };
+	int pid = tapctl_takeover(f.pid, minor, &text);
+
+	if (pid < 0)
+		fail_msg("takeover: %s", text.text);
+	has_successor(pid);
+}
+
+static void refused(int error, const char *part)
+{
+	struct error_text text = { "" };
+
+	assert_int_equal(tapctl_takeover(f.pid, -1, &text), error);
+	if (!strstr(text.text, part))
+		fail_msg("it says: %s", text.text);
+}
+
+static void finish(void)
+{
+	assert_true(load_finish(&load));
+	load_check(&load);
+	blkfront_disconnect(load.front);
+	fixture_stop(&f);
+}
+
+/* The dead disk is given up, as the hotplug script does. */
+static void give_up(void)
+{
+	char tap_ctl[300];
+
+	blkfront_vanish(load.front);
+	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
+	shell("%s destroy -p %d -m %d", tap_ctl, f.pid, f.minor);
+	assert_int_equal(unlink(f.image), 0);
+	shell("rmdir %s/tapdisk %s", f.dir, f.dir);
+}
+
+static void test_raw(void **state)
+{
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	start_load();
+	kill_it();
+	take_over(-1);
+	finish();
+}
+
+/* What is in the journal only: nothing was flushed when it died, and its successor dies, too. */
+static void test_store(void **state)
+{
+	start_store();
+	start_load();
+	for (int i = 0; i < 3; i++) {
+		kill_it();
+		take_over(-1);
+		load_put(&load, LOAD_DEPTH);
+	}
+	finish();
+}
+
+/* Snapshots are among what the log does not have yet, and what was written after them belongs behind them. */
+static void test_snapshot(void **state)
+{
+	json_t *reply;
+
+	start_store();
+	start_load();
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "snapshot-create", "minor", f.minor, "name", "one")));
+	for (int i = 0; i < 20; i++) {
+		load_put(&load, LOAD_DEPTH);
+		assert_true(load_wait(&load));
+	}
+	kill_it();
+	take_over(-1);
+	reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "snapshot-list", "minor", f.minor));
+	assert_int_equal(json_array_size(json_object_get(reply, "snapshots")), 1);
+	json_decref(reply);
+	finish();
+}
+
+static void test_limits_and_options(void **state)
+{
+	json_t *reply, *throttle;
+
+	fixture_start(&f, IMAGE_BYTES, NULL, json_pack("{s:i}", "sector_size", 4096));
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:i}", "command", "throttle", "minor", f.minor, "iops", 5000)));
+	start_load();
+	kill_it();
+	take_over(-1);
+	reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "stats", "minor", f.minor));
+	throttle = json_object_get(json_object_get(reply, "stats"), "throttle");
+	assert_int_equal(json_integer_value(json_object_get(throttle, "iops")), 5000);
+	json_decref(reply);
+	reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor));
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(reply, "disk"), "sector_size")), 4096);
+	json_decref(reply);
+	finish();
+}
+
+static void test_upgrade(void **state)
+{
+	struct error_text text = { "" };
+	int pid;
+
+	start_store();
+	start_load();
+	refused(-EBUSY, "alive");
+	pid = tapctl_upgrade(f.pid, &text);
+	if (pid < 0)
+		fail_msg("upgrade: %s", text.text);
+	tapctl_close(f.ctl);
+	f.ctl = NULL;
+	load_take(&load);
+	has_successor(pid);
+	finish();
+}
+
+/* Somebody else may have the image of a paused disk. */
+static void test_paused(void **state)
+{
+	struct error_text text = { "" };
+
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	start_load();
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "pause", "minor", f.minor)));
+	assert_int_equal(tapctl_upgrade(f.pid, &text), -ENOENT);
+	kill_it();
+	refused(-ENOENT, "paused");
+	take_over(f.minor);
+	finish();
+}
+
+static void test_store_opened_by_others(void **state)
+{
+	char tap_img[300];
+
+	start_store();
+	start_load();
+	kill_it();
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	while (tapctl_process_clean(f.pid))
+		;
+	shell("for i in $(seq 500); do %s snapshot -c x %s 2>/dev/null && exit 0; done; exit 1", tap_img, f.image);
+	refused(-ESTALE, "opened by somebody else");
+	give_up();
+}
+
+static void damage(const char *name, off_t offset)
+{
+	char path[200];
+	uint8_t byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/takeover/%d/%s", f.dir, f.minor, name);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, offset), 1);
+	byte ^= 0x55;
+	assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+	close(fd);
+}
+
+static void test_journal_damaged(void **state)
+{
+	start_store();
+	start_load();
+	kill_it();
+	damage("journal", 4096 + 20);	/* a record of the first area, which is the one: nothing was flushed, or both */
+	damage("journal", 4096 + 2 * 1048576 + 20);
+	refused(-EUCLEAN, "cannot be played");
+	give_up();
+}
+
+/* Each of its bytes that says something, turned: refused, or taken for what another frontend has left; never a crash. */
+static void test_table_damaged(void **state)
+{
+	static const off_t places[] = {
+		0, 8, 12, 16, 60, 72, 100,	/* magic, version, checksum, boot, counts, protocol, references */
+		4096, 4096 + 4, 4096 + 8, 4096 + 12, 4096 + 16, 4096 + 20,	/* taken, responded, told */
+	};
+	char name[64], why[512];
+
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	start_load();
+	kill_it();
+	f.pid = tapctl_takeover(f.pid, -1, NULL);
+	assert_true(f.pid > 0);
+	snprintf(name, sizeof(name), "frontend-1-%d", DEVID);
+	for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		int r;
+
+		damage(name, places[i]);
+		r = blkfront_follow(load.front, f.pid, why, sizeof(why));
+		if (r != -EUCLEAN && r != -EPROTO)
+			fail_msg("byte %lld: %d", (long long)places[i], r);
+		damage(name, places[i]);
+	}
+	has_successor(f.pid);
+	finish();
+}
+
+/* A frontend that begins anew has nothing in its rings. */
+static void test_fresh_frontend(void **state)
+{
+	char path[200], other[200];
+
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	start_load();
+	snprintf(path, sizeof(path), "%s/takeover/%d/frontend-1-%d", f.dir, f.minor, DEVID);
+	snprintf(other, sizeof(other), "%s/other", f.dir);
+	assert_int_equal(access(path, F_OK), 0);
+	assert_true(load_finish(&load));
+	blkfront_disconnect(load.front);
+	assert_int_equal(access(path, F_OK), -1);
+	fixture_stop(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_raw),
+		cmocka_unit_test(test_store),
+		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_limits_and_options),
+		cmocka_unit_test(test_upgrade),
+		cmocka_unit_test(test_paused),
+		cmocka_unit_test(test_store_opened_by_others),
+		cmocka_unit_test(test_journal_damaged),
+		cmocka_unit_test(test_table_damaged),
+		cmocka_unit_test(test_fresh_frontend),
+	};
+
+	return cmocka_run_group_tests_name("takeover", tests, NULL, NULL);
+}

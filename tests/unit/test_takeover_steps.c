@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_takeover_steps.c - a tapdisk is killed behind every store to the
+ * in-flight table, the journal or the ring (include/point.h), one after the
+ * other, until there are no more; and so is its successor while it takes over
+ * and serves. TAPSNAP_STRIDE=1 does it at each of these points (make soak).
+ * The frontend sees each request answered once, and on the disk what was
+ * answered.
+ */
+#include "takeover_load.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define IMAGE_BYTES (LOAD_BLOCKS * 4096ull)
+#define REQUESTS 4		/* at a time, three times: each round kills at another of their steps */
+#define SEED 7
+
+static struct fixture f;
+static const char *target_type;		/* of the disk: "aio" or "cow" */
+static unsigned deaths;			/* in the last round */
+static char template[128];		/* what a fresh one is copied from */
+
+static void shell(const char *format, ...)
+{
+	char command[512];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	if (system(command))
+		fail_msg("%s", command);
+}
+
+static void make_disk(void)
+{
+	shell("cp --sparse=always %s %s", template, f.image);
+}
+
+static void spawn_dying_at(unsigned point)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%u", point);
+	setenv("TAPSNAP_KILL_AT", number, 1);
+}
+
+/* A command to a tapdisk that may die of it. */
+static int call(json_t *request)
+{
+	struct error_text text = { "" };
+	struct tapctl *ctl;
+	int r = tapctl_connect(&ctl, f.pid, &text);
+
+	if (r) {
+		json_decref(request);
+		return r;
+	}
+	r = tapctl_call(ctl, request, NULL, 30000, &text);
+	tapctl_close(ctl);
+	if (r && r != -EPIPE)
+		fail_msg("tapdisk: %s", text.text);
+	return r;
+}
+
+static int start(unsigned point)
+{
+	struct error_text text = { "" };
+	int r;
+
+	spawn_dying_at(point);
+	f.pid = tapctl_spawn(&text);
+	if (f.pid < 0)
+		fail_msg("spawn: %s", text.text);
+	r = call(json_pack("{s:s, s:i}", "command", "attach", "minor", f.minor));
+	if (!r)
+		r = call(json_pack("{s:s, s:i, s:s}", "command", "open", "minor", f.minor, "target", f.target));
+	return r;
+}
+
+/* True: it is served again. False: the successor, too, has died. */
+static bool follow(struct load *load, unsigned point)
+{
+	struct error_text text = { "" };
+	char why[512] = "";
+	int r;
+
+	spawn_dying_at(point);
+	f.pid = tapctl_takeover(tapctl_takeover_owner(f.minor), -1, &text);
+	if (f.pid < 0 && f.pid != -EPIPE)
+		fail_msg("takeover: %s", text.text);
+	if (f.pid < 0)
+		return false;
+	r = blkfront_follow(load->front, f.pid, why, sizeof(why));
+	if (r && r != -EPIPE)
+		fail_msg("follow: %s", why);
+	return !r;
+}
+
+static void stop(void)
+{
+	assert_int_equal(call(json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)), 0);
+	assert_int_equal(call(json_pack("{s:s, s:i}", "command", "detach", "minor", f.minor)), 0);
+}
+
+/* Until all is answered; @point: of the first successor, if one is needed, 0: it lives. */
+static void serve(struct load *load, unsigned point)
+{
+	while (!load_finish(load)) {
+		deaths++;
+		while (!follow(load, point)) {
+			deaths++;
+			point = 0;
+		}
+		point = 0;
+	}
+}
+
+static void replace(struct load *load)
+{
+	assert_int_equal(kill(f.pid, SIGKILL), 0);
+	while (blkfront_wait(load->front, 0, -1) != -EPIPE)
+		;
+	assert_true(follow(load, 0));
+}
+
+/*
+ * One tapdisk that dies at its @first-th point, and a successor that dies at its @second-th; 0: does not. False: the one
+ * that is looked at did not come to that many.
+ */
+static bool round_run(unsigned first, unsigned second)
+{
+	struct blkfront_options options = load_options(first % 2);
+	struct load *load = calloc(1, sizeof(*load));
+	struct blkfront *front;
+	char why[512];
+	bool more;
+	int r;
+
+	assert_non_null(load);
+	make_disk();
+	r = start(first);
+	options.pid = f.pid;
+	options.minor = f.minor;
+	if (!r)
+		r = blkfront_connect(&front, &options, why, sizeof(why));
+	if (r) {	/* before there was a frontend: nothing to take over */
+		free(load);
+		return true;
+	}
+	load_start(load, front, SEED);
+	load_put(load, REQUESTS);
+	load_wait(load);
+	load_put(load, REQUESTS);
+	deaths = 0;
+	if (second)
+		assert_int_equal(kill(f.pid, SIGKILL), 0);
+	serve(load, second);
+	load_put(load, REQUESTS);
+	serve(load, 0);
+	more = deaths > (second ? 1 : 0);
+	if (!more)	/* that one would die while the disk is looked at */
+		replace(load);
+	load_check(load);
+	blkfront_disconnect(load->front);
+	free(load);
+	stop();
+	return more;
+}
+
+/* TAPSNAP_STRIDE=1: at each point; else at every seventh, another seventh in each sweep. */
+static void sweep(bool successor)
+{
+	const char *wanted = getenv("TAPSNAP_STRIDE");
+	static unsigned sweeps;
+	unsigned stride = wanted ? (unsigned)atoi(wanted) : 7, point = 1 + sweeps++ * 2 % stride, rounds = 0;
+
+	for (; round_run(successor ? 0 : point, successor ? point : 0); point += stride)
+		rounds++;
+	print_message("# %s: %s killed at %u of %u points\n", target_type, successor ? "a successor" : "a tapdisk", rounds, point);
+	/* each request has seven; a successor clears and counts the entries */
+	assert_true(point > (successor ? 30 : 60));
+}
+
+static void test_tapdisk(void **state)
+{
+	sweep(false);
+}
+
+static void test_successor(void **state)
+{
+	sweep(true);
+}
+
+static int disk_of(const char *type)
+{
+	char tap_img[300], path[300];
+
+	fixture_find_program(path, sizeof(path), "../tests/tapdisk-points");
+	fixture_tapdisk = path;
+	fixture_make_dir(&f);
+	fixture_tapdisk = NULL;
+	target_type = type;
+	snprintf(f.image, sizeof(f.image), "%s/disk", f.dir);
+	snprintf(f.target, sizeof(f.target), "%s:%s", type, f.image);
+	snprintf(template, sizeof(template), "%s/template", f.dir);
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	if (strcmp(type, "cow"))
+		shell("truncate -s %llu %s", IMAGE_BYTES, template);
+	else
+		shell("%s create %s %llu >/dev/null", tap_img, template, IMAGE_BYTES);
+	f.minor = tapctl_minor_allocate(-1, NULL);
+	return f.minor < 0;
+}
+
+static int start_raw(void **state)
+{
+	return disk_of("aio");
+}
+
+static int start_store(void **state)
+{
+	return disk_of("cow");
+}
+
+/* Nothing is left but what the test has made. */
+static int end(void **state)
+{
+	char path[128];
+
+	if (tapctl_minor_free(f.minor, NULL) || unlink(f.image) || unlink(template))
+		return -1;
+	snprintf(path, sizeof(path), "%s/tapdisk", f.dir);
+	return rmdir(path) || rmdir(f.dir);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_tapdisk, start_raw, end),
+		cmocka_unit_test_setup_teardown(test_successor, start_raw, end),
+		cmocka_unit_test_setup_teardown(test_tapdisk, start_store, end),
+		cmocka_unit_test_setup_teardown(test_successor, start_store, end),
+	};
+
+	return cmocka_run_group_tests_name("takeover: killed at every step", tests, NULL, NULL);
+}
