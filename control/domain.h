@@ -21,6 +21,7 @@
 #ifndef TAPSNAP_DOMAIN_H
 #define TAPSNAP_DOMAIN_H
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -124,7 +125,7 @@ const char *folder_root(void);
 /* -ENOENT when it is not there and @make is not set. */
 int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text);
 void folder_close(struct domain_folder *folder);
-/* -EBUSY when somebody else has it for longer than @wait_ms. */
+/* -EBUSY when somebody else has it for longer than @wait_ms; -ESTALE: the folder was removed meanwhile, open it again. */
 int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text);
 void folder_unlock(struct domain_folder *folder);
 /* -ENOENT: there is no such file. */
@@ -135,6 +136,8 @@ int folder_write(const struct domain_folder *folder, const char *file, const jso
 int folder_remove(const struct domain_folder *folder, const char *file, struct error_text *text);
 /* A rename, durable. */
 int folder_rename(const struct domain_folder *folder, const char *from, const char *to, struct error_text *text);
+/* What is in it, to be read and closed; NULL: it was removed since it was opened. */
+int folder_entries(const struct domain_folder *folder, DIR **dir, struct error_text *text);
 /* "FOLDER/FILE" */
 int folder_path(const struct domain_folder *folder, const char *file, char *path, struct error_text *text);
 /* Calls @each for each folder's uuid until it returns non-zero. */

@@ -92,8 +92,10 @@ void folder_close(struct domain_folder *folder)
 int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text)
 {
 	int64_t deadline = client_clock_ms() + wait_ms;
-	int fd = openat(folder->fd, LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	int error = fd < 0 ? -errno : 0;
+	/* who does not wait only looks, and leaves no file behind */
+	int fd = openat(folder->fd, LOCK_FILE, O_RDWR | (wait_ms ? O_CREAT : 0) | O_CLOEXEC, 0600);
+	/* in a folder that was removed nothing can be made */
+	int error = fd >= 0 ? 0 : errno == ENOENT ? -ESTALE : -errno;
 	struct stat st;
 
 	while (!error && flock(fd, LOCK_EX | LOCK_NB)) {
@@ -105,14 +107,14 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 	}
 	/* who had it may have removed the folder with the last snapshot */
 	if (!error && (fstat(fd, &st) || !st.st_nlink))
-		error = -EBUSY;
+		error = -ESTALE;
 	if (!error) {
 		folder->lock = fd;
 		return 0;
 	}
 	if (fd >= 0)
 		close(fd);
-	if (error == -EBUSY)
+	if (error == -EBUSY || error == -ESTALE)
 		return error_set(text, error, "another command is changing this domain's snapshots; wait for its end");
 	return error_set(text, error, "%s/" LOCK_FILE ": %s", folder->path, strerror(-error));
 }
@@ -121,6 +123,19 @@ void folder_unlock(struct domain_folder *folder)
 {
 	close(folder->lock);
 	folder->lock = -1;
+}
+
+/* A descriptor of a removed folder can still be read, and has nothing; "." in it cannot be opened any more. */
+int folder_entries(const struct domain_folder *folder, DIR **dir, struct error_text *text)
+{
+	int fd = openat(folder->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*dir = fd < 0 ? NULL : fdopendir(fd);
+	if (*dir || (fd < 0 && errno == ENOENT))
+		return 0;
+	if (fd >= 0)
+		close(fd);
+	return error_set(text, -errno, "%s: %s", folder->path, strerror(errno));
 }
 
 int folder_path(const struct domain_folder *folder, const char *file, char *path, struct error_text *text)

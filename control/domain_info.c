@@ -118,15 +118,13 @@ static bool name_of_file(const char *file, char *name)
 
 int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *text)
 {
-	DIR *dir = opendir(folder->path);
 	char name[NAME_MAX + 1];
 	struct dirent *entry;
-	int error = 0;
 	json_t *info;
+	DIR *dir;
+	int error = folder_entries(folder, &dir, text);
 
 	*infos = json_array();
-	if (!dir)
-		error = error_set(text, -errno, "%s: %s", folder->path, strerror(errno));
 	while (!error && (entry = readdir(dir))) {
 		if (!name_of_file(entry->d_name, name))
 			continue;

@@ -311,16 +311,28 @@ static bool replaces(const struct domain_operation *operation, const struct doma
 	return replaced;
 }
 
+/* The folder, locked. It may be removed with the last snapshot while we wait for the lock. */
+static int open_locked(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)
+{
+	int error = folder_open(folder, uuid, make, text);
+
+	while (!error && (error = folder_lock(folder, LOCK_WAIT_MS, text)) == -ESTALE) {
+		folder_close(folder);
+		text->text[0] = '\0';
+		error = folder_open(folder, uuid, make, text);
+	}
+	return error;
+}
+
 int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make)
 {
 	struct error_text reason = { "" };
-	int error = folder_open(folder, operation->id.uuid, make, &reason);
+	int error = open_locked(folder, operation->id.uuid, make, &reason);
 
 	if (error)
 		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
 					  error_set(&operation->text, error, "%s", reason.text);
-	error = folder_lock(folder, LOCK_WAIT_MS, &operation->text);
-	if (!error && !replaces(operation, folder))
+	if (!replaces(operation, folder))
 		error = domain_recover(operation, folder);
 	return error;
 }
