@@ -3,6 +3,7 @@
  * client_decision.c - the record of what several disks do together or not at
  * all: its name, and the moment of the decision.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -17,6 +18,7 @@
 #include "cow.h"
 
 #define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
+#define RANDOM_BYTES 16		/* of its name */
 
 void (*client_group_step)(const char *step);
 
@@ -56,20 +58,30 @@ static int make_folder(const char *path, struct error_text *text)
 	return error;
 }
 
-int client_decision_name(char *path, struct error_text *text)
+/* @folder, of DECISION_MAX + 1 bytes: where the records are. */
+static int name_folder(char *folder, const char *owner, struct error_text *text)
 {
 	const char *state = tapctl_state_dir();
-	unsigned char random[16];
+	int length;
+
+	if (*state != '/')
+		return error_set(text, -EINVAL, "%s: no absolute path", state);
+	length = snprintf(folder, DECISION_MAX + 1, "%s/groups", state);
+	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > DECISION_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
+	return 0;
+}
+
+int client_decision_name(char *path, const char *owner, struct error_text *text)
+{
+	unsigned char random[RANDOM_BYTES];
 	char folder[DECISION_MAX + 1];
 	int length, error;
 	unsigned i;
 
-	if (*state != '/')
-		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, sizeof(folder), "%s/groups", state);
-	if (length < 0 || (size_t)length + 1 + 2 * sizeof(random) > DECISION_MAX)
-		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
-	error = make_folder(state, text);
+	error = name_folder(folder, owner ? owner : "", text);
+	if (!error)
+		error = make_folder(tapctl_state_dir(), text);
 	if (!error)
 		error = make_folder(folder, text);
 	if (error)
@@ -79,7 +91,40 @@ int client_decision_name(char *path, struct error_text *text)
 	length = snprintf(path, PATH_MAX, "%s/", folder);
 	for (i = 0; i < sizeof(random); i++)
 		length += snprintf(path + length, PATH_MAX - length, "%02x", random[i]);
+	if (owner)
+		snprintf(path + length, PATH_MAX - length, ".%s", owner);
 	return 0;
+}
+
+/* "RANDOM.OWNER"; also "RANDOM.OWNER.PID", which was to get that name. */
+static bool is_owners(const char *file, const char *owner)
+{
+	size_t length = strlen(owner);
+
+	return strlen(file) > 2 * RANDOM_BYTES && file[2 * RANDOM_BYTES] == '.' &&
+	       !strncmp(file + 2 * RANDOM_BYTES + 1, owner, length) && strchr(".", file[2 * RANDOM_BYTES + 1 + length]);
+}
+
+int tapctl_records_forget(const char *owner, struct error_text *text)
+{
+	char folder[DECISION_MAX + 1];
+	struct dirent *entry;
+	DIR *dir;
+	int error = name_folder(folder, owner, text);
+
+	if (error)
+		return error;
+	dir = opendir(folder);
+	if (!dir)
+		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", folder, strerror(errno));
+	while (!error && (entry = readdir(dir))) {
+		if (is_owners(entry->d_name, owner) && unlinkat(dirfd(dir), entry->d_name, 0) && errno != ENOENT)
+			error = -errno;
+	}
+	if (!error && fsync(dirfd(dir)))
+		error = -errno;
+	closedir(dir);
+	return error ? error_set(text, error, "%s: %s", folder, strerror(-error)) : 0;
 }
 
 int client_decision_make(const char *path, struct error_text *text)

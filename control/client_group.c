@@ -14,7 +14,9 @@
  *     that gets its name whole or not at all (cow.h). Before it nothing
  *     counts, after it everything does; whoever dies in between, a disk asks
  *     the file.
- *  3. The file stays until every disk has been told. One that decides
+ *  3. From the freeze on no disk takes a write before it has kept the moment.
+ *     So the writer may go on as soon as every disk has been told to.
+ *  4. The file stays until every disk has been told. One that decides
  *     against may go at any time: none is the same.
  */
 #include <errno.h>
@@ -31,10 +33,11 @@
 #define GRACE_MS 2000		/* a tapdisk says itself that the lease has run out; one that does not by then hangs */
 #define UNDO_MS 10000
 
-struct group {
+struct tapctl_group {
 	struct many many;
 	struct tapctl_snapshot *snapshot;
 	char decision[PATH_MAX];
+	bool stores_only;		/* nothing but stores has been made yet */
 };
 
 static json_t *freeze_request(struct many_disk *disk, void *arg)
@@ -47,7 +50,7 @@ static json_t *freeze_request(struct many_disk *disk, void *arg)
 
 static json_t *prepare_request(struct many_disk *disk, void *arg)
 {
-	const struct group *group = arg;
+	const struct tapctl_group *group = arg;
 	const char *description = group->snapshot->description;
 
 	return json_pack("{s:s, s:i, s:s, s:s, s:s, s:I}", "command", "snapshot-prepare", "minor", disk->disk.minor,
@@ -57,7 +60,7 @@ static json_t *prepare_request(struct many_disk *disk, void *arg)
 
 static json_t *commit_request(struct many_disk *disk, void *arg)
 {
-	const struct group *group = arg;
+	const struct tapctl_group *group = arg;
 
 	return json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->disk.minor,
 			 "name", group->snapshot->name);
@@ -66,7 +69,7 @@ static json_t *commit_request(struct many_disk *disk, void *arg)
 /* What a disk that has been cut off needs it does by itself. */
 static json_t *undo_request(struct many_disk *disk, void *arg)
 {
-	const struct group *group = arg;
+	const struct tapctl_group *group = arg;
 
 	disk->skip = !disk->ctl || !(disk->prepared || disk->frozen);
 	if (disk->skip)
@@ -78,7 +81,7 @@ static json_t *undo_request(struct many_disk *disk, void *arg)
 }
 
 /* The failure that led here is what is told; a disk that cannot be undone now does it at its next opening. */
-static void group_undo(struct group *group)
+static void group_undo(struct tapctl_group *group)
 {
 	struct error_text ignored = { "" };
 
@@ -87,7 +90,7 @@ static void group_undo(struct group *group)
 	client_overlay_undo(&group->many, UNDO_MS);
 }
 
-static void note_frozen(struct group *group)
+static void note_frozen(struct tapctl_group *group)
 {
 	for (unsigned i = 0; i < group->many.count; i++) {
 		struct many_disk *disk = &group->many.disks[i];
@@ -97,7 +100,7 @@ static void note_frozen(struct group *group)
 	}
 }
 
-static void note_prepared(struct group *group)
+static void note_prepared(struct tapctl_group *group)
 {
 	double stall;
 
@@ -113,7 +116,7 @@ static void note_prepared(struct group *group)
 }
 
 /* Until all are prepared. On failure all are thawed, and nothing is left of it. */
-static int group_prepare(struct group *group, struct error_text *text)
+static int group_prepare(struct tapctl_group *group, struct error_text *text)
 {
 	const struct tapctl_snapshot *snapshot = group->snapshot;
 	unsigned lease_ms = snapshot->lease_ms ? snapshot->lease_ms : LEASE_MS;
@@ -124,7 +127,10 @@ static int group_prepare(struct group *group, struct error_text *text)
 	if (error)
 		goto out;
 	client_step("frozen");
+	group->many.sent = snapshot->held;
+	group->many.sent_arg = snapshot->held_arg;
 	error = many_call(&group->many, prepare_request, group, false, snapshot->timeout_ms, text);
+	group->many.sent = NULL;
 	note_prepared(group);
 	if (error)
 		goto out;
@@ -136,7 +142,7 @@ out:
 }
 
 /* It counts: tell everybody. */
-static int group_commit(struct group *group, struct error_text *text)
+static int group_commit(struct tapctl_group *group, struct error_text *text)
 {
 	struct error_text reason = { "" };
 	int error = many_call(&group->many, commit_request, group, false, group->snapshot->timeout_ms, &reason);
@@ -151,7 +157,7 @@ static int group_commit(struct group *group, struct error_text *text)
 	return error;
 }
 
-static int group_run(struct group *group, struct error_text *text)
+static int group_run(struct tapctl_group *group, struct error_text *text)
 {
 	struct error_text reason = { "" };
 	int error = group_prepare(group, text);
@@ -180,13 +186,15 @@ static json_t *create_request(struct many_disk *disk, void *arg)
 }
 
 /* One disk decides for itself. */
-static int create_alone(struct group *group, struct error_text *text)
+static int create_alone(struct tapctl_group *group, struct error_text *text)
 {
 	struct tapctl_snapshot *snapshot = group->snapshot;
 	int error = many_call(&group->many, create_request, snapshot, false, snapshot->timeout_ms, text);
 
 	snapshot->taken = !error;
 	snapshot->stall_us = json_number_value(json_object_get(group->many.disks[0].reply, "stall_us"));
+	if (!error && snapshot->held)
+		snapshot->held(snapshot->held_arg);
 	return error;
 }
 
@@ -199,30 +207,66 @@ static bool is_utf8(const char *string)
 	return valid;
 }
 
-int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struct tapctl_snapshot *snapshot,
-			  struct error_text *text)
+static bool is_alone(const struct tapctl_group *group)
 {
-	struct group group = { .snapshot = snapshot };
+	return group->many.count == 1 && !group->many.disks[0].disk.store;
+}
+
+int tapctl_group_begin(struct tapctl_group **made, const struct tapctl_disk *disks, unsigned count,
+		       struct tapctl_snapshot *snapshot, struct error_text *text)
+{
+	struct tapctl_group *group;
 	int error;
 
+	*made = NULL;
 	snapshot->stall_us = 0;
 	snapshot->taken = false;
 	if (!is_utf8(snapshot->name) || (snapshot->description && !is_utf8(snapshot->description)))
 		return error_set(text, -EINVAL, "the name or the description is not UTF-8");
-	error = many_open(&group.many, disks, count, text);
-	if (error)
-		goto out;
-	if (count == 1 && !disks[0].store) {
-		error = create_alone(&group, text);
-		goto out;
+	group = calloc(1, sizeof(*group));
+	if (!group)
+		return error_set(text, -ENOMEM, "out of memory");
+	group->snapshot = snapshot;
+	error = many_open(&group->many, disks, count, text);
+	if (!error && !is_alone(group))
+		error = client_decision_name(group->decision, snapshot->owner, text);
+	if (!error && !is_alone(group))
+		error = client_overlay_make(&group->many, snapshot->timeout_ms, text);
+	if (!error && !is_alone(group))
+		client_step("stores");
+	if (error) {
+		tapctl_group_end(group);
+		return error;
 	}
-	error = client_decision_name(group.decision, text);
+	group->stores_only = !is_alone(group);
+	*made = group;
+	return 0;
+}
+
+int tapctl_group_take(struct tapctl_group *group, struct error_text *text)
+{
+	group->stores_only = false;
+	return is_alone(group) ? create_alone(group, text) : group_run(group, text);
+}
+
+void tapctl_group_end(struct tapctl_group *group)
+{
+	if (!group)
+		return;
+	if (group->stores_only)
+		client_overlay_undo(&group->many, UNDO_MS);
+	many_close(&group->many);
+	free(group);
+}
+
+int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struct tapctl_snapshot *snapshot,
+			  struct error_text *text)
+{
+	struct tapctl_group *group;
+	int error = tapctl_group_begin(&group, disks, count, snapshot, text);
+
 	if (!error)
-		error = client_overlay_make(&group.many, snapshot->timeout_ms, text);
-	client_step("stores");
-	if (!error)
-		error = group_run(&group, text);
-out:
-	many_close(&group.many);
+		error = tapctl_group_take(group, text);
+	tapctl_group_end(group);
 	return error;
 }

@@ -217,6 +217,8 @@ int many_call(struct many *many, json_t *(*request)(struct many_disk *disk, void
 		if (!many->disks[i].skip)
 			disk_send(&many->disks[i], message);
 	}
+	if (many->sent && !first_failure(many))
+		many->sent(many->sent_arg);
 	while (!error && any_pending(many) && !(stop && (failed = first_failure(many))))
 		error = wait_pending(many, poll_fds, deadline);
 	free(poll_fds);

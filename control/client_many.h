@@ -29,6 +29,8 @@ struct many_disk {
 struct many {
 	struct many_disk *disks;
 	unsigned count;
+	void (*sent)(void *arg);	/* of many_call(): between the last request and the first wait; NULL: none */
+	void *sent_arg;
 };
 
 /* Refuses none at all, and one that is named twice. close is right after a failure, too. */

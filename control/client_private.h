@@ -19,15 +19,15 @@ int client_make_run_dir(struct error_text *text);
 extern void (*client_group_step)(const char *step);
 void client_step(const char *name);
 
-/* client_decision.c. @path, of PATH_MAX bytes: a name that no other group has, in a folder that is there. */
-int client_decision_name(char *path, struct error_text *text);
+/* client_decision.c. @path, of PATH_MAX bytes: a name that no other group has, in a folder that is there; @owner or NULL. */
+int client_decision_name(char *path, const char *owner, struct error_text *text);
 /* Decide for it. 0: it counts. A failure: it does not, or -EINPROGRESS: nobody can tell now, and each disk will find out. */
 int client_decision_make(const char *path, struct error_text *text);
 
 struct many;
 
 /* client_revert.c: all of them go back to snapshot @name, which they have, or none does. */
-int client_revert_together(struct many *many, const char *name, int timeout_ms, struct error_text *text);
+int client_revert_together(struct many *many, const char *name, const char *owner, int timeout_ms, struct error_text *text);
 
 /* client_overlay.c: the stores of the disks that name one; on failure none is left. */
 int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text);

@@ -82,11 +82,11 @@ static int commit(struct many *many, const struct revert *revert, int timeout_ms
 				 reason.text, revert->decision) : 0;
 }
 
-int client_revert_together(struct many *many, const char *name, int timeout_ms, struct error_text *text)
+int client_revert_together(struct many *many, const char *name, const char *owner, int timeout_ms, struct error_text *text)
 {
 	struct error_text reason = { "" };
 	struct revert revert = { .name = name };
-	int error = client_decision_name(revert.decision, text);
+	int error = client_decision_name(revert.decision, owner, text);
 
 	if (error)
 		return error;

@@ -145,8 +145,8 @@ out:
 	return error;
 }
 
-int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
-			   struct error_text *text)
+int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, const char *owner,
+			   int timeout_ms, struct error_text *text)
 {
 	struct many many;
 	int error;
@@ -159,7 +159,7 @@ int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, cons
 	if (!error && count == 1)
 		error = many_call(&many, revert_request, (void *)name, false, timeout_ms, text);
 	else if (!error)
-		error = client_revert_together(&many, name, timeout_ms, text);
+		error = client_revert_together(&many, name, owner, timeout_ms, text);
 	many_close(&many);
 	return error;
 }

@@ -59,6 +59,7 @@ struct domain_disk {
 struct domain_disks {
 	struct domain_disk *disk;
 	unsigned count;
+	bool adopt;			/* what somebody has opened who was killed is closed as if we had */
 };
 
 /* What is asked of the toolstack. All calls wait. 0 or -errno with @text. */
@@ -101,6 +102,7 @@ struct domain_operation {
 	const char *guard;		/* the program that ends the operation when we are killed; NULL: none */
 	struct error_text text;		/* why it failed; or a warning */
 	atomic_bool cancelled;
+	bool adopts;			/* another one's operation is being ended, and the domain is off: whose are open disks? */
 	void (*progress)(struct domain_operation *operation, const char *step, int percent);
 
 	/* Out. */
@@ -181,9 +183,18 @@ void disks_close(struct domain_disks *disks);
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
-int disks_revert(struct domain_disks *disks, const char *name, struct error_text *text);
-int disks_snapshot(struct domain_disks *disks, const char *name, const char *description, double *stall_us,
-		   struct error_text *text);
+/* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */
+int disks_revert(struct domain_disks *disks, const char *name, const char *owner, struct error_text *text);
+
+/* A snapshot of all that are not left out. */
+struct disks_snapshot {
+	struct tapctl_snapshot snapshot;
+	struct tapctl_group *group;	/* NULL: of no disk */
+};
+/* What can be done while they are written; @snapshot->snapshot says what is wanted. */
+int disks_snapshot_begin(struct disks_snapshot *snapshot, const struct domain_disks *disks, struct error_text *text);
+int disks_snapshot_take(struct disks_snapshot *snapshot, struct error_text *text);
+void disks_snapshot_end(struct disks_snapshot *snapshot);
 json_t *disks_to_json(const struct domain_disks *disks);
 
 /* ---- domain_locate.c ---- */
@@ -207,7 +218,9 @@ int config_write(const json_t *config, const char *path, struct error_text *text
 
 /* Under the lock: ends what an operation has left that was killed. 0: there is nothing left any more. */
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder);
-/* The parts of it. @intent is the file's content. */
+/* The last step of every operation. */
+int domain_remove_intent(const struct domain_folder *folder, struct error_text *text);
+/* The parts of domain_recover(). @intent is the file's content. */
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);

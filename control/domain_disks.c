@@ -7,7 +7,8 @@
  * store, its target is still the raw image's: the tapdisk follows.
  *
  * Invariant: what disks_open() has opened disks_close() closes, and nothing
- * else.
+ * else. What a command that was killed had opened is taken for that by who
+ * ends what it had begun, where nobody uses it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -136,8 +137,16 @@ json_t *disks_to_json(const struct domain_disks *disks)
 struct search {
 	struct domain_disk *disk;
 	bool by_target;			/* or by pid and minor, for the target */
+	bool adopt;
 	bool found;
 };
+
+/* No guest and no client of NBD has it. */
+static bool is_unused(const json_t *disk)
+{
+	return !json_array_size(json_object_get(disk, "connections")) &&
+	       !json_integer_value(json_object_get(disk, "nbd_connections"));
+}
 
 static void look_into(int pid, void *arg)
 {
@@ -160,15 +169,16 @@ static void look_into(int pid, void *arg)
 			disk->target = strdup(target);
 		disk->pid = pid;
 		disk->minor = minor;
+		disk->opened = search->adopt && is_unused(one);
 		break;
 	}
 	json_decref(reply);
 }
 
-static int open_disk(struct domain_disk *disk, struct error_text *text)
+static int open_disk(struct domain_disk *disk, bool adopt, struct error_text *text)
 {
 	struct arguments args = { .pid = -1, .minor = -1, .target = disk->target, .timeout_ms = TIMEOUT_MS };
-	struct search search = { .disk = disk, .by_target = disk->pid == -1 };
+	struct search search = { .disk = disk, .by_target = disk->pid == -1, .adopt = adopt };
 	struct error_text reason = { "" };
 	json_t *info;
 	int error;
@@ -198,7 +208,7 @@ int disks_open(struct domain_disks *disks, struct error_text *text)
 
 	for (unsigned i = 0; !error && i < disks->count; i++) {
 		if (!disks->disk[i].skip && !disks->disk[i].opened)
-			error = open_disk(&disks->disk[i], text);
+			error = open_disk(&disks->disk[i], disks->adopt, text);
 	}
 	return error;
 }
@@ -285,30 +295,42 @@ static struct tapctl_disk *list_disks(const struct domain_disks *disks, unsigned
 	return list;
 }
 
-int disks_revert(struct domain_disks *disks, const char *name, struct error_text *text)
+int disks_revert(struct domain_disks *disks, const char *name, const char *owner, struct error_text *text)
 {
 	unsigned count;
 	struct tapctl_disk *list = list_disks(disks, &count);
 	int error = list ? 0 : error_set(text, -ENOMEM, "out of memory");
 
 	if (!error && count)
-		error = tapctl_snapshot_revert(list, count, name, TIMEOUT_MS, text);
+		error = tapctl_snapshot_revert(list, count, name, owner, TIMEOUT_MS, text);
 	free(list);
 	return error;
 }
 
-int disks_snapshot(struct domain_disks *disks, const char *name, const char *description, double *stall_us,
-		   struct error_text *text)
+int disks_snapshot_begin(struct disks_snapshot *snapshot, const struct domain_disks *disks, struct error_text *text)
 {
-	struct tapctl_snapshot snapshot = { .name = name, .description = description, .timeout_ms = TIMEOUT_MS };
 	unsigned count;
 	struct tapctl_disk *list = list_disks(disks, &count);
 	int error = list ? 0 : error_set(text, -ENOMEM, "out of memory");
 
+	snapshot->group = NULL;
+	snapshot->snapshot.timeout_ms = TIMEOUT_MS;
 	if (!error && count)
-		error = tapctl_snapshot_group(list, count, &snapshot, text);
+		error = tapctl_group_begin(&snapshot->group, list, count, &snapshot->snapshot, text);
 	free(list);
-	*stall_us = snapshot.stall_us;
+	return error;
+}
+
+int disks_snapshot_take(struct disks_snapshot *snapshot, struct error_text *text)
+{
+	int error = snapshot->group ? tapctl_group_take(snapshot->group, text) : 0;
+
 	/* taken of all: a disk that could not be told finds out by itself */
-	return snapshot.taken ? 0 : error;
+	return snapshot->snapshot.taken ? 0 : error;
+}
+
+void disks_snapshot_end(struct disks_snapshot *snapshot)
+{
+	tapctl_group_end(snapshot->group);
+	snapshot->group = NULL;
 }

@@ -41,7 +41,7 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 
 static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
 {
-	struct domain_disks disks = { 0 };
+	struct domain_disks disks = { .adopt = operation->adopts };
 	int error = disks_from_info(&disks, info, &operation->text);
 
 	if (!error)
@@ -64,6 +64,14 @@ static int remove_save(struct domain_operation *operation, const struct domain_f
 	return error ? error : folder_remove(folder, file, &operation->text);
 }
 
+/* All is done, or all undone: each disk knows what became of it, and nobody needs a record of it any more. */
+int domain_remove_intent(const struct domain_folder *folder, struct error_text *text)
+{
+	int error = tapctl_records_forget(folder->uuid, text);
+
+	return error ? error : folder_remove(folder, INTENT_FILE, text);
+}
+
 /* The domain first: it is what is waited for. */
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
@@ -84,7 +92,7 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 		error = delete_disk_snapshots(operation, intent, json_integer_value(json_object_get(intent, "time")));
 	if (!error)
 		domain_did(operation, "undone");
-	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
 static int end_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
@@ -100,7 +108,7 @@ static int end_create(struct domain_operation *operation, const struct domain_fo
 	error = find_domain(operation, intent, &id);
 	if (!error)
 		error = info_set_current(folder, &id, name, &operation->text);
-	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
 /* ---- revert ---- */
@@ -119,15 +127,15 @@ static int write_phase(struct domain_operation *operation, const struct domain_f
 	return folder_write(folder, INTENT_FILE, intent, &operation->text);
 }
 
-static int revert_disks(struct domain_operation *operation, const json_t *info)
+static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info)
 {
-	struct domain_disks disks = { 0 };
+	struct domain_disks disks = { .adopt = operation->adopts };
 	int error = disks_from_info(&disks, info, &operation->text);
 
 	if (!error)
 		error = disks_open(&disks, &operation->text);
 	if (!error)
-		error = disks_revert(&disks, info_string(info, "name"), &operation->text);
+		error = disks_revert(&disks, info_string(info, "name"), folder->uuid, &operation->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
@@ -163,7 +171,7 @@ static int end_revert(struct domain_operation *operation, const struct domain_fo
 		domain_did(operation, "started");
 	error = info_set_current(folder, id, info_string(info, "name"), &operation->text);
 	if (!error)
-		error = folder_remove(folder, INTENT_FILE, &operation->text);
+		error = domain_remove_intent(folder, &operation->text);
 	return started ? started : error;
 }
 
@@ -177,14 +185,14 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 	if (error)
 		return error;
 	if (is_phase(intent, "stop") && id.there)
-		return folder_remove(folder, INTENT_FILE, &operation->text);
+		return domain_remove_intent(folder, &operation->text);
 	if (!is_phase(intent, "start")) {
 		if (id.there)
 			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
 					 "down, then the next command finishes that", id.name, info_string(info, "name"));
 		error = write_phase(operation, folder, intent, "disks");
 		if (!error)
-			error = revert_disks(operation, info);
+			error = revert_disks(operation, folder, info);
 		if (error)
 			return error;
 		domain_did(operation, "reverted");
@@ -256,7 +264,7 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 		error = give_new_parent(operation, folder, name, parent);
 	if (!error)
 		error = leave_current(operation, folder, intent, name, parent);
-	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
 /* ---- what all begin with ---- */
@@ -279,6 +287,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
 {
 	struct error_text reason = { "" }, saved = operation->text;
+	struct domain_id id;
 	json_t *intent;
 	const char *op;
 	int error = folder_read(folder, INTENT_FILE, &intent, &reason);
@@ -286,7 +295,10 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	if (error)
 		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 	operation->text.text[0] = '\0';
+	operation->adopts = !find_domain(operation, intent, &id) && !id.there;
+	operation->text.text[0] = '\0';
 	error = end_operation(operation, folder, intent);
+	operation->adopts = false;
 	reason = operation->text;
 	operation->text = saved;
 	op = info_string(intent, "op");

@@ -158,7 +158,7 @@ static int run_snapshot_revert(const struct arguments *args, json_t *result, str
 	int error = disks_find(args, &disks, text);
 
 	if (!error)
-		error = tapctl_snapshot_revert(disks.disks, disks.count, args->name, args->timeout_ms, text);
+		error = tapctl_snapshot_revert(disks.disks, disks.count, args->name, NULL, args->timeout_ms, text);
 	free(disks.found);
 	return error;
 }

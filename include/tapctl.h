@@ -80,6 +80,13 @@ struct tapctl_snapshot {
 	const char *description;	/* NULL: none */
 	unsigned lease_ms;		/* how long a disk stands still at most when something goes wrong; 0: 5000 */
 	int timeout_ms;			/* for each answer; -1: wait for ever */
+	const char *owner;		/* for tapctl_records_forget(); NULL: none */
+	/*
+	 * Called when the moment is fixed: all disks stand still and have been told to keep it, so who wrote to them may go
+	 * on, though nothing is durable or decided yet. A single disk: when it is taken. NULL: none.
+	 */
+	void (*held)(void *arg);
+	void *held_arg;
 	double stall_us;		/* out: how long writes stood still, at most */
 	bool taken;			/* out: of all disks, even when the call failed */
 };
@@ -92,18 +99,34 @@ struct tapctl_snapshot {
  */
 int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struct tapctl_snapshot *snapshot,
 			  struct error_text *text);
+/*
+ * The same in two steps, for what must not stand still long: everything that
+ * can be done while the disks are written goes into tapctl_group_begin();
+ * tapctl_group_take() then takes it. @snapshot is kept until tapctl_group_end().
+ */
+struct tapctl_group;
+int tapctl_group_begin(struct tapctl_group **group, const struct tapctl_disk *disks, unsigned count,
+		       struct tapctl_snapshot *snapshot, struct error_text *text);
+int tapctl_group_take(struct tapctl_group *group, struct error_text *text);
+/* Without tapctl_group_take(): nothing is left. NULL does nothing. */
+void tapctl_group_end(struct tapctl_group *group);
 /* *@snapshots: an array of what docs/protocol.md shows, the caller's. */
 int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text);
 /* Of each disk, when all of them have it. On failure @text says which disks have it no more. */
 int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
 /*
- * All of them go back, or none: when all have the snapshot and nobody uses one. May be killed at any point, as
+ * All of them go back, or none: when all have the snapshot and nobody uses one. @owner as in struct tapctl_snapshot. May be killed at any point, as
  * tapctl_snapshot_group() may. -EINPROGRESS, and whatever fails after the decision: @text says which disk has to be
  * closed and opened to know.
  */
-int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
-			   struct error_text *text);
+int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, const char *owner,
+			   int timeout_ms, struct error_text *text);
+/*
+ * What was decided for @owner (no "/" in it) is known by now to all of its disks, because each has been opened or
+ * told since: the records that a kill or a power cut has left go, for good.
+ */
+int tapctl_records_forget(const char *owner, struct error_text *text);
 
 /* "cow:PATH@NAME". */
 bool tapctl_store_is_snapshot(const char *target);

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client_private.h"
 #include "cow.h"
 #include "fixture.h"
 #include "tap-ctl.h"
@@ -97,6 +98,15 @@ static int host_disks(struct domain_host *host, unsigned domid, struct domain_di
 	config = error ? NULL : json_loads(words, 0, NULL);
 	assert_non_null(config);
 	error = disks_from_config(disks, config, text);
+	if (fake->detached)
+		free(disks->disk[--disks->count].target);
+	if (fake->attached) {
+		struct domain_disk disk = disks->disk[0];
+
+		strcpy(disk.vdev, "xvdc");
+		disk.target = strdup(disk.target);
+		assert_int_equal(disks_append(disks, &disk), 0);
+	}
 	json_decref(config);
 	free(words);
 	return error;
@@ -255,7 +265,7 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 	assert_true(child >= 0);
 	if (!child) {
 		steps_left = kill;
-		domain_step = count_step;
+		domain_step = client_group_step = count_step;
 		_exit(fake_run(request).error ? 1 : 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);

@@ -24,6 +24,7 @@ struct fake_domain {
 	int memory;
 	bool unable;			/* to be saved */
 	bool raw;			/* the second disk is a raw image */
+	bool attached, detached;	/* a third disk came, the second went */
 	int fail_save, fail_restore;	/* -errno */
 	atomic_bool hold_save;		/* until it is aborted */
 	atomic_bool saving, aborted;

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client_private.h"
 #include "tap-ctl.h"
 
 #define PATIENCE_MS 20000
@@ -116,6 +117,23 @@ static unsigned count_files(void)
 static void expect_files(unsigned count)
 {
 	assert_int_equal(count_files(), count);
+}
+
+/* Of what groups of disks have decided nobody needs a record any more. */
+static void expect_no_records(void)
+{
+	struct dirent *entry;
+	char path[200];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/state/groups", fake_dir);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] != '.')
+			fail_msg("%s/%s is left", path, entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
 }
 
 static void expect_running(int memory)
@@ -240,6 +258,46 @@ static void test_failures(void **state)
 	expect_files(0);
 }
 
+static bool stood[2];			/* at "frozen", at "prepared" */
+
+static void note_stood(const char *step)
+{
+	if (!strcmp(step, "frozen"))
+		stood[0] = fake->suspended;
+	else if (!strcmp(step, "prepared"))
+		stood[1] = fake->suspended;
+}
+
+static void lose_decision(const char *step)
+{
+	char folder[100], away[120];
+
+	note_stood(step);
+	if (strcmp(step, "prepared"))
+		return;
+	snprintf(folder, sizeof(folder), "%s/state/groups", fake_dir);
+	snprintf(away, sizeof(away), "%s.away", folder);
+	assert_int_equal(rename(folder, away), 0);
+}
+
+/* The domain stands still until all disks do, not until what they keep is durable; it is no harm when that fails. */
+static void test_goes_on_early(void **state)
+{
+	client_group_step = note_stood;
+	must(create("x"));
+	assert_true(stood[0]);
+	assert_false(stood[1]);
+	client_group_step = lose_decision;
+	must_fail(create("y"), -ENOENT, "the snapshot of the disks failed");
+	client_group_step = NULL;
+	assert_false(stood[1]);
+	expect_running(1);
+	expect_list("x");
+	expect_disks("x");
+	expect_files(2);
+	must(delete("x", false));
+}
+
 static void test_disks_only(void **state)
 {
 	const char *const left_out[] = { "xvdb", NULL };
@@ -297,6 +355,24 @@ static void test_raw(void **state)
 	expect_running(6);
 	must(delete("r", false));
 	expect_disks("");
+}
+
+static void test_changed(void **state)
+{
+	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
+
+	must(create("a"));
+	fake->memory = 4;
+	fake->attached = true;
+	must_fail(revert("a"), -ESTALE, "disk xvdc is new");
+	fake->attached = false;
+	fake->detached = true;
+	must_fail(revert("a"), -ESTALE, "disk xvdb has been detached");
+	expect_running(4);
+	must(fake_run(force));
+	fake->detached = false;
+	expect_running(1);
+	must(delete("a", false));
 }
 
 static void test_busy(void **state)
@@ -527,6 +603,7 @@ static void expect_all_or_nothing(const char *name)
 	expect_running(3);
 	expect_disks(whole ? name : "");
 	expect_files(whole ? 2 : 0);
+	expect_no_records();
 	if (whole) {
 		must(revert(name));
 		expect_running(3);
@@ -545,7 +622,7 @@ static void test_create_killed(void **state)
 		killed = fake_run_killed(request, ++step);
 		expect_all_or_nothing("k");
 	} while (killed);
-	assert_true(step > 5);
+	assert_true(step > 10);
 }
 
 /* The host went down at each step, and the domain with it. */
@@ -573,6 +650,7 @@ static void test_create_power_cut(void **state)
 			fake->memory = 1;
 		}
 		expect_files(0);
+		expect_no_records();
 	} while (killed);
 }
 
@@ -592,8 +670,9 @@ static void test_revert_killed(void **state)
 		expect_running(killed && step == 1 ? 4 : 3);
 		expect_disks("k");
 		expect_files(2);
+		expect_no_records();
 	} while (killed);
-	assert_true(step > 3);
+	assert_true(step > 6);
 }
 
 static void move_store(bool away)
@@ -702,8 +781,10 @@ int main(void)
 		TEST(test_tree),
 		TEST(test_refusals),
 		TEST(test_failures),
+		TEST(test_goes_on_early),
 		TEST(test_disks_only),
 		TEST(test_raw),
+		TEST(test_changed),
 		TEST(test_busy),
 		TEST(test_removed_meanwhile),
 		TEST(test_removed_while_waiting),

@@ -255,7 +255,7 @@ static int take_in_child(void)
 
 static int go_back(void)
 {
-	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL);
+	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, NULL);
 }
 
 /* The coordinator, in a process that waits for its start. */
@@ -354,7 +354,7 @@ static void test_delete_and_revert(void **state)
 	/* not on all */
 	processes[2].disk->listed[0] = '\0';
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -ENOENT);
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), -ENOENT);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, NULL), -ENOENT);
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		assert_int_equal(processes[i].disk->calls[SNAPSHOT_DELETE] + processes[i].disk->calls[SNAPSHOT_REVERT], 0);
 	strcpy(processes[2].disk->listed, "snap");
@@ -376,7 +376,7 @@ static void expect_gone_back(int times)
 		assert_int_equal(disk->went_back, times);
 	}
 	/* a connection can only be tried with one that is taken back: going back again says as much */
-	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text))
+	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text))
 		fail_msg("%s", text.text);
 	for (unsigned i = 0; i < NR_DISKS; i++) {
 		assert_int_equal(processes[i].disk->went_back, times + 1);
@@ -401,7 +401,7 @@ static void test_revert_together(void **state)
 	expect_gone_back(1);
 	/* one cannot */
 	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text), -EIO);
 	assert_non_null(strstr(text.text, "no disk went back"));
 	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
 	expect_records(0);
@@ -416,12 +416,12 @@ static void test_revert_together(void **state)
 	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
 	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
 	text.text[0] = '\0';
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -EIO);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text), -EIO);
 	assert_int_equal(count_records(record, sizeof(record)), 1);
 	assert_non_null(strstr(text.text, record));
 	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
 	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 2);	/* the disk has asked the record, too */
-	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", PATIENCE_MS, NULL), -EBUSY);
+	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, PATIENCE_MS, NULL), -EBUSY);
 }
 
 static void test_reverter_killed(void **state)
