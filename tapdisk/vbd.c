@@ -211,19 +211,19 @@ static bool vbd_run_connections(struct vbd *vbd)
 	return more;
 }
 
-/* All that is left goes: nobody waits for room for what it has not been answered; its successor issues that again. */
+/*
+ * A frontend that goes does not wait for room: what it has no answer to its successor issues again. The driver gives up
+ * whatever waits; what somebody still wants waits in vbd_error.c from then on.
+ */
 static bool vbd_end_waiting(struct vbd *vbd)
 {
-	unsigned staying = 0;
-
-	for (struct vbd_client *client = vbd->clients; client; client = client->next)
-		staying++;
-	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		staying -= blkif->closing;
-	if (!vbd->connections || staying)
-		return false;
-	backend_give_up(vbd->backend);
-	return true;
+	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next) {
+		if (blkif->closing) {
+			backend_give_up(vbd->backend);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Before each sleep: answers, new requests, then the states. The engine is committed after all disks had their turn. */

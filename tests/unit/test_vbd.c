@@ -607,7 +607,8 @@ static void test_disconnect_drains(void **state)
 	assert_null(vbd->connections);
 }
 
-static struct block_request *without_room;
+static struct block_request *without_room[4];
+static unsigned nr_without_room;
 
 static void full_submit(void *handle, struct block_request *req)
 {
@@ -615,28 +616,40 @@ static void full_submit(void *handle, struct block_request *req)
 		driver_aio.submit(handle, req);
 		return;
 	}
-	without_room = req;
+	without_room[nr_without_room++] = req;
 	req->backend->waiting++;
 }
 
 static void full_give_up(void *handle)
 {
-	struct block_request *req = without_room;
+	while (nr_without_room) {
+		struct block_request *req = without_room[--nr_without_room];
 
-	without_room = NULL;
-	if (!req)
-		return;
-	req->backend->waiting--;
-	backend_done(req, -ENOSPC);
+		req->backend->waiting--;
+		backend_done(req, -ENOSPC);
+	}
 }
 
-/* What waits for room on a full disk does not keep a frontend that goes, once nobody stays who would be failed with it. */
+static void note_write(struct block_request *req, int error)
+{
+	*(int *)req->owner = error;
+}
+
+static void do_nothing(struct vbd_client *client)
+{
+}
+
+/* What waits for room on a full disk does not keep a frontend that goes; what another client wants waits on. */
 static void test_disconnect_does_not_wait_for_room(void **state)
 {
+	static const struct vbd_client_ops client_ops = { .stop = do_nothing, .start = do_nothing };
 	static struct driver_ops full;
-	struct vbd_client other = { .ops = vbd->clients->ops };
+	struct vbd_client other = { .ops = &client_ops };
 	struct error_text text = { "" };
-	int result = 1;
+	int result = 1, written = 1;
+	struct iovec iov = { guest + PAGE, SECTOR_SIZE };
+	struct block_request req = { .op = BLOCK_WRITE, .sector = 8, .nr_sectors = 1, .iov = &iov, .iovcnt = 1,
+		.done = note_write, .owner = &written };
 
 	full = driver_aio;
 	full.submit = full_submit;
@@ -645,14 +658,18 @@ static void test_disconnect_does_not_wait_for_room(void **state)
 	assert_int_equal(vbd_add_client(vbd, &other), 0);
 	put(BLKIF_OP_WRITE, 1, 1);
 	push();
-	assert_non_null(without_room);
+	vbd_submit(&other, &req);
+	assert_int_equal(nr_without_room, 2);
 	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &result, &text), 0);
-	run();
-	assert_int_equal(result, 1);
-	vbd_remove_client(&other);
 	run();
 	assert_int_equal(result, 0);
 	assert_null(vbd->connections);
+	assert_int_equal(written, 1);
+	vbd->backend->ops = &driver_aio;	/* there is room */
+	while (written == 1)
+		run();
+	assert_int_equal(written, 0);
+	vbd_remove_client(&other);
 }
 
 static unsigned count_lines(int fd)
