@@ -37,30 +37,31 @@ static unsigned page_blocks(uint64_t store_blocks, size_t page)
 	return rest < COW_PAGE_BITS ? rest : COW_PAGE_BITS;
 }
 
-/* Makes room for the references of a bitmap of this size. The pages new in it are clear. */
+/* Makes room for the references of a bitmap of this size. The pages new in it are clear. On failure it is as it was. */
 static int alloc_resize(struct cow_alloc *alloc, uint64_t store_blocks)
 {
-	size_t pages = (store_blocks + COW_PAGE_BITS - 1) / COW_PAGE_BITS, nodes = pages;
+	size_t pages = (store_blocks + COW_PAGE_BITS - 1) / COW_PAGE_BITS, nodes[COW_BITMAP_MAX_LEVELS + 1] = { 0, pages };
+	unsigned level, levels = cow_bitmap_levels(store_blocks);
 	struct cow_page *grown;
 	struct cow_ref *refs;
-	unsigned level;
 
 	grown = reallocarray(alloc->page, pages, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
 	alloc->page = grown;
 	memset(grown + alloc->pages, 0, (pages - alloc->pages) * sizeof(*grown));
-	alloc->pages = pages;
-	alloc->levels = cow_bitmap_levels(store_blocks);
-	for (level = 2; level <= alloc->levels; level++) {
-		nodes = (nodes + COW_NODE_REFS - 1) / COW_NODE_REFS;
-		refs = reallocarray(alloc->node[level], nodes, sizeof(*refs));
+	for (level = 2; level <= levels; level++) {
+		nodes[level] = (nodes[level - 1] + COW_NODE_REFS - 1) / COW_NODE_REFS;
+		refs = reallocarray(alloc->node[level], nodes[level], sizeof(*refs));
 		if (!refs)
 			return -ENOMEM;
 		alloc->node[level] = refs;
-		memset(refs + alloc->nodes[level], 0, (nodes - alloc->nodes[level]) * sizeof(*refs));
-		alloc->nodes[level] = nodes;
+		memset(refs + alloc->nodes[level], 0, (nodes[level] - alloc->nodes[level]) * sizeof(*refs));
 	}
+	for (level = 2; level <= levels; level++)
+		alloc->nodes[level] = nodes[level];
+	alloc->pages = pages;
+	alloc->levels = levels;
 	return 0;
 }
 

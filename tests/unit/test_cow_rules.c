@@ -454,6 +454,44 @@ static void test_preallocation_fits_into_the_log(void **state)
 	sim_free(&sim);
 }
 
+/* In the C library's place: the Nth from here on finds no memory; 0: none. */
+static unsigned fail_reallocarray;
+
+void *reallocarray(void *old, size_t count, size_t size)
+{
+	size_t bytes;
+
+	if ((fail_reallocarray && !--fail_reallocarray) || __builtin_mul_overflow(count, size, &bytes))
+		return NULL;
+	return realloc(old, bytes);
+}
+
+/* A bitmap that cannot get a level more for want of memory is as it was, and gets it later. */
+static void test_growing_without_memory(void **state)
+{
+	struct cow_store *store = calloc(1, sizeof(*store));
+	uint64_t larger = (uint64_t)COW_PAGE_BITS * (COW_NODE_REFS + 1);
+	unsigned nth;
+
+	assert_non_null(store);
+	store->store_blocks = larger - COW_PAGE_BITS;
+	assert_int_equal(cow_alloc_init(store), 0);
+	for (nth = 1; nth <= 3; nth++) {
+		fail_reallocarray = nth;
+		assert_int_equal(cow_alloc_grow(store, larger), -ENOMEM);
+		assert_int_equal(fail_reallocarray, 0);
+		assert_int_equal(store->alloc.levels, cow_bitmap_levels(store->store_blocks));
+		assert_int_equal(store->alloc.pages, COW_NODE_REFS);
+		assert_int_equal(store->alloc.nodes[2], 1);
+	}
+	assert_int_equal(cow_alloc_grow(store, larger), 0);
+	assert_int_equal(store->alloc.levels, 3);
+	assert_int_equal(store->alloc.nodes[2], 2);
+	assert_int_equal(store->alloc.clear, larger);
+	cow_alloc_free(&store->alloc);
+	free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -470,6 +508,7 @@ int main(void)
 		cmocka_unit_test(test_room_to_finish),
 		cmocka_unit_test(test_device_that_grows_within_a_page),
 		cmocka_unit_test(test_preallocation_fits_into_the_log),
+		cmocka_unit_test(test_growing_without_memory),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
