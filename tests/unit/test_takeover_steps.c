@@ -174,12 +174,12 @@ static bool round_run(unsigned first, unsigned second)
 	return more;
 }
 
-/* TAPSNAP_STRIDE=1: at each point; else at every seventh, another seventh in each sweep. */
+/* TAPSNAP_STRIDE=1: at each point; else at every eleventh, from another one in each sweep. */
 static void sweep(bool successor)
 {
 	const char *wanted = getenv("TAPSNAP_STRIDE");
 	static unsigned sweeps;
-	unsigned stride = wanted ? (unsigned)atoi(wanted) : 7, point = 1 + sweeps++ * 2 % stride, rounds = 0;
+	unsigned stride = wanted ? (unsigned)atoi(wanted) : 11, point = 1 + sweeps++ * 3 % stride, rounds = 0;
 
 	for (; round_run(successor ? 0 : point, successor ? point : 0); point += stride)
 		rounds++;
