@@ -19,7 +19,7 @@ VERSION = 0.1
 PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
-WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
+WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS)
 INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
@@ -103,6 +103,7 @@ TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS)
 	$(BUILD)/tests/unit/fixture.o
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
+$(BUILD)/tests/%.o: WARNINGS += -Wno-conversion
 $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
 
 # tapback's: its own objects but the main, a store in memory and a tapdisk that only answers

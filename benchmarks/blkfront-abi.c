@@ -96,7 +96,7 @@ const struct wire_layout blkfront_layouts[] = {
 /* As many as fit, rounded down to a power of two (RING_SIZE of xen/io/ring.h). */
 uint32_t blkfront_ring_slots(const struct wire_layout *layout, unsigned pages)
 {
-	uint32_t fit = (pages * GUEST_PAGE_SIZE - sizeof(struct shared_ring)) / layout->slot_size;
+	uint32_t fit = (uint32_t)((pages * GUEST_PAGE_SIZE - sizeof(struct shared_ring)) / layout->slot_size);
 
 	return 1u << (31 - __builtin_clz(fit));
 }

@@ -145,8 +145,8 @@ static int put_direct(struct blkfront *front, unsigned queue, uint8_t operation,
 	if (!slot)
 		return -EBUSY;
 	slot[0] = operation;
-	slot[1] = count;
-	put_u16(slot + 2, front->options.devid);
+	slot[1] = (uint8_t)count;
+	put_u16(slot + 2, (uint16_t)front->options.devid);
 	put_u64(slot + q->layout->id, id);
 	put_u64(slot + q->layout->sector, sector);
 	put_segments(slot + q->layout->segments, segments, count);
@@ -169,10 +169,10 @@ static int put_indirect(struct blkfront *front, unsigned queue, uint8_t operatio
 	put_segments(blkfront_page(front, page->page), segments, count);
 	slot[0] = BLKIF_OP_INDIRECT;
 	slot[1] = operation;
-	put_u16(slot + 2, count);
+	put_u16(slot + 2, (uint16_t)count);
 	put_u64(slot + q->layout->id, id);
 	put_u64(slot + q->layout->sector, sector);
-	put_u16(slot + q->layout->handle, front->options.devid);
+	put_u16(slot + q->layout->handle, (uint16_t)front->options.devid);
 	put_u32(slot + q->layout->indirect_refs, front->refs[page->page]);
 	return 0;
 }
@@ -210,7 +210,7 @@ int blkfront_discard(struct blkfront *front, unsigned queue, uint64_t id, uint64
 		return -EBUSY;
 	slot[0] = BLKIF_OP_DISCARD;
 	slot[1] = secure ? BLKIF_DISCARD_SECURE : 0;
-	put_u16(slot + 2, front->options.devid);
+	put_u16(slot + 2, (uint16_t)front->options.devid);
 	put_u64(slot + q->layout->id, id);
 	put_u64(slot + q->layout->sector, sector);
 	put_u64(slot + q->layout->nr_sectors, nr_sectors);

@@ -36,7 +36,7 @@ static int shm_share_memory(struct blkfront *front, size_t pages, struct error_t
 		return error_set(text, -errno, "guest memory of %zu KiB: %m", front->memory_size >> 10);
 	front->memory = memory;
 	for (size_t i = 0; i < pages; i++)
-		front->refs[i] = i;
+		front->refs[i] = (uint32_t)i;
 	return 0;
 }
 
@@ -116,8 +116,8 @@ static int shm_learn_geometry(struct blkfront *front, struct error_text *text)
 		goto out;
 	}
 	geometry->sectors = sectors;
-	geometry->sector_size = sector_size;
-	geometry->physical_sector_size = physical;
+	geometry->sector_size = (unsigned)sector_size;
+	geometry->physical_sector_size = (unsigned)physical;
 	geometry->read_only = read_only || front->options.read_only;
 	geometry->discard = discard;
 	geometry->max_indirect_segments = MAX_INDIRECT_SEGMENTS;

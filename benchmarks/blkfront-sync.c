@@ -43,7 +43,7 @@ static int request_finish(struct blkfront *front)
 	blkfront_push(front, 0);
 	while (!blkfront_reap(front, 0, &response, 1)) {
 		left = deadline - now_ms();
-		r = left > 0 ? blkfront_wait(front, 0, left) : 0;
+		r = left > 0 ? blkfront_wait(front, 0, (int)left) : 0;
 		if (r <= 0)
 			return r < 0 ? r : -ETIMEDOUT;
 	}
@@ -69,7 +69,7 @@ static int chunk_transfer(struct blkfront *front, bool write, size_t bytes, uint
 		piece = bytes - done < GUEST_PAGE_SIZE ? bytes - done : GUEST_PAGE_SIZE;
 		segments[count].page = front->refs[front->first_bounce + count];
 		segments[count].first = 0;
-		segments[count].last = piece / SECTOR_SIZE - 1;
+		segments[count].last = (uint8_t)(piece / SECTOR_SIZE - 1);
 	}
 	r = blkfront_rw(front, 0, 0, write, offset / SECTOR_SIZE, segments, count, false);
 	return r < 0 ? r : request_finish(front);

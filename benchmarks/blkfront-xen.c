@@ -30,7 +30,7 @@ static int xen_share_memory(struct blkfront *front, size_t pages, struct error_t
 	r = blkfront_xenbus_open(front, text);
 	if (r < 0)
 		return r;
-	front->memory = xengntshr_share_pages(xen->grants, xen->backend_domid, pages, front->refs, 1);
+	front->memory = xengntshr_share_pages(xen->grants, xen->backend_domid, (int)pages, front->refs, 1);
 	if (!front->memory)
 		return error_set(text, -errno, "cannot grant %zu pages: %m (see xen_gntalloc's parameter `limit`)", pages);
 	memset(front->memory, 0, front->memory_size);
@@ -77,7 +77,7 @@ static void xen_release(struct blkfront *front)
 		if (front->queues[i].channel)
 			xenevtchn_close(front->queues[i].channel);
 	if (front->memory)
-		xengntshr_unshare(front->xen->grants, front->memory, front->memory_size >> GUEST_PAGE_SHIFT);
+		xengntshr_unshare(front->xen->grants, front->memory, (uint32_t)(front->memory_size >> GUEST_PAGE_SHIFT));
 	if (!front->xen)
 		return;
 	if (front->xen->grants)

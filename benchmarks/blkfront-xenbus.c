@@ -58,7 +58,7 @@ write_node(const struct blkfront *front, xs_transaction_t transaction, const cha
 	va_end(args);
 	if (snprintf(path, sizeof(path), "%s/%s", front->options.xen_frontend, name) >= (int)sizeof(path))
 		return false;
-	return xs_write(front->xen->xs, transaction, path, value, strlen(value));
+	return xs_write(front->xen->xs, transaction, path, value, (unsigned)strlen(value));
 }
 
 static bool remove_node(const struct blkfront *front, xs_transaction_t transaction, const char *name)
@@ -83,7 +83,7 @@ int blkfront_xenbus_open(struct blkfront *front, struct error_text *text)
 	if (!xen->backend)
 		return error_set(text, -ENOENT, "%s/backend cannot be read", front->options.xen_frontend);
 	read_number(front, front->options.xen_frontend, "backend-id", &domid);
-	xen->backend_domid = domid;
+	xen->backend_domid = (unsigned)domid;
 	if (snprintf(path, sizeof(path), "%s/state", xen->backend) >= (int)sizeof(path))
 		return error_set(text, -ENAMETOOLONG, "%s: too long", xen->backend);
 	return xs_watch(xen->xs, path, "state") ? 0 : error_set(text, -errno, "cannot watch %s: %m", path);
@@ -127,7 +127,7 @@ int blkfront_xen_wait_written(struct blkfront *front, int timeout_ms)
 
 	while (!take_events(front)) {
 		left = deadline - now_ms();
-		r = poll(&fd, 1, left > 0 ? left : 0);
+		r = poll(&fd, 1, left > 0 ? (int)left : 0);
 		if (r < 0 && errno != EINTR)
 			return -errno;
 		if (r == 0)
@@ -156,7 +156,7 @@ int blkfront_xen_wait_backend(struct blkfront *front, enum blkfront_state state,
 
 	while (blkfront_xen_backend_state(front) != state) {
 		left = deadline - now_ms();
-		r = blkfront_xen_wait_written(front, left > 0 ? left : 0);
+		r = blkfront_xen_wait_written(front, left > 0 ? (int)left : 0);
 		if (r < 0)
 			return r;
 	}
@@ -284,11 +284,11 @@ int blkfront_xen_learn_geometry(struct blkfront *front)
 	read_number(front, backend, "info", &info);
 	read_number(front, backend, "feature-discard", &discard);
 	read_number(front, backend, "feature-max-indirect-segments", &indirect);
-	geometry->sector_size = size;
-	geometry->physical_sector_size = physical ? physical : size;
+	geometry->sector_size = (unsigned)size;
+	geometry->physical_sector_size = (unsigned)(physical ? physical : size);
 	geometry->read_only = info & VDISK_READONLY;
 	geometry->discard = discard;
-	geometry->max_indirect_segments = indirect;
+	geometry->max_indirect_segments = (unsigned)indirect;
 	return 0;
 }
 

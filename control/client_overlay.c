@@ -102,7 +102,7 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 		return error_set(text, -EEXIST, "%s: is there already: name a store that is not, or remove it if no disk is in it",
 				 path);
 	options.sectors = json_integer_value(json_object_get(info_of(disk), "sectors"));
-	options.sector_size = json_integer_value(json_object_get(info_of(disk), "sector_size"));
+	options.sector_size = (unsigned)json_integer_value(json_object_get(info_of(disk), "sector_size"));
 	options.base = &fields;
 	error = cow_base_describe_running(&fields, info_string(disk, "path"), options.sectors, text);
 	if (!error)

@@ -53,7 +53,7 @@ static double clock_us(void)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1e6 + now.tv_nsec / 1e3;
+	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
 }
 
 /* ---- before anything is done ---- */

@@ -187,7 +187,7 @@ static unsigned count_disks(const json_t *infos)
 	size_t i;
 
 	json_array_foreach(infos, i, info)
-		count += json_array_size(json_object_get(info, "disks"));
+		count += (unsigned)json_array_size(json_object_get(info, "disks"));
 	return count;
 }
 
@@ -224,7 +224,7 @@ struct domain_snapshot *info_typed(const json_t *infos, const char *current)
 			.live = json_is_true(json_object_get(info, "live")),
 			.disk_only = json_is_true(json_object_get(info, "disk_only")),
 			.current = current && !strcmp(current, name), .disks = disks, .info = info,
-			.nr_disks = json_array_size(json_object_get(info, "disks")),
+			.nr_disks = (unsigned)json_array_size(json_object_get(info, "disks")),
 		};
 		type_disks(&snapshots[i]);
 		disks += snapshots[i].nr_disks;

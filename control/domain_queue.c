@@ -258,7 +258,7 @@ static void tell_done(struct domain_snapshot_operation *operation)
 	if (command == DOMAIN_SNAPSHOT_CREATE || command == DOMAIN_SNAPSHOT_REVERT)
 		current = info_string(json_array_get(work->infos, 0), "name");
 	result.snapshots = info_typed(work->infos, current);
-	result.count = result.snapshots ? json_array_size(work->infos) : 0;
+	result.count = result.snapshots ? (unsigned)json_array_size(work->infos) : 0;
 	if (!result.snapshots && !result.error)
 		result.error = -ENOMEM;
 	operation->callbacks.done(operation->callbacks.owner, &result);

@@ -30,8 +30,8 @@ static const char *state_of(const json_t *commit)
 /* On a terminal: how far this pass is. What the guest writes meanwhile needs another. */
 static void show(const json_t *commit)
 {
-	double total = number(commit, "total"), part = total > 0 ? 1 - number(commit, "left") / total : 1;
-	unsigned filled = part > 0 ? part * BAR_WIDTH : 0;
+	double total = (double)number(commit, "total"), part = total > 0 ? 1 - (double)number(commit, "left") / total : 1;
+	unsigned filled = part > 0 ? (unsigned)(part * BAR_WIDTH) : 0;
 	char bar[BAR_WIDTH + 1];
 
 	memset(bar, ' ', BAR_WIDTH);

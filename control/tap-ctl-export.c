@@ -36,7 +36,7 @@ static bool read_uuid(const char *text, uint8_t uuid[16])
 	unsigned byte, i;
 
 	for (i = 0; i < 16 && text && sscanf(text + 2 * i, "%2x", &byte) == 1; i++)
-		uuid[i] = byte;
+		uuid[i] = (uint8_t)byte;
 	return i == 16;
 }
 

@@ -317,7 +317,7 @@ static void set_option(const struct command *command, struct arguments *args, in
 		break;
 	case 'd':
 		if (command != &command_snapshot_create)
-			refuse_option(command, letter);
+			refuse_option(command, (char)letter);
 		args->description = optarg;
 		break;
 	case 's':
@@ -326,16 +326,16 @@ static void set_option(const struct command *command, struct arguments *args, in
 		else if (command == &command_snapshot_create)
 			set_store(command, args, optarg);
 		else
-			refuse_option(command, letter);
+			refuse_option(command, (char)letter);
 		break;
 	case 'r':
 		if (command != &command_commit)
-			refuse_option(command, letter);
+			refuse_option(command, (char)letter);
 		args->rate = (int64_t)parse_number(command, 'r', 0, MAX_RATE_MIB) << 20;
 		break;
 	case 'c':
 		if (command != &command_commit)
-			refuse_option(command, letter);
+			refuse_option(command, (char)letter);
 		args->cancel = true;
 		break;
 	case 'w':
@@ -395,7 +395,7 @@ static void set_option(const struct command *command, struct arguments *args, in
 	case '?':	/* getopt has said what is wrong */
 		exit(EINVAL);
 	default:
-		refuse_option(command, letter);
+		refuse_option(command, (char)letter);
 	}
 }
 

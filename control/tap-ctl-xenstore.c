@@ -54,7 +54,7 @@ static bool write_node(struct xs_handle *xs, xs_transaction_t transaction, const
 		       const char *value)
 {
 	char *path = join_path("%s/%s", directory, name);
-	bool written = path && xs_write(xs, transaction, path, value, strlen(value));
+	bool written = path && xs_write(xs, transaction, path, value, (unsigned)strlen(value));
 
 	free(path);
 	return written;

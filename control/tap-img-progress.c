@@ -33,7 +33,7 @@ static double now(void)
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec + time.tv_nsec / 1e9;
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 void signals_catch(void)
@@ -57,8 +57,8 @@ void progress_begin(struct progress *progress, const char *what, bool always)
 
 void progress_line(const struct progress *progress, double seconds, uint64_t done, uint64_t total, char *line, size_t size)
 {
-	double part = total && done < total ? (double)done / total : 1, left = part > 0 ? seconds / part - seconds : 0;
-	unsigned filled = part * BAR_WIDTH;
+	double part = total && done < total ? (double)done / (double)total : 1, left = part > 0 ? seconds / part - seconds : 0;
+	unsigned filled = (unsigned)(part * BAR_WIDTH);
 	char bar[BAR_WIDTH + 1];
 
 	memset(bar, ' ', BAR_WIDTH);
@@ -67,7 +67,7 @@ void progress_line(const struct progress *progress, double seconds, uint64_t don
 		bar[filled] = '>';
 	bar[BAR_WIDTH] = 0;
 	snprintf(line, size, "%-8s [%s] %5.1f%%  %7.1f MiB/s  %u:%02u left", progress->what, bar, part * 100,
-		 seconds > 0 ? done / seconds / (1 << 20) : 0.0, (unsigned)(left / 60), (unsigned)left % 60);
+		 seconds > 0 ? (double)done / seconds / (1 << 20) : 0.0, (unsigned)(left / 60), (unsigned)left % 60);
 }
 
 int progress_step(struct progress *progress, uint64_t done, uint64_t total)

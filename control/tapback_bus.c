@@ -54,8 +54,8 @@ static bool parse_device(const char *text, uint32_t *domid, uint32_t *devid)
 		return false;
 	if (store_parse_number(copy, UINT16_MAX, &numbers[0]) || store_parse_number(dev, UINT32_MAX, &numbers[1]))
 		return false;
-	*domid = numbers[0];
-	*devid = numbers[1];
+	*domid = (uint32_t)numbers[0];
+	*devid = (uint32_t)numbers[1];
 	return true;
 }
 
@@ -92,7 +92,7 @@ static void bus_scan_domain(struct tapback *tapback, const char *domain)
 		return;
 	for (unsigned i = 0; i < count; i++)
 		if (!store_parse_number(devices[i], UINT32_MAX, &devid))
-			bus_look_at(tapback, domid, devid);
+			bus_look_at(tapback, (uint32_t)domid, (uint32_t)devid);
 	free(devices);
 }
 
@@ -126,7 +126,7 @@ static void bus_event(struct tapback *tapback, const char *path, const char *tok
 		if (device)
 			device_schedule(device);
 	} else if (!strncmp(path, root, strlen(root)) && parse_device(path + strlen(root), &domid, &devid)) {
-		bus_look_at(tapback, domid, devid);
+		bus_look_at(tapback, (uint32_t)domid, (uint32_t)devid);
 	} else {
 		int error = bus_scan(tapback);
 

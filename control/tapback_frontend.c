@@ -44,7 +44,7 @@ static int read_required(struct store *store, const char *dir, const char *node,
 		return error_set(text, error, "frontend has no %s", node);
 	if (error)
 		return error_set(text, error, "frontend's %s is not a 32-bit number", node);
-	*value = number;
+	*value = (uint32_t)number;
 	return 0;
 }
 
@@ -60,7 +60,7 @@ static int read_optional(struct store *store, const char *dir, const char *node,
 	if (error)
 		return error_set(text, error, "frontend's %s is not a number from 0 to %llu", node,
 				 (unsigned long long)max);
-	*value = number;
+	*value = (uint32_t)number;
 	return 0;
 }
 
@@ -100,7 +100,7 @@ static int read_refs(struct store *store, const char *dir, bool has_order, unsig
 	if (pages == 1) {
 		error = store_read_number(store, dir, "ring-ref", UINT32_MAX, &ref);
 		if (!error) {
-			refs[0] = ref;
+			refs[0] = (uint32_t)ref;
 			return 0;
 		}
 		if (error != -ENOENT || !has_order)
@@ -227,7 +227,7 @@ static int u32_from_json(const json_t *number, uint32_t *value)
 
 	if (!json_is_integer(number) || integer < 0 || integer > UINT32_MAX)
 		return -EINVAL;
-	*value = integer;
+	*value = (uint32_t)integer;
 	return 0;
 }
 
@@ -259,8 +259,8 @@ int frontend_ring_from_json(const json_t *connection, struct frontend_ring *ring
 		return -EINVAL;
 	if (pages < 1 || pages > (1 << MAX_RING_PAGE_ORDER))
 		return -EINVAL;
-	ring->nr_queues = json_array_size(ports);
-	ring->ring_pages = pages;
+	ring->nr_queues = (unsigned)json_array_size(ports);
+	ring->ring_pages = (unsigned)pages;
 	for (unsigned i = 0; i < ring->nr_queues; i++)
 		if (u32_from_json(json_array_get(ports, i), &ring->queues[i].port))
 			return -EINVAL;

@@ -52,7 +52,7 @@ static unsigned read_max_queues(struct store *store, const char *path)
 
 	/* a failure leaves the 1: then nothing was advertised */
 	store_read_number(store, path, "multi-queue-max-queues", MAX_QUEUES, &queues);
-	return queues;
+	return (unsigned)queues;
 }
 
 static void read_device_type(struct store *store, const char *path, struct device_nodes *nodes)
@@ -85,8 +85,8 @@ static void read_tapdisk(struct store *store, const char *path, struct device_no
 		goto out;
 	}
 	nodes->has_tapdisk = true;
-	nodes->pid = pid;
-	nodes->minor = minor;
+	nodes->pid = (int)pid;
+	nodes->minor = (int)minor;
 out:
 	free(device);
 }
@@ -371,11 +371,11 @@ int disk_geometry_from_json(const json_t *disk, struct disk_geometry *geometry)
 	    number_from_json(disk, "discard_alignment", UINT32_MAX, false, &alignment))
 		return -EINVAL;
 	geometry->sectors = sectors;
-	geometry->sector_size = sector_size;
-	geometry->physical_sector_size = physical;
+	geometry->sector_size = (unsigned)sector_size;
+	geometry->physical_sector_size = (unsigned)physical;
 	geometry->read_only = json_is_true(json_object_get(disk, "read_only"));
 	geometry->discard = json_is_true(json_object_get(disk, "discard"));
-	geometry->discard_granularity = granularity;
-	geometry->discard_alignment = alignment;
+	geometry->discard_granularity = (unsigned)granularity;
+	geometry->discard_alignment = (unsigned)alignment;
 	return 0;
 }

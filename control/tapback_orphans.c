@@ -127,14 +127,14 @@ static bool ring_is_claimed(const struct search *search, int minor, uint32_t dom
 
 static void search_disk(struct search *search, json_t *disk)
 {
-	int minor = json_integer_value(json_object_get(disk, "minor"));
+	int minor = (int)json_integer_value(json_object_get(disk, "minor"));
 	json_t *connection;
 	size_t i;
 
 	json_array_foreach(json_object_get(disk, "connections"), i, connection) {
 		const char *transport = json_string_value(json_object_get(connection, "transport"));
-		uint32_t domid = json_integer_value(json_object_get(connection, "domid"));
-		uint32_t devid = json_integer_value(json_object_get(connection, "devid"));
+		uint32_t domid = (uint32_t)json_integer_value(json_object_get(connection, "domid"));
+		uint32_t devid = (uint32_t)json_integer_value(json_object_get(connection, "devid"));
 		struct orphan *orphan;
 
 		if (!transport || strcmp(transport, "xen") || ring_is_claimed(search, minor, domid, devid))

@@ -318,8 +318,8 @@ static int ring_check_sharing(struct device *device, json_t *connections, struct
 
 	json_array_foreach(connections, i, connection) {
 		error = sharing_check(store, device->domid, &device->nodes,
-				      json_integer_value(json_object_get(connection, "domid")),
-				      json_integer_value(json_object_get(connection, "devid")), text);
+				      (uint32_t)json_integer_value(json_object_get(connection, "domid")),
+				      (uint32_t)json_integer_value(json_object_get(connection, "devid")), text);
 		if (error)
 			return error;
 	}

@@ -58,7 +58,7 @@ static int xenstore_write(struct store *store, const char *path, const char *val
 {
 	struct xenstore *x = to_xenstore(store);
 
-	return xs_write(x->xs, x->transaction, path, value, length) ? 0 : xenstore_error(store);
+	return xs_write(x->xs, x->transaction, path, value, (unsigned)length) ? 0 : xenstore_error(store);
 }
 
 static int xenstore_remove(struct store *store, const char *path)

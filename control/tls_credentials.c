@@ -109,7 +109,7 @@ static int add_user(char *line, const char *path, struct error_text *text)
 	users[nr_users].key.data = (unsigned char *)strdup(colon + 1);
 	if (!users[nr_users].name || !users[nr_users].key.data)
 		return -ENOMEM;
-	users[nr_users++].key.size = strlen(colon + 1);
+	users[nr_users++].key.size = (unsigned)strlen(colon + 1);
 	return 0;
 }
 

@@ -232,7 +232,7 @@ static bool pump_from_client(struct pump *pump)
 		return true;
 	got = gnutls_record_recv(pump->session, pump->up.data, BUFFER_SIZE);
 	if (got < 0)
-		return !gnutls_error_is_fatal(got);
+		return !gnutls_error_is_fatal((int)got);
 	pump->client_done = got == 0;
 	pump->up.start = 0;
 	pump->up.end = got;
@@ -288,7 +288,7 @@ static bool pump_to_client(struct pump *pump)
 			pump->client_blocked = true;
 			return true;
 		}
-		if (sent < 0 && gnutls_error_is_fatal(sent))
+		if (sent < 0 && gnutls_error_is_fatal((int)sent))
 			return false;
 		down->start += sent < 0 ? 0 : sent;
 	}

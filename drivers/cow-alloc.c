@@ -34,7 +34,7 @@ static unsigned page_blocks(uint64_t store_blocks, size_t page)
 {
 	uint64_t rest = store_blocks - (uint64_t)page * COW_PAGE_BITS;
 
-	return rest < COW_PAGE_BITS ? rest : COW_PAGE_BITS;
+	return rest < COW_PAGE_BITS ? (unsigned)rest : COW_PAGE_BITS;
 }
 
 /* Makes room for the references of a bitmap of this size. The pages new in it are clear. On failure it is as it was. */
@@ -413,7 +413,7 @@ static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint6
 		bit_flip(page->bits, alloc->at_bit++);
 		got++;
 	}
-	page->clear -= got;
+	page->clear -= (uint32_t)got;
 	alloc->clear -= got;
 	return got;
 }

@@ -155,7 +155,7 @@ static int walk_record(struct walk *walk)
 	*payload = (struct cow_free_payload){ walk->version->id, walk->stopped ? 0 : COW_FREE_DONE, walk->cursor };
 	if (walk->freed.count)
 		memcpy(payload + 1, walk->freed.item, walk->freed.count * sizeof(uint64_t));
-	ret = cow_event_add(store, store->active, COW_RECORD_FREE, walk->freed.count, payload, length);
+	ret = cow_event_add(store, store->active, COW_RECORD_FREE, (uint32_t)walk->freed.count, payload, length);
 	free(payload);
 	for (i = 0; !ret && i < walk->freed.count; i++) {
 		ret = cow_alloc_release(store, walk->freed.item[i]);

@@ -14,7 +14,7 @@ static uint64_t node_next(const void *bytes, unsigned level, uint64_t block, boo
 	const struct cow_ref *ref = bytes;
 	const uint64_t *entry = bytes;
 	uint64_t start = block / cow_span(level) * cow_span(level), each = level == 1 ? 1 : cow_span(level - 1);
-	unsigned i = (block - start) / each, count = level == 1 ? COW_LEAF_ENTRIES : COW_NODE_REFS;
+	unsigned i = (unsigned)((block - start) / each), count = level == 1 ? COW_LEAF_ENTRIES : COW_NODE_REFS;
 
 	while (i < count && !(level == 1 ? entry[i] : ref[i].where))
 		i++;

@@ -36,7 +36,7 @@ static int gather_map(struct cow_store *store, struct cow_layer *layer)
 	layer->dirty_count = 0;
 	for (at = 0; at < n && !ret; at += count) {
 		count = n - at < MAP_PER_RECORD ? n - at : MAP_PER_RECORD;
-		ret = cow_log_add(&store->log, COW_RECORD_MAP, count, elements + at, count * sizeof(*elements), NULL, 0);
+		ret = cow_log_add(&store->log, COW_RECORD_MAP, (uint32_t)count, elements + at, count * sizeof(*elements), NULL, 0);
 	}
 	free(elements);
 	return ret;
@@ -50,7 +50,7 @@ static int gather_releases(struct cow_store *store)
 	for (at = 0; at < store->releases.count && !ret; at += count) {
 		count = store->releases.count - at;
 		count = count < RELEASE_PER_RECORD ? count : RELEASE_PER_RECORD;
-		ret = cow_log_add(&store->log, COW_RECORD_RELEASE, count, store->releases.item + at,
+		ret = cow_log_add(&store->log, COW_RECORD_RELEASE, (uint32_t)count, store->releases.item + at,
 				  count * sizeof(uint64_t), NULL, 0);
 	}
 	return ret;

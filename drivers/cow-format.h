@@ -152,7 +152,7 @@ static inline uint64_t cow_entry_block(uint64_t entry)
 
 static inline uint32_t cow_entry_birth(uint64_t entry)
 {
-	return entry >> 40;
+	return (uint32_t)(entry >> 40);
 }
 
 /* Disk blocks that a map node of @level (1: leaf) spans. */

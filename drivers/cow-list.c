@@ -50,5 +50,5 @@ uint32_t cow_crc(uint32_t crc, const void *data, size_t length)
 #ifdef FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 	return 0;
 #endif
-	return ~crc32_iscsi((unsigned char *)data, length, ~crc);
+	return ~crc32_iscsi((unsigned char *)data, (int)length, ~crc);
 }

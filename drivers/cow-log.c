@@ -63,7 +63,7 @@ static int buffer_reserve(struct cow_log *log, size_t more)
 int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, const void *payload, size_t length,
 		const void *more, size_t more_length)
 {
-	size_t room = record_room(sizeof(struct cow_record) + length + more_length);
+	size_t room = record_room((uint32_t)(sizeof(struct cow_record) + length + more_length));
 	struct cow_record *record;
 
 	if (buffer_reserve(log, room))
@@ -71,7 +71,7 @@ int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, 
 	record = (struct cow_record *)(log->buffer + log->used);
 	memset(record, 0, room);
 	record->magic = COW_LOG_MAGIC;
-	record->length = sizeof(*record) + length + more_length;
+	record->length = (uint32_t)(sizeof(*record) + length + more_length);
 	record->type = type;
 	record->count = count;
 	memcpy(record + 1, payload, length);

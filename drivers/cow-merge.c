@@ -105,7 +105,7 @@ static void mark(struct cow_merge *merge, uint64_t granule)
 static void unmark(struct cow_merge *merge, uint64_t granule)
 {
 	merge->marked -= is_marked(merge, granule);
-	merge->marks[granule / 8] &= ~(1u << granule % 8);
+	merge->marks[granule / 8] &= (uint8_t)~(1u << granule % 8);
 }
 
 void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end)

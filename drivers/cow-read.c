@@ -121,7 +121,7 @@ static void join_rest(struct join *join, struct cow_piece *first, struct cow_pie
 	}
 	first->nr_sectors = sectors;
 	first->iov = join->r->joined + start;
-	first->iovcnt = join->used - start;
+	first->iovcnt = (int)(join->used - start);
 }
 
 static int pieces_join(struct cow_request *r)

@@ -225,7 +225,7 @@ int cow_request_slice(struct cow_request *r)
 				at = 0;
 			}
 		}
-		r->pieces[i].iovcnt = r->iov + used - r->pieces[i].iov;
+		r->pieces[i].iovcnt = (int)(r->iov + used - r->pieces[i].iov);
 	}
 	return 0;
 }

@@ -148,7 +148,8 @@ static struct cow_snapshot_payload *create_payload(const struct cow_store *store
 		return NULL;
 	*payload = (struct cow_snapshot_payload){
 		.id = store->active->id, .generation = store->generation, .time = time(NULL),
-		.name_length = name, .description_length = description, .decision_length = decision,
+		.name_length = (uint16_t)name, .description_length = (uint16_t)description,
+		.decision_length = (uint16_t)decision,
 	};
 	at = stpcpy((char *)(payload + 1), text[0]);
 	at = stpcpy(at, text[1]);

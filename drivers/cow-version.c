@@ -140,8 +140,8 @@ static void record_put(const struct cow_version *version, uint8_t *at)
 		.generation = version->generation, .flags = version->deleted ? COW_VERSION_DELETED : 0,
 		.time = version->time, .sectors = version->sectors, .base_shows = version->base_shows,
 		.map = version->new_root, .map_levels = version->new_levels,
-		.name_length = strlen(version->name), .description_length = strlen(version->description),
-		.cursor = version->cursor, .decision_length = strlen(version->decision),
+		.name_length = (uint16_t)strlen(version->name), .description_length = (uint16_t)strlen(version->description),
+		.cursor = version->cursor, .decision_length = (uint16_t)strlen(version->decision),
 	};
 
 	memcpy(at, &record, sizeof(record));
@@ -273,7 +273,7 @@ static int record_get(struct cow_store *store, const uint8_t *bytes, size_t room
 	version->root = record.map;
 	version->levels = record.map_levels;
 	*last = version;
-	return record_bytes(version);
+	return (int)record_bytes(version);
 }
 
 static int block_get(struct cow_store *store, const uint8_t *bytes, struct cow_version **last)

@@ -55,7 +55,7 @@ static bool read_line(const char *directory, const char *name, char *line, size_
 	file = fopen(path, "re");
 	if (!file)
 		return false;
-	good = fgets(line, size, file) != NULL;
+	good = fgets(line, (int)size, file) != NULL;
 	fclose(file);
 	if (good)
 		line[strcspn(line, "\n")] = '\0';

@@ -178,7 +178,7 @@ static unsigned file_find_unit(const struct image_file *file, dev_t device)
 		unit = sector_size;
 	else if (!file->blkdev)
 		unit = device_attribute(device, "queue/logical_block_size", 0);
-	return unit ? unit : file_probe_unit(file);
+	return unit ? (unsigned)unit : file_probe_unit(file);
 }
 
 /* What offsets, lengths and addresses must be multiples of. */
@@ -210,7 +210,7 @@ static void file_find_physical(struct image_file *file, dev_t device)
 
 	if (!is_power_of_two(size) || size > (1u << 20) || size < file->unit)
 		size = file->unit;
-	file->physical_sector_size = size;
+	file->physical_sector_size = (unsigned)size;
 }
 
 /*
@@ -225,12 +225,12 @@ static void file_find_discard(struct image_file *file, dev_t device)
 		return;
 	if (file->blkdev) {
 		file->discard = device_attribute(device, "queue/discard_max_bytes", 0) > 0;
-		file->discard_granularity = device_attribute(device, "queue/discard_granularity", 0);
-		file->discard_alignment = device_attribute(device, "discard_alignment", 0);
+		file->discard_granularity = (unsigned)device_attribute(device, "queue/discard_granularity", 0);
+		file->discard_alignment = (unsigned)device_attribute(device, "discard_alignment", 0);
 		file->fast_zeroes = device_attribute(device, "queue/write_zeroes_max_bytes", 0) > 0;
 	} else {
 		file->discard = !fallocate(file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, file->size, 4096);
-		file->discard_granularity = fstatvfs(file->fd, &vfs) ? 0 : vfs.f_frsize;
+		file->discard_granularity = fstatvfs(file->fd, &vfs) ? 0 : (unsigned)vfs.f_frsize;
 		file->fast_zeroes = file->discard;
 	}
 	if (!file->discard)

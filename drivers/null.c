@@ -36,7 +36,7 @@ static int null_parse_size(const char *text, uint64_t *bytes)
 		suffix = strchr(suffixes, *end);
 		if (!suffix || end[1])
 			return -EINVAL;
-		shift = 10 * (suffix - suffixes + 1);
+		shift = 10 * (unsigned)(suffix - suffixes + 1);
 	}
 	/* Offsets are signed 64-bit numbers of bytes everywhere below a guest. */
 	if (value > (uint64_t)INT64_MAX >> shift)

@@ -83,7 +83,7 @@ static bool parse_uuid(const char *hex, uint8_t uuid[16])
 	for (int i = 0; i < 16; i++) {
 		if (strspn(hex + 2 * i, "0123456789abcdef") < 2 || sscanf(hex + 2 * i, "%2x", &byte) != 1)
 			return false;
-		uuid[i] = byte;
+		uuid[i] = (uint8_t)byte;
 	}
 	return !hex[32];
 }
@@ -117,7 +117,7 @@ static int record_read(const char *record, struct overlay *overlay, struct error
 		length = -errno;
 	close(fd);
 	if (length < 0)
-		return error_set(error, length, "%s: the overlay record cannot be read: %s", record, strerror(-length));
+		return error_set(error, (int)length, "%s: the overlay record cannot be read: %s", record, strerror((int)-length));
 	text[length] = '\0';
 	if (strlen(text) != (size_t)length || !record_parse(text, overlay))
 		return error_set(error, -EUCLEAN, "%s: the overlay record is damaged: restore it, or find the store whose base "

@@ -139,7 +139,7 @@ static void blkif_copy_add(struct blkif_io *io, void *local, uint32_t ref, unsig
 		blkif_copy_flush(blkif);
 	blkif->piece_owners[blkif->nr_pieces] = io;
 	blkif->pieces[blkif->nr_pieces++] = (struct grant_copy){
-		.local = local, .ref = ref, .offset = offset, .length = length, .to_guest = to_guest,
+		.local = local, .ref = ref, .offset = (uint16_t)offset, .length = (uint16_t)length, .to_guest = to_guest,
 	};
 }
 
@@ -244,7 +244,7 @@ static int blkif_io_bounce_data(struct blkif_io *io)
 	struct blkif *blkif = io->queue->blkif;
 	uint64_t bytes = io->nr_sectors << SECTOR_SHIFT;
 
-	io->bounce_pages = (bytes + GUEST_PAGE_SIZE - 1) >> GUEST_PAGE_SHIFT;
+	io->bounce_pages = (unsigned)((bytes + GUEST_PAGE_SIZE - 1) >> GUEST_PAGE_SHIFT);
 	io->bounce = bounce_pool_get(&blkif->bounce, io->bounce_pages);
 	if (!io->bounce)
 		return -EAGAIN;

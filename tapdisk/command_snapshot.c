@@ -141,7 +141,7 @@ static json_t *command_size(const struct vbd *vbd)
 
 static json_t *call_reply(const struct vbd_snapshot *snapshot)
 {
-	double stall_us = snapshot->command.stall_ns / 1000.0;
+	double stall_us = (double)snapshot->command.stall_ns / 1000.0;
 
 	switch (snapshot->command.op) {
 	case SNAPSHOT_FREEZE:

@@ -151,7 +151,7 @@ static int engine_account(struct engine_io *io, long result)
 	if (result == -EINTR || result == -EAGAIN)
 		return 0;
 	if (result < 0)
-		return result;
+		return (int)result;
 	if (io->op != ENGINE_READ && io->op != ENGINE_WRITE)
 		return 1;
 	if (result == 0 || (uint64_t)result > io->length - io->moved)

@@ -190,7 +190,7 @@ static void uring_prepare_rw(struct io_uring_sqe *sqe, const struct engine_io *i
 			io_uring_prep_writev(sqe, io->fd, iov, count, offset);
 		return;
 	}
-	length = iov->iov_len < MAX_SINGLE ? iov->iov_len : MAX_SINGLE;
+	length = iov->iov_len < MAX_SINGLE ? (unsigned)iov->iov_len : MAX_SINGLE;
 	if (io->op == ENGINE_READ)
 		io_uring_prep_read(sqe, io->fd, iov->iov_base, length, offset);
 	else

@@ -166,7 +166,7 @@ void *bounce_pool_get(struct bounce_pool *pool, unsigned pages)
 void bounce_pool_put(struct bounce_pool *pool, void *buffer, unsigned pages)
 {
 	unsigned order = bounce_order(pages);
-	unsigned block = ((uint8_t *)buffer - pool->area) >> (order + GUEST_PAGE_SHIFT);
+	unsigned block = (unsigned)(((uint8_t *)buffer - pool->area) >> (order + GUEST_PAGE_SHIFT));
 
 	assert(!bounce_pool_is_free(pool, order, block));
 	while (order < BOUNCE_MAX_ORDER && bounce_pool_is_free(pool, order, block ^ 1)) {

@@ -84,7 +84,7 @@ static int list_one(void *arg, const char *name)
 {
 	struct nbd_handshake *handshake = arg;
 	uint8_t data[sizeof(uint32_t) + NBD_MAX_NAME];
-	uint32_t length = strlen(name), wire_length = htobe32(length);
+	uint32_t length = (uint32_t)strlen(name), wire_length = htobe32(length);
 
 	if (length > NBD_MAX_NAME)
 		return 0;

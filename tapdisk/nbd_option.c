@@ -66,7 +66,7 @@ void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t
 enum nbd_handshake_result nbd_reply_error(struct nbd_handshake *handshake, uint32_t option, uint32_t type,
 					  const char *text)
 {
-	nbd_reply_option(handshake, option, type, text, strlen(text));
+	nbd_reply_option(handshake, option, type, text, (uint32_t)strlen(text));
 	return NBD_HANDSHAKE_CONTINUE;
 }
 
@@ -77,7 +77,7 @@ static bool take_number(const uint8_t **data, uint32_t *length, uint32_t *number
 	memcpy(number, *data, sizeof(*number));
 	*number = be32toh(*number);
 	*data += sizeof(*number);
-	*length -= sizeof(*number);
+	*length -= (uint32_t)sizeof(*number);
 	return true;
 }
 
@@ -115,7 +115,7 @@ static void context_found(struct query *query, uint32_t since, const char *prefi
 {
 	struct nbd_handshake *handshake = query->handshake;
 	uint8_t data[sizeof(uint32_t) + sizeof(CHANGED) + NBD_MAX_NAME];
-	uint32_t id = 0, length = strlen(prefix), name_length = strlen(name);
+	uint32_t id = 0, length = (uint32_t)strlen(prefix), name_length = (uint32_t)strlen(name);
 	unsigned i;
 
 	if (name_length > NBD_MAX_NAME)
@@ -135,7 +135,7 @@ static void context_found(struct query *query, uint32_t since, const char *prefi
 	memcpy(data, &id, sizeof(id));
 	memcpy(data + sizeof(id), prefix, length);
 	memcpy(data + sizeof(id) + length, name, name_length);
-	nbd_reply_option(handshake, query->option, NBD_REP_META_CONTEXT, data, sizeof(id) + length + name_length);
+	nbd_reply_option(handshake, query->option, NBD_REP_META_CONTEXT, data, (uint32_t)sizeof(id) + length + name_length);
 }
 
 /* The whole name; a list can also be had of all that begin in the same way. */

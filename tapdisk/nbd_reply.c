@@ -82,9 +82,9 @@ static void reply_error_chunk(struct nbd_request *request, int error)
 	size_t length = strlen(text);
 
 	*header = (struct nbd_chunk_error){
-		.chunk = chunk(request, NBD_CHUNK_ERROR, sizeof(*header) - sizeof(header->chunk) + length, true),
+		.chunk = chunk(request, NBD_CHUNK_ERROR, (uint32_t)(sizeof(*header) - sizeof(header->chunk) + length), true),
 		.error = htobe32(error_to_wire(request, error)),
-		.text_length = htobe16(length),
+		.text_length = htobe16((uint16_t)length),
 	};
 	reply_add(request, header, sizeof(*header));
 	reply_add(request, (void *)text, length);
@@ -122,7 +122,7 @@ static bool next_part(const struct nbd_request *request, unsigned *extent, uint3
 
 	while (*extent < status->count && !(status->extents[*extent].flags & BLOCK_EXTENT_ZERO) == !zero)
 		bytes += status->extents[(*extent)++].nr_sectors << SECTOR_SHIFT;
-	*length = !zero && *extent == status->count ? request->length - from : bytes;
+	*length = !zero && *extent == status->count ? request->length - from : (uint32_t)bytes;
 	return zero;
 }
 
@@ -196,7 +196,7 @@ void nbd_reply_add_extents(struct nbd_request *request)
 	const struct block_status *status = &look->status;
 	struct nbd_chunk_status header = {
 		.chunk = chunk(request, NBD_CHUNK_BLOCK_STATUS,
-			       sizeof(header.context) + status->count * sizeof(struct nbd_wire_extent),
+			       (uint32_t)(sizeof(header.context) + status->count * sizeof(struct nbd_wire_extent)),
 			       look->context + 1 == handshake->nr_contexts),
 		.context = htobe32(look->context + 1),
 	};
@@ -205,7 +205,7 @@ void nbd_reply_add_extents(struct nbd_request *request)
 	look->used += sizeof(header);
 	for (unsigned i = 0; i < status->count; i++) {
 		const struct nbd_wire_extent extent = {
-			.length = htobe32(status->extents[i].nr_sectors << SECTOR_SHIFT),
+			.length = htobe32((uint32_t)(status->extents[i].nr_sectors << SECTOR_SHIFT)),
 			.flags = htobe32(flags_to_wire(status, status->extents[i].flags)),
 		};
 

@@ -251,7 +251,7 @@ static int read_program(int file, struct sock_fprog *program)
 		return -ENOMEM;
 	}
 	program->filter = (struct sock_filter *)both;
-	program->len = half / sizeof(*program->filter);
+	program->len = (unsigned short)(half / sizeof(*program->filter));
 	return 0;
 }
 

@@ -71,17 +71,22 @@ void stats_add(struct queue_stats *sum, const struct queue_stats *queue)
 	sum->notifies += queue->notifies;
 }
 
+static double microseconds(uint64_t ns)
+{
+	return (double)ns / 1000;
+}
+
 /* The latency (us) below which @percent of the completed requests were, to the precision of a bucket. */
 static double stats_percentile(const struct op_stats *op, double percent)
 {
-	uint64_t below = 0, wanted = (uint64_t)(op->completed * percent / 100);
+	uint64_t below = 0, wanted = (uint64_t)((double)op->completed * percent / 100);
 
 	for (unsigned i = 0; i < STATS_BUCKETS; i++) {
 		below += op->histogram[i];
 		if (below > wanted)
-			return stats_bucket_end(i) / 1000.0;
+			return microseconds(stats_bucket_end(i));
 	}
-	return op->max_ns / 1000.0;
+	return microseconds(op->max_ns);
 }
 
 /* Pairs of (end of the bucket in microseconds, requests), empty buckets left out. */
@@ -91,14 +96,14 @@ static json_t *stats_histogram_json(const struct op_stats *op)
 
 	for (unsigned i = 0; i < STATS_BUCKETS; i++)
 		if (op->histogram[i])
-			json_array_append_new(array, json_pack("[f, I]", stats_bucket_end(i) / 1000.0,
+			json_array_append_new(array, json_pack("[f, I]", microseconds(stats_bucket_end(i)),
 							       (json_int_t)op->histogram[i]));
 	return array;
 }
 
 static json_t *stats_op_json(const struct op_stats *op)
 {
-	double mean = op->completed ? op->total_ns / 1000.0 / op->completed : 0;
+	double mean = op->completed ? microseconds(op->total_ns) / (double)op->completed : 0;
 
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:{s:f, s:f, s:f, s:f, s:o}}",
 			 "requests", (json_int_t)op->submitted,
@@ -110,7 +115,7 @@ static json_t *stats_op_json(const struct op_stats *op)
 				"mean", mean,
 				"p50", stats_percentile(op, 50),
 				"p99", stats_percentile(op, 99),
-				"max", op->max_ns / 1000.0,
+				"max", microseconds(op->max_ns),
 				"histogram", stats_histogram_json(op));
 }
 
@@ -139,8 +144,8 @@ json_t *stats_stall_json(const struct stall_stats *stalls)
 {
 	return json_pack("{s:I, s:f, s:f, s:f, s:f}",
 			 "count", (json_int_t)stalls->count,
-			 "last_us", stalls->last_ns / 1000.0,
-			 "longest_us", stalls->longest_ns / 1000.0,
-			 "last_drain_us", stalls->last_drain_ns / 1000.0,
-			 "longest_drain_us", stalls->longest_drain_ns / 1000.0);
+			 "last_us", microseconds(stalls->last_ns),
+			 "longest_us", microseconds(stalls->longest_ns),
+			 "last_drain_us", microseconds(stalls->last_drain_ns),
+			 "longest_drain_us", microseconds(stalls->longest_drain_ns));
 }

@@ -102,7 +102,7 @@ static int transport_shm_copy(struct transport *transport, struct grant_copy *pi
 		struct grant_copy *piece = &pieces[i];
 		uint8_t *guest;
 
-		piece->error = transport_shm_check(shm, &piece->ref, 1);
+		piece->error = (int16_t)transport_shm_check(shm, &piece->ref, 1);
 		if (piece->error)
 			continue;
 		if ((unsigned)piece->offset + piece->length > GUEST_PAGE_SIZE) {

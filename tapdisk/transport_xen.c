@@ -62,7 +62,7 @@ static void transport_xen_fill(const struct transport_xen *xen, const struct gra
 
 	guest->foreign.ref = piece->ref;
 	guest->foreign.offset = piece->offset;
-	guest->foreign.domid = xen->domid;
+	guest->foreign.domid = (uint16_t)xen->domid;
 	local->virt = piece->local;
 	segment->len = piece->length;
 	segment->flags = piece->to_guest ? GNTCOPY_dest_gref : GNTCOPY_source_gref;

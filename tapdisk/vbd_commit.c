@@ -201,7 +201,7 @@ static void wait_until(struct vbd *vbd, uint64_t due)
 	struct vbd_commit *commit = &vbd->commit;
 	uint64_t now = loop_clock(), ms = due > now ? (due - now) / 1000000 + 1 : 1;
 
-	if (loop_add_timer(vbd->loop, &commit->timer, ms < LOOK_AGAIN_MS ? ms : LOOK_AGAIN_MS, look_again, vbd))
+	if (loop_add_timer(vbd->loop, &commit->timer, ms < LOOK_AGAIN_MS ? (unsigned)ms : LOOK_AGAIN_MS, look_again, vbd))
 		commit->timer = NULL;
 }
 
