@@ -12,6 +12,7 @@ set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${BUILD:-$here/build}" && pwd)
 PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export LC_ALL=C		# whatever the machine speaks
 engine_so=$build/lib/fio-blkfront.so
 
 work=$(mktemp -d "/var/tmp/$(basename "$0" .sh).XXXXXX") || exit 1

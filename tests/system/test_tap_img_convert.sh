@@ -152,7 +152,7 @@ check "check of it" exits 0 tap-img check diff.cow
 check "compare: the same" is "$(tap-img compare -f raw -F raw disk.raw copy.raw)" "Images are identical."
 check "compare: different" exits 1 tap-img compare -f raw -F raw disk.raw changed.raw
 check "compare: where" is "$(json .offset tap-img compare -f raw -F raw disk.raw changed.raw)" \
-	"$(cmp disk.raw changed.raw | sed 's/.*byte \([0-9]*\),.*/\1/' | awk '{ print $1 - 1 }')"
+	"$(cmp -l disk.raw changed.raw | awk 'NR == 1 { print $1 - 1; exit }')"
 truncate -s 1M zeros.raw; truncate -s 3M more.raw
 check "compare: more zeros are the same" exits 0 tap-img compare -f raw -F raw zeros.raw more.raw
 check "compare: and said" is "$(tap-img compare -f raw -F raw zeros.raw more.raw | head -1)" "Warning: Image size mismatch!"
