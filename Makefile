@@ -10,6 +10,7 @@
 #   make bench-report the tables and charts of docs/performance.md out of docs/performance/results.json
 #   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
+#   make static-check what finds mistakes without running anything: cppcheck, gcc's analyzer, clang-tidy
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
 #   make deps         the same for everything here; demo and the checks see to theirs by themselves
@@ -183,6 +184,7 @@ FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
 FUZZ_PACKAGES  = clang libclang-rt-14-dev
+STATIC_PACKAGES = cppcheck
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages
@@ -203,7 +205,7 @@ check-deps:
 bench-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(BENCH_PACKAGES))
 deps: check-deps
-	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES))
+	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
 # What a driver or a tool may include is its own folder and include/ (-I gives no more); paths are not used to get around it.
 layers:
@@ -230,13 +232,14 @@ check-fast: check-deps
 
 check: deps
 	@$(MAKE_AGAIN) all examples fio-engine unit-tests layers
-	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/fuzz/check tests/xen/check
+	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/static/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
-soak: deps
+soak: deps static-deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(BUILD)/tests/unit/test_takeover_steps
+	tests/static/check -a
 	tests/fuzz/check -n
 	tests/xen/check -a
 soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
@@ -249,6 +252,11 @@ bench bench-quick: bench-deps
 	@benchmarks/report --charts $(BUILD)/charts $(if $(filter bench-quick,$@),$(BUILD)/results-quick.json,$(RESULTS))
 bench-report: bench-deps
 	benchmarks/report --charts docs/performance --document docs/performance.md docs/performance/results.json
+
+static-deps: deps
+	$(call install_packages,clang-tidy)
+static-check: static-deps
+	tests/static/check -a
 
 asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
@@ -284,7 +292,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps static-deps static-check layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -30,7 +30,7 @@ int blkfront_queue_init(struct blkfront *front, unsigned index)
 	atomic_store(&queue->ring->req_event, start + 1);
 	atomic_store(&queue->ring->rsp_event, start + 1);
 
-	queue->indirect = calloc(queue->size, sizeof(*queue->indirect));
+	queue->indirect = calloc(queue->size, sizeof(*queue->indirect));	/* NOLINT(bugprone-sizeof-expression): pointers are meant */
 	queue->chains = calloc(queue->size, sizeof(*queue->chains));
 	if (!queue->indirect || !queue->chains)
 		return -ENOMEM;

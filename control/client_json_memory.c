@@ -38,7 +38,7 @@ static void *json_memory_take(size_t size)
 {
 	void *memory = malloc(size);
 
-	return memory ? memory : reserve_take(size);
+	return memory ? memory : reserve_take(size);	/* cppcheck-suppress memleak; it is what is returned */
 }
 
 void json_memory_free(void *memory)

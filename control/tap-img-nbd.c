@@ -123,6 +123,7 @@ static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *z
 {
 	uint64_t length = *nr_sectors * SECTOR_SIZE;
 	struct status status = { 0 };
+	/* cppcheck-suppress legacyUninitvar; it does not know the type */
 	nbd_extent_callback callback = { .callback = status_take, .user_data = &status };
 
 	*zero = false;

@@ -124,7 +124,9 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t index, const st
 	ret = cow_map_node(walk->store, walk->parent, level, index, &parents);
 	if (!ret)
 		ret = cow_map_node(walk->store, walk->child, level, index, &childs);
+	/* cppcheck-suppress uninitStructMember; without an error both are there */
 	if (ret || block == cow_entry_block(parents.where) ||
+	    /* cppcheck-suppress uninitStructMember */
 	    (block == cow_entry_block(childs.where) && !child_changed(walk, start, end)))
 		return ret;
 	if (level == 1 && (walk->freed.count >= STEP_BLOCKS || walk->nodes >= STEP_NODES)) {

@@ -158,7 +158,7 @@ int cow_map_compare(struct cow_store *store, const struct cow_version *a, const 
 	ret = cow_map_lookup(store, a, block, &entry_a, missing);
 	if (!ret)
 		ret = cow_map_lookup(store, b, block, &entry_b, missing);
-	*same = !ret && entry_a == entry_b;
+	*same = !ret && entry_a == entry_b;	/* cppcheck-suppress legacyUninitvar; without an error both are there */
 	*count = 1;
 	return ret;
 }

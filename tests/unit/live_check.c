@@ -35,7 +35,7 @@ static int look_open(struct look *look, const char *path)
 		ret = cow_probe(look->device, &look->base_kind, &fields, &look->error);
 	/* what the power has left of it stands for it */
 	if (!ret && look->disk->look_base[0]) {
-		flags = fields.flags;
+		flags = fields.flags;	/* cppcheck-suppress uninitStructMember; cow_probe() has set it */
 		ret = cow_base_describe(&fields, look->disk->look_base, &look->error);
 		fields.flags = flags;
 	}
