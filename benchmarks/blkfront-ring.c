@@ -30,8 +30,8 @@ int blkfront_queue_init(struct blkfront *front, unsigned index)
 	atomic_store(&queue->ring->req_event, start + 1);
 	atomic_store(&queue->ring->rsp_event, start + 1);
 
-	queue->indirect = calloc(queue->size, sizeof(*queue->indirect));	/* NOLINT(bugprone-sizeof-expression): pointers are meant */
-	queue->chains = calloc(queue->size, sizeof(*queue->chains));
+	queue->indirect = calloc(queue->size, sizeof(*queue->indirect));
+	queue->chains = calloc(queue->size, sizeof(*queue->chains));	/* NOLINT(bugprone-sizeof-expression): pointers */
 	if (!queue->indirect || !queue->chains)
 		return -ENOMEM;
 	for (i = 0; i < queue->size; i++) {

@@ -93,7 +93,7 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 int program_run(const char *const arguments[], struct error_text *text)
 {
 	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = memfd_create("output", MFD_CLOEXEC), status, error;
-	pid_t pid, got;
+	pid_t pid = -1, got;
 
 	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, 0);
 	if (error) {

@@ -253,7 +253,7 @@ static int rebase_run(struct rebase *rebase, struct error_text *error)
 	struct cow_base next = { 0 };
 	int ret = 0;
 
-	if (*rebase->base)
+	if (*rebase->base)		/* NOLINT(clang-analyzer-core.NullDereference): or image_arguments() has refused */
 		ret = image_base_describe(rebase->base, rebase->format, &rebase->kind, &rebase->fields, error);
 	if (!ret)
 		ret = cow_base_open(&next, rebase->kind, &rebase->fields, error);

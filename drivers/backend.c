@@ -52,7 +52,7 @@ bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned
 	return true;
 }
 
-int error_set(struct error_text *text, int error, const char *format, ...)
+int (error_set)(struct error_text *text, int error, const char *format, ...)
 {
 	va_list args;
 	char *at;

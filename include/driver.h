@@ -24,6 +24,11 @@ struct error_text {
  * `return error_set(...)` is the idiom. @error is -errno. */
 int error_set(struct error_text *text, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+#ifdef STATIC_ANALYSIS
+/* Which looks at one file at a time, and has to know that the error that was given is what is returned. */
+#define error_set(text, error, ...) \
+	({ int error_ = (error); (error_set)(text, error_, __VA_ARGS__); error_ < 0 ? error_ : -1; })
+#endif
 
 /*
  * Who opens an image besides, of those that lock it in QEMU's way, and is not to be kept away: the QEMU of a HVM guest,

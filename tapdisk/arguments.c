@@ -88,7 +88,7 @@ int argument_target(const json_t *message, const char **target, struct error_tex
 static int parse_queue(const json_t *member, struct blkif_params *params, unsigned queue, struct error_text *error)
 {
 	const json_t *refs = json_object_get(member, "refs");
-	int64_t number;
+	int64_t number = 0;
 	size_t i;
 
 	if (!json_is_array(refs) || json_array_size(refs) != params->ring_pages)
@@ -128,7 +128,7 @@ static int parse_queues(const json_t *message, struct blkif_params *params, stru
 
 static int parse_transport(const json_t *message, struct blkif_params *params, struct error_text *error)
 {
-	const char *transport = NULL;
+	const char *transport = "";
 
 	if (argument_require(message, "transport", error) || argument_string(message, "transport", &transport, error))
 		return -EINVAL;
