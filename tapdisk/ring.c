@@ -102,7 +102,7 @@ static unsigned round_down_power_of_two(unsigned n)
 
 unsigned ring_slots(const struct ring_abi *abi, unsigned nr_pages)
 {
-	return round_down_power_of_two((nr_pages * GUEST_PAGE_SIZE - HEADER_SIZE) / abi->entry_size);
+	return round_down_power_of_two((unsigned)((nr_pages * GUEST_PAGE_SIZE - HEADER_SIZE) / abi->entry_size));
 }
 
 static void ring_lay_out(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi)
