@@ -175,7 +175,7 @@ static int data_alloc(struct thread_data *td)
 /* How many requests the largest block becomes; a ring has to hold them all. */
 static unsigned int pieces_of(const struct engine_data *data, size_t bytes)
 {
-	unsigned int pages = bytes / PAGE_BYTES + 2;	/* it may begin and end inside a page */
+	unsigned int pages = (unsigned)(bytes / PAGE_BYTES + 2);	/* it may begin and end inside a page */
 
 	return (pages + data->max_segments - 1) / data->max_segments;
 }
@@ -203,7 +203,7 @@ static int front_connect(struct thread_data *td, struct engine_data *data)
 		.domid = 1 + getpid() % (MAX_DOMID - 1), .devid = FIRST_DEVID + 16 * (td->thread_number - 1),
 		.abi = o->abi, .ring_page_order = o->ring_page_order, .queues = o->queues,
 		.persistent = o->persistent, .read_only = td->o.verify_only || !(td_write(td) || td_trim(td)),
-		.data_pages = (memory_needed(td) + PAGE_BYTES - 1) / PAGE_BYTES,
+		.data_pages = (unsigned)((memory_needed(td) + PAGE_BYTES - 1) / PAGE_BYTES),
 	};
 	char text[512] = "";
 	int r;
@@ -298,9 +298,9 @@ static unsigned int segments_fill(const struct engine_data *data, const uint8_t 
 	for (count = 0; count < max && done < bytes; count++, done += piece) {
 		in_page = (position + done) % PAGE_BYTES;
 		piece = min(bytes - done, PAGE_BYTES - in_page);
-		segments[count].page = blkfront_data_ref(data->front, (position + done) / PAGE_BYTES);
-		segments[count].first = in_page / SECTOR_BYTES;
-		segments[count].last = (in_page + piece) / SECTOR_BYTES - 1;
+		segments[count].page = blkfront_data_ref(data->front, (unsigned)((position + done) / PAGE_BYTES));
+		segments[count].first = (uint8_t)(in_page / SECTOR_BYTES);
+		segments[count].last = (uint8_t)((in_page + piece) / SECTOR_BYTES - 1);
 	}
 	*bytes_put = done;
 	return count;
@@ -448,7 +448,7 @@ static int fio_blkfront_getevents(struct thread_data *td, unsigned int min, unsi
 				  const struct timespec *t)
 {
 	struct engine_data *data = td->io_ops_data;
-	int timeout_ms = t ? t->tv_sec * 1000 + t->tv_nsec / 1000000 : -1;
+	int timeout_ms = t ? (int)(t->tv_sec * 1000 + t->tv_nsec / 1000000) : -1;
 	int found = 0;
 	int r;
 
