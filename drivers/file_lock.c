@@ -96,18 +96,21 @@ static int find_locker(const struct stat *st)
 	return found;
 }
 
+/* False with errno. */
 static bool proc_read(int pid, const char *name, char *text, size_t size)
 {
 	char path[64];
 	ssize_t length;
-	int fd;
+	int fd, error;
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	length = read(fd, text, size - 1);
+	error = length ? errno : ESRCH;
 	close(fd);
+	errno = error;
 	text[length > 0 ? length : 0] = '\0';
 	return length > 0;
 }
@@ -120,6 +123,12 @@ static bool has_pending_kill(const char *status, const char *key)
 	return line && sscanf(line + strlen(key), " %llx", &pending) == 1 && pending & (1ull << (SIGKILL - 1));
 }
 
+/* Of one whose files in /proc cannot be read. kill() would say it, too, but not in tapdisk's sandbox. */
+static bool process_is_gone(void)
+{
+	return errno == ENOENT || errno == ESRCH;
+}
+
 /* Gone, or killed and on its way. */
 static bool process_is_ending(int pid)
 {
@@ -127,11 +136,11 @@ static bool process_is_ending(int pid)
 	char text[4096], state = '?', *end;
 
 	if (!proc_read(pid, "status", text, sizeof(text)))
-		return kill(pid, 0) && errno == ESRCH;
+		return process_is_gone();
 	if (has_pending_kill(text, "\nSigPnd:") || has_pending_kill(text, "\nShdPnd:"))
 		return true;
 	if (!proc_read(pid, "stat", text, sizeof(text)))
-		return kill(pid, 0) && errno == ESRCH;
+		return process_is_gone();
 	end = strrchr(text, ')');	/* the name may hold anything */
 	return end && sscanf(end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
 		(state == 'Z' || state == 'X' || flags & PF_EXITING);

@@ -209,6 +209,24 @@ static void test_holder_died(void **state)
 	json_decref(fixture_call(&f, command("close")));
 }
 
+/* There is no process of that number any more when we look first. */
+static void test_holder_is_gone(void **state)
+{
+	const char *path = scratch_file("orphan", 1 << 20);
+	struct error_text text = { "" };
+	int queue;
+	pid_t pid = start_holder(path, &queue);
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_int_equal(tapctl_send(ctl, open_image(path)), 0);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor)));
+	close(queue);
+	if (result(&text))
+		fail_msg("%s", text.text);
+	json_decref(fixture_call(&f, command("close")));
+}
+
 /* For the tools, and for who asks only once. */
 static void test_holder_is_dead(void **state)
 {
@@ -238,6 +256,7 @@ int main(void)
 		cmocka_unit_test(test_locked_for_good),
 		cmocka_unit_test(test_detached_while_waiting),
 		cmocka_unit_test(test_holder_died),
+		cmocka_unit_test(test_holder_is_gone),
 		cmocka_unit_test(test_holder_is_dead),
 	};
 
