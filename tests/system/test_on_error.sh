@@ -5,7 +5,8 @@
 # full file system, under each policy, and what tap-ctl on-error, resume and
 # events say of it. test_on_error.c goes through all errors.
 #
-# Output is TAP. BUILD says where the programs are. Needs: root (mount), jq, libnbd-bin
+# Output is TAP. BUILD says where the programs are. Needs: root (mount), jq,
+# libnbd-bin, e2fsprogs, util-linux
 
 . "$(dirname "$0")/lib.sh"
 
@@ -93,5 +94,36 @@ closed() {
 	read -r -u "$events" line && is "$line" "ended pid=$pid"
 }
 check "closing does not wait for room, and events end with their tapdisk" closed
+
+# A file system that is frozen takes writes and does not answer them.
+thaw() {
+	! mountpoint -q "$work/frozen" || { fsfreeze -u "$work/frozen"; umount -l "$work/frozen"; } 2>/dev/null
+}
+trap 'thaw; cleanup' EXIT
+
+in_flight() { [ "$(tap-ctl stats $disk | jq .in_flight)" -gt 0 ]; }
+no_process() { ! kill -0 "$pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$pid/status"; }
+
+silent() {
+	local status
+	mkfs.ext4 -q frozen.img 32M && mkdir frozen && mount -o loop frozen.img frozen || return 1
+	truncate -s 4M frozen/image
+	open_target 0 "aio:$work/frozen/image" && fsfreeze -f frozen || return 1
+	head -c 1M data >small.data
+	nbdcopy small.data "$uri" >copied 2>&1 &
+	eventually in_flight || return 1
+	is "$(tap-ctl events -p "$pid" -w not-answering -t 20 | cut -d' ' -f1)" not-answering || return 1
+	quick tap-ctl list && quick tap-ctl info $disk >/dev/null && quick tap-ctl on-error $disk || return 1
+	exits 110 tap-ctl pause -f -t 1 $disk || return 1
+	tap-ctl destroy -f -t 1 $disk >out 2>&1
+	status=$?
+	# it is killed; the kernel may keep it until the device has answered, and then that is said
+	[ $status = 0 ] || { [ $status = 110 ] && grep -q "is killed" out; } || { cat out; return 1; }
+	fsfreeze -u frozen && eventually no_process || return 1
+	! wait $! || { echo "the copy has succeeded"; return 1; }
+	[ $status = 0 ] || tap-ctl destroy -f $disk || return 1
+	open_target 0 "aio:$work/frozen/image" && tap-ctl destroy $disk && umount frozen
+}
+check "a device that does not answer: tap-ctl does, and force has an end" silent
 
 finish

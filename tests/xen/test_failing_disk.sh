@@ -8,13 +8,11 @@
 . ./lib.sh
 
 sectors=131072
-truncate -s $((sectors * 512)) "$WORK/volume" "$WORK/spare"
+truncate -s $((sectors * 512)) "$WORK/volume"
 loop=$(losetup -f --show "$WORK/volume") || fail "no loop device"
-spare=$(losetup -f --show "$WORK/spare") || fail "no loop device"
-trap 'dmsetup remove -f tests-failing tests-spare; losetup -d "$loop" "$spare"' EXIT
+trap 'dmsetup remove -f tests-failing; losetup -d "$loop"' EXIT
 modprobe -a dm-flakey dm-delay
 must dmsetup create tests-failing --table "0 $sectors linear $loop 0"
-must dmsetup create tests-spare --table "0 $sectors linear $spare 0"
 
 # device NAME TARGET [ARGUMENTS]: what is in flight ends on what was there before
 device() {
@@ -103,28 +101,5 @@ is_well
 guest_must a "fio --name=end --filename=/dev/xvda --size=1M --rw=write --bs=64k --direct=1 --verify=crc32c \
 	--verify_fatal=1 --output=/tmp/end"
 
-step "a disk whose device does not answer is destroyed by force"
-must tap-ctl create -a aio:/dev/mapper/tests-spare --json >"$WORK/created"
-spare_pid=$(jq .pid "$WORK/created")
-spare_minor=$(jq .minor "$WORK/created")
-must dmsetup suspend --noflush tests-spare
-head -c 64K /dev/zero >"$WORK/zeros"
-nbdcopy "$WORK/zeros" "nbd+unix:///?socket=/run/blktap-control/nbd$spare_pid.$spare_minor" >"$WORK/copied" 2>&1 &
-in_flight() { [ "$(tap-ctl stats -p "$spare_pid" -m "$spare_minor" | jq .in_flight)" -gt 0 ]; }
-wait_until 20 "a write is at the device" in_flight
-begin=$SECONDS
-tap-ctl destroy -f -t 2 -p "$spare_pid" -m "$spare_minor" >"$WORK/answer" 2>&1
-status=$?
-[ $((SECONDS - begin)) -lt 15 ] || fail "it took $((SECONDS - begin)) s"
-# the kernel may keep the process until the device has answered, and that is said
-[ $status = 0 ] || grep -q "is killed" "$WORK/answer" || fail "ended with $status: $(cat "$WORK/answer")"
-load_moves a xvdb
-must dmsetup resume tests-spare
-wait $! && fail "the copy has succeeded"
-wait_until 20 "tapdisk $spare_pid is gone" eval "! kill -0 $spare_pid"
-[ $status = 0 ] || must tap-ctl destroy -f -p "$spare_pid" -m "$spare_minor"
-opens_again() { tap-ctl create -a aio:/dev/mapper/tests-spare --json >"$WORK/created"; }
-wait_until 20 "the device can be opened again when it has answered" opens_again
-must tap-ctl destroy -p "$(jq .pid "$WORK/created")" -m "$(jq .minor "$WORK/created")"
 load_stop a xvdb
 guest_destroy a
