@@ -131,8 +131,8 @@ static void replace(struct load *load)
 }
 
 /*
- * One tapdisk that dies at its @first-th point, and a successor that dies at its @second-th; 0: does not. False: the one
- * that is looked at did not come to that many.
+ * One tapdisk that dies at its @first-th point (0: at any, if there is a successor to die), and a successor that dies at
+ * its @second-th; 0: does not. False: the one that is looked at did not come to that many.
  */
 static bool round_run(unsigned first, unsigned second)
 {
@@ -159,7 +159,7 @@ static bool round_run(unsigned first, unsigned second)
 	load_wait(load);
 	load_put(load, REQUESTS);
 	deaths = 0;
-	if (second)
+	if (second && !first)
 		assert_int_equal(kill(f.pid, SIGKILL), 0);
 	serve(load, second);
 	load_put(load, REQUESTS);
@@ -196,6 +196,13 @@ static void test_tapdisk(void **state)
 static void test_successor(void **state)
 {
 	sweep(true);
+}
+
+/* What one has left half done, another goes on from and dies as well: on the way to its first requests, and after them. */
+static void test_both(void **state)
+{
+	for (unsigned first = 1; first < 8; first++)
+		round_run(first, 40 + first);
 }
 
 static int disk_of(const char *type)
@@ -245,6 +252,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_tapdisk, start_raw, end),
 		cmocka_unit_test_setup_teardown(test_successor, start_raw, end),
+		cmocka_unit_test_setup_teardown(test_both, start_raw, end),
 		cmocka_unit_test_setup_teardown(test_tapdisk, start_store, end),
 		cmocka_unit_test_setup_teardown(test_successor, start_store, end),
 	};
