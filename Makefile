@@ -243,7 +243,9 @@ soak: deps static-deps
 	tests/static/check -a
 	tests/fuzz/check -n
 	tests/xen/check -a
+	tests/xen/power-cut
 soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
+	tests/xen/power-cut
 
 # What docs/performance.md tells comes from here: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json

@@ -7,11 +7,16 @@
 export TAPSNAP_SNAPSHOT_DIR=$WORK/snapshots
 DOMAIN_UUID="uuid=\"$(cat /proc/sys/kernel/random/uuid)\""
 
-snap() { xl-snapshot "$@" 2>"$WORK/snap.err" || { cat "$WORK/snap.err" >&2; return 1; }; }
+# Progress is of no interest; why it failed is.
+snap() {
+	local words=$WORK/snap.$BASHPID.err
+	xl-snapshot "$@" 2>"$words" || { cat "$words" >&2; return 1; }
+	rm "$words"
+}
 
-# store_line VDEV NAME: makes the store, prints the disk's line of a config
+# store_line VDEV NAME [SIZE]: makes the store, prints the disk's line of a config
 store_line() {
-	[ -e "$WORK/$2.cow" ] || must tap-img create "$WORK/$2.cow" 64M >/dev/null
+	[ -e "$WORK/$2.cow" ] || must tap-img create "$WORK/$2.cow" "${3:-64M}" >/dev/null
 	echo "backendtype=tap,format=raw,script=block-tapsnap,vdev=$1,target=cow:$WORK/$2.cow"
 }
 
@@ -29,7 +34,32 @@ until grep -q wrong /tmp/instant || [ \$(grep -c ok /tmp/instant) -gt \$n ]; do 
 	echo "# writes: ${BASH_REMATCH[1]}, longest gap: $GAP ms"
 }
 
+# Is a snapshot of the disks alone of one instant?
+instant_order() { # SNAPSHOT
+	local disk
+	for disk in a b; do
+		copy_snapshot "$WORK/$disk.cow" "$1" "$WORK/$disk.raw"
+	done
+	must /payload/instant order "$WORK/a.raw" "$WORK/b.raw"
+	rm "$WORK"/[ab].raw
+}
+
 instant_moves() { guest_must "$1" "io_moves xvdb"; }
+
+disk_snapshots() { # VDEV, of guest a
+	tap-ctl snapshot-list -p "$(tapdisk_pid a "$1")" -m "$(tapdisk_minor a "$1")" --json | jq -r '[.snapshots[].name] | join(" ")'
+}
+
+# must_be LIST: snapshots of guest a with memory, and of its two disks; and no other file
+must_be() {
+	local words
+	read -ra words <<<"$1"
+	must_equal "the list" "$1" "$(snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")')"
+	must_equal "snapshots of xvda" "$1" "$(disk_snapshots xvda)"
+	must_equal "snapshots of xvdb" "$1" "$(disk_snapshots xvdb)"
+	must_equal "number of files" $((2 * ${#words[@]})) \
+		"$(find "$TAPSNAP_SNAPSHOT_DIR" -type f ! -name lock ! -name domain.xl | wc -l)"
+}
 
 # copy_snapshot STORE NAME FILE: read beside the running disk
 copy_snapshot() {

@@ -4,13 +4,14 @@
  *
  *   instant run DEVICE-A DEVICE-B     in a guest: writes number n to A, then n to B, then n + 1 ...
  *   instant order IMAGE-A IMAGE-B     in dom0: what both images hold is of one instant
+ *   instant gap                       in a guest: no disk, only the clock
  *
  * Memory knows which numbers were acknowledged. Write n goes to block
  * (n * STRIDE) % BLOCKS, so memory knows what each block holds, too. Each block
  * is read and compared before it is written again, and all of them on SIGUSR1:
  * "@@instant ok N gap MS@@", or "@@instant wrong ...@@" and the end. The gap
  * is the longest time between two turns since the last such line: how
- * long the guest stood still. B never holds a number that A has not, and is at most one behind.
+ * long the guest stood still; with "gap" nothing else is done and looked at. B never holds a number that A has not, and is at most one behind.
  */
 #define _GNU_SOURCE	/* O_DIRECT */
 #include <errno.h>
@@ -24,7 +25,9 @@
 #include <unistd.h>
 
 #define BLOCK_SIZE	4096
+#define WORDS		(BLOCK_SIZE / sizeof(uint64_t))
 #define BLOCKS		1024u		/* 4 MiB; a power of two */
+#define READ_BLOCKS	64u		/* read at a time when all are checked; divides BLOCKS */
 #define STRIDE		389u		/* odd, so that every block is written once in BLOCKS numbers */
 
 struct disk {
@@ -57,7 +60,7 @@ static uint64_t last_of(unsigned block, uint64_t acknowledged)
 
 static uint64_t *buffer(void)
 {
-	static uint64_t words[BLOCK_SIZE / sizeof(uint64_t)] __attribute__((aligned(BLOCK_SIZE)));
+	static uint64_t words[READ_BLOCKS * WORDS] __attribute__((aligned(BLOCK_SIZE)));
 
 	return words;
 }
@@ -66,7 +69,7 @@ static int write_number(struct disk *disk, uint64_t number)
 {
 	uint64_t *words = buffer();
 
-	for (size_t i = 0; i < BLOCK_SIZE / sizeof(uint64_t); i++)
+	for (size_t i = 0; i < WORDS; i++)
 		words[i] = number;
 	if (pwrite(disk->fd, words, BLOCK_SIZE, (off_t)block_of(number) * BLOCK_SIZE) != BLOCK_SIZE) {
 		printf("@@instant wrong: write %llu to %s: %s@@\n", (unsigned long long)number, disk->name, strerror(errno));
@@ -76,17 +79,22 @@ static int write_number(struct disk *disk, uint64_t number)
 	return 0;
 }
 
-/* The number that a block holds; all of it has to. */
-static int read_number(const struct disk *disk, unsigned block, uint64_t *number)
+/* @count blocks from @block on, into the buffer. */
+static int read_blocks(const struct disk *disk, unsigned block, unsigned count)
 {
-	uint64_t *words = buffer();
+	ssize_t length = (ssize_t)count * BLOCK_SIZE;
 
-	if (pread(disk->fd, words, BLOCK_SIZE, (off_t)block * BLOCK_SIZE) != BLOCK_SIZE) {
-		printf("@@instant wrong: reading block %u of %s: %s@@\n", block, disk->name, strerror(errno));
-		return 1;
-	}
+	if (pread(disk->fd, buffer(), length, (off_t)block * BLOCK_SIZE) == length)
+		return 0;
+	printf("@@instant wrong: reading block %u of %s: %s@@\n", block, disk->name, strerror(errno));
+	return 1;
+}
+
+/* The number that a block holds; all of it has to. */
+static int number_in(const struct disk *disk, unsigned block, const uint64_t *words, uint64_t *number)
+{
 	*number = words[0];
-	for (size_t i = 1; i < BLOCK_SIZE / sizeof(uint64_t); i++) {
+	for (size_t i = 1; i < WORDS; i++) {
 		if (words[i] != words[0]) {
 			printf("@@instant wrong: block %u of %s is torn@@\n", block, disk->name);
 			return 1;
@@ -95,11 +103,12 @@ static int read_number(const struct disk *disk, unsigned block, uint64_t *number
 	return 0;
 }
 
-static int check_block(const struct disk *disk, unsigned block)
+/* @words: what was read of it */
+static int check_block(const struct disk *disk, unsigned block, const uint64_t *words)
 {
 	uint64_t expected = last_of(block, disk->acknowledged), number;
 
-	if (read_number(disk, block, &number))
+	if (number_in(disk, block, words, &number))
 		return 1;
 	if (number == expected)
 		return 0;
@@ -108,18 +117,27 @@ static int check_block(const struct disk *disk, unsigned block)
 	return 1;
 }
 
-static int check_all(const struct disk *disks)
+static int check_disk(const struct disk *disk)
 {
 	for (unsigned block = 0; block < BLOCKS; block++) {
-		if (check_block(&disks[0], block) || check_block(&disks[1], block))
+		unsigned at = block % READ_BLOCKS;
+
+		if ((!at && read_blocks(disk, block, READ_BLOCKS)) || check_block(disk, block, buffer() + at * WORDS))
 			return 1;
 	}
 	return 0;
 }
 
+static int check_all(const struct disk *disks)
+{
+	return check_disk(&disks[0]) || check_disk(&disks[1]);
+}
+
 static int step(struct disk *disk, uint64_t number)
 {
-	return check_block(disk, block_of(number)) || write_number(disk, number);
+	unsigned block = block_of(number);
+
+	return read_blocks(disk, block, 1) || check_block(disk, block, buffer()) || write_number(disk, number);
 }
 
 static double clock_ms(void)
@@ -130,28 +148,47 @@ static double clock_ms(void)
 	return now.tv_sec * 1e3 + now.tv_nsec / 1e6;
 }
 
+/* The longest time between two calls since answer() was given. */
+static struct { double last, longest; } gap;
+
+static void note_time(void)
+{
+	double now = clock_ms();
+
+	if (gap.last && now - gap.last > gap.longest)
+		gap.longest = now - gap.last;
+	gap.last = now;
+}
+
+static void answer(uint64_t number)
+{
+	printf("@@instant ok %llu gap %.0f@@\n", (unsigned long long)number, gap.longest);
+	fflush(stdout);
+	asked = 0;
+	gap.longest = gap.last = 0;
+}
+
 static int run(struct disk *disks)
 {
-	double last = clock_ms(), now, gap = 0;
-	uint64_t number;
-
-	signal(SIGUSR1, on_signal);
-	for (number = 1; ; number++) {
+	for (uint64_t number = 1; ; number++) {
 		if (step(&disks[0], number) || step(&disks[1], number))
 			return 1;
-		now = clock_ms();
-		if (now - last > gap)
-			gap = now - last;
-		if (asked) {
-			asked = 0;
-			if (check_all(disks))
-				return 1;
-			printf("@@instant ok %llu gap %.0f@@\n", (unsigned long long)number, gap);
-			fflush(stdout);
-			gap = 0;
-			now = clock_ms();
-		}
-		last = now;
+		note_time();
+		if (!asked)
+			continue;
+		if (check_all(disks))
+			return 1;
+		answer(number);
+	}
+}
+
+static _Noreturn void run_gap(void)
+{
+	for (uint64_t turns = 0; ; turns++) {
+		usleep(1000);
+		note_time();
+		if (asked)
+			answer(turns);
 	}
 }
 
@@ -160,7 +197,7 @@ static int find_last(struct disk *disk)
 	uint64_t number;
 
 	for (unsigned block = 0; block < BLOCKS; block++) {
-		if (read_number(disk, block, &number))
+		if (read_blocks(disk, block, 1) || number_in(disk, block, buffer(), &number))
 			return 1;
 		if (number > disk->acknowledged)
 			disk->acknowledged = number;
@@ -185,8 +222,11 @@ int main(int argc, char **argv)
 	struct disk disks[2] = { 0 };
 	int running = argc == 4 && !strcmp(argv[1], "run");
 
+	signal(SIGUSR1, on_signal);
+	if (argc == 2 && !strcmp(argv[1], "gap"))
+		run_gap();
 	if (!running && (argc != 4 || strcmp(argv[1], "order"))) {
-		fprintf(stderr, "usage: instant run DEVICE-A DEVICE-B | instant order IMAGE-A IMAGE-B\n");
+		fprintf(stderr, "usage: instant run DEVICE-A DEVICE-B | instant order IMAGE-A IMAGE-B | instant gap\n");
 		return 2;
 	}
 	for (unsigned i = 0; i < 2; i++) {

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh hvm
+# Check: -
+# Needs: tap
+# Limit: 900 s
+# Snapshots of a whole domain, at random moments while verified writes go on: a
+# guest program knows in its memory what two disks have to hold. After each
+# revert, to memory and disks, it finds them just so; disks without memory are of
+# one instant, too. The third disk is a raw image, which gets its store on the way.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+guest_create a "$(store_line xvda a 8M)" "$(store_line xvdb b 8M)" \
+	"backendtype=tap,format=raw,script=block-tapsnap,vdev=xvdc,target=$(image_make c.img 64M)" -- "$DOMAIN_UUID"
+instant_start a
+# one processor has all of this to do, and the rest of the host
+load_start a xvdc --iodepth=4 --rate_iops=40 --size=4M
+
+step "rounds of create and revert, to memory and disks"
+kinds="plain plain disks plain plain plain disks plain plain plain"
+[ "$GUEST_TYPE" = pv ] || kinds="plain live disks live plain live disks plain live plain"
+[ -z "$SOAK" ] || kinds="$kinds $kinds $kinds $kinds $kinds"
+number=0
+alone=0
+for kind in $kinds; do
+	instant_moves a
+	snooze "0.$((RANDOM % 1000))"
+	if [ "$kind" = disks ]; then
+		alone=$((alone + 1))
+		echo "# $(snap create -n "d$alone" --disk-only "$name") [$SECONDS s]"
+		instant_order "d$alone"
+		continue
+	fi
+	number=$((number + 1))
+	option=
+	[ "$kind" = plain ] || option=--live
+	echo "# $(snap create -n "s$number" --store "$WORK" $option "$name") [$SECONDS s]"
+	instant_check a
+	must snap revert -n "s$number" "$name"
+	guest_find a
+	instant_check a
+done
+
+step "live is refused in words where it cannot be"
+[ "$GUEST_TYPE" != pv ] || must_fail snap create --live "$name"
+
+step "the load has read what it wrote, each time"
+load_moves a xvdc
+load_stop a xvdc
+
+step "what is listed"
+must_equal "the names" "$({ seq -f 's%g' $number; seq -f 'd%g' $alone; } | sort | tr '\n' ' ')" \
+	"$(snap list --json "$name" | jq -r '.snapshots[].name' | sort | tr '\n' ' ')"
+must_equal "the current one" "s$number" "$(snap current "$name")"
+must_equal "the parent" "s$((number - 1))" "$(snap parent "$name")"
+
+step "all deleted: nothing is left"
+must snap delete --children -n s1 "$name"
+must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+for disk in xvda xvdb xvdc; do
+	must_equal "snapshots of $disk" "" "$(tap-ctl snapshot-list -p "$(tapdisk_pid a $disk)" -m "$(tapdisk_minor a $disk)" --json | jq -r '.snapshots[].name')"
+done
+instant_check a
+guest_destroy a

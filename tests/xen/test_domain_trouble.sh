@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh
+# Check: -
+# Needs: tap
+# Limit: 900 s
+# What can go wrong beside the command itself: no room for the memory, before it
+# is begun and in the middle; tapdisk and tapback killed during create, revert
+# and delete; disks that came or went; in the long tests a tapdisk that hangs and
+# a guest that does not suspend. The guest goes on or can be brought back, the
+# message names the step, what is listed can be gone back to, nothing else is left.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID"
+instant_start a
+
+# make_hook COMMAND [COMMAND]: at freeze, when all has been looked at; at thaw
+make_hook() {
+	printf '#!/bin/bash\nif [ "$1" = freeze ]; then %s; else %s; fi\n' "$1" "${2:-:}" >"$WORK/hook"
+	chmod +x "$WORK/hook"
+}
+
+# fails_with WORDS COMMAND...
+fails_with() {
+	local words=$1
+	shift
+	must_fail xl-snapshot "$@"
+	[[ $REFUSAL == *"$words"* ]] || fail "it does not say: $words"
+}
+
+gone() { ! guest_exists a; }
+
+step "no room for the memory: said before it is begun"
+mkdir "$WORK/small"
+must mount -t tmpfs -o size=8M small "$WORK/small"
+export TAPSNAP_SNAPSHOT_DIR=$WORK/small/s
+fails_with "the memory needs" create -n k "$name"
+must umount "$WORK/small"
+
+step "no room any more in the middle of it"
+must mount -t tmpfs -o size=400M small "$WORK/small"
+make_hook "dd if=/dev/zero of=$WORK/small/fill bs=1M count=350 status=none"
+fails_with "saving the memory failed" create -n k --hook "$WORK/hook" "$name"
+must_equal "left in the folder" "$WORK/small/fill" "$(find "$WORK/small" -type f)"
+must umount "$WORK/small"
+export TAPSNAP_SNAPSHOT_DIR=$WORK/snapshots
+must_be ""
+instant_check a
+
+step "tapback killed during a create, which needs none"
+make_hook "kill -9 $(tapback_pid)"
+must snap create -n k --hook "$WORK/hook" "$name"
+tapback_start
+must_be k
+instant_check a
+
+step "a disk that came"
+must tap-img create "$WORK/c.cow" 64M >/dev/null
+must xl block-attach "$(guest_domid a)" "$(store_line xvdc c)"
+guest_must a "appears xvdc"
+fails_with "disk xvdc is new since the snapshot" revert -n k "$name"
+must xl block-detach "$(guest_domid a)" xvdc
+guest_must a "vanishes xvdc"
+instant_check a
+
+step "tapback killed during a revert: finished when it is there again"
+xl-snapshot revert -n k "$name" >/dev/null 2>"$WORK/words" &
+wait_until 60 "the domain is destroyed" gone
+tapback_kill
+wait $! && fail "restored without tapback"
+echo "# $(cat "$WORK/words")"
+grep -q "the next command goes on" "$WORK/words" || fail "it does not say how to go on"
+tapback_start
+must snap list "$name"
+guest_find a
+must_be k
+instant_check a
+
+step "tapback killed during a delete, which needs none"
+tapback_kill
+must snap delete -n k "$name"
+tapback_start
+must_be ""
+instant_check a
+
+step "a tapdisk killed during a create: what was there before is there still"
+must snap create -n k "$name"
+instant_check a
+make_hook "kill -9 $(tapdisk_pid a xvdb)"
+fails_with "the snapshot of the disks failed" create -n l --hook "$WORK/hook" "$name"
+must snap revert -n k "$name"
+guest_find a
+must_be k
+instant_check a
+
+step "a tapdisk killed during a revert"
+xl-snapshot revert -n k "$name" >/dev/null 2>"$WORK/words" &
+wait_until 60 "the domain is destroyed" gone
+wait_until 60 "a store is open again" pgrep -x tapdisk
+pkill -9 -x tapdisk
+wait $! || echo "# $(cat "$WORK/words")"
+must snap list "$name"
+[ -n "$(guest_exists a)" ] || must snap revert -n k "$name"
+guest_find a
+must_be k
+instant_check a
+
+step "a tapdisk killed before a delete: refused, and done when the disk is there again"
+pid=$(tapdisk_pid a xvdb)
+kill -9 "$pid"
+xl-snapshot delete -n k "$name" >"$WORK/words" 2>&1
+echo "# $(tail -1 "$WORK/words")"
+if xl-snapshot list --json "$name" | jq -e '.snapshots | length == 1' >/dev/null; then
+	must snap revert -n k "$name"
+	guest_find a
+	instant_check a
+	must snap delete -n k "$name"
+	must_be ""
+else
+	must_equal "the list" "" "$(snap list --json "$name" | jq -r '.snapshots[].name')"
+	guest_destroy a
+	guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID"
+	instant_start a
+fi
+
+# libxl gives the guest a minute
+if [ -n "$SOAK" ]; then
+	step "a tapdisk hangs when its disk is to be frozen: the guest goes on"
+	make_hook "kill -STOP $(tapdisk_pid a xvdb)" "kill -CONT $(tapdisk_pid a xvdb)"
+	must_fail xl-snapshot create -n k --hook "$WORK/hook" "$name"
+	# a guest with I/O under way, which has no end now, may not even suspend
+	[[ $REFUSAL == *"snapshot of the disks failed"* || $REFUSAL == *"did not suspend"* || $REFUSAL == *"saving the memory"* ]] ||
+		fail "the step is not named"
+	must_be ""
+	instant_check a
+
+	step "a guest that does not suspend: it goes on"
+	make_hook "xl pause $(guest_domid a)"
+	fails_with "saving the memory failed" create -n k --hook "$WORK/hook" "$name"
+	must_be ""
+	instant_check a
+fi
+guest_destroy a
