@@ -116,9 +116,9 @@ int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int
 int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
 /*
- * All of them go back, or none: when all have the snapshot and nobody uses one. @owner as in struct tapctl_snapshot. May be killed at any point, as
- * tapctl_snapshot_group() may. -EINPROGRESS, and whatever fails after the decision: @text says which disk has to be
- * closed and opened to know.
+ * All of them go back, or none: when all have the snapshot and nobody uses one. @owner as in struct tapctl_snapshot. May
+ * be killed at any point, as tapctl_snapshot_group() may. -EINPROGRESS, and whatever fails after the decision: @text says
+ * which disk has to be closed and opened to know.
  */
 int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, const char *name, const char *owner,
 			   int timeout_ms, struct error_text *text);

@@ -21,7 +21,7 @@ struct handover {
 	int error;
 };
 
-static void resume_all(struct commands *commands)
+static void unpause_all(struct commands *commands)
 {
 	struct error_text text = { "" };
 
@@ -43,7 +43,7 @@ static void step_done(void *arg, int error)
 	error = handover->error;
 	free(handover);
 	if (error) {
-		resume_all(request->arg);
+		unpause_all(request->arg);
 	} else {
 		log_info("disks are left to a successor: ending");
 		command_begin_exit(request->arg);

@@ -3,10 +3,10 @@
  * vbd_error.c - what becomes of a client's request that the disk has failed:
  * it is answered with the error, or it waits here, by the disk's policy.
  *
- *   policy    no room (ENOSPC, EDQUOT)                       any other error
- *   report    answered                                       answered
- *   enospc    waits: tried again every second, and by resume answered
- *   stop      waits, likewise                                waits, and the disk stops, until resume
+ *   policy    no room (ENOSPC, EDQUOT)                         any other error
+ *   report    answered                                         answered
+ *   enospc    waits: tried again every second, and by resume   answered
+ *   stop      waits, likewise                                  waits, and the disk stops, until resume
  *
  * Answered under every policy: a failed flush, because what it was to make
  * durable may be gone, and only who wrote that can write it again; a question
