@@ -146,12 +146,28 @@ static int node_begin(struct builder *builder, unsigned level, const struct cow_
 	return 0;
 }
 
+/* Those of the children, from the next on that will change, that have to be read for it. */
+static void children_read(struct builder *builder, unsigned level, const struct cow_ref *child,
+			  const struct cow_map_element *element, size_t count)
+{
+	struct cow_wanted wanted = { .count = 0 };
+	uint64_t slot, before = UINT64_MAX;
+
+	for (; count; element++, count--) {
+		slot = element->block / cow_span(level - 1);
+		if (slot != before && !cow_wanted_add(&wanted, builder->store, &child[slot % COW_NODE_REFS], level - 1))
+			break;
+		before = slot;
+	}
+	cow_wanted_read(&wanted, builder->store);
+}
+
 /* @ref: the node that stands at @level, @index now, and then the one in its place with the changes in it. */
 static int node_build(struct builder *builder, unsigned level, uint64_t index, struct cow_ref *ref,
 		      const struct cow_map_element *element, size_t count)
 {
 	uint64_t *entry = (uint64_t *)builder->node[level], slot;
-	struct cow_ref *child = (struct cow_ref *)builder->node[level], old = *ref;
+	struct cow_ref *child = (struct cow_ref *)builder->node[level], *here, old = *ref;
 	size_t n;
 	int ret;
 
@@ -165,7 +181,10 @@ static int node_build(struct builder *builder, unsigned level, uint64_t index, s
 		slot = element->block / cow_span(level - 1);
 		for (n = 1; n < count && element[n].block / cow_span(level - 1) == slot; n++)
 			;
-		ret = node_build(builder, level - 1, slot, &child[slot % COW_NODE_REFS], element, n);
+		here = &child[slot % COW_NODE_REFS];
+		if (here->where && !cow_cache_find(&builder->store->cache, here, level - 1))
+			children_read(builder, level, child, element, count);
+		ret = node_build(builder, level - 1, slot, here, element, n);
 	}
 	if (!ret)
 		ret = node_write(builder, level, builder->node[level], ref);

@@ -32,6 +32,7 @@ struct walk {
 	struct cow_list freed;
 	uint64_t cursor;
 	unsigned nodes;
+	bool looks;				/* only brings the nodes into the cache */
 	bool stopped;
 };
 
@@ -54,7 +55,8 @@ static bool has_settled_tree(const struct cow_version *version)
 	return !version || (version->has_tree && !version->layer.count);
 }
 
-static bool child_changed(const struct walk *walk, uint64_t start, uint64_t end)
+/* The first of the child's changes at @start or after it. */
+static size_t change_from(const struct walk *walk, uint64_t start)
 {
 	size_t low = 0, high = walk->nr_changes, middle;
 
@@ -65,70 +67,127 @@ static bool child_changed(const struct walk *walk, uint64_t start, uint64_t end)
 		else
 			high = middle;
 	}
-	return low < walk->nr_changes && walk->changes[low].block < end;
+	return low;
 }
 
-static int mapped_at(struct walk *walk, const struct cow_version *version, uint64_t block, uint64_t *at)
+static bool child_changed(const struct walk *walk, uint64_t start, uint64_t end)
 {
-	uint64_t entry = 0;
-	int ret = version ? cow_map_find(walk->store, version, block, &entry) : 0;
+	size_t first = change_from(walk, start);
 
-	*at = cow_entry_block(entry);
-	return ret;
+	return first < walk->nr_changes && walk->changes[first].block < end;
 }
 
-static int walk_leaf(struct walk *walk, uint64_t start, const uint64_t *entry)
+/* The entries of a leaf of the parent's or the child's; all absent where there is none. */
+static int leaf_of(struct walk *walk, const struct cow_ref *ref, uint64_t *entry)
 {
-	uint64_t mine, parents, childs;
+	memset(entry, 0, COW_BLOCK);
+	return ref->where ? cow_node_get(walk->store, ref, 1, entry) : 0;
+}
+
+static void apply_changes(const struct walk *walk, uint64_t start, uint64_t *entry)
+{
+	size_t i;
+
+	for (i = change_from(walk, start); i < walk->nr_changes && walk->changes[i].block < start + COW_LEAF_ENTRIES; i++)
+		entry[walk->changes[i].block - start] = walk->changes[i].entry;
+}
+
+static int walk_leaf(struct walk *walk, uint64_t start, const uint64_t *entry, const struct cow_ref *parent,
+		     const struct cow_ref *child)
+{
+	uint64_t parents[COW_LEAF_ENTRIES], childs[COW_LEAF_ENTRIES], mine;
 	unsigned i;
 	int ret;
 
-	for (i = 0; i < COW_LEAF_ENTRIES; i++) {
+	if (walk->looks)
+		return 0;
+	ret = leaf_of(walk, parent, parents);
+	if (!ret)
+		ret = leaf_of(walk, child, childs);
+	apply_changes(walk, start, childs);
+	for (i = 0; !ret && i < COW_LEAF_ENTRIES; i++) {
 		mine = cow_entry_block(entry[i]);
-		if (!mine)
-			continue;
-		ret = mapped_at(walk, walk->parent, start + i, &parents);
-		if (!ret)
-			ret = mapped_at(walk, walk->child, start + i, &childs);
-		if (!ret && mine != parents && mine != childs)
+		if (mine && mine != cow_entry_block(parents[i]) && mine != cow_entry_block(childs[i]))
 			ret = cow_list_add(&walk->freed, mine);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-static int walk_node(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref);
-
-static int walk_children(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *child)
-{
-	unsigned i;
-	int ret = 0;
-
-	for (i = 0; i < COW_NODE_REFS && !ret && !walk->stopped; i++) {
-		if (child[i].where)
-			ret = walk_node(walk, level - 1, index * COW_NODE_REFS + i, &child[i]);
 	}
 	return ret;
 }
 
-static int walk_node(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref)
+/* What another version's tree has beneath the place that is @level, @index in ours. It may be less tall. */
+static int nodes_beneath(struct walk *walk, const struct cow_version *version, unsigned level, uint64_t index,
+			 struct cow_ref *beneath)
+{
+	struct cow_ref ref;
+	int ret;
+
+	memset(beneath, 0, COW_BLOCK);
+	version = cow_map_tree(version);
+	if (!version)
+		return 0;
+	if (level == version->levels + 1 && !index)
+		beneath[0] = version->root;
+	ret = cow_map_node(walk->store, version, level, index, &ref);
+	return ret || !ref.where ? ret : cow_node_get(walk->store, &ref, level, beneath);
+}
+
+/* The same nodes of the parent, or of a child that has not changed since, and all that is beneath. */
+static bool walk_skips(const struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref,
+		       const struct cow_ref *parent, const struct cow_ref *child)
 {
 	uint64_t start = index * cow_span(level), end = start + cow_span(level), block = cow_entry_block(ref->where);
-	uint64_t node[COW_LEAF_ENTRIES];
-	struct cow_ref parents, childs;
+
+	return !block || end <= walk->version->cursor || block == cow_entry_block(parent->where) ||
+		(block == cow_entry_block(child->where) && !child_changed(walk, start, end));
+}
+
+/* The nodes that the walk comes to next, of all three. */
+static void read_ahead(struct walk *walk, unsigned level, uint64_t index, unsigned from, const struct cow_ref *ref,
+		       const struct cow_ref *parent, const struct cow_ref *child)
+{
+	struct cow_wanted wanted = { .count = 0 };
+	bool room = true;
+	unsigned i;
+
+	for (i = from; room && i < COW_NODE_REFS; i++) {
+		if (!walk_skips(walk, level, index + i, &ref[i], &parent[i], &child[i]))
+			room = cow_wanted_add(&wanted, walk->store, &ref[i], level) &&
+				cow_wanted_add(&wanted, walk->store, &parent[i], level) &&
+				cow_wanted_add(&wanted, walk->store, &child[i], level);
+	}
+	cow_wanted_read(&wanted, walk->store);
+}
+
+static int walk_node(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref,
+		     const struct cow_ref *parent, const struct cow_ref *child);
+
+static int walk_children(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref)
+{
+	struct cow_ref parent[COW_NODE_REFS], child[COW_NODE_REFS];
+	uint64_t first = index * COW_NODE_REFS;
+	unsigned i;
 	int ret;
 
-	if (end <= walk->version->cursor)
-		return 0;
-	ret = cow_map_node(walk->store, walk->parent, level, index, &parents);
+	ret = nodes_beneath(walk, walk->parent, level, index, parent);
 	if (!ret)
-		ret = cow_map_node(walk->store, walk->child, level, index, &childs);
-	/* cppcheck-suppress uninitStructMember; without an error both are there */
-	if (ret || block == cow_entry_block(parents.where) ||
-	    /* cppcheck-suppress uninitStructMember */
-	    (block == cow_entry_block(childs.where) && !child_changed(walk, start, end)))
-		return ret;
+		ret = nodes_beneath(walk, walk->child, level, index, child);
+	for (i = 0; i < COW_NODE_REFS && !ret && !walk->stopped; i++) {
+		if (walk_skips(walk, level - 1, first + i, &ref[i], &parent[i], &child[i]))
+			continue;
+		if (!cow_cache_find(&walk->store->cache, &ref[i], level - 1))
+			read_ahead(walk, level - 1, first, i, ref, parent, child);
+		ret = walk_node(walk, level - 1, first + i, &ref[i], &parent[i], &child[i]);
+	}
+	return ret;
+}
+
+static int walk_node(struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref,
+		     const struct cow_ref *parent, const struct cow_ref *child)
+{
+	uint64_t start = index * cow_span(level), node[COW_LEAF_ENTRIES];
+	int ret;
+
+	if (walk_skips(walk, level, index, ref, parent, child))
+		return 0;
 	if (level == 1 && (walk->freed.count >= STEP_BLOCKS || walk->nodes >= STEP_NODES)) {
 		walk->stopped = true;
 		walk->cursor = start;
@@ -137,10 +196,11 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t index, const st
 	walk->nodes++;
 	ret = cow_node_get(walk->store, ref, level, node);
 	if (!ret)
-		ret = level == 1 ? walk_leaf(walk, start, node) :
+		ret = level == 1 ? walk_leaf(walk, start, node, parent, child) :
 			walk_children(walk, level, index, (const struct cow_ref *)node);
-	if (!ret && !walk->stopped && block != cow_entry_block(childs.where))
-		ret = cow_list_add(&walk->freed, block);
+	if (!ret && !walk->stopped && !walk->looks &&
+	    cow_entry_block(ref->where) != cow_entry_block(child->where))
+		ret = cow_list_add(&walk->freed, cow_entry_block(ref->where));
 	return ret;
 }
 
@@ -164,39 +224,83 @@ static int walk_record(struct walk *walk)
 		if (ret)
 			store->failed = -EIO;
 	}
-	return ret ? ret : cow_flush(store);
+	return ret;
 }
 
-static int walk_step(struct cow_store *store, struct cow_version *version)
+static int walk_tree(struct walk *walk)
 {
-	struct walk walk = { .store = store, .version = version, .parent = version->parent,
-		.child = cow_version_child(store, version) };
+	const struct cow_version *version = walk->version;
+	struct cow_ref parent, child;
+	int ret;
+
+	if (!version->root.where)
+		return 0;
+	ret = cow_map_node(walk->store, walk->parent, version->levels, 0, &parent);
+	if (!ret)
+		ret = cow_map_node(walk->store, walk->child, version->levels, 0, &child);
+	return ret ? ret : walk_node(walk, version->levels, 0, &version->root, &parent, &child);
+}
+
+static int walk_run(struct walk *walk)
+{
+	struct cow_version *version = walk->version;
 	int ret = 0;
 
-	walk.cursor = version->levels ? cow_span(version->levels) : 0;
-	if (walk.child)
-		ret = cow_layer_sorted(&walk.child->layer, version->cursor, &walk.changes, &walk.nr_changes);
-	if (!ret && version->root.where)
-		ret = walk_node(&walk, version->levels, 0, &version->root);
+	walk->cursor = version->levels ? cow_span(version->levels) : 0;
+	if (walk->child)
+		ret = cow_layer_sorted(&walk->child->layer, version->cursor, &walk->changes, &walk->nr_changes);
 	if (!ret)
-		ret = walk_record(&walk);
-	free(walk.changes);
-	cow_list_free(&walk.freed);
+		ret = walk_tree(walk);
+	if (!ret && !walk->looks)
+		ret = walk_record(walk);
+	free(walk->changes);
+	cow_list_free(&walk->freed);
 	return ret;
+}
+
+static struct walk walk_of(struct cow_store *store, bool looks)
+{
+	struct cow_version *version = cow_delete_next(store);
+
+	return (struct walk){ .store = store, .version = version, .parent = version->parent,
+		.child = cow_version_child(store, version), .looks = looks };
+}
+
+bool cow_delete_ready(struct cow_store *store)
+{
+	const struct cow_version *version = cow_delete_next(store), *child = cow_version_child(store, version);
+
+	return has_settled_tree(version) && has_settled_tree(version->parent) && (!child || child->has_tree) &&
+		!cow_checkpoint_due(store);
+}
+
+void cow_delete_look(struct cow_store *store)
+{
+	struct walk walk = walk_of(store, true);
+
+	walk_run(&walk);
+}
+
+int cow_delete_walk(struct cow_store *store)
+{
+	struct walk walk = walk_of(store, false);
+
+	return walk_run(&walk);
 }
 
 int cow_delete_step(struct cow_store *store)
 {
-	struct cow_version *version = cow_delete_next(store), *child;
-	int ret;
+	int ret = 0;
 
-	if (!version)
+	if (!cow_delete_next(store))
 		return 0;
-	ret = cow_checkpoint_if_due(store);
-	child = cow_version_child(store, version);
-	if (!ret && !(has_settled_tree(version) && has_settled_tree(version->parent) && (!child || child->has_tree)))
+	if (store->failed || store->read_only)
+		return store->failed ? store->failed : -EROFS;
+	if (!cow_delete_ready(store))
 		ret = cow_checkpoint(store);
 	if (!ret)
-		ret = walk_step(store, version);
+		ret = cow_delete_walk(store);
+	if (!ret)
+		ret = cow_flush(store);
 	return ret ? ret : cow_delete_next(store) != NULL;
 }

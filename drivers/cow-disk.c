@@ -15,6 +15,7 @@
 
 struct call {
 	struct block_request req;
+	struct iovec iov;
 	struct fiber *fiber;
 	bool done;
 	int error;
@@ -30,20 +31,32 @@ static void call_done(struct block_request *req, int error)
 		fiber_resume(call->fiber);
 }
 
+static void call_begin(struct call *call, struct backend *backend, enum block_op op, const struct iovec *iov, int iovcnt,
+		       uint64_t offset, uint64_t length)
+{
+	call->req = (struct block_request){
+		.op = op, .sector = offset >> SECTOR_SHIFT, .nr_sectors = length >> SECTOR_SHIFT, .iov = iov, .iovcnt = iovcnt,
+		.done = call_done, .owner = call,
+	};
+	call->fiber = fiber_current();
+	assert(call->fiber);
+	backend_submit(backend, &call->req);
+}
+
+static int call_end(struct call *call)
+{
+	while (!call->done)
+		fiber_yield();
+	return call->error;
+}
+
 static int backend_call(struct backend *backend, enum block_op op, const struct iovec *iov, int iovcnt, uint64_t offset,
 			uint64_t length)
 {
-	struct call call = {
-		.req = { .op = op, .sector = offset >> SECTOR_SHIFT, .nr_sectors = length >> SECTOR_SHIFT, .iov = iov,
-			 .iovcnt = iovcnt, .done = call_done, .owner = &call },
-		.fiber = fiber_current(),
-	};
+	struct call call = { .done = false };
 
-	assert(call.fiber);
-	backend_submit(backend, &call.req);
-	while (!call.done)
-		fiber_yield();
-	return call.error;
+	call_begin(&call, backend, op, iov, iovcnt, offset, length);
+	return call_end(&call);
 }
 
 static struct cow_disk *disk_of(struct cow_device *device)
@@ -56,6 +69,22 @@ static int device_read(struct cow_device *device, void *data, uint64_t offset, s
 	struct iovec iov = { data, length };
 
 	return backend_call(disk_of(device)->backend, BLOCK_READ, &iov, 1, offset, length);
+}
+
+static int device_read_many(struct cow_device *device, const struct cow_read_part *part, unsigned count)
+{
+	struct call *calls = calloc(count, sizeof(*calls));
+	unsigned i;
+	int ret = calls ? 0 : -ENOMEM;
+
+	for (i = 0; calls && i < count; i++) {
+		calls[i].iov = (struct iovec){ part[i].data, part[i].length };
+		call_begin(&calls[i], disk_of(device)->backend, BLOCK_READ, &calls[i].iov, 1, part[i].offset, part[i].length);
+	}
+	for (i = 0; calls && i < count; i++)
+		ret = call_end(&calls[i]) ? calls[i].error : ret;
+	free(calls);
+	return ret;
 }
 
 static int device_write(struct cow_device *device, const void *data, uint64_t offset, size_t length)
@@ -111,12 +140,12 @@ static int device_resize(struct cow_device *device, uint64_t size)
 }
 
 const struct cow_device_ops cow_disk_file_ops = {
-	.read = device_read, .write = device_write, .write_durable = device_write_durable, .sync = device_sync,
+	.read = device_read, .read_many = device_read_many, .write = device_write, .write_durable = device_write_durable, .sync = device_sync,
 	.punch = device_punch, .size = device_size, .resize = device_resize,
 };
 
 const struct cow_device_ops cow_disk_blkdev_ops = {
-	.read = device_read, .write = device_write, .write_durable = device_write_durable, .sync = device_sync,
+	.read = device_read, .read_many = device_read_many, .write = device_write, .write_durable = device_write_durable, .sync = device_sync,
 	.punch = device_punch, .size = device_size,
 };
 

@@ -33,7 +33,6 @@
 
 struct cow_export;
 struct cow_merge;
-struct cow_merge;
 struct cow_request;
 struct cow_piece;
 
@@ -150,6 +149,7 @@ struct cow_request {
 	unsigned pending;
 	int error;
 	uint64_t fresh_blocks;
+	uint64_t zeroed;		/* a discard or zeroing: done below this sector */
 };
 
 /* cow-disk.c: the library's I/O, from inside fibers only. */
@@ -218,11 +218,6 @@ void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
 void cow_commands_fail(struct cow_disk *disk, int error);	/* all that wait for their turn */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
-
-/* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
-int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command);
-void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end);
-void cow_merge_free(struct cow_disk *disk);
 
 /* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
 int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command);

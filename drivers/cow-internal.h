@@ -97,6 +97,19 @@ int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned l
 /* The same, from the cache if it is there. */
 int cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
 
+/* cow-wanted.c: nodes that are needed next. */
+#define COW_WANTED_MAX 64u
+
+struct cow_wanted {
+	struct cow_missing node[COW_WANTED_MAX];
+	unsigned count;
+};
+
+/* False: it has no place. Nothing to do for what is in the cache, or is none. */
+bool cow_wanted_add(struct cow_wanted *wanted, struct cow_store *store, const struct cow_ref *ref, unsigned level);
+/* They are in the cache now, if they can be had. */
+void cow_wanted_read(struct cow_wanted *wanted, struct cow_store *store);
+
 /* cow-alloc.c: which store blocks are in use. */
 struct cow_page {
 	struct cow_ref ref;		/* as on the store; extra: unused here */
@@ -246,7 +259,9 @@ uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t 
 int cow_version_extent(struct cow_store *store, const struct cow_version *version, uint64_t sector, uint64_t max,
 		       struct cow_extent *extent);
 
-/* cow-io.c: what was absent is zero. */
+/* cow-io.c: zeroes, or discards what is whole blocks, from *@sector on, which moves on, until *@budget blocks have been looked at. */
+int cow_zero_some(struct cow_store *store, uint64_t *sector, uint64_t end, bool parts, uint64_t *budget);
+/* What was absent is zero. */
 int cow_zero_mask(struct cow_store *store, uint64_t block);
 
 /* cow-commit.c: 0 when the active disk is all that there is; then deleted versions have been given back, too. */
@@ -294,6 +309,11 @@ int cow_version_set_text(struct cow_version *version, const char *text, size_t n
 
 /* cow-delete.c */
 struct cow_version *cow_delete_next(const struct cow_store *store);
+/* A step of the deletion that is next: no checkpoint has to come first; it brings the nodes that it needs into the cache,
+ * which may be done while others change the map; it is taken, and becomes durable with the next flush. */
+bool cow_delete_ready(struct cow_store *store);
+void cow_delete_look(struct cow_store *store);
+int cow_delete_walk(struct cow_store *store);
 
 /* cow-flush.c */
 /* Nothing to be logged, and no log record on its way: a flush is a sync. */

@@ -312,31 +312,45 @@ static int zero_skip(struct cow_store *store, uint64_t sector, uint64_t end, uin
 	return ret;
 }
 
-static int zero_range(struct cow_store *store, uint64_t sector, uint64_t nr_sectors, bool parts)
+/* One block, or a part of one, from @sector on; @n: how much of it. */
+static int zero_one(struct cow_store *store, uint64_t sector, uint64_t end, bool parts, uint64_t *n)
 {
-	uint64_t end, n;
-	bool whole;
+	*n = COW_SECTORS - sector % COW_SECTORS;
+	*n = *n < end - sector ? *n : end - sector;
+	/* The disk's last block is whole when all of it that there is goes. */
+	if (!(sector % COW_SECTORS) && (*n == COW_SECTORS || sector + *n == store->active->sectors))
+		return zero_block(store, sector / COW_SECTORS);
+	return parts ? zero_part(store, sector, *n) : 0;
+}
+
+int cow_zero_some(struct cow_store *store, uint64_t *sector, uint64_t end, bool parts, uint64_t *budget)
+{
+	uint64_t n;
 	int ret;
 
-	if (!range_valid(store->active, sector, nr_sectors))
+	if (*sector > end || !range_valid(store->active, *sector, end - *sector))
 		return -EINVAL;
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
-	for (end = sector + nr_sectors; sector < end; sector += n) {
-		ret = zero_skip(store, sector, end, &n);
-		if (ret)
-			return ret;
-		if (n)
-			continue;
-		n = COW_SECTORS - sector % COW_SECTORS;
-		n = n < end - sector ? n : end - sector;
-		/* The disk's last block is whole when all of it that there is goes. */
-		whole = !(sector % COW_SECTORS) && (n == COW_SECTORS || sector + n == store->active->sectors);
-		ret = whole ? zero_block(store, sector / COW_SECTORS) : parts ? zero_part(store, sector, n) : 0;
+	for (; *sector < end && *budget; *sector += n) {
+		ret = zero_skip(store, *sector, end, &n);
+		if (!ret && !n) {
+			ret = zero_one(store, *sector, end, parts, &n);
+			--*budget;
+		}
 		if (ret)
 			return ret;
 	}
 	return 0;
+}
+
+static int zero_range(struct cow_store *store, uint64_t sector, uint64_t nr_sectors, bool parts)
+{
+	uint64_t budget = UINT64_MAX;
+
+	if (!range_valid(store->active, sector, nr_sectors))
+		return -EINVAL;
+	return cow_zero_some(store, &sector, sector + nr_sectors, parts, &budget);
 }
 
 int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors)

@@ -56,6 +56,7 @@ struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *ex
 	r->first = req->sector / COW_SECTORS;
 	r->end = cow_blocks_for(req->sector + req->nr_sectors);		/* within the disk: no overflow */
 	r->hurries = false;
+	r->zeroed = req->sector;
 	return r;
 }
 

@@ -13,6 +13,8 @@
 
 #include "cow-disk.h"
 
+#define ZERO_SLICE 1024u	/* blocks */
+
 void cow_task_wait(struct cow_disk *disk)
 {
 	disk->task_waits = true;
@@ -55,12 +57,16 @@ static void run_places(struct cow_disk *disk)
 	cow_disk_kick(disk);
 }
 
-static void run_checkpoint(struct cow_disk *disk)
+static int run_checkpoint(struct cow_disk *disk)
 {
+	int ret;
+
 	cow_exclusive_begin(disk);
-	room_failed(disk, cow_checkpoint(disk->store));
+	ret = cow_checkpoint(disk->store);
+	room_failed(disk, ret);
 	disk->want_checkpoint = false;
 	cow_exclusive_end(disk);
+	return ret;
 }
 
 static struct cow_request *zero_next(struct cow_disk *disk)
@@ -73,25 +79,55 @@ static struct cow_request *zero_next(struct cow_disk *disk)
 	return r;
 }
 
-/* On a full store, too: it may be what makes room. */
-static void run_zero(struct cow_disk *disk)
+/* From where it stands, at most *@budget blocks of it that something has to be done for. */
+static int zero_on(struct cow_request *r, uint64_t *budget)
 {
-	struct cow_request *r = zero_next(disk);
 	const struct block_request *req = r->req;
-	int ret;
+	struct cow_store *store = r->disk->store;
 
-	cow_request_begin(r);
-	cow_exclusive_begin(disk);
-	if (req->op == BLOCK_DISCARD)
-		ret = cow_discard(disk->store, req->sector, req->nr_sectors);
-	else
-		ret = cow_write_zeroes(disk->store, req->sector, req->nr_sectors);
-	cow_exclusive_end(disk);
+	if (!r->running)
+		cow_request_begin(r);
+	return cow_zero_some(store, &r->zeroed, req->sector + req->nr_sectors, req->op != BLOCK_DISCARD, budget);
+}
+
+static void zero_end(struct cow_request *r)
+{
+	int ret = r->error;
+
 	if (ret == -ENOSPC || ret == -EDQUOT) {
+		r->zeroed = r->req->sector;
 		cow_request_retreat(r);
 		cow_request_no_room(r);
 	} else {
 		cow_request_done(r, ret);
+	}
+}
+
+/*
+ * A slice of the requests that wait: writes go on between two of a large one,
+ * and many small ones do not each wait for the map to stand still. No command
+ * comes between: a snapshot has none of a request that has not ended. On a
+ * full store, too: it may be what makes room.
+ */
+static void run_zeroes(struct cow_disk *disk)
+{
+	uint64_t budget = ZERO_SLICE;
+	struct cow_requests ended;
+	struct cow_request *r;
+
+	cow_requests_init(&ended);
+	cow_exclusive_begin(disk);
+	while (budget && disk->zeroes.first) {
+		r = disk->zeroes.first;
+		r->error = zero_on(r, &budget);
+		if (!r->error && r->zeroed < r->req->sector + r->req->nr_sectors)
+			break;
+		cow_requests_add(&ended, zero_next(disk));
+	}
+	cow_exclusive_end(disk);
+	for (r = ended.first; r; r = ended.first) {
+		ended.first = r->next;
+		zero_end(r);
 	}
 }
 
@@ -101,13 +137,49 @@ static bool delete_due(const struct cow_disk *disk)
 		(!disk->oldest || disk->full || cow_clock_now() >= disk->next_delete_step);
 }
 
+static int flush(struct cow_disk *disk)
+{
+	int ret;
+
+	cow_flush_lock(disk);
+	ret = cow_flush(disk->store);
+	cow_flush_unlock(disk);
+	return ret;
+}
+
+/*
+ * What has to be read is read before, and what is to be written after the map
+ * has stood still. A write that comes between the step and its flush finds all
+ * as it was: the cursor moves when the record is durable, and a write lets go
+ * of nothing that the snapshot may have.
+ */
+static int delete_step(struct cow_disk *disk)
+{
+	int ret = disk->store->failed;
+
+	if (ret || !cow_delete_next(disk->store))
+		return ret;
+	if (!cow_delete_ready(disk->store))
+		ret = run_checkpoint(disk);
+	if (ret)
+		return ret;
+	cow_delete_look(disk->store);
+	cow_exclusive_begin(disk);
+	if (!cow_delete_ready(disk->store))
+		ret = cow_checkpoint(disk->store);
+	if (!ret)
+		ret = cow_delete_walk(disk->store);
+	cow_exclusive_end(disk);
+	if (!ret)
+		ret = flush(disk);
+	return ret ? ret : cow_delete_next(disk->store) != NULL;
+}
+
 static void run_delete(struct cow_disk *disk)
 {
 	uint64_t start = cow_clock_now(), end;
 
-	cow_exclusive_begin(disk);
-	disk->want_delete = cow_delete_step(disk->store) == 1;
-	cow_exclusive_end(disk);
+	disk->want_delete = delete_step(disk) == 1;
 	end = cow_clock_now();
 	disk->next_delete_step = end + 4 * (end - start);
 }
@@ -128,10 +200,12 @@ static bool run_next(struct cow_disk *disk)
 		run_places(disk);
 	else if (disk->want_checkpoint)
 		run_checkpoint(disk);
+	else if (disk->zeroes.first && disk->zeroes.first->running)
+		run_zeroes(disk);
 	else if (disk->commands)
 		run_command(disk);
 	else if (disk->zeroes.first)
-		run_zero(disk);
+		run_zeroes(disk);
 	else if (delete_due(disk))
 		run_delete(disk);
 	else

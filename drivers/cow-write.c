@@ -148,7 +148,6 @@ static int places_find(struct cow_request *r)
 	}
 	if (ret)
 		places_return(r);
-	cow_prefill_ahead(r->disk);
 	return ret;
 }
 
@@ -178,8 +177,6 @@ static bool write_admitted(struct cow_request *r)
 	}
 	if (cow_checkpoint_due(store))
 		disk->want_checkpoint = true;
-	if (cow_flush_bytes(store) > store->log.size / 8)
-		cow_flusher_wake(disk);
 	if (!disk->exclusive && !disk->want_checkpoint) {
 		if (log_has_room(r))
 			return true;
@@ -379,6 +376,14 @@ static void write_run(struct cow_request *r)
 		piece_write(r, &r->pieces[i]);
 }
 
+/* Fibers that may be needed. They can start other requests: so it comes when a fresh one counts as running, for overlaps. */
+static void write_ahead(struct cow_disk *disk)
+{
+	cow_prefill_ahead(disk);
+	if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
+		cow_flusher_wake(disk);
+}
+
 void cow_write_start(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -397,10 +402,15 @@ void cow_write_start(struct cow_request *r)
 		return;
 	}
 	ret = write_map(r, &missing);
-	if (ret == -EAGAIN)
+	if (ret == -EAGAIN) {
 		cow_request_load(r, &missing);
-	else if (ret)
+	} else if (ret) {
 		cow_request_done(r, ret);
-	else if (!r->fresh_blocks || write_placed(r))
+	} else if (!r->fresh_blocks) {
 		write_run(r);
+	} else {
+		if (write_placed(r))
+			write_run(r);
+		write_ahead(disk);
+	}
 }

@@ -27,8 +27,16 @@
  */
 struct cow_device;
 
+struct cow_read_part {
+	void *data;
+	uint64_t offset;
+	size_t length;
+};
+
 struct cow_device_ops {
 	int (*read)(struct cow_device *device, void *data, uint64_t offset, size_t length);
+	/* All of them, in any order. NULL: read() does, one after the other. */
+	int (*read_many)(struct cow_device *device, const struct cow_read_part *part, unsigned count);
 	int (*write)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
 	/* Durable when it returns; says nothing of other writes. */
 	int (*write_durable)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
