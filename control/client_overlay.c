@@ -87,7 +87,59 @@ static char *name_store(const struct many_disk *disk, struct error_text *text)
 	return path;
 }
 
-/* What is there already stays, unless it is a device: that is to become one. */
+static bool same_file(const char *one, const char *other)
+{
+	struct stat a, b;
+
+	return !stat(one, &a) && !stat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static int nothing_to_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	return -EIO;
+}
+
+/* It has at most the snapshot with which it was to begin, and nothing was ever written to its disk. */
+static bool store_unused(struct cow_device *device, const struct cow_base_fields *fields)
+{
+	struct cow_open_options options = { .read_only = true,
+		.base = { .read = nothing_to_read, .sectors = fields->sectors } };
+	struct cow_extent extent = { .kind = COW_EXTENT_DATA };
+	struct cow_store *store;
+	struct cow_info info;
+	bool unused;
+
+	if (cow_open(&store, device, &options, NULL))
+		return false;
+	cow_get_info(store, &info);
+	unused = !info.deletions && info.snapshots == !(fields->flags & COW_BASE_COMMITTING) &&
+		!cow_extent_find(store, 0, &extent) && extent.kind == COW_EXTENT_BASE && extent.nr_sectors == info.sectors;
+	cow_abandon(store);
+	return unused;
+}
+
+/*
+ * A store that was made for this image, and did not come to take over from it:
+ * whoever made it was killed. The caller knows that no record names it; that
+ * nobody is about to make one says the lock. True: it is gone.
+ */
+static bool remove_left_over(const char *path, const char *image)
+{
+	struct cow_base_fields fields;
+	struct cow_device *device;
+	enum cow_base_kind kind;
+	bool gone = false;
+
+	if (cow_file_open(&device, path, false, NULL))
+		return false;
+	if (!cow_probe(device, &kind, &fields, NULL) && kind == COW_BASE_RAW && !strncmp(fields.target, "aio:", 4) &&
+	    same_file(fields.target + 4, image) && store_unused(device, &fields))
+		gone = !unlink(path);
+	cow_file_close(device);
+	return gone;
+}
+
+/* What is there already stays, unless it is a device, that is to become one, or left over from an attempt. */
 static int make_store(const struct many_disk *disk, const char *path, struct error_text *text)
 {
 	struct cow_create_options options = { .base_kind = COW_BASE_RAW };
@@ -98,7 +150,8 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 
 	if (strchr(strrchr(path, '/'), '@'))
 		return error_set(text, -EINVAL, "%s: a store's name has no '@' in it: name another with --store", path);
-	if (!stat(path, &st) && !S_ISBLK(st.st_mode))
+	if (!stat(path, &st) && !S_ISBLK(st.st_mode) &&
+	    !(S_ISREG(st.st_mode) && remove_left_over(path, info_string(disk, "path"))))
 		return error_set(text, -EEXIST, "%s: is there already: name a store that is not, or remove it if no disk is in it",
 				 path);
 	options.sectors = json_integer_value(json_object_get(info_of(disk), "sectors"));

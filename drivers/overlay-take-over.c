@@ -61,30 +61,36 @@ static int store_close(struct opened *opened, int ret, struct error_text *error)
 	else if (opened->store)
 		closed = cow_close(opened->store);
 	cow_base_close(&opened->base);
-	if (opened->device)
-		cow_file_close(opened->device);
 	return ret ? ret : closed ? error_set(error, closed, "the store cannot be written: %s", strerror(-closed)) : 0;
 }
 
-int overlay_take_over(const struct overlay_take_over *what, struct error_text *error)
+static int record_make(const struct overlay_take_over *what, const uint8_t uuid[16], struct error_text *error)
 {
-	struct opened opened = { 0 };
 	struct overlay overlay = { 0 };
-	struct cow_info info;
-	int ret = store_open(&opened, what->store, error);
 
-	if (!ret)
-		ret = store_begin(&opened, what, error);
-	if (!ret) {
-		cow_get_info(opened.store, &info);
-		memcpy(overlay.uuid, info.uuid, sizeof(overlay.uuid));
-	}
-	ret = store_close(&opened, ret, error);
-	if (ret)
-		return ret;
+	memcpy(overlay.uuid, uuid, sizeof(overlay.uuid));
 	/* not resolved: a device's lasting name is a symbolic link */
 	if (snprintf(overlay.base, sizeof(overlay.base), "%s", what->path) >= (int)sizeof(overlay.base) ||
 	    snprintf(overlay.store, sizeof(overlay.store), "%s", what->store) >= (int)sizeof(overlay.store))
 		return error_set(error, -ENAMETOOLONG, "%s: too long a path", what->store);
 	return overlay_write(&overlay, error);
+}
+
+/* The store stays locked until the record is there: before, it may be taken for one that nobody needs. */
+int overlay_take_over(const struct overlay_take_over *what, struct error_text *error)
+{
+	struct opened opened = { 0 };
+	struct cow_info info = { .clean = false };
+	int ret = store_open(&opened, what->store, error);
+
+	if (!ret)
+		ret = store_begin(&opened, what, error);
+	if (!ret)
+		cow_get_info(opened.store, &info);
+	ret = store_close(&opened, ret, error);
+	if (!ret)
+		ret = record_make(what, info.uuid, error);
+	if (opened.device)
+		cow_file_close(opened.device);
+	return ret;
 }

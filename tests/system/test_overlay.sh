@@ -92,7 +92,16 @@ check "an image that was written since" no_open 116 "written, resized or replace
 rm 0.img 0.img.*
 
 # What cannot be done leaves the disk as it was.
+truncate -s $size 0.img
+check "a store as one is before its record is made" eval "tap-img create -b 0.img -F raw left.cow && tap-img snapshot -c one left.cow"
+cp left.cow used.cow
+check "and one that has been used" tap-img snapshot -c two used.cow
 check "a raw disk" make_disk 0
+check "what has been used is not taken" unchanged used.cow refuses 17 '' tap-ctl snapshot-create ${disk[0]} --store used.cow -n one
+check "what was never used is" tap-ctl snapshot-create ${disk[0]} --store left.cow -n one
+check "the disk is in it" is "$(store_of 0)" "$work/left.cow"
+check "and back" eventually eval "tap-ctl snapshot-delete ${disk[0]} -n one; tap-ctl commit ${disk[0]}"
+check "the disk is raw" eventually is_raw 0
 ln 0.img second.img
 check "an image with two names" refuses 31 '' tap-ctl snapshot-create ${disk[0]} --store . -n one
 rm second.img
@@ -211,8 +220,6 @@ deaths() {
 		wait
 		reopen_disk 2 || return 1
 		$writer check "${uri[2]}" may || return 1
-		# a store that nobody came to use is in nobody's way but the next one's
-		[ "$(store_of 2)" != none ] || rm -f 2.img.cow
 		echo "after $k: $(store_of 2)"
 	done
 }
@@ -234,9 +241,9 @@ coordinators() {
 		# writes go on: so the disk does
 		fill 6 old && holds "${uri[6]}" old || return 1
 		echo "after $k: $(store_of 6)"
-		if [ "$(store_of 6)" = none ]; then
-			rm -f 6.img.cow
-		else
+		# a store that nobody came to use is in nobody's way
+		[ "$(store_of 6)" != none ] || [ ! -e 6.img.cow ] || eventually move 6 c || return 1
+		if [ "$(store_of 6)" != none ]; then
 			is "$(names 6)" c || eventually is "$(names 6)" "" || return 1
 			tap-ctl snapshot-delete ${disk[6]} -n c 2>/dev/null
 			eventually tap-ctl commit ${disk[6]} || return 1
