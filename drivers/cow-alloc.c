@@ -323,6 +323,15 @@ void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count)
 	}
 }
 
+void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count)
+{
+	struct cow_alloc *alloc = &store->alloc;
+
+	cow_alloc_return(store, block, count);
+	if (count && block + count == (uint64_t)alloc->at_page * COW_PAGE_BITS + alloc->at_bit)
+		alloc->at_bit -= (unsigned)count;
+}
+
 /* Nodes that a checkpoint of @entries map changes can need. */
 static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
 {
@@ -340,7 +349,9 @@ static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
 
 static uint64_t version_reserve(const struct cow_version *version)
 {
-	return reserve_for(version->layer.count + 64, cow_blocks_for(version->sectors));
+	uint64_t entries = version->layer.count + (version->layer.below ? version->layer.below->count : 0);
+
+	return reserve_for(entries + 64, cow_blocks_for(version->sectors));
 }
 
 /* The layers of all but the active version change at snapshots, reverts and checkpoints only. */

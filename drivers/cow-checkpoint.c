@@ -1,7 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-checkpoint.c - turning the layers into trees, and switching the
- * superblocks to them.
+ * cow-checkpoint.c - switching the superblocks to trees that were made of the
+ * layers.
+ *
+ *    begin ---> build (others may write) ---> settle ---> end (others may write)
+ *
+ * begin and settle need the map to stand still, and all of it to be in the
+ * log. The log's records up to the beginning are in the trees. Those that
+ * came since stay; the blocks that they speak of are used in the bitmap, as
+ * replay would have it.
  *
  * Everything is written to fresh blocks. Should it fail before the first
  * superblock is touched, all that was allocated is given back, all that was
@@ -12,250 +19,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-internal.h"
+#include "cow-tree.h"
 
 #define MAX_VERSIONS_WITH_LAYERS 64
 #define MAX_DIRTY_PAGES 1024
-#define GATHER_BLOCKS 64u
 
-struct builder {
+struct cow_checkpoint {
 	struct cow_store *store;
-	struct cow_version *version;
-	struct cow_list allocated, freed;
-	uint8_t *node[COW_MAX_LEVELS + 1];	/* one for each level of the path */
-	/* Nodes of one version that go to neighbouring blocks are written together. Nothing reads them before its end. */
-	uint8_t *gathered;
-	uint64_t first;
-	unsigned count;
+	struct cow_builder builder;
+	struct cow_superblock sb;		/* from settle on */
+	struct cow_list table;			/* the new version table's blocks */
+	uint32_t flags;
+	uint64_t salt;
+	uint64_t log_head, log_sequence;	/* when it began */
+	uint32_t log_chain;
 };
 
-static int builder_init(struct builder *builder, struct cow_store *store)
+static int table_build(struct cow_checkpoint *checkpoint, struct cow_ref *ref)
 {
-	unsigned level;
-
-	*builder = (struct builder){ .store = store, .gathered = aligned_alloc(COW_BLOCK, GATHER_BLOCKS * COW_BLOCK) };
-	if (!builder->gathered)
-		return -ENOMEM;
-	for (level = 1; level <= COW_MAX_LEVELS; level++) {
-		builder->node[level] = aligned_alloc(COW_BLOCK, COW_BLOCK);
-		if (!builder->node[level])
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static void builder_free(struct builder *builder)
-{
-	unsigned level;
-
-	for (level = 1; level <= COW_MAX_LEVELS; level++)
-		free(builder->node[level]);
-	free(builder->gathered);
-	cow_list_free(&builder->allocated);
-	cow_list_free(&builder->freed);
-}
-
-static int builder_release(struct builder *builder, uint64_t block)
-{
-	int ret = cow_list_add(&builder->freed, block);
-
-	return ret ? ret : cow_alloc_release(builder->store, block);
-}
-
-/* As if nothing had been. What was both allocated and freed again ends as free. */
-static void builder_undo(struct builder *builder)
-{
-	size_t i;
-
-	for (i = 0; i < builder->freed.count; i++) {
-		if (cow_alloc_mark(builder->store, builder->freed.item[i]))
-			builder->store->failed = -EIO;
-	}
-	for (i = 0; i < builder->allocated.count; i++) {
-		if (cow_alloc_release(builder->store, builder->allocated.item[i]))
-			builder->store->failed = -EIO;
-		cow_alloc_unhold(builder->store, builder->allocated.item[i]);
-	}
-}
-
-static bool all_zero(const uint8_t *bytes)
-{
-	return !bytes[0] && !memcmp(bytes, bytes + 1, COW_BLOCK - 1);
-}
-
-static int gathered_write(struct builder *builder)
-{
-	struct cow_device *device = builder->store->device;
-	unsigned count = builder->count;
-
-	builder->count = 0;
-	return count ? device->ops->write(device, builder->gathered, builder->first << COW_SHIFT, count * COW_BLOCK) : 0;
-}
-
-static int gather(struct builder *builder, uint64_t block, const uint8_t *bytes)
-{
-	int ret = 0;
-
-	if (builder->count == GATHER_BLOCKS || block != builder->first + builder->count)
-		ret = gathered_write(builder);
-	if (!builder->count)
-		builder->first = block;
-	memcpy(builder->gathered + builder->count++ * COW_BLOCK, bytes, COW_BLOCK);
-	return ret;
-}
-
-static int node_write(struct builder *builder, unsigned level, const uint8_t *bytes, struct cow_ref *ref)
-{
-	struct cow_store *store = builder->store;
-	uint64_t block, got;
-	int ret;
-
-	*ref = (struct cow_ref){ 0 };
-	if (all_zero(bytes))
-		return 0;
-	ret = cow_alloc_run(store, 1, false, &block, &got);
-	if (ret)
-		return ret;
-	ret = cow_list_add(&builder->allocated, block);
-	if (ret) {
-		cow_alloc_release(store, block);
-		cow_alloc_unhold(store, block);
-		return ret;
-	}
-	ref->where = cow_entry(block, builder->version->generation);
-	ref->crc = cow_crc(0, bytes, COW_BLOCK);
-	ret = cow_cache_insert(store, ref, level, bytes);
-	return ret ? ret : gather(builder, block, bytes);
-}
-
-/* The version has no use for this node any more. It may be its parent's, too. */
-static int node_replaced(struct builder *builder, const struct cow_ref *ref, unsigned level, uint64_t index)
-{
-	uint64_t end = (index + 1) * cow_span(level);
-
-	if (!ref->where || !cow_map_exclusive(builder->version, cow_entry_birth(ref->where), end))
-		return 0;
-	return builder_release(builder, cow_entry_block(ref->where));
-}
-
-static int node_begin(struct builder *builder, unsigned level, const struct cow_ref *ref)
-{
-	if (ref->where)
-		return cow_node_get(builder->store, ref, level, builder->node[level]);
-	memset(builder->node[level], 0, COW_BLOCK);
-	return 0;
-}
-
-/* Those of the children, from the next on that will change, that have to be read for it. */
-static void children_read(struct builder *builder, unsigned level, const struct cow_ref *child,
-			  const struct cow_map_element *element, size_t count)
-{
-	struct cow_wanted wanted = { .count = 0 };
-	uint64_t slot, before = UINT64_MAX;
-
-	for (; count; element++, count--) {
-		slot = element->block / cow_span(level - 1);
-		if (slot != before && !cow_wanted_add(&wanted, builder->store, &child[slot % COW_NODE_REFS], level - 1))
-			break;
-		before = slot;
-	}
-	cow_wanted_read(&wanted, builder->store);
-}
-
-/* @ref: the node that stands at @level, @index now, and then the one in its place with the changes in it. */
-static int node_build(struct builder *builder, unsigned level, uint64_t index, struct cow_ref *ref,
-		      const struct cow_map_element *element, size_t count)
-{
-	uint64_t *entry = (uint64_t *)builder->node[level], slot;
-	struct cow_ref *child = (struct cow_ref *)builder->node[level], *here, old = *ref;
-	size_t n;
-	int ret;
-
-	ret = node_begin(builder, level, ref);
-	for (; !ret && count; element += n, count -= n) {
-		if (level == 1) {
-			entry[element->block % COW_LEAF_ENTRIES] = element->entry;
-			n = 1;
-			continue;
-		}
-		slot = element->block / cow_span(level - 1);
-		for (n = 1; n < count && element[n].block / cow_span(level - 1) == slot; n++)
-			;
-		here = &child[slot % COW_NODE_REFS];
-		if (here->where && !cow_cache_find(&builder->store->cache, here, level - 1))
-			children_read(builder, level, child, element, count);
-		ret = node_build(builder, level - 1, slot, here, element, n);
-	}
-	if (!ret)
-		ret = node_write(builder, level, builder->node[level], ref);
-	return ret ? ret : node_replaced(builder, &old, level, index);
-}
-
-/* A disk that has grown needs a taller tree. */
-static int tree_raise(struct builder *builder, unsigned level, struct cow_ref *root)
-{
-	int ret;
-
-	memset(builder->node[level], 0, COW_BLOCK);
-	memcpy(builder->node[level], root, sizeof(*root));
-	ret = node_write(builder, level, builder->node[level], root);
-	return ret ? ret : gathered_write(builder);		/* it is read again at once */
-}
-
-static int tree_build(struct builder *builder)
-{
-	struct cow_version *version = builder->version;
-	struct cow_map_element *elements;
-	size_t count;
-	unsigned levels;
-	int ret;
-
-	ret = cow_layer_sorted(&version->layer, 0, &elements, &count);
-	if (ret || !count)
-		goto out;
-	levels = cow_levels_for((elements[count - 1].block + 1) * COW_SECTORS);
-	if (!version->new_root.where)
-		version->new_levels = levels;
-	while (!ret && version->new_levels < levels)
-		ret = tree_raise(builder, ++version->new_levels, &version->new_root);
-	if (!ret)
-		ret = node_build(builder, version->new_levels, 0, &version->new_root, elements, count);
-	if (!version->new_root.where)
-		version->new_levels = 0;
-out:
-	free(elements);
-	return ret;
-}
-
-/* From the oldest on: one without a tree of its own starts from its parent's new one. */
-static int trees_build(struct builder *builder)
-{
-	struct cow_version *version;
-	int ret;
-
-	for (version = builder->store->versions; version; version = version->next) {
-		version->new_root = (struct cow_ref){ 0 };
-		version->new_levels = 0;
-		if (version->has_tree) {
-			version->new_root = version->root;
-			version->new_levels = version->levels;
-		} else if (version->parent) {
-			version->new_root = version->parent->new_root;
-			version->new_levels = version->parent->new_levels;
-		}
-		builder->version = version;
-		ret = tree_build(builder);
-		if (!ret)
-			ret = gathered_write(builder);
-		if (ret)
-			return ret;
-	}
-	return 0;
-}
-
-static int table_build(struct builder *builder, struct cow_list *blocks, struct cow_ref *ref)
-{
-	struct cow_store *store = builder->store;
+	struct cow_store *store = checkpoint->store;
+	struct cow_builder *builder = &checkpoint->builder;
+	struct cow_list *blocks = &checkpoint->table;
 	size_t i;
 	int ret;
 
@@ -265,84 +49,151 @@ static int table_build(struct builder *builder, struct cow_list *blocks, struct 
 			store->failed = ret = -ENOMEM;	/* cannot be undone */
 	}
 	for (i = 0; !ret && i < store->table_blocks.count; i++)
-		ret = builder_release(builder, store->table_blocks.item[i]);
-	return ret;
+		ret = cow_list_add(&builder->freed, store->table_blocks.item[i]);
+	return ret ? ret : cow_builder_release(builder);
 }
 
-static void superblock_fill(const struct cow_store *store, struct cow_superblock *sb, uint32_t flags, uint64_t salt)
+static void superblock_fill(const struct cow_checkpoint *checkpoint, struct cow_superblock *sb)
 {
+	const struct cow_store *store = checkpoint->store;
+
 	*sb = store->sb;
-	sb->salt = salt;
-	sb->flags = flags;
-	sb->store_blocks = store->store_blocks;
-	sb->log_tail = store->log.head % store->log.size;
-	sb->log_sequence = store->log.sequence;
-	sb->log_chain = store->log.chain;
+	sb->salt = checkpoint->salt;
+	sb->flags = checkpoint->flags;
+	sb->log_tail = checkpoint->log_head % store->log.size;
+	sb->log_sequence = checkpoint->log_sequence;
+	sb->log_chain = checkpoint->log_chain;
 	sb->generation = store->generation;
 	sb->active = store->active->id;
 	sb->next_version = store->next_version;
 	sb->versions_count = store->version_count;
-	sb->bitmap_levels = cow_bitmap_levels(store->store_blocks);
 }
 
-static void checkpoint_finish(struct builder *builder, const struct cow_superblock *sb, struct cow_list *table)
+static void checkpoint_finish(struct cow_checkpoint *checkpoint)
 {
-	struct cow_store *store = builder->store;
+	struct cow_store *store = checkpoint->store;
+	const struct cow_list *freed = &checkpoint->builder.freed;
 	struct cow_version *version;
 	size_t i;
 
-	store->sb = *sb;
+	store->sb = checkpoint->sb;
 	store->others_valid = false;
-	store->log.tail = store->log.head;
-	store->log.salt = sb->salt;
+	store->log.tail = checkpoint->log_head;
+	store->log.salt = checkpoint->salt;
 	for (version = store->versions; version; version = version->next) {
 		version->has_tree = true;
 		version->root = version->new_root;
 		version->levels = version->new_levels;
-		cow_layer_free(&version->layer);
+		if (version == store->active)
+			cow_layer_drop_below(&version->layer);
+		else
+			cow_layer_free(&version->layer);
 	}
-	for (i = 0; i < builder->freed.count; i++)
-		cow_alloc_unhold(store, builder->freed.item[i]);
+	for (i = 0; i < freed->count; i++)
+		cow_alloc_unhold(store, freed->item[i]);
 	cow_list_free(&store->table_blocks);
-	store->table_blocks = *table;
-	*table = (struct cow_list){ 0 };
+	store->table_blocks = checkpoint->table;
+	checkpoint->table = (struct cow_list){ 0 };
 	cow_alloc_trim(&store->alloc);
+}
+
+static void checkpoint_free(struct cow_checkpoint *checkpoint)
+{
+	checkpoint->store->checkpoint = NULL;
+	cow_list_free(&checkpoint->table);
+	cow_builder_free(&checkpoint->builder);
+	free(checkpoint);
+}
+
+/* The store is as if it had not begun. */
+void cow_checkpoint_abort(struct cow_store *store)
+{
+	struct cow_checkpoint *checkpoint = store->checkpoint;
+
+	cow_builder_undo(&checkpoint->builder);
+	cow_layer_join(&store->active->layer);
+	checkpoint_free(checkpoint);
+}
+
+int cow_checkpoint_begin(struct cow_store *store, uint32_t flags, uint64_t salt)
+{
+	struct cow_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
+	int ret = checkpoint ? cow_builder_init(&checkpoint->builder, store) : -ENOMEM;
+
+	if (!ret)
+		ret = cow_layer_split(&store->active->layer);
+	if (ret) {
+		if (checkpoint)
+			cow_builder_free(&checkpoint->builder);
+		free(checkpoint);
+		return ret;
+	}
+	checkpoint->store = store;
+	checkpoint->flags = flags;
+	checkpoint->salt = salt;
+	checkpoint->log_head = store->log.head;
+	checkpoint->log_sequence = store->log.sequence;
+	checkpoint->log_chain = store->log.chain;
+	store->checkpoint = checkpoint;
+	return 0;
+}
+
+int cow_checkpoint_build(struct cow_store *store)
+{
+	int ret = cow_builder_trees(&store->checkpoint->builder);
+
+	if (ret)
+		cow_checkpoint_abort(store);
+	return ret;
+}
+
+int cow_checkpoint_settle(struct cow_store *store)
+{
+	struct cow_checkpoint *checkpoint = store->checkpoint;
+	struct cow_builder *builder = &checkpoint->builder;
+	struct cow_superblock *sb = &checkpoint->sb;
+	int ret = cow_builder_release(builder);
+
+	superblock_fill(checkpoint, sb);
+	if (!ret)
+		ret = table_build(checkpoint, &sb->versions);
+	if (!ret) {
+		ret = cow_bitmap_write(store, &builder->allocated, &builder->freed, &sb->bitmap);
+		builder->released = builder->freed.count;	/* its own, too */
+	}
+	/* Blocks in the bitmap may have come from a file that grew while it was being made. */
+	sb->store_blocks = store->store_blocks;
+	sb->bitmap_levels = cow_bitmap_levels(store->store_blocks);
+	if (ret)
+		cow_checkpoint_abort(store);
+	return ret;
+}
+
+int cow_checkpoint_end(struct cow_store *store)
+{
+	struct cow_checkpoint *checkpoint = store->checkpoint;
+	int ret = store->device->ops->sync(store->device);
+
+	if (!ret)
+		ret = cow_superblock_write(store, &checkpoint->sb);
+	if (ret)
+		store->failed = -EIO;
+	else
+		checkpoint_finish(checkpoint);
+	checkpoint_free(checkpoint);
+	return ret;
 }
 
 /* The caller has flushed: the layers hold nothing that is not durable. */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt)
 {
-	struct cow_superblock sb;
-	struct cow_list table = { 0 };
-	struct builder builder;
-	int ret;
+	int ret = cow_checkpoint_begin(store, flags, salt);
 
-	ret = builder_init(&builder, store);
 	if (!ret)
-		ret = trees_build(&builder);
-	superblock_fill(store, &sb, flags, salt);
+		ret = cow_checkpoint_build(store);
 	if (!ret)
-		ret = table_build(&builder, &table, &sb.versions);
-	if (!ret)
-		ret = cow_bitmap_write(store, &builder.allocated, &builder.freed, &sb.bitmap);
-	/* Blocks in the bitmap may have come from a file that grew while it was being made. */
-	sb.store_blocks = store->store_blocks;
-	sb.bitmap_levels = cow_bitmap_levels(store->store_blocks);
-	if (ret) {
-		builder_undo(&builder);
-		goto out;
-	}
-	ret = store->device->ops->sync(store->device);
-	if (!ret)
-		ret = cow_superblock_write(store, &sb);
-	if (ret)
-		store->failed = -EIO;
-	else
-		checkpoint_finish(&builder, &sb, &table);
-out:
-	cow_list_free(&table);
-	builder_free(&builder);
-	return ret;
+		ret = cow_checkpoint_settle(store);
+	return ret ? ret : cow_checkpoint_end(store);
 }
 
 int cow_checkpoint(struct cow_store *store)
@@ -352,8 +203,17 @@ int cow_checkpoint(struct cow_store *store)
 	return ret ? ret : cow_checkpoint_write(store, 0, store->log.salt);
 }
 
+/* One that is at work takes away what is in the log and below the layer, but not what comes meanwhile. */
+static bool due_again(const struct cow_store *store)
+{
+	return store->active->layer.count >= store->layer_entries || store->alloc.dirty_pages > 2 * MAX_DIRTY_PAGES ||
+		cow_flush_bytes(store) > cow_log_room(&store->log);
+}
+
 bool cow_checkpoint_due(struct cow_store *store)
 {
+	if (store->checkpoint)
+		return due_again(store);
 	cow_alloc_count_others(store);
 	return store->others_entries + store->active->layer.count >= store->layer_entries ||
 		store->others > MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > MAX_DIRTY_PAGES ||

@@ -26,10 +26,11 @@ uint64_t cow_clock_now(void)
 
 static int make_room(struct cow_disk *disk, struct snapshot_command *command)
 {
-	int ret;
+	int ret = cow_checkpoint_due(disk->store) ? cow_task_checkpoint(disk) : 0;
 
 	cow_exclusive_begin(disk);
-	ret = cow_checkpoint_if_due(disk->store);
+	if (!ret)
+		ret = cow_checkpoint_if_due(disk->store);
 	cow_exclusive_end(disk);
 	if (ret)
 		error_set(&command->error, ret, "%s: no room for a snapshot: %s", disk->device.name, strerror(-ret));

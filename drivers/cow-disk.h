@@ -203,6 +203,9 @@ void cow_flush_unlock(struct cow_disk *disk);
 /* cow-task.c */
 void cow_task_wake(struct cow_disk *disk);		/* there may be something to do, or to go on with */
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
+/* In the task's fiber. */
+int cow_task_checkpoint(struct cow_disk *disk);
+void cow_task_pause(void *disk);			/* of what the task does: who cannot wait for its end gets on */
 void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
 void cow_exclusive_end(struct cow_disk *disk);
 

@@ -57,9 +57,11 @@ uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t 
 	uint64_t entry, asked = end - block < layer->room ? end : block + layer->room;
 	size_t i;
 
+	if (layer->below)
+		end = cow_layer_next(layer->below, block, end);
 	if (!layer->count)
 		return end;
-	for (; block < asked; block++) {
+	for (; block < asked && block < end; block++) {
 		if (cow_layer_find(layer, block, &entry))
 			return block;
 	}

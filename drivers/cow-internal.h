@@ -33,13 +33,19 @@ struct cow_layer {
 	uint8_t *dirty;			/* by slot: not in the log yet */
 	size_t count, room;
 	size_t dirty_count;
+	struct cow_layer *below;	/* what a checkpoint at work makes a tree of; NULL: nothing */
 };
+/* Here, or below. */
 bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *entry);
 /* Makes sure that one cow_layer_set() cannot fail. */
 int cow_layer_reserve(struct cow_layer *layer, size_t more);
 void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool dirty);
 void cow_layer_free(struct cow_layer *layer);
-/* Its changes in the order of disk blocks, @from and after; the caller frees. */
+/* All that is in it goes below; it comes back; or it is in a tree now. */
+int cow_layer_split(struct cow_layer *layer);
+void cow_layer_join(struct cow_layer *layer);
+void cow_layer_drop_below(struct cow_layer *layer);
+/* Its changes, none below, in the order of disk blocks, @from and after; the caller frees. */
 int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_map_element **elements, size_t *count);
 
 struct cow_version {
@@ -146,6 +152,8 @@ int cow_alloc_mark(struct cow_store *store, uint64_t block);		/* in use; may be 
 int cow_alloc_release(struct cow_store *store, uint64_t block);	/* free, on hold */
 /* Of a cow_alloc_run() that came to nothing: free again at once. */
 void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count);
+/* The same of the end of one: what comes next begins there, if nothing has come since. */
+void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_unhold(struct cow_store *store, uint64_t block);
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
@@ -167,6 +175,7 @@ int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, 
 		const void *more, size_t more_length);
 int cow_log_write(struct cow_store *store);
 uint64_t cow_log_used(const struct cow_log *log);
+uint64_t cow_log_room(const struct cow_log *log);	/* for more, in a number of records */
 /* Where the last whole group of records ends. @record (COW_RECORD_MAX bytes) is used. */
 int cow_log_find_end(struct cow_store *store, struct cow_record *record, uint64_t *end);
 /* The record at the head, which moves on; -ENOENT at the end. */
@@ -205,10 +214,12 @@ struct cow_store {
 	struct cow_list table_blocks;	/* of the version table, as on the store */
 	bool flushing;			/* cow_flush() is at work */
 	struct cow_journal *journal;	/* NULL: there is none */
+	struct cow_checkpoint *checkpoint;	/* the one that is at work; NULL */
 	/* Takes over what was freed and is out of use for good once those who may still read it have ended. NULL: nobody
 	 * does. @blocks is sorted. */
 	void (*retire)(void *owner, struct cow_list *blocks);
 	void *retire_owner;
+	void (*pause)(void *owner);	/* the same owner's: called now and then while trees are built. NULL */
 	/* Of the versions that are not active, when valid: those without a settled tree, the entries of their layers, the
 	 * blocks that those need at a checkpoint. */
 	unsigned others;
@@ -253,7 +264,7 @@ int cow_map_node(struct cow_store *store, const struct cow_version *version, uns
 /* cow-extent.c: the first block from @block on, below @end, for which there may be an entry; @end: there is none. */
 int cow_map_next(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t end,
 		 uint64_t *next);
-/* The same in one layer. */
+/* The same in a layer and what is below it. */
 uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t end);
 /* At most @max sectors of it. */
 int cow_version_extent(struct cow_store *store, const struct cow_version *version, uint64_t sector, uint64_t max,
@@ -342,6 +353,13 @@ int cow_journal_attach(struct cow_store *store, const char *path);
 
 /* cow-checkpoint.c */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt);
+/* The same in four steps. The map stands still for begin and settle, and is in the log; others may write during build and
+ * end. Each that fails leaves none at work. */
+int cow_checkpoint_begin(struct cow_store *store, uint32_t flags, uint64_t salt);
+int cow_checkpoint_build(struct cow_store *store);
+int cow_checkpoint_settle(struct cow_store *store);
+int cow_checkpoint_end(struct cow_store *store);
+void cow_checkpoint_abort(struct cow_store *store);	/* between two of them */
 /* Before a change: makes room in the log and in memory. */
 int cow_checkpoint_if_due(struct cow_store *store);
 bool cow_checkpoint_due(struct cow_store *store);

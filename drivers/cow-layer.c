@@ -3,6 +3,10 @@
  * cow-layer.c - map changes in memory: a hash table from disk block to
  * entry, open addressing, at most three quarters full, without deletions
  * (an entry that was dropped is one of value 0).
+ *
+ * While a checkpoint makes a tree of a layer, that stands still beneath a new
+ * one, which takes what changes meanwhile, and is joined with it again should
+ * the checkpoint come to nothing: so there is always room in it for both.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,18 +29,19 @@ bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *ent
 {
 	size_t i;
 
-	if (!layer->count)
-		return false;
-	i = slot_for(layer, block);
-	if (!layer->slot[i].block)
-		return false;
-	*entry = layer->slot[i].entry;
-	return true;
+	if (layer->count) {
+		i = slot_for(layer, block);
+		if (layer->slot[i].block) {
+			*entry = layer->slot[i].entry;
+			return true;
+		}
+	}
+	return layer->below && cow_layer_find(layer->below, block, entry);
 }
 
 static int layer_grow(struct cow_layer *layer, size_t room)
 {
-	struct cow_layer grown = { .room = room, .count = layer->count, .dirty_count = layer->dirty_count };
+	struct cow_layer grown = { .room = room, .count = layer->count, .dirty_count = layer->dirty_count, .below = layer->below };
 	size_t i, at;
 
 	grown.slot = calloc(room, sizeof(*grown.slot));
@@ -53,6 +58,7 @@ static int layer_grow(struct cow_layer *layer, size_t room)
 		grown.slot[at] = layer->slot[i];
 		grown.dirty[at] = layer->dirty[i];
 	}
+	layer->below = NULL;
 	cow_layer_free(layer);
 	*layer = grown;
 	return 0;
@@ -62,9 +68,11 @@ int cow_layer_reserve(struct cow_layer *layer, size_t more)
 {
 	size_t room = layer->room ? layer->room : FIRST_ROOM;
 
+	int ret = layer->below ? cow_layer_reserve(layer->below, layer->count + more) : 0;
+
 	while (layer->count + more > room / 4 * 3)
 		room *= 2;
-	return room == layer->room ? 0 : layer_grow(layer, room);
+	return ret || room == layer->room ? ret : layer_grow(layer, room);
 }
 
 void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool dirty)
@@ -81,9 +89,44 @@ void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool
 
 void cow_layer_free(struct cow_layer *layer)
 {
+	if (layer->below)
+		cow_layer_drop_below(layer);
 	free(layer->slot);
 	free(layer->dirty);
 	*layer = (struct cow_layer){ 0 };
+}
+
+void cow_layer_drop_below(struct cow_layer *layer)
+{
+	cow_layer_free(layer->below);
+	free(layer->below);
+	layer->below = NULL;
+}
+
+int cow_layer_split(struct cow_layer *layer)
+{
+	struct cow_layer *below = malloc(sizeof(*below));
+
+	if (!below)
+		return -ENOMEM;
+	*below = *layer;
+	*layer = (struct cow_layer){ .below = below };
+	return 0;
+}
+
+void cow_layer_join(struct cow_layer *layer)
+{
+	struct cow_layer *below = layer->below;
+	size_t i;
+
+	for (i = 0; i < layer->room; i++) {
+		if (layer->slot[i].block)
+			cow_layer_set(below, layer->slot[i].block - 1, layer->slot[i].entry, layer->dirty[i]);
+	}
+	layer->below = NULL;
+	cow_layer_free(layer);
+	*layer = *below;
+	free(below);
 }
 
 static int compare_elements(const void *a, const void *b)

@@ -118,6 +118,14 @@ static uint64_t log_seal(struct cow_log *log, uint64_t *second)
 	return first;
 }
 
+/* A record that does not fit before the end of the area starts anew, and each takes whole blocks. */
+uint64_t cow_log_room(const struct cow_log *log)
+{
+	uint64_t taken = cow_log_used(log) + 2 * COW_RECORD_MAX;
+
+	return taken < log->size ? log->size - taken : 0;
+}
+
 /* The callers keep the log short enough (cow_checkpoint_if_due()): it is an error of ours if this one does not fit. */
 int cow_log_write(struct cow_store *store)
 {

@@ -37,11 +37,14 @@ static uint64_t sectors_left(const struct cow_request *r)
 static uint64_t cost_of(const struct look *look, uint64_t blocks)
 {
 	const struct cow_version *version;
+	const struct cow_layer *layer;
 	uint64_t cost = 1;
 
 	for (version = look->version; version; version = version->parent) {
-		if (version->layer.count)
-			cost += blocks < version->layer.room ? blocks : version->layer.room;
+		for (layer = &version->layer; layer; layer = layer->below) {
+			if (layer->count)
+				cost += blocks < layer->room ? blocks : layer->room;
+		}
 		if (version->has_tree)
 			break;
 	}

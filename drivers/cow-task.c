@@ -57,16 +57,58 @@ static void run_places(struct cow_disk *disk)
 	cow_disk_kick(disk);
 }
 
-static int run_checkpoint(struct cow_disk *disk)
+static int checkpoint_begin(struct cow_disk *disk)
 {
+	struct cow_store *store = disk->store;
 	int ret;
 
 	cow_exclusive_begin(disk);
-	ret = cow_checkpoint(disk->store);
+	ret = cow_flush(store);
+	if (!ret)
+		ret = cow_checkpoint_begin(store, 0, store->log.salt);
 	room_failed(disk, ret);
 	disk->want_checkpoint = false;
 	cow_exclusive_end(disk);
 	return ret;
+}
+
+static int checkpoint_settle(struct cow_disk *disk)
+{
+	struct cow_store *store = disk->store;
+	int ret;
+
+	cow_exclusive_begin(disk);
+	ret = cow_flush(store);
+	if (!ret)
+		ret = cow_checkpoint_settle(store);
+	else
+		cow_checkpoint_abort(store);
+	room_failed(disk, ret);
+	cow_exclusive_end(disk);
+	return ret;
+}
+
+/* First writes go on but for its two short moments, unless they come faster than it can write down. */
+int cow_task_checkpoint(struct cow_disk *disk)
+{
+	int ret = checkpoint_begin(disk);
+
+	if (!ret) {
+		ret = cow_checkpoint_build(disk->store);
+		room_failed(disk, ret);
+	}
+	if (!ret)
+		ret = checkpoint_settle(disk);
+	if (!ret)
+		ret = cow_checkpoint_end(disk->store);
+	cow_disk_kick(disk);
+	return ret;
+}
+
+void cow_task_pause(void *disk)
+{
+	if (((struct cow_disk *)disk)->want_places)
+		run_places(disk);
 }
 
 static struct cow_request *zero_next(struct cow_disk *disk)
@@ -160,7 +202,7 @@ static int delete_step(struct cow_disk *disk)
 	if (ret || !cow_delete_next(disk->store))
 		return ret;
 	if (!cow_delete_ready(disk->store))
-		ret = run_checkpoint(disk);
+		ret = cow_task_checkpoint(disk);
 	if (ret)
 		return ret;
 	cow_delete_look(disk->store);
@@ -199,7 +241,7 @@ static bool run_next(struct cow_disk *disk)
 	if (disk->want_places)
 		run_places(disk);
 	else if (disk->want_checkpoint)
-		run_checkpoint(disk);
+		cow_task_checkpoint(disk);
 	else if (disk->zeroes.first && disk->zeroes.first->running)
 		run_zeroes(disk);
 	else if (disk->commands)

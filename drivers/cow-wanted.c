@@ -12,7 +12,7 @@
 /* No more at a time than can stay: the cache has to hold the paths to them as well. */
 static unsigned wanted_most(const struct cow_store *store)
 {
-	return store->cache.limit / 4 < COW_WANTED_MAX ? store->cache.limit / 4 : COW_WANTED_MAX;
+	return store->cache.limit / 4 < COW_WANTED_MAX ? (unsigned)(store->cache.limit / 4) : COW_WANTED_MAX;
 }
 
 bool cow_wanted_add(struct cow_wanted *wanted, struct cow_store *store, const struct cow_ref *ref, unsigned level)

@@ -153,16 +153,18 @@ static int places_find(struct cow_request *r)
 
 /*
  * The log takes what was written and what is on its way, should both be told to it at once. Whatever its size, one
- * request may always go.
+ * request may always go; not while a checkpoint is at work, because until its end the log becomes no emptier.
  */
 static bool log_has_room(const struct cow_request *r)
 {
 	const struct cow_disk *disk = r->disk;
-	uint64_t bytes = cow_flush_bytes(disk->store), size = disk->store->log.size;
+	const struct cow_store *store = disk->store;
+	uint64_t waiting = cow_flush_bytes(store), size = store->log.size;
+	uint64_t bytes = waiting + (disk->fresh_blocks + r->fresh_blocks) * sizeof(struct cow_map_element);
 
-	if (!disk->changing)
-		return bytes <= size / 8;
-	return bytes + (disk->fresh_blocks + r->fresh_blocks) * sizeof(struct cow_map_element) <= size / 4;
+	if (store->checkpoint && bytes > cow_log_room(&store->log))
+		return false;
+	return disk->changing ? bytes <= size / 4 : waiting <= size / 8;
 }
 
 /* True: it may change the map now. False: it was put where it waits for that. */
@@ -376,14 +378,6 @@ static void write_run(struct cow_request *r)
 		piece_write(r, &r->pieces[i]);
 }
 
-/* Fibers that may be needed. They can start other requests: so it comes when a fresh one counts as running, for overlaps. */
-static void write_ahead(struct cow_disk *disk)
-{
-	cow_prefill_ahead(disk);
-	if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
-		cow_flusher_wake(disk);
-}
-
 void cow_write_start(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -409,8 +403,12 @@ void cow_write_start(struct cow_request *r)
 	} else if (!r->fresh_blocks) {
 		write_run(r);
 	} else {
-		if (write_placed(r))
+		/* The fibers can start other requests: they come when this one counts as running, for overlaps. */
+		if (write_placed(r)) {
 			write_run(r);
-		write_ahead(disk);
+			cow_prefill_ahead(disk);
+		}
+		if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
+			cow_flusher_wake(disk);
 	}
 }

@@ -187,6 +187,7 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 	disk->read_only = disk->store->read_only;
 	disk->store->retire = cow_retire;
 	disk->store->retire_owner = disk;
+	disk->store->pause = cow_task_pause;
 	disk->want_delete = !disk->read_only && cow_delete_next(disk->store);
 	disk->next = disks;
 	disks = disk;
@@ -232,6 +233,7 @@ static void disk_close(struct cow_disk *disk)
 	cow_disk_wait(disk, disk_idle);
 	retired_free(disk);
 	disk->store->retire = NULL;
+	disk->store->pause = NULL;
 	/* A failure here is none of the guest's: what it flushed is safe, and the log tells the next opening. */
 	if (!cow_disk_run(disk, close_run, &closing))
 		disk->store = NULL;

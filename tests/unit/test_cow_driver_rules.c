@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #include "cow-base.h"
-#include "cow-internal.h"
+#include "cow-disk.h"
 #include "cow_model.h"
 #include "fault_engine.h"
 #include "live_disk.h"
@@ -492,6 +492,43 @@ static void test_base_of_larger_sectors(void **state)
 	unlink(target + 4);
 }
 
+static struct cow_disk *inside(void)
+{
+	return ((struct cow_export *)disk.backend->handle)->disk;
+}
+
+/* First writes and flushes end while a checkpoint is at its nodes. */
+static void test_writes_beside_a_checkpoint(void **state)
+{
+	const uint64_t all = LIVE_ISLAND / COW_SECTORS * COW_SECTORS;
+	struct live_request *r;
+	unsigned i, j;
+
+	begin((struct live_options){ 0 });
+	for (i = 0; i < LIVE_ISLANDS; i++)
+		do_write(i * LIVE_STRIDE, all);
+	create();
+	for (i = 0; !inside()->exclusive; i++) {
+		assert_true(i < LIVE_ISLANDS / 2);
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, all);
+		for (j = 0; j < PLENTY && !inside()->exclusive; j++)
+			rounds(1);
+	}
+	disk.crash.hold_op = ENGINE_READ;
+	disk.crash.hold_next = true;
+	rounds(PLENTY);
+	assert_non_null(disk.crash.held);
+	assert_non_null(inside()->store->checkpoint);
+	for (i = 1; i <= 8; i++) {
+		r = live_submit(&disk, i % 4 ? BLOCK_WRITE : BLOCK_FLUSH, i % 4 ? (LIVE_ISLANDS - i) * LIVE_STRIDE : 0, i % 4 ? all : 0);
+		rounds(PLENTY);
+		assert_false(r->busy);
+	}
+	assert_non_null(inside()->store->checkpoint);
+	disk.crash.held = NULL;
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -507,6 +544,7 @@ int main(void)
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
 		cmocka_unit_test(test_many_snapshots),
 		cmocka_unit_test(test_base_of_larger_sectors),
+		cmocka_unit_test(test_writes_beside_a_checkpoint),
 	};
 
 	scratch_init();
