@@ -147,6 +147,19 @@ void load_put(struct load *load, unsigned count)
 	blkfront_push(load->front, 0);
 }
 
+void load_put_flush(struct load *load)
+{
+	struct load_request *request = load->requests;
+
+	while (request->id)
+		request++;
+	assert_true(request < load->requests + LOAD_DEPTH);
+	*request = (struct load_request){ .id = load->next_id++, .operation = BLKIF_OP_FLUSH_DISKCACHE };
+	load->in_flight++;
+	assert_int_equal(blkfront_flush(load->front, 0, request->id), 0);
+	blkfront_push(load->front, 0);
+}
+
 static void response_check(struct load *load, const struct blkfront_response *response)
 {
 	struct load_request *request = load->requests;

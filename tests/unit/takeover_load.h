@@ -35,6 +35,8 @@ struct load {
 void load_start(struct load *load, struct blkfront *front, uint64_t seed);
 /* Put up to @count requests into the ring, as far as there is room. */
 void load_put(struct load *load, unsigned count);
+/* A flush, where there is room for one. */
+void load_put_flush(struct load *load);
 /* Take the responses that are there. */
 void load_take(struct load *load);
 /* Wait for some and take them; false: the tapdisk is gone. */

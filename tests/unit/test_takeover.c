@@ -140,6 +140,34 @@ static void test_store(void **state)
 	finish();
 }
 
+/* A discard that was answered, of blocks that the log has: what was there before must not come back. */
+static void test_discard(void **state)
+{
+	uint8_t block[4096], zeroes[4096] = { 0 };
+	struct blkfront_response response;
+
+	start_store();
+	load_start(&load, fixture_connect(&f, load_options(true)), 1);
+	memset(block, 0x77, sizeof(block));
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(blkfront_pwrite(load.front, block, sizeof(block), i * 4096), 0);
+	assert_int_equal(blkfront_sync(load.front), 0);
+	assert_int_equal(blkfront_discard(load.front, 0, 1, 0, 4 * 8, false), 0);
+	fixture_finish(load.front, 0, &response, 1);
+	assert_int_equal(response.status, 0);
+	kill_it();
+	take_over(-1);
+	for (unsigned i = 0; i < 8; i++) {
+		assert_int_equal(blkfront_pread(load.front, block, sizeof(block), i * 4096), 0);
+		if (i < 4)
+			assert_memory_equal(block, zeroes, sizeof(block));
+		else
+			assert_int_equal(block[17], 0x77);
+	}
+	blkfront_disconnect(load.front);
+	fixture_stop(&f);
+}
+
 /* Snapshots are among what the log does not have yet, and what was written after them belongs behind them. */
 static void test_snapshot(void **state)
 {
@@ -302,6 +330,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_raw),
 		cmocka_unit_test(test_store),
+		cmocka_unit_test(test_discard),
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_limits_and_options),
 		cmocka_unit_test(test_upgrade),

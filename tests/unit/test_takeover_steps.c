@@ -157,6 +157,7 @@ static bool round_run(unsigned first, unsigned second)
 	load_start(load, front, SEED);
 	load_put(load, REQUESTS);
 	load_wait(load);
+	load_put_flush(load);
 	load_put(load, REQUESTS);
 	deaths = 0;
 	if (second && !first)
