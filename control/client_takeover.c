@@ -38,6 +38,7 @@ struct record {
 	int minor, pid, former;
 	const char *name;
 	bool paused, read_only;
+	bool failed;			/* out: the successor could not open it */
 };
 
 static void pause_ms(int ms)
@@ -172,10 +173,12 @@ static int take_turn(const char *name, struct error_text *text)
 	if (fd < 0)
 		return errno == ENOENT ? -ENOENT : error_set(text, -errno, "%s: %s", path, strerror(errno));
 	while (fcntl(fd, F_OFD_SETLKW, &turn)) {
-		if (errno == EINTR)
+		int error = -errno;
+
+		if (error == -EINTR)
 			continue;
 		close(fd);
-		return error_set(text, -errno, "%s: %s", path, strerror(errno));
+		return error_set(text, error, "%s: %s", path, strerror(-error));
 	}
 	return fd;
 }
@@ -258,33 +261,38 @@ static int take_disk(struct tapctl *ctl, const struct record *record, struct err
 	if (error)
 		return error;
 	error = open_disk(ctl, record, text);
-	if (!error)
-		error = tapctl_call(ctl, throttle_request(record), NULL, CALL_MS, text);
-	if (error)
-		tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "detach", "minor", record->minor), NULL, CALL_MS, NULL);
-	return error;
+	return error ? error : tapctl_call(ctl, throttle_request(record), NULL, CALL_MS, text);
 }
 
-/* Each that can be; the first failure is told. */
-static int take_disks(int pid, const struct records *records, struct error_text *text)
+static void detach_failed(struct tapctl *ctl, const struct record *record)
+{
+	if (record->failed)
+		tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "detach", "minor", record->minor), NULL, CALL_MS, NULL);
+}
+
+/* Each that can be; the first failure is told. Those that failed go at the end, because a tapdisk ends with its last one. */
+static int take_disks(int pid, struct records *records, struct error_text *text)
 {
 	struct error_text why;
 	struct tapctl *ctl;
-	int error = tapctl_connect(&ctl, pid, text), failed;
+	int first = 0, error = tapctl_connect(&ctl, pid, text);
 
-	for (size_t i = 0; !error && i < records->count; i++) {
+	if (error)
+		return error;
+	for (size_t i = 0; i < records->count && error != -EPIPE && error != -ETIMEDOUT; i++) {
 		why.text[0] = '\0';
-		failed = take_disk(ctl, &records->list[i], &why);
-		if (failed)
-			error = error_set(text, failed, "minor %d: %s", records->list[i].minor, why.text);
-		if (failed == -EPIPE || failed == -ETIMEDOUT)
-			break;
+		error = take_disk(ctl, &records->list[i], &why);
+		records->list[i].failed = error != 0;
+		if (error && !first)
+			first = error_set(text, error, "minor %d: %s", records->list[i].minor, why.text);
 	}
+	for (size_t i = 0; i < records->count; i++)
+		detach_failed(ctl, &records->list[i]);
 	tapctl_close(ctl);
-	return error;
+	return first;
 }
 
-static int take_over(int pid, const struct records *records, struct error_text *text)
+static int take_over(int pid, struct records *records, struct error_text *text)
 {
 	int successor = tapctl_spawn(text), error;
 

@@ -309,6 +309,45 @@ static void test_table_damaged(void **state)
 	finish();
 }
 
+/* One more disk in the fixture's tapdisk. */
+static int open_other(const char *image)
+{
+	char target[200];
+	int minor = tapctl_minor_allocate(-1, NULL);
+
+	assert_true(minor > f.minor);
+	shell("truncate -s 1M %s", image);
+	snprintf(target, sizeof(target), "aio:%s", image);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "attach", "minor", minor)));
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target)));
+	return minor;
+}
+
+/* A disk that cannot be opened keeps no other of the same tapdisk from its successor, and can be taken over later. */
+static void test_one_of_two(void **state)
+{
+	char other[120], away[120], tap_ctl[300];
+	int minor, pid;
+
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	snprintf(other, sizeof(other), "%s/other", f.dir);
+	snprintf(away, sizeof(away), "%s/away", f.dir);
+	minor = open_other(other);
+	start_load();
+	kill_it();
+	assert_int_equal(rename(f.image, away), 0);
+	refused(-ENOENT, "minor 0: ");
+	pid = tapctl_takeover_owner(minor);
+	assert_int_not_equal(pid, f.pid);
+	assert_int_equal(tapctl_takeover_owner(f.minor), f.pid);
+	assert_int_equal(rename(away, f.image), 0);
+	take_over(-1);
+	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
+	shell("%s destroy -p %d -m %d", tap_ctl, pid, minor);
+	assert_int_equal(unlink(other), 0);
+	finish();
+}
+
 /* A frontend that begins anew has nothing in its rings. */
 static void test_fresh_frontend(void **state)
 {
@@ -338,6 +377,7 @@ int main(void)
 		cmocka_unit_test(test_store_opened_by_others),
 		cmocka_unit_test(test_journal_damaged),
 		cmocka_unit_test(test_table_damaged),
+		cmocka_unit_test(test_one_of_two),
 		cmocka_unit_test(test_fresh_frontend),
 	};
 
