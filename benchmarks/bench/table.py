@@ -28,7 +28,7 @@ def _goal(case):
         return ""
     if case["limit"]:
         return f"{case['goal']} or {case['limit_goal']} of {case['limit']}"
-    return f"{case['goal']}"
+    return f"{case['goal']:.3g}"
 
 
 def _reached(case):

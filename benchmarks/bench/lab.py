@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""lab.py - a guest's disk in the Xen lab: ours, qdisk and xen-blkback in one boot (tests/xen/bench)."""
+import os
+import subprocess
+import tempfile
+
+from bench.case import Batch, Case, result_of
+
+BENCH = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "xen", "bench")
+PEERS = ("qdisk", "blkback")
+
+
+def _figures(path):
+    """{(rw, bs, depth): {backend: [(iops, cpu_us) of each round]}}"""
+    cells = {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            _, backend, rw, bs, depth, iops, cpu = line.split()
+            cells.setdefault((rw, bs, depth), {}).setdefault(backend, []).append((float(iops), float(cpu)))
+    return cells
+
+
+def _boot(guest, queues):
+    def measure(bench):
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run([BENCH, "-o", folder, "-T", guest, "-q", str(queues), str(bench.rounds), str(round(bench.seconds)),
+                            "tap", *PEERS], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            cells = _figures(f"{folder}/raw")
+        for (rw, bs, depth), sides in cells.items():
+            name = f"lab-{guest}-{queues}q-{rw}-{bs}-qd{depth}"
+            # 64k: one request of ours, by indirect segments; qdisk's have 44k at most
+            requests = Case(name, "lab", None, "a guest's disk, to qdisk", goal=1.5 if (bs, depth) == ("64k", "32") else 1.2)
+            processor = Case(f"{name}-cpu", "lab-cpu", None, "dom0's processor time for a request, to qdisk", unit="us",
+                             less=True, goal=1 / 0.7)
+            for index, case in enumerate((requests, processor)):
+                figures = {side: [{"value": f[index]} for f in rounds] for side, rounds in sides.items()}
+                yield case.name, result_of(case, figures, bench.seconds)
+    return measure
+
+
+def cases():
+    for guest in "pv", "pvh":
+        for queues in 1, 4:
+            yield Batch(f"lab-{guest}-{queues}q", "lab", _boot(guest, queues),
+                        f"a boot of the Xen lab: {guest.upper()} guest, {queues} queue{'s' if queues > 1 else ''}", long=True)
