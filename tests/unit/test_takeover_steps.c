@@ -103,10 +103,17 @@ static bool follow(struct load *load, unsigned point)
 	return !r;
 }
 
+/* It was its last disk: the end of the connection is the end of what it has in the run folder. */
 static void stop(void)
 {
-	assert_int_equal(call(json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)), 0);
-	assert_int_equal(call(json_pack("{s:s, s:i}", "command", "detach", "minor", f.minor)), 0);
+	char byte;
+
+	assert_int_equal(tapctl_connect(&f.ctl, f.pid, NULL), 0);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)));
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "detach", "minor", f.minor)));
+	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
+		;
+	tapctl_close(f.ctl);
 }
 
 /* Until all is answered; @point: of the first successor, if one is needed, 0: it lives. */
