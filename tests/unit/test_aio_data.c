@@ -41,6 +41,64 @@ static void failed_flush_stays_failed(void **state)
 	backend_close(backend);
 }
 
+#define IMAGE_SECTORS 2048
+#define AT_END(offset) (IMAGE_SECTORS * 512 - (offset))
+
+/* What the formats are known by. A guest can write any of them to its disk. */
+static const struct {
+	const char *format;
+	size_t offset, length;
+	const char *magic;
+} headers[] = {
+	{ "qcow", 0, 8, "QFI\xfb\0\0\0\1" },
+	{ "qcow2", 0, 8, "QFI\xfb\0\0\0\3" },
+	{ "qed", 0, 4, "QED\0" },
+	{ "vhd", 0, 8, "conectix" },			/* a copy of the footer */
+	{ "vhd, fixed", AT_END(512), 8, "conectix" },
+	{ "vhdx", 0, 8, "vhdxfile" },
+	{ "vmdk", 0, 4, "KDMV" },
+	{ "vmdk, of ESX", 0, 4, "COWD" },
+	{ "vmdk, descriptor", 0, 21, "# Disk DescriptorFile" },
+	{ "vdi", 64, 4, "\x7f\x10\xda\xbe" },
+	{ "luks", 0, 8, "LUKS\xba\xbe\0\1" },
+	{ "luks 2", 0, 8, "LUKS\xba\xbe\0\2" },
+	{ "parallels", 0, 16, "WithoutFreeSpace" },
+	{ "dmg", AT_END(512), 4, "koly" },
+	{ "a store", 0, 8, "TAPSNAP\n" },
+	{ "an overlay record", 0, 18, "tapsnap overlay 1\n" },
+};
+
+/* Whatever raw bytes look like, the disk is as long as the file and holds what is in it, and what is written to it. */
+static void other_formats_are_bytes(void **state)
+{
+	static char all[IMAGE_SECTORS * 512] __attribute__((aligned(4096))), back[sizeof(all)] __attribute__((aligned(4096)));
+
+	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+		const char *path = scratch_file("header", sizeof(all));
+		uint64_t sector = headers[i].offset / 512;
+		struct backend *backend = open_works(path, OPTIONS());
+
+		memset(all, 'a' + (int)i, sizeof(all));
+		memcpy(all + headers[i].offset, headers[i].magic, headers[i].length);
+		assert_int_equal(do_request(backend, BLOCK_WRITE, 0, IMAGE_SECTORS, all), 0);
+		backend_close(backend);
+
+		backend = open_works(path, OPTIONS());
+		if (backend->ops != &driver_aio || backend->geometry.sectors != IMAGE_SECTORS)
+			fail_msg("%s: %s, %llu sectors", headers[i].format, backend->ops->name,
+				 (unsigned long long)backend->geometry.sectors);
+		assert_int_equal(do_request(backend, BLOCK_READ, 0, IMAGE_SECTORS, back), 0);
+		if (memcmp(back, all, sizeof(all)))
+			fail_msg("%s: is not read as it is", headers[i].format);
+		memset(all + sector * 512, 'z', 512);
+		assert_int_equal(do_request(backend, BLOCK_WRITE, sector, 1, all + sector * 512), 0);
+		assert_int_equal(do_request(backend, BLOCK_READ, 0, IMAGE_SECTORS, back), 0);
+		if (memcmp(back, all, sizeof(all)))
+			fail_msg("%s: is not written as it is", headers[i].format);
+		backend_close(backend);
+	}
+}
+
 /* Make a disk believe that its device works in @unit bytes. */
 static void set_unit(struct backend *backend, unsigned unit)
 {
@@ -315,6 +373,7 @@ static void random_on_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(other_formats_are_bytes),
 		cmocka_unit_test(failed_flush_stays_failed),
 		cmocka_unit_test(every_operation_may_fail),
 		FOR_EACH_ENGINE(random_512_on_4k),
