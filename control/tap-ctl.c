@@ -21,7 +21,7 @@ static const struct command *const commands[] = {
 	&command_unpause, &command_resize, &command_throttle, &command_on_error, &command_resume, &command_events, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
 	&command_spawn, &command_attach, &command_detach, &command_open, &command_close,
 	&command_snapshot_create, &command_snapshot_list, &command_snapshot_delete, &command_snapshot_revert,
-	&command_commit, &command_export, &command_unexport, &command_takeover, &command_upgrade,
+	&command_commit, &command_export, &command_unexport, &command_takeover, &command_upgrade, &command_doctor,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
@@ -97,7 +97,7 @@ static int report_success(const struct command *command, const struct arguments 
 			strerror(errno));
 		return EIO;
 	}
-	return 0;
+	return command->status ? command->status(result) : 0;
 }
 
 static int run_command(const struct command *command, int argc, char **argv)

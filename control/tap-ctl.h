@@ -59,13 +59,16 @@ struct command {
 	int (*run)(const struct arguments *args, json_t *result, struct error_text *text);
 	/* NULL: prints nothing. @terminal: for a person. */
 	void (*print)(const json_t *result, bool terminal);
+	/* NULL: 0. The exit status of a command that was done. */
+	int (*status)(const json_t *result);
 };
 
 extern const struct command command_list, command_allocate, command_free, command_spawn, command_attach,
 	command_detach, command_open, command_close, command_pause, command_unpause, command_resize, command_throttle, command_info,
 	command_stats, command_create, command_destroy, command_xen_attach, command_xen_detach, command_snapshot_create,
 	command_snapshot_list, command_snapshot_delete, command_snapshot_revert, command_commit,
-	command_export, command_unexport, command_on_error, command_resume, command_events, command_takeover, command_upgrade;
+	command_export, command_unexport, command_on_error, command_resume, command_events, command_takeover, command_upgrade,
+	command_doctor;
 
 /* tap-ctl-options.c. A mistake ends the program with EINVAL and says what it was. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cow-base.h"
+#include "image-folders.h"
 
 #define TYPE_RAW "aio:"
 #define TYPE_COW "cow:"
@@ -214,6 +215,20 @@ char *cow_target_split(const char *target, const char **name)
 
 	*name = at && at[1] && !strchr(at, '/') ? at + 1 : NULL;
 	return *name ? strndup(path, at - path) : strdup(path);
+}
+
+int cow_target_check(const char *target, struct error_text *error)
+{
+	const char *name;
+	char *path;
+	int ret;
+
+	if (!strncmp(target, TYPE_RAW, strlen(TYPE_RAW)))
+		return image_folders_check(target + strlen(TYPE_RAW), error);
+	path = cow_target_split(target, &name);
+	ret = path ? image_folders_check(path, error) : error_set(error, -ENOMEM, "out of memory");
+	free(path);
+	return ret;
 }
 
 static int base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields, unsigned depth,

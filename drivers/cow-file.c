@@ -16,6 +16,7 @@
 
 #include "cow.h"
 #include "file.h"
+#include "image-folders.h"
 #include "overlay.h"
 
 struct cow_file {
@@ -153,11 +154,19 @@ static int file_try_open(struct image_file *image, int flags, struct error_text 
 	struct stat st;
 	int ret;
 
-	image->fd = open(image->path, flags | O_CLOEXEC, 0600);
+	/* before: opening alone can act (a watchdog) or hang (a FIFO); and after, in image_look(): it may have changed */
+	if (!stat(image->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+		return error_set(error, -EINVAL, "%s: neither a file nor a block device", image->path);
+	image->fd = open(image->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
 	if (image->fd < 0 && errno == EBUSY && !stat(image->path, &st))
 		return file_busy(image->path, &st, error);
-	if (image->fd < 0)
-		return error_set(error, -errno, "%s: %s", image->path, strerror(errno));
+	if (image->fd < 0) {
+		ret = -errno;
+		/* that is why, then */
+		if (ret == -EACCES && image_folders_check(image->path, error))
+			ret = -EPERM;
+		return error_set(error, ret, "%s: %s", image->path, strerror(-ret));
+	}
 	ret = image_look(image, error);
 	if (ret) {
 		close(image->fd);

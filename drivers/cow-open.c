@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "cow-base.h"
 #include "cow-internal.h"
 
 #define DEFAULT_LAYER_ENTRIES 131072
@@ -127,7 +128,7 @@ int cow_probe(struct cow_device *device, enum cow_base_kind *kind, struct cow_ba
 		return ret;
 	*kind = sb.base_kind;
 	*base = sb.base;
-	return 0;
+	return sb.base_kind == COW_BASE_NONE ? 0 : cow_target_check(sb.base.target, error);
 }
 
 void cow_abandon(struct cow_store *store)

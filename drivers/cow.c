@@ -23,6 +23,7 @@
 #include "cow-disk.h"
 
 static struct cow_disk *disks;
+static struct cow_disk *opening_now;	/* stores that are being opened, each for the one after it, which stands on it */
 
 static struct cow_disk *disk_find(const struct stat *st)
 {
@@ -165,22 +166,40 @@ static int disk_open_backend(struct cow_disk *disk, const char *path, const stru
 	return 0;
 }
 
+/* What a store stands on may stand on the store. */
+static int check_circle(const struct stat *st, const char *path, struct error_text *error)
+{
+	unsigned depth = 1;
+
+	for (const struct cow_disk *above = opening_now; above; above = above->next, depth++) {
+		if (depth == COW_BASE_DEPTH || (above->dev == st->st_dev && above->ino == st->st_ino))
+			return error_set(error, -ELOOP, "%s: more than %u stores stand on one another, or in a circle", path,
+					 COW_BASE_DEPTH);
+	}
+	return 0;
+}
+
 static int disk_open(struct cow_disk **result, struct engine *engine, const char *path, const struct stat *st,
 		     const struct driver_options *options, struct error_text *error)
 {
 	struct cow_disk *disk = disk_new(engine, st, options->read_only);
 	struct opening opening = { disk, options, error };
-	int ret = -ENOMEM;
+	int ret;
 
-	if (disk)
+	if (!disk)
+		return error_set(error, -ENOMEM, "%s: out of memory", path);
+	ret = check_circle(st, path, error);
+	disk->next = opening_now;
+	opening_now = disk;
+	if (!ret)
 		ret = disk_open_backend(disk, path, options, error);
 	if (!ret)
 		ret = cow_disk_run(disk, open_run, &opening);
 	if (!ret)
 		ret = opening.ret;
+	opening_now = disk->next;
 	if (ret) {
-		if (disk)
-			disk_free(disk);
+		disk_free(disk);
 		return ret;
 	}
 	/* It may have turned out to be writable by nobody, for its feature bits. */

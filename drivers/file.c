@@ -25,6 +25,7 @@
 
 #include "device.h"
 #include "file.h"
+#include "image-folders.h"
 
 static bool is_power_of_two(uint64_t value)
 {
@@ -77,6 +78,9 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 	struct stat st;
 	int ret;
 
+	ret = image_folders_check(file->path, error);
+	if (ret)
+		return ret;
 	if (stat(file->path, &st))
 		return file_open_failed(file->path, errno, false, &st, error);
 	ret = file_check_type(file->path, &st, error);

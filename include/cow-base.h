@@ -42,6 +42,8 @@ bool cow_base_stands_on(const struct cow_base *base, const char *path);
 /* What was written to the base is durable, and @fields describe it as it is now. */
 int cow_base_settle(const struct cow_base *base, struct cow_base_fields *fields, struct error_text *error);
 
+/* -EPERM: what a store says it stands on, "TYPE:PATH", is where no image may be (image-folders.h). */
+int cow_target_check(const char *target, struct error_text *error);
 /* "PATH@NAME": a copy of PATH, which the caller frees, and the name in @target. NULL: there is no name in it. */
 char *cow_target_split(const char *target, const char **name);
 

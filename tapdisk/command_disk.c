@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "confine.h"
 #include "takeover.h"
 
 #define MAX_CACHE_MIB 65536
@@ -21,7 +22,7 @@ void command_list(struct commands *commands, struct disk *only, struct control_r
 		if (!only || disk == only)
 			json_array_append_new(disks, vbd_info(disk->vbd));
 	}
-	reply = json_pack("{s:i, s:o}", "pid", (int)getpid(), "disks", disks);
+	reply = json_pack("{s:i, s:b, s:o}", "pid", (int)getpid(), "landlock", confine_has_landlock(), "disks", disks);
 	control_reply(request, reply ? 0 : -ENOMEM, reply);
 }
 

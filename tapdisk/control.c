@@ -23,14 +23,24 @@
 #define BACKLOG 64
 #define ACCEPT_RETRY_MS 1000
 
-static void refuse_connection(int fd)
-{
-	static const char line[] = "{\"ok\": false, \"errno\": 11, \"error\": \"tapdisk has too many control connections\"}\n";
+#define TOO_MANY "{\"ok\": false, \"errno\": 11, \"error\": \"tapdisk has too many control connections\"}\n"
+#define NOT_OURS "{\"ok\": false, \"errno\": 13, \"error\": \"only root and tapdisk's own user may control it\"}\n"
 
+static void refuse_connection(int fd, const char *line)
+{
 	/* a fresh socket has room for a line; when it has not, the end of the connection must do */
-	if (send(fd, line, sizeof(line) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_control("control: refusal not sent: %s", strerror(errno));
 	close(fd);
+}
+
+/* The socket's mode keeps others away; somebody may have changed that. */
+static bool is_ours(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) && (!peer.uid || peer.uid == geteuid());
 }
 
 static void resume_accepting(void *arg)
@@ -63,7 +73,12 @@ static void accept_ready(void *arg, uint32_t events)
 	}
 	if (control->nr_connections >= MAX_CONNECTIONS) {
 		log_warning("control: more than %d connections; one refused", MAX_CONNECTIONS);
-		refuse_connection(fd);
+		refuse_connection(fd, TOO_MANY);
+		return;
+	}
+	if (!is_ours(fd)) {
+		log_warning("control: a connection of another user was refused");
+		refuse_connection(fd, NOT_OURS);
 		return;
 	}
 	error = control_connection_create(control, fd);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "confine.h"
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
@@ -60,7 +61,7 @@ static void print_help(void)
 	       "                       default: %d with --ready-fd, 0 without)\n"
 	       "      --poll US        before it sleeps, look for up to US microseconds for the next request or\n"
 	       "                       completion, while that pays (default: TAPSNAP_POLL, or 0)\n"
-	       "      --no-sandbox     keep all system calls (to find out whether the filter is at fault)\n"
+	       "      --no-sandbox     give up no rights and no system calls (to find out whether that is at fault)\n"
 	       "      --help           this text\n"
 	       "      --version        the version\n", IDLE_EXIT_S);
 }
@@ -257,9 +258,14 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 
 static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *options, struct error_text *text)
 {
+	struct error_text warning = { "" };
 	struct sock_fprog filter = { 0 };
 	int error = sandbox_prepare(&filter, text);
 
+	if (!error)
+		error = confine(&warning, text);
+	if (warning.text[0])
+		log_warning("%s", warning.text);
 	if (!error)
 		error = setup(tapdisk, options, text);
 	if (!error)

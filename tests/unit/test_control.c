@@ -16,7 +16,9 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define PATIENCE_MS 30000
@@ -562,9 +564,51 @@ static void test_watcher_that_never_reads(void **state)
 	expect_nothing_left();
 }
 
+/* Somebody has opened the socket's mode and folder to all. Only the end of the path, since what is above may be closed. */
+static void connect_as_nobody(int report)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char line[200] = "";
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(address.sun_path, sizeof(address.sun_path), "ctl%d", f.pid);
+	if (chdir(f.dir) || chmod(".", 0777) || chmod(address.sun_path, 0666) || setgid(65534) || setuid(65534))
+		_exit(1);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) || recv(fd, line, sizeof(line) - 1, MSG_WAITALL) <= 0)
+		_exit(2);
+	_exit(write(report, line, strlen(line)) != (ssize_t)strlen(line));
+}
+
+static void test_other_user(void **state)
+{
+	char line[200] = "", path[128];
+	int fds[2], status;
+	struct stat st;
+	pid_t pid;
+
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, f.dir, f.pid);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	if (geteuid())
+		skip();
+	assert_int_equal(pipe(fds), 0);
+	pid = fork();
+	if (!pid)
+		connect_as_nobody(fds[1]);
+	close(fds[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(chmod(f.dir, 0700), 0);
+	assert_int_equal(status, 0);
+	assert_true(read(fds[0], line, sizeof(line) - 1) > 0);
+	assert_non_null(strstr(line, "only root and tapdisk's own user"));
+	close(fds[0]);
+	expect_nothing_left();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_other_user),
 		cmocka_unit_test(test_lines_that_are_no_objects),
 		cmocka_unit_test(test_deep_nesting),
 		cmocka_unit_test(test_line_length),

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-doctor-process.c - what one tapdisk still may do, as the kernel
+ * tells it (/proc/PID/status, /proc/PID/limits); of Landlock the kernel tells
+ * nothing, so that is what the tapdisk says itself.
+ *
+ * What is worst among the threads counts: a right that one of them has the
+ * process has.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "image-folders.h"
+#include "tap-ctl.h"
+#include "tap-ctl-doctor.h"
+
+#define EXPECTED_CAPABILITIES (1ull << CAP_DAC_OVERRIDE)
+#define SECCOMP_FILTER 2
+#define TIMEOUT_MS 10000
+
+struct rights {
+	unsigned threads;
+	int uid;
+	uint64_t capabilities, bounding;	/* of any thread */
+	int no_new_privs, seccomp;		/* of the thread that has least */
+};
+
+static void take_line(struct rights *rights, const char *line)
+{
+	unsigned long long mask;
+	int number;
+
+	if (sscanf(line, "Uid: %*d %d", &number) == 1)
+		rights->uid = number;
+	else if (sscanf(line, "CapPrm: %llx", &mask) == 1)
+		rights->capabilities |= mask;
+	else if (sscanf(line, "CapBnd: %llx", &mask) == 1)
+		rights->bounding |= mask;
+	else if (sscanf(line, "NoNewPrivs: %d", &number) == 1 && number < rights->no_new_privs)
+		rights->no_new_privs = number;
+	else if (sscanf(line, "Seccomp: %d", &number) == 1 && number < rights->seccomp)
+		rights->seccomp = number;
+}
+
+static void read_thread(struct rights *rights, int pid, const char *thread)
+{
+	char path[320], line[256];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%s/status", pid, thread);
+	file = fopen(path, "re");
+	if (!file)
+		return;
+	while (fgets(line, sizeof(line), file))
+		take_line(rights, line);
+	fclose(file);
+	rights->threads++;
+}
+
+static void read_rights(struct rights *rights, int pid)
+{
+	struct dirent *entry;
+	char path[64];
+	DIR *dir;
+
+	*rights = (struct rights){ .no_new_privs = 1, .seccomp = SECCOMP_FILTER };
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		if (entry->d_name[0] != '.')
+			read_thread(rights, pid, entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* The soft limit of that name; -1: none, or not to be learnt. */
+static long long read_limit(int pid, const char *name)
+{
+	char path[64], line[256];
+	long long limit = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/limits", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file)) {
+		if (!strncmp(line, name, strlen(name)) && sscanf(line + strlen(name), " %lld", &limit) != 1)
+			limit = -1;
+	}
+	if (file)
+		fclose(file);
+	return limit;
+}
+
+static void judge(json_t *findings, const struct rights *rights, long long core, const json_t *landlock)
+{
+	uint64_t more = (rights->capabilities | (rights->uid ? 0 : rights->bounding)) & ~EXPECTED_CAPABILITIES;
+
+	doctor_find(findings, "user", "ok", "%d", rights->uid);
+	if (more)
+		doctor_find(findings, "capabilities", "wrong", "has, or could get, more than it uses (%#" PRIx64 "): was it started with "
+			    "--no-sandbox, or by an older version?", more);
+	else
+		doctor_find(findings, "capabilities", "ok", "%s", rights->capabilities ? "CAP_DAC_OVERRIDE" : "none");
+	doctor_find(findings, "no_new_privs", rights->no_new_privs ? "ok" : "wrong", "%d", rights->no_new_privs);
+	doctor_find(findings, "seccomp", rights->seccomp == SECCOMP_FILTER ? "ok" : "wrong", "%s",
+		    rights->seccomp == SECCOMP_FILTER ? "on" : "off: was it started with --no-sandbox?");
+	doctor_find(findings, "landlock", json_is_true(landlock) ? "ok" : "note", "%s", json_is_true(landlock) ? "on" :
+		    "off: it may open any file (" IMAGE_FOLDERS_DEFAULT " switches it on)");
+	doctor_find(findings, "core file", core ? "note" : "ok", "%s", core ? "would hold a guest's data" : "none");
+}
+
+json_t *doctor_process(int pid)
+{
+	json_t *findings = json_array(), *reply = NULL, *landlock;
+	long long core = read_limit(pid, "Max core file size"), files = read_limit(pid, "Max open files");
+	struct error_text text = { "" };
+	struct rights rights;
+	int error = call_tapdisk(pid, call_request("list", -1), TIMEOUT_MS, &reply, &text);
+
+	read_rights(&rights, pid);
+	landlock = json_object_get(reply, "landlock");
+	if (error)
+		doctor_find(findings, "answer", "wrong", "%s", text.text);
+	if (rights.threads)
+		judge(findings, &rights, core, landlock);
+	landlock = json_boolean(json_is_true(landlock));
+	json_decref(reply);
+	return json_pack("{s:i, s:i, s:i, s:I, s:I, s:b, s:i, s:o, s:I, s:I, s:o}", "pid", pid, "uid", rights.uid,
+			 "threads", (int)rights.threads, "capabilities", (json_int_t)rights.capabilities,
+			 "bounding_set", (json_int_t)rights.bounding, "no_new_privs", rights.no_new_privs, "seccomp", rights.seccomp,
+			 "landlock", landlock, "core_bytes", (json_int_t)core, "open_files", (json_int_t)files, "findings", findings);
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * image-folders.h - where images may be, when the administrator has said so:
+ * /etc/tapsnap/image-folders, one absolute path a line, empty lines and lines
+ * that begin with # aside. A path is a folder, with all that is in it, or one
+ * device. Without the file they may be anywhere.
+ *
+ * tapdisk is held to it by the kernel (tapdisk/confine.c). The tools, which
+ * the administrator runs, are held to it where a store names what is beneath
+ * it: that is not the administrator's word, but of whoever wrote the store.
+ *
+ * The file is read once in a process. One thread.
+ */
+#ifndef TAPSNAP_IMAGE_FOLDERS_H
+#define TAPSNAP_IMAGE_FOLDERS_H
+
+#include "driver.h"	/* struct error_text */
+
+#define IMAGE_FOLDERS_DEFAULT "/etc/tapsnap/image-folders"
+#define IMAGE_FOLDERS_ENV "TAPSNAP_IMAGE_FOLDERS"	/* replaces it (tests) */
+
+/* What the file lists, resolved, NULL-terminated, until the process ends; *@folders is NULL when there is no
+ * file. A path that is not there (yet) is left out. -errno with a text when the file is no such list. */
+int image_folders(char *const **folders, struct error_text *error);
+
+/* -EPERM with a text when there is a list and @path, which need not exist, is in none of its folders. */
+int image_folders_check(const char *path, struct error_text *error);
+
+#endif

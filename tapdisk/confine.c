@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * confine.c - less of root than root has.
+ *
+ * Invariants, of a tapdisk that was started by root:
+ *  1. Of the capabilities one is left: CAP_DAC_OVERRIDE, by which it opens
+ *     images that belong to somebody else. None can come back: the bounding
+ *     set is empty but for that one, and no_new_privs is set. /dev/xen's
+ *     devices need none, but user 0, which it stays.
+ *  2. Where the administrator has listed the folders of images
+ *     (image-folders.h), those and what is named below are all that it can
+ *     open, whatever name leads there, and whatever was mounted or linked
+ *     since. That is Landlock's doing. Files that are open already, and what
+ *     it is sent by a client, are not touched.
+ *  3. It leaves no core file: that would hold a guest's data.
+ */
+#include "confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/landlock.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "image-folders.h"
+#include "minor.h"
+#include "protocol.h"
+
+/* Linux 6.2's, which the headers of 6.1 have not */
+#ifndef LANDLOCK_ACCESS_FS_TRUNCATE
+#define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
+#endif
+
+#define READING (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define WRITING (READING | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE | LANDLOCK_ACCESS_FS_REMOVE_FILE | \
+		 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
+		 LANDLOCK_ACCESS_FS_MAKE_SOCK)
+/* what a rule about a file, not a folder, can have */
+#define OF_FILES (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE)
+#define EVERYTHING (WRITING | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_FIFO | \
+		    LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
+
+static bool landlocked;
+
+bool confine_has_landlock(void)
+{
+	return landlocked;
+}
+
+static const char *state_dir(void)
+{
+	const char *dir = getenv(STATE_DIR_ENV);
+
+	return dir && *dir ? dir : STATE_DIR_DEFAULT;
+}
+
+/* Of the rights above those that the kernel of this version knows. */
+static uint64_t known_rights(int version)
+{
+	return EVERYTHING & ~(version < 2 ? LANDLOCK_ACCESS_FS_REFER : 0) & ~(version < 3 ? LANDLOCK_ACCESS_FS_TRUNCATE : 0);
+}
+
+/* What is not there needs no rule. */
+static int allow(int rules, const char *path, uint64_t rights)
+{
+	struct landlock_path_beneath_attr rule = { .allowed_access = rights };
+	struct stat st;
+	int ret = 0;
+
+	rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
+	if (rule.parent_fd < 0)
+		return errno == ENOENT ? 0 : -errno;
+	if (fstat(rule.parent_fd, &st))
+		ret = -errno;
+	else if (!S_ISDIR(st.st_mode))
+		rule.allowed_access &= OF_FILES;
+	if (!ret && syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &rule, 0))
+		ret = -errno;
+	close(rule.parent_fd);
+	return ret;
+}
+
+static int allow_all(int rules, char *const *folders, uint64_t known, struct error_text *text)
+{
+	const struct {
+		const char *path;
+		uint64_t rights;
+	} own[] = {
+		{ minor_run_dir(), WRITING },	/* sockets, markers */
+		{ state_dir(), WRITING },	/* decisions, records of devices */
+		{ "/dev/shm", WRITING },	/* counters for xentop */
+		{ "/dev/xen", WRITING },	/* grants and event channels, opened for each frontend */
+		{ "/proc", READING },		/* locks, mounts */
+		{ "/sys", READING },		/* what a device is like */
+		{ "/etc/localtime", READING },	/* the log's time stamps */
+	};
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < sizeof(own) / sizeof(own[0]); i++) {
+		ret = allow(rules, own[i].path, own[i].rights & known);
+		if (ret)
+			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", own[i].path, strerror(-ret));
+	}
+	for (; !ret && *folders; folders++) {
+		ret = allow(rules, *folders, WRITING & known);
+		if (ret)
+			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", *folders, strerror(-ret));
+	}
+	return ret;
+}
+
+static int confine_files(char *const *folders, struct error_text *warning, struct error_text *text)
+{
+	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION), rules, ret;
+	struct landlock_ruleset_attr attr = { 0 };
+
+	if (version < 0) {
+		error_set(warning, 0, "this kernel has no Landlock (%s): of the folders that images may be in only tapdisk's own "
+			  "look keeps it, no boundary", strerror(errno));
+		return 0;
+	}
+	attr.handled_access_fs = known_rights(version);
+	/* they have to be there to be allowed; who makes them otherwise comes too late */
+	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(state_dir(), 0700) && errno != EEXIST))
+		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), state_dir(), strerror(errno));
+	rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+	if (rules < 0)
+		return error_set(text, -errno, "Landlock: %s", strerror(errno));
+	ret = allow_all(rules, folders, attr.handled_access_fs, text);
+	if (!ret && syscall(SYS_landlock_restrict_self, rules, 0))
+		ret = error_set(text, -errno, "Landlock: %s", strerror(errno));
+	landlocked = !ret;
+	close(rules);
+	return ret;
+}
+
+static int drop_capabilities(struct error_text *text)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct now[2], kept[2] = { { 0 } };
+
+	if (syscall(SYS_capget, &header, now))
+		return error_set(text, -errno, "capget: %s", strerror(errno));
+	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
+		/* who has not CAP_SETPCAP has nothing to bound */
+		if (cap != CAP_DAC_OVERRIDE && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EPERM)
+			return error_set(text, -errno, "capabilities: %s", strerror(errno));
+	}
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+		return error_set(text, -errno, "capabilities: %s", strerror(errno));
+	kept[0].effective = kept[0].permitted = now[0].permitted & (1u << CAP_DAC_OVERRIDE);
+	if (syscall(SYS_capset, &header, kept))
+		return error_set(text, -errno, "capset: %s", strerror(errno));
+	return 0;
+}
+
+int confine(struct error_text *warning, struct error_text *text)
+{
+	const struct rlimit none = { 0, 0 };
+	char *const *folders;
+	int ret = image_folders(&folders, text);
+
+	if (ret)
+		return ret;
+	if (setrlimit(RLIMIT_CORE, &none) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return error_set(text, -errno, "cannot give up rights: %s", strerror(errno));
+	if (folders)
+		ret = confine_files(folders, warning, text);
+	return ret ? ret : drop_capabilities(text);
+}

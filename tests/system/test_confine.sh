@@ -1,0 +1,97 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_confine.sh - the folders that images may be in, what stores may stand
+# on, and what tap-ctl doctor says of it all.
+#
+# Output is TAP. BUILD says where the programs are. Needs: jq
+. "$(dirname "$0")/lib.sh"
+
+mkdir images other
+for name in images/a images/b images/d other/c other/e; do truncate -s 4M $name.raw; done
+tap-img create -F raw -b images/d.raw images/inside.cow >/dev/null
+tap-img create -F raw -b other/e.raw images/outside.cow >/dev/null
+ln -s ../other/c.raw images/link.raw
+printf '# for the test\n%s\n\n%s\n' "$work/images" "$work/not/there" >list
+denied="in none of the folders that $work/list allows"
+
+# Without a list, images may be anywhere, but a store on no more than a file, a device or a store.
+disk_opens() { open_target 0 "$@" && tap-ctl destroy ${disk[0]}; }
+no_disk() { refuses "$1" "$2" tap-ctl create -a "$3" "${@:4}"; }
+check "no list: anywhere" disk_opens "aio:$work/other/c.raw"
+check "no list: a store on anything" disk_opens "cow:$work/images/outside.cow"
+mkfifo pipe.raw
+for special in pipe.raw /dev/null; do
+	truncate -s 4M base.raw
+	tap-img create -F raw -b base.raw special.cow >/dev/null
+	mv base.raw kept.raw
+	ln -s $special base.raw
+	check "a store on $special" no_disk 22 "neither a file nor a block device" "cow:$work/special.cow"
+	check "for tap-img, too" refuses 1 "neither a file nor a block device" timeout 10 tap-img convert -f cow -O raw special.cow copy.raw
+	rm base.raw special.cow
+done
+
+# One stands on a snapshot of two, two on one of one: for reading only, since for writing the lock is in the way already.
+tap-img create one.cow 4M >/dev/null && tap-img snapshot -c x one.cow
+tap-img create -b cow:one.cow@x two.cow >/dev/null && tap-img snapshot -c y two.cow
+tap-img create -b cow:two.cow@y circle.cow >/dev/null && tap-img snapshot -c x circle.cow
+mv circle.cow one.cow
+check "a circle" no_disk 40 "in a circle" "cow:$work/two.cow" -R
+check "a circle, by a snapshot" no_disk 40 "in a circle" "cow:$work/one.cow@x" -R
+check "a circle, for writing" no_disk 40 "in a circle" "cow:$work/two.cow"
+check "a circle, for tap-img" refuses 1 "in a circle" tap-img info two.cow
+
+doctor() { tap-ctl doctor --json | jq -r "$1"; }
+check "a disk" open_target 0 "aio:$work/images/a.raw"
+check "doctor: all is well" tap-ctl doctor
+check "doctor: system calls" is "$(doctor .tapdisks[0].seccomp)" 2
+check "doctor: no new rights" is "$(doctor .tapdisks[0].no_new_privs)" true
+check "doctor: no more than one capability" is "$(doctor '.tapdisks[0].capabilities | . == 0 or . == 2')" true
+check "doctor: no core file" is "$(doctor .tapdisks[0].core_bytes)" 0
+check "doctor: no list" is "$(doctor .tapdisks[0].landlock)" false
+check "end" end_disks
+
+export TAPSNAP_IMAGE_FOLDERS=$work/list
+check "an image in the folder" open_target 0 "aio:$work/images/a.raw"
+check "is read and written" qemu-io -f raw -c "write 0 4k" -c "read 0 4k" "${uri[0]}"
+check "doctor: Landlock" is "$(doctor .tapdisks[0].landlock)" true
+check "doctor: the folder" is "$(doctor '.host[] | select(.name == "image folders").text')" "$work/images"
+check "moves onto a store there" tap-ctl snapshot-create ${disk[0]} --store "$work/images" -n one
+check "and goes back" sh -c "tap-ctl snapshot-delete ${disk[0]} -n one && tap-ctl commit ${disk[0]}"
+check "not onto one elsewhere" refuses 1 "$denied" tap-ctl snapshot-create ${disk[0]} --store "$work/other" -n one
+check "goes on" qemu-io -f raw -c "write 0 4k" "${uri[0]}"
+check "paused" tap-ctl pause ${disk[0]}
+check "not unpaused on an image elsewhere" refuses 1 "$denied" tap-ctl unpause ${disk[0]} -a "aio:$work/other/c.raw"
+check "but on one in the folder" tap-ctl unpause ${disk[0]} -a "aio:$work/images/b.raw"
+check "end" end_disks
+check "an image elsewhere" no_disk 1 "$denied" "aio:$work/other/c.raw"
+check "by a link" no_disk 1 "$denied" "aio:$work/images/link.raw"
+check "by a detour" no_disk 1 "$denied" "aio:$work/images/../other/c.raw"
+check "a device" no_disk 1 "$denied" aio:/dev/null
+check "a store on what is in the folder" disk_opens "cow:$work/images/inside.cow"
+check "a store on what is elsewhere" no_disk 1 "$denied" "cow:$work/images/outside.cow"
+check "for tap-img, too" refuses 1 "$denied" tap-img convert -f cow -O raw images/outside.cow copy.raw
+check "who may read what he names himself" tap-img convert -f raw -O raw other/c.raw copy.raw
+
+echo images >list
+check "a list with a mistake" no_disk 22 "line 1" "aio:$work/images/a.raw"
+check "doctor tells" exits 1 tap-ctl doctor
+check "where" grep -q "wrong  image folders: $work/list: line 1" out
+unset TAPSNAP_IMAGE_FOLDERS
+
+tapdisk --foreground --no-sandbox 2>tapdisk.log &
+started=$!
+until [ -S "$TAPSNAP_RUN_DIR/ctl$started" ] || ! kill -0 $started; do sleep 0.02; done
+check "doctor: one with all rights" exits 1 tap-ctl doctor
+check "says so" grep -q "wrong  seccomp: off" out
+kill -9 $started
+wait $started 2>/dev/null
+check "doctor: a dead one's socket" exits 1 tap-ctl doctor
+check "says so" grep -q "wrong  socket: $TAPSNAP_RUN_DIR/ctl$started is a dead" out
+check "list takes it away" tap-ctl list
+check "and all is well" tap-ctl doctor
+chmod 777 "$TAPSNAP_RUN_DIR"
+check "doctor: a run folder that all may write to" exits 1 tap-ctl doctor
+check "says so" grep -q "may be written to by others" out
+chmod 700 "$TAPSNAP_RUN_DIR"
+finish

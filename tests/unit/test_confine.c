@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_confine.c - the powers that tapdisk gives up at its start: in a child
+ * process each time, since nothing brings them back.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/landlock.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "confine.h"
+#include "image-folders.h"
+#include "protocol.h"
+#include "scratch.h"
+
+static char inside[128], outside[128], run[128], state[128], list[128];
+
+static void require_at(bool condition, const char *text, int line)
+{
+	if (condition)
+		return;
+	fprintf(stderr, "# line %d: %s: %s\n", line, text, strerror(errno));
+	_exit(1);
+}
+#define require(condition) require_at(condition, #condition, __LINE__)
+
+static void in_child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void confined(void)
+{
+	struct error_text warning = { "" }, text = { "" };
+	int error = confine(&warning, &text);
+
+	if (error)
+		fprintf(stderr, "# %s\n", text.text);
+	require(!error);
+	require(!warning.text[0]);
+}
+
+static void write_list(const char *text)
+{
+	FILE *file = fopen(list, "we");
+
+	require(file && fputs(text, file) >= 0 && !fclose(file));
+	setenv(IMAGE_FOLDERS_ENV, list, 1);
+}
+
+/* The line of /proc/self/status that begins with @key. */
+static bool status_is(const char *key, const char *value)
+{
+	FILE *file = fopen("/proc/self/status", "re");
+	size_t length = strlen(key);
+	bool found = false;
+	char line[256];
+
+	while (file && fgets(line, sizeof(line), file))
+		found |= !strncmp(line, key, length) && !strncmp(line + length + strspn(line + length, "\t "), value, strlen(value));
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static void one_capability(void)
+{
+	struct rlimit core;
+
+	unsetenv(IMAGE_FOLDERS_ENV);
+	confined();
+	require(status_is("CapEff:", geteuid() ? "0000000000000000" : "0000000000000002"));
+	require(status_is("CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
+	require(status_is("CapInh:", "0000000000000000"));
+	require(status_is("CapAmb:", "0000000000000000"));
+	require(status_is("CapBnd:", "0000000000000002") || geteuid());
+	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+	require(!getrlimit(RLIMIT_CORE, &core) && !core.rlim_cur && !core.rlim_max);
+}
+
+static void no_root_powers(void)
+{
+	char node[200];
+
+	snprintf(node, sizeof(node), "%s/node", outside);
+	if (geteuid())
+		return;
+	unsetenv(IMAGE_FOLDERS_ENV);
+	confined();
+	require(setuid(65534) < 0 && errno == EPERM);
+	require(chroot("/") < 0 && errno == EPERM);
+	require(mknod(node, S_IFBLK | 0600, 0) < 0 && errno == EPERM);
+	require(chown(outside, 1, 1) < 0 && errno == EPERM);
+	require(socket(AF_PACKET, SOCK_RAW, 0) < 0 && errno == EPERM);
+	/* what is left is of use */
+	require(!chmod(outside, 0));
+	require(open(outside, O_RDONLY | O_CLOEXEC) >= 0);
+	require(!chmod(outside, 0700));
+}
+
+static bool opens(const char *folder, const char *name, int flags)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	return open(path, flags | O_CLOEXEC, 0600) >= 0;
+}
+
+static void only_the_folders(void)
+{
+	char text[300];
+
+	snprintf(text, sizeof(text), "# images\n\n%s\n/not/there\n", inside);
+	write_list(text);
+	confined();
+	require(opens(inside, "image", O_RDWR));
+	require(opens(inside, "new", O_RDWR | O_CREAT | O_TRUNC));
+	require(opens(run, "new", O_RDWR | O_CREAT));
+	require(opens(state, "new", O_RDWR | O_CREAT));
+	require(opens("/proc", "locks", O_RDONLY));
+	require(!opens(outside, "image", O_RDONLY) && errno == EACCES);
+	require(!opens(outside, "new", O_RDWR | O_CREAT) && errno == EACCES);
+	require(!opens(inside, "link", O_RDONLY) && errno == EACCES);		/* leads outside */
+	require(!opens("/etc", "passwd", O_RDONLY) && errno == EACCES);
+	require(!opens("/proc", "sys/kernel/printk", O_WRONLY) && errno == EACCES);
+	require(!opens("/sys", "power/state", O_WRONLY));
+	require(!opens("/dev", "null", O_RDWR) && errno == EACCES);
+}
+
+static void folders_are_compared_whole(void)
+{
+	struct error_text text = { "" };
+	char lines[300], path[300];
+
+	snprintf(lines, sizeof(lines), "%s\n", inside);
+	write_list(lines);
+	snprintf(path, sizeof(path), "%s/image", inside);
+	require(!image_folders_check(path, NULL));
+	snprintf(path, sizeof(path), "%s/new/file", inside);	/* whose folder is not there */
+	require(image_folders_check(path, NULL) == -EPERM);
+	snprintf(path, sizeof(path), "%s/new.cow", inside);
+	require(!image_folders_check(path, NULL));
+	snprintf(path, sizeof(path), "%s/../%s/image", inside, strrchr(outside, '/') + 1);
+	require(image_folders_check(path, &text) == -EPERM);
+	require(strstr(text.text, "in none of the folders"));
+	require(strstr(text.text, list));
+	snprintf(path, sizeof(path), "%s/link", inside);
+	require(image_folders_check(path, NULL) == -EPERM);
+	snprintf(path, sizeof(path), "%s-too/image", inside);
+	require(image_folders_check(path, NULL) == -EPERM);
+}
+
+static void a_list_that_is_none(void)
+{
+	struct error_text warning = { "" }, text = { "" };
+
+	write_list("srv/images\n");
+	require(confine(&warning, &text) == -EINVAL);
+	require(strstr(text.text, "line 1: \"srv/images\" is no absolute path"));
+	require(image_folders_check(inside, NULL) == -EINVAL);
+}
+
+/* All images are refused, not all allowed. */
+static void an_empty_list(void)
+{
+	write_list("# nothing\n");
+	require(image_folders_check(inside, NULL) == -EPERM);
+	confined();
+	require(!opens(inside, "image", O_RDONLY) && errno == EACCES);
+}
+
+static bool has_landlock(void)
+{
+	return syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) > 0;
+}
+
+static void test_capabilities(void **unused) { in_child(one_capability); }
+static void test_no_root_powers(void **unused) { in_child(no_root_powers); }
+static void test_compared_whole(void **unused) { in_child(folders_are_compared_whole); }
+static void test_bad_list(void **unused) { in_child(a_list_that_is_none); }
+
+static void test_folders(void **unused)
+{
+	if (!has_landlock())
+		skip();
+	in_child(only_the_folders);
+}
+
+static void test_empty_list(void **unused)
+{
+	if (!has_landlock())
+		skip();
+	in_child(an_empty_list);
+}
+
+static void make_folder(char path[128], const char *name)
+{
+	char file[200];
+	int fd;
+
+	snprintf(path, 128, "%s/%s", scratch_dir, name);
+	assert_int_equal(mkdir(path, 0700), 0);
+	snprintf(file, sizeof(file), "%s/image", path);
+	fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static int setup(void **unused)
+{
+	char link[200], target[200], similar[128];
+
+	make_folder(inside, "images");
+	make_folder(similar, "images-too");
+	make_folder(outside, "secrets");
+	make_folder(run, "run");
+	make_folder(state, "state");
+	setenv(RUN_DIR_ENV, run, 1);
+	setenv(STATE_DIR_ENV, state, 1);
+	snprintf(list, sizeof(list), "%s/list", scratch_dir);
+	snprintf(link, sizeof(link), "%s/link", inside);
+	snprintf(target, sizeof(target), "%s/image", outside);
+	return symlink(target, link);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_capabilities),
+		cmocka_unit_test(test_no_root_powers),
+		cmocka_unit_test(test_folders),
+		cmocka_unit_test(test_compared_whole),
+		cmocka_unit_test(test_bad_list),
+		cmocka_unit_test(test_empty_list),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests(tests, setup, NULL);
+}
