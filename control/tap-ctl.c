@@ -18,7 +18,8 @@
 
 static const struct command *const commands[] = {
 	&command_list, &command_create, &command_destroy, &command_info, &command_stats, &command_pause,
-	&command_unpause, &command_resize, &command_throttle, &command_on_error, &command_resume, &command_events, &command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
+	&command_unpause, &command_resize, &command_throttle, &command_on_error, &command_resume, &command_events,
+	&command_xen_attach, &command_xen_detach, &command_allocate, &command_free,
 	&command_spawn, &command_attach, &command_detach, &command_open, &command_close,
 	&command_snapshot_create, &command_snapshot_list, &command_snapshot_delete, &command_snapshot_revert,
 	&command_commit, &command_export, &command_unexport, &command_takeover, &command_upgrade, &command_doctor,
