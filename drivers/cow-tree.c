@@ -131,7 +131,7 @@ static int builder_block(struct cow_builder *builder, uint64_t *block)
 static int node_write(struct cow_builder *builder, unsigned level, const uint8_t *bytes, struct cow_ref *ref)
 {
 	struct cow_store *store = builder->store;
-	uint64_t block;
+	uint64_t block = 0;
 	int ret;
 
 	*ref = (struct cow_ref){ 0 };
