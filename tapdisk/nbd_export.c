@@ -143,6 +143,7 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	int error;
 
 	options.read_only = export->server->overlay < 0;
+	options.journal = NULL;		/* that is the disk's own; an overlay ends with its export */
 	if (strcmp(export->home, vbd->backend->path))
 		return error_set(text, -ESTALE, "%s: not the disk's image any more", export->home);
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
