@@ -46,24 +46,6 @@ step "nothing was wrong, nothing is lost"
 load_stop a xvda
 load_stop a xvdb
 
-step "its I/O hangs in the device: nobody opens the image before that has ended"
-loop=$(losetup -f --show "$(image_make hanging 64M)") || fail "no loop device"
-trap 'dmsetup remove tests-hanging; losetup -d "$loop"' EXIT
-must dmsetup create tests-hanging --table "0 131072 linear $loop 0"
-disk_attach a xvdc /dev/mapper/tests-hanging
-load_start a xvdc
-must dmsetup suspend --noflush --nolockfs tests-hanging
-snooze 1	# the ring fills up with what the device holds back
-old=$(tapdisk_pid a xvdc)
-must kill -9 "$old"
-snooze 3	# whether the kernel lets the process end or not: tapback has to wait
-! flock -sn "/run/blktap-control/takeover/lock-$old-"* true || fail "its lock is free while its I/O is at the device"
-must_equal "the disk's tapdisk" "$old" "$(tapdisk_pid a xvdc)"
-must dmsetup resume tests-hanging
-follow a xvdc "$old"
-load_stop a xvdc
-disk_detach a xvdc
-
 step "one that cannot be taken over: its record is gone"
 second=$(image_make second 64M)
 disk_attach a xvdc "$second"
