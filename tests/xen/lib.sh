@@ -258,6 +258,16 @@ backend_node() { xenstore-read "$(backend_path "$1" "$2")/$3" 2>/dev/null; }
 tapdisk_pid() { backend_node "$1" "$2" pid; }
 tapdisk_minor() { backend_node "$1" "$2" minor; }
 
+# Dies for good: without its record of the disk no other takes its place. Until
+# the disk's error node says so.
+tapdisk_end() { # GUEST VDEV
+	local pid
+	pid=$(tapdisk_pid "$1" "$2")
+	must rm "/run/blktap-control/takeover/$(tapdisk_minor "$1" "$2")/disk"
+	must kill -9 "$pid"
+	wait_until 20 "the error node" backend_node "$1" "$2" error
+}
+
 disk_attach() { # GUEST VDEV TARGET [KEY=VALUE,...]
 	must xl block-attach "$(guest_domid "$1")" "$(disk_line "${@:2}")"
 	guest_must "$1" "appears $2"

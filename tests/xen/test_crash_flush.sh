@@ -14,8 +14,7 @@ guest_must a "flushlog write /dev/xvda </dev/null &"
 # past one round of the disk, so that blocks are overwritten too
 wait_until 180 "6000 writes are flushed" flushed_enough 6000
 step "kill -9"
-must kill -9 "$(tapdisk_pid a xvda)"
-wait_until 20 "the error node" backend_node a xvda error
+tapdisk_end a xvda
 must xl destroy "$(guest_name a)"
 last=$(flushed)
 step "verify up to write $last"

@@ -53,8 +53,7 @@ done
 load_moves a xvda
 
 step "kill -9 under load: the store is whole without repair, and so is the guest's filesystem"
-must kill -9 "$(tapdisk_pid a xvda)"
-wait_until 20 "the error node" backend_node a xvda error
+tapdisk_end a xvda
 guest_destroy a
 must tap-img check "$store"
 guest_create a "$disk"

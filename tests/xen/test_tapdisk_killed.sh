@@ -51,10 +51,7 @@ second=$(image_make second 64M)
 disk_attach a xvdc "$second"
 guest_must a "fill xvdc 8 7"
 load_start a xvda
-old=$(tapdisk_pid a xvdc)
-rm "/run/blktap-control/takeover/$(tapdisk_minor a xvdc)/disk"
-must kill -9 "$old"
-wait_until 20 "the error node" backend_node a xvdc error
+tapdisk_end a xvdc
 echo "# error: $(backend_node a xvdc error)"
 load_moves a xvda
 
