@@ -57,8 +57,8 @@ class Bench:
     def __enter__(self):
         # as long as a socket's name may be, so not below a folder with a long name
         self.work = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=self.build))
-        os.mkdir(f"{self.work}/run")
-        os.environ["TAPSNAP_RUN_DIR"] = f"{self.work}/run"
+        # on a tmpfs, as /run is: tapdisk writes to mapped files there with each request
+        os.environ["TAPSNAP_RUN_DIR"] = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir="/dev/shm"))
         os.environ["PATH"] = f"{self.build}/bin:{os.environ['PATH']}:/usr/sbin:/sbin"
         return self
 
