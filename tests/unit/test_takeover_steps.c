@@ -159,6 +159,8 @@ static bool round_run(unsigned first, unsigned second)
 		r = blkfront_connect(&front, &options, why, sizeof(why));
 	if (r) {	/* before there was a frontend: nothing to take over */
 		free(load);
+		while (tapctl_process_clean(f.pid) == -EBUSY)
+			;
 		return true;
 	}
 	load_start(load, front, SEED);
