@@ -36,6 +36,12 @@ guest_must a "dd if=/dev/xvda of=/dev/null bs=64k count=16 iflag=direct"
 guest_destroy a
 must_equal "locks" "" "$(locks)"
 
+# xvda is emulated, too; the first disk that is not is xvdg at the latest
+create_paused "$(disk_line xvda "$image")"
+[ -n "$(locks)" ] || fail "QEMU has not opened the image"
+wake
+guest_destroy a
+
 create_paused "$(disk_line hda "$image" script=block-tapsnap)"
 wake
 [ -n "$(locks)" ] || fail "tapdisk has not locked the image"
