@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # Needs: tap
 # What stands in xenstore is what blkif.h asks for, and what was negotiated.
 . ./lib.sh

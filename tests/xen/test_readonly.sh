@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # A read-only disk: readable, refused for writing, and shared by two guests.
 . ./lib.sh
 
