@@ -31,6 +31,7 @@
 #define CALL_MS		60000
 #define ALIVE_MS	2000	/* what a tapdisk takes to answer, or a process to end, at most */
 #define PAUSE_MS	2
+#define RING_END_MS 500	/* what the kernel takes to end the ring of a process that is gone */
 
 /* A disk's record, checked; strings are the JSON's. */
 struct record {
@@ -384,15 +385,22 @@ int tapctl_takeover_successor(int pid, int minor)
 	return record.former == pid ? record.pid : 0;
 }
 
-/* Its I/O has ended. */
+/*
+ * Its I/O has ended. The kernel takes a ring apart a moment after its process is
+ * gone; that is waited for, or else nobody would remove the lock any more. I/O
+ * that hangs is not.
+ */
 static bool is_free(const char *path)
 {
-	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-	bool is = fd >= 0 && !flock(fd, LOCK_SH | LOCK_NB);
+	int64_t deadline = client_clock_ms() + RING_END_MS;
+	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW), error = 0;
 
-	if (fd >= 0)
-		close(fd);
-	return is;
+	if (fd < 0)
+		return false;
+	while ((error = flock(fd, LOCK_SH | LOCK_NB)) && errno == EWOULDBLOCK && client_clock_ms() < deadline)
+		pause_ms(PAUSE_MS);
+	close(fd);
+	return !error;
 }
 
 void client_takeover_clean(int pid)
