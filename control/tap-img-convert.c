@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tap-img-convert.c - `tap-img convert`: a copy of a disk in another format.
- * What is zero is not written where the copy reads as zeros anyway; on a base
- * only what differs from the base is.
+ * A run of zeros that is long enough is not written where the copy reads as
+ * zeros anyway; on a base only what differs from the base is.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,10 +10,12 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "size.h"
 #include "tap-img.h"
 
 #define CHUNK DISK_CHUNK
 #define UNIT 8u				/* sectors: what is zero is found in pieces of 4 KiB */
+#define MAX_HOLE (32u << 10)		/* sectors: 16 MiB, as in qemu-img */
 
 struct convert {
 	const char *source, *target, *source_format, *snapshot, *base, *base_format;
@@ -21,6 +23,13 @@ struct convert {
 	struct cow_base_fields fields;
 	bool progress, json;
 	uint64_t sectors, written;
+	uint64_t hole;			/* sectors: fewer zeros make no hole; 0: none do */
+};
+
+/* Zeros that are not in the copy yet: too few for a hole so far, or more of one. */
+struct zeros {
+	uint64_t sector, nr_sectors;
+	bool hole;			/* those before them have made one */
 };
 
 struct copy {
@@ -28,6 +37,8 @@ struct copy {
 	struct source source;
 	struct target target;
 	uint8_t *data, *below;		/* what is to be there; what the copy shows of its base */
+	uint8_t *zero;			/* a chunk of zeros */
+	struct zeros zeros;
 };
 
 static uint64_t smaller(uint64_t a, uint64_t b)
@@ -57,6 +68,58 @@ static enum piece piece_at(const struct copy *copy, uint64_t at, uint64_t n)
 	return cow_all_zero(data, length) ? PIECE_ZERO : PIECE_DATA;
 }
 
+static int data_write(struct copy *copy, const uint8_t *data, uint64_t sector, uint64_t n)
+{
+	copy->convert->written += n * SECTOR_SIZE;
+	return target_write(&copy->target, data, sector, n);
+}
+
+/* Something else follows, or nothing. */
+static int zeros_end(struct copy *copy)
+{
+	struct zeros *zeros = &copy->zeros;
+	uint64_t n;
+	int ret = 0;
+
+	for (; !ret && zeros->nr_sectors; zeros->sector += n, zeros->nr_sectors -= n) {
+		n = smaller(zeros->nr_sectors, CHUNK);
+		ret = data_write(copy, copy->zero, zeros->sector, n);
+	}
+	zeros->hole = false;
+	return ret;
+}
+
+/* What makes a hole goes at once, so that few zeros ever wait. */
+static int zeros_add(struct copy *copy, uint64_t sector, uint64_t n)
+{
+	struct zeros *zeros = &copy->zeros;
+	int ret;
+
+	if (!zeros->nr_sectors)
+		zeros->sector = sector;
+	zeros->nr_sectors += n;
+	if (!copy->convert->hole)
+		return zeros_end(copy);
+	zeros->hole |= zeros->nr_sectors >= copy->convert->hole;
+	if (!zeros->hole)
+		return 0;
+	ret = target_zero(&copy->target, zeros->sector, zeros->nr_sectors);
+	zeros->nr_sectors = 0;
+	return ret;
+}
+
+static int copy_piece(struct copy *copy, enum piece piece, uint64_t at, uint64_t sector, uint64_t n)
+{
+	int ret;
+
+	if (piece == PIECE_ZERO)
+		return zeros_add(copy, sector, n);
+	ret = zeros_end(copy);
+	if (!ret && piece == PIECE_DATA)
+		ret = data_write(copy, copy->data + at * SECTOR_SIZE, sector, n);
+	return ret;
+}
+
 static int copy_chunk(struct copy *copy, uint64_t sector, uint64_t n)
 {
 	uint64_t at, run;
@@ -70,12 +133,7 @@ static int copy_chunk(struct copy *copy, uint64_t sector, uint64_t n)
 		piece = piece_at(copy, at, n);
 		for (run = smaller(UNIT, n - at); at + run < n && piece_at(copy, at + run, n) == piece;)
 			run += smaller(UNIT, n - at - run);
-		if (piece == PIECE_ZERO)
-			ret = target_zero(&copy->target, sector + at, run);
-		if (piece == PIECE_DATA) {
-			ret = target_write(&copy->target, copy->data + at * SECTOR_SIZE, sector + at, run);
-			copy->convert->written += run * SECTOR_SIZE;
-		}
+		ret = copy_piece(copy, piece, at, sector + at, run);
 	}
 	return ret;
 }
@@ -90,8 +148,8 @@ static int copy_some(struct copy *copy, uint64_t sector, uint64_t *done)
 	if (n < rest)
 		n -= n % UNIT;
 	if (zero && n && !copy->target.base.read) {
-		*done = n;
-		return ret ? ret : target_zero(&copy->target, sector, n);
+		*done = copy->convert->hole ? n : smaller(n, CHUNK);
+		return ret ? ret : zeros_add(copy, sector, *done);
 	}
 	*done = smaller(n ? n : UNIT, smaller(rest, CHUNK));
 	return ret ? ret : copy_chunk(copy, sector, *done);
@@ -110,6 +168,8 @@ static int copy_all(struct copy *copy, struct error_text *error)
 		if (!ret)
 			ret = progress_step(&progress, (sector + n) * SECTOR_SIZE, convert->sectors * SECTOR_SIZE);
 	}
+	if (!ret)
+		ret = zeros_end(copy);
 	progress_end(&progress);
 	if (ret == -EINTR)
 		error_set(error, ret, "%s: interrupted, and not made", convert->target);
@@ -158,9 +218,12 @@ static int convert_run(struct convert *convert, struct error_text *error)
 	ret = source_open(&copy.source, convert->source, convert->source_format, 'f', convert->snapshot, error);
 	if (ret)
 		return ret;
-	copy.data = aligned_alloc(4096, 2 * CHUNK * SECTOR_SIZE);
+	copy.data = aligned_alloc(4096, 3 * CHUNK * SECTOR_SIZE);
 	ret = copy.data ? target_prepare(&copy, path, error) : error_set(error, -ENOMEM, "out of memory");
 	copy.below = copy.data + CHUNK * SECTOR_SIZE;
+	copy.zero = copy.below + CHUNK * SECTOR_SIZE;
+	if (!ret)
+		memset(copy.zero, 0, CHUNK * SECTOR_SIZE);
 	if (!ret)
 		ret = target_begin(&copy.target, path, &convert->options, error);
 	if (!ret)
@@ -170,16 +233,32 @@ static int convert_run(struct convert *convert, struct error_text *error)
 	return ret;
 }
 
+/* As in qemu-img, whose limits these are. */
+static void hole_read(const char *text, struct convert *convert)
+{
+	struct error_text error = { "" };
+	uint64_t bytes;
+
+	if (!size_parse(text, &bytes, &error) && bytes / SECTOR_SIZE > MAX_HOLE)
+		error_set(&error, -EINVAL, "%s: 16M at most", text);
+	if (*error.text) {
+		fprintf(stderr, "tap-img convert: -S: %s\n", error.text);
+		exit(1);
+	}
+	convert->hole = bytes / SECTOR_SIZE;
+}
+
 static void arguments_read(const struct image_command *command, int argc, char **argv, struct convert *convert)
 {
 	static const struct option options[] = {
 		{ "format", required_argument, NULL, 'f' }, { "output-format", required_argument, NULL, 'O' },
 		{ "snapshot", required_argument, NULL, 'l' }, { "base", required_argument, NULL, 'B' },
-		{ "base-format", required_argument, NULL, 'F' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
+		{ "base-format", required_argument, NULL, 'F' }, { "sparse", required_argument, NULL, 'S' },
+		{ "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
 	int letter;
 
-	while ((letter = image_getopt(command, argc, argv, "f:O:l:B:F:ph", options)) != -1) {
+	while ((letter = image_getopt(command, argc, argv, "f:O:l:B:F:S:ph", options)) != -1) {
 		if (letter == 'f')
 			convert->source_format = optarg;
 		else if (letter == 'O')
@@ -190,6 +269,8 @@ static void arguments_read(const struct image_command *command, int argc, char *
 			convert->base = optarg;
 		else if (letter == 'F')
 			convert->base_format = optarg;
+		else if (letter == 'S')
+			hole_read(optarg, convert);
 		else if (letter == 'p')
 			convert->progress = true;
 		else
@@ -204,7 +285,7 @@ static void arguments_read(const struct image_command *command, int argc, char *
 
 static int run_convert(const struct image_command *command, int argc, char **argv)
 {
-	struct convert convert = { 0 };
+	struct convert convert = { .hole = UNIT };
 	struct error_text error = { "" };
 
 	arguments_read(command, argc, argv, &convert);
@@ -219,13 +300,14 @@ static int run_convert(const struct image_command *command, int argc, char **arg
 }
 
 const struct image_command command_convert = {
-	.name = "convert", .usage = "-f FMT [-O FMT] [-l SNAPSHOT] [-B BASE -F FMT] [-p] SOURCE TARGET",
+	.name = "convert", .usage = "-f FMT [-O FMT] [-l SNAPSHOT] [-B BASE -F FMT] [-S SIZE] [-p] SOURCE TARGET",
 	.help = "copy a disk into an image of another format",
 	.options = "  -f, --format FMT  of SOURCE: raw, cow, qcow2, vhd, vhdx or vmdk; it is never guessed\n"
 		"  -O, --output-format FMT  of TARGET; default: raw\n"
 		"  -l, --snapshot NAME  of a cow image, instead of its disk; cow:PATH@NAME says the same\n"
 		"  -B, --base BASE  TARGET, a cow image, stands on it and gets what differs\n"
 		"  -F, --base-format FMT  raw or cow (BASE is PATH@NAME then)\n"
+		"  -S, --sparse SIZE  so many zeros in a row, or more, become a hole; default: 4k; 0: all is written\n"
 		"  -p, --progress  show it even where there is no terminal\n",
 	.run = run_convert,
 };

@@ -42,6 +42,37 @@ tap-img create -s 4096 4k.cow 8M >/dev/null
 check "sectors of 4096 stay" tap-img convert -O cow cow:4k.cow 4k2.cow
 check "sectors of 4096 stay: seen" is "$(json '."sector-size"' tap-img info 4k2.cow)" 4096
 
+# runs of zeros: of 4, 60, 64 and 400 KiB; that of 64 goes on from one MiB, which is what is read at once, into the next
+head -c 2M /dev/urandom >runs.raw
+for run in 25:1 100:15 250:16 400:100; do
+	dd if=/dev/zero of=runs.raw bs=4k seek=${run%:*} count=${run#*:} conv=notrunc status=none
+done
+allocated() {	# allocated FILE SIZE: it holds what runs.raw does, in so much space
+	cmp runs.raw "$1" && is "$(data_in "$1")" "$2"
+}
+data_in() { qemu-img map -f raw --output=json "$1" | jq '[.[] | select(.data) | .length] | add'; }
+total=$((2 << 20))
+check "-S, default: zeros of 4k are a hole" tap-img convert -f raw runs.raw runs.default
+check "all runs of them" allocated runs.default $((total - (1 + 15 + 16 + 100) * 4096))
+check "-S 64k" tap-img convert -S 64k -f raw runs.raw runs.64k
+check "runs that are shorter are written" allocated runs.64k $((total - (16 + 100) * 4096))
+check "-S 65k" tap-img convert -S 65k -f raw runs.raw runs.65k
+check "and one that is just too short" allocated runs.65k $((total - 100 * 4096))
+check "-S 0" tap-img convert -S 0 -f raw runs.raw runs.0
+check "all of them are" allocated runs.0 $total
+check "into a store" tap-img convert -S 64k -f raw -O cow runs.raw runs.cow
+check "the same disk" same -f raw -F cow runs.raw runs.cow
+check "with holes where the runs are long" is "$(json '[.[] | select(.kind == "zero") | .length] | @csv' tap-img map runs.cow)" \
+	"$((16 * 4096)),$((100 * 4096))"
+truncate -s 3584 hole.raw
+truncate -s 8M hole.raw
+check "a hole in the source is a run as any other" tap-img convert -S 0 -f raw hole.raw hole.0
+check "and is written" is "$(data_in hole.0)" $((8 << 20))
+check "onto a base" tap-img convert -S 64k -f raw -O cow -B runs.default -F raw hole.raw hole.cow
+check "the same disk" same -f raw -F cow hole.raw hole.cow
+check "half a sector" refuses 1 "-S: 700" tap-img convert -S 700 -f raw runs.raw x.raw
+check "too much for -S" refuses 1 "16M at most" tap-img convert -S 17M -f raw runs.raw x.raw
+
 # snapshots
 tap-img snapshot -c one disk.cow
 tap-img resize disk.cow +1M >/dev/null
