@@ -47,17 +47,33 @@ int cow_only_active(struct cow_store *store, const char *otherwise, struct error
 			       store->device->name, strerror(-ret)) : 0;
 }
 
-static int base_check(const struct cow_store *store, struct cow_device *base, struct error_text *error)
+static int base_check(const struct cow_store *store, struct error_text *error)
 {
 	if (store->sb.base_kind == COW_BASE_NONE)
 		return error_set(error, -EINVAL, "%s: has no base to commit to", store->device->name);
 	if (store->sb.base_kind != COW_BASE_RAW)
 		return error_set(error, -ENOTSUP, "%s: its base %s is a snapshot, which nobody can write to",
 				 store->device->name, store->sb.base.target);
-	if (!base->ops->resize && base->ops->size(base) / SECTOR_SIZE < store->active->sectors)
-		return error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): make it larger first", base->name,
-				 (unsigned long long)store->active->sectors * SECTOR_SIZE);
 	return 0;
+}
+
+int cow_commit_too_small(const struct cow_store *store, const char *name, struct error_text *error)
+{
+	return error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): make it larger, and commit again", name,
+			 (unsigned long long)store->active->sectors * SECTOR_SIZE);
+}
+
+static int base_grow(const struct cow_store *store, struct cow_device *base, struct error_text *error)
+{
+	uint64_t bytes = store->active->sectors * SECTOR_SIZE;
+	int ret;
+
+	if (base->ops->size(base) >= bytes)
+		return 0;
+	if (!base->ops->resize)
+		return cow_commit_too_small(store, base->name, error);
+	ret = base->ops->resize(base, bytes);
+	return ret ? error_set(error, ret, "%s: cannot be made larger: %s", base->name, strerror(-ret)) : 0;
 }
 
 int cow_commit_mark(struct cow_store *store, uint32_t flag)
@@ -75,10 +91,8 @@ int cow_commit_mark(struct cow_store *store, uint32_t flag)
 
 int cow_commit_begin(struct cow_store *store, struct cow_device *base, struct error_text *error)
 {
-	uint64_t bytes = store->active->sectors * SECTOR_SIZE;
-	int ret;
+	int ret = base_check(store, error);
 
-	ret = base_check(store, base, error);
 	if (!ret)
 		ret = cow_only_active(store, "delete them first", error);
 	if (ret)
@@ -86,9 +100,7 @@ int cow_commit_begin(struct cow_store *store, struct cow_device *base, struct er
 	ret = cow_commit_mark(store, COW_BASE_COMMITTING);
 	if (ret)
 		return error_set(error, ret, "%s: cannot be written: %s", store->device->name, strerror(-ret));
-	if (base->ops->size(base) < bytes)
-		ret = base->ops->resize(base, bytes);
-	return ret ? error_set(error, ret, "%s: cannot be made larger: %s", base->name, strerror(-ret)) : 0;
+	return base_grow(store, base, error);
 }
 
 static int copy_out(struct cow_store *store, struct cow_device *base, uint64_t sector, uint64_t nr_sectors)

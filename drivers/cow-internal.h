@@ -280,6 +280,8 @@ int cow_no_snapshots(const struct cow_store *store, const char *otherwise, struc
 int cow_only_active(struct cow_store *store, const char *otherwise, struct error_text *error);
 /* The superblocks say COW_BASE_COMMITTING or COW_BASE_COMMITTED, durable. */
 int cow_commit_mark(struct cow_store *store, uint32_t flag);
+/* -ENOSPC: the device called @name does not take the whole disk. With the mark set it is taken when it has grown. */
+int cow_commit_too_small(const struct cow_store *store, const char *name, struct error_text *error);
 
 /* cow-version.c */
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);

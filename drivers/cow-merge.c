@@ -24,6 +24,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "aio.h"
 #include "cow-base.h"
@@ -272,13 +273,8 @@ void cow_merge_free(struct cow_disk *disk)
 /* The lock of the one that is open for reading keeps others away from both. */
 static int base_lock(struct cow_disk *disk, struct error_text *error)
 {
-	const struct backend *below = disk->base_backend;
-
-	if (below->geometry.sectors < disk->store->active->sectors)
-		return error_set(error, -ENOSPC, "%s: smaller than the disk (%llu bytes): tap-img commit makes it larger", below->path,
-				 (unsigned long long)disk->store->active->sectors * SECTOR_SIZE);
 	if (file_relock(base_file(disk), true))
-		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", below->path);
+		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", disk->base_backend->path);
 	return 0;
 }
 
@@ -288,6 +284,21 @@ static int base_open(struct cow_disk *disk, struct error_text *error)
 	struct driver_options options = { .shared = true, .as_is = true, .no_direct = !disk->base_backend->geometry.direct };
 
 	return backend_open(&disk->merge->base, disk->engine, disk->store->sb.base.target, &options, error);
+}
+
+/* The disk may have become larger in the store: a file follows it. */
+static int base_grow(struct cow_disk *disk, struct error_text *error)
+{
+	struct backend *base = disk->merge->base;
+	uint64_t sectors = disk->store->active->sectors;
+
+	if (base->geometry.sectors >= sectors)
+		return 0;
+	if (base_file(disk)->blkdev)
+		return cow_commit_too_small(disk->store, base->path, error);
+	if (ftruncate(((struct aio_disk *)base->handle)->file->fd, (off_t)(sectors * SECTOR_SIZE)))
+		return error_set(error, -errno, "%s: cannot be made larger: %s", base->path, strerror(errno));
+	return backend_refresh_size(base, error);
 }
 
 static int merge_new(struct cow_disk *disk)
@@ -333,6 +344,8 @@ static int begin(struct cow_disk *disk, struct snapshot_command *command)
 		ret = cow_commit_mark(disk->store, COW_BASE_COMMITTING);
 	if (!ret)
 		ret = base_open(disk, error);
+	if (!ret)
+		ret = base_grow(disk, error);
 	/* from here on every end of a write marks */
 	if (!ret)
 		cow_merge_changed(disk, 0, cow_blocks_for(disk->store->active->sectors));

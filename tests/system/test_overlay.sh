@@ -177,6 +177,44 @@ check "the image is the disk" image_holds 0 new
 check "which can be opened" open_disk 0
 check "end" end_disks
 
+# It becomes larger in the store, and its image with it.
+at() { nbdsh -u "${uri[$1]}" -c "assert h.pread(512, $2) == b'$3'.ljust(512, b'\\0')"; }
+put_at() { nbdsh -u "${uri[$1]}" -c "h.pwrite(b'$3'.ljust(512, b'\\0'), $2); h.flush()"; }
+size_of() { tap-ctl info ${disk[$1]} --json | jq '.disk.sectors * 512'; }
+sizes() { is "$(size_of "$1")" "$2" && is "$(stat -c %s "$1.img")" "$3"; }
+old_size=$((64 << 20)) new_size=$((80 << 20))
+check "a raw disk" make_disk 7
+check "write" fill 7 old
+check "it is as large as its image" refuses 95 "make that larger" tap-ctl resize ${disk[7]} -s 80M
+check "a snapshot" move 7 one
+check "in the store it cannot become smaller" refuses 22 "cannot become smaller" tap-ctl resize ${disk[7]} -s 32M
+check "but larger" is "$(tap-ctl resize ${disk[7]} -s 80M --json | jq .sectors)" $((new_size / 512))
+check "overwrite" fill 7 new
+check "write at its end, and flush" put_at 7 $((new_size - 512)) end
+check "the image is not touched" image_holds 7 old
+check "and as large as it was" sizes 7 $new_size $old_size
+check "kill -9" kill_disk 7
+check "opened again" reopen_disk 7
+check "it is as large as it was" sizes 7 $new_size $old_size
+check "and has its end" at 7 $((new_size - 512)) end
+check "delete" tap-ctl snapshot-delete ${disk[7]} -n one
+check "a commit is begun" tap-ctl commit ${disk[7]} -r 1 -w
+check "no resize meanwhile" refuses 16 '' tap-ctl resize ${disk[7]} -s 96M
+check "kill -9" kill_disk 7
+check "opened again" reopen_disk 7
+check "it is in the store" in_store 7
+check "and holds what it did" holds "${uri[7]}" new
+check "and has its end" at 7 $((new_size - 512)) end
+check "a commit" eventually tap-ctl commit ${disk[7]}
+check "the disk is raw" is_raw 7
+check "the image has grown with it" sizes 7 $new_size $new_size
+check "the disk holds what it did" holds "${uri[7]}" new
+check "to its end" at 7 $((new_size - 512)) end
+check "and zeros where nothing was written" at 7 $old_size ''
+check "end" end_disks
+check "so does the image" image_holds 7 new
+check "it has no more space than before" test "$(($(stat -c '%b * %B' 7.img)))" -lt $((16 << 20))
+
 # With fio on it.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \

@@ -184,4 +184,27 @@ check "commit, killed and begun again" killed
 check "the base has it" cmp big.raw want.raw
 check "check of it" clean kill.cow
 
+# a device cannot be made larger by a commit
+truncate -s 4M volume.img
+if [ "$(id -u)" = 0 ] && volume=$(losetup --show -f volume.img 2>/dev/null); then
+	loops+=("$volume")
+	tap-img create -b "$volume" -F raw on_volume.cow >/dev/null
+	tap-img resize on_volume.cow 6M >/dev/null
+	head -c 6M /dev/urandom >volume.raw
+	put on_volume.cow volume.raw
+	check "commit: the device is too small" unchanged volume.img refuses 1 "$volume: smaller than the disk (6291456 bytes)" \
+		tap-img commit on_volume.cow
+	check "the disk is what it was" same cow:on_volume.cow aio:volume.raw
+	truncate -s 6M volume.img
+	losetup -c "$volume"
+	check "commit: it has been made larger" tap-img commit on_volume.cow
+	check "the device has it" cmp "$volume" volume.raw
+	truncate -s 7M volume.img
+	losetup -c "$volume"
+	check "larger without having been asked to" refuses 1 "$volume: the base was written, resized or replaced" \
+		tap-img info on_volume.cow
+else
+	skip "commit to a device" "no loop device"
+fi
+
 finish
