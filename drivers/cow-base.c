@@ -19,6 +19,7 @@
 
 #include "cow-base.h"
 #include "image-folders.h"
+#include "path.h"
 
 #define TYPE_RAW "aio:"
 #define TYPE_COW "cow:"
@@ -108,7 +109,7 @@ static int fields_fill(struct cow_base_fields *fields, const char *path, struct 
 	if (!size || size % SECTOR_SIZE)
 		return error_set(error, -EINVAL, "%s: %llu bytes: a base has one or more whole sectors of %u", path,
 				 (unsigned long long)size, SECTOR_SIZE);
-	if (stat(path, &st))
+	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
 	fields->sectors = size / SECTOR_SIZE;
 	if (S_ISREG(st.st_mode)) {
@@ -123,14 +124,13 @@ static int fields_fill(struct cow_base_fields *fields, const char *path, struct 
 static int target_fill(struct cow_base_fields *fields, const char *type, const char *path, const char *name,
 		       struct error_text *error)
 {
-	char *absolute = realpath(path, NULL);
+	char absolute[PATH_MAX];
 	int length;
 
-	if (!absolute)
+	if (!path_real(path, absolute))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
 	length = snprintf(fields->target, sizeof(fields->target), "%s%s%s%s", type, absolute, name ? "@" : "",
 			  name ? name : "");
-	free(absolute);
 	if (length >= (int)sizeof(fields->target))
 		return error_set(error, -ENAMETOOLONG, "%s: too long a path for a base", path);
 	return 0;
@@ -158,7 +158,7 @@ int cow_base_describe_running(struct cow_base_fields *fields, const char *path, 
 	int ret;
 
 	memset(fields, 0, sizeof(*fields));
-	if (stat(path, &st))
+	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
 	/* a device's lasting name is a symbolic link */
 	if (S_ISBLK(st.st_mode))
@@ -343,7 +343,7 @@ bool cow_base_stands_on(const struct cow_base *base, const char *path)
 
 	if (!image)
 		return false;
-	if (!stat(path, &theirs) && !stat(image->device->name, &mine) && mine.st_dev == theirs.st_dev &&
+	if (!path_stat(path, &theirs) && !path_stat(image->device->name, &mine) && mine.st_dev == theirs.st_dev &&
 	    mine.st_ino == theirs.st_ino)
 		return true;
 	return cow_base_stands_on(&image->beneath, path);
@@ -389,7 +389,7 @@ int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *targe
 /* fdatasync() leaves the time of the last write behind, which is what the base is known by. */
 static int file_sync_all(const char *path)
 {
-	int ret = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret = 0, fd = path_open(path, O_RDONLY, 0);
 
 	if (fd < 0 || fsync(fd))
 		ret = -errno;

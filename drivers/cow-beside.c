@@ -15,6 +15,7 @@
 
 #include "cow-base.h"
 #include "cow-internal.h"
+#include "path.h"
 
 struct beside {
 	struct cow_device device;
@@ -51,7 +52,7 @@ static const struct cow_device_ops beside_ops = { .read = beside_read, .size = b
 
 static int superblock_beside(const char *path, struct cow_superblock *sb, struct error_text *error)
 {
-	struct beside beside = { { &beside_ops, path }, open(path, O_RDONLY | O_CLOEXEC) };
+	struct beside beside = { { &beside_ops, path }, path_open(path, O_RDONLY, 0) };
 	struct cow_superblock *read;
 	int ret;
 

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "cow-internal.h"
+#include "path.h"
 
 #define COMMIT "commit\n"
 
@@ -26,7 +27,7 @@ int cow_folder_sync(const char *path)
 
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
 		return -ENAMETOOLONG;
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fd = path_open(dirname(copy), O_RDONLY | O_DIRECTORY, 0);
 	if (fd < 0)
 		return -errno;
 	if (fsync(fd))
@@ -51,7 +52,7 @@ static int commit_file_write(const char *path)
 static int decision_read(const char *path)
 {
 	char text[sizeof(COMMIT)] = "";
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	int fd = path_open(path, O_RDONLY, 0), ret;
 
 	if (fd < 0)
 		return -errno;
@@ -82,7 +83,7 @@ int cow_decision_commit(const char *path, struct error_text *error)
 
 int cow_decision_abort(const char *path, struct error_text *error)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600), ret;
+	int fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600), ret;
 
 	if (fd >= 0)
 		close(fd);

@@ -18,6 +18,7 @@
 #include "file.h"
 #include "image-folders.h"
 #include "overlay.h"
+#include "path.h"
 
 struct cow_file {
 	struct cow_device device;
@@ -155,10 +156,10 @@ static int file_try_open(struct image_file *image, int flags, struct error_text 
 	int ret;
 
 	/* before: opening alone can act (a watchdog) or hang (a FIFO); and after, in image_look(): it may have changed */
-	if (!stat(image->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
+	if (!path_stat(image->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
 		return error_set(error, -EINVAL, "%s: neither a file nor a block device", image->path);
-	image->fd = open(image->path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
-	if (image->fd < 0 && errno == EBUSY && !stat(image->path, &st))
+	image->fd = path_open(image->path, flags | O_NOCTTY | O_NONBLOCK, 0600);
+	if (image->fd < 0 && errno == EBUSY && !path_stat(image->path, &st))
 		return file_busy(image->path, &st, error);
 	if (image->fd < 0) {
 		ret = -errno;
@@ -202,7 +203,7 @@ static int file_start(struct cow_device **device, const char *path, int flags, b
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
 	}
 	/* O_EXCL without O_CREAT keeps a device apart from mounts and other such users. */
-	if (!read_only && !stat(path, &st) && S_ISBLK(st.st_mode))
+	if (!read_only && !path_stat(path, &st) && S_ISBLK(st.st_mode))
 		flags = (flags & ~O_CREAT) | O_EXCL;
 	file->image.read_only = read_only;
 	ret = file_open_waiting(&file->image, flags, error);

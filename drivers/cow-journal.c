@@ -39,6 +39,7 @@
 #include <unistd.h>
 
 #include "cow-internal.h"
+#include "path.h"
 #include "point.h"
 
 #define MAGIC "TAPJRNL\n"
@@ -146,8 +147,8 @@ static int journal_make(struct cow_journal *journal)
 {
 	int error;
 
-	unlink(journal->path);
-	journal->fd = open(journal->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	path_remove(journal->path);
+	journal->fd = path_open(journal->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (journal->fd < 0 || flock(journal->fd, LOCK_EX | LOCK_NB) || ftruncate(journal->fd, (off_t)journal->size))
 		return -errno;
 	error = -posix_fallocate(journal->fd, 0, COW_BLOCK);
@@ -302,7 +303,7 @@ void cow_journal_end(struct cow_store *store, bool needed)
 	if (!store->journal)
 		return;
 	if (!needed)
-		unlink(store->journal->path);
+		path_remove(store->journal->path);
 	journal_free(store->journal);
 	store->journal = NULL;
 }
@@ -311,14 +312,14 @@ static int journal_open(struct cow_journal *journal)
 {
 	struct stat st;
 
-	journal->fd = open(journal->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	journal->fd = path_open(journal->path, O_RDWR | O_NOFOLLOW, 0);
 	if (journal->fd < 0)
 		return -errno;
 	if (flock(journal->fd, LOCK_EX | LOCK_NB))
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	if (fstat(journal->fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077 || st.st_nlink != 1 ||
+	if (!S_ISREG(st.st_mode) || st.st_uid != path_uid() || st.st_mode & 077 || st.st_nlink != 1 ||
 	    (uint64_t)st.st_size != journal->size)
 		return -EUCLEAN;
 	return journal_map(journal);

@@ -21,6 +21,7 @@
 #include "aio.h"
 #include "cow-base.h"
 #include "cow-disk.h"
+#include "path.h"
 
 static struct cow_disk *disks;
 static struct cow_disk *opening_now;	/* stores that are being opened, each for the one after it, which stands on it */
@@ -296,7 +297,7 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 	struct stat st;
 	int ret;
 
-	if (stat(path, &st))
+	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
 	wanted.read_only |= name != NULL;
 	export->disk = disk_find(&st);

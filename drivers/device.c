@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "device.h"
+#include "path.h"
 
 /* Stacks of devices are a few levels deep; a loop in the description must end. */
 #define MAX_LEVELS 16
@@ -141,7 +142,7 @@ static bool loop_is_local(const char *directory, unsigned level)
 	struct stat st;
 
 	/* A path that means nothing here (deleted, another mount namespace) is not known to be local. */
-	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || stat(path, &st) || statfs(path, &fs))
+	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || path_stat(path, &st) || path_statfs(path, &fs))
 		return false;
 	/* It may sit on a block device and still do as it likes. */
 	if (!S_ISBLK(st.st_mode) && fs.f_type == FUSE_SUPER_MAGIC)

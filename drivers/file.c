@@ -26,6 +26,7 @@
 #include "device.h"
 #include "file.h"
 #include "image-folders.h"
+#include "path.h"
 
 static bool is_power_of_two(uint64_t value)
 {
@@ -53,7 +54,7 @@ static int file_open_failed(const char *path, int error_number, bool writable, c
 	case EACCES:
 	case EPERM:
 		return error_set(error, -error_number, "%s: no permission to %s it as uid %d: check owner and mode%s",
-				 path, writable ? "write" : "read", (int)geteuid(),
+				 path, writable ? "write" : "read", (int)path_uid(),
 				 writable ? ", or open it read-only" : "");
 	case ENOENT:
 		return error_set(error, -ENOENT, "%s: No such file or directory: check the path, or create the image",
@@ -74,14 +75,14 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 				struct error_text *error)
 {
 	bool writable = !options->read_only;
-	int flags = (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	int flags = (writable ? O_RDWR : O_RDONLY) | O_NOCTTY | O_NONBLOCK;
 	struct stat st;
 	int ret;
 
 	ret = image_folders_check(file->path, error);
 	if (ret)
 		return ret;
-	if (stat(file->path, &st))
+	if (path_stat(file->path, &st))
 		return file_open_failed(file->path, errno, false, &st, error);
 	ret = file_check_type(file->path, &st, error);
 	if (ret)
@@ -89,10 +90,10 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 	if (S_ISBLK(st.st_mode) && writable && !options->shared)
 		flags |= O_EXCL;
 	file->direct = !options->no_direct;
-	file->fd = open(file->path, flags | (file->direct ? O_DIRECT : 0));
+	file->fd = path_open(file->path, flags | (file->direct ? O_DIRECT : 0), 0);
 	if (file->fd < 0 && errno == EINVAL && file->direct) {
 		file->direct = false;			/* a filesystem without O_DIRECT */
-		file->fd = open(file->path, flags);
+		file->fd = path_open(file->path, flags, 0);
 	}
 	if (file->fd < 0)
 		return file_open_failed(file->path, errno, writable, &st, error);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "image-folders.h"
+#include "path.h"
 
 #define FOLDERS_MAX 64
 
@@ -86,9 +87,9 @@ static bool resolve(const char *path, char real[PATH_MAX])
 {
 	char copy[PATH_MAX];
 
-	if (realpath(path, real))
+	if (path_real(path, real))
 		return true;
-	return errno == ENOENT && snprintf(copy, sizeof(copy), "%s", path) < (int)sizeof(copy) && realpath(dirname(copy), real);
+	return errno == ENOENT && snprintf(copy, sizeof(copy), "%s", path) < (int)sizeof(copy) && path_real(dirname(copy), real);
 }
 
 int image_folders_check(const char *path, struct error_text *error)

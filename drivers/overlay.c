@@ -31,6 +31,7 @@
 #include "cow-internal.h"
 #include "device.h"
 #include "overlay.h"
+#include "path.h"
 #include "protocol.h"
 
 #define HEADER "tapsnap overlay 1\n"
@@ -51,7 +52,7 @@ static int record_path(const char *path, char real[PATH_MAX], char record[PATH_M
 	struct stat st;
 	int length;
 
-	if (!realpath(path, real) || stat(real, &st))
+	if (!path_real(path, real) || path_stat(real, &st))
 		return -errno;
 	if (!S_ISBLK(st.st_mode))
 		length = snprintf(record, PATH_MAX, "%s%s", real, OVERLAY_SUFFIX);
@@ -104,7 +105,7 @@ static bool record_parse(char *text, struct overlay *overlay)
 /* 1, 0: there is none, or -errno. */
 static int record_read(const char *record, struct overlay *overlay, struct error_text *error)
 {
-	int fd = open(record, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int fd = path_open(record, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
 	char text[RECORD_MAX + 1];
 	ssize_t length;
 
@@ -154,7 +155,7 @@ static uint64_t peek_size(struct cow_device *device)
 static int store_peek(const char *store, struct cow_superblock *sb, struct error_text *error)
 {
 	static const struct cow_device_ops ops = { .read = peek_read, .size = peek_size };
-	struct peek peek = { { &ops, store }, open(store, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK) };
+	struct peek peek = { { &ops, store }, path_open(store, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0) };
 	int ret;
 
 	if (peek.fd < 0)
@@ -168,7 +169,7 @@ static bool same_image(const char *one, const char *other)
 {
 	struct stat a, b;
 
-	if (stat(one, &a) || stat(other, &b))
+	if (path_stat(one, &a) || path_stat(other, &b))
 		return false;
 	if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode))
 		return a.st_rdev == b.st_rdev;
@@ -238,7 +239,7 @@ int overlay_check(const char *path, struct error_text *error)
 	if (ret == -ENOTSUP)
 		return error_set(error, ret, "%s: a device without a lasting name (device mapper uuid or wwid), by which a later "
 				 "open would learn where its disk is", path);
-	if (!ret && stat(real, &st))
+	if (!ret && path_stat(real, &st))
 		ret = -errno;
 	if (ret)
 		return error_set(error, ret, "%s: %s", path, strerror(-ret));
@@ -259,8 +260,8 @@ static int record_write(const char *path, const struct overlay *overlay)
 	int fd, length, ret = 0;
 
 	/* what somebody has put there must not be written */
-	unlink(path);
-	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	path_remove(path);
+	fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return -errno;
 	length = snprintf(text, sizeof(text), HEADER "base %s\nstore %s\nuuid ", overlay->base, overlay->store);
@@ -283,7 +284,7 @@ static int make_folders(const char *record)
 	snprintf(folder, sizeof(folder), "%s/overlays", state_dir());
 	if (strncmp(record, folder, strlen(folder)))
 		return 0;
-	if ((mkdir(state_dir(), 0700) && errno != EEXIST) || (mkdir(folder, 0700) && errno != EEXIST))
+	if ((path_make_folder(state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
 		return -errno;
 	ret = cow_folder_sync(state_dir());
 	return ret ? ret : cow_folder_sync(folder);
@@ -303,12 +304,12 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (ret)
 		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);
-	if (!ret && rename(fresh, record))
+	if (!ret && path_rename(fresh, record))
 		ret = -errno;
 	if (ret)
-		unlink(fresh);
+		path_remove(fresh);
 	else if ((ret = cow_folder_sync(record)))
-		unlink(record);		/* it may not last: then it must not count */
+		path_remove(record);		/* it may not last: then it must not count */
 	return ret ? error_set(error, ret, "%s: the overlay record cannot be written: %s", record, strerror(-ret)) : 0;
 }
 
@@ -317,7 +318,7 @@ int overlay_remove(const char *path, struct error_text *error)
 	char real[PATH_MAX], record[PATH_MAX];
 	int ret = record_path(path, real, record);
 
-	if (!ret && unlink(record) && errno != ENOENT)
+	if (!ret && path_remove(record) && errno != ENOENT)
 		ret = -errno;
 	if (!ret)
 		ret = cow_folder_sync(record);

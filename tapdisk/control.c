@@ -18,6 +18,7 @@
 #include "control_connection.h"
 #include "log.h"
 #include "minor.h"
+#include "path.h"
 
 #define MAX_CONNECTIONS 256
 #define BACKLOG 64
@@ -34,13 +35,14 @@ static void refuse_connection(int fd, const char *line)
 	close(fd);
 }
 
-/* The socket's mode keeps others away; somebody may have changed that. */
+/* The socket's mode keeps others away; somebody may have changed that. An unprivileged user that was root is not its own
+ * friend: other tapdisks are the same. */
 static bool is_ours(int fd)
 {
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
 
-	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) && (!peer.uid || peer.uid == geteuid());
+	return !getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) && (!peer.uid || (peer.uid == geteuid() && !path_has_opener()));
 }
 
 static void resume_accepting(void *arg)
@@ -89,25 +91,25 @@ static void accept_ready(void *arg, uint32_t events)
 /* Bind and listen as @path.new, then give it its name. */
 static int listen_on(int fd, const char *path, struct error_text *text)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int length = snprintf(address.sun_path, sizeof(address.sun_path), "%s.new", path);
+	char fresh[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
+	int length = snprintf(fresh, sizeof(fresh), "%s.new", path);
 	int error;
 
-	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
+	if (length < 0 || (size_t)length >= sizeof(fresh))
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", path);
-	unlink(address.sun_path);	/* of a process that had our pid and died right here */
-	if (bind(fd, (struct sockaddr *)&address, sizeof(address)))
+	path_remove(fresh);	/* of a process that had our pid and died right here */
+	if (path_bind(fd, fresh))
 		return error_set(text, -errno, "%s: %s", path, strerror(errno));
-	if (!chmod(address.sun_path, 0600) && !listen(fd, BACKLOG) && !rename(address.sun_path, path))
+	if (!listen(fd, BACKLOG) && !path_rename(fresh, path))
 		return 0;
 	error = -errno;
-	unlink(address.sun_path);
+	path_remove(fresh);
 	return error_set(text, error, "%s: %s", path, strerror(-error));
 }
 
 static int open_socket(struct control *control, struct error_text *text)
 {
-	if (mkdir(minor_run_dir(), 0755) && errno != EEXIST)
+	if (path_make_folder(minor_run_dir(), 0755) && errno != EEXIST)
 		return error_set(text, -errno, "%s: cannot make the directory: %s", minor_run_dir(), strerror(errno));
 	if (asprintf(&control->path, CONTROL_SOCKET_FORMAT, minor_run_dir(), getpid()) < 0) {
 		control->path = NULL;
@@ -137,7 +139,7 @@ int control_start(struct control **control, struct loop *loop, const struct cont
 		goto out;
 	error = loop_add_fd(loop, &made->source, made->fd, EPOLLIN, accept_ready, made);
 	if (error) {
-		unlink(made->path);
+		path_remove(made->path);
 		error_set(text, error, "epoll: %s", strerror(-error));
 		goto out;
 	}
@@ -155,7 +157,7 @@ void control_stop(struct control *control)
 {
 	if (!control)
 		return;
-	unlink(control->path);
+	path_remove(control->path);
 	control->ops = NULL;
 	while (control->connections)
 		control_connection_end(control->connections);

@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "point.h"
 #include "takeover.h"
 #include "transport.h"
@@ -121,7 +122,7 @@ void inflight_leave(struct inflight *table)
 void inflight_remove(struct inflight *table)
 {
 	if (table)
-		unlink(table->path);
+		path_remove(table->path);
 	inflight_leave(table);
 }
 
@@ -139,9 +140,9 @@ static int table_make(struct inflight *table)
 {
 	int error;
 
-	if (unlink(table->path) && errno != ENOENT)
+	if (path_remove(table->path) && errno != ENOENT)
 		return -errno;
-	table->fd = open(table->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	table->fd = path_open(table->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (table->fd < 0 || flock(table->fd, LOCK_EX | LOCK_NB))
 		return -errno;
 	error = -posix_fallocate(table->fd, 0, (off_t)table->size);
@@ -178,14 +179,14 @@ static int table_open(struct inflight *table)
 {
 	struct stat st;
 
-	table->fd = open(table->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	table->fd = path_open(table->path, O_RDWR | O_NOFOLLOW, 0);
 	if (table->fd < 0)
 		return -errno;
 	if (flock(table->fd, LOCK_EX | LOCK_NB))
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	if (fstat(table->fd, &st))
 		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_mode & 077 || st.st_nlink != 1)
+	if (!S_ISREG(st.st_mode) || st.st_uid != path_uid() || st.st_mode & 077 || st.st_nlink != 1)
 		return -EUCLEAN;
 	/* another size is one of other rings; one that could be cut off under us nobody but us could cut off */
 	return (size_t)st.st_size == table->size ? table_map(table) : -ENOENT;

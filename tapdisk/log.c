@@ -34,7 +34,7 @@ void log_open(const char *program, bool to_stderr)
 	log_debug_control = debug && strstr(debug, "control");
 	log_debug_data = debug && strstr(debug, "data");
 	if (!to_stderr)
-		openlog(program, LOG_PID, LOG_DAEMON);
+		openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }
 
 static void __attribute__((format(printf, 2, 0))) write_line(int priority, const char *format, va_list args)

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "path.h"
 
 struct metrics {
 	struct vbd3_stats *stats;
@@ -34,13 +35,13 @@ static int metrics_make_folder(void)
 	struct stat st;
 
 	metrics_folder(path, sizeof(path));
-	if (!mkdir(path, 0755))
+	if (!path_make_folder(path, 0755))
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
-	if (lstat(path, &st))
+	if (path_lstat(path, &st))
 		return -errno;
-	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 022) ? 0 : -EEXIST;
+	return S_ISDIR(st.st_mode) && st.st_uid == path_uid() && !(st.st_mode & 022) ? 0 : -EEXIST;
 }
 
 /* A file of an earlier process with our pid is in the way and of no use to anybody. */
@@ -48,9 +49,9 @@ static int metrics_create(const char *path)
 {
 	int fd;
 
-	if (unlink(path) && errno != ENOENT)
+	if (path_remove(path) && errno != ENOENT)
 		return -errno;
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	fd = path_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
 	return fd < 0 ? -errno : fd;
 }
 
@@ -93,7 +94,7 @@ struct metrics *metrics_open(uint32_t domid, uint32_t devid)
 	close(fd);
 	if (!ret)
 		return metrics;
-	unlink(metrics->path);
+	path_remove(metrics->path);
 out_free:
 	log_guest(LOG_LEVEL_WARNING, "%s: %s: xentop will not show this disk", metrics->path, strerror(-ret));
 	free(metrics);
@@ -105,7 +106,7 @@ void metrics_close(struct metrics *metrics)
 	if (!metrics)
 		return;
 	munmap(metrics->stats, sizeof(*metrics->stats));
-	unlink(metrics->path);
+	path_remove(metrics->path);
 	free(metrics);
 }
 
@@ -147,5 +148,5 @@ void metrics_remove_folder(void)
 	char path[64];
 
 	metrics_folder(path, sizeof(path));
-	rmdir(path);
+	path_remove_folder(path);
 }

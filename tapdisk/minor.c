@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "minor.h"
+#include "path.h"
 #include "protocol.h"
 
 const char *minor_run_dir(void)
@@ -30,7 +31,7 @@ static bool still_named(const char *path, int fd)
 {
 	struct stat named, locked;
 
-	return !stat(path, &named) && !fstat(fd, &locked) &&
+	return !path_stat(path, &named) && !fstat(fd, &locked) &&
 	       named.st_dev == locked.st_dev && named.st_ino == locked.st_ino;
 }
 
@@ -59,7 +60,7 @@ int minor_lock(int minor, int *fd, struct error_text *text)
 		return error_set(text, -EINVAL, "minor %d is out of range, choose one from 0 to %d", minor, MINOR_MAX);
 	if (snprintf(path, sizeof(path), MINOR_MARKER_FORMAT, minor_run_dir(), minor) >= (int)sizeof(path))
 		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
-	*fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	*fd = path_open(path, O_RDWR | O_NOFOLLOW, 0);
 	if (*fd < 0 && errno == ENOENT)
 		return error_set(text, -ENOENT, "minor %d is not allocated; 'tap-ctl allocate' first", minor);
 	if (*fd < 0)

@@ -37,6 +37,7 @@
 
 #include "log.h"
 #include "nbd_connection.h"
+#include "path.h"
 
 #define ACCEPT_RETRY_MS 1000u
 
@@ -227,32 +228,31 @@ static void server_accept(void *arg, uint32_t events)
 /* Leaves a socket only when it listens. */
 static int server_listen(const char *path, int *result, struct error_text *text)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path);
 	struct stat status;
 	bool bound = false;
 	int error, fd;
 
-	if (strlen(path) >= sizeof(address.sun_path))
+	if (strlen(path) >= max)
 		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be (%zu bytes); "
-				 "use a shorter run directory", path, sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
+				 "use a shorter run directory", path, max - 1);
 
 	/* our pid is in the name: a socket that is there already belongs to a process that is gone */
-	if (lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
-		unlink(path);
+	if (path_lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
+		path_remove(path);
 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+	if (fd < 0 || path_bind(fd, path) < 0)
 		goto fail;
 	bound = true;
-	if (chmod(path, 0600) < 0 || listen(fd, NBD_MAX_CONNECTIONS) < 0)
+	if (listen(fd, NBD_MAX_CONNECTIONS) < 0)
 		goto fail;
 	*result = fd;
 	return 0;
 fail:
 	error = error_set(text, -errno, "%s: cannot make the NBD socket: %s", path, strerror(errno));
 	if (bound)
-		unlink(path);
+		path_remove(path);
 	if (fd >= 0)
 		close(fd);
 	return error;
@@ -325,7 +325,7 @@ int nbd_server_start(struct nbd_server **result, struct vbd *vbd, const char *pa
 	error = nbd_server_listen_on(server, fd, path, text);
 	if (error < 0) {
 		close(fd);
-		unlink(path);
+		path_remove(path);
 		goto out;
 	}
 	*result = server;
@@ -344,7 +344,7 @@ static void server_stop(struct nbd_server *server)
 		vbd_remove_client(&server->client);
 	server->is_client = false;
 	if (server->path)
-		unlink(server->path);
+		path_remove(server->path);
 	while ((connection = server->connections)) {
 		server->connections = connection->next;
 		server->stopped = true;

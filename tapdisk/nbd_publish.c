@@ -21,6 +21,7 @@
 
 #include "log.h"
 #include "nbd_connection.h"
+#include "path.h"
 
 /* accept() must not wait, whoever made the socket. */
 static int check_listener(int fd, struct error_text *text)
@@ -120,7 +121,7 @@ static void end(struct nbd_server *server)
 	close(server->fd);
 	server->fd = -1;
 	if (server->path)
-		unlink(server->path);
+		path_remove(server->path);
 	free(server->path);
 	server->path = NULL;
 	for (struct nbd_connection *connection = server->connections; connection; connection = connection->next)

@@ -26,6 +26,7 @@
 #include "json_memory.h"
 #include "log.h"
 #include "minor.h"
+#include "path.h"
 
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
@@ -91,9 +92,9 @@ static int make_lock(struct error_text *text)
 	if (!folder_path(folder) || !lock_path(path, process_name))
 		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
 	for (int tries = 0; lock_fd < 0 && tries < START_TRIES; tries++) {
-		if (mkdir(folder, 0700) && errno != EEXIST)
+		if (path_make_folder(folder, 0700) && errno != EEXIST)
 			break;
-		lock_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+		lock_fd = path_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 		if (lock_fd < 0 && errno != ENOENT)
 			break;
 	}
@@ -123,11 +124,11 @@ void takeover_stop(void)
 	if (lock_fd < 0)
 		return;
 	if (lock_path(path, process_name))
-		unlink(path);
+		path_remove(path);
 	close(lock_fd);
 	lock_fd = -1;
 	if (folder_path(path))
-		rmdir(path);
+		path_remove_folder(path);
 }
 
 int takeover_ended(const char *name, struct error_text *text)
@@ -137,7 +138,7 @@ int takeover_ended(const char *name, struct error_text *text)
 
 	if (strchr(name, '/') || !lock_path(path, name))
 		return error_set(text, -EUCLEAN, "no name of a process");
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	fd = path_open(path, O_RDWR | O_NOFOLLOW, 0);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", path, strerror(errno));
 	if (flock(fd, LOCK_SH | LOCK_NB))
@@ -157,7 +158,7 @@ char *takeover_disk_prepare(int minor)
 {
 	char path[PATH_MAX];
 
-	if (!takeover_started() || !takeover_path(path, sizeof(path), minor, NULL) || (mkdir(path, 0700) && errno != EEXIST) ||
+	if (!takeover_started() || !takeover_path(path, sizeof(path), minor, NULL) || (path_make_folder(path, 0700) && errno != EEXIST) ||
 	    !takeover_path(path, sizeof(path), minor, TAKEOVER_JOURNAL))
 		return NULL;
 	return strdup(path);
@@ -168,7 +169,7 @@ void takeover_disk_give_up(int minor)
 	char path[PATH_MAX];
 
 	if (takeover_started() && takeover_path(path, sizeof(path), minor, NULL))
-		rmdir(path);
+		path_remove_folder(path);
 }
 
 static json_t *record_json(const struct vbd *vbd)
@@ -188,7 +189,7 @@ static json_t *record_json(const struct vbd *vbd)
 
 static int write_record(const char *path, const char *line)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int fd = path_open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
 	size_t length = strlen(line);
 	int error = 0;
 
@@ -213,7 +214,7 @@ static int save(const struct vbd *vbd)
 		error = -ENAMETOOLONG;
 	if (!error)
 		error = write_record(fresh, line);
-	if (!error && rename(fresh, path))
+	if (!error && path_rename(fresh, path))
 		error = -errno;
 	json_memory_free(line);
 	return error;
@@ -228,7 +229,7 @@ void takeover_disk_save(const struct vbd *vbd)
 		return;
 	/* an old record would have the successor open something else */
 	if (takeover_path(path, sizeof(path), vbd->minor, TAKEOVER_RECORD))
-		unlink(path);
+		path_remove(path);
 	log_warning("minor %d: no record of how it is open: %s; should this tapdisk die, nobody can take over",
 		    vbd->minor, strerror(-error));
 }
@@ -241,13 +242,13 @@ void takeover_disk_forget(int minor)
 
 	if (!takeover_started() || !takeover_path(folder, sizeof(folder), minor, NULL))
 		return;
-	dir = opendir(folder);
+	dir = path_open_folder(folder);
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] != '.' && takeover_path(path, sizeof(path), minor, entry->d_name))
-			unlink(path);
+			path_remove(path);
 	}
 	closedir(dir);
-	rmdir(folder);
+	path_remove_folder(folder);
 }

@@ -26,6 +26,7 @@
 
 #include "log.h"
 #include "overlay.h"
+#include "path.h"
 #include "vbd.h"
 
 #define LITTLE_BYTES (4ull << 20)
@@ -306,10 +307,10 @@ void vbd_commit_remove_store(struct vbd *vbd, const char *store)
 	struct stat st;
 	int fd;
 
-	if (overlay_find(strchr(vbd->target, ':') + 1, &overlay, NULL) || stat(store, &st) || !S_ISREG(st.st_mode))
+	if (overlay_find(strchr(vbd->target, ':') + 1, &overlay, NULL) || path_stat(store, &st) || !S_ISREG(st.st_mode))
 		return;
-	fd = open(store, O_RDONLY | O_CLOEXEC);
-	if (unlink(store))
+	fd = path_open(store, O_RDONLY, 0);
+	if (path_remove(store))
 		log_warning("minor %d: %s is of no use any more and cannot be removed: %s", vbd->minor, store, strerror(errno));
 	if (fd >= 0)
 		close_aside(fd);

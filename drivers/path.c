@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * path.c - what is done by name, here or by the opener (path.h).
+ *
+ * Invariants:
+ * 1. A call has a socket for its answer of its own, so nobody else's comes to
+ *    it, and an opener that dies ends it.
+ * 2. A descriptor that is returned is the only one of its file: whatever is
+ *    locked by it is let go when the caller closes it.
+ */
+#include "path.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+static int opener = -1;
+static uid_t opener_uid;
+
+void path_set_opener(int socket, uid_t uid)
+{
+	opener = socket;
+	opener_uid = uid;
+}
+
+bool path_has_opener(void)
+{
+	return opener >= 0;
+}
+
+uid_t path_uid(void)
+{
+	return path_has_opener() ? opener_uid : geteuid();
+}
+
+struct call {
+	struct path_request request;
+	const char *path, *to;		/* @to: NULL where there is one name only */
+	int about;			/* -1: by its name */
+	struct path_reply reply;
+	char *name;			/* room for PATH_MAX, or NULL */
+	int fd;				/* that was opened */
+};
+
+union descriptors {
+	struct cmsghdr header;
+	char bytes[CMSG_SPACE(2 * sizeof(int))];
+};
+
+static int send_request(struct call *call, int answer)
+{
+	struct iovec parts[] = {
+		{ &call->request, sizeof(call->request) },
+		{ (char *)call->path, call->request.length[0] },
+		{ (char *)call->to, call->request.length[1] },
+	};
+	union descriptors control = { 0 };
+	int fds[2] = { answer, call->about };
+	size_t bytes = (call->about < 0 ? 1 : 2) * sizeof(int);
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = call->to ? 3 : 2, .msg_control = &control,
+		.msg_controllen = CMSG_SPACE(bytes) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(bytes);
+	memcpy(CMSG_DATA(header), fds, bytes);
+	while (sendmsg(opener, &message, MSG_NOSIGNAL) < 0) {
+		if (errno != EINTR)
+			return errno == EPIPE ? -ECONNRESET : -errno;
+	}
+	return 0;
+}
+
+/* The descriptor of @message, or -1. */
+static int descriptor_of(struct msghdr *message)
+{
+	struct cmsghdr *header = CMSG_FIRSTHDR(message);
+	int fd;
+
+	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
+	    header->cmsg_len != CMSG_LEN(sizeof(fd)))
+		return -1;
+	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	return fd;
+}
+
+/* One message of the answer: 1 for the last. */
+static int receive(struct call *call, int socket)
+{
+	union descriptors control;
+	struct iovec parts[] = { { &call->reply, sizeof(call->reply) }, { call->name, call->name ? PATH_MAX - 1 : 0 } };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	ssize_t length;
+
+	while ((length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	if (length == 1 && call->fd < 0) {
+		call->fd = descriptor_of(&message);
+		return call->fd < 0 ? -EMFILE : 0;	/* no room for one more */
+	}
+	if (length < (ssize_t)sizeof(call->reply) || length != (ssize_t)sizeof(call->reply) + call->reply.length)
+		return -ECONNRESET;
+	if (call->name)
+		call->name[call->reply.length] = '\0';
+	return 1;
+}
+
+static int call_opener(struct call *call)
+{
+	int pair[2], ret;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	ret = send_request(call, pair[1]);
+	close(pair[1]);
+	while (!ret)
+		ret = receive(call, pair[0]);
+	close(pair[0]);
+	ret = ret < 0 ? ret : call->reply.error;
+	if (ret && call->fd >= 0) {
+		close(call->fd);
+		call->fd = -1;
+	}
+	return ret;
+}
+
+/* Ask for it. As libc has it: 0 or -1 and errno. */
+static int ask(struct call *call)
+{
+	size_t length = strlen(call->path), to_length = call->to ? strlen(call->to) : 0;
+	int ret = -ENAMETOOLONG;
+
+	call->fd = -1;
+	call->request.length[0] = (uint16_t)length;
+	call->request.length[1] = (uint16_t)to_length;
+	if (!strncmp(call->path, PATH_OWN_FD, strlen(PATH_OWN_FD)))
+		call->about = (int)strtol(call->path + strlen(PATH_OWN_FD), NULL, 10);
+	if (length < PATH_MAX && to_length < PATH_MAX)
+		ret = call_opener(call);
+	errno = ret ? -ret : errno;
+	return ret ? -1 : 0;
+}
+
+#define CALL(what, ...) { .request = { .operation = (what) }, .about = -1, .fd = -1, __VA_ARGS__ }
+
+static int ask_about(enum path_operation operation, const char *path)
+{
+	struct call call = CALL(operation, .path = path);
+
+	return ask(&call);
+}
+
+int path_open(const char *path, int flags, mode_t mode)
+{
+	struct call call = CALL(PATH_OPEN, .path = path);
+
+	if (!path_has_opener())
+		return open(path, flags | O_CLOEXEC, mode);
+	call.request.flags = flags & ~O_CLOEXEC;
+	call.request.mode = mode;
+	return ask(&call) ? -1 : call.fd;
+}
+
+DIR *path_open_folder(const char *path)
+{
+	int fd = path_open(path, O_RDONLY | O_DIRECTORY, 0), error;
+	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+
+	if (fd < 0 || dir)
+		return dir;
+	error = errno;
+	close(fd);
+	errno = error;
+	return NULL;
+}
+
+static int ask_stat(enum path_operation operation, const char *path, struct stat *st)
+{
+	struct call call = CALL(operation, .path = path);
+	int ret = ask(&call);
+
+	if (!ret)
+		*st = call.reply.st;
+	return ret;
+}
+
+int path_stat(const char *path, struct stat *st)
+{
+	return path_has_opener() ? ask_stat(PATH_STAT, path, st) : stat(path, st);
+}
+
+int path_lstat(const char *path, struct stat *st)
+{
+	return path_has_opener() ? ask_stat(PATH_LSTAT, path, st) : lstat(path, st);
+}
+
+int path_statfs(const char *path, struct statfs *fs)
+{
+	struct call call = CALL(PATH_STATFS, .path = path);
+	int ret;
+
+	if (!path_has_opener())
+		return statfs(path, fs);
+	ret = ask(&call);
+	if (!ret)
+		*fs = call.reply.fs;
+	return ret;
+}
+
+char *path_real(const char *path, char real[PATH_MAX])
+{
+	struct call call = CALL(PATH_REAL, .path = path, .name = real);
+
+	if (!path_has_opener())
+		return realpath(path, real);
+	return ask(&call) ? NULL : real;
+}
+
+int path_make_folder(const char *path, mode_t mode)
+{
+	struct call call = CALL(PATH_MAKE_FOLDER, .path = path);
+
+	call.request.mode = mode;
+	return path_has_opener() ? ask(&call) : mkdir(path, mode);
+}
+
+int path_remove_folder(const char *path)
+{
+	return path_has_opener() ? ask_about(PATH_REMOVE_FOLDER, path) : rmdir(path);
+}
+
+int path_remove(const char *path)
+{
+	return path_has_opener() ? ask_about(PATH_REMOVE, path) : unlink(path);
+}
+
+int path_rename(const char *from, const char *to)
+{
+	struct call call = CALL(PATH_RENAME, .path = from, .to = to);
+
+	return path_has_opener() ? ask(&call) : rename(from, to);
+}
+
+int path_bind(int socket, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct call call = CALL(PATH_BIND, .path = path);
+
+	if (strlen(path) >= sizeof(address.sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	call.about = socket;
+	if (path_has_opener())
+		return ask(&call);
+	strcpy(address.sun_path, path);
+	if (bind(socket, (struct sockaddr *)&address, sizeof(address)))
+		return -1;
+	if (!chmod(path, 0600))
+		return 0;
+	unlink(path);
+	return -1;
+}

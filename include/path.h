@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * path.h - whatever is done by a file's name: opened, looked at, renamed,
+ * removed. The tools do it themselves. A tapdisk that has given up root's
+ * powers asks its opener, a process that does nothing else and has kept what
+ * that takes (tapdisk/opener.c).
+ *
+ * The calls are libc's, errno included, and wait for their answer; any thread
+ * may call them. What there is to read in /proc and /sys everybody may read,
+ * and opens by himself, but for /proc/self/fd/N: that is this process' own
+ * descriptor here as elsewhere. An opener that has gone: ECONNRESET.
+ */
+#ifndef TAPSNAP_PATH_H
+#define TAPSNAP_PATH_H
+
+#include <dirent.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/vfs.h>
+
+int path_open(const char *path, int flags, mode_t mode);	/* always O_CLOEXEC */
+DIR *path_open_folder(const char *path);
+int path_stat(const char *path, struct stat *st);
+int path_lstat(const char *path, struct stat *st);
+int path_statfs(const char *path, struct statfs *fs);
+char *path_real(const char *path, char real[PATH_MAX]);		/* realpath() */
+int path_make_folder(const char *path, mode_t mode);
+int path_remove_folder(const char *path);
+int path_remove(const char *path);
+int path_rename(const char *from, const char *to);
+int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
+
+/* Who owns what the calls above make. */
+uid_t path_uid(void);
+
+/* From now on @socket's other end, a process of that user, does it all. Once, while there is one thread. */
+void path_set_opener(int socket, uid_t uid);
+bool path_has_opener(void);
+
+/*
+ * What goes over the socket, which keeps messages apart: a request, with the
+ * names behind it, without their ends; with it comes a socket for the answer,
+ * so that requests of several threads do not meet, and what an operation is
+ * about, if that is a descriptor. Answers are a descriptor with one byte, if
+ * the operation gives one, and then, when the opener has no copy of that any
+ * more (its lock would be kept, too), a struct path_reply and a name.
+ */
+enum path_operation {
+	PATH_OPEN = 1, PATH_STAT, PATH_LSTAT, PATH_STATFS, PATH_REAL, PATH_MAKE_FOLDER, PATH_REMOVE_FOLDER, PATH_REMOVE,
+	PATH_RENAME, PATH_BIND,
+};
+
+struct path_request {
+	uint32_t operation;		/* enum path_operation */
+	int32_t flags;
+	uint32_t mode;
+	uint16_t length[2];		/* of the names, below PATH_MAX */
+};
+
+struct path_reply {
+	int32_t error;			/* 0 or -errno */
+	uint32_t length;		/* of the name behind this */
+	union {
+		struct stat st;
+		struct statfs fs;
+	};
+};
+
+#define PATH_OWN_FD "/proc/self/fd/"	/* with a descriptor in the request: that one */
+
+#endif
