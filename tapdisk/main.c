@@ -260,7 +260,7 @@ static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *option
 {
 	struct error_text warning = { "" };
 	struct sock_fprog filter = { 0 };
-	int error = sandbox_prepare(&filter, text);
+	int error = sandbox_prepare(&filter, SANDBOX_ALONE, text);
 
 	if (!error)
 		error = confine(&warning, text);

@@ -18,7 +18,9 @@
  *  2. No network: sockets are Unix sockets.
  *  3. No second engine: io_uring_setup is not allowed, so what a ring can do
  *     is what the one opened at start can do.
- *  4. Whatever cannot be checked here (paths, mostly: images are opened by
+ *  4. One that has an opener (opener.h) changes nothing by a file's name; the
+ *     opener can do that and nothing else.
+ *  5. Whatever cannot be checked here (paths, mostly: images are opened by
  *     name during the whole life) is said in docs/security.md.
  */
 #include "sandbox.h"
@@ -63,12 +65,10 @@ static const int allowed_calls[] = {
 	ALLOW(stat), ALLOW(lstat), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx), ALLOW(statfs), ALLOW(fstatfs),
 	ALLOW(access), ALLOW(faccessat), ALLOW(faccessat2), ALLOW(readlink), ALLOW(readlinkat),
 	ALLOW(getdents64), ALLOW(getcwd), ALLOW(fcntl), ALLOW(flock), ALLOW(dup), ALLOW(dup2), ALLOW(dup3),
-	ALLOW(pipe2), ALLOW(mkdir), ALLOW(mkdirat), ALLOW(rmdir), ALLOW(unlink), ALLOW(unlinkat),
-	ALLOW(rename), ALLOW(renameat), ALLOW(renameat2),
-	ALLOW(chmod), ALLOW(fchmod), ALLOW(fchmodat), ALLOW(umask),
+	ALLOW(pipe2), ALLOW(umask),
 
 	/* the control and NBD sockets, and the system log */
-	ALLOW(bind), ALLOW(listen), ALLOW(accept), ALLOW(accept4), ALLOW(connect), ALLOW(shutdown),
+	ALLOW(listen), ALLOW(accept), ALLOW(accept4), ALLOW(connect), ALLOW(shutdown),
 	ALLOW(sendto), ALLOW(sendmsg), ALLOW(recvfrom), ALLOW(recvmsg),
 	ALLOW(getsockopt), ALLOW(setsockopt), ALLOW(getsockname), ALLOW(getpeername),
 
@@ -84,6 +84,23 @@ static const int allowed_calls[] = {
 	ALLOW(getrandom), ALLOW(uname), ALLOW(sysinfo), ALLOW(getrlimit), ALLOW(getrusage),
 };
 
+/* What changes something by its name, and what such a name leads to. */
+static const int naming_calls[] = {
+	ALLOW(mkdir), ALLOW(mkdirat), ALLOW(rmdir), ALLOW(unlink), ALLOW(unlinkat),
+	ALLOW(rename), ALLOW(renameat), ALLOW(renameat2),
+	ALLOW(chmod), ALLOW(fchmod), ALLOW(fchmodat), ALLOW(bind),
+};
+
+/* Besides those: all that opener.c does, and what libc needs for it. */
+static const int opener_calls[] = {
+	ALLOW(recvmsg), ALLOW(sendmsg), ALLOW(sendto), ALLOW(close), ALLOW(open), ALLOW(openat),
+	ALLOW(stat), ALLOW(lstat), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx), ALLOW(statfs), ALLOW(fstatfs),
+	ALLOW(readlink), ALLOW(readlinkat), ALLOW(getcwd), ALLOW(access), ALLOW(faccessat), ALLOW(faccessat2),
+	ALLOW(getuid), ALLOW(geteuid), ALLOW(getgid), ALLOW(getegid),
+	ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW(futex), ALLOW(getrandom), ALLOW(getpid),
+	ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(restart_syscall),
+};
+
 /* Of ioctls only these; gntdev and evtchn are allowed whole (sandbox_allow_ioctls()). */
 static const unsigned long allowed_ioctls[] = {
 	BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKROGET, BLKALIGNOFF,
@@ -94,13 +111,30 @@ static const unsigned long allowed_ioctls[] = {
 #define IOC_TYPE_MASK	0xff00u
 #define IOC_TYPE(type)	((unsigned)(type) << 8)
 
-static int allow_calls(scmp_filter_ctx filter)
+static int allow_list(scmp_filter_ctx filter, const int *calls, size_t count)
 {
 	int error = 0;
 
-	for (size_t i = 0; !error && i < sizeof(allowed_calls) / sizeof(allowed_calls[0]); i++)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
+	for (size_t i = 0; !error && i < count; i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
 	return error;
+}
+
+#define ALLOW_LIST(filter, calls) allow_list(filter, calls, sizeof(calls) / sizeof((calls)[0]))
+
+static int allow_calls(scmp_filter_ctx filter)
+{
+	return ALLOW_LIST(filter, allowed_calls);
+}
+
+static int allow_naming(scmp_filter_ctx filter)
+{
+	return ALLOW_LIST(filter, naming_calls);
+}
+
+static int allow_opener(scmp_filter_ctx filter)
+{
+	return ALLOW_LIST(filter, opener_calls);
 }
 
 static int allow_ioctls(scmp_filter_ctx filter)
@@ -190,18 +224,26 @@ static int set_attributes(scmp_filter_ctx filter)
 	return error;
 }
 
+typedef int add_rules(scmp_filter_ctx filter);
+
+/* What makes up the filter of each kind. */
+static add_rules *const alone[] = {
+	set_attributes, allow_calls, allow_naming, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
+};
+static add_rules *const served[] = {
+	set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
+};
+static add_rules *const opener[] = { set_attributes, allow_opener, allow_naming, allow_memory, NULL };
+static add_rules *const *const kinds[] = { [SANDBOX_ALONE] = alone, [SANDBOX_SERVED] = served, [SANDBOX_OPENER] = opener };
+
 /* Write the program of the filter into @file. */
-static int write_program(int file)
+static int write_program(int file, enum sandbox_kind kind)
 {
-	static int (*const steps[])(scmp_filter_ctx filter) = {
-		set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets,
-		allow_sanitizer,
-	};
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int error = filter ? 0 : -ENOMEM;
 
-	for (size_t i = 0; !error && i < sizeof(steps) / sizeof(steps[0]); i++)
-		error = steps[i](filter);
+	for (add_rules *const *step = kinds[kind]; !error && *step; step++)
+		error = (*step)(filter);
 	if (!error)
 		error = seccomp_export_bpf(filter, file);
 	seccomp_release(filter);
@@ -213,7 +255,7 @@ static int write_program(int file)
  * libseccomp crashes or goes in circles when it finds no memory in the wrong
  * moment, and in others leaves out a rule and does not say so: hence twice.
  */
-static int write_programs(int file)
+static int write_programs(int file, enum sandbox_kind kind)
 {
 	static const struct rlimit limit = { FILTER_CPU_S, FILTER_CPU_S };
 	pid_t child = fork();
@@ -225,7 +267,7 @@ static int write_programs(int file)
 		prctl(PR_SET_DUMPABLE, 0);	/* what is expected leaves no core file */
 		if (setrlimit(RLIMIT_CPU, &limit))
 			_exit(1);
-		_exit(write_program(file) || write_program(file));
+		_exit(write_program(file, kind) || write_program(file, kind));
 	}
 	while (waitpid(child, &status, 0) < 0) {
 		if (errno != EINTR)
@@ -255,14 +297,14 @@ static int read_program(int file, struct sock_fprog *program)
 	return 0;
 }
 
-int sandbox_prepare(struct sock_fprog *program, struct error_text *text)
+int sandbox_prepare(struct sock_fprog *program, enum sandbox_kind kind, struct error_text *text)
 {
 	int file = memfd_create("sandbox", MFD_CLOEXEC);
 	int error = file < 0 ? -errno : 0;
 
 	filtered_pid = getpid();
 	if (!error)
-		error = write_programs(file);
+		error = write_programs(file, kind);
 	if (!error)
 		error = read_program(file, program);
 	if (file >= 0)

@@ -11,9 +11,15 @@
 
 #include "driver.h"	/* struct error_text */
 
+enum sandbox_kind {
+	SANDBOX_ALONE,			/* a tapdisk that opens its files itself */
+	SANDBOX_SERVED,			/* one whose opener does (opener.h) */
+	SANDBOX_OPENER,			/* that opener */
+};
+
 /* Make the filter's program, for this process; before there is anything that a failure would leave behind. Its
  * memory is the caller's to free(). 0 or -errno. */
-int sandbox_prepare(struct sock_fprog *program, struct error_text *text);
+int sandbox_prepare(struct sock_fprog *program, enum sandbox_kind kind, struct error_text *text);
 
 /*
  * Call once, when the engine is open and the control socket listens: no

@@ -26,6 +26,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -45,11 +46,11 @@ static void require_at(bool condition, const char *text, int line)
 /* A refused call, which returns -1 and EPERM. */
 #define require_refused(call) do { errno = 0; require((long)(call) == -1); require(errno == EPERM); } while (0)
 
-static void enter(void)
+static void enter_as(enum sandbox_kind kind)
 {
 	struct error_text text = { "" };
 	struct sock_fprog filter;
-	int error = sandbox_prepare(&filter, &text);
+	int error = sandbox_prepare(&filter, kind, &text);
 
 	if (!error) {
 		error = sandbox_enter(&filter, &text);
@@ -58,6 +59,11 @@ static void enter(void)
 	if (error)
 		fprintf(stderr, "# %s\n", text.text);
 	require(!error);
+}
+
+static void enter(void)
+{
+	enter_as(SANDBOX_ALONE);
 }
 
 /* Run @body in a child; it has to end well. */
@@ -90,6 +96,46 @@ static void no_new_programs(void)
 	require_refused(syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0));
 	require(system("true") != 0);
 	require(prctl(PR_SET_NAME, "sandboxed") == 0);
+}
+
+/* What has an opener changes nothing by a name. */
+static void no_names(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/nowhere/socket" };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	enter_as(SANDBOX_SERVED);
+	require_refused(rename("/nowhere/one", "/nowhere/other"));
+	require_refused(unlink("/nowhere/one"));
+	require_refused(mkdir("/nowhere/one", 0700));
+	require_refused(rmdir("/nowhere/one"));
+	require_refused(chmod("/nowhere/one", 0777));
+	require_refused(link("/nowhere/one", "/nowhere/other"));
+	require_refused(bind(fd, (struct sockaddr *)&address, sizeof(address)));
+	require_refused(fork());
+	require(open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) >= 0);
+}
+
+/* The opener opens, and neither reads nor writes what it has opened. */
+static void opener_only_opens(void)
+{
+	static char bytes[16];
+	int fd;
+
+	enter_as(SANDBOX_OPENER);
+	fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+	require(fd >= 0);
+	require_refused(read(fd, bytes, sizeof(bytes)));
+	require_refused(pread(fd, bytes, sizeof(bytes), 0));
+	require_refused(write(fd, bytes, sizeof(bytes)));
+	require_refused(pwrite(fd, bytes, sizeof(bytes), 0));
+	require_refused(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	require_refused(socket(AF_UNIX, SOCK_STREAM, 0));
+	require_refused(fork());
+	require_refused(execv("/bin/true", no_arguments));
+	require_refused(kill(getppid(), 0));
+	require_refused(syscall(SYS_setuid, 0));
+	require_refused(ioctl(fd, BLKROGET, bytes));
 }
 
 static void no_code_from_data(void)
@@ -236,6 +282,16 @@ static void test_no_new_programs(void **state)
 	in_child(no_new_programs);
 }
 
+static void test_no_names(void **state)
+{
+	in_child(no_names);
+}
+
+static void test_opener_only_opens(void **state)
+{
+	in_child(opener_only_opens);
+}
+
 static void test_no_code_from_data(void **state)
 {
 	in_child(no_code_from_data);
@@ -311,6 +367,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_new_programs),
+		cmocka_unit_test(test_no_names),
+		cmocka_unit_test(test_opener_only_opens),
 		cmocka_unit_test(test_no_code_from_data),
 		cmocka_unit_test(test_no_network),
 		cmocka_unit_test(test_no_power_over_the_machine),
