@@ -2,7 +2,8 @@
 /*
  * tap-ctl-doctor-process.c - what one tapdisk still may do, as the kernel
  * tells it (/proc/PID/status, /proc/PID/limits); of Landlock the kernel tells
- * nothing, so that is what the tapdisk says itself.
+ * nothing, so that is what the tapdisk says itself; and what the process may
+ * that opens its files (tapdisk/opener.h).
  *
  * What is worst among the threads counts: a right that one of them has the
  * process has.
@@ -11,6 +12,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/capability.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +21,8 @@
 #include "tap-ctl.h"
 #include "tap-ctl-doctor.h"
 
-#define EXPECTED_CAPABILITIES (1ull << CAP_DAC_OVERRIDE)
+#define OPENS_FILES (1ull << CAP_DAC_OVERRIDE)	/* what who opens images by name has kept */
+#define NOBODY 65534
 #define SECCOMP_FILTER 2
 #define TIMEOUT_MS 10000
 
@@ -97,11 +100,42 @@ static long long read_limit(int pid, const char *name)
 	return limit;
 }
 
-static void judge(json_t *findings, const struct rights *rights, long long core, const json_t *landlock)
+static void judge_user(json_t *findings, int uid, bool has_opener)
 {
-	uint64_t more = (rights->capabilities | (rights->uid ? 0 : rights->bounding)) & ~EXPECTED_CAPABILITIES;
+	if (!uid)
+		doctor_find(findings, "user", "note", "0: it had no right to become another one (CAP_SETUID, CAP_SETGID), or --no-sandbox");
+	else if (has_opener && uid == NOBODY)
+		doctor_find(findings, "user", "note", "%d, which others may use, too: there was no user tapsnap (systemd-sysusers makes it)",
+			    uid);
+	else
+		doctor_find(findings, "user", "ok", "%d", uid);
+}
 
-	doctor_find(findings, "user", "ok", "%d", rights->uid);
+/* Of the process that opens files for it. */
+static json_t *judge_opener(json_t *findings, int pid)
+{
+	struct rights rights;
+
+	if (!pid)
+		return json_null();
+	read_rights(&rights, pid);
+	if (!rights.threads)
+		doctor_find(findings, "opener", "wrong", "process %d has ended: no image can be opened; kill the tapdisk as well, and another "
+			    "one takes its disks over", pid);
+	else if ((rights.capabilities | rights.bounding) & ~OPENS_FILES || !rights.no_new_privs || rights.seccomp != SECCOMP_FILTER)
+		doctor_find(findings, "opener", "wrong", "process %d has more rights than it uses", pid);
+	else
+		doctor_find(findings, "opener", "ok", "process %d, user %d, CAP_DAC_OVERRIDE", pid, rights.uid);
+	return json_pack("{s:i, s:i, s:I, s:b, s:i}", "pid", pid, "uid", rights.uid, "capabilities",
+			 (json_int_t)rights.capabilities, "no_new_privs", rights.no_new_privs, "seccomp", rights.seccomp);
+}
+
+static void judge(json_t *findings, const struct rights *rights, bool has_opener, long long core, const json_t *landlock)
+{
+	uint64_t expected = has_opener ? 0 : OPENS_FILES;
+	uint64_t more = (rights->capabilities | (rights->uid && !has_opener ? 0 : rights->bounding)) & ~expected;
+
+	judge_user(findings, rights->uid, has_opener);
 	if (more)
 		doctor_find(findings, "capabilities", "wrong", "has, or could get, more than it uses (%#" PRIx64 "): was it started with "
 			    "--no-sandbox, or by an older version?", more);
@@ -117,7 +151,7 @@ static void judge(json_t *findings, const struct rights *rights, long long core,
 
 json_t *doctor_process(int pid)
 {
-	json_t *findings = json_array(), *reply = NULL, *landlock;
+	json_t *findings = json_array(), *reply = NULL, *landlock, *opener;
 	long long core = read_limit(pid, "Max core file size"), files = read_limit(pid, "Max open files");
 	struct error_text text = { "" };
 	struct rights rights;
@@ -127,12 +161,14 @@ json_t *doctor_process(int pid)
 	landlock = json_object_get(reply, "landlock");
 	if (error)
 		doctor_find(findings, "answer", "wrong", "%s", text.text);
+	opener = json_object_get(reply, "opener");
 	if (rights.threads)
-		judge(findings, &rights, core, landlock);
+		judge(findings, &rights, json_integer_value(opener), core, landlock);
+	opener = judge_opener(findings, (int)json_integer_value(opener));
 	landlock = json_boolean(json_is_true(landlock));
 	json_decref(reply);
-	return json_pack("{s:i, s:i, s:i, s:I, s:I, s:b, s:i, s:o, s:I, s:I, s:o}", "pid", pid, "uid", rights.uid,
+	return json_pack("{s:i, s:i, s:i, s:I, s:I, s:b, s:i, s:o, s:o, s:I, s:I, s:o}", "pid", pid, "uid", rights.uid,
 			 "threads", (int)rights.threads, "capabilities", (json_int_t)rights.capabilities,
 			 "bounding_set", (json_int_t)rights.bounding, "no_new_privs", rights.no_new_privs, "seccomp", rights.seccomp,
-			 "landlock", landlock, "core_bytes", (json_int_t)core, "open_files", (json_int_t)files, "findings", findings);
+			 "landlock", landlock, "opener", opener, "core_bytes", (json_int_t)core, "open_files", (json_int_t)files, "findings", findings);
 }

@@ -61,6 +61,9 @@ struct transport_ops {
 };
 
 int transport_xen_open(struct transport **transport, uint32_t domid);
+/* While this process is still root's: open what it cannot open later, nor be sent (gntdev may be tied to the process
+ * that opened it). Where there is no Xen it does nothing. */
+void transport_xen_prepare(void);
 
 /*
  * @fds: the memfd, then for each queue the eventfd that signals us and the

@@ -8,6 +8,7 @@
 
 #include "command.h"
 #include "confine.h"
+#include "opener.h"
 #include "takeover.h"
 
 #define MAX_CACHE_MIB 65536
@@ -22,7 +23,8 @@ void command_list(struct commands *commands, struct disk *only, struct control_r
 		if (!only || disk == only)
 			json_array_append_new(disks, vbd_info(disk->vbd));
 	}
-	reply = json_pack("{s:i, s:b, s:o}", "pid", (int)getpid(), "landlock", confine_has_landlock(), "disks", disks);
+	reply = json_pack("{s:i, s:i, s:b, s:o}", "pid", (int)getpid(), "opener", (int)opener_pid(), "landlock",
+			  confine_has_landlock(), "disks", disks);
 	control_reply(request, reply ? 0 : -ENOMEM, reply);
 }
 

@@ -3,23 +3,31 @@
  * confine.c - less of root than root has.
  *
  * Invariants, of a tapdisk that was started by root:
- *  1. Of the capabilities one is left: CAP_DAC_OVERRIDE, by which it opens
- *     images that belong to somebody else. None can come back: the bounding
- *     set is empty but for that one, and no_new_privs is set. /dev/xen's
- *     devices need none, but user 0, which it stays.
- *  2. Where the administrator has listed the folders of images
+ *  1. It is an unprivileged user and has no capability. Its opener (opener.h)
+ *     is root and has one, CAP_DAC_OVERRIDE, by which it opens images that
+ *     belong to somebody else. None can come back: the bounding
+ *     set is empty but for that one, and no_new_privs is set.
+ *  2. It opens nothing by a name but what everybody can read in /proc and
+ *     /sys. For the opener: where the administrator has listed the folders of images
  *     (image-folders.h), those and what is named below are all that it can
  *     open, whatever name leads there, and whatever was mounted or linked
  *     since. That is Landlock's doing. Files that are open already, and what
  *     it is sent by a client, are not touched.
- *  3. It leaves no core file: that would hold a guest's data.
+ *  3. It leaves no core file: that would hold a guest's data. Nor can others
+ *     of its user look into it, as other tapdisks are.
+ *
+ * One that cannot change its user, because a unit or a container has taken that
+ * right, has no opener and confines itself as one.
  */
 #include "confine.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <pwd.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -115,62 +123,174 @@ static int allow_all(int rules, char *const *folders, uint64_t known, struct err
 	return ret;
 }
 
+/* What everybody may read, and who has an opener opens himself. */
+static int allow_public(int rules, uint64_t known, struct error_text *text)
+{
+	static const char *const paths[] = { "/proc", "/sys", "/etc/localtime" };
+	int ret = 0;
+
+	for (size_t i = 0; !ret && i < sizeof(paths) / sizeof(paths[0]); i++) {
+		ret = allow(rules, paths[i], READING & known);
+		if (ret)
+			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", paths[i], strerror(-ret));
+	}
+	return ret;
+}
+
+static int landlock_version(void)
+{
+	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+}
+
+/* @folders: NULL for what everybody may read. */
+static int restrict_files(int version, char *const *folders, struct error_text *text)
+{
+	struct landlock_ruleset_attr attr = { .handled_access_fs = known_rights(version) };
+	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0), ret;
+
+	if (rules < 0)
+		return error_set(text, -errno, "Landlock: %s", strerror(errno));
+	ret = folders ? allow_all(rules, folders, attr.handled_access_fs, text) : allow_public(rules, attr.handled_access_fs, text);
+	if (!ret && syscall(SYS_landlock_restrict_self, rules, 0))
+		ret = error_set(text, -errno, "Landlock: %s", strerror(errno));
+	close(rules);
+	return ret;
+}
+
 static int confine_files(char *const *folders, struct error_text *warning, struct error_text *text)
 {
-	int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION), rules, ret;
-	struct landlock_ruleset_attr attr = { 0 };
+	int version = landlock_version(), ret;
 
 	if (version < 0) {
 		error_set(warning, 0, "this kernel has no Landlock (%s): of the folders that images may be in only tapdisk's own "
 			  "look keeps it, no boundary", strerror(errno));
 		return 0;
 	}
-	attr.handled_access_fs = known_rights(version);
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
 	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(state_dir(), 0700) && errno != EEXIST))
 		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), state_dir(), strerror(errno));
-	rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
-	if (rules < 0)
-		return error_set(text, -errno, "Landlock: %s", strerror(errno));
-	ret = allow_all(rules, folders, attr.handled_access_fs, text);
-	if (!ret && syscall(SYS_landlock_restrict_self, rules, 0))
-		ret = error_set(text, -errno, "Landlock: %s", strerror(errno));
+	ret = restrict_files(version, folders, text);
 	landlocked = !ret;
-	close(rules);
 	return ret;
 }
 
-static int drop_capabilities(struct error_text *text)
+/* @permitted: the first 32 of them, as bits. */
+static int get_capabilities(uint32_t *permitted)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct now[2], kept[2] = { { 0 } };
+	struct __user_cap_data_struct now[2];
 
 	if (syscall(SYS_capget, &header, now))
-		return error_set(text, -errno, "capget: %s", strerror(errno));
+		return -errno;
+	*permitted = now[0].permitted;
+	return 0;
+}
+
+/* @bit: of the one that stays, 0 for none. */
+static int bound_capabilities(uint32_t bit, struct error_text *text)
+{
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
 		/* who has not CAP_SETPCAP has nothing to bound */
-		if (cap != CAP_DAC_OVERRIDE && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EPERM)
+		if ((cap > 31 || bit != 1u << cap) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EPERM)
 			return error_set(text, -errno, "capabilities: %s", strerror(errno));
 	}
 	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
 		return error_set(text, -errno, "capabilities: %s", strerror(errno));
-	kept[0].effective = kept[0].permitted = now[0].permitted & (1u << CAP_DAC_OVERRIDE);
+	return 0;
+}
+
+static int keep_capabilities(uint32_t bit, struct error_text *text)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct kept[2] = { { 0 } };
+	uint32_t permitted = 0;
+	int error = get_capabilities(&permitted);
+
+	if (error)
+		return error_set(text, error, "capget: %s", strerror(-error));
+	kept[0].effective = kept[0].permitted = permitted & bit;
 	if (syscall(SYS_capset, &header, kept))
 		return error_set(text, -errno, "capset: %s", strerror(errno));
 	return 0;
 }
 
-int confine(struct error_text *warning, struct error_text *text)
+static int give_up_gains(struct error_text *text)
 {
 	const struct rlimit none = { 0, 0 };
+
+	if (setrlimit(RLIMIT_CORE, &none) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return error_set(text, -errno, "cannot give up rights: %s", strerror(errno));
+	return 0;
+}
+
+int confine(struct error_text *warning, struct error_text *text)
+{
 	char *const *folders;
 	int ret = image_folders(&folders, text);
 
-	if (ret)
-		return ret;
-	if (setrlimit(RLIMIT_CORE, &none) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		return error_set(text, -errno, "cannot give up rights: %s", strerror(errno));
-	if (folders)
+	if (!ret)
+		ret = give_up_gains(text);
+	if (!ret && folders)
 		ret = confine_files(folders, warning, text);
-	return ret ? ret : drop_capabilities(text);
+	if (!ret)
+		ret = bound_capabilities(1u << CAP_DAC_OVERRIDE, text);
+	return ret ? ret : keep_capabilities(1u << CAP_DAC_OVERRIDE, text);
+}
+
+/* In /etc/passwd, where systemd-sysusers has put it; another service's list may take its time, or be on a disk of ours. */
+static void find_user(struct confine_user *user)
+{
+	FILE *file = fopen("/etc/passwd", "re");
+	struct passwd *entry;
+
+	*user = (struct confine_user){ CONFINE_NOBODY, CONFINE_NOBODY };
+	while (file && (entry = fgetpwent(file))) {
+		if (!strcmp(entry->pw_name, CONFINE_USER) && entry->pw_uid && entry->pw_gid)
+			*user = (struct confine_user){ entry->pw_uid, entry->pw_gid };
+	}
+	if (file)
+		fclose(file);
+}
+
+bool confine_has_user(struct confine_user *user)
+{
+	const uint32_t needed = 1u << CAP_SETUID | 1u << CAP_SETGID;
+	uint32_t permitted = 0;
+
+	find_user(user);
+#ifdef KEEP_USER
+	return false;
+#endif
+	return !geteuid() && !get_capabilities(&permitted) && (permitted & needed) == needed;
+}
+
+static int change_user(const struct confine_user *user, struct error_text *text)
+{
+	/* counted for all tapdisks together from now on */
+	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	setrlimit(RLIMIT_NPROC, &all);
+	if (setgroups(0, NULL) || setresgid(user->gid, user->gid, user->gid) || setresuid(user->uid, user->uid, user->uid))
+		return error_set(text, -errno, "cannot become user %u: %s", user->uid, strerror(errno));
+#ifdef __SANITIZE_ADDRESS__	/* a helper process that traces this one looks for leaks */
+	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+#else
+	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? error_set(text, -errno, "dumpable: %s", strerror(errno)) : 0;
+#endif
+}
+
+int confine_to_user(const struct confine_user *user, bool opener_landlocked, struct error_text *text)
+{
+	int version = landlock_version(), ret = give_up_gains(text);
+
+	if (!ret && version > 0)
+		ret = restrict_files(version, NULL, text);
+	if (!ret)
+		ret = bound_capabilities(0, text);
+	if (!ret)
+		ret = change_user(user, text);
+	if (!ret)
+		ret = keep_capabilities(0, text);
+	landlocked = opener_landlocked;
+	return ret;
 }

@@ -20,11 +20,14 @@
 
 #include "commands.h"
 #include "confine.h"
+#include "image-folders.h"
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
+#include "opener.h"
 #include "sandbox.h"
 #include "takeover.h"
+#include "transport.h"
 
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
@@ -256,16 +259,49 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
 }
 
-static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *options, struct error_text *text)
+/* Two processes of one: what opens files and what serves guests. */
+static int separate(const struct confine_user *user, struct error_text *text)
 {
-	struct error_text warning = { "" };
 	struct sock_fprog filter = { 0 };
-	int error = sandbox_prepare(&filter, SANDBOX_ALONE, text);
+	struct opener_report report;
+	char *const *folders;
+	int error = image_folders(&folders, text);	/* both know them */
 
 	if (!error)
-		error = confine(&warning, text);
+		error = sandbox_prepare(&filter, SANDBOX_OPENER, text);
+	if (error)
+		return error;
+	/* a device that belongs to the process that opens it, and to root: it cannot come from the opener */
+	transport_xen_prepare();
+	error = opener_start(&filter, &report);
+	free(filter.filter);
+	if (report.warning.text[0])
+		log_warning("%s", report.warning.text);
+	return error ? error_set(text, error, "%s", report.text.text) : confine_to_user(user, report.landlocked, text);
+}
+
+static int confine_alone(struct error_text *text)
+{
+	struct error_text warning = { "" };
+	int error;
+
+	if (!geteuid())
+		log_warning("no right to change to user " CONFINE_USER " (CAP_SETUID, CAP_SETGID): staying root");
+	error = confine(&warning, text);
 	if (warning.text[0])
 		log_warning("%s", warning.text);
+	return error;
+}
+
+static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *options, struct error_text *text)
+{
+	struct sock_fprog filter = { 0 };
+	struct confine_user user;
+	bool separated = confine_has_user(&user);
+	int error = sandbox_prepare(&filter, separated ? SANDBOX_SERVED : SANDBOX_ALONE, text);
+
+	if (!error)
+		error = separated ? separate(&user, text) : confine_alone(text);
 	if (!error)
 		error = setup(tapdisk, options, text);
 	if (!error)

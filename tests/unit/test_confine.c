@@ -127,6 +127,46 @@ static void no_root_powers(void)
 	require(!chmod(outside, 0700));
 }
 
+/* What root's tapdisk is that has an opener. */
+static void another_user(void)
+{
+	struct confine_user user;
+	struct error_text text = { "" };
+	gid_t groups[1];
+	uid_t uids[3];		/* or groups */
+
+	if (geteuid() || getenv("KEEP_USER"))
+		return;
+	require(confine_has_user(&user) && user.uid && user.gid);
+	require(!confine_to_user(&user, false, &text));
+	require(!getresuid(&uids[0], &uids[1], &uids[2]) && uids[0] == user.uid && uids[1] == user.uid && uids[2] == user.uid);
+	require(!getresgid(&uids[0], &uids[1], &uids[2]) && uids[0] == user.gid && uids[1] == user.gid && uids[2] == user.gid);
+	require(!getgroups(1, groups));
+	require(status_is("CapEff:", "0000000000000000") && status_is("CapPrm:", "0000000000000000"));
+	require(status_is("CapInh:", "0000000000000000") && status_is("CapAmb:", "0000000000000000"));
+	require(status_is("CapBnd:", "0000000000000000"));
+	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
+#ifndef __SANITIZE_ADDRESS__	/* which has itself traced */
+	require(!prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
+#endif
+	require(setuid(0) < 0 && errno == EPERM);
+	require(open(inside, O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES);
+	require(open("/proc/locks", O_RDONLY | O_CLOEXEC) >= 0);
+}
+
+/* Not even what anybody may. */
+static void another_user_has_no_files(void)
+{
+	struct confine_user user;
+
+	if (geteuid() || getenv("KEEP_USER"))
+		return;
+	require(confine_has_user(&user) && !confine_to_user(&user, false, NULL));
+	require(open("/etc/passwd", O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES);
+	require(open("/dev/null", O_RDWR | O_CLOEXEC) < 0 && errno == EACCES);
+	require(open("/tmp/nobodys", O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0 && errno == EACCES);
+}
+
 static bool opens(const char *folder, const char *name, int flags)
 {
 	char path[300];
@@ -208,6 +248,15 @@ static void test_no_root_powers(void **unused) { in_child(no_root_powers); }
 static void test_compared_whole(void **unused) { in_child(folders_are_compared_whole); }
 static void test_bad_list(void **unused) { in_child(a_list_that_is_none); }
 
+static void test_another_user(void **unused) { in_child(another_user); }
+
+static void test_no_files(void **unused)
+{
+	if (!has_landlock())
+		skip();
+	in_child(another_user_has_no_files);
+}
+
 static void test_folders(void **unused)
 {
 	if (!has_landlock())
@@ -257,6 +306,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_capabilities),
 		cmocka_unit_test(test_no_root_powers),
+		cmocka_unit_test(test_another_user),
+		cmocka_unit_test(test_no_files),
 		cmocka_unit_test(test_folders),
 		cmocka_unit_test(test_compared_whole),
 		cmocka_unit_test(test_bad_list),
