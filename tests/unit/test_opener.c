@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,15 +118,27 @@ static void serves(void)
 	require(path_open(inside, O_RDONLY | O_DIRECTORY, 0) >= 0);
 }
 
-/* A lock that was taken by a descriptor from it goes with that descriptor, at once. */
+/* A lock that was taken by a descriptor from it goes with that descriptor, at once: also when the opener, on the one
+ * processor there is, runs only while nobody else wants to. */
 static void keeps_no_descriptor(void)
 {
+	const struct sched_param none = { 0 };
+	cpu_set_t one;
+
+	CPU_ZERO(&one);
+	CPU_SET(sched_getcpu(), &one);
+	require(!sched_setaffinity(0, sizeof(one), &one) && !sched_setaffinity(opener_pid(), sizeof(one), &one));
+	require(!sched_setscheduler(opener_pid(), SCHED_IDLE, &none));
+	sched_setscheduler(0, SCHED_OTHER, &none);
 	for (int i = 0; i < 1000; i++) {
-		int fd = path_open(in(inside, "image"), O_RDWR, 0);
+		int fd = path_open(in(inside, "image"), O_RDWR, 0), other;
 
 		require(fd >= 0);
 		require(!flock(fd, LOCK_EX | LOCK_NB));
 		close(fd);
+		other = open(in(inside, "image"), O_RDWR | O_CLOEXEC);
+		require(!flock(other, LOCK_EX | LOCK_NB));
+		close(other);
 	}
 }
 
