@@ -45,6 +45,14 @@ class Batch:
     long: bool = False
 
 
+def built(build, name, target):
+    """The path of what make puts into the build folder."""
+    path = f"{build}/{name}"
+    if not os.path.exists(path):
+        raise RuntimeError(f"{path} is missing: '{target}' builds it")
+    return path
+
+
 class Bench:
     """What the cases of one run share: options, a folder, and what was set up once for several of them."""
 

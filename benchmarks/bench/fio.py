@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 
+from bench.case import built
+
 JOBS = os.path.join(os.path.dirname(__file__), "..", "jobs")
 HERTZ = os.sysconf("SC_CLK_TCK")
 
@@ -65,5 +67,5 @@ def on_nbd(socket, export=""):
 
 
 def on_ring(bench, disk):
-    return [f"--ioengine=external:{bench.build}/lib/fio-blkfront.so", f"--tapdisk_pid={disk.pid}",
-            f"--minor={disk.minor}"]
+    engine = built(bench.build, "lib/fio-blkfront.so", "make fio-engine")
+    return [f"--ioengine=external:{engine}", f"--tapdisk_pid={disk.pid}", f"--minor={disk.minor}"]

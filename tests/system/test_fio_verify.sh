@@ -5,10 +5,11 @@
 # a file and on loop devices with sectors of 512 and 4096 bytes, with each
 # engine, with sectors of 512 and 4096 bytes shown to the guest; then each
 # thing a frontend can ask for. What was written is verified once more in the
-# image itself, without tapdisk.
+# image itself, without tapdisk. And what the benchmarks say when there is no
+# such engine.
 #
 # Output is TAP. BUILD says where the programs are. Loop devices need root;
-# without it those tests are skipped. Needs: fio jq util-linux
+# without it those tests are skipped. Needs: fio jq util-linux python3
 . "$(dirname "$0")/lib.sh"
 size=24M
 tapdisk=
@@ -111,5 +112,15 @@ verify "four queues of 16 pages, without persistent grants" io_uring "$work/file
 verify "a 32-bit guest" io_uring "$work/file" 512 --abi=x86_32
 verify "an arm guest" io_uring "$work/file" 512 --abi=arm
 verify "two frontends on one disk, a half each" io_uring "$work/file" 512 --numjobs=2 --offset_increment=$size
+
+bench_refuses() {	# bench_refuses TEXT: after the table's head one line
+	exits 1 env BUILD="$work/part" "$here/benchmarks/run" --seconds 0.1 --size 1M ring-randread-4k-qd1 || return 1
+	[ "$(grep -vc '^case ' "$work/out")" = 1 ] && grep -qF -- "$1" "$work/out" || { cat "$work/out"; return 1; }
+}
+
+mkdir "$work/part"
+check "without a build the benchmarks say what makes it" bench_refuses "/bin/tap-ctl is missing: 'make' builds it"
+ln -s "$build/bin" "$work/part/bin"
+check "without the engine, too" bench_refuses "/lib/fio-blkfront.so is missing: 'make fio-engine' builds it"
 
 finish
