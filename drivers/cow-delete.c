@@ -263,12 +263,12 @@ static struct walk walk_of(struct cow_store *store, bool looks)
 	struct cow_version *version = cow_delete_next(store);
 
 	return (struct walk){ .store = store, .version = version, .parent = version->parent,
-		.child = cow_version_child(store, version), .looks = looks };
+		.child = cow_version_child(version), .looks = looks };
 }
 
 bool cow_delete_ready(struct cow_store *store)
 {
-	const struct cow_version *version = cow_delete_next(store), *child = cow_version_child(store, version);
+	const struct cow_version *version = cow_delete_next(store), *child = cow_version_child(version);
 
 	return has_settled_tree(version) && has_settled_tree(version->parent) && (!child || child->has_tree) &&
 		!cow_checkpoint_due(store);

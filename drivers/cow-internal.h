@@ -203,7 +203,8 @@ struct cow_store {
 	uint64_t store_blocks, pool_start;
 	uint32_t generation, next_version;
 	struct cow_version *versions, *active;
-	unsigned version_count;
+	struct cow_version **version_index;	/* the same by place in the list: there may be very many */
+	unsigned version_count, version_room;
 	struct cow_cache cache;
 	struct cow_alloc alloc;
 	struct cow_log log;
@@ -287,7 +288,7 @@ int cow_commit_too_small(const struct cow_store *store, const char *name, struct
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);
 struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id);
 struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name);
-struct cow_version *cow_version_child(const struct cow_store *store, const struct cow_version *version);
+struct cow_version *cow_version_child(const struct cow_version *version);
 void cow_version_remove(struct cow_store *store, struct cow_version *version);
 void cow_version_free_all(struct cow_store *store);
 bool cow_version_gone(const struct cow_version *version);

@@ -9,13 +9,26 @@
 
 #include "cow-internal.h"
 
+/* The place of the first version whose id is @id or more. */
+static unsigned place_of(const struct cow_store *store, uint32_t id)
+{
+	unsigned from = 0, to = store->version_count, middle;
+
+	while (from < to) {
+		middle = from + (to - from) / 2;
+		if (store->version_index[middle]->id < id)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
+}
+
 struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id)
 {
-	struct cow_version *version = store->versions;
+	unsigned place = place_of(store, id);
 
-	while (version && version->id != id)
-		version = version->next;
-	return version;
+	return place < store->version_count && store->version_index[place]->id == id ? store->version_index[place] : NULL;
 }
 
 struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name)
@@ -27,9 +40,9 @@ struct cow_version *cow_version_by_name(const struct cow_store *store, const cha
 	return version;
 }
 
-struct cow_version *cow_version_child(const struct cow_store *store, const struct cow_version *version)
+struct cow_version *cow_version_child(const struct cow_version *version)
 {
-	struct cow_version *child = store->versions;
+	struct cow_version *child = version->children ? version->next : NULL;
 
 	while (child && child->parent != version)
 		child = child->next;
@@ -70,43 +83,58 @@ int cow_version_set_text(struct cow_version *version, const char *text, size_t n
 	return all ? 0 : -ENOMEM;
 }
 
+static int index_reserve(struct cow_store *store)
+{
+	unsigned room = store->version_room ? store->version_room * 2 : 16;
+	struct cow_version **grown;
+
+	if (store->version_count < store->version_room)
+		return 0;
+	grown = reallocarray(store->version_index, room, sizeof(struct cow_version *));
+	if (!grown)
+		return -ENOMEM;
+	store->version_index = grown;
+	store->version_room = room;
+	return 0;
+}
+
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent)
 {
-	struct cow_version *version = calloc(1, sizeof(*version)), **link = &store->versions;
+	struct cow_version *version = calloc(1, sizeof(*version));
+	unsigned count = store->version_count;
 
 	if (!version)
 		return NULL;
 	version->id = id;
 	version->parent = parent;
-	if (cow_version_set_text(version, "", 0, 0, 0)) {
+	if (index_reserve(store) || cow_version_set_text(version, "", 0, 0, 0)) {
 		version_free(version);
 		return NULL;
 	}
 	if (parent)
 		parent->children++;
-	while (*link)
-		link = &(*link)->next;
-	*link = version;
-	store->version_count++;
+	*(count ? &store->version_index[count - 1]->next : &store->versions) = version;
+	store->version_index[store->version_count++] = version;
 	return version;
 }
 
 /* What stood on it stands on its parent now. */
 void cow_version_remove(struct cow_store *store, struct cow_version *version)
 {
-	struct cow_version **link = &store->versions, *child;
+	unsigned place = place_of(store, version->id);
+	struct cow_version *child;
 
-	while ((child = cow_version_child(store, version))) {
+	while ((child = cow_version_child(version))) {
+		version->children--;
 		child->parent = version->parent;
 		if (version->parent)
 			version->parent->children++;
 	}
 	if (version->parent)
 		version->parent->children--;
-	while (*link != version)
-		link = &(*link)->next;
-	*link = version->next;
-	store->version_count--;
+	*(place ? &store->version_index[place - 1]->next : &store->versions) = version->next;
+	memmove(store->version_index + place, store->version_index + place + 1,
+		(--store->version_count - place) * sizeof(struct cow_version *));
 	store->others_valid = false;
 	version_free(version);
 }
@@ -119,6 +147,9 @@ void cow_version_free_all(struct cow_store *store)
 		store->versions = version->next;
 		version_free(version);
 	}
+	free(store->version_index);
+	store->version_index = NULL;
+	store->version_count = store->version_room = 0;
 }
 
 static size_t record_bytes(const struct cow_version *version)

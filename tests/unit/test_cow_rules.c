@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cow-internal.h"
 #include "cow_model.h"
@@ -492,6 +493,43 @@ static void test_growing_without_memory(void **state)
 	free(store);
 }
 
+#define MANY (COW_MAX_VERSIONS / 8)
+#define MANY_SECONDS 10			/* of processor time; it is a tenth of one, or, where each looks at all others, minutes */
+
+static double processor_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* As many versions as anybody cares to put into a store are found, each by its number, and soon. */
+static void test_very_many_versions(void **state)
+{
+	struct cow_store *store = calloc(1, sizeof(*store));
+	double start = processor_seconds();
+	uint32_t id;
+
+	assert_non_null(store);
+	for (id = 1; id <= MANY; id++)
+		assert_non_null(cow_version_new(store, 2 * id, cow_version_find(store, 2 * id - 2)));
+	for (id = 3; id <= MANY; id += 3)
+		cow_version_remove(store, cow_version_find(store, 2 * (MANY + 3 - id)));
+	assert_true(processor_seconds() - start < MANY_SECONDS);
+	for (id = 0; id <= 2 * MANY + 2; id++) {
+		struct cow_version *version = cow_version_find(store, id);
+
+		if (!version)
+			assert_true(id % 2 || !id || id > 2 * MANY || (2 * MANY + 6 - id) % 6 == 0);
+		else
+			assert_true(version->id == id && (!version->next || version->next->id > id));
+	}
+	assert_int_equal(store->version_count, MANY - MANY / 3);
+	cow_version_free_all(store);
+	free(store);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -509,6 +547,7 @@ int main(void)
 		cmocka_unit_test(test_device_that_grows_within_a_page),
 		cmocka_unit_test(test_preallocation_fits_into_the_log),
 		cmocka_unit_test(test_growing_without_memory),
+		cmocka_unit_test(test_very_many_versions),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
