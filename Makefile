@@ -132,6 +132,7 @@ $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 # the same for one that is served, with many requests in flight
 LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
+$(BUILD)/tests/unit/test_cow_driver_rules: private ALL_LDFLAGS += -Wl,--wrap=fiber_start
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 
 # snapshots of a domain that is not Xen's

@@ -70,6 +70,7 @@ struct cow_disk {
 	unsigned changing;			/* of those: with fresh blocks */
 	uint64_t fresh_blocks;			/* theirs */
 	bool waits_for_end;			/* one was held because of another's range, or its part of the log */
+	struct cow_request *log_waiter;		/* held for its part of the log: nobody takes any before it. NULL: none */
 	bool kicking, kick_again;
 	bool full;				/* no room: what needs fresh blocks waits for retry() */
 	struct cow_load *loads;			/* nodes that are being read for requests */
@@ -185,6 +186,8 @@ void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct bac
 		      void (*done)(struct block_request *sub, int error));
 /* What waited for something that may be there now is tried again. */
 void cow_disk_kick(struct cow_disk *disk);
+/* Nothing runs that would do that, and there is no memory for a fiber that would: they wait as for room. */
+void cow_held_give_up(struct cow_disk *disk);
 /* Reads a node of the map, then starts @r anew. */
 void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
 

@@ -73,6 +73,11 @@ void cow_flusher_wake(struct cow_disk *disk)
 		next = r->next;
 		cow_request_done(r, -ENOMEM);
 	}
+	/* who waits for the log to be emptied has to ask again */
+	if (disk->oldest)
+		disk->waits_for_end = true;
+	else if (!disk->task)
+		cow_held_give_up(disk);
 }
 
 static void sync_done(struct block_request *sub, int error)

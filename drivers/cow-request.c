@@ -261,6 +261,15 @@ void cow_disk_kick(struct cow_disk *disk)
 	disk->kicking = false;
 }
 
+/* As when a checkpoint fails for want of memory: retry() tries again. */
+void cow_held_give_up(struct cow_disk *disk)
+{
+	if (!disk->held.first)
+		return;
+	disk->full |= !disk->store->failed;
+	cow_disk_kick(disk);
+}
+
 /* A node on its way, and who waits for it. */
 struct cow_load {
 	struct cow_load *next;

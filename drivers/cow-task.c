@@ -270,12 +270,13 @@ static bool anything_to_do(const struct cow_disk *disk)
 	return disk->want_places || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
 }
 
-/* Nobody will try again: those who wait hear of it. */
+/* Nobody will try again: those who wait hear of it, or wait for somebody who will. */
 static void give_up(struct cow_disk *disk, int error)
 {
 	while (disk->zeroes.first)
 		cow_request_done(zero_next(disk), error);
 	cow_commands_fail(disk, error);
+	cow_held_give_up(disk);
 }
 
 /* Without memory for a fiber, the end of any request that runs tries again. */

@@ -167,6 +167,19 @@ static bool log_has_room(const struct cow_request *r)
 	return disk->changing ? bytes <= size / 4 : waiting <= size / 8;
 }
 
+/* Those that come behind one that finds too little wait: else small ones could keep a large one out for ever. */
+static bool log_granted(struct cow_request *r)
+{
+	struct cow_disk *disk = r->disk;
+
+	if (disk->log_waiter)
+		return false;
+	if (log_has_room(r))
+		return true;
+	disk->log_waiter = r;
+	return false;
+}
+
 /* True: it may change the map now. False: it was put where it waits for that. */
 static bool write_admitted(struct cow_request *r)
 {
@@ -180,7 +193,7 @@ static bool write_admitted(struct cow_request *r)
 	if (cow_checkpoint_due(store))
 		disk->want_checkpoint = true;
 	if (!disk->exclusive && !disk->want_checkpoint) {
-		if (log_has_room(r))
+		if (log_granted(r))
 			return true;
 		disk->waits_for_end |= disk->changing > 0;
 	}
@@ -378,7 +391,7 @@ static void write_run(struct cow_request *r)
 		piece_write(r, &r->pieces[i]);
 }
 
-void cow_write_start(struct cow_request *r)
+static void write_start(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
 	struct cow_missing missing;
@@ -411,4 +424,16 @@ void cow_write_start(struct cow_request *r)
 		if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
 			cow_flusher_wake(disk);
 	}
+}
+
+void cow_write_start(struct cow_request *r)
+{
+	struct cow_disk *disk = r->disk;
+	bool waited = disk->log_waiter == r;
+
+	if (waited)
+		disk->log_waiter = NULL;
+	write_start(r);
+	if (waited && !disk->log_waiter)
+		cow_disk_kick(disk);		/* those behind it, whatever became of it */
 }

@@ -20,6 +20,15 @@
 #define PLENTY 200			/* rounds of the event loop: what has not ended by then waits for something */
 
 static struct live_disk disk;
+static bool no_fibers;			/* there is no memory for one */
+
+int __real_fiber_start(void (*run)(void *arg), void *arg);
+int __wrap_fiber_start(void (*run)(void *arg), void *arg);
+
+int __wrap_fiber_start(void (*run)(void *arg), void *arg)
+{
+	return no_fibers ? -ENOMEM : __real_fiber_start(run, arg);
+}
 
 static void begin(struct live_options options)
 {
@@ -383,6 +392,136 @@ static void test_more_in_flight_than_the_log_holds(void **state)
 	unlink(target + 4);
 }
 
+/* With nothing in flight a write that needs a fiber finds no memory for it: it waits as for room, and is tried again. */
+static void test_write_without_memory_for_a_fiber(void **state)
+{
+	struct live_request *r;
+
+	begin((struct live_options){ 0 });
+	no_fibers = true;
+	r = live_submit(&disk, BLOCK_WRITE, 0, 8);	/* wants a place that is prefilled */
+	rounds(PLENTY);
+	assert_int_equal(disk.backend->waiting, 1);
+	backend_retry(disk.backend);
+	rounds(PLENTY);
+	assert_false(r->busy);
+	no_fibers = false;
+	end();
+}
+
+#define FILLED 9u			/* of those writes: more than an eighth of the log waits to be written */
+
+/* The same of one that waits until the flusher has emptied the log. */
+static void test_write_without_memory_for_the_flusher(void **state)
+{
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	char target[PATH_MAX + 4];
+	struct fault_engine fault;
+	struct backend *backend;
+	struct block_request req;
+	struct iovec iov = { aligned_alloc(COW_BLOCK, BURST_SECTORS * SECTOR_SIZE), BURST_SECTORS * SECTOR_SIZE };
+	int result;
+	unsigned i;
+
+	assert_non_null(iov.iov_base);
+	memset(iov.iov_base, 1, iov.iov_len);
+	snprintf(target, sizeof(target), "cow:%s", scratch_path("flusher"));
+	make_with_smallest_log(target + 4, BURST * BURST_SECTORS);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&backend, &fault.engine, target, &options, &error), 0);
+	for (i = 0; i < FILLED; i++) {
+		burst_write(backend, &req, i * BURST_SECTORS, &iov, &result);
+		engine_reap(&fault.engine);
+		assert_int_equal(result, 0);
+	}
+	no_fibers = true;
+	burst_write(backend, &req, i * BURST_SECTORS, &iov, &result);
+	engine_reap(&fault.engine);
+	assert_int_equal(backend->waiting, 1);
+	no_fibers = false;
+	backend_retry(backend);
+	engine_reap(&fault.engine);
+	assert_int_equal(result, 0);
+	backend_close(backend);
+	free(iov.iov_base);
+	unlink(target + 4);
+}
+
+#define SMALL_WRITES 20000u		/* more than make a checkpoint due */
+#define LARGE_AT 100u
+#define LARGE_SECTORS ((COW_LOG_MIN_BLOCKS << COW_SHIFT) / 4 / sizeof(struct cow_map_element) * COW_SECTORS + COW_SECTORS)
+
+/* First writes of a block, two always on their way, until there were SMALL_WRITES. */
+struct small_writes {
+	struct backend *backend;
+	struct block_request req[2];
+	struct iovec iov;
+	unsigned begun, ended, failed;
+	struct block_request large;		/* comes when LARGE_AT have ended */
+	struct iovec large_iov;
+	unsigned large_after;			/* so many had ended when it did; 0: it has not */
+};
+
+static void small_next(struct small_writes *small, struct block_request *req, void (*done)(struct block_request *, int))
+{
+	*req = (struct block_request){ .op = BLOCK_WRITE, .sector = LARGE_SECTORS + small->begun++ * COW_SECTORS,
+		.nr_sectors = COW_SECTORS, .iov = &small->iov, .iovcnt = 1, .done = done, .owner = small };
+	backend_submit(small->backend, req);
+}
+
+static void large_done(struct block_request *req, int error)
+{
+	struct small_writes *small = req->owner;
+
+	small->large_after = small->ended;
+	small->failed += error != 0;
+}
+
+static void small_done(struct block_request *req, int error)
+{
+	struct small_writes *small = req->owner;
+
+	small->ended++;
+	small->failed += error != 0;
+	if (small->begun < SMALL_WRITES)
+		small_next(small, req, small_done);
+	if (small->ended != LARGE_AT)
+		return;
+	small->large = (struct block_request){ .op = BLOCK_WRITE, .nr_sectors = LARGE_SECTORS, .iov = &small->large_iov,
+		.iovcnt = 1, .done = large_done, .owner = small };
+	backend_submit(small->backend, &small->large);
+}
+
+/* A write that is larger than the log takes beside others gets its turn, though others come without end. */
+static void test_large_write_beside_small_ones(void **state)
+{
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	char target[PATH_MAX + 4];
+	struct fault_engine fault;
+	uint8_t *data = aligned_alloc(COW_BLOCK, LARGE_SECTORS * SECTOR_SIZE);
+	struct small_writes small = { .iov = { data, COW_BLOCK }, .large_iov = { data, LARGE_SECTORS * SECTOR_SIZE } };
+	unsigned i;
+
+	assert_non_null(data);
+	memset(data, 1, small.large_iov.iov_len);
+	snprintf(target, sizeof(target), "cow:%s", scratch_path("beside"));
+	make_with_smallest_log(target + 4, LARGE_SECTORS + SMALL_WRITES * COW_SECTORS);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&small.backend, &fault.engine, target, &options, &error), 0);
+	small_next(&small, &small.req[0], small_done);
+	small_next(&small, &small.req[1], small_done);
+	for (i = 0; small.backend->in_flight && i < 1000; i++)
+		engine_reap(&fault.engine);
+	assert_int_equal(small.ended, SMALL_WRITES);
+	assert_int_equal(small.failed, 0);
+	assert_in_range(small.large_after, LARGE_AT, SMALL_WRITES - 3);
+	backend_close(small.backend);
+	free(data);
+	unlink(target + 4);
+}
+
 #define MANY_SNAPSHOTS 4000u		/* two of the largest records are a block of the table */
 
 static void make_with_many_snapshots(const char *path)
@@ -542,6 +681,9 @@ int main(void)
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
+		cmocka_unit_test(test_write_without_memory_for_a_fiber),
+		cmocka_unit_test(test_write_without_memory_for_the_flusher),
+		cmocka_unit_test(test_large_write_beside_small_ones),
 		cmocka_unit_test(test_many_snapshots),
 		cmocka_unit_test(test_base_of_larger_sectors),
 		cmocka_unit_test(test_writes_beside_a_checkpoint),
