@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@
 struct options {
 	bool foreground;
 	enum tapback_log_detail detail;
-	const char *pidfile;
+	char pidfile[PATH_MAX];		/* absolute; "": none */
 };
 
 static const char help[] =
@@ -69,6 +70,21 @@ static int take_lock(void)
 		complain(path, -errno);
 	close(fd);
 	return -EBUSY;
+}
+
+/* A daemon is in another folder than who has started it. */
+static int name_pidfile(char *absolute, const char *path)
+{
+	bool relative = *path != '/';
+
+	if (relative && !getcwd(absolute, PATH_MAX))
+		return complain(path, -errno);
+	if (relative)
+		strncat(absolute, "/", PATH_MAX - 1 - strlen(absolute));
+	if (strlen(absolute) + strlen(path) >= PATH_MAX)
+		return complain(path, -ENAMETOOLONG);
+	strcat(absolute, path);
+	return 0;
 }
 
 static int write_pidfile(const char *path)
@@ -188,7 +204,7 @@ static int run(struct tapback *tapback, const struct options *options, int ready
 	error = attach_to_store(tapback);
 	if (error)
 		return error;
-	if (options->pidfile && (error = write_pidfile(options->pidfile)))
+	if (*options->pidfile && (error = write_pidfile(options->pidfile)))
 		return error;
 	tapback_log_open(options->foreground, options->detail);
 	error = report_ready(ready_fd);
@@ -205,7 +221,7 @@ static void clean_up(struct tapback *tapback, const struct options *options)
 	bus_stop(tapback);
 	store_close(tapback->store);
 	sd_event_unref(tapback->event);
-	if (options->pidfile)
+	if (*options->pidfile)
 		unlink(options->pidfile);
 }
 
@@ -228,7 +244,11 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 'f': options->foreground = true; break;
 		case 'v': options->detail = TAPBACK_LOG_VERBOSE; break;
 		case 'd': options->detail = TAPBACK_LOG_DEBUG; break;
-		case 'p': options->pidfile = optarg; break;
+		case 'p':
+			options->pidfile[0] = '\0';
+			if (name_pidfile(options->pidfile, optarg))
+				return EXIT_FAILURE;
+			break;
 		case 'h': fputs(help, stdout); return EXIT_SUCCESS;
 		case 'V': puts("tapback " VERSION); return EXIT_SUCCESS;
 		default: fputs("Try 'tapback --help'.\n", stderr); return EXIT_FAILURE;

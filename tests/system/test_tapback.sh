@@ -1,0 +1,37 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_tapback.sh - tapback as a program, on a xenstore that is empty: what it
+# leaves for whoever started it. (What it does with disks: the unit tests
+# test_tapback_*, and the real Xen.)
+#
+# Output is TAP. BUILD says where the programs are. Needs: python3
+. "$(dirname "$0")/lib.sh"
+export XENSTORED_PATH=$work/xenstored
+
+# In a folder of its own, and in the background: it has gone there when this returns.
+daemon_in() {	# daemon_in FOLDER OPTION...
+	local folder=$1
+	shift
+	mkdir -p "$folder" && (cd "$folder" && tapback "$@")
+}
+
+# The process that a pid file names is tapback, and takes the file along when it ends.
+ends() {	# ends PIDFILE
+	local pid
+	pid=$(cat "$1") || return 1
+	is "$(cat "/proc/$pid/comm")" tapback || return 1
+	kill "$pid" && wait_gone "$pid" || return 1
+	[ ! -e "$1" ] || { echo "$1 is left"; return 1; }
+}
+
+python3 "$here/tests/system/xenstored.py" "$XENSTORED_PATH" &
+check "a xenstore" eventually test -S "$XENSTORED_PATH"
+
+check "a daemon's pid file is where it was said, by an absolute path" daemon_in "$work" --pidfile "$work/absolute.pid"
+check "and goes with it" ends "$work/absolute.pid"
+check "by a path from where it was started" daemon_in "$work/folder" --pidfile relative.pid
+check "and goes with it" ends "$work/folder/relative.pid"
+check "a path that is too long is refused" refuses 1 "File name too long" tapback --pidfile "$(printf '%05000d' 0)"
+
+finish
