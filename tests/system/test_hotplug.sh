@@ -1,0 +1,65 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_hotplug.sh - the hotplug script, with a folder for xenstore and in the
+# place of Xen's own scripts, which it builds upon, what it uses of them. (All
+# of it with the real ones: tests/xen/.)
+#
+# Output is TAP. BUILD says where the programs are.
+. "$(dirname "$0")/lib.sh"
+export XENBUS_BASE_PATH=backend XENBUS_TYPE=vbd3 STORE=$work/store
+
+mkdir xen
+ln -s "$here/control/block-tapsnap" xen/
+cat >xen/block-common.sh <<'SCRIPT'
+command=$1
+fatal() { echo "$*"; exit 1; }
+success() { xenstore_write "$XENBUS_PATH/hotplug-status" connected; }
+do_or_die() { "$@" || fatal "$* failed"; }
+canonicalise_mode() { echo "$1"; }
+xenstore-list() { ls "$STORE/$1"; }
+xenstore_read() { cat "$STORE/$1"; }
+xenstore_read_default() { cat "$STORE/$1" 2>/dev/null || echo "$2"; }
+xenstore_write() {
+	while [ $# != 0 ]; do
+		mkdir -p "$STORE/${1%/*}" && echo "$2" >"$STORE/$1" || return 1
+		shift 2
+	done
+}
+claim_lock() { :; }
+release_lock() { :; }
+SCRIPT
+
+backend() {	# backend DEVICE MODE TARGET: what libxl writes of a disk of domain 1
+	export XENBUS_PATH=backend/vbd3/1/$1
+	mkdir -p "$STORE/$XENBUS_PATH"
+	echo "aio:$3" >"$STORE/$XENBUS_PATH/params"
+	echo "$2" >"$STORE/$XENBUS_PATH/mode"
+	echo 1 >"$STORE/$XENBUS_PATH/frontend-id"
+}
+
+node() { cat "$STORE/$XENBUS_PATH/$1"; }
+
+connected_to_one() {	# of disks 1 and 2, by all its nodes
+	local n
+	is "$(node hotplug-status)" connected || return 1
+	for n in 1 2; do
+		[ "$(node pid)" = "${pid[n]}" ] || continue
+		is "$(node minor)" "${minor[n]}" && is "$(node physical-device-path)" "/run/blktap-control/nbd${pid[n]}.${minor[n]}"
+		return
+	done
+	echo "pid: $(node pid)"
+	return 1
+}
+
+tapdisks_are() { is "$(tapdisks | wc -l)" "$1"; }
+
+truncate -s 1M "$work/image"
+check "two tapdisks have an image open read-only" eval 'open_target 1 "aio:$work/image" -R && open_target 2 "aio:$work/image" -R'
+backend 51712 r "aio:$work/image"
+check "a guest's disk" xen/block-tapsnap add
+check "is one of them" connected_to_one
+check "which goes with it" xen/block-tapsnap remove
+check "and only that one" tapdisks_are 1
+
+finish
