@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client_many.h"
 #include "client_private.h"
 #include "cow.h"
 
@@ -139,4 +140,43 @@ int client_decision_make(const char *path, struct error_text *text)
 	/* it got its name before something failed: whose it is cannot change any more */
 	decided = cow_decision_abort(path, NULL);
 	return decided == 1 ? 0 : decided ? -EINPROGRESS : error;
+}
+
+/* Those that did not fail; @again: also one that has nothing more to be told, because it has asked the record itself. */
+static bool note_told(struct many *many, bool again)
+{
+	bool all = true;
+
+	for (unsigned i = 0; i < many->count; i++) {
+		struct many_disk *disk = &many->disks[i];
+
+		disk->told |= !disk->error || (again && disk->error == -ENOENT);
+		all &= disk->told;
+	}
+	return all;
+}
+
+static json_t *commit_request(struct many_disk *disk, void *arg)
+{
+	const char *name = arg;
+
+	disk->skip = disk->told;
+	return disk->skip ? NULL : json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->disk.minor,
+					     "name", name);
+}
+
+/*
+ * One that was cut off has begun to ask the record itself. It has done so when
+ * it answers that it has nothing that is only prepared: that comes behind.
+ */
+int client_decision_tell(struct many *many, const char *name, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, commit_request, (void *)name, false, timeout_ms, text);
+	struct error_text ignored = { "" };
+
+	if (note_told(many, false) || error == -ETIMEDOUT)
+		return error;
+	many_reconnect(many);
+	many_call(many, commit_request, (void *)name, false, timeout_ms, &ignored);
+	return note_told(many, true) ? 0 : error;
 }

@@ -58,14 +58,6 @@ static json_t *prepare_request(struct many_disk *disk, void *arg)
 			 "decision", group->decision, "token", disk->token);
 }
 
-static json_t *commit_request(struct many_disk *disk, void *arg)
-{
-	const struct tapctl_group *group = arg;
-
-	return json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->disk.minor,
-			 "name", group->snapshot->name);
-}
-
 /* What a disk that has been cut off needs it does by itself. */
 static json_t *undo_request(struct many_disk *disk, void *arg)
 {
@@ -145,7 +137,7 @@ out:
 static int group_commit(struct tapctl_group *group, struct error_text *text)
 {
 	struct error_text reason = { "" };
-	int error = many_call(&group->many, commit_request, group, false, group->snapshot->timeout_ms, &reason);
+	int error = client_decision_tell(&group->many, group->snapshot->name, group->snapshot->timeout_ms, &reason);
 
 	client_step("committed");
 	if (!error && unlink(group->decision))

@@ -23,6 +23,7 @@ struct many_disk {
 	/* For the callers. */
 	json_int_t token;
 	bool frozen, prepared, done;
+	bool told;			/* client_decision.c: of the decision */
 	char *store;			/* client_overlay.c: was made for it */
 };
 

@@ -26,6 +26,9 @@ int client_decision_make(const char *path, struct error_text *text);
 
 struct many;
 
+/* What all have prepared as @name counts: each has heard of it, or has found out. */
+int client_decision_tell(struct many *many, const char *name, int timeout_ms, struct error_text *text);
+
 /* client_revert.c: all of them go back to snapshot @name, which they have, or none does. */
 int client_revert_together(struct many *many, const char *name, const char *owner, int timeout_ms, struct error_text *text);
 

@@ -33,22 +33,12 @@ static json_t *prepare_request(struct many_disk *disk, void *arg)
 			 "name", revert->name, "decision", revert->decision);
 }
 
-static json_t *settle_request(const struct many_disk *disk, const char *command)
-{
-	return json_pack("{s:s, s:i, s:s}", "command", command, "minor", disk->disk.minor,
-			 "name", SNAPSHOT_REVERT_INTENT);
-}
-
-static json_t *commit_request(struct many_disk *disk, void *arg)
-{
-	return settle_request(disk, "snapshot-commit");
-}
-
 /* What a disk that has been cut off needs it does by itself. */
 static json_t *abort_request(struct many_disk *disk, void *arg)
 {
 	disk->skip = !disk->ctl || !disk->prepared;
-	return disk->skip ? NULL : settle_request(disk, "snapshot-abort");
+	return disk->skip ? NULL : json_pack("{s:s, s:i, s:s}", "command", "snapshot-abort", "minor", disk->disk.minor,
+					     "name", SNAPSHOT_REVERT_INTENT);
 }
 
 static void undo(struct many *many, const struct revert *revert)
@@ -72,7 +62,7 @@ static int prepare(struct many *many, struct revert *revert, int timeout_ms, str
 static int commit(struct many *many, const struct revert *revert, int timeout_ms, struct error_text *text)
 {
 	struct error_text reason = { "" };
-	int error = many_call(many, commit_request, NULL, false, timeout_ms, &reason);
+	int error = client_decision_tell(many, SNAPSHOT_REVERT_INTENT, timeout_ms, &reason);
 
 	client_step("committed");
 	if (!error && unlink(revert->decision))
