@@ -136,9 +136,10 @@ $(BUILD)/tests/unit/test_cow_driver_rules: private ALL_LDFLAGS += -Wl,--wrap=fib
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 
 # snapshots of a domain that is not Xen's
-DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o
-$(BUILD)/tests/unit/test_domain: $(DOMAIN_TEST_OBJS)
-$(BUILD)/tests/unit/test_domain: LIBS += $(shell pkg-config --libs $(XL_PKGS))
+DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
+DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
+$(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
+$(DOMAIN_TESTS): LIBS += $(shell pkg-config --libs $(XL_PKGS))
 
 # What clang's fuzzer drives; tests/fuzz/check builds and runs them.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))

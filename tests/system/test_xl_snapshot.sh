@@ -4,7 +4,7 @@
 # test_xl_snapshot.sh - xl-snapshot from the outside, on a host without Xen:
 # what it shows of information files, and what it says to bad input. What it
 # does to domains is tested on Xen (tests/xen/test_domain*.sh) and by
-# tests/unit/test_domain.c.
+# tests/unit/test_domain*.c.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq mandoc
 . "$(dirname "$0")/lib.sh"

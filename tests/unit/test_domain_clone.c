@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_domain_clone.c - a second domain out of a domain's snapshot, without Xen.
+ */
+#include "domain_expect.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+static void test_clone(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
+	};
+	struct arguments args = { .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+	struct outcome outcome;
+	char target[200];
+	json_t *disk;
+	int pid, minor;
+
+	must(create("c"));
+	outcome = fake_run(request);
+	must(outcome);
+	assert_int_equal(access(outcome.clone, R_OK), 0);
+	must_fail(fake_run(request), -EEXIST, "is there already");
+	/* its disk is one that can be opened beside the original's */
+	snprintf(target, sizeof(target), "cow:%s/dolly-xvda.cow", fake_dir);
+	args.target = target;
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	assert_int_equal(json_integer_value(json_object_get(disk, "sector_size")), 4096);
+	json_decref(disk);
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	must_fail(delete("c", false), -EBUSY, "dolly-xvda.cow");
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(target, sizeof(target), "%s/dolly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(target), 0);
+	}
+	must(delete("c", false));
+	expect_files(0);
+}
+
+/* A clone without memory boots from a config file. */
+static void test_clone_config(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .disk_only = true };
+	char words[2000] = "", path[200];
+	struct outcome outcome;
+	FILE *file;
+
+	must(fake_run(request));
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "polly" };
+	outcome = fake_run(request);
+	must(outcome);
+	file = fopen(outcome.clone, "r");
+	assert_non_null(file);
+	assert_true(fread(words, 1, sizeof(words) - 1, file) > 0);
+	fclose(file);
+	assert_non_null(strstr(words, "name = \"polly\""));
+	assert_non_null(strstr(words, "memory = 256\n"));
+	assert_non_null(strstr(words, "on_reboot = \"rename-restart\""));
+	assert_non_null(strstr(words, "vdev=xvdb,script=block-tapsnap,access=rw,target=cow:"));
+	assert_non_null(strstr(words, "bridge=br0"));
+	assert_null(strstr(words, "mac="));
+	assert_null(strstr(words, FAKE_UUID));
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(path, sizeof(path), "%s/polly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(path), 0);
+	}
+	must(delete("c", false));
+}
+
+static void test_clone_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "k", .new_name = "molly",
+	};
+	char path[200];
+
+	must(create("k"));
+	assert_true(fake_run_killed(request, 1));
+	expect_list("k");
+	snprintf(path, sizeof(path), "%s/molly-xvda.cow", fake_dir);
+	assert_int_equal(access(path, F_OK), -1);
+	must(delete("k", false));
+	expect_files(0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DOMAIN_TEST(test_clone),
+		DOMAIN_TEST(test_clone_config),
+		DOMAIN_TEST(test_clone_killed),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("domain: clones", tests, NULL, NULL);
+}

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_domain_killed.c - snapshots of a domain, without Xen: what is left of
+ * an operation that is killed at each of its steps, or can go no further.
+ */
+#include "domain_expect.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+/* All of it, or nothing. */
+static void expect_all_or_nothing(const char *name)
+{
+	struct outcome outcome = list();
+	bool whole;
+
+	must(outcome);
+	whole = !strcmp(outcome.names, name);
+	if (!whole)
+		assert_string_equal(outcome.names, "");
+	expect_running(3);
+	expect_disks(whole ? name : "");
+	expect_files(whole ? 2 : 0);
+	expect_no_records();
+	if (whole) {
+		must(revert(name));
+		expect_running(3);
+		must(delete(name, false));
+	}
+}
+
+static void test_create_killed(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
+	unsigned step = 0;
+	bool killed;
+
+	fake->memory = 3;
+	do {
+		killed = fake_run_killed(request, ++step);
+		expect_all_or_nothing("k");
+	} while (killed);
+	assert_true(step > 10);
+}
+
+/* The host went down at each step, and the domain with it. */
+static void test_create_power_cut(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
+	struct outcome outcome;
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		fake_stop_domain();
+		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .domain = FAKE_UUID });
+		must(outcome);
+		if (count_files()) {
+			expect_list("k");
+			expect_disks("k");
+			must(revert("k"));
+			expect_running(1);
+			must(delete("k", false));
+		} else {
+			expect_disks("");
+			fake_start_domain();
+			fake->memory = 1;
+		}
+		expect_files(0);
+		expect_no_records();
+	} while (killed);
+}
+
+static void test_revert_killed(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	unsigned step = 0;
+	bool killed;
+
+	fake->memory = 3;
+	must(create("k"));
+	do {
+		fake->memory = 4;
+		killed = fake_run_killed(request, ++step);
+		expect_list("k");
+		/* before the domain was destroyed nothing was lost, after it all is at the snapshot */
+		expect_running(killed && step == 1 ? 4 : 3);
+		expect_disks("k");
+		expect_files(2);
+		expect_no_records();
+	} while (killed);
+	assert_true(step > 6);
+}
+
+static void move_store(bool away)
+{
+	char here[128], there[140];
+
+	fake_store(here, 1);
+	snprintf(there, sizeof(there), "%s.away", here);
+	assert_int_equal(away ? rename(here, there) : rename(there, here), 0);
+}
+
+static void lose_store(const char *step)
+{
+	if (!strcmp(step, "stopped"))
+		move_store(true);
+}
+
+/* A disk that cannot go back when the domain is destroyed already: the next command goes on. */
+static void test_revert_half_way(void **state)
+{
+	must(create("k"));
+	fake->memory = 8;
+	domain_step = lose_store;
+	must_fail(revert("k"), -ENOENT, "next command goes on");
+	domain_step = NULL;
+	assert_false(fake->there);
+	expect_list("k");
+	must_fail(create("other"), -ENOENT, "an earlier revert");
+	move_store(false);
+	expect_list("k");
+	expect_running(1);
+	expect_files(2);
+}
+
+static void test_delete_killed(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "k" };
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		must(create("k"));
+		killed = fake_run_killed(request, ++step);
+		expect_list("");
+		expect_disks("");
+		expect_files(0);
+	} while (killed);
+	assert_true(step > 2);
+	expect_running(1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DOMAIN_TEST(test_create_killed),
+		DOMAIN_TEST(test_create_power_cut),
+		DOMAIN_TEST(test_revert_killed),
+		DOMAIN_TEST(test_revert_half_way),
+		DOMAIN_TEST(test_delete_killed),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("domain: killed at each step", tests, NULL, NULL);
+}
