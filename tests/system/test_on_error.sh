@@ -3,7 +3,7 @@
 #
 # test_on_error.sh - disks that fail, by the command line: a raw image on a
 # full file system, under each policy, and what tap-ctl on-error, resume and
-# events say of it. test_on_error.c goes through all errors.
+# events say of it. test_on_error_sweep.c goes through all errors.
 #
 # Output is TAP. BUILD says where the programs are. Needs: root (mount), jq,
 # libnbd-bin, e2fsprogs, util-linux

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_on_error_sweep.c - what becomes of requests that a disk fails: every io
+ * of a sequence of requests, one after the other, meets EIO, ENOSPC, EREMOTEIO
+ * or moves only 512 bytes, under each policy, on a raw image and on a store.
+ * Each request has to end as vbd_error.c says, and the image has to hold what
+ * was answered.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "failing_disk.h"
+
+/* What each block may hold: a bit for each stamp; 0 is zeroes. */
+struct model {
+	uint32_t now[BLOCKS];		/* as a read may find it */
+	uint32_t durable[BLOCKS];	/* what more may be there after the store was opened anew without a flush */
+};
+
+static struct model model;
+
+enum { STEP_SNAPSHOT = BLOCK_NR_OPS };
+
+/* Those of a group are in flight together. */
+static const struct step {
+	unsigned group;
+	int op;
+	unsigned first, count, stamp;
+} steps[] = {
+	{ 0, BLOCK_WRITE, 0, 8, 1 }, { 0, BLOCK_WRITE, 16, 1, 2 }, { 0, BLOCK_WRITE, 30, 4, 3 },
+	{ 1, BLOCK_FLUSH, 0, 0, 0 }, { 1, BLOCK_READ, 2, 4, 0 },
+	{ 2, BLOCK_WRITE, 4, 8, 4 }, { 2, BLOCK_WRITE_ZEROES, 16, 4, 0 }, { 2, BLOCK_READ, 28, 8, 0 },
+	{ 3, STEP_SNAPSHOT, 0, 0, 0 },
+	{ 4, BLOCK_DISCARD, 0, 4, 0 }, { 4, BLOCK_WRITE, 6, 2, 5 }, { 4, BLOCK_WRITE, 40, 8, 6 },
+	{ 5, BLOCK_FLUSH, 0, 0, 0 },
+	{ 6, BLOCK_WRITE, 6, 1, 7 }, { 6, BLOCK_READ, 0, 6, 0 }, { 6, BLOCK_READ, 40, 8, 0 },
+	{ 7, BLOCK_FLUSH, 0, 0, 0 },
+};
+
+#define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
+
+struct run {
+	const char *type;
+	enum vbd_on_error policy;
+	int error;			/* 0: short */
+	unsigned at;
+	bool flush_failed, reopened;
+};
+
+static void __attribute__((noreturn)) complain(const struct run *r, const char *what)
+{
+	fail_msg("%s, policy %s, %s at io %u: %s", r->type, vbd_on_error_name(r->policy),
+		 r->error ? strerror(-r->error) : "short transfer", r->at, what);
+	abort();
+}
+
+/* May a request that is no flush be answered with @error? */
+static bool may_be_answered(const struct run *r, int error)
+{
+	bool room = error == -ENOSPC || error == -EDQUOT;
+
+	/* a store that could not write its own records says EIO from then on, whatever it was at first */
+	if (error != r->error && !(error == -EIO && !strcmp(r->type, "cow") && r->error))
+		return false;
+	return room ? r->policy == ON_ERROR_REPORT : r->policy != ON_ERROR_STOP;
+}
+
+static void check_read(const struct run *r, const struct entry *entry)
+{
+	for (unsigned i = 0; i < entry->count; i++) {
+		const uint8_t *at = entry->data + (size_t)i * BLOCK;
+
+		if (memcmp(at, at + 1, BLOCK - 1) || *at >= STAMPS || !(model.now[entry->first + i] & (1u << *at)))
+			complain(r, "a block has something that was not written to it");
+	}
+}
+
+static void account_change(const struct entry *entry)
+{
+	uint32_t bit = 1u << entry->stamp;
+
+	for (unsigned i = entry->first; i < entry->first + entry->count; i++) {
+		model.durable[i] |= model.now[i];
+		model.now[i] = entry->error || entry->req.op == BLOCK_DISCARD ? model.now[i] | bit : bit;
+	}
+}
+
+static void account(struct run *r, const struct entry *entry)
+{
+	if (entry->req.op == BLOCK_FLUSH) {
+		/* after one that failed others may, and be it only for the loss */
+		if (entry->error && !r->error)
+			complain(r, "a flush failed");
+		r->flush_failed |= entry->error != 0;
+		for (unsigned i = 0; i < BLOCKS && !entry->error && !r->flush_failed; i++)
+			model.durable[i] = 0;
+		return;
+	}
+	if (entry->error && !may_be_answered(r, entry->error))
+		complain(r, "answered with an error that had to wait, or with another");
+	if (entry->req.op != BLOCK_READ)
+		account_change(entry);
+	else if (!entry->error)
+		check_read(r, entry);
+}
+
+static void snapshot_over(struct vbd_snapshot *snapshot, int error)
+{
+	*(int *)snapshot->owner = error;
+}
+
+static void take_snapshot(struct run *r)
+{
+	int error = 1;
+	struct vbd_snapshot snapshot = {
+		.command = { .op = SNAPSHOT_CREATE, .name = "one" }, .done = snapshot_over, .owner = &error,
+	};
+
+	if (strcmp(r->type, "cow"))
+		return;
+	vbd_snapshot(vbd, &snapshot);
+	for (unsigned i = 0; error == 1 && i < 100; i++)
+		run();
+	if (error && !r->error)
+		complain(r, "the snapshot was not taken");
+}
+
+/* The image is opened anew: a store that has failed is well again, and has what was flushed. */
+static void reopen(struct run *r)
+{
+	pause_forced();
+	unpause();
+	r->reopened = true;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		model.now[i] |= model.durable[i];
+}
+
+static void settle(struct run *r)
+{
+	run();
+	if (!nr_busy)
+		return;
+	if (r->policy == ON_ERROR_REPORT || !r->error || (r->policy == ON_ERROR_ENOSPC && r->error != -ENOSPC))
+		complain(r, "something waits that is to be answered");
+	if (vbd->errors.stopped && r->policy != ON_ERROR_STOP)
+		complain(r, "stopped, which is not the policy");
+	for (const struct block_request *req = vbd->errors.first; req; req = req->next) {
+		if (req->op == BLOCK_FLUSH && req->waits)
+			complain(r, "a flush that has failed waits");
+	}
+	if (resume() != 0 && nr_busy)
+		reopen(r);
+	if (nr_busy)
+		complain(r, "it waits for ever");
+}
+
+static void run_sequence(struct run *r)
+{
+	unsigned i, first = 0;
+
+	for (i = 0; i < NR_STEPS; i++) {
+		if (steps[i].op == STEP_SNAPSHOT)
+			take_snapshot(r);
+		else
+			submit(i - first, (enum block_op)steps[i].op, steps[i].first, steps[i].count, steps[i].stamp);
+		if (i + 1 < NR_STEPS && steps[i + 1].group == steps[i].group)
+			continue;
+		settle(r);
+		for (unsigned n = 0; n <= i - first && steps[i].op != STEP_SNAPSHOT; n++)
+			account(r, &entries[n]);
+		first = i + 1;
+	}
+}
+
+/* Read the whole disk on a device that is well, opened anew. */
+static void check_image(struct run *r, const char *target)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		model.now[i] |= model.durable[i];
+	disk_open(target, ON_ERROR_REPORT);
+	for (unsigned i = 0; i < BLOCKS; i += 8) {
+		submit(0, BLOCK_READ, i, 8, 31);
+		run();
+		assert_int_equal(entries[0].error, 0);
+		check_read(r, &entries[0]);
+	}
+	disk_close();
+}
+
+/* False: the sequence was over before the io came. */
+static bool run_one(struct run *r)
+{
+	char target[PATH_MAX];
+	bool met;
+
+	make_image(r->type, target, sizeof(target));
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		model.now[i] = 1;
+		model.durable[i] = 0;
+	}
+	disk_open(target, r->policy);
+	fault.seen = 0;
+	fault.fail_at = r->at;
+	fault.error = r->error;
+	run_sequence(r);
+	met = fault.seen >= r->at;
+	if (vbd->errors.waiting || vbd->errors.stopped)
+		complain(r, "it is over, and still something waits");
+	fault.fail_at = 0;
+	disk_close();
+	check_image(r, target);
+	return met;
+}
+
+static void sweep(const char *type)
+{
+	static const int errors[] = { -EIO, -ENOSPC, -EREMOTEIO, 0 };
+	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
+	unsigned faults = 0, stepped, e, p;
+
+	for (p = 0; p < sizeof(all) / sizeof(all[0]); p++) {
+		for (e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+			struct run r = { .type = type, .policy = all[p], .error = errors[e] };
+
+			for (stepped = 0; r.flush_failed = r.reopened = false, r.at = stepped + 1, run_one(&r); stepped++)
+				faults++;
+			assert_true(stepped >= 10);
+		}
+	}
+	printf("# %s: %u of %u faults ended as documented\n", type, faults, faults);
+}
+
+static void test_sweep_raw(void **state)
+{
+	sweep("aio");
+}
+
+static void test_sweep_cow(void **state)
+{
+	sweep("cow");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sweep_raw),
+		cmocka_unit_test(test_sweep_cow),
+	};
+
+	failing_disk_init();
+	return cmocka_run_group_tests_name("on error: each io", tests, NULL, NULL);
+}
