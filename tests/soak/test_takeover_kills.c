@@ -25,17 +25,12 @@ static struct load load;
 
 static void start(bool store)
 {
-	char command[512], tap_img[300];
+	const char *type = store ? "cow" : "aio";
 
 	fixture_make_dir(&f);
 	snprintf(f.image, sizeof(f.image), "%s/disk", f.dir);
-	snprintf(f.target, sizeof(f.target), "%s:%s", store ? "cow" : "aio", f.image);
-	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
-	if (store)
-		snprintf(command, sizeof(command), "%s create %s 4M >/dev/null", tap_img, f.image);
-	else
-		snprintf(command, sizeof(command), "truncate -s 4M %s", f.image);
-	assert_int_equal(system(command), 0);
+	snprintf(f.target, sizeof(f.target), "%s:%s", type, f.image);
+	load_make_disk(type, f.image);
 	f.pid = tapctl_spawn(NULL);
 	f.minor = tapctl_minor_allocate(-1, NULL);
 	assert_true(f.pid > 0 && f.minor >= 0);

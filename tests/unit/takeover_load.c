@@ -3,6 +3,8 @@
 #include "takeover_load.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <xen/io/blkif.h>
 
@@ -219,4 +221,27 @@ void load_check(struct load *load)
 		assert_int_equal(blkfront_pread(load->front, block, BLOCK, (uint64_t)i * BLOCK), 0);
 		block_check(load, block, i);
 	}
+}
+
+void load_shell(const char *format, ...)
+{
+	char command[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(command, sizeof(command), format, args);
+	va_end(args);
+	if (system(command))
+		fail_msg("%s", command);
+}
+
+void load_make_disk(const char *type, const char *path)
+{
+	char tap_img[300];
+
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	if (!strcmp(type, "cow"))
+		load_shell("%s create %s %llu >/dev/null", tap_img, path, LOAD_BYTES);
+	else
+		load_shell("truncate -s %llu %s", LOAD_BYTES, path);
 }

@@ -15,6 +15,7 @@
 
 #define LOAD_DEPTH	24
 #define LOAD_BLOCKS	1024		/* of 4 KiB */
+#define LOAD_BYTES	(LOAD_BLOCKS * 4096ull)
 #define LOAD_PAGES	20		/* of one request, at most: more than a direct one can have */
 
 struct load {
@@ -45,6 +46,11 @@ bool load_wait(struct load *load);
 bool load_finish(struct load *load);
 /* With nothing in flight: the whole disk is as it has to be. */
 void load_check(struct load *load);
+
+/* A shell's command, which must not fail. */
+void load_shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The file @path, of LOAD_BYTES: "aio", a raw image; "cow", a store. */
+void load_make_disk(const char *type, const char *path);
 
 /* The options that a load's frontend needs. */
 struct blkfront_options load_options(bool persistent);

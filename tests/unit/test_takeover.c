@@ -14,34 +14,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define IMAGE_BYTES (LOAD_BLOCKS * 4096ull)
 #define DEVID 51712
 
 static struct fixture f;
 static struct load load;
 
-static void shell(const char *format, ...)
-{
-	char command[600];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	if (system(command))
-		fail_msg("%s", command);
-}
-
 /* A store instead of the raw image that the fixture makes. */
 static void start_store(void)
 {
-	char tap_img[300];
-
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)));
-	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
 	assert_int_equal(unlink(f.image), 0);
-	shell("%s create %s %llu >/dev/null", tap_img, f.image, IMAGE_BYTES);
+	load_make_disk("cow", f.image);
 	snprintf(f.target, sizeof(f.target), "cow:%s", f.image);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", f.minor, "target", f.target)));
 }
@@ -113,14 +97,14 @@ static void give_up(void)
 
 	blkfront_vanish(load.front);
 	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
-	shell("%s destroy -p %d -m %d", tap_ctl, f.pid, f.minor);
+	load_shell("%s destroy -p %d -m %d", tap_ctl, f.pid, f.minor);
 	assert_int_equal(unlink(f.image), 0);
-	shell("rmdir %s/tapdisk %s", f.dir, f.dir);
+	load_shell("rmdir %s/tapdisk %s", f.dir, f.dir);
 }
 
 static void test_raw(void **state)
 {
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	start_load();
 	kill_it();
 	take_over(-1);
@@ -192,7 +176,7 @@ static void test_limits_and_options(void **state)
 {
 	json_t *reply, *throttle;
 
-	fixture_start(&f, IMAGE_BYTES, NULL, json_pack("{s:i}", "sector_size", 4096));
+	fixture_start(&f, LOAD_BYTES, NULL, json_pack("{s:i}", "sector_size", 4096));
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:i}", "command", "throttle", "minor", f.minor, "iops", 5000)));
 	start_load();
 	kill_it();
@@ -230,7 +214,7 @@ static void test_paused(void **state)
 {
 	struct error_text text = { "" };
 
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	start_load();
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "pause", "minor", f.minor)));
 	assert_int_equal(tapctl_upgrade(f.pid, &text), -ENOENT);
@@ -250,7 +234,7 @@ static void test_store_opened_by_others(void **state)
 	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
 	while (tapctl_process_clean(f.pid))
 		;
-	shell("for i in $(seq 500); do %s snapshot -c x %s 2>/dev/null && exit 0; done; exit 1", tap_img, f.image);
+	load_shell("for i in $(seq 500); do %s snapshot -c x %s 2>/dev/null && exit 0; done; exit 1", tap_img, f.image);
 	refused(-ESTALE, "opened by somebody else");
 	give_up();
 }
@@ -290,7 +274,7 @@ static void test_table_damaged(void **state)
 	};
 	char name[64], why[512];
 
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	start_load();
 	kill_it();
 	f.pid = tapctl_takeover(f.pid, -1, NULL);
@@ -316,7 +300,7 @@ static int open_other(const char *image)
 	int minor = tapctl_minor_allocate(-1, NULL);
 
 	assert_true(minor > f.minor);
-	shell("truncate -s 1M %s", image);
+	load_shell("truncate -s 1M %s", image);
 	snprintf(target, sizeof(target), "aio:%s", image);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "attach", "minor", minor)));
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target)));
@@ -329,7 +313,7 @@ static void test_one_of_two(void **state)
 	char other[120], away[120], tap_ctl[300];
 	int minor, pid;
 
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	snprintf(other, sizeof(other), "%s/other", f.dir);
 	snprintf(away, sizeof(away), "%s/away", f.dir);
 	minor = open_other(other);
@@ -343,7 +327,7 @@ static void test_one_of_two(void **state)
 	assert_int_equal(rename(away, f.image), 0);
 	take_over(-1);
 	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
-	shell("%s destroy -p %d -m %d", tap_ctl, pid, minor);
+	load_shell("%s destroy -p %d -m %d", tap_ctl, pid, minor);
 	assert_int_equal(unlink(other), 0);
 	finish();
 }
@@ -353,7 +337,7 @@ static void test_fresh_frontend(void **state)
 {
 	char path[200], other[200];
 
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	start_load();
 	snprintf(path, sizeof(path), "%s/takeover/%d/frontend-1-%d", f.dir, f.minor, DEVID);
 	snprintf(other, sizeof(other), "%s/other", f.dir);

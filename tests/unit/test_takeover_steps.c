@@ -17,7 +17,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define IMAGE_BYTES (LOAD_BLOCKS * 4096ull)
 #define REQUESTS 4		/* at a time, three times: each round kills at another of their steps */
 #define SEED 7
 
@@ -26,21 +25,9 @@ static const char *target_type;		/* of the disk: "aio" or "cow" */
 static unsigned deaths;			/* in the last round */
 static char template[128];		/* what a fresh one is copied from */
 
-static void shell(const char *format, ...)
-{
-	char command[512];
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(command, sizeof(command), format, args);
-	va_end(args);
-	if (system(command))
-		fail_msg("%s", command);
-}
-
 static void make_disk(void)
 {
-	shell("cp --sparse=always %s %s", template, f.image);
+	load_shell("cp --sparse=always %s %s", template, f.image);
 }
 
 static void spawn_dying_at(unsigned point)
@@ -217,7 +204,7 @@ static void test_both(void **state)
 
 static int disk_of(const char *type)
 {
-	char tap_img[300], path[300];
+	char path[300];
 
 	fixture_find_program(path, sizeof(path), "../tests/tapdisk-points");
 	fixture_tapdisk = path;
@@ -227,11 +214,7 @@ static int disk_of(const char *type)
 	snprintf(f.image, sizeof(f.image), "%s/disk", f.dir);
 	snprintf(f.target, sizeof(f.target), "%s:%s", type, f.image);
 	snprintf(template, sizeof(template), "%s/template", f.dir);
-	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
-	if (strcmp(type, "cow"))
-		shell("truncate -s %llu %s", IMAGE_BYTES, template);
-	else
-		shell("%s create %s %llu >/dev/null", tap_img, template, IMAGE_BYTES);
+	load_make_disk(type, template);
 	f.minor = tapctl_minor_allocate(-1, NULL);
 	return f.minor < 0;
 }
