@@ -50,6 +50,34 @@ disk_snapshots() { # VDEV, of guest a
 	tap-ctl snapshot-list -p "$(tapdisk_pid a "$1")" -m "$(tapdisk_minor a "$1")" --json | jq -r '[.snapshots[].name] | join(" ")'
 }
 
+# instant_round NUMBER plain|live [OPTION...]: a snapshot of guest a, sNUMBER, with memory, taken while it writes; then back to it
+instant_round() {
+	local number=$1 kind=$2 name
+	shift 2
+	name=$(guest_name a)
+	[ "$kind" = plain ] || set -- "$@" --live
+	echo "# $(snap create -n "s$number" "$@" "$name") [$SECONDS s]"
+	instant_check a
+	must snap revert -n "s$number" "$name"
+	guest_find a
+	instant_check a
+}
+
+live_is_refused() { # where it cannot be
+	[ "$GUEST_TYPE" != pv ] || must_fail snap create --live "$(guest_name a)"
+}
+
+# delete_all VDEV...: guest a's snapshots, of which s1 is the first; nothing is left of them, on these disks neither
+delete_all() {
+	local disk
+	must snap delete --children -n s1 "$(guest_name a)"
+	must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+	for disk; do
+		must_equal "snapshots of $disk" "" "$(disk_snapshots "$disk")"
+	done
+	instant_check a
+}
+
 # must_be LIST: snapshots of guest a with memory, and of its two disks; and no other file
 must_be() {
 	local words

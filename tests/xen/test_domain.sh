@@ -20,27 +20,17 @@ kinds="plain plain plain"
 number=0
 for kind in $kinds; do
 	number=$((number + 1))
-	option=
-	[ "$kind" = plain ] || option=--live
 	instant_moves a
-	echo "# $(snap create -n "s$number" $option "$name")"
-	instant_check a
-	must snap revert -n "s$number" "$name"
-	guest_find a
-	instant_check a
+	instant_round $number "$kind"
 done
 
 step "live is refused in words where it cannot be"
-[ "$GUEST_TYPE" != pv ] || must_fail snap create --live "$name"
+live_is_refused
 
 step "disks only: both of one instant, while the guest goes on"
 snap create -n disks --disk-only "$name"
 instant_check a
-for disk in a b; do
-	copy_snapshot "$WORK/$disk.cow" disks "$WORK/$disk.raw"
-done
-must /payload/instant order "$WORK/a.raw" "$WORK/b.raw"
-rm "$WORK"/[ab].raw
+instant_order disks
 
 step "what is listed"
 must_equal "the names" "$(seq -f 's%g' $number | tr '\n' ' ')disks " "$(snap list --json "$name" | jq -r '.snapshots[].name' | tr '\n' ' ')"
@@ -48,10 +38,5 @@ must_equal "the current one" disks "$(snap current "$name")"
 must_equal "the parent" "s$number" "$(snap parent "$name")"
 
 step "all deleted: nothing is left"
-must snap delete --children -n s1 "$name"
-must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
-for disk in xvda xvdb; do
-	must_equal "snapshots of $disk" "" "$(tap-ctl snapshot-list -p "$(tapdisk_pid a $disk)" -m "$(tapdisk_minor a $disk)" --json | jq -r '.snapshots[].name')"
-done
-instant_check a
+delete_all xvda xvdb
 guest_destroy a
