@@ -5,6 +5,7 @@
 #ifndef TAPSNAP_CLIENT_PRIVATE_H
 #define TAPSNAP_CLIENT_PRIVATE_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "tapctl.h"
@@ -14,6 +15,12 @@ int64_t client_clock_ms(void);
 
 /* Make the run directory and the directory of the markers. */
 int client_make_run_dir(struct error_text *text);
+
+/*
+ * client_daemon.c: 0, with what it says when it is ready in @line ("": it ended before); or it said, or could not say, why
+ * it is not. @listener: a descriptor for it, or -1.
+ */
+int client_start_daemon(char *const arguments[], int listener, char *line, size_t size, struct error_text *text);
 
 /* For tests: called between the steps of what a group does, with the name of the one that is done. */
 extern void (*client_group_step)(const char *step);

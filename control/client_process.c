@@ -8,20 +8,15 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <paths.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "client_private.h"
 
-#define READY_TIMEOUT_MS 30000
 #define TAPDISK_ENV	"TAPSNAP_TAPDISK"
 #define STATS_DIR	"/dev/shm/td3-%d"
 
@@ -157,103 +152,12 @@ static int find_tapdisk(char *path, size_t size, struct error_text *text)
 	return error_set(text, -ENOENT, "tapdisk is not installed beside this program, in $" TAPDISK_ENV " or in $PATH");
 }
 
-static void __attribute__((noreturn)) report_and_exit(int fd, const char *what)
-{
-	int error = errno;
-
-	dprintf(fd, "error %d %s: %s\n", error, what, strerror(error));
-	_exit(127);
-}
-
-/* In the grandchild. Only calls that are safe after a fork in a program with threads, until exec. */
-static void __attribute__((noreturn)) run_tapdisk(char *const arguments[], int ready)
-{
-	const int ready_fd = 3;
-	int null;
-
-	if (ready == ready_fd)
-		fcntl(ready, F_SETFD, 0);
-	else if (dup2(ready, ready_fd) < 0)
-		report_and_exit(ready, "dup2");
-	null = open(_PATH_DEVNULL, O_RDWR);
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
-		report_and_exit(ready_fd, _PATH_DEVNULL);
-	/* nothing of the caller's may stay open in a daemon: a lock, a pipe that somebody reads to its end */
-	if (close_range(ready_fd + 1, ~0u, 0))
-		report_and_exit(ready_fd, "close_range");
-	if (chdir("/"))
-		report_and_exit(ready_fd, "/");
-	execv(arguments[0], arguments);
-	report_and_exit(ready_fd, arguments[0]);
-}
-
-/* Fork twice, so that the tapdisk is nobody's child to wait for. */
-static int start_detached(char *const arguments[], int ready, struct error_text *text)
-{
-	pid_t child = fork();
-
-	if (child < 0)
-		return error_set(text, -errno, "fork: %s", strerror(errno));
-	if (!child) {
-		setsid();
-		child = fork();
-		if (child < 0)
-			report_and_exit(ready, "fork");
-		if (child)
-			_exit(0);
-		run_tapdisk(arguments, ready);
-	}
-	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
-		;
-	return 0;
-}
-
-static int read_ready_line(int fd, char *line, size_t size)
-{
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
-	size_t length = 0;
-	ssize_t got;
-	int ready;
-
-	for (;;) {
-		ready = poll(&poll_fd, 1, READY_TIMEOUT_MS);
-		if (ready < 0 && errno == EINTR)
-			continue;
-		if (ready <= 0)
-			return ready ? -errno : -ETIMEDOUT;
-		got = read(fd, line + length, size - 1 - length);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -errno;
-		if (!got || length + got == size - 1 || memchr(line + length, '\n', got)) {
-			line[length + got] = '\0';
-			line[strcspn(line, "\n")] = '\0';
-			return 0;
-		}
-		length += got;
-	}
-}
-
-/* The pid out of "listening PID", or the error out of "error ERRNO TEXT". */
-static int judge_ready_line(const char *line, struct error_text *text)
-{
-	int number, offset = 0;
-
-	if (sscanf(line, "listening %d", &number) == 1 && number > 0)
-		return number;
-	if (sscanf(line, "error %d %n", &number, &offset) == 1 && offset && number > 0)
-		return error_set(text, -number, "tapdisk: %s", line + offset);
-	return error_set(text, -EIO, "tapdisk ended before it was ready; see the system log");
-}
-
 int tapctl_spawn(struct error_text *text)
 {
 	char ready_option[] = "--ready-fd", ready_number[] = "3";
 	char found[PATH_MAX], path[PATH_MAX], line[1024];
 	char *const arguments[] = { path, ready_option, ready_number, NULL };
-	int ready[2];
-	int error;
+	int error, pid;
 
 	error = client_make_run_dir(text);
 	if (!error)
@@ -262,15 +166,10 @@ int tapctl_spawn(struct error_text *text)
 		return error;
 	if (!realpath(found, path))	/* it is started from another directory */
 		return error_set(text, -errno, "%s: %s", found, strerror(errno));
-	if (pipe2(ready, O_CLOEXEC))
-		return error_set(text, -errno, "pipe: %s", strerror(errno));
-	error = start_detached(arguments, ready[1], text);
-	close(ready[1]);
-	if (!error) {
-		error = read_ready_line(ready[0], line, sizeof(line));
-		error = error ? error_set(text, error, "%s: not ready after %d s: %s", path, READY_TIMEOUT_MS / 1000,
-					  strerror(-error)) : judge_ready_line(line, text);
-	}
-	close(ready[0]);
-	return error;
+	error = client_start_daemon(arguments, -1, line, sizeof(line), text);
+	if (error)
+		return error;
+	if (sscanf(line, "listening %d", &pid) == 1 && pid > 0)
+		return pid;
+	return error_set(text, -EIO, "tapdisk ended before it was ready; see the system log");
 }
