@@ -158,7 +158,8 @@ FAULT_MALLOC = $(BUILD)/lib/fault-malloc.so
 $(FAULT_MALLOC): $(BUILD)/tests/unit/fault_malloc.o
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -shared -o $@ $<
-$(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(BUILD)/tests/unit/memory_sweep.o | $(FAULT_MALLOC) $(PROGRAMS)
+MEMORY_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,memory_fault memory_sweep memory_sweep_io)
+$(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(MEMORY_TEST_OBJS) | $(FAULT_MALLOC) $(PROGRAMS)
 
 # A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
 POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c)

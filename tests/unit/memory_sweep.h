@@ -14,4 +14,8 @@
 /* As a cmocka group. Every @every-th allocation fails; of a start, which has many, the square of that. */
 int memory_sweep_run(unsigned every);
 
+/* Tests of it: memory_sweep_io.c. */
+void memory_sweep_connect(void **state);
+void memory_sweep_io(void **state);
+
 #endif
