@@ -257,6 +257,7 @@ static void count_step(const char *step)
 
 bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 {
+	struct outcome outcome;
 	int status;
 	pid_t child;
 
@@ -266,7 +267,10 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 	if (!child) {
 		steps_left = kill;
 		domain_step = client_group_step = count_step;
-		_exit(fake_run(request).error ? 1 : 0);
+		outcome = fake_run(request);
+		if (outcome.error)
+			fprintf(stderr, "# %s\n", outcome.text);
+		_exit(outcome.error ? 1 : 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	if (WIFEXITED(status) && WEXITSTATUS(status))
