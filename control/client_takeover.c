@@ -424,6 +424,7 @@ void client_takeover_clean(int pid)
 	}
 	closedir(dir);
 	rmdir(folder);
+	records_free(&left);
 }
 
 static bool gone(int pid)
