@@ -214,13 +214,15 @@ static int resize_to(const char *text, uint64_t now, uint64_t *sectors, struct e
 	return *sectors ? 0 : error_set(error, -EINVAL, "%s: nothing would be left of the disk", text);
 }
 
-static int resize_image(const char *target, const char *size, bool shrink, uint64_t *sectors, struct error_text *error)
+/* Opening a store for writing writes to it: with @read_only it is only found out whether this will be refused. */
+static int resize_image(const char *target, bool read_only, const char *size, bool shrink, uint64_t *sectors,
+			struct error_text *error)
 {
 	struct cow_info info;
 	struct image image;
 	int ret, ret_close;
 
-	ret = image_open(&image, target, false, error);
+	ret = image_open(&image, target, read_only, error);
 	if (ret)
 		return ret;
 	cow_get_info(image.store, &info);
@@ -228,7 +230,7 @@ static int resize_image(const char *target, const char *size, bool shrink, uint6
 	if (!ret && *sectors < info.sectors && !shrink)
 		ret = error_set(error, -EINVAL, "%s: would become smaller, and lose what lies behind: say --shrink for that",
 				target);
-	if (!ret)
+	if (!ret && !read_only)
 		ret = cow_resize(image.store, *sectors, error);
 	ret_close = image_close(&image, error);
 	return ret ? ret : ret_close;
@@ -248,7 +250,8 @@ static int run_resize(const struct image_command *command, int argc, char **argv
 		json = json || letter == JSON_LETTER;
 	}
 	image_arguments(command, argc, 2);
-	if (resize_image(argv[optind], argv[optind + 1], shrink, &sectors, &error))
+	if (resize_image(argv[optind], true, argv[optind + 1], shrink, &sectors, &error) ||
+	    resize_image(argv[optind], false, argv[optind + 1], shrink, &sectors, &error))
 		return image_fail(&error);
 	if (json)
 		return image_print_json(json_pack("{s:I}", "virtual-size", (json_int_t)(sectors * SECTOR_SIZE)));

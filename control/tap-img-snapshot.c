@@ -66,6 +66,23 @@ static int give_back(struct image *image, struct error_text *error)
 	return ret ? error_set(error, ret, "%s: space could not be given back: %s", image->device->name, strerror(-ret)) : 0;
 }
 
+/* Opening a store for writing writes to it: what is to be refused is found before. */
+static int look(const struct snapshot_arguments *arguments, const char *target, struct error_text *error)
+{
+	struct image image;
+	int ret, ret_close;
+
+	ret = image_open(&image, target, true, error);
+	if (ret)
+		return ret;
+	if (arguments->action == 'c')
+		ret = cow_snapshot_check_new(image.store, arguments->name, arguments->description, error);
+	else
+		ret = cow_snapshot_check_there(image.store, arguments->name, error);
+	ret_close = image_close(&image, error);
+	return ret ? ret : ret_close;
+}
+
 static int change(const struct snapshot_arguments *arguments, const char *target, struct error_text *error)
 {
 	struct image image;
@@ -123,7 +140,9 @@ static int run_snapshot(const struct image_command *command, int argc, char **ar
 	arguments_read(command, argc, argv, &arguments);
 	if (arguments.action == 'l')
 		return list_all(argv[optind], arguments.json, &error) ? image_fail(&error) : 0;
-	ret = change(&arguments, argv[optind], &error);
+	ret = look(&arguments, argv[optind], &error);
+	if (!ret)
+		ret = change(&arguments, argv[optind], &error);
 	if (ret)
 		return image_fail(&error);
 	if (arguments.json)

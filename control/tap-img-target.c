@@ -68,6 +68,8 @@ static int device_open(struct target *target, struct error_text *error)
 
 	if (ret)
 		target->device = NULL;
+	else
+		target->device->name = target->path;	/* what was asked for, not its part */
 	return ret;
 }
 

@@ -105,6 +105,43 @@ int cow_version_room(struct cow_store *store, struct error_text *error)
 	return 0;
 }
 
+static int name_check(const char *name, struct error_text *error)
+{
+	if (name_valid(name))
+		return 0;
+	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no spaces, none "
+			 "of @ / \\ and quotes", name, COW_NAME_MAX);
+}
+
+static int texts_check(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	if (!description_valid(description))
+		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
+				 name, COW_DESCRIPTION_MAX);
+	if (cow_version_by_name(store, name))
+		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
+	return 0;
+}
+
+static int none_called(const struct cow_store *store, const char *what, const char *name, struct error_text *error)
+{
+	return error_set(error, -ENOENT, "%s: has no %ssnapshot called \"%.64s\"", store->device->name, what, name);
+}
+
+int cow_snapshot_check_new(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	int ret = name_check(name, error);
+
+	return ret ? ret : texts_check(store, name, description ? description : "", error);
+}
+
+int cow_snapshot_check_there(const struct cow_store *store, const char *name, struct error_text *error)
+{
+	const struct cow_version *version = cow_version_by_name(store, name);
+
+	return version && !version->decision[0] ? 0 : none_called(store, "", name, error);
+}
+
 static int create_check(struct cow_store *store, const char *name, const char *description, const char *decision,
 			struct error_text *error)
 {
@@ -114,15 +151,10 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 		ret = cow_version_room(store, error);
 	if (ret)
 		return ret;
-	if (!description_valid(description))
-		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
-				 name, COW_DESCRIPTION_MAX);
 	if (*decision && (*decision != '/' || strlen(decision) > COW_DECISION_MAX))
 		return error_set(error, -EINVAL, "%.64s: a decision record is an absolute path of at most %u bytes", decision,
 				 COW_DECISION_MAX);
-	if (cow_version_by_name(store, name))
-		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
-	return 0;
+	return texts_check(store, name, description, error);
 }
 
 int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error)
@@ -184,10 +216,9 @@ int cow_version_prepare(struct cow_store *store, const char *name, const char *d
 int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
 			 struct error_text *error)
 {
-	if (!name_valid(name))
-		return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no "
-				 "spaces, none of @ / \\ and quotes", name, COW_NAME_MAX);
-	return cow_version_prepare(store, name, description, decision, error);
+	int ret = name_check(name, error);
+
+	return ret ? ret : cow_version_prepare(store, name, description, decision, error);
 }
 
 static int room_reported(struct cow_store *store, struct error_text *error)
@@ -218,8 +249,7 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 		return ret;
 	*version = cow_version_by_name(store, name);
 	if (!*version || prepared != !!(*version)->decision[0])
-		return error_set(error, -ENOENT, "%s: has no %ssnapshot called \"%.64s\"", store->device->name,
-				 prepared ? "prepared " : "", name);
+		return none_called(store, prepared ? "prepared " : "", name, error);
 	return room_reported(store, error);
 }
 

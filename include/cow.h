@@ -161,6 +161,9 @@ int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *err
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
 int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error);
+/* Whether a snapshot of that name could be created, or is there. For a store that is open for reading only, too. */
+int cow_snapshot_check_new(const struct cow_store *store, const char *name, const char *description, struct error_text *error);
+int cow_snapshot_check_there(const struct cow_store *store, const char *name, struct error_text *error);
 /* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
 int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
 		      void *owner);
