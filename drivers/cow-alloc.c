@@ -170,6 +170,7 @@ void cow_alloc_free(struct cow_alloc *alloc)
 	for (i = 0; i < alloc->pages; i++) {
 		free(alloc->page[i].bits);
 		free(alloc->page[i].hold);
+		free(alloc->page[i].stale);
 	}
 	for (level = 2; level <= COW_BITMAP_MAX_LEVELS; level++)
 		free(alloc->node[level]);

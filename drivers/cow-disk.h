@@ -100,6 +100,7 @@ struct cow_disk {
 	struct fiber *retirer;
 	bool retirer_waits;
 	uint64_t next_hole;			/* CLOCK_MONOTONIC, ns: not earlier while there are requests */
+	unsigned last_holes;			/* made since stopping */
 	struct cow_retired *retired, **last_retired;
 };
 
@@ -233,5 +234,6 @@ void cow_merge_free(struct cow_disk *disk);
 /* cow-retire.c */
 void cow_retire(void *disk, struct cow_list *blocks);
 void cow_retire_wake(struct cow_disk *disk);
+bool cow_retire_pending(const struct cow_disk *disk);
 
 #endif

@@ -121,15 +121,17 @@ struct cow_page {
 	struct cow_ref ref;		/* as on the store; extra: unused here */
 	uint8_t *bits;			/* NULL: not loaded */
 	uint8_t *hold;			/* freed, not free yet; NULL: none */
+	uint8_t *stale;			/* cow-stale.c; NULL: none */
 	uint32_t clear;			/* clear bits of bits, within the store */
-	uint32_t held;
+	uint32_t held, stale_count;
 	bool dirty;
 };
 
 struct cow_alloc {
 	struct cow_page *page;
 	size_t pages, dirty_pages;
-	uint64_t clear, held;		/* sums */
+	uint64_t clear, held, stale;	/* sums */
+	uint64_t stale_at;		/* where the next hole is looked for */
 	size_t at_page;			/* the region that is being filled */
 	unsigned at_bit;
 	struct cow_ref *node[COW_BITMAP_MAX_LEVELS + 1];	/* references to the nodes of each level above the pages */
@@ -160,6 +162,12 @@ int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
 uint64_t cow_alloc_reserve(struct cow_store *store);
 void cow_alloc_count_others(struct cow_store *store);
+
+/* cow-stale.c: blocks that were freed and still take space on the host. By one fiber at a time. */
+void cow_stale_add(struct cow_store *store, uint64_t block);
+/* The next run of them that are still free, on hold until cow_alloc_unhold_run(); returns its length, 0: there is none. */
+unsigned cow_stale_hold(struct cow_store *store, uint64_t *block);
+void cow_stale_forget(struct cow_store *store);
 
 /* cow-log.c: positions count on and on; a position's place is position % size. */
 struct cow_log {

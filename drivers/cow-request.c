@@ -135,7 +135,7 @@ static void request_end(struct cow_request *r)
 /* Somebody may have waited for the end of a request. */
 static void disk_wake(struct cow_disk *disk)
 {
-	if (disk->retired)
+	if (cow_retire_pending(disk))
 		cow_retire_wake(disk);
 	cow_task_wake(disk);
 	if (disk->waits_for_end) {

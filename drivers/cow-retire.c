@@ -1,86 +1,97 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-retire.c - from freed to free.
+ * cow-retire.c - from freed to free, and to holes.
  *
  * A request that has begun may still read a block, or write to it in place,
  * after the map has let go of it. So what was freed waits until all requests
- * that were running then have ended; then it is punched out of the store,
- * and only after that may it be used again.
+ * that were running then have ended; then it may be used again, and what
+ * nobody has come to use by its turn is punched out of the store.
  *
  * A file system stops all other writes to a file while it makes a hole in it:
  * those that run must end first. So while there are requests, holes take a
- * ninth of the time at most.
+ * sixteenth of the time at most, and none of it while a deletion takes its
+ * part. A disk that is being closed makes a few more only: somebody may wait to
+ * open it again.
  */
 #include <stdlib.h>
 
 #include "cow-disk.h"
 
-#define PAUSE 8		/* after a hole, in times of what it took */
+#define PAUSE 15		/* after a hole, in times of what it took */
+#define LAST_HOLES 1000u	/* of a disk that is being closed */
 
 static bool settled(const struct cow_disk *disk)
 {
-	return !disk->oldest || disk->oldest->sequence >= disk->retired->sequence;
+	return disk->retired && (!disk->oldest || disk->oldest->sequence >= disk->retired->sequence);
 }
 
 /* On a full store nothing is as urgent. */
-static bool paced(const struct cow_disk *disk)
+static bool hole_due(const struct cow_disk *disk)
 {
-	return !disk->oldest || disk->full || cow_clock_now() >= disk->next_hole;
+	if (!disk->store->alloc.stale)
+		return false;
+	return !disk->oldest || disk->full || (!disk->want_delete && cow_clock_now() >= disk->next_hole);
 }
 
-static void retirer_wait(struct cow_disk *disk)
+static void first_settled(struct cow_disk *disk)
 {
-	disk->retirer_waits = true;
-	fiber_yield();
-}
+	struct cow_retired *retired = disk->retired;
+	size_t i;
 
-/* A pass of the punching: neighbours are one hole. That it fails costs space on the host only. */
-static void blocks_punch(struct cow_disk *disk, const struct cow_list *blocks)
-{
-	uint64_t start, end;
-	size_t i, n;
-
-	for (i = 0; i < blocks->count; i += n) {
-		for (n = 1; i + n < blocks->count && blocks->item[i + n] == blocks->item[i] + n; n++)
-			;
-		while (!paced(disk))
-			retirer_wait(disk);
-		start = cow_clock_now();
-		disk->device.ops->punch(&disk->device, blocks->item[i] << COW_SHIFT, (uint64_t)n << COW_SHIFT);
-		end = cow_clock_now();
-		disk->next_hole = end + PAUSE * (end - start);
+	for (i = 0; i < retired->blocks.count; i++) {
+		cow_alloc_unhold(disk->store, retired->blocks.item[i]);
+		cow_stale_add(disk->store, retired->blocks.item[i]);
 	}
+	disk->retired = retired->next;
+	if (!disk->retired)
+		disk->last_retired = &disk->retired;
+	cow_list_free(&retired->blocks);
+	free(retired);
+}
+
+/* That it fails costs space on the host only. */
+static void hole_make(struct cow_disk *disk)
+{
+	uint64_t block = 0, start = cow_clock_now(), end;
+	unsigned count = cow_stale_hold(disk->store, &block);
+
+	if (count)
+		disk->device.ops->punch(&disk->device, block << COW_SHIFT, (uint64_t)count << COW_SHIFT);
+	cow_alloc_unhold_run(disk->store, block, count);
+	end = cow_clock_now();
+	disk->next_hole = end + PAUSE * (end - start);
+	if (disk->stopping && ++disk->last_holes >= LAST_HOLES)
+		cow_stale_forget(disk->store);
 }
 
 static void retirer_run(void *arg)
 {
 	struct cow_disk *disk = arg;
-	struct cow_retired *retired;
-	size_t i;
 
 	disk->retirer = fiber_current();
-	while ((retired = disk->retired)) {
-		if (!settled(disk)) {
-			retirer_wait(disk);
-			continue;
+	while (cow_retire_pending(disk)) {
+		if (settled(disk)) {
+			first_settled(disk);
+		} else if (hole_due(disk)) {
+			hole_make(disk);
+		} else {
+			disk->retirer_waits = true;
+			fiber_yield();
 		}
-		blocks_punch(disk, &retired->blocks);
-		for (i = 0; i < retired->blocks.count; i++)
-			cow_alloc_unhold(disk->store, retired->blocks.item[i]);
-		disk->retired = retired->next;
-		if (!disk->retired)
-			disk->last_retired = &disk->retired;
-		cow_list_free(&retired->blocks);
-		free(retired);
 	}
 	disk->retirer = NULL;
+}
+
+bool cow_retire_pending(const struct cow_disk *disk)
+{
+	return disk->retired || disk->store->alloc.stale;
 }
 
 void cow_retire_wake(struct cow_disk *disk)
 {
 	if (!disk->retirer) {
 		fiber_start(retirer_run, disk);		/* out of memory: the next end of a request tries again */
-	} else if (disk->retirer_waits && settled(disk) && paced(disk)) {
+	} else if (disk->retirer_waits && (settled(disk) || hole_due(disk))) {
 		disk->retirer_waits = false;
 		fiber_resume(disk->retirer);
 	}

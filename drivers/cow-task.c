@@ -6,7 +6,7 @@
  *
  * A request that changes the map waits while one of these needs it to stand
  * still; reads, and writes in place, go on. Deletion has the time: while there
- * are requests, it takes a fifth of it at most.
+ * are requests, it takes a tenth of it at most.
  */
 #include <errno.h>
 #include <string.h>
@@ -223,7 +223,7 @@ static void run_delete(struct cow_disk *disk)
 
 	disk->want_delete = delete_step(disk) == 1;
 	end = cow_clock_now();
-	disk->next_delete_step = end + 4 * (end - start);
+	disk->next_delete_step = end + 9 * (end - start);
 }
 
 static void run_command(struct cow_disk *disk)

@@ -442,6 +442,20 @@ bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16])
 	return true;
 }
 
+bool cow_backend_leftover(const struct backend *backend, struct cow_leftover *leftover)
+{
+	const struct cow_version *version;
+	const struct cow_store *store;
+
+	if (backend->ops != &driver_cow)
+		return false;
+	store = ((const struct cow_export *)backend->handle)->disk->store;
+	*leftover = (struct cow_leftover){ .unpunched = store->alloc.stale << COW_SHIFT };
+	for (version = store->versions; version; version = version->next)
+		leftover->deletions += cow_version_gone(version);
+	return true;
+}
+
 const struct driver_ops driver_cow = {
 	.name = "cow",
 	.help = "PATH[@SNAPSHOT]: a snapshot store",

@@ -26,6 +26,12 @@ int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error
 
 /* The uuid of the store that an open disk, or snapshot, is in. False: it is in none. */
 bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16]);
+/* Of that store, too: what is still to be given back. */
+struct cow_leftover {
+	unsigned deletions;		/* deleted snapshots whose blocks are not all free yet */
+	uint64_t unpunched;		/* bytes that are free and still take space on the host */
+};
+bool cow_backend_leftover(const struct backend *backend, struct cow_leftover *leftover);
 
 /*
  * Locked against writers. Fails when it is not what was described any more.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "blkif.h"
+#include "cow-base.h"
 #include "nbd.h"
 
 /* "type:path" in two; @target has a colon, or it would not have been opened. */
@@ -73,6 +74,7 @@ json_t *vbd_stats(const struct vbd *vbd)
 {
 	struct queue_stats sum = vbd->past, nbd = { 0 };
 	json_t *connections = json_array();
+	struct cow_leftover leftover;
 	json_t *stats;
 
 	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
@@ -89,5 +91,8 @@ json_t *vbd_stats(const struct vbd *vbd)
 		json_object_set_new(stats, "throttle", vbd_throttle_info(vbd));
 	if (vbd->nbd)
 		json_object_set_new(stats, "nbd", stats_queue_json(&nbd));
+	if (vbd->backend && cow_backend_leftover(vbd->backend, &leftover))
+		json_object_update_new(stats, json_pack("{s:i, s:I}", "deletions", (int)leftover.deletions,
+							"unpunched", (json_int_t)leftover.unpunched));
 	return stats;
 }

@@ -97,6 +97,8 @@ check "back, the size too" eventually tap-ctl snapshot-revert -n before ${disk[0
 check "is seen" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 131072
 check "delete" tap-ctl snapshot-delete -n before ${disk[0]}
 check "no snapshot is left" is "$(names 0)" ""
+given_back() { is "$(tap-ctl stats ${disk[$1]} | jq -c '[.deletions, .unpunched]')" '[0,0]'; }
+check "and its space is given back" eventually given_back 0
 check "the disk is as it was" holds "${uri[0]}" old
 check "end" end_disks
 check "the store is clean" stores_are_clean 0

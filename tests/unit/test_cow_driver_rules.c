@@ -193,6 +193,63 @@ static void test_read_of_what_is_freed(void **state)
 	end();
 }
 
+static struct cow_disk *open_disk(void)
+{
+	return ((struct cow_export *)disk.backend->handle)->disk;
+}
+
+/* Free blocks in the last page of the bitmap, each a hole of its own. */
+static void leave_stale(unsigned count)
+{
+	struct cow_store *store = open_disk()->store;
+	uint64_t block = (store->alloc.pages - 1) * COW_PAGE_BITS;
+
+	for (; count; block += 2, count--)
+		cow_stale_add(store, block);
+	cow_retire_wake(open_disk());
+}
+
+/* A guest that reads and writes does not pay for a deletion and for holes at the same time. */
+static void test_no_holes_beside_a_deletion(void **state)
+{
+	struct cow_disk *store;
+
+	begin((struct live_options){ .pages = 20 });
+	do_write(0, 8);
+	store = open_disk();
+	disk.crash.hold_op = ENGINE_READ;
+	disk.crash.hold_next = true;
+	live_submit(&disk, BLOCK_READ, 0, 8);
+	assert_non_null(disk.crash.held);
+	store->want_delete = true;
+	store->next_delete_step = UINT64_MAX;
+	leave_stale(1);
+	live_submit(&disk, BLOCK_READ, 0, 8);
+	rounds(PLENTY);
+	assert_int_equal(store->store->alloc.stale, 1);
+	store->want_delete = false;
+	live_submit(&disk, BLOCK_READ, 0, 8);
+	rounds(PLENTY);
+	assert_int_equal(store->store->alloc.stale, 0);
+	disk.crash.held = NULL;
+	end();
+}
+
+/* Who closes a disk does not wait for all the holes that a deletion has left. */
+static void test_close_leaves_holes(void **state)
+{
+	uint64_t steps;
+
+	begin((struct live_options){ .pages = 20 });
+	leave_stale(3000);
+	steps = disk.crash.steps;
+	live_close(&disk);
+	assert_true(disk.crash.steps - steps > 900);
+	assert_true(disk.crash.steps - steps < 1500);
+	assert_int_equal(live_open(&disk), 0);
+	end();
+}
+
 /* A node of the map that is replaced, and its place used for something else, while it is being read is read anew. */
 static void test_read_of_a_node_that_is_replaced(void **state)
 {
@@ -675,6 +732,8 @@ int main(void)
 		cmocka_unit_test(test_thaw_of_a_freeze_that_waits),
 		cmocka_unit_test(test_open_or_deleted),
 		cmocka_unit_test(test_read_of_what_is_freed),
+		cmocka_unit_test(test_no_holes_beside_a_deletion),
+		cmocka_unit_test(test_close_leaves_holes),
 		cmocka_unit_test(test_read_of_a_node_that_is_replaced),
 		cmocka_unit_test(test_flush_beside_a_flush),
 		cmocka_unit_test(test_revert_to_another_size),

@@ -530,6 +530,48 @@ static void test_very_many_versions(void **state)
 	free(store);
 }
 
+static void expect_hole(struct cow_store *store, uint64_t block, unsigned count)
+{
+	uint64_t found = 0, fresh, got;
+
+	assert_int_equal(cow_stale_hold(store, &found), count);
+	if (!count)
+		return;
+	assert_int_equal(found, block);
+	store->alloc.at_page = block / COW_PAGE_BITS;
+	store->alloc.at_bit = block % COW_PAGE_BITS;
+	assert_int_equal(cow_alloc_run(store, 1, true, &fresh, &got), 0);
+	assert_true(fresh >= block + count);		/* not while it is being punched */
+	cow_alloc_return(store, fresh, got);
+	cow_alloc_unhold_run(store, block, count);
+}
+
+/* What was freed may be used again before it is punched out of the store; then it must not be. */
+static void test_used_again_is_not_punched(void **state)
+{
+	struct cow_store *store = ((struct rule_state *)*state)->model.store;
+	uint64_t block, got, i;
+
+	assert_int_equal(cow_alloc_run(store, 8, true, &block, &got), 0);
+	assert_int_equal(got, 8);
+	cow_alloc_return(store, block, 8);
+	for (i = 0; i < 8; i++)
+		cow_stale_add(store, block + i);
+	assert_int_equal(store->alloc.stale, 8);
+	assert_int_equal(cow_alloc_mark(store, block + 2), 0);
+	assert_int_equal(cow_alloc_mark(store, block + 7), 0);
+	expect_hole(store, block, 2);
+	expect_hole(store, block + 3, 4);
+	expect_hole(store, 0, 0);
+	assert_int_equal(store->alloc.stale, 0);
+	cow_alloc_return(store, block + 2, 1);
+	cow_alloc_return(store, block + 7, 1);
+	cow_stale_add(store, block + 7);		/* freed anew, and behind where the last hole was; then in front of it */
+	expect_hole(store, block + 7, 1);
+	cow_stale_add(store, block);
+	expect_hole(store, block, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -540,6 +582,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_deletion_is_durable_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nobody_frees_twice, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_freed_is_not_free, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_used_again_is_not_punched, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_either_superblock, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nodes_outlive_superblocks, setup, teardown),
 		cmocka_unit_test(test_size_history),

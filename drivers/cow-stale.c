@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow-stale.c - blocks that were freed and still take space on the host.
+ *
+ * They are free like others, and may be given out before anybody comes to
+ * punch them out: then there is nothing to be punched. So it is looked at
+ * once more when its turn comes, and what is punched is on hold meanwhile.
+ *
+ * What is not remembered here, for want of memory, or because the store was
+ * closed before, costs space on the host until it is used again, no more.
+ */
+#include <stdlib.h>
+
+#include "cow-internal.h"
+
+static bool is_stale(const struct cow_page *page, unsigned bit)
+{
+	return page->stale && page->stale[bit / 8] >> bit % 8 & 1;
+}
+
+static void set_stale(struct cow_alloc *alloc, struct cow_page *page, unsigned bit, bool stale)
+{
+	if (is_stale(page, bit) == stale)
+		return;
+	page->stale[bit / 8] ^= (uint8_t)(1u << bit % 8);
+	page->stale_count += stale ? 1 : -1;
+	alloc->stale += stale ? 1 : -1;
+	if (!page->stale_count) {
+		free(page->stale);
+		page->stale = NULL;
+	}
+}
+
+void cow_stale_add(struct cow_store *store, uint64_t block)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+
+	if (!page->stale)
+		page->stale = calloc(1, COW_BLOCK);
+	if (page->stale)
+		set_stale(&store->alloc, page, block % COW_PAGE_BITS, true);
+}
+
+static void page_forget(struct cow_alloc *alloc, struct cow_page *page)
+{
+	alloc->stale -= page->stale_count;
+	page->stale_count = 0;
+	free(page->stale);
+	page->stale = NULL;
+}
+
+void cow_stale_forget(struct cow_store *store)
+{
+	size_t i;
+
+	for (i = 0; i < store->alloc.pages; i++)
+		page_forget(&store->alloc, &store->alloc.page[i]);
+}
+
+/* There is one: the first at the cursor or behind it, then from the start. */
+static uint64_t next_stale(const struct cow_alloc *alloc)
+{
+	size_t page = alloc->stale_at / COW_PAGE_BITS;
+	unsigned bit = alloc->stale_at % COW_PAGE_BITS;
+
+	for (;; page = (page + 1) % alloc->pages, bit = 0) {
+		for (; alloc->page[page].stale && bit < COW_PAGE_BITS; bit++) {
+			if (is_stale(&alloc->page[page], bit))
+				return (uint64_t)page * COW_PAGE_BITS + bit;
+		}
+	}
+}
+
+/* A run that begins at @block is taken out, as far as it is free, or one block that is not. */
+static unsigned run_take(struct cow_store *store, uint64_t block)
+{
+	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	unsigned bit = block % COW_PAGE_BITS, most = 1, count, i;
+
+	while (bit + most < COW_PAGE_BITS && is_stale(page, bit + most))
+		most++;
+	count = cow_alloc_hold_run(store, block, most, 1);
+	for (i = 0; i < (count ? count : 1); i++)
+		set_stale(&store->alloc, page, bit + i, false);
+	return count;
+}
+
+unsigned cow_stale_hold(struct cow_store *store, uint64_t *block)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	unsigned count = 0;
+	int error;
+
+	while (!count && alloc->stale) {
+		*block = next_stale(alloc);
+		cow_alloc_is_used(store, *block, &error);	/* loads the page */
+		if (error) {
+			page_forget(alloc, &alloc->page[*block / COW_PAGE_BITS]);
+			continue;
+		}
+		count = run_take(store, *block);
+		alloc->stale_at = *block;
+	}
+	return count;
+}
