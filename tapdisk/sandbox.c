@@ -196,11 +196,24 @@ static int allow_sockets(scmp_filter_ctx filter)
 	return error;
 }
 
-/* AddressSanitizer looks for leaks at exit from a helper process that traces this one. */
+/*
+ * AddressSanitizer looks for leaks at exit from a helper process that traces this one. ThreadSanitizer has a thread in
+ * each process that looks at the time.
+ */
 static int allow_sanitizer(scmp_filter_ctx filter)
 {
 	int error = 0;
 
+#ifdef __SANITIZE_THREAD__
+	static const int calls[] = {
+		SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday), SCMP_SYS(clock_gettime), SCMP_SYS(sched_yield),
+		/* and may still be at its beginning */
+		SCMP_SYS(rseq), SCMP_SYS(set_robust_list), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(gettid),
+	};
+
+	for (size_t i = 0; !error && i < sizeof(calls) / sizeof(calls[0]); i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+#endif
 #ifdef __SANITIZE_ADDRESS__
 	static const int calls[] = { SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(prctl), SCMP_SYS(getdents) };
 
@@ -233,7 +246,7 @@ static add_rules *const alone[] = {
 static add_rules *const served[] = {
 	set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
 };
-static add_rules *const opener[] = { set_attributes, allow_opener, allow_naming, allow_memory, NULL };
+static add_rules *const opener[] = { set_attributes, allow_opener, allow_naming, allow_memory, allow_sanitizer, NULL };
 static add_rules *const *const kinds[] = { [SANDBOX_ALONE] = alone, [SANDBOX_SERVED] = served, [SANDBOX_OPENER] = opener };
 
 /* Write the program of the filter into @file. */
