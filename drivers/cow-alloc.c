@@ -399,12 +399,36 @@ static bool alloc_next_page(struct cow_alloc *alloc)
 	return alloc->page[best].clear > alloc->page[best].held;
 }
 
-static int alloc_grow_file(struct cow_store *store, uint64_t need)
+static bool has_room(const struct cow_store *store, uint64_t need)
+{
+	return store->alloc.clear - store->alloc.held >= need;
+}
+
+/* A device is made larger by its administrator, while it is in use: it is looked at when there is no room. */
+static int alloc_follow_device(struct cow_store *store, uint64_t need)
+{
+	uint64_t blocks = store->device->ops->size_now ? store->device->ops->size_now(store->device) >> COW_SHIFT : 0;
+	int ret = 0;
+
+	if (blocks > COW_MAX_BLOCKS)
+		blocks = COW_MAX_BLOCKS;
+	if (blocks > store->store_blocks)
+		ret = cow_alloc_grow(store, blocks);
+	return ret ? ret : has_room(store, need) ? 0 : -ENOSPC;
+}
+
+bool cow_alloc_has_reserve(struct cow_store *store)
+{
+	return store->device->ops->resize || has_room(store, cow_alloc_reserve(store)) ||
+		!alloc_follow_device(store, cow_alloc_reserve(store));
+}
+
+static int alloc_make_larger(struct cow_store *store, uint64_t need)
 {
 	uint64_t blocks = store->store_blocks + need;
 
 	if (!store->device->ops->resize)
-		return -ENOSPC;
+		return alloc_follow_device(store, need);
 	blocks += GROW_PAGES * COW_PAGE_BITS - blocks % COW_PAGE_BITS;
 	if (blocks > COW_MAX_BLOCKS)
 		return -ENOSPC;
@@ -503,8 +527,8 @@ int cow_alloc_prepare(struct cow_store *store)
 	unsigned bit;
 	int ret = 0;
 
-	if (store->alloc.clear - store->alloc.held < 1 + keep)
-		ret = alloc_grow_file(store, 1 + keep);
+	if (!has_room(store, 1 + keep))
+		ret = alloc_make_larger(store, 1 + keep);
 	while (!ret && !(ret = page_load_current(store)) && !alloc_seek(store, &bit)) {
 		if (!alloc_next_page(&store->alloc))
 			ret = -ENOSPC;
@@ -520,7 +544,7 @@ int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *b
 	int ret;
 
 	while (alloc->clear - alloc->held < want + keep) {
-		ret = alloc_grow_file(store, want + keep);
+		ret = alloc_make_larger(store, want + keep);
 		if (!ret)
 			break;
 		if (ret != -ENOSPC || want == 1)

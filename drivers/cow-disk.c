@@ -130,6 +130,12 @@ int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sect
 	return backend_call(((struct cow_disk *)disk)->base_backend, BLOCK_READ, &iov, 1, sector << SECTOR_SHIFT, iov.iov_len);
 }
 
+static uint64_t device_size_now(struct cow_device *device)
+{
+	backend_refresh_size(disk_of(device)->backend, NULL);	/* else it is what it was */
+	return device_size(device);
+}
+
 static int device_resize(struct cow_device *device, uint64_t size)
 {
 	struct backend *backend = disk_of(device)->backend;
@@ -146,7 +152,7 @@ const struct cow_device_ops cow_disk_file_ops = {
 
 const struct cow_device_ops cow_disk_blkdev_ops = {
 	.read = device_read, .read_many = device_read_many, .write = device_write, .write_durable = device_write_durable, .sync = device_sync,
-	.punch = device_punch, .size = device_size,
+	.punch = device_punch, .size = device_size, .size_now = device_size_now,
 };
 
 void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *disk))

@@ -161,6 +161,8 @@ bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
 uint64_t cow_alloc_reserve(struct cow_store *store);
+/* That much is there. In a file it can always be had; a device that has become larger is found to be so. */
+bool cow_alloc_has_reserve(struct cow_store *store);
 void cow_alloc_count_others(struct cow_store *store);
 
 /* cow-stale.c: blocks that were freed and still take space on the host. By one fiber at a time. */

@@ -209,7 +209,7 @@ static int write_run(struct cow_store *store, const uint8_t *data, uint64_t bloc
 int cow_write(struct cow_store *store, const void *bytes, uint64_t sector, uint64_t nr_sectors)
 {
 	const uint8_t *data = bytes;
-	uint64_t n, blocks;
+	uint64_t n, blocks = 0;
 	int ret;
 
 	if (!range_valid(store->active, sector, nr_sectors))
@@ -237,9 +237,9 @@ static int zero_room(struct cow_store *store)
 {
 	int ret = cow_checkpoint_if_due(store);
 
-	if (!ret && !store->device->ops->resize && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store)) {
+	if (!ret && !cow_alloc_has_reserve(store)) {
 		ret = cow_checkpoint(store);
-		if (!ret && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store))
+		if (!ret && !cow_alloc_has_reserve(store))
 			ret = -ENOSPC;
 	}
 	return ret;

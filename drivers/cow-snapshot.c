@@ -99,7 +99,7 @@ int cow_version_room(struct cow_store *store, struct error_text *error)
 	    store->next_version == UINT32_MAX)
 		return error_set(error, -EOVERFLOW, "%s: the store has no number left for another version",
 				 store->device->name);
-	if (!store->device->ops->resize && store->alloc.clear - store->alloc.held < cow_alloc_reserve(store))
+	if (!cow_alloc_has_reserve(store))
 		return error_set(error, -ENOSPC, "%s: the store is full: make it larger or delete snapshots",
 				 store->device->name);
 	return 0;

@@ -46,6 +46,8 @@ struct cow_device_ops {
 	int (*punch)(struct cow_device *device, uint64_t offset, uint64_t length);
 	/* Bytes. */
 	uint64_t (*size)(struct cow_device *device);
+	/* The same, looked at again: somebody may have made it larger. NULL: nobody does. */
+	uint64_t (*size_now)(struct cow_device *device);
 	/* Make it @size bytes large, zeros where it was smaller; NULL: it is as large as it is. */
 	int (*resize)(struct cow_device *device, uint64_t size);
 	/* Make it read as zeros, without writing them where that is possible; NULL: they have to be written. */

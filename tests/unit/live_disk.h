@@ -77,6 +77,8 @@ struct live_options {
 	bool full;			/* it does not grow */
 	unsigned pages;			/* of its bitmap, 128 MiB each; it does not grow. 0: as above */
 	bool no_commands;
+	const char *device;		/* the store is on it, and it is not the store that makes it larger. NULL: in a file */
+	void (*half_time)(void);	/* if not NULL, called twice between two openings: in the middle and at the end */
 };
 
 struct live_disk {

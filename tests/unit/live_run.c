@@ -58,6 +58,8 @@ void live_run(const struct live_options *options, const char *folder)
 		for (i = 0; i < STEPS; i++) {
 			live_step(disk);
 			live_expect_right(disk);
+			if (disk->options.half_time && (i + 1) % (STEPS / 2) == 0)
+				disk->options.half_time();
 		}
 		if (sim_random(&disk->random) % 2)
 			live_revert(disk, NULL);

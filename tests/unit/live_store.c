@@ -3,9 +3,11 @@
  * live_store.c - a store for live_disk.h: made, opened, closed, resized.
  */
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -96,6 +98,29 @@ static void describe_base(const struct live_disk *disk, struct cow_create_option
 	options->base = fields;
 }
 
+static void make_file(struct live_disk *disk, uint64_t bytes)
+{
+	disk->fd = memfd_create("live", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	assert_true(disk->fd >= 0);
+	assert_int_equal(ftruncate(disk->fd, bytes), 0);
+	if (disk->options.full || disk->options.pages)
+		assert_int_equal(fcntl(disk->fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+	snprintf(disk->path, sizeof(disk->path), "/proc/self/fd/%d", disk->fd);
+}
+
+/* Nothing is left on it of a run before. */
+static void clear_device(struct live_disk *disk, uint64_t bytes)
+{
+	uint64_t range[2] = { 0, bytes }, size;
+
+	disk->fd = open(disk->options.device, O_RDWR | O_CLOEXEC);
+	assert_true(disk->fd >= 0);
+	assert_int_equal(ioctl(disk->fd, BLKGETSIZE64, &size), 0);
+	assert_int_equal(size, bytes);
+	assert_int_equal(ioctl(disk->fd, BLKDISCARD, range), 0);
+	snprintf(disk->path, sizeof(disk->path), "%s", disk->options.device);
+}
+
 /* In memory first, on a device of the size that is wanted. */
 static void make_store(struct live_disk *disk)
 {
@@ -110,13 +135,11 @@ static void make_store(struct live_disk *disk)
 	sim_init(&sim, bytes, 0, 1);
 	if (cow_create(&sim.device, &options, &error))
 		fail_msg("%s", error.text);
-	disk->fd = memfd_create("live", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	assert_true(disk->fd >= 0);
+	if (disk->options.device)
+		clear_device(disk, bytes);
+	else
+		make_file(disk, bytes);
 	assert_int_equal(pwrite(disk->fd, sim.now, SMALL_BYTES, 0), SMALL_BYTES);
-	assert_int_equal(ftruncate(disk->fd, bytes), 0);
-	if (disk->options.full || disk->options.pages)
-		assert_int_equal(fcntl(disk->fd, F_ADD_SEALS, F_SEAL_GROW), 0);
-	snprintf(disk->path, sizeof(disk->path), "/proc/self/fd/%d", disk->fd);
 	sim_free(&sim);
 }
 

@@ -4,10 +4,12 @@
  * completed in any order, and snapshots taken, read, deleted and gone back to
  * meanwhile. Whatever is read is something that can be there; a snapshot
  * holds what had ended when it was taken; and after each closing the tools
- * find the same in the store, and nothing wrong with it.
+ * find the same in the store, and nothing wrong with it. In a file and, as
+ * root, on a loop device.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */
+#include "cow-base.h"
 #include "cow_model.h"
 #include "live_run.h"
 #include "scratch.h"
@@ -44,6 +46,63 @@ static void test_without_room(void **state)
 	assert_true(live_waited > 0);
 }
 
+#define DEVICE_BYTES (3u << 20)		/* as much as the small ones have */
+#define MORE_BYTES (2u << 20)
+
+static const char *device_file, *device;
+static uint64_t device_bytes;
+
+static void device_resize(uint64_t bytes)
+{
+	char command[64];
+
+	device_bytes = bytes;
+	assert_int_equal(truncate(device_file, bytes), 0);
+	snprintf(command, sizeof(command), "losetup -c %s", device);
+	assert_int_equal(scratch_run(command), 0);
+}
+
+/* Something was put where there was nothing of the device when the store was made. */
+static bool behind_the_old_end(void)
+{
+	static uint8_t data[MORE_BYTES];
+	int fd = open(device, O_RDONLY | O_CLOEXEC);
+	ssize_t n = pread(fd, data, sizeof(data), DEVICE_BYTES);
+
+	close(fd);
+	assert_int_equal(n, sizeof(data));
+	return !cow_all_zero(data, sizeof(data));
+}
+
+/* What has been there for half the time is used by now, without another opening. */
+static void device_enlarge(void)
+{
+	if (device_bytes > DEVICE_BYTES)
+		assert_true(behind_the_old_end());
+	device_resize(device_bytes + MORE_BYTES);
+}
+
+/* A device is as large as it is, gives space back in its own way, and has more of it when somebody sees to that. */
+static void test_on_a_device(void **state)
+{
+	struct live_options options = { .small = true, .full = true, .half_time = device_enlarge };
+	uint64_t first = model_first_seed(1), seeds = model_seeds(6);
+
+	device_file = scratch_file("device", DEVICE_BYTES);
+	device = scratch_loop(device_file, 512);
+	if (!device)
+		skip();
+	options.device = device;
+	live_waited = 0;
+	for (options.seed = first; options.seed < first + seeds; options.seed++) {
+		device_resize(DEVICE_BYTES);
+		options.base = options.seed % 2 ? LIVE_NO_BASE : LIVE_RAW_BASE;
+		live_run(&options, scratch_dir);
+	}
+	assert_true(live_waited > 0);
+	scratch_loop_remove(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -51,6 +110,7 @@ int main(void)
 		cmocka_unit_test(test_on_a_raw_base),
 		cmocka_unit_test(test_on_a_snapshot),
 		cmocka_unit_test(test_without_room),
+		cmocka_unit_test(test_on_a_device),
 	};
 
 	scratch_init();
