@@ -160,6 +160,16 @@ static int start_domain(struct domain_operation *operation, const json_t *intent
 	return error;
 }
 
+/* Memory that does not start now can be tried again: this does not keep the intent, which would keep all else waiting. */
+static void explain_not_started(struct domain_operation *operation, int error, const char *name)
+{
+	struct error_text reason = operation->text;
+
+	operation->text.text[0] = '\0';
+	error_set(&operation->text, error, "%.380s; the disks are at snapshot \"%s\" and the domain is shut off: revert to it again",
+		  reason.text, name);
+}
+
 /* Disks are at the snapshot whether it starts or not. */
 static int end_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
 		      const json_t *info, const struct domain_id *id)
@@ -169,6 +179,8 @@ static int end_revert(struct domain_operation *operation, const struct domain_fo
 
 	if (!started)
 		domain_did(operation, "started");
+	else
+		explain_not_started(operation, started, info_string(info, "name"));
 	error = info_set_current(folder, id, info_string(info, "name"), &operation->text);
 	if (!error)
 		error = domain_remove_intent(folder, &operation->text);

@@ -122,7 +122,7 @@ static void test_failures(void **state)
 	/* it is at the snapshot though it does not start, and the next try starts it */
 	must(create("x"));
 	fake->fail_restore = -EIO;
-	must_fail(revert("x"), -EIO, "does not want to");
+	must_fail(revert("x"), -EIO, "does not want to; the disks are at snapshot \"x\" and the domain is shut off: revert to it again");
 	fake->fail_restore = 0;
 	assert_false(fake->there);
 	must(revert("x"));

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
-# Check: -
+# Check: pv
 # Needs: tap
 # Limit: 900 s
 # The command is killed at its steps (all of them in the long tests): the guest

@@ -38,9 +38,10 @@ rounds_of() { # GUEST
 }
 
 step "$rounds rounds of both, side by side"
+worker=()
 for guest in a b; do
 	rounds_of $guest >"$WORK/$guest.log" 2>&1 &
-	worker[${#worker[@]}]=$!
+	worker+=($!)
 done
 
 step "asked all the while"
