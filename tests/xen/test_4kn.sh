@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # Needs: tap
 # A disk with 4096-byte sectors under a guest that sees 512-byte ones.
 . ./lib.sh

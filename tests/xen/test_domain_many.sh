@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: -
+# Check: pv
 # Needs: tap
 # Limit: 600 s
 # Two guests side by side: each has its snapshots taken, is brought back and

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: -
+# Check: pvh
 # Needs: tap
 # Limit: 900 s
 # Snapshots of a whole domain, at random moments while verified writes go on: a

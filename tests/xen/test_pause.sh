@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # Needs: tap
 # tap-ctl pause drains and holds the disk with requests waiting in the ring;
 # unpause goes on, on another image too. Nothing is lost, the stall is measured.

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # Needs: tap
 # A grown image, and a grown device-mapper volume as LVM makes them, reach the
 # running guest, under load.

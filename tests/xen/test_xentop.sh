@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
+# Check: pv
 # Needs: tap
 # xentop, unchanged, shows our disks' reads and writes.
 . ./lib.sh
