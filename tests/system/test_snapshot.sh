@@ -300,4 +300,25 @@ else
 	skip "a full store" "needs root"
 fi
 
+# The same of one on a device, which becomes larger while it is used.
+full_device() {
+	tap-img create "$loop" $size && open_target 4 "cow:$loop" || return 1
+	yes | head -c 32M | timeout 60 nbdcopy --flush - "${uri[4]}" &
+	eventually full_is true || { echo "never full"; return 1; }
+	truncate -s 64M device.img && losetup -c "$loop" || return 1
+	wait $! || { echo "the writer failed"; return 1; }
+	eventually full_is false || { echo "still full"; return 1; }
+	nbdcopy "${uri[4]}" - | head -c 32M | cmp - <(yes | head -c 32M)
+}
+full_is() { is "$(tap-ctl info ${disk[4]} --json | jq .disk.no_space)" "$1"; }
+truncate -s 24M device.img
+if [ "$(id -u)" = 0 ] && loop=$(losetup --show -f device.img 2>/dev/null); then
+	loops+=("$loop")
+	check "a full device: writes wait until it is larger" full_device
+	check "end" end_disks
+	check "the store is clean" tap-img check "$loop"
+else
+	skip "a full device" "no loop device"
+fi
+
 finish
