@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import subprocess
+import threading
 import time
 
 from bench import fio, servers
@@ -19,8 +20,11 @@ RANDOM = ["--bs=4k", "--iodepth=32"]
 TIMED = ["--time_based=1", "--norandommap=1"]
 UNTIMED = ["--runtime=0"]
 SEQUENTIAL = ["--time_based=1", "--rw=read", "--bs=256k", "--iodepth=8"]
+LARGE = ("1T", "10T")
 SPACE_WRITES = 20000
 MANY = 1000
+CACHE = 32                              # MiB of the map, at most
+CHANGED = 4                             # a fourth of the disk, before a snapshot is deleted
 
 _numbers = itertools.count(1)
 
@@ -74,10 +78,10 @@ def _fresh(bench):
     _snapshot(_store(bench))
 
 
-def _scatter(bench):
-    """A tenth of the disk is written in small pieces after a snapshot."""
+def _scatter(bench, part=10):
+    """A tenth of the disk, or another @part, is written in small pieces after a snapshot."""
     _fresh(bench)
-    _guest(bench, _store(bench), *RANDOM, *UNTIMED, "--rw=randwrite", f"--io_size={fio.size_bytes(_size(bench)) // 10}")
+    _guest(bench, _store(bench), *RANDOM, *UNTIMED, "--rw=randwrite", f"--io_size={fio.size_bytes(_size(bench)) // part}")
 
 
 def _against_raw(options, each=_no_preparation, before=_no_preparation):
@@ -103,9 +107,87 @@ def _amount(mib, *options):
     return lambda bench: (*options, *UNTIMED, f"--io_size={round(bench.seconds * mib)}M")
 
 
+def _leftover(disk):
+    """Deleted snapshots whose blocks are not all free yet, and bytes that are free and not punched out of the file yet."""
+    stats = json.loads(disk.ctl("stats"))
+    return stats["deletions"], stats["unpunched"]
+
+
+def _settle(disk):
+    """What is left to be given back would be on somebody else's time. A disk that is closed leaves the holes that it has not made."""
+    while _leftover(disk)[0]:
+        time.sleep(0.1)
+    disk.ctl("pause")
+    disk.ctl("unpause")
+
+
+def _scattered_snapshot(bench):
+    """The name of one of which so much has changed since; nothing is left to be given back."""
+    store = _store(bench)
+    _scatter(bench, CHANGED)
+    _settle(store)
+    return json.loads(store.ctl("snapshot-list", "--json"))["snapshots"][-1]["name"]
+
+
+def _written(disk):
+    return json.loads(disk.ctl("stats"))["total"]["write"]["requests"]
+
+
+class _Deletion(threading.Thread):
+    """Of a snapshot, begun when writes have come: while fio starts, and ends, the disk is idle, and a deletion has all the time."""
+
+    def __init__(self, disk, name):
+        super().__init__(daemon=True)
+        self._disk, self._name = disk, name
+        self._before = self._during = _written(disk)
+
+    def run(self):
+        while _written(self._disk) - self._before < 100:
+            time.sleep(0.01)
+        self._disk.ctl("snapshot-delete", "-n", self._name)
+        written = self._before
+        while _leftover(self._disk)[0]:
+            self._during, written = written, _written(self._disk)
+
+    def covered(self):
+        """All but a few of the writes were made before its end."""
+        self.join()
+        return self._during - self._before > 0.9 * (_written(self._disk) - self._before)
+
+
+@contextlib.contextmanager
 def _delete(bench):
-    first = json.loads(_store(bench).ctl("snapshot-list", "--json"))["snapshots"][-1]["name"]
-    _store(bench).ctl("snapshot-delete", "-n", first)
+    """While the blocks are being freed; what was measured when that was over before would not be it."""
+    store, raw = _store(bench), _raw(bench)
+    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=500ms")
+
+    def ours():
+        deletion = _Deletion(store, _scattered_snapshot(bench))
+        deletion.start()
+        result = _guest(bench, store, *options)
+        if not deletion.covered():
+            raise RuntimeError("delete: the snapshot was given back before the end of the run: a larger disk (-s), or shorter runs (-t)")
+        _settle(store)
+        return result
+    yield {"cow": ours, "raw": lambda: _guest(bench, raw, *options)}
+
+
+@contextlib.contextmanager
+def _punch(bench):
+    """While what was freed is punched out of the file."""
+    store, raw = _store(bench), _raw(bench)
+    options = (*TIMED, *RANDOM, "--rw=randwrite")
+
+    def ours():
+        store.ctl("snapshot-delete", "-n", _scattered_snapshot(bench))
+        while _leftover(store)[0]:
+            time.sleep(0.01)
+        result = _guest(bench, store, *options)
+        if not _leftover(store)[1]:
+            raise RuntimeError("punch: all was punched before the end of the run: a larger disk (-s), or shorter runs (-t)")
+        _settle(store)
+        return result
+    yield {"cow": ours, "raw": lambda: _guest(bench, raw, *options)}
 
 
 def _alone(figure):
@@ -142,23 +224,35 @@ def _longest_stall(bench, disk, size):
     return max(stalls)
 
 
-def _stall_full(bench, size="1T"):
-    path = bench.path("full.cow")
+@contextlib.contextmanager
+def _full_store(bench, size):
+    path = bench.path(f"full-{size}.cow")
     servers.command("tap-img", "create", "--preallocation", "metadata", path, size)
-    with servers.tapdisk(f"cow:{path}") as disk:
-        longest = _longest_stall(bench, disk, size)
-    os.unlink(path)
-    return longest
+    try:
+        with servers.tapdisk(f"cow:{path}") as disk:
+            yield disk
+    finally:
+        os.unlink(path)
 
 
-def _revert(bench):
-    store = _store(bench)
-    store.ctl("snapshot-create", "-n", "back")
-    _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=100M")
+def _full(size, figure):
+    """A figure of a disk of which every block has its place, though nothing was written to it."""
+    return _alone(lambda bench: figure(bench, bench.shared(f"cow-full-{size}", _full_store, bench, size), size))
+
+
+def _own(figure):
+    """The same figure of the disk that the other cases use."""
+    return _alone(lambda bench: figure(bench, _store(bench), _size(bench)))
+
+
+def _revert(bench, disk, size):
+    """As long as the command takes: the disk can be used when it is back."""
+    disk.ctl("snapshot-create", "-n", "back")
+    _guest(bench, disk, *RANDOM, *UNTIMED, "--norandommap=1", "--rw=randwrite", "--io_size=100M", size=size)
     started = time.monotonic()
-    store.ctl("snapshot-revert", "-n", "back")
+    disk.ctl("snapshot-revert", "-n", "back")
     spent = time.monotonic() - started
-    store.ctl("snapshot-delete", "-n", "back")
+    disk.ctl("snapshot-delete", "-n", "back")
     return spent * 1000
 
 
@@ -173,14 +267,11 @@ def _open_after_crash(bench):
     return (time.monotonic() - started) * 1000
 
 
-@contextlib.contextmanager
-def _memory(bench):
-    store, raw = _store(bench), _raw(bench)
-
-    def anonymous(disk):
-        with open(f"/proc/{disk.pid}/status", encoding="ascii") as file:
-            return {"value": next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) / 1024}
-    yield {"cow": lambda: anonymous(store), "raw": lambda: anonymous(raw)}
+def _memory(bench, disk, size):
+    """Once reads and writes all over the disk have filled its cache."""
+    _guest(bench, disk, *TIMED, *RANDOM, "--rw=randrw", size=size)
+    with open(f"/proc/{disk.pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) / 1024
 
 
 @contextlib.contextmanager
@@ -198,7 +289,7 @@ def _through_many(bench):
             if i % 100 == 0:
                 _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=1M")
         return read()
-    yield {"after 1,000 snapshots": many, "before": lambda: few}
+    yield {"cow": many, "before": lambda: few}
 
 
 def cases():
@@ -209,23 +300,30 @@ def cases():
                goal=0.95)
     yield Case("read", group, _against_raw(_fixed(*TIMED, *RANDOM, "--rw=randread")), "4k reads, 32 at a time", goal=0.95)
     yield Case("sequential", group, _against_raw(_fixed(*SEQUENTIAL)), "256k reads in order, of what was written in order", goal=0.95)
-    yield Case("memory", group, _memory, "of the process, beyond what it shares", unit="MiB", less=True, once=True)
     yield Case("first-write", group, _against_raw(_amount(100, *first), each=_fresh),
                "4k writes at random places, 32 at a time, each block's first after a snapshot", goal=0.7)
     yield Case("first-flushed", group, _against_raw(_amount(20, *first, "--fdatasync=16"), each=_fresh),
                "the same with a flush after every 16", goal=0.5)
     yield Case("scattered", group, _against_raw(_fixed(*SEQUENTIAL), before=_scatter),
                "256k reads in order, after a tenth was overwritten in small pieces after a snapshot", goal=0.6)
-    yield Case("delete", group, _against_raw(_fixed(*write), each=_delete, before=_scatter),
-               "4k overwrites while a snapshot is given back", goal=0.8, once=True)
+    yield Case("delete", group, _delete, "4k overwrites while a snapshot, a fourth of which has changed since, is given back", goal=0.8)
+    yield Case("punch", group, _punch, "4k overwrites after that, while its blocks are punched out of the file", goal=0.8)
     for size, most in ("1G", 110), ("10G", 130), ("1T", 220):
         yield Case(f"space-{size}", group, _alone(_space(size)), f"taken by {SPACE_WRITES:,} scattered first writes of 4k, of their data",
                    unit="%", less=True, once=True, most=most)
-    yield Case("stall", group, _alone(lambda bench: _longest_stall(bench, _store(bench), _size(bench))),
-               "how long writes stand still for a snapshot under load, the longest of three", unit="us", less=True, once=True, most=10000)
-    yield Case("stall-1t", group, _alone(_stall_full), "the same on 1 TiB with a full map", unit="us", less=True, once=True, most=10000,
-               long=True)
-    yield Case("revert", group, _alone(_revert), "back to a snapshot", unit="ms", less=True, most=100)
-    yield Case("open", group, _alone(_open_after_crash), "opening after a crash with a full log", unit="ms", less=True)
+    alone = {"unit": "us", "less": True, "once": True, "most": 10000}
+    what = "how long writes stand still for a snapshot under load, the longest of three"
+    yield Case("stall", group, _own(_longest_stall), what, **alone)
+    for size in LARGE:
+        yield Case(f"stall-{size}", group, _full(size, _longest_stall), f"the same on {size}, every block mapped", long=True, **alone)
+    alone = {"unit": "ms", "less": True, "most": 100}
+    yield Case("revert", group, _own(_revert), "back to a snapshot, until the disk can be used", **alone)
+    for size in LARGE:
+        yield Case(f"revert-{size}", group, _full(size, _revert), f"the same on {size}, every block mapped", long=True, **alone)
+    alone = {"unit": "MiB", "less": True, "once": True, "most": CACHE + 16}
+    yield Case("memory", group, _own(_memory), "of the process, beyond what it shares, after reads and writes all over the disk", **alone)
+    for size in LARGE:
+        yield Case(f"memory-{size}", group, _full(size, _memory), f"the same on {size}, every block mapped", long=True, **alone)
+    yield Case("open", group, _alone(_open_after_crash), "opening after a crash with a full log", unit="ms", less=True, most=1000)
     yield Case("snapshots", group, _through_many, "4k reads, 32 at a time, through 1,000 snapshots; the peer is before them",
                goal=0.95, once=True, long=True)

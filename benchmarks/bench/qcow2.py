@@ -67,16 +67,42 @@ def _steady(job):
     return sides
 
 
+def _written_once(bench, server):
+    return fio.run(bench, [*server.nbd, *RANDOM, f"--size={bench.sized()}", "--rw=randwrite"], [server.pid])
+
+
 def _first_writes(bench, server):
     """After a snapshot every block is written for the first time once."""
     _snapshot(server)
-    return fio.run(bench, [*server.nbd, *RANDOM, f"--size={bench.sized()}", "--rw=randwrite"], [server.pid])
+    return _written_once(bench, server)
+
+
+@contextlib.contextmanager
+def _base(bench):
+    """A qcow2 that was written in full, for overlays."""
+    with _qcow2(bench, bench.sized(), "base.qcow2") as server:
+        path = f"{server.path}.closed"
+        os.link(server.path, path)
+    yield path
+    os.unlink(path)
+
+
+def _first_writes_above(bench, base):
+    """The same on a fresh overlay of it."""
+    path = bench.path("overlay.qcow2")
+    servers.command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
+    with servers.storage_daemon(bench, path, "qcow2", name="overlay") as server:
+        result = _written_once(bench, server)
+    os.unlink(path)
+    return result
 
 
 @contextlib.contextmanager
 def _first_write(bench):
     ours, peer = _both(bench)
-    yield {"cow": lambda: _first_writes(bench, ours), "qcow2": lambda: _first_writes(bench, peer)}
+    base = bench.shared("qcow2-base", _base, bench)
+    yield {"cow": lambda: _first_writes(bench, ours), "qcow2": lambda: _first_writes(bench, peer),
+           "qcow2 overlay": lambda: _first_writes_above(bench, base)}
 
 
 @contextlib.contextmanager
