@@ -12,6 +12,7 @@
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make static-check what finds mistakes without running anything: cppcheck, gcc's analyzer, clang-tidy
 #   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
+#   make valgrind     the system tests of the tools, with the tools under valgrind
 #   make coverage     the lines of ring, request and cow code that the tests run, in per cent
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
 #   make deps         the same for everything here; demo and the checks see to theirs by themselves
@@ -189,6 +190,7 @@ TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qem
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
 FUZZ_PACKAGES  = clang libclang-rt-14-dev
 STATIC_PACKAGES = cppcheck
+VALGRIND_PACKAGES = valgrind
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
 missing = $(shell for p in $(1); do dpkg-query -W -f '$${Status}\n' $$p 2>/dev/null | grep -qx 'install ok installed' || echo $$p; done)
 define install_packages
@@ -239,16 +241,16 @@ check: deps
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/static/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
-soak: deps static-deps
+soak: deps static-deps valgrind-deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(BUILD)/tests/unit/test_takeover_steps
 	tests/static/check -a
+	BUILD=$(BUILD) tests/valgrind/check
 	tests/fuzz/check -n
 	tests/xen/check -a
 	tests/xen/power-cut
 soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
-	tests/xen/power-cut
 
 # What docs/performance.md tells comes from here: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json
@@ -264,14 +266,24 @@ static-deps: deps
 static-check: static-deps
 	tests/static/check -a
 
+valgrind-deps: check-deps
+	$(call install_packages,$(VALGRIND_PACKAGES))
+valgrind: valgrind-deps
+	@$(MAKE_AGAIN) all
+	BUILD=$(BUILD) tests/valgrind/check
+
 asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
 tsan: SANITIZERS = -fsanitize=thread -Wno-tsan
 asan tsan: check-deps
 	@$(MAKE_AGAIN) BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
 
+# What is found in a program that a test starts, nobody would see: it comes into files, whose absence is the last test.
+SANITIZER_LOG = $(abspath $(BUILD))/log/sanitizer
 sanitized: all unit-tests
-	$(PROVE) $(UNIT_TESTS)
+	@rm -f $(SANITIZER_LOG).*
+	export ASAN_OPTIONS=log_path=$(SANITIZER_LOG) UBSAN_OPTIONS=log_path=$(SANITIZER_LOG) TSAN_OPTIONS=log_path=$(SANITIZER_LOG); \
+		$(PROVE) $(UNIT_TESTS); status=$$?; ! cat $(SANITIZER_LOG).* 2>/dev/null && exit $$status
 
 # How much of ring, request and cow code the tests run: at least 90 % of its lines, or this fails. Its tapdisks stay root,
 # since they write what gcov counts (KEEP_USER). Not with
@@ -312,7 +324,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps static-deps static-check coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
