@@ -9,8 +9,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "client_private.h"
+#include "protocol.h"
 
 #define NR_DISKS 3
 #define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
@@ -181,6 +184,40 @@ static void test_failure_after_the_decision(void **state)
 	assert_int_equal(read(fd, line, sizeof(line)), 7);
 	close(fd);
 	assert_string_equal(line, "commit\n");
+}
+
+static void lose_connection(const char *step)
+{
+	char path[108];
+
+	if (strcmp(step, "decided"))
+		return;
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), processes[1].pid);
+	/* the first such is the fixture's own */
+	for (int fd = tapctl_fd(processes[1].ctl) + 1; fd < 256; fd++) {
+		struct sockaddr_un peer = { 0 };
+		socklen_t length = sizeof(peer);
+
+		if (!getpeername(fd, (struct sockaddr *)&peer, &length) && !strcmp(peer.sun_path, path))
+			assert_int_equal(shutdown(fd, SHUT_RDWR), 0);
+	}
+}
+
+/* A disk that cannot be told finds out by itself, and who asks for the snapshot hears of it when it has. */
+static void test_disk_not_told(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	int error;
+
+	client_group_step = lose_connection;
+	error = take(&snapshot, &text);
+	client_group_step = NULL;
+	if (error)
+		fail_msg("%d: %s", error, text.text);
+	for (unsigned i = 0; i < NR_DISKS; i++)
+		assert_string_equal(processes[i].disk->listed, "snap");
+	expect_records(0);
 }
 
 /* No room for the record: nothing is decided, and nothing counts. */
@@ -456,6 +493,7 @@ int main(void)
 		ON_DISKS(test_bad_arguments),
 		ON_DISKS(test_failures_before_the_decision),
 		ON_DISKS(test_failure_after_the_decision),
+		ON_DISKS(test_disk_not_told),
 		ON_DISKS(test_no_decision_to_be_had),
 		ON_DISKS(test_disk_dies),
 		ON_DISKS(test_disk_hangs),
