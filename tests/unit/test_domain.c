@@ -178,7 +178,7 @@ static void lose_connection(const char *step)
 
 	if (strcmp(step, "decided"))
 		return;
-	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), fake->pid[1]);
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), fake->pid[1]);	/* as it was bound */
 	for (int fd = 3; fd < 256; fd++) {
 		struct sockaddr_un peer = { 0 };
 		socklen_t length = sizeof(peer);

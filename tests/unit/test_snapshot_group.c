@@ -186,20 +186,24 @@ static void test_failure_after_the_decision(void **state)
 	assert_string_equal(line, "commit\n");
 }
 
+static unsigned lost;
+
 static void lose_connection(const char *step)
 {
 	char path[108];
 
 	if (strcmp(step, "decided"))
 		return;
-	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), processes[1].pid);
-	/* the first such is the fixture's own */
-	for (int fd = tapctl_fd(processes[1].ctl) + 1; fd < 256; fd++) {
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), processes[1].pid);	/* as it was bound */
+	for (int fd = 3; fd < 256; fd++) {
 		struct sockaddr_un peer = { 0 };
 		socklen_t length = sizeof(peer);
 
-		if (!getpeername(fd, (struct sockaddr *)&peer, &length) && !strcmp(peer.sun_path, path))
-			assert_int_equal(shutdown(fd, SHUT_RDWR), 0);
+		if (fd == tapctl_fd(processes[1].ctl) || getpeername(fd, (struct sockaddr *)&peer, &length) ||
+		    strcmp(peer.sun_path, path))
+			continue;
+		assert_int_equal(shutdown(fd, SHUT_RDWR), 0);
+		lost++;
 	}
 }
 
@@ -210,9 +214,11 @@ static void test_disk_not_told(void **state)
 	struct error_text text = { "" };
 	int error;
 
+	lost = 0;
 	client_group_step = lose_connection;
 	error = take(&snapshot, &text);
 	client_group_step = NULL;
+	assert_int_equal(lost, 1);
 	if (error)
 		fail_msg("%d: %s", error, text.text);
 	for (unsigned i = 0; i < NR_DISKS; i++)
