@@ -13,12 +13,14 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "client_many.h"
 #include "client_private.h"
 
 #define UNDO_MS 10000
+#define LOOK_NS 10000000	/* 10 ms */
 
 struct revert {
 	const char *name;
@@ -59,6 +61,24 @@ static int prepare(struct many *many, struct revert *revert, int timeout_ms, str
 	return error;
 }
 
+/*
+ * A disk may still be about a revert that nobody waits for any more: of somebody
+ * who was killed. It soon finds out what has become of that.
+ */
+static int prepare_in_turn(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
+{
+	int64_t deadline = client_clock_ms() + timeout_ms;
+	int error = prepare(many, revert, timeout_ms, text);
+
+	while (error == -EALREADY && (timeout_ms < 0 || client_clock_ms() < deadline)) {
+		undo(many, revert);
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
+		text->text[0] = '\0';
+		error = prepare(many, revert, timeout_ms, text);
+	}
+	return error;
+}
+
 static int commit(struct many *many, const struct revert *revert, int timeout_ms, struct error_text *text)
 {
 	struct error_text reason = { "" };
@@ -80,7 +100,7 @@ int client_revert_together(struct many *many, const char *name, const char *owne
 
 	if (error)
 		return error;
-	error = prepare(many, &revert, timeout_ms, &reason);
+	error = prepare_in_turn(many, &revert, timeout_ms, &reason);
 	if (!error)
 		error = client_decision_make(revert.decision, &reason);
 	if (!error)

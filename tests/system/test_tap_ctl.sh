@@ -297,7 +297,7 @@ if [ "$(id -u)" = 0 ]; then
 	chmod 711 "$work"
 	mkdir "$work/nobody" && chown 65534:65534 "$work/nobody"
 	install -d -m 755 "$work/bin"
-	cp "$build/bin/tap-ctl" "$BUILD/bin/tapdisk" "$work/bin"
+	cp "$build/bin/tap-ctl" "$build/bin/tapdisk" "$work/bin"
 	chmod 600 "$work/a.img"
 	as_nobody() {
 		setpriv --reuid=65534 --regid=65534 --clear-groups env "TAPSNAP_RUN_DIR=$work/nobody" "$work/bin/tap-ctl" "$@"

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "client_many.h"
 #include "client_private.h"
 #include "protocol.h"
 
@@ -489,6 +490,45 @@ static void test_reverter_killed(void **state)
 	}
 }
 
+static struct many other;		/* has one of the disks prepared */
+
+static json_t *prepare_other(struct many_disk *disk, void *decision)
+{
+	return json_pack("{s:s, s:i, s:s, s:s}", "command", "snapshot-revert", "minor", disk->disk.minor, "name", "snap",
+			 "decision", decision);
+}
+
+static void other_goes(const char *step)
+{
+	many_close(&other);
+}
+
+/* Who comes behind a coordinator that was killed waits until its disk knows what has become of that. */
+static void test_revert_behind_another(void **state)
+{
+	char decision[PATH_MAX];
+	struct error_text text = { "" };
+
+	begin_with_snapshot();
+	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
+	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	client_group_step = other_goes;
+	assert_int_equal(go_back(), 0);
+	client_group_step = NULL;
+	assert_int_equal(unlink(decision), 0);	/* the disk's, who was alone with it */
+	expect_records(0);
+	expect_gone_back(1);
+
+	/* not for ever */
+	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, 100, &text), -EALREADY);
+	assert_non_null(strstr(text.text, "a revert of"));
+	many_close(&other);
+	expect_gone_back(0);
+}
+
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -509,6 +549,7 @@ int main(void)
 		ON_DISKS(test_delete_and_revert),
 		ON_DISKS(test_revert_together),
 		ON_DISKS(test_reverter_killed),
+		ON_DISKS(test_revert_behind_another),
 	};
 
 	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_folder, fake_remove_folder);
