@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
+# Check: pv hvm
 # Disks come and go while others, and they themselves, are busy.
 . ./lib.sh
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv hvm
+# Check: hvm
 # Limit: 600 s
 # Two guests with four busy disks each, at once.
 . ./lib.sh
