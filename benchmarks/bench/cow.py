@@ -159,7 +159,8 @@ class _Deletion(threading.Thread):
 def _delete(bench):
     """While the blocks are being freed; what was measured when that was over before would not be it."""
     store, raw = _store(bench), _raw(bench)
-    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=500ms")
+    # a tenth of a run's time: a deletion takes hardly longer
+    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=100ms", f"--runtime={round(bench.seconds * 100)}ms")
 
     def ours():
         deletion = _Deletion(store, _scattered_snapshot(bench))
