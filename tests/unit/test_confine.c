@@ -27,36 +27,11 @@
 
 #include "confine.h"
 #include "image-folders.h"
+#include "in_child.h"
 #include "protocol.h"
 #include "scratch.h"
 
 static char inside[128], outside[128], run[128], state[128], list[128];
-
-static void require_at(bool condition, const char *text, int line)
-{
-	if (condition)
-		return;
-	fprintf(stderr, "# line %d: %s: %s\n", line, text, strerror(errno));
-	_exit(1);
-}
-#define require(condition) require_at(condition, #condition, __LINE__)
-
-static void in_child(void (*body)(void))
-{
-	int status;
-	pid_t pid;
-
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
 
 static void confined(void)
 {

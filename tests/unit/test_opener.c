@@ -28,6 +28,7 @@
 
 #include "confine.h"
 #include "image-folders.h"
+#include "in_child.h"
 #include "opener.h"
 #include "path.h"
 #include "protocol.h"
@@ -35,16 +36,6 @@
 #include "scratch.h"
 
 static char inside[128], outside[128], state[128], run[128];
-
-static void require_at(bool condition, const char *text, int line)
-{
-	if (condition)
-		return;
-	fprintf(stderr, "# line %d: %s: %s\n", line, text, strerror(errno));
-	_exit(1);
-}
-#define require(condition) require_at(condition, #condition, __LINE__)
-#define require_errno(call, number) do { errno = 0; require((long)(call) < 0); require(errno == (number)); } while (0)
 
 static struct opener_report started;
 

@@ -33,18 +33,11 @@
 #include <unistd.h>
 
 #include "engine.h"
+#include "in_child.h"
 #include "sandbox.h"
 
-static void require_at(bool condition, const char *text, int line)
-{
-	if (condition)
-		return;
-	fprintf(stderr, "# line %d: %s: errno %s\n", line, text, strerror(errno));
-	_exit(1);
-}
-#define require(condition) require_at(condition, #condition, __LINE__)
 /* A refused call, which returns -1 and EPERM. */
-#define require_refused(call) do { errno = 0; require((long)(call) == -1); require(errno == EPERM); } while (0)
+#define require_refused(call) require_errno(call, EPERM)
 
 static void enter_as(enum sandbox_kind kind)
 {
@@ -64,24 +57,6 @@ static void enter_as(enum sandbox_kind kind)
 static void enter(void)
 {
 	enter_as(SANDBOX_ALONE);
-}
-
-/* Run @body in a child; it has to end well. */
-static void in_child(void (*body)(void))
-{
-	pid_t pid;
-	int status;
-
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		body();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 static char *const no_arguments[] = { "true", NULL };

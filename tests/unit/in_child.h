@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * in_child.h - what changes a process for good (confinement, a filter, another
+ * user) is tested in a child. There cmocka's assertions would go on with the
+ * parent's tests: require() ends the child instead.
+ */
+#ifndef TESTS_IN_CHILD_H
+#define TESTS_IN_CHILD_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static inline void require_at(bool condition, const char *text, int line)
+{
+	if (condition)
+		return;
+	fprintf(stderr, "# line %d: %s: %s\n", line, text, strerror(errno));
+	_exit(1);
+}
+#define require(condition) require_at(condition, #condition, __LINE__)
+#define require_errno(call, number) do { errno = 0; require((long)(call) == -1); require(errno == (number)); } while (0)
+
+/* Run @body in a child; it has to end well. */
+static inline void in_child(void (*body)(void))
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		body();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+#endif
