@@ -38,6 +38,8 @@ int client_decision_tell(struct many *many, const char *name, int timeout_ms, st
 
 /* client_revert.c: all of them go back to snapshot @name, which they have, or none does. */
 int client_revert_together(struct many *many, const char *name, const char *owner, int timeout_ms, struct error_text *text);
+/* The one disk does. */
+int client_revert_alone(struct many *many, const char *name, int timeout_ms, struct error_text *text);
 
 /* client_overlay.c: the stores of the disks that name one; on failure none is left. */
 int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text);

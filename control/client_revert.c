@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_revert.c - several disks go back to a snapshot together.
+ * client_revert.c - disks go back to a snapshot: one of them by itself, or
+ * several together.
  *
  *   prepare all --> all are durable --> decide --> commit all
  *        |                                |
@@ -24,15 +25,15 @@
 
 struct revert {
 	const char *name;
-	char decision[PATH_MAX];
+	char decision[PATH_MAX];	/* "": of one disk */
 };
 
-static json_t *prepare_request(struct many_disk *disk, void *arg)
+static json_t *revert_request(struct many_disk *disk, void *arg)
 {
 	const struct revert *revert = arg;
 
-	return json_pack("{s:s, s:i, s:s, s:s}", "command", "snapshot-revert", "minor", disk->disk.minor,
-			 "name", revert->name, "decision", revert->decision);
+	return json_pack("{s:s, s:i, s:s, s:s*}", "command", "snapshot-revert", "minor", disk->disk.minor,
+			 "name", revert->name, "decision", revert->decision[0] ? revert->decision : NULL);
 }
 
 /* What a disk that has been cut off needs it does by itself. */
@@ -53,28 +54,30 @@ static void undo(struct many *many, const struct revert *revert)
 
 static int prepare(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
 {
-	int error = many_call(many, prepare_request, revert, false, timeout_ms, text);
+	int error = many_call(many, revert_request, revert, false, timeout_ms, text);
 
 	for (unsigned i = 0; i < many->count; i++)
 		many->disks[i].prepared = many->disks[i].reply != NULL;
 	client_step("prepared");
+	if (error == -EALREADY)
+		undo(many, revert);
 	return error;
 }
 
 /*
  * A disk may still be about a revert that nobody waits for any more: of somebody
- * who was killed. It soon finds out what has become of that.
+ * who was killed. It soon is done with it, or finds out what has become of it.
  */
-static int prepare_in_turn(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
+static int in_turn(int (*ask)(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text),
+		   struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
 {
 	int64_t deadline = client_clock_ms() + timeout_ms;
-	int error = prepare(many, revert, timeout_ms, text);
+	int error = ask(many, revert, timeout_ms, text);
 
 	while (error == -EALREADY && (timeout_ms < 0 || client_clock_ms() < deadline)) {
-		undo(many, revert);
 		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
 		text->text[0] = '\0';
-		error = prepare(many, revert, timeout_ms, text);
+		error = ask(many, revert, timeout_ms, text);
 	}
 	return error;
 }
@@ -100,7 +103,7 @@ int client_revert_together(struct many *many, const char *name, const char *owne
 
 	if (error)
 		return error;
-	error = prepare_in_turn(many, &revert, timeout_ms, &reason);
+	error = in_turn(prepare, many, &revert, timeout_ms, &reason);
 	if (!error)
 		error = client_decision_make(revert.decision, &reason);
 	if (!error)
@@ -110,4 +113,21 @@ int client_revert_together(struct many *many, const char *name, const char *owne
 		return error_set(text, error, "going back to %s: %s; each disk will find out by itself", name, reason.text);
 	undo(many, &revert);
 	return error_set(text, error, "%s; no disk went back", reason.text);
+}
+
+static int go_back(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
+{
+	int error = many_call(many, revert_request, revert, false, timeout_ms, text);
+
+	client_step("asked");
+	return error;
+}
+
+int client_revert_alone(struct many *many, const char *name, int timeout_ms, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	struct revert revert = { .name = name };
+	int error = in_turn(go_back, many, &revert, timeout_ms, &reason);
+
+	return error ? error_set(text, error, "%s", reason.text) : 0;
 }

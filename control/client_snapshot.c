@@ -39,11 +39,6 @@ static json_t *delete_request(struct many_disk *disk, void *arg)
 	return name_request("snapshot-delete", disk, arg);
 }
 
-static json_t *revert_request(struct many_disk *disk, void *arg)
-{
-	return name_request("snapshot-revert", disk, arg);
-}
-
 int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text)
 {
 	struct many many;
@@ -157,7 +152,7 @@ int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, cons
 	if (!error)
 		error = check_unused(&many, timeout_ms, text);
 	if (!error && count == 1)
-		error = many_call(&many, revert_request, (void *)name, false, timeout_ms, text);
+		error = client_revert_alone(&many, name, timeout_ms, text);
 	else if (!error)
 		error = client_revert_together(&many, name, owner, timeout_ms, text);
 	many_close(&many);

@@ -278,8 +278,8 @@ static int command_begin(struct vbd_snapshot *snapshot, struct error_text *text)
 		return error ? error : begin_resize(snapshot, text);
 	case SNAPSHOT_REVERT:
 		error = check_thawed(snapshot->vbd, text);
-		/* one of a group that is decided soon: a coordinator may wait for that */
-		if (error && snapshot->vbd->reverting && snapshot->command.decision)
+		/* it ends soon, or is decided: whoever asks may wait for that */
+		if (error && snapshot->vbd->reverting)
 			error = -EALREADY;
 		return error ? error : begin_revert(snapshot, text);
 	case SNAPSHOT_PREPARE:

@@ -17,6 +17,7 @@
 #include "protocol.h"
 
 #define NR_DISKS 3
+#define SHORT_MS 1000	/* is waited for in vain; a busy machine answers a command in it */
 #define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
 
 static struct fake_process processes[NR_DISKS];
@@ -465,7 +466,7 @@ static void test_revert_together(void **state)
 	assert_non_null(strstr(text.text, record));
 	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
 	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 3);	/* told twice, and the disk has asked the record, too */
-	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, PATIENCE_MS, NULL), -EBUSY);
+	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, SHORT_MS, NULL), -EALREADY);
 }
 
 static void test_reverter_killed(void **state)
@@ -523,10 +524,47 @@ static void test_revert_behind_another(void **state)
 	/* not for ever */
 	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
 	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, 100, &text), -EALREADY);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, SHORT_MS, &text), -EALREADY);
 	assert_non_null(strstr(text.text, "a revert of"));
 	many_close(&other);
 	expect_gone_back(0);
+}
+
+static void held_is_released(const char *step)
+{
+	processes[1].disk->kill_at = -1;
+	fake_release(&processes[1]);
+}
+
+static int go_back_alone(void)
+{
+	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, PATIENCE_MS, NULL);
+}
+
+/* The same of a disk that goes back by itself: behind another's group, and behind a revert that goes on after its asker was killed. */
+static void test_lone_revert_behind_another(void **state)
+{
+	struct fake_disk *disk = processes[1].disk;
+	struct error_text text = { "" };
+	char decision[PATH_MAX];
+
+	begin_with_snapshot();
+	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
+	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	client_group_step = other_goes;
+	assert_int_equal(go_back_alone(), 0);
+	client_group_step = NULL;
+	assert_int_equal(disk->went_back, 1);
+	unlink(decision);
+
+	disk->hold[SNAPSHOT_REVERT] = true;
+	disk->kill_at = SNAPSHOT_REVERT;
+	coordinate(go_back_alone, 1);
+	client_group_step = held_is_released;
+	assert_int_equal(go_back_alone(), 0);
+	client_group_step = NULL;
+	assert_int_equal(disk->went_back, 3);
 }
 
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -550,6 +588,7 @@ int main(void)
 		ON_DISKS(test_revert_together),
 		ON_DISKS(test_reverter_killed),
 		ON_DISKS(test_revert_behind_another),
+		ON_DISKS(test_lone_revert_behind_another),
 	};
 
 	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_folder, fake_remove_folder);
