@@ -39,11 +39,11 @@ const char *block_op_name(enum block_op op)
 
 bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned flags)
 {
-	struct block_extent *last = status->count ? &status->extents[status->count - 1] : NULL;
+	unsigned count = status->count;
 
-	if (last && last->flags == flags) {
-		last->nr_sectors += nr_sectors;
-	} else if (status->count < status->room) {
+	if (count && status->extents[count - 1].flags == flags) {
+		status->extents[count - 1].nr_sectors += nr_sectors;
+	} else if (count < status->room) {
 		status->extents[status->count++] = (struct block_extent){ nr_sectors, flags };
 	} else {
 		return false;

@@ -233,7 +233,7 @@ static int walk_tree(struct walk *walk)
 	struct cow_ref parent, child;
 	int ret;
 
-	if (!version->root.where)
+	if (!version->levels)
 		return 0;
 	ret = cow_map_node(walk->store, walk->parent, version->levels, 0, &parent);
 	if (!ret)

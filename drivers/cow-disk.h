@@ -127,7 +127,7 @@ struct cow_piece {
 	uint64_t sector, nr_sectors;	/* of the disk */
 	uint64_t place;			/* STORE, FRESH, PART: store block of the first */
 	uint64_t old;			/* PART: the entry before */
-	uint8_t *buffer;		/* PART */
+	void *buffer;			/* PART: the block; of a status request: what the base says */
 	struct iovec buffer_iov;
 	const struct iovec *iov;	/* the request's data for it */
 	int iovcnt;

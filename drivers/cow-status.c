@@ -77,7 +77,7 @@ static struct base_look *base_look_of(struct cow_request *r)
 		piece = cow_request_add_piece(r, COW_PIECE_BASE, 0, 0, 0);
 	if (piece && !piece->buffer)
 		piece->buffer = calloc(1, sizeof(struct base_look));
-	return piece ? (struct base_look *)piece->buffer : NULL;
+	return piece ? piece->buffer : NULL;
 }
 
 static void base_status_done(struct block_request *sub, int error)

@@ -242,12 +242,10 @@ static bool run_next(struct cow_disk *disk)
 		run_places(disk);
 	else if (disk->want_checkpoint)
 		cow_task_checkpoint(disk);
-	else if (disk->zeroes.first && disk->zeroes.first->running)
+	else if (disk->zeroes.first && (disk->zeroes.first->running || !disk->commands))
 		run_zeroes(disk);
 	else if (disk->commands)
 		run_command(disk);
-	else if (disk->zeroes.first)
-		run_zeroes(disk);
 	else if (delete_due(disk))
 		run_delete(disk);
 	else

@@ -243,7 +243,7 @@ static int table_write(struct cow_store *store, const struct cow_version **first
 /* Without recursion: the table may be long, and a fiber's stack is not. */
 int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct cow_ref *ref)
 {
-	const struct cow_version **first = calloc(cow_version_table_blocks(store), sizeof(*first));
+	const struct cow_version **first = calloc(cow_version_table_blocks(store), sizeof(struct cow_version *));
 	const struct cow_version *version;
 	int ret = first ? 0 : -ENOMEM;
 

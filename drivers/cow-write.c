@@ -293,7 +293,7 @@ static void write_done(struct block_request *sub, int error)
 
 static void part_write(struct cow_request *r, struct cow_piece *piece)
 {
-	uint8_t *at = piece->buffer + piece->sector % COW_SECTORS * SECTOR_SIZE;
+	uint8_t *at = (uint8_t *)piece->buffer + piece->sector % COW_SECTORS * SECTOR_SIZE;
 	int i;
 
 	for (i = 0; i < piece->iovcnt; i++) {

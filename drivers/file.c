@@ -118,13 +118,16 @@ static int file_check_writable(const struct image_file *file, struct error_text 
 
 static int file_get_size(const struct image_file *file, uint64_t *size, struct error_text *error)
 {
-	struct stat st;
+	struct stat st = { 0 };
+	int ret;
 
-	if (file->blkdev ? ioctl(file->fd, BLKGETSIZE64, size) : fstat(file->fd, &st))
-		return error_set(error, -errno, "%s: cannot get its size: %s", file->path, strerror(errno));
-	if (!file->blkdev)
+	if (file->blkdev) {
+		ret = ioctl(file->fd, BLKGETSIZE64, size);
+	} else {
+		ret = fstat(file->fd, &st);
 		*size = st.st_size;
-	return 0;
+	}
+	return ret ? error_set(error, -errno, "%s: cannot get its size: %s", file->path, strerror(errno)) : 0;
 }
 
 static int file_check_size(const struct image_file *file, uint64_t size, struct error_text *error)

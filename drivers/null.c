@@ -31,7 +31,7 @@ static int null_parse_size(const char *text, uint64_t *bytes)
 	errno = 0;
 	value = strtoull(text, &end, 10);
 	if (errno)
-		return -errno;
+		return -ERANGE;
 	if (*end) {
 		suffix = strchr(suffixes, *end);
 		if (!suffix || end[1])

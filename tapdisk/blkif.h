@@ -50,7 +50,6 @@ struct blkif_io {
 	uint8_t operation;			/* BLKIF_OP_* */
 	uint8_t steps;				/* still to do */
 	bool counted;				/* found right and counted as submitted */
-	bool segments_known;			/* of an indirect request: they were fetched, and kept in the table */
 	enum block_op op;			/* as it is counted */
 	int error;				/* 0 or -errno */
 	uint64_t sector, nr_sectors;		/* of the data or the discard */
@@ -59,6 +58,7 @@ struct blkif_io {
 	struct iovec *iov;
 	int iovcnt;
 	struct blkif_segments *many;		/* of an indirect request */
+	const struct blkif_request_segment *known;	/* its segments, where they were fetched before and kept in the table */
 	void *bounce;				/* NULL: the data is in the guest's own, mapped pages */
 	unsigned bounce_pages;
 	uint32_t indirect_refs[BLKIF_MAX_INDIRECT_PAGES_PER_REQUEST];

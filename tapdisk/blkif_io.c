@@ -35,7 +35,7 @@ void blkif_io_init(struct blkif_io *io, const struct ring_request *request, uint
 	io->error = 0;
 	io->steps = BLKIF_STEP_DATA;
 	io->counted = false;
-	io->segments_known = false;
+	io->known = NULL;
 	io->nr_segments = request->nr_segments;
 	io->segments = io->few;
 	io->iov = io->few_iov;
@@ -177,12 +177,11 @@ static void blkif_io_copy(struct blkif_io *io, void *local, uint32_t ref, unsign
 
 void blkif_io_fetch_indirect(struct blkif_io *io)
 {
-	const struct inflight_entry *entry = blkif_io_entry(io);
 	unsigned left = io->nr_segments * sizeof(struct blkif_request_segment);
 	uint8_t *to = (uint8_t *)io->many->segments;
 
-	if (io->segments_known) {
-		memcpy(to, entry->segments, left);
+	if (io->known) {
+		memcpy(to, io->known, left);
 		return;
 	}
 	for (unsigned i = 0; left; i++) {

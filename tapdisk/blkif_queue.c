@@ -169,7 +169,7 @@ static void blkif_queue_take_resumed(struct blkif_queue *queue, struct blkif_io_
 
 		ring_parse(queue->blkif->abi, entry->wire, &request);
 		blkif_queue_accept(queue, io, &request, batch, now);
-		io->segments_known = entry->segments_known == 1;
+		io->known = entry->segments_known == 1 ? entry->segments : NULL;
 	}
 }
 
@@ -210,7 +210,7 @@ static void blkif_queue_check(struct blkif_queue *queue, struct blkif_io_list *b
 	while ((io = blkif_io_list_take(&all))) {
 		int ret = io->error ? io->error : blkif_io_check_segments(io);
 
-		if (io->many && !io->error && queue->flight && !io->segments_known)
+		if (io->many && !io->error && queue->flight && !io->known)
 			inflight_keep_segments(blkif_io_entry(io), io->segments, io->nr_segments);
 		if (ret) {
 			blkif_queue_reject(io, ret);

@@ -47,6 +47,13 @@ struct prepared {
 	struct prepared *next;
 };
 
+/* command_handover.c's */
+struct handover {
+	struct control_request *request;
+	unsigned waiting;		/* for so many disks, and one for the start */
+	int error;
+};
+
 struct commands {
 	struct loop *loop;
 	struct engine *engine;
@@ -54,6 +61,7 @@ struct commands {
 	struct disk *disks;
 	struct frontend *frontends;
 	struct prepared *prepared;
+	struct handover handover;
 	struct loop_source *expiry, *exit_hook, *exit_timer;
 	bool exiting;			/* the last disk was detached */
 	bool shutting_down;		/* told to end: close what is open first */

@@ -8,24 +8,12 @@
  * follows is what follows a death (docs/takeover.md), with nothing in flight
  * but what waits for memory. When one disk cannot be paused all go on.
  */
+#include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "command.h"
 #include "log.h"
-
-struct handover {
-	struct control_request *request;
-	unsigned waiting;		/* for so many disks, and one for the start */
-	int error;
-};
-
-#if defined(STATIC_ANALYSIS) && !defined(__clang__)
-/* gcc's analyzer does not see that a handover is not freed before the last of those that it waits for, the start included. */
-#pragma GCC diagnostic ignored "-Wanalyzer-use-after-free"
-#pragma GCC diagnostic ignored "-Wanalyzer-use-of-uninitialized-value"
-#endif
 
 static void unpause_all(struct commands *commands)
 {
@@ -39,22 +27,21 @@ static void unpause_all(struct commands *commands)
 
 static void step_done(void *arg, int error)
 {
-	struct handover *handover = arg;
+	struct commands *commands = arg;
+	struct handover *handover = &commands->handover;
 	struct control_request *request = handover->request;
 
 	if (error && !handover->error)
 		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all go on", strerror(-error));
 	if (--handover->waiting)
 		return;
-	error = handover->error;
-	free(handover);
-	if (error) {
-		unpause_all(request->arg);
+	if (handover->error) {
+		unpause_all(commands);
 	} else {
 		log_info("disks are left to a successor: ending");
-		command_begin_exit(request->arg);
+		command_begin_exit(commands);
 	}
-	control_reply(request, error, NULL);
+	control_reply(request, handover->error, NULL);
 }
 
 static int check_disks(struct commands *commands, struct error_text *text)
@@ -72,25 +59,22 @@ static int check_disks(struct commands *commands, struct error_text *text)
 
 void command_hand_over(struct commands *commands, struct disk *none, struct control_request *request)
 {
-	struct handover *handover = NULL;
+	struct handover *handover = &commands->handover;
 	int error = check_disks(commands, &request->error);
 
-	if (!error) {
-		handover = calloc(1, sizeof(*handover));
-		error = handover ? 0 : -ENOMEM;
-	}
 	if (error) {
 		control_reply(request, error, NULL);
 		return;
 	}
+	assert(!handover->waiting);	/* else a disk would be about to be paused */
 	*handover = (struct handover){ .request = request, .waiting = 1 };
 	for (struct disk *disk = commands->disks; disk && !handover->error; disk = disk->next) {
 		if (disk->vbd->state != VBD_RUNNING)
 			continue;
 		handover->waiting++;
-		error = vbd_pause(disk->vbd, false, step_done, handover, &request->error);
+		error = vbd_pause(disk->vbd, false, step_done, commands, &request->error);
 		if (error)
-			step_done(handover, error);
+			step_done(commands, error);
 	}
-	step_done(handover, 0);
+	step_done(commands, 0);
 }

@@ -83,14 +83,13 @@ static enum nbd_handshake_result option_export_name(struct nbd_handshake *handsh
 static int list_one(void *arg, const char *name)
 {
 	struct nbd_handshake *handshake = arg;
-	uint8_t data[sizeof(uint32_t) + NBD_MAX_NAME];
 	uint32_t length = (uint32_t)strlen(name), wire_length = htobe32(length);
 
 	if (length > NBD_MAX_NAME)
 		return 0;
-	memcpy(data, &wire_length, sizeof(wire_length));
-	memcpy(data + sizeof(wire_length), name, length);
-	nbd_reply_option(handshake, NBD_OPT_LIST, NBD_REP_SERVER, data, sizeof(wire_length) + length);
+	nbd_reply_begin(handshake, NBD_OPT_LIST, NBD_REP_SERVER, (uint32_t)sizeof(wire_length) + length);
+	nbd_reply_append(handshake, &wire_length, sizeof(wire_length));
+	nbd_reply_append(handshake, name, length);
 	return handshake->out_of_memory;
 }
 

@@ -75,6 +75,8 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake, co
 /* nbd_option.c, for nbd_handshake.c: replies to options, and contexts. */
 enum nbd_handshake_result nbd_handshake_bad(struct nbd_handshake *handshake, const char *problem);
 void nbd_reply_append(struct nbd_handshake *handshake, const void *data, size_t length);
+/* The head of a reply; its @length bytes are appended then. */
+void nbd_reply_begin(struct nbd_handshake *handshake, uint32_t option, uint32_t type, uint32_t length);
 void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t type, const void *data, uint32_t length);
 enum nbd_handshake_result nbd_reply_error(struct nbd_handshake *handshake, uint32_t option, uint32_t type,
 					  const char *text);

@@ -49,7 +49,7 @@ void nbd_reply_append(struct nbd_handshake *handshake, const void *data, size_t 
 	handshake->reply_length += length;
 }
 
-void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t type, const void *data, uint32_t length)
+void nbd_reply_begin(struct nbd_handshake *handshake, uint32_t option, uint32_t type, uint32_t length)
 {
 	const struct nbd_option_reply reply = {
 		.magic = htobe64(NBD_OPTION_REPLY_MAGIC),
@@ -59,6 +59,11 @@ void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t
 	};
 
 	nbd_reply_append(handshake, &reply, sizeof(reply));
+}
+
+void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t type, const void *data, uint32_t length)
+{
+	nbd_reply_begin(handshake, option, type, length);
 	if (length > 0)
 		nbd_reply_append(handshake, data, length);
 }
@@ -114,7 +119,6 @@ static bool query_is(const struct query *query, const char *text)
 static void context_found(struct query *query, uint32_t since, const char *prefix, const char *name)
 {
 	struct nbd_handshake *handshake = query->handshake;
-	uint8_t data[sizeof(uint32_t) + sizeof(CHANGED) + NBD_MAX_NAME];
 	uint32_t id = 0, length = (uint32_t)strlen(prefix), name_length = (uint32_t)strlen(name);
 	unsigned i;
 
@@ -132,22 +136,28 @@ static void context_found(struct query *query, uint32_t since, const char *prefi
 		handshake->contexts[handshake->nr_contexts++].since = since;
 		id = htobe32(handshake->nr_contexts);
 	}
-	memcpy(data, &id, sizeof(id));
-	memcpy(data + sizeof(id), prefix, length);
-	memcpy(data + sizeof(id) + length, name, name_length);
-	nbd_reply_option(handshake, query->option, NBD_REP_META_CONTEXT, data, (uint32_t)sizeof(id) + length + name_length);
+	nbd_reply_begin(handshake, query->option, NBD_REP_META_CONTEXT, (uint32_t)sizeof(id) + length + name_length);
+	nbd_reply_append(handshake, &id, sizeof(id));
+	nbd_reply_append(handshake, prefix, length);
+	nbd_reply_append(handshake, name, name_length);
 }
 
 /* The whole name; a list can also be had of all that begin in the same way. */
+static bool query_matches(const struct query *query, const char *snapshot)
+{
+	size_t prefix = strlen(CHANGED), length = strlen(snapshot);
+
+	if (query->list && (!query->length || query_is(query, "tapsnap:") || query_is(query, CHANGED)))
+		return true;
+	return query->length == prefix + length && !memcmp(query->text, CHANGED, prefix) &&
+		!memcmp(query->text + prefix, snapshot, length);
+}
+
 static int snapshot_is(void *arg, const char *snapshot, uint32_t id)
 {
 	struct query *query = arg;
-	size_t prefix = strlen(CHANGED), length = strlen(snapshot);
 
-	if (query->length == prefix + length && !memcmp(query->text, CHANGED, prefix) &&
-	    !memcmp(query->text + prefix, snapshot, length))
-		context_found(query, id, CHANGED, snapshot);
-	else if (query->list && (!query->length || query_is(query, "tapsnap:") || query_is(query, CHANGED)))
+	if (query_matches(query, snapshot))
 		context_found(query, id, CHANGED, snapshot);
 	return query->too_many || query->handshake->out_of_memory;
 }

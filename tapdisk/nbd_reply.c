@@ -114,9 +114,9 @@ static void reply_hole_chunk(struct nbd_request *request, struct nbd_chunk_hole 
 }
 
 /* Of the range from @from on: is it zeros, and for how many bytes? What was not looked up is data. */
-static bool next_part(const struct nbd_request *request, unsigned *extent, uint32_t from, uint32_t *length)
+static bool next_part(const struct nbd_request *request, const struct block_status *status, unsigned *extent,
+		      uint32_t from, uint32_t *length)
 {
-	const struct block_status *status = &request->look->status;
 	bool zero = *extent < status->count && status->extents[*extent].flags & BLOCK_EXTENT_ZERO;
 	uint64_t bytes = 0;
 
@@ -126,14 +126,14 @@ static bool next_part(const struct nbd_request *request, unsigned *extent, uint3
 	return zero;
 }
 
-static void reply_parts(struct nbd_request *request)
+static void reply_parts(struct nbd_request *request, const struct block_status *status)
 {
 	union { struct nbd_chunk_data data; struct nbd_chunk_hole hole; } *header = request->headers;
 	uint32_t from = 0, length;
 	unsigned extent = 0;
 
 	for (; from < request->length; from += length, header++) {
-		if (next_part(request, &extent, from, &length))
+		if (next_part(request, status, &extent, from, &length))
 			reply_hole_chunk(request, &header->hole, from, length);
 		else
 			reply_data_chunk(request, &header->data, from, length);
@@ -142,23 +142,24 @@ static void reply_parts(struct nbd_request *request)
 
 static void reply_read(struct nbd_request *request)
 {
-	unsigned parts = request->look ? request->look->status.count + 1 : 0;
+	const struct block_status *status = request->look ? &request->look->status : NULL;
+	unsigned parts = status ? status->count + 1 : 1;
 	size_t headers = parts * sizeof(struct nbd_chunk_hole);
 
-	if (parts == 2 && request->look->extents[0].flags & BLOCK_EXTENT_ZERO &&
-	    request->look->status.nr_sectors << SECTOR_SHIFT == request->length) {
+	if (parts == 2 && status->extents[0].flags & BLOCK_EXTENT_ZERO &&
+	    status->nr_sectors << SECTOR_SHIFT == request->length) {
 		reply_hole_chunk(request, &request->header.hole, 0, request->length);
 		return;
 	}
 	/* without memory for it, all is data: it was read */
 	if (parts > 1)
 		request->headers = malloc(headers + 2 * parts * sizeof(struct iovec));
-	if (!request->headers) {
+	if (parts == 1 || !request->headers) {
 		reply_data_chunk(request, &request->header.data, 0, request->length);
 		return;
 	}
 	request->out = (struct iovec *)((uint8_t *)request->headers + headers);
-	reply_parts(request);
+	reply_parts(request, status);
 }
 
 void nbd_reply_make(struct nbd_request *request, int error)

@@ -27,10 +27,10 @@ static int answer(struct blkfront *front)
 }
 
 struct shot {
-	bool write, indirect;
 	uint64_t sector;
-	struct blkfront_segment segment;
 	int expected;
+	struct blkfront_segment segment;
+	bool write, indirect;
 };
 
 static void shoot(struct blkfront *front, const struct shot *shot)
