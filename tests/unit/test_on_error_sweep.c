@@ -2,7 +2,8 @@
 /*
  * test_on_error_sweep.c - what becomes of requests that a disk fails: every io
  * of a sequence of requests, one after the other, meets EIO, ENOSPC, EREMOTEIO
- * or moves only 512 bytes, under each policy, on a raw image and on a store.
+ * or moves only 512 bytes, by itself or with all that come after it until
+ * somebody waits, under each policy, on a raw image and on a store.
  * Each request has to end as vbd_error.c says, and the image has to hold what
  * was answered.
  */
@@ -44,14 +45,15 @@ struct run {
 	const char *type;
 	enum vbd_on_error policy;
 	int error;			/* 0: short */
+	bool lasting;			/* until the device is mended */
 	unsigned at;
 	bool flush_failed, reopened;
 };
 
 static void __attribute__((noreturn)) complain(const struct run *r, const char *what)
 {
-	fail_msg("%s, policy %s, %s at io %u: %s", r->type, vbd_on_error_name(r->policy),
-		 r->error ? strerror(-r->error) : "short transfer", r->at, what);
+	fail_msg("%s, policy %s, %s %s io %u: %s", r->type, vbd_on_error_name(r->policy),
+		 r->error ? strerror(-r->error) : "short transfer", r->lasting ? "from" : "at", r->at, what);
 	abort();
 }
 
@@ -149,6 +151,7 @@ static void settle(struct run *r)
 		if (req->op == BLOCK_FLUSH && req->waits)
 			complain(r, "a flush that has failed waits");
 	}
+	fault.broken = false;
 	if (resume() != 0 && nr_busy)
 		reopen(r);
 	if (nr_busy)
@@ -203,6 +206,7 @@ static bool run_one(struct run *r)
 	fault.seen = 0;
 	fault.fail_at = r->at;
 	fault.error = r->error;
+	fault.broken = r->lasting;
 	run_sequence(r);
 	met = fault.seen >= r->at;
 	if (vbd->errors.waiting || vbd->errors.stopped)
@@ -213,19 +217,30 @@ static bool run_one(struct run *r)
 	return met;
 }
 
+/* How many ios there were. */
+static unsigned sweep_ios(struct run r)
+{
+	unsigned ios = 0;
+
+	for (; r.flush_failed = r.reopened = false, r.at = ios + 1, run_one(&r); ios++)
+		;
+	assert_true(ios >= 10);
+	return ios;
+}
+
 static void sweep(const char *type)
 {
 	static const int errors[] = { -EIO, -ENOSPC, -EREMOTEIO, 0 };
 	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
-	unsigned faults = 0, stepped, e, p;
+	unsigned faults = 0;
 
-	for (p = 0; p < sizeof(all) / sizeof(all[0]); p++) {
-		for (e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+	for (unsigned p = 0; p < sizeof(all) / sizeof(all[0]); p++) {
+		for (unsigned e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
 			struct run r = { .type = type, .policy = all[p], .error = errors[e] };
 
-			for (stepped = 0; r.flush_failed = r.reopened = false, r.at = stepped + 1, run_one(&r); stepped++)
-				faults++;
-			assert_true(stepped >= 10);
+			faults += sweep_ios(r);
+			r.lasting = true;
+			faults += sweep_ios(r);
 		}
 	}
 	printf("# %s: %u of %u faults ended as documented\n", type, faults, faults);
