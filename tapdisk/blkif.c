@@ -58,12 +58,17 @@ static void blkif_queue_acknowledge_late(struct blkif_queue *queue)
 static void blkif_queue_ready(void *arg, uint32_t events)
 {
 	struct blkif_queue *queue = arg;
+	uint32_t produced = ring_produced(&queue->ring);
 
 	queue->stats.kicks++;
 	queue->kicked = true;
 	queue->unacknowledged = true;
 	if (!queue->channel.late || events != EPOLLIN)
 		blkif_queue_acknowledge(queue);
+	if (produced == queue->announced)
+		blkif_count_use(queue->blkif, false);
+	queue->announced = produced;
+	blkif_rests(queue->blkif);
 }
 
 /* Where the ring of a fresh connection stands, in the table, too. */
@@ -152,6 +157,7 @@ static void blkif_free(struct blkif *blkif)
 	for (unsigned i = 0; blkif->queues && i < blkif->nr_queues; i++)
 		blkif_queue_disconnect(&blkif->queues[i]);
 	free(blkif->queues);
+	loop_remove(blkif->rest);
 	while ((segments = blkif->free_segments)) {
 		blkif->free_segments = segments->next;
 		free(segments);

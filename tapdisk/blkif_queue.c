@@ -55,6 +55,9 @@ static void blkif_queue_account(struct blkif_queue *queue, const struct blkif_io
 		stats_complete(&queue->stats, io->op, io->nr_sectors << SECTOR_SHIFT, latency, io->error);
 		metrics_complete(queue->blkif->metrics, io->op, io->nr_sectors, latency, io->error);
 	}
+	/* an error of the disk is neither */
+	if (!io->error || !io->counted || io->error == -EFAULT)
+		blkif_count_use(queue->blkif, !io->error);
 	if (io->error)
 		log_guest(LOG_LEVEL_WARNING, "domain %u device %u queue %u: %s of %llu sectors at %llu: %s",
 			  queue->blkif->domid, queue->blkif->devid, queue->number, block_op_name(io->op),
@@ -312,7 +315,7 @@ bool blkif_queue_take(struct blkif_queue *queue)
 	bool taken;
 
 	queue->kicked |= queue->unarmed;
-	if (!queue->kicked || queue->broken || queue->blkif->stopped)
+	if (!queue->kicked || queue->broken || queue->blkif->stopped || blkif_rests(queue->blkif))
 		return false;
 	blkif_io_list_init(&batch);
 	blkif_queue_gather(queue, &batch);

@@ -144,6 +144,11 @@ int ring_resume(struct ring *ring, void *pages, unsigned nr_pages, const struct 
 	return 0;
 }
 
+uint32_t ring_produced(const struct ring *ring)
+{
+	return load_req_prod(ring);
+}
+
 int ring_pending(const struct ring *ring)
 {
 	uint32_t req_prod = load_req_prod(ring);

@@ -75,6 +75,8 @@ int ring_attach(struct ring *ring, void *pages, unsigned nr_pages, const struct 
 int ring_resume(struct ring *ring, void *pages, unsigned nr_pages, const struct ring_abi *abi, uint32_t told,
 		uint32_t rsp_prod, uint32_t req_cons);
 
+/* The producer index as it stands there, possible or not: it is only good for seeing whether it has changed. */
+uint32_t ring_produced(const struct ring *ring);
 /* How many requests can be taken now; -EPROTO: the producer index is impossible, the ring is broken. */
 int ring_pending(const struct ring *ring);
 /* Take the next one; only after ring_pending() has promised it. Its bytes go to @wire, RING_WIRE_MAX bytes of our own. */

@@ -66,8 +66,8 @@ static json_t *vbd_stats_connection(const struct blkif *blkif, struct queue_stat
 		stats_add(sum, &blkif->queues[i].stats);
 		json_array_append_new(queues, stats_queue_json(&blkif->queues[i].stats));
 	}
-	return json_pack("{s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
-			 "queues", queues);
+	return json_pack("{s:I, s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
+			 "rests", (json_int_t)blkif->rests, "queues", queues);
 }
 
 json_t *vbd_stats(const struct vbd *vbd)
