@@ -33,7 +33,7 @@
 
 #include "log.h"
 
-#define RECEIVE_BURST	16	/* recv() calls in a row, so that one client cannot keep the loop */
+#define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot keep the loop */
 #define SEND_IOV	64
 
 static void connection_release_socket(struct nbd_connection *connection)
@@ -236,33 +236,41 @@ static bool connection_wants_input(const struct nbd_connection *connection)
 	       (connection->phase == NBD_HANDSHAKE || connection->phase == NBD_TRANSMISSION);
 }
 
-/* One recv(): a write's data go straight into its buffer once the input buffer is used up. */
-static ssize_t connection_receive_once(struct nbd_connection *connection)
+/* Into the buffer of the write whose data are on their way, if there is one, and what follows into the input buffer. */
+static ssize_t connection_receive_once(struct nbd_connection *connection, size_t *room)
 {
 	struct nbd_request *request = connection->receiving;
+	size_t there = connection->end - connection->start, direct = 0;
+	struct iovec iov[2];
+	struct msghdr message = { .msg_iov = iov, .msg_iovlen = 2 };
 	ssize_t bytes;
 
-	if (request && !request->error && connection->start == connection->end) {
-		bytes = recv(connection->fd, (uint8_t *)request->buffer + request->received,
-			     request->length - request->received, MSG_DONTWAIT);
-		if (bytes > 0)
-			payload_arrived(connection, bytes);
-		return bytes;
-	}
-	memmove(connection->input, connection->input + connection->start, connection->end - connection->start);
-	connection->end -= connection->start;
+	if (request && !request->error && !there)
+		direct = request->length - request->received;
+	memmove(connection->input, connection->input + connection->start, there);
 	connection->start = 0;
-	bytes = recv(connection->fd, connection->input + connection->end, NBD_INPUT_SIZE - connection->end,
-		     MSG_DONTWAIT);
-	if (bytes > 0)
-		connection->end += bytes;
+	connection->end = there;
+	iov[0] = (struct iovec){ direct ? (uint8_t *)request->buffer + request->received : NULL, direct };
+	iov[1] = (struct iovec){ connection->input + there, NBD_INPUT_SIZE - there };
+	*room = iov[0].iov_len + iov[1].iov_len;
+	bytes = recvmsg(connection->fd, &message, MSG_DONTWAIT);
+	if (bytes <= 0)
+		return bytes;
+	if ((size_t)bytes < direct)
+		direct = (size_t)bytes;
+	connection->end += (size_t)bytes - direct;
+	if (direct)
+		payload_arrived(connection, direct);
 	return bytes;
 }
 
+/* Where less came than there was room for, there was no more; only the rest of a write is likely to be on its way. */
 static void connection_receive(struct nbd_connection *connection)
 {
+	size_t room;
+
 	for (unsigned i = 0; i < RECEIVE_BURST && connection_wants_input(connection); i++) {
-		ssize_t bytes = connection_receive_once(connection);
+		ssize_t bytes = connection_receive_once(connection, &room);
 
 		if (bytes < 0 && errno == EINTR)
 			continue;
@@ -273,6 +281,8 @@ static void connection_receive(struct nbd_connection *connection)
 			return;
 		}
 		connection_consume(connection);
+		if ((size_t)bytes < room && !connection->receiving)
+			return;
 	}
 }
 
