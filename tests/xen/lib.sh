@@ -119,14 +119,14 @@ guest_config() {
 		memory=256
 		vcpus=1
 		tsc_mode="native"
-		kernel="/guest/vmlinuz"
+		kernel="/guest/vmlinux"
 		ramdisk="/tmp/guest-initrd"
 		extra="console=hvc0 quiet mitigations=off"
 		on_poweroff="destroy"
 		on_reboot="destroy"
 		on_crash="destroy"
 	END
-	[ "$GUEST_TYPE" != hvm ] || printf '%s\n' 'vga="none"' 'serial="none"' 'usb=0' >>"$file"
+	[ "$GUEST_TYPE" != hvm ] || printf '%s\n' 'kernel="/guest/vmlinuz"' 'vga="none"' 'serial="none"' 'usb=0' >>"$file"
 	printf '%s\n' "$@" >>"$file"
 	echo "$file"
 }
