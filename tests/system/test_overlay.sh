@@ -7,7 +7,8 @@
 # opens the image by its name gets the store as long as the disk is there.
 #
 # Output is TAP. BUILD says where the programs are. Needs: fio jq
-# python3-libnbd libnbd-bin
+# python3-libnbd libnbd-bin util-linux (mount, as root; an image that has no
+# space is skipped otherwise)
 . "$(dirname "$0")/lib.sh"
 writer="/usr/bin/python3 $here/tests/system/overlay_writer.py"
 size=64M
@@ -120,7 +121,11 @@ check "a store that is there" refuses 17 '' tap-ctl snapshot-create ${disk[0]} -
 check "a folder that is not there" refuses 2 '' tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
 check "a bad name" refuses 22 '' tap-ctl snapshot-create ${disk[0]} --store . -n a@b
 check "the disk is raw, and nothing is left" eventually is_raw 0
-check "no commit of a raw disk" refuses 22 '' tap-ctl commit ${disk[0]}
+check "no commit of a raw disk" refuses 22 "is in no store" tap-ctl commit ${disk[0]}
+check "and none to cancel" refuses 22 "no commit is going on" tap-ctl commit ${disk[0]} -c
+check "pause" tap-ctl pause ${disk[0]}
+check "nor of one that is paused" refuses 16 "is paused" tap-ctl commit ${disk[0]}
+check "unpause" tap-ctl unpause ${disk[0]}
 
 # Pace and cancel.
 check "write" fill 0 old
@@ -215,6 +220,32 @@ check "end" end_disks
 check "so does the image" image_holds 7 new
 check "it has no more space than before" test "$(($(stat -c '%b * %B' 7.img)))" -lt $((16 << 20))
 
+# The image cannot take it all back: the disk stays in the store until it can.
+make_narrow() {
+	mkdir small && mount -t tmpfs -o size=16M none small && truncate -s $size small/8.img && open_target 8 "aio:$work/small/8.img" &&
+		move 8 one
+}
+large() { yes "large $1" | head -c 32M; }
+narrow_holds() { nbdcopy "${uri[8]}" - | head -c 32M | cmp - <(large "$1"); }
+if [ "$(id -u)" = 0 ]; then
+	check "a raw disk on a file system that is too small for it, in a store on another" make_narrow
+	check "write" eval "large 1 | nbdcopy - '${uri[8]}'"
+	check "delete" tap-ctl snapshot-delete ${disk[8]} -n one
+	check "the commit finds no space" refuses 28 "cannot be committed to" tap-ctl commit ${disk[8]}
+	check "it says so" is "$(tap-ctl info ${disk[8]} --json | jq -r .disk.commit.state)" failed
+	check "the disk is in the store" is "$(store_of 8)" "$work/8.img.cow"
+	check "and holds what it did" narrow_holds 1
+	check "and is written" eval "large 2 | nbdcopy - '${uri[8]}'"
+	check "there is space" mount -o remount,size=64M small
+	check "a commit" tap-ctl commit ${disk[8]}
+	check "the disk is raw" is "$(store_of 8)" none
+	check "and holds what it did" narrow_holds 2
+	check "end" end_disks
+	check "so does the image" cmp -n $((32 << 20)) small/8.img <(large 2)
+else
+	skip "a commit that finds no space" "needs root"
+fi
+
 # With fio on it.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
@@ -306,6 +337,7 @@ check "two raw disks and a store" make_group
 check "a group where one fails" refuses 95 '' tap-ctl snapshot-create -n g0 ${disk[3]} --store . ${disk[4]} ${disk[5]}
 check "leaves all as they were" eventually is_raw 3
 check "a snapshot in the store" tap-ctl snapshot-create -n g1 ${disk[5]}
+check "which has no image to go back to" refuses 22 "was opened as the store that it is" tap-ctl commit ${disk[5]}
 check "a group where the last step fails on one" refuses 17 '' tap-ctl snapshot-create -n g1 --store . ${disk[3]} ${disk[4]} ${disk[5]}
 check "the raw disks go back by themselves" eventually is_raw 3
 check "both" eventually is_raw 4

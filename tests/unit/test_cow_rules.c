@@ -455,6 +455,39 @@ static void test_preallocation_fits_into_the_log(void **state)
 	sim_free(&sim);
 }
 
+/* On a device that is full of something else it reads as zeros, and to write to it is no change of the map. */
+static void test_preallocated_is_zeros(void **state)
+{
+	enum { BLOCKS = 400 };
+	struct cow_create_options options = { .sectors = BLOCKS * COW_SECTORS };
+	struct cow_open_options open_options = { 0 };
+	static uint8_t data[BLOCKS * COW_BLOCK], zeros[BLOCKS * COW_BLOCK];
+	struct error_text error = { "" };
+	struct cow_store *store;
+	uint64_t block, n;
+	struct sim sim;
+	unsigned full;
+
+	for (full = 0; full < 2; full++) {
+		sim_init(&sim, STORE_BYTES, 0, 6);
+		memset(sim.now, 0xee, STORE_BYTES);
+		memset(sim.durable, 0xee, STORE_BYTES);
+		assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+		assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+		for (block = 0; block < BLOCKS; block += n)
+			assert_int_equal(cow_preallocate_step(store, block, full, &n), 0);
+		assert_int_equal(cow_flush(store), 0);
+		assert_int_equal(cow_read(store, data, 0, options.sectors), 0);
+		assert_memory_equal(data, zeros, sizeof(data));
+		n = store->log.head;
+		assert_int_equal(cow_write(store, data, 40, COW_SECTORS), 0);
+		assert_int_equal(cow_flush(store), 0);
+		assert_int_equal(store->log.head, n);
+		assert_int_equal(cow_close(store), 0);
+		sim_free(&sim);
+	}
+}
+
 /* In the C library's place: the Nth from here on finds no memory; 0: none. */
 static unsigned fail_reallocarray;
 
@@ -589,6 +622,7 @@ int main(void)
 		cmocka_unit_test(test_room_to_finish),
 		cmocka_unit_test(test_device_that_grows_within_a_page),
 		cmocka_unit_test(test_preallocation_fits_into_the_log),
+		cmocka_unit_test(test_preallocated_is_zeros),
 		cmocka_unit_test(test_growing_without_memory),
 		cmocka_unit_test(test_very_many_versions),
 	};
