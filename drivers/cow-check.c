@@ -175,7 +175,7 @@ static int check_version(struct checker *checker)
 	if (version->has_tree)
 		ret = check_node(checker, version->levels, 0, &version->root);
 	if (!ret)
-		ret = cow_layer_sorted(&version->layer, 0, &elements, &count);
+		ret = cow_layer_sorted(&version->layer, &elements, &count);
 	if (ret)
 		return ret;
 	for (i = 0; i < count && ret >= 0; i++) {

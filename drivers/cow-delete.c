@@ -27,8 +27,6 @@
 struct walk {
 	struct cow_store *store;
 	struct cow_version *version, *parent, *child;
-	struct cow_map_element *changes;	/* the child's since its tree was written, by disk block */
-	size_t nr_changes;
 	struct cow_list freed;
 	uint64_t cursor;
 	unsigned nodes;
@@ -55,26 +53,10 @@ static bool has_settled_tree(const struct cow_version *version)
 	return !version || (version->has_tree && !version->layer.count);
 }
 
-/* The first of the child's changes at @start or after it. */
-static size_t change_from(const struct walk *walk, uint64_t start)
+/* Since its tree was written. */
+static bool child_changed(const struct walk *walk, unsigned level, uint64_t index)
 {
-	size_t low = 0, high = walk->nr_changes, middle;
-
-	while (low < high) {
-		middle = low + (high - low) / 2;
-		if (walk->changes[middle].block < start)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low;
-}
-
-static bool child_changed(const struct walk *walk, uint64_t start, uint64_t end)
-{
-	size_t first = change_from(walk, start);
-
-	return first < walk->nr_changes && walk->changes[first].block < end;
+	return walk->child && cow_layer_touches(&walk->child->layer, level, index);
 }
 
 /* The entries of a leaf of the parent's or the child's; all absent where there is none. */
@@ -86,10 +68,12 @@ static int leaf_of(struct walk *walk, const struct cow_ref *ref, uint64_t *entry
 
 static void apply_changes(const struct walk *walk, uint64_t start, uint64_t *entry)
 {
-	size_t i;
+	unsigned i;
 
-	for (i = change_from(walk, start); i < walk->nr_changes && walk->changes[i].block < start + COW_LEAF_ENTRIES; i++)
-		entry[walk->changes[i].block - start] = walk->changes[i].entry;
+	if (!child_changed(walk, 1, start / COW_LEAF_ENTRIES))
+		return;
+	for (i = 0; i < COW_LEAF_ENTRIES; i++)
+		cow_layer_find(&walk->child->layer, start + i, &entry[i]);
 }
 
 static int walk_leaf(struct walk *walk, uint64_t start, const uint64_t *entry, const struct cow_ref *parent,
@@ -134,10 +118,10 @@ static int nodes_beneath(struct walk *walk, const struct cow_version *version, u
 static bool walk_skips(const struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref,
 		       const struct cow_ref *parent, const struct cow_ref *child)
 {
-	uint64_t start = index * cow_span(level), end = start + cow_span(level), block = cow_entry_block(ref->where);
+	uint64_t end = (index + 1) * cow_span(level), block = cow_entry_block(ref->where);
 
 	return !block || end <= walk->version->cursor || block == cow_entry_block(parent->where) ||
-		(block == cow_entry_block(child->where) && !child_changed(walk, start, end));
+		(block == cow_entry_block(child->where) && !child_changed(walk, level, index));
 }
 
 /* The nodes that the walk comes to next, of all three. */
@@ -243,17 +227,13 @@ static int walk_tree(struct walk *walk)
 
 static int walk_run(struct walk *walk)
 {
-	struct cow_version *version = walk->version;
-	int ret = 0;
+	const struct cow_version *version = walk->version;
+	int ret;
 
 	walk->cursor = version->levels ? cow_span(version->levels) : 0;
-	if (walk->child)
-		ret = cow_layer_sorted(&walk->child->layer, version->cursor, &walk->changes, &walk->nr_changes);
-	if (!ret)
-		ret = walk_tree(walk);
+	ret = walk_tree(walk);
 	if (!ret && !walk->looks)
 		ret = walk_record(walk);
-	free(walk->changes);
 	cow_list_free(&walk->freed);
 	return ret;
 }

@@ -27,12 +27,23 @@ void cow_list_sort(struct cow_list *list);
 
 uint32_t cow_crc(uint32_t crc, const void *data, size_t length);	/* start and chain with 0 */
 
+/* cow-touched.c: nodes of a tree, by level and index. */
+struct cow_touched {
+	uint32_t *slot;			/* 0: empty */
+	size_t count, room;
+	bool all;			/* there was no memory to tell them apart */
+};
+void cow_touched_add(struct cow_touched *touched, uint64_t block);	/* all that are above that disk block */
+bool cow_touched_has(const struct cow_touched *touched, unsigned level, uint64_t index);
+void cow_touched_free(struct cow_touched *touched);
+
 /* cow-layer.c: map changes of one version since its tree was written. */
 struct cow_layer {
 	struct cow_map_element *slot;	/* block: disk block + 1; 0: empty slot */
 	uint8_t *dirty;			/* by slot: not in the log yet */
 	size_t count, room;
 	size_t dirty_count;
+	struct cow_touched touched;	/* nodes under which it has changes */
 	struct cow_layer *below;	/* what a checkpoint at work makes a tree of; NULL: nothing */
 };
 /* Here, or below. */
@@ -45,8 +56,10 @@ void cow_layer_free(struct cow_layer *layer);
 int cow_layer_split(struct cow_layer *layer);
 void cow_layer_join(struct cow_layer *layer);
 void cow_layer_drop_below(struct cow_layer *layer);
-/* Its changes, none below, in the order of disk blocks, @from and after; the caller frees. */
-int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_map_element **elements, size_t *count);
+/* False: it has no changes, and none below, under that node of a tree. */
+bool cow_layer_touches(const struct cow_layer *layer, unsigned level, uint64_t index);
+/* Its changes, none below, in the order of disk blocks; the caller frees. */
+int cow_layer_sorted(const struct cow_layer *layer, struct cow_map_element **elements, size_t *count);
 
 struct cow_version {
 	struct cow_version *next;	/* by id */

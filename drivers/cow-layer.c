@@ -41,7 +41,8 @@ bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *ent
 
 static int layer_grow(struct cow_layer *layer, size_t room)
 {
-	struct cow_layer grown = { .room = room, .count = layer->count, .dirty_count = layer->dirty_count, .below = layer->below };
+	struct cow_layer grown = { .room = room, .count = layer->count, .dirty_count = layer->dirty_count,
+		.touched = layer->touched, .below = layer->below };
 	size_t i, at;
 
 	grown.slot = calloc(room, sizeof(*grown.slot));
@@ -59,6 +60,7 @@ static int layer_grow(struct cow_layer *layer, size_t room)
 		grown.dirty[at] = layer->dirty[i];
 	}
 	layer->below = NULL;
+	layer->touched = (struct cow_touched){ 0 };
 	cow_layer_free(layer);
 	*layer = grown;
 	return 0;
@@ -79,8 +81,10 @@ void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool
 {
 	size_t i = slot_for(layer, block);
 
-	if (!layer->slot[i].block)
+	if (!layer->slot[i].block) {
 		layer->count++;
+		cow_touched_add(&layer->touched, block);
+	}
 	layer->slot[i] = (struct cow_map_element){ block + 1, entry };
 	if (dirty && !layer->dirty[i])
 		layer->dirty_count++;
@@ -93,6 +97,7 @@ void cow_layer_free(struct cow_layer *layer)
 		cow_layer_drop_below(layer);
 	free(layer->slot);
 	free(layer->dirty);
+	cow_touched_free(&layer->touched);
 	*layer = (struct cow_layer){ 0 };
 }
 
@@ -129,6 +134,11 @@ void cow_layer_join(struct cow_layer *layer)
 	free(below);
 }
 
+bool cow_layer_touches(const struct cow_layer *layer, unsigned level, uint64_t index)
+{
+	return cow_touched_has(&layer->touched, level, index) || (layer->below && cow_layer_touches(layer->below, level, index));
+}
+
 static int compare_elements(const void *a, const void *b)
 {
 	const struct cow_map_element *x = a, *y = b;
@@ -136,7 +146,7 @@ static int compare_elements(const void *a, const void *b)
 	return (x->block > y->block) - (x->block < y->block);
 }
 
-int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_map_element **elements, size_t *count)
+int cow_layer_sorted(const struct cow_layer *layer, struct cow_map_element **elements, size_t *count)
 {
 	struct cow_map_element *all;
 	size_t i, n = 0;
@@ -149,7 +159,7 @@ int cow_layer_sorted(const struct cow_layer *layer, uint64_t from, struct cow_ma
 	if (!all)
 		return -ENOMEM;
 	for (i = 0; i < layer->room; i++) {
-		if (layer->slot[i].block > from)
+		if (layer->slot[i].block)
 			all[n++] = (struct cow_map_element){ layer->slot[i].block - 1, layer->slot[i].entry };
 	}
 	qsort(all, n, sizeof(*all), compare_elements);

@@ -229,7 +229,7 @@ static int tree_build(struct cow_builder *builder)
 	unsigned levels;
 	int ret;
 
-	ret = cow_layer_sorted(layer, 0, &elements, &count);
+	ret = cow_layer_sorted(layer, &elements, &count);
 	if (ret || !count)
 		goto out;
 	levels = cow_levels_for((elements[count - 1].block + 1) * COW_SECTORS);

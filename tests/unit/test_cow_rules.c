@@ -605,6 +605,44 @@ static void test_used_again_is_not_punched(void **state)
 	expect_hole(store, block, 1);
 }
 
+/* By looking at all of it. */
+static bool layer_has(const struct cow_layer *layer, unsigned level, uint64_t index)
+{
+	size_t i;
+
+	for (i = 0; i < layer->room; i++) {
+		if (layer->slot[i].block && (layer->slot[i].block - 1) / cow_span(level) == index)
+			return true;
+	}
+	return false;
+}
+
+#define TOUCHES 3000u
+
+/* A layer knows of each node of a tree whether it has changes under it, also when one stands below it. */
+static void test_layer_touches(void **state)
+{
+	struct cow_layer layer = { 0 };
+	uint64_t random = 1, block;
+	unsigned level, i;
+
+	for (i = 0; i < TOUCHES; i++) {
+		assert_int_equal(cow_layer_reserve(&layer, 1), 0);
+		cow_layer_set(&layer, sim_random(&random) % COW_MAX_BLOCKS >> sim_random(&random) % 40, 1, true);
+	}
+	for (i = 0; i < TOUCHES; i++) {
+		block = sim_random(&random) % COW_MAX_BLOCKS >> sim_random(&random) % 40;
+		for (level = 1; level <= COW_MAX_LEVELS; level++)
+			assert_int_equal(cow_layer_touches(&layer, level, block / cow_span(level)),
+					 layer_has(&layer, level, block / cow_span(level)));
+	}
+	assert_int_equal(cow_layer_reserve(&layer, 1), 0);
+	cow_layer_set(&layer, 5, 1, true);
+	assert_int_equal(cow_layer_split(&layer), 0);
+	assert_true(cow_layer_touches(&layer, 1, 0));
+	cow_layer_free(&layer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -625,6 +663,7 @@ int main(void)
 		cmocka_unit_test(test_preallocated_is_zeros),
 		cmocka_unit_test(test_growing_without_memory),
 		cmocka_unit_test(test_very_many_versions),
+		cmocka_unit_test(test_layer_touches),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
