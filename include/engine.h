@@ -53,12 +53,22 @@ struct engine_io {
 
 #define ENGINE_MAX_IOV 1024		/* UIO_MAXIOV */
 
+/* Zeroed before its first use; the engine's while it is set. */
+struct engine_timer {
+	uint64_t due;			/* CLOCK_MONOTONIC, ns */
+	void (*expired)(struct engine_timer *timer);
+	void *owner;
+	struct engine_timer *next;
+	bool set;
+};
+
 /* Belongs to the thread that opened it, so it is opened after any fork(). */
 struct engine {
 	const struct engine_ops *ops;
 	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
 	int uring_error;		/* why it is not io_uring that engine_open() chose: -errno, or 0 */
 	unsigned exchange_failures;	/* goes up, in reap(), when an engine_exchange() has failed */
+	struct engine_timer *timers;	/* by the time at which they are due */
 };
 
 struct engine_ops {
@@ -113,6 +123,18 @@ int engine_keep(struct engine *engine, int fd);
 int engine_commit(struct engine *engine);
 int engine_reap(struct engine *engine);
 int engine_fd(struct engine *engine);
+
+/*
+ * A timer expires once, at @due or somewhat later, on the engine's thread.
+ * Who runs an engine for long sees to that: engine_next_timer() says when the
+ * next one is due (UINT64_MAX: there is none), engine_run_timers() calls
+ * expired() of those that are due at @now. Tools that run it until something
+ * has ended need not.
+ */
+void engine_set_timer(struct engine *engine, struct engine_timer *timer, uint64_t due);
+void engine_cancel_timer(struct engine *engine, struct engine_timer *timer);	/* may be unset */
+uint64_t engine_next_timer(const struct engine *engine);
+void engine_run_timers(struct engine *engine, uint64_t now);
 
 /* Run the engine until nothing is queued or in flight any more (tools, tests, close). */
 void engine_run(struct engine *engine);

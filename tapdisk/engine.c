@@ -97,6 +97,47 @@ int engine_fd(struct engine *engine)
 	return engine->ops->fd(engine);
 }
 
+void engine_set_timer(struct engine *engine, struct engine_timer *timer, uint64_t due)
+{
+	struct engine_timer **place = &engine->timers;
+
+	assert(!timer->set);
+	while (*place && (*place)->due <= due)
+		place = &(*place)->next;
+	timer->due = due;
+	timer->set = true;
+	timer->next = *place;
+	*place = timer;
+}
+
+void engine_cancel_timer(struct engine *engine, struct engine_timer *timer)
+{
+	struct engine_timer **place = &engine->timers;
+
+	if (!timer->set)
+		return;
+	while (*place != timer)
+		place = &(*place)->next;
+	*place = timer->next;
+	timer->set = false;
+}
+
+uint64_t engine_next_timer(const struct engine *engine)
+{
+	return engine->timers ? engine->timers->due : UINT64_MAX;
+}
+
+void engine_run_timers(struct engine *engine, uint64_t now)
+{
+	struct engine_timer *timer;
+
+	/* one that is set meanwhile is due later than now */
+	while ((timer = engine->timers) && timer->due <= now) {
+		engine_cancel_timer(engine, timer);
+		timer->expired(timer);
+	}
+}
+
 void engine_run(struct engine *engine)
 {
 	int error;

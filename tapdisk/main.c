@@ -48,7 +48,8 @@ struct tapdisk {
 	struct engine *engine;
 	struct commands *commands;
 	int signal_fd;
-	struct loop_source *engine_source, *signal_source, *commit;
+	struct loop_source *engine_source, *signal_source, *commit, *timer;
+	uint64_t timer_due;		/* of the engine's, that timer waits for; UINT64_MAX: none */
 	int error;			/* why the loop was left, when it was not asked to */
 };
 
@@ -193,6 +194,33 @@ static void engine_interrupted(void *arg)
 	engine_ready(arg, EPOLLIN);
 }
 
+static void timer_expired(void *arg)
+{
+	struct tapdisk *tapdisk = arg;
+
+	tapdisk->timer = NULL;
+	tapdisk->timer_due = UINT64_MAX;
+	engine_run_timers(tapdisk->engine, loop_clock());
+}
+
+/* The loop wakes up when the engine's next timer is due. Without memory for that it is tried again before a later sleep. */
+static void watch_timers(struct tapdisk *tapdisk)
+{
+	uint64_t due = engine_next_timer(tapdisk->engine), now;
+
+	if (due == tapdisk->timer_due)
+		return;
+	loop_remove(tapdisk->timer);
+	tapdisk->timer = NULL;
+	tapdisk->timer_due = UINT64_MAX;
+	now = loop_clock();
+	if (due == UINT64_MAX ||
+	    loop_add_timer(tapdisk->loop, &tapdisk->timer, due > now ? (unsigned)((due - now + 999999) / 1000000) : 0,
+			   timer_expired, tapdisk))
+		return;
+	tapdisk->timer_due = due;
+}
+
 /*
  * After all disks have had their turn: one submission for all of them. What
  * completed meanwhile is taken at once, so that it is answered before we sleep.
@@ -202,6 +230,7 @@ static bool commit_engine(void *arg)
 	struct tapdisk *tapdisk = arg;
 	int error = engine_commit(tapdisk->engine);
 
+	watch_timers(tapdisk);
 	if (!error)
 		return engine_reap(tapdisk->engine) > 0;
 	/* guests must see a dead backend, not one that hangs */
@@ -320,6 +349,7 @@ static void teardown(struct tapdisk *tapdisk)
 	metrics_remove_folder();
 	loop_remove(tapdisk->engine_source);
 	loop_remove(tapdisk->commit);
+	loop_remove(tapdisk->timer);
 	loop_remove(tapdisk->signal_source);
 	if (tapdisk->engine && !tapdisk->engine->queued)
 		engine_close(tapdisk->engine);
@@ -343,7 +373,7 @@ static void report_ready(int fd, int error, const struct error_text *text)
 int main(int argc, char **argv)
 {
 	struct options options = { .ready_fd = -1 };
-	struct tapdisk tapdisk = { .signal_fd = -1 };
+	struct tapdisk tapdisk = { .signal_fd = -1, .timer_due = UINT64_MAX };
 	struct error_text text = { "" };
 	int error;
 

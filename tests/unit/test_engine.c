@@ -577,6 +577,45 @@ static void falls_back_to_libaio(void **state)
 	}
 }
 
+static struct engine timed;
+static char expired[8];
+
+static void note_expired(struct engine_timer *timer)
+{
+	strcat(expired, timer->owner);
+}
+
+/* Set again by itself for the first time that it expires. */
+static void note_and_repeat(struct engine_timer *timer)
+{
+	note_expired(timer);
+	if (timer->due < 50)
+		engine_set_timer(&timed, timer, 50);
+}
+
+/* Timers expire when they are due, in that order, once; those that were cancelled do not. */
+static void timers(void **state)
+{
+	struct engine_timer late = { .expired = note_expired, .owner = "L" }, early = { .expired = note_and_repeat, .owner = "E" },
+		gone = { .expired = note_expired, .owner = "G" };
+
+	assert_true(engine_next_timer(&timed) == UINT64_MAX);
+	engine_set_timer(&timed, &late, 30);
+	engine_set_timer(&timed, &gone, 20);
+	engine_set_timer(&timed, &early, 10);
+	engine_cancel_timer(&timed, &gone);
+	engine_cancel_timer(&timed, &gone);
+	assert_int_equal(engine_next_timer(&timed), 10);
+	engine_run_timers(&timed, 9);
+	assert_string_equal(expired, "");
+	engine_run_timers(&timed, 30);
+	assert_string_equal(expired, "EL");
+	assert_int_equal(engine_next_timer(&timed), 50);
+	engine_run_timers(&timed, 60);
+	assert_string_equal(expired, "ELE");
+	assert_true(engine_next_timer(&timed) == UINT64_MAX);
+}
+
 #define FOR_ENGINE(test, engine) { #test " (" engine ")", test, NULL, NULL, (void *)engine }
 #define FOR_EACH_ENGINE(test) FOR_ENGINE(test, "io_uring"), FOR_ENGINE(test, "libaio"), FOR_ENGINE(test, "sync")
 
@@ -599,6 +638,7 @@ int main(void)
 		FOR_ENGINE(exchanges_fill_up, "io_uring"),
 		FOR_ENGINE(no_exchange, "libaio"),
 		FOR_ENGINE(no_exchange, "sync"),
+		cmocka_unit_test(timers),
 		cmocka_unit_test(unknown_engine),
 		cmocka_unit_test(falls_back_to_libaio),
 	};
