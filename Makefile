@@ -133,8 +133,10 @@ $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 # the same for one that is served, with many requests in flight
 LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
-$(BUILD)/tests/unit/test_cow_driver_rules: private ALL_LDFLAGS += -Wl,--wrap=fiber_start
+$(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
+$(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fiber_start
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
+$(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o

@@ -2,7 +2,7 @@
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
  * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
- * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-retire.c).
+ * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c).
  *
  *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
  *                        ^                                                  |
@@ -46,6 +46,17 @@ struct cow_retired {
 	uint64_t sequence;		/* requests from here on began after the blocks were freed */
 };
 
+/* cow-pace.c: something that goes on in the background. */
+struct cow_pace {
+	struct cow_disk *disk;
+	unsigned rest;			/* a pause, in times of what the turn before it took */
+	void (*wake)(struct cow_disk *disk);	/* the next turn is due */
+	struct engine_timer timer;	/* set: a pause */
+	uint64_t begun;			/* the turn: CLOCK_MONOTONIC, ns */
+	uint64_t seen;			/* requests that had begun when the last pause did */
+	bool idle;			/* none has come since, as far as was looked */
+};
+
 struct cow_disk {
 	struct cow_device device;	/* first: the store's, see cow-disk.c */
 	struct cow_disk *next;		/* of those that are open in this process */
@@ -80,7 +91,7 @@ struct cow_disk {
 	bool exclusive, frozen, stopping;
 	bool freezing, stands;			/* a FREEZE waits, is at work, or stands; it stands */
 	bool want_places, want_checkpoint, want_delete;
-	uint64_t next_delete_step;		/* CLOCK_MONOTONIC, ns: not earlier while there are requests */
+	struct cow_pace delete_pace;
 	bool no_room_tried;			/* a checkpoint has not helped */
 	struct snapshot_command *commands, **last_command;
 	struct snapshot_command *thaw;		/* THAW or PREPARE for the freeze that stands */
@@ -99,7 +110,7 @@ struct cow_disk {
 
 	struct fiber *retirer;
 	bool retirer_waits;
-	uint64_t next_hole;			/* CLOCK_MONOTONIC, ns: not earlier while there are requests */
+	struct cow_pace hole_pace;
 	unsigned last_holes;			/* made since stopping */
 	struct cow_retired *retired, **last_retired;
 };
@@ -218,6 +229,14 @@ void cow_exclusive_end(struct cow_disk *disk);
 bool cow_prefill_ready(const struct cow_disk *disk, uint64_t count, uint64_t *most);
 void cow_prefill_now(struct cow_disk *disk);		/* in the task's fiber, after cow_alloc_prepare() */
 void cow_prefill_ahead(struct cow_disk *disk);
+
+/* cow-pace.c */
+#define COW_IDLE_NS 20000000u		/* without a request for so long a disk is idle */
+void cow_pace_init(struct cow_pace *pace, struct cow_disk *disk, unsigned rest, void (*wake)(struct cow_disk *disk));
+bool cow_pace_due(const struct cow_pace *pace);		/* a turn may begin; else wake() will say so */
+void cow_pace_begin(struct cow_pace *pace);
+void cow_pace_end(struct cow_pace *pace);
+void cow_pace_stop(struct cow_pace *pace);		/* the disk is being closed */
 
 /* cow-command.c */
 uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */

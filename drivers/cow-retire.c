@@ -9,15 +9,15 @@
  *
  * A file system stops all other writes to a file while it makes a hole in it:
  * those that run must end first. So while there are requests, holes take a
- * sixteenth of the time at most, and none of it while a deletion takes its
- * part. A disk that is being closed makes a few more only: somebody may wait to
- * open it again.
+ * small part of the time (cow-pace.c), some of them in each turn, and none of
+ * it before a deletion has had its part. A disk that is being closed makes a
+ * few more only: somebody may wait to open it again.
  */
 #include <stdlib.h>
 
 #include "cow-disk.h"
 
-#define PAUSE 15		/* after a hole, in times of what it took */
+#define TURN_NS 1000000u		/* holes one after the other */
 #define LAST_HOLES 1000u	/* of a disk that is being closed */
 
 static bool settled(const struct cow_disk *disk)
@@ -28,9 +28,8 @@ static bool settled(const struct cow_disk *disk)
 /* On a full store nothing is as urgent. */
 static bool hole_due(const struct cow_disk *disk)
 {
-	if (!disk->store->alloc.stale)
-		return false;
-	return !disk->oldest || disk->full || (!disk->want_delete && cow_clock_now() >= disk->next_hole);
+	return disk->store->alloc.stale &&
+		(disk->full || disk->stopping || (!disk->want_delete && cow_pace_due(&disk->hole_pace)));
 }
 
 static void first_settled(struct cow_disk *disk)
@@ -52,16 +51,23 @@ static void first_settled(struct cow_disk *disk)
 /* That it fails costs space on the host only. */
 static void hole_make(struct cow_disk *disk)
 {
-	uint64_t block = 0, start = cow_clock_now(), end;
+	uint64_t block = 0;
 	unsigned count = cow_stale_hold(disk->store, &block);
 
 	if (count)
 		disk->device.ops->punch(&disk->device, block << COW_SHIFT, (uint64_t)count << COW_SHIFT);
 	cow_alloc_unhold_run(disk->store, block, count);
-	end = cow_clock_now();
-	disk->next_hole = end + PAUSE * (end - start);
 	if (disk->stopping && ++disk->last_holes >= LAST_HOLES)
 		cow_stale_forget(disk->store);
+}
+
+static void holes_make(struct cow_disk *disk)
+{
+	cow_pace_begin(&disk->hole_pace);
+	do
+		hole_make(disk);
+	while (hole_due(disk) && cow_clock_now() - disk->hole_pace.begun < TURN_NS);
+	cow_pace_end(&disk->hole_pace);
 }
 
 static void retirer_run(void *arg)
@@ -73,7 +79,7 @@ static void retirer_run(void *arg)
 		if (settled(disk)) {
 			first_settled(disk);
 		} else if (hole_due(disk)) {
-			hole_make(disk);
+			holes_make(disk);
 		} else {
 			disk->retirer_waits = true;
 			fiber_yield();

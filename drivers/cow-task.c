@@ -5,8 +5,8 @@
  * zeroing, giving back what deleted snapshots held.
  *
  * A request that changes the map waits while one of these needs it to stand
- * still; reads, and writes in place, go on. Deletion has the time: while there
- * are requests, it takes a tenth of it at most.
+ * still; reads, and writes in place, go on. Deletion has the time: cow-pace.c
+ * says how much of it while there are requests.
  */
 #include <errno.h>
 #include <string.h>
@@ -176,7 +176,7 @@ static void run_zeroes(struct cow_disk *disk)
 static bool delete_due(const struct cow_disk *disk)
 {
 	return disk->want_delete && !disk->stopping &&
-		(!disk->oldest || disk->full || cow_clock_now() >= disk->next_delete_step);
+		(disk->full || cow_pace_due(&disk->delete_pace));
 }
 
 static int flush(struct cow_disk *disk)
@@ -219,11 +219,11 @@ static int delete_step(struct cow_disk *disk)
 
 static void run_delete(struct cow_disk *disk)
 {
-	uint64_t start = cow_clock_now(), end;
-
+	cow_pace_begin(&disk->delete_pace);
 	disk->want_delete = delete_step(disk) == 1;
-	end = cow_clock_now();
-	disk->next_delete_step = end + 9 * (end - start);
+	cow_pace_end(&disk->delete_pace);
+	if (!disk->want_delete)
+		cow_retire_wake(disk);		/* holes have waited for that */
 }
 
 static void run_command(struct cow_disk *disk)

@@ -23,6 +23,9 @@
 #include "cow-disk.h"
 #include "path.h"
 
+#define DELETE_REST 4		/* deletion gets a fifth of the time at most */
+#define HOLE_REST 15		/* holes a sixteenth */
+
 static struct cow_disk *disks;
 static struct cow_disk *opening_now;	/* stores that are being opened, each for the one after it, which stands on it */
 
@@ -141,6 +144,8 @@ static struct cow_disk *disk_new(struct engine *engine, const struct stat *st, b
 	disk->read_only = read_only;
 	disk->last_command = &disk->commands;
 	disk->last_retired = &disk->retired;
+	cow_pace_init(&disk->delete_pace, disk, DELETE_REST, cow_task_wake);
+	cow_pace_init(&disk->hole_pace, disk, HOLE_REST, cow_retire_wake);
 	cow_requests_init(&disk->held);
 	cow_requests_init(&disk->no_room);
 	cow_requests_init(&disk->zeroes);
@@ -250,7 +255,11 @@ static void disk_close(struct cow_disk *disk)
 	struct cow_disk **link = &disks;
 
 	disk->stopping = true;
+	if (cow_retire_pending(disk))
+		cow_retire_wake(disk);
 	cow_disk_wait(disk, disk_idle);
+	cow_pace_stop(&disk->delete_pace);
+	cow_pace_stop(&disk->hole_pace);
 	retired_free(disk);
 	disk->store->retire = NULL;
 	disk->store->pause = NULL;

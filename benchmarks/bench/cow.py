@@ -133,40 +133,30 @@ def _written(disk):
     return json.loads(disk.ctl("stats"))["total"]["write"]["requests"]
 
 
-class _Deletion(threading.Thread):
-    """Of a snapshot, begun when writes have come: while fio starts, and ends, the disk is idle, and a deletion has all the time."""
+def _delete_beside(disk, name):
+    """In a thread, and when writes have come: while fio starts the disk is idle, and a deletion has all the time."""
+    before = _written(disk)
 
-    def __init__(self, disk, name):
-        super().__init__(daemon=True)
-        self._disk, self._name = disk, name
-        self._before = self._during = _written(disk)
-
-    def run(self):
-        while _written(self._disk) - self._before < 100:
+    def run():
+        while _written(disk) - before < 100:
             time.sleep(0.01)
-        self._disk.ctl("snapshot-delete", "-n", self._name)
-        written = self._before
-        while _leftover(self._disk)[0]:
-            self._during, written = written, _written(self._disk)
-
-    def covered(self):
-        """All but a few of the writes were made before its end."""
-        self.join()
-        return self._during - self._before > 0.9 * (_written(self._disk) - self._before)
+        disk.ctl("snapshot-delete", "-n", name)
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 @contextlib.contextmanager
 def _delete(bench):
     """While the blocks are being freed; what was measured when that was over before would not be it."""
     store, raw = _store(bench), _raw(bench)
-    # a tenth of a run's time: a deletion takes hardly longer
-    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=100ms", f"--runtime={round(bench.seconds * 100)}ms")
+    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=200ms")
 
     def ours():
-        deletion = _Deletion(store, _scattered_snapshot(bench))
-        deletion.start()
+        deletion = _delete_beside(store, _scattered_snapshot(bench))
         result = _guest(bench, store, *options)
-        if not deletion.covered():
+        deletion.join()
+        if not _leftover(store)[0]:
             raise RuntimeError("delete: the snapshot was given back before the end of the run: a larger disk (-s), or shorter runs (-t)")
         _settle(store)
         return result

@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 #include "cow-format.h"
 #include "cow_sim.h"
 #include "live_disk.h"
 
 #define RETRIES 40
+
+uint64_t live_clock;
 
 uint64_t live_pick(struct live_disk *disk, uint64_t below)
 {
@@ -270,8 +271,15 @@ static bool anything_busy(const struct live_disk *disk)
 		disk->merger.busy || disk->grower.busy;
 }
 
+uint64_t __wrap_cow_clock_now(void)
+{
+	return live_clock;
+}
+
 void live_reap(struct live_disk *disk)
 {
+	live_clock += LIVE_REAP_NS;
+	engine_run_timers(&disk->crash.engine, live_clock);
 	engine_commit(&disk->crash.engine);
 	engine_reap(&disk->crash.engine);
 }

@@ -121,6 +121,10 @@ void live_revert(struct live_disk *disk, void (*look)(struct live_disk *disk));
 void live_grow(struct live_disk *disk);
 /* Makes it larger or smaller, with the tools; it must be closed. */
 void live_resize(struct live_disk *disk);
+/* What the driver takes for the time (ns): it goes on by LIVE_REAP_NS with each live_reap(), and as tests will have it. */
+#define LIVE_REAP_NS 1000000u
+extern uint64_t live_clock;
+uint64_t __wrap_cow_clock_now(void);
 /* Until something that was in flight in the engine has ended. */
 void live_reap(struct live_disk *disk);
 

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_driver_waits.c - writes to a store that have to wait for room, for
+ * memory, or for their part of the log, and do not wait for ever.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "live_rules.h"
+
+#include "fault_store.h"
+
+static bool no_fibers;			/* there is no memory for one */
+
+int __real_fiber_start(void (*run)(void *arg), void *arg);
+int __wrap_fiber_start(void (*run)(void *arg), void *arg);
+
+int __wrap_fiber_start(void (*run)(void *arg), void *arg)
+{
+	return no_fibers ? -ENOMEM : __real_fiber_start(run, arg);
+}
+
+/* Leaves no more than @spare blocks in each page of the bitmap. */
+static void use_up(unsigned spare)
+{
+	struct cow_open_options options = { 0 };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	uint64_t block;
+
+	assert_int_equal(cow_file_open(&device, disk.path, false, &error), 0);
+	assert_int_equal(cow_open(&store, device, &options, &error), 0);
+	for (block = store->pool_start; block < store->store_blocks; block++) {
+		if (block % COW_PAGE_BITS < COW_PAGE_BITS - spare)
+			assert_int_equal(cow_alloc_mark(store, block), 0);
+	}
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+/* A write that no page of the bitmap has room for takes its blocks from several. */
+static void test_room_in_many_pages(void **state)
+{
+	unsigned i;
+
+	begin((struct live_options){ .pages = 20 });
+	live_close(&disk);
+	use_up(10);
+	assert_int_equal(live_open(&disk), 0);
+	for (i = 0; i < 4; i++)
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, LIVE_ISLAND);
+	rounds(3000);
+	for (i = 0; i < 4; i++)
+		assert_false(disk.request[i].busy);
+	live_close(&disk);
+	live_check(&disk, disk.path, LIVE_CLOSED_LEAKY);
+	live_expect_right(&disk);
+	live_disk_free(&disk);
+}
+
+/* A discard makes room for a write that waits for it. */
+static void test_discard_makes_room(void **state)
+{
+	unsigned i;
+
+	begin((struct live_options){ .small = true, .full = true });
+	for (i = 0; !disk.backend->waiting; i++) {
+		assert_true(i < LIVE_ISLANDS);
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, LIVE_ISLAND);
+		rounds(PLENTY);
+	}
+	live_submit(&disk, BLOCK_DISCARD, 0, 5 * LIVE_STRIDE);
+	for (i = 0; disk.backend->waiting && i < 10; i++) {
+		rounds(PLENTY);
+		backend_retry(disk.backend);
+		rounds(PLENTY);
+	}
+	assert_int_equal(disk.backend->waiting, 0);
+	end();
+}
+
+#define BURST 80u			/* requests of a MiB: their places alone are more than the smallest log holds */
+#define BURST_SECTORS 2048u
+
+static struct iovec burst_data(void)
+{
+	struct iovec iov = { aligned_alloc(COW_BLOCK, BURST_SECTORS * SECTOR_SIZE), BURST_SECTORS * SECTOR_SIZE };
+
+	assert_non_null(iov.iov_base);
+	memset(iov.iov_base, 1, iov.iov_len);
+	return iov;
+}
+
+/* Writes that are all in flight at once fill no more of the log than it has, small as it is. */
+static void test_more_in_flight_than_the_log_holds(void **state)
+{
+	static struct block_request req[BURST + 1];
+	struct iovec iov = burst_data();
+	struct fault_store store;
+	int result[BURST + 1];
+	unsigned i;
+
+	fault_store_small(&store, "burst", BURST * BURST_SECTORS);
+	for (i = 0; i < BURST; i++)
+		fault_store_submit(&store, &req[i], BLOCK_WRITE, i * BURST_SECTORS, &iov, &result[i]);
+	fault_store_reap(&store, 10 * BURST);
+	fault_store_submit(&store, &req[BURST], BLOCK_FLUSH, 0, NULL, &result[BURST]);
+	fault_store_reap(&store, 10 * BURST);
+	for (i = 0; i <= BURST; i++)
+		assert_int_equal(result[i], 0);
+	fault_store_end(&store);
+	free(iov.iov_base);
+}
+
+/* With nothing in flight a write that needs a fiber finds no memory for it: it waits as for room, and is tried again. */
+static void test_write_without_memory_for_a_fiber(void **state)
+{
+	struct live_request *r;
+
+	begin((struct live_options){ 0 });
+	no_fibers = true;
+	r = live_submit(&disk, BLOCK_WRITE, 0, 8);	/* wants a place that is prefilled */
+	rounds(PLENTY);
+	assert_int_equal(disk.backend->waiting, 1);
+	backend_retry(disk.backend);
+	rounds(PLENTY);
+	assert_false(r->busy);
+	no_fibers = false;
+	end();
+}
+
+#define FILLED 9u			/* of those writes: more than an eighth of the log waits to be written */
+
+/* The same of one that waits until the flusher has emptied the log. */
+static void test_write_without_memory_for_the_flusher(void **state)
+{
+	struct iovec iov = burst_data();
+	struct fault_store store;
+	struct block_request req;
+	int result;
+	unsigned i;
+
+	fault_store_small(&store, "flusher", BURST * BURST_SECTORS);
+	for (i = 0; i < FILLED; i++) {
+		fault_store_submit(&store, &req, BLOCK_WRITE, i * BURST_SECTORS, &iov, &result);
+		engine_reap(&store.fault.engine);
+		assert_int_equal(result, 0);
+	}
+	no_fibers = true;
+	fault_store_submit(&store, &req, BLOCK_WRITE, i * BURST_SECTORS, &iov, &result);
+	engine_reap(&store.fault.engine);
+	assert_int_equal(store.backend->waiting, 1);
+	no_fibers = false;
+	backend_retry(store.backend);
+	engine_reap(&store.fault.engine);
+	assert_int_equal(result, 0);
+	fault_store_end(&store);
+	free(iov.iov_base);
+}
+
+#define SMALL_WRITES 20000u		/* more than make a checkpoint due */
+#define LARGE_AT 100u
+#define LARGE_SECTORS ((COW_LOG_MIN_BLOCKS << COW_SHIFT) / 4 / sizeof(struct cow_map_element) * COW_SECTORS + COW_SECTORS)
+
+/* First writes of a block, two always on their way, until there were SMALL_WRITES. */
+struct small_writes {
+	struct backend *backend;
+	struct block_request req[2];
+	struct iovec iov;
+	unsigned begun, ended, failed;
+	struct block_request large;		/* comes when LARGE_AT have ended */
+	struct iovec large_iov;
+	unsigned large_after;			/* so many had ended when it did; 0: it has not */
+};
+
+static void small_next(struct small_writes *small, struct block_request *req, void (*done)(struct block_request *, int))
+{
+	*req = (struct block_request){ .op = BLOCK_WRITE, .sector = LARGE_SECTORS + small->begun++ * COW_SECTORS,
+		.nr_sectors = COW_SECTORS, .iov = &small->iov, .iovcnt = 1, .done = done, .owner = small };
+	backend_submit(small->backend, req);
+}
+
+static void large_done(struct block_request *req, int error)
+{
+	struct small_writes *small = req->owner;
+
+	small->large_after = small->ended;
+	small->failed += error != 0;
+}
+
+static void small_done(struct block_request *req, int error)
+{
+	struct small_writes *small = req->owner;
+
+	small->ended++;
+	small->failed += error != 0;
+	if (small->begun < SMALL_WRITES)
+		small_next(small, req, small_done);
+	if (small->ended != LARGE_AT)
+		return;
+	small->large = (struct block_request){ .op = BLOCK_WRITE, .nr_sectors = LARGE_SECTORS, .iov = &small->large_iov,
+		.iovcnt = 1, .done = large_done, .owner = small };
+	backend_submit(small->backend, &small->large);
+}
+
+/* A write that is larger than the log takes beside others gets its turn, though others come without end. */
+static void test_large_write_beside_small_ones(void **state)
+{
+	uint8_t *data = aligned_alloc(COW_BLOCK, LARGE_SECTORS * SECTOR_SIZE);
+	struct small_writes small = { .iov = { data, COW_BLOCK }, .large_iov = { data, LARGE_SECTORS * SECTOR_SIZE } };
+	struct fault_store store;
+
+	assert_non_null(data);
+	memset(data, 1, small.large_iov.iov_len);
+	fault_store_small(&store, "beside", LARGE_SECTORS + SMALL_WRITES * COW_SECTORS);
+	small.backend = store.backend;
+	small_next(&small, &small.req[0], small_done);
+	small_next(&small, &small.req[1], small_done);
+	fault_store_reap(&store, 1000);
+	assert_int_equal(small.ended, SMALL_WRITES);
+	assert_int_equal(small.failed, 0);
+	assert_in_range(small.large_after, LARGE_AT, SMALL_WRITES - 3);
+	fault_store_end(&store);
+	free(data);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_room_in_many_pages),
+		cmocka_unit_test(test_discard_makes_room),
+		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
+		cmocka_unit_test(test_write_without_memory_for_a_fiber),
+		cmocka_unit_test(test_write_without_memory_for_the_flusher),
+		cmocka_unit_test(test_large_write_beside_small_ones),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests_name("cow: the driver, writes that wait", tests, NULL, NULL);
+}
