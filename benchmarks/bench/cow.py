@@ -146,10 +146,16 @@ def _delete_beside(disk, name):
     return thread
 
 
+def _beside_itself(bench, ours, options):
+    """The peer is the same store when nothing is given back: how fast that is beside the raw driver other cases tell."""
+    store, raw = _store(bench), _raw(bench)
+    return {"cow": ours, "at rest": lambda: _guest(bench, store, *options), "raw": lambda: _guest(bench, raw, *options)}
+
+
 @contextlib.contextmanager
 def _delete(bench):
     """While the blocks are being freed; what was measured when that was over before would not be it."""
-    store, raw = _store(bench), _raw(bench)
+    store = _store(bench)
     options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=200ms")
 
     def ours():
@@ -160,13 +166,13 @@ def _delete(bench):
             raise RuntimeError("delete: the snapshot was given back before the end of the run: a larger disk (-s), or shorter runs (-t)")
         _settle(store)
         return result
-    yield {"cow": ours, "raw": lambda: _guest(bench, raw, *options)}
+    yield _beside_itself(bench, ours, options)
 
 
 @contextlib.contextmanager
 def _punch(bench):
     """While what was freed is punched out of the file."""
-    store, raw = _store(bench), _raw(bench)
+    store = _store(bench)
     options = (*TIMED, *RANDOM, "--rw=randwrite")
 
     def ours():
@@ -178,7 +184,7 @@ def _punch(bench):
             raise RuntimeError("punch: all was punched before the end of the run: a larger disk (-s), or shorter runs (-t)")
         _settle(store)
         return result
-    yield {"cow": ours, "raw": lambda: _guest(bench, raw, *options)}
+    yield _beside_itself(bench, ours, options)
 
 
 def _alone(figure):

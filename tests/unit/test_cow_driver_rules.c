@@ -219,7 +219,7 @@ static void make_with_many_snapshots(const char *path)
 /* The table of the versions may be longer than a fiber's stack is deep. */
 static void test_many_snapshots(void **state)
 {
-	struct fault_store store;
+	struct fault_store store = { "" };
 
 	make_with_many_snapshots(fault_store_name(&store, "many"));
 	fault_store_open(&store);
@@ -267,7 +267,7 @@ static void test_base_of_larger_sectors(void **state)
 {
 	uint8_t data[SECTOR_SIZE] __attribute__((aligned(SECTOR_SIZE))) = { 0 };
 	struct iovec iov = { data, sizeof(data) };
-	struct fault_store store;
+	struct fault_store store = { "" };
 	struct block_request req;
 	char base[PATH_MAX];
 	int result;
