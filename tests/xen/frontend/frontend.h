@@ -17,6 +17,7 @@
  * life.c           scenarios: frontends that come, go and come again
  * hostile_nodes.c  scenarios: nonsense in xenstore
  * hostile_ring.c   scenarios: nonsense in the ring
+ * siege.c          scenario: all of that at once, until it is told to end
  */
 #ifndef XEN_FRONTEND_H
 #define XEN_FRONTEND_H
@@ -121,6 +122,16 @@ void load_drain(struct load *load);
 /* What was not answered goes into the rings of @front, as after a resume. */
 void load_move(struct load *load, struct blkfront *front, unsigned queues);
 
+/* ---- hostile_ring.c ---- */
+
+struct blkif_request;
+
+/* From $SEED, or another one each time. */
+void fuzz_seed(const struct disk *disk);
+uint32_t fuzz_random(void);
+/* A request (x86_64) that is nonsense, or nearly right. */
+void fuzz_request(const struct blkfront *front, struct blkif_request *request);
+
 /* ---- scenarios ---- */
 
 void scenario_shapes(struct disk *disk);
@@ -135,5 +146,6 @@ void scenario_revoke(struct disk *disk);
 void scenario_indices(struct disk *disk);
 void scenario_storm(struct disk *disk);
 void scenario_fuzz(struct disk *disk);
+void scenario_siege(struct disk *disk);
 
 #endif

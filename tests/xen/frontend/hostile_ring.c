@@ -279,7 +279,15 @@ void scenario_storm(struct disk *disk)
 
 static uint64_t fuzz_state;
 
-static uint32_t fuzz_random(void)
+void fuzz_seed(const struct disk *disk)
+{
+	const char *seed = getenv("SEED");
+
+	fuzz_state = (seed ? strtoull(seed, NULL, 0) : (uint64_t)disk->pid * 0x9e3779b97f4a7c15ull) | 1;
+	step("SEED=%#llx", (unsigned long long)fuzz_state);
+}
+
+uint32_t fuzz_random(void)
 {
 	fuzz_state ^= fuzz_state << 13;
 	fuzz_state ^= fuzz_state >> 7;
@@ -288,7 +296,7 @@ static uint32_t fuzz_random(void)
 }
 
 /* Half of the bytes chosen so that a request gets further than its first check. */
-static void fuzz_request(const struct blkfront *front, struct blkif_request *request)
+void fuzz_request(const struct blkfront *front, struct blkif_request *request)
 {
 	uint8_t *bytes = (uint8_t *)request;
 
@@ -330,10 +338,7 @@ static void fuzz_round(struct blkfront *front)
 
 void scenario_fuzz(struct disk *disk)
 {
-	const char *seed = getenv("SEED");
-
-	fuzz_state = (seed ? strtoull(seed, NULL, 0) : (uint64_t)disk->pid * 0x9e3779b97f4a7c15ull) | 1;
-	step("SEED=%#llx", (unsigned long long)fuzz_state);
+	fuzz_seed(disk);
 	for (unsigned persistent = 0; persistent < 2; persistent++) {
 		struct resources before = disk_resources(disk);
 		struct blkfront_options shape = { .persistent = persistent, .abi = BLKFRONT_X86_64 };

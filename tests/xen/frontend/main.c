@@ -35,6 +35,7 @@ static const struct {
 	{ "indices", scenario_indices },
 	{ "storm", scenario_storm },
 	{ "fuzz", scenario_fuzz },
+	{ "siege", scenario_siege },
 };
 
 static void say(const char *kind, const char *format, va_list args)

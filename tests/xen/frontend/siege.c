@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * siege.c - scenario: everything at once, as fast as it goes, until SIGTERM.
+ * One life after another of a frontend of any shape: rings full of nonsense,
+ * a thread that overwrites bytes in ring and pages while they are read (now
+ * and then an index), signals without end, pages taken back under I/O,
+ * nodes that change, an end with and without a word.
+ *
+ * SIGUSR1 puts it at rest and, sent again, ends that. At rest it computes as
+ * before, in memory of its own, so that the difference to somebody else is
+ * what its requests and signals cost, not what it costs itself.
+ */
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+#include <xengnttab.h>
+
+#include "frontend.h"
+
+#include <xen/io/blkif.h>
+
+#define DATA_PAGES	64u
+#define GIVE_UP_MS	200		/* a ring that has had no room for so long may have been given up */
+#define BATCHES		400		/* of a life */
+#define REVOKED		8u		/* pages */
+#define MAX_SIGNALS	200u
+
+struct siege {
+	struct disk *disk;
+	struct blkfront *front;
+	struct blkif_sring *ring;
+	size_t ring_bytes;
+	uint32_t produced, size;
+	bool indices;			/* those are overwritten, too */
+	pthread_t flipper;
+	atomic_bool stop;		/* the flipper */
+	xengntshr_handle *grants;
+	void *pages;			/* to be taken back; NULL: they were */
+	uint32_t refs[REVOKED];
+};
+
+static atomic_bool over, at_rest;
+static uint8_t own_ring[4 * PAGE_SIZE], own_data[DATA_PAGES * PAGE_SIZE];	/* for when it is at rest */
+
+static void on_signal(int number)
+{
+	if (number == SIGTERM)
+		over = true;
+	else
+		at_rest = !at_rest;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- the thread ---- */
+
+static void *flip(void *arg)
+{
+	struct siege *siege = arg;
+	size_t header = offsetof(struct blkif_sring, ring);
+	uint64_t random = 88172645463325252ull;
+
+	while (!atomic_load_explicit(&siege->stop, memory_order_relaxed)) {
+		bool rest = atomic_load_explicit(&at_rest, memory_order_relaxed);
+		volatile uint8_t *ring = rest ? own_ring : (uint8_t *)siege->ring;
+		volatile uint8_t *data = rest ? own_data : blkfront_data(siege->front);
+		size_t at;
+
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		at = random >> 40;
+		if (siege->indices && random % 1000000 == 0)
+			ring[at % header] = (uint8_t)(random >> 32);
+		else if (random % 4)
+			ring[header + at % (siege->ring_bytes - header)] = (uint8_t)(random >> 32);
+		else
+			data[at % (DATA_PAGES * PAGE_SIZE)] = (uint8_t)(random >> 32);
+	}
+	return NULL;
+}
+
+/* ---- blows ---- */
+
+/* Slots that are free, as far as the ring can be believed. */
+static uint32_t room(const struct siege *siege)
+{
+	uint32_t waiting = siege->produced - __atomic_load_n(&siege->ring->rsp_prod, __ATOMIC_ACQUIRE);
+
+	return waiting <= siege->size ? siege->size - waiting : 0;
+}
+
+/* False: the ring was given up, as it seems. */
+static bool wait_for_room(const struct siege *siege)
+{
+	uint64_t end = now_ms() + GIVE_UP_MS;
+
+	while (!room(siege)) {
+		if (over || now_ms() > end)
+			return false;
+		blkfront_signal(siege->front, 0);
+		sched_yield();
+	}
+	return true;
+}
+
+static void fill(struct siege *siege, union blkif_sring_entry *slots, uint32_t count)
+{
+	struct blkif_request request;
+
+	for (uint32_t i = 0; i < count; i++) {
+		fuzz_request(siege->front, &request);
+		if (siege->pages && fuzz_random() % 8 == 0)
+			request.seg[0].gref = siege->refs[fuzz_random() % REVOKED];
+		memcpy(&slots[(siege->produced + i) & (siege->size - 1)].req, &request, sizeof(request));
+	}
+}
+
+static void put_batch(struct siege *siege)
+{
+	uint32_t count = room(siege);
+
+	count = count ? 1 + fuzz_random() % count : 1;
+	fill(siege, siege->ring->ring, count);
+	siege->produced += count;
+	__atomic_store_n(&siege->ring->req_prod, siege->produced, __ATOMIC_RELEASE);
+	for (unsigned i = fuzz_random() % MAX_SIGNALS; i; i--)
+		blkfront_signal(siege->front, 0);
+}
+
+static void give_or_take_pages(struct siege *siege)
+{
+	if (siege->pages) {
+		xengntshr_unshare(siege->grants, siege->pages, REVOKED);
+		siege->pages = NULL;
+	} else {
+		siege->pages = xengntshr_share_pages(siege->grants, 0, REVOKED, siege->refs, 1);
+	}
+}
+
+static void change_nodes(const struct siege *siege)
+{
+	static const char *const nodes[] = { "ring-ref", "event-channel", "protocol", "feature-persistent", "state" };
+	static const char *const values[] = { "4294967295", "vax-abi", "", "-1", "99" };
+
+	disk_write_node(siege->disk->frontend, nodes[fuzz_random() % 5], values[fuzz_random() % 5]);
+}
+
+/* ---- a life ---- */
+
+static void begin_life(struct siege *siege)
+{
+	unsigned order = fuzz_random() % 3;
+	struct blkfront_options shape = {
+		.abi = BLKFRONT_X86_64, .persistent = fuzz_random() % 2, .ring_page_order = order, .data_pages = DATA_PAGES,
+	};
+
+	siege->front = disk_connect(siege->disk, shape);
+	siege->ring = blkfront_ring(siege->front, 0);
+	siege->ring_bytes = (size_t)PAGE_SIZE << order;
+	siege->size = blkfront_ring_size(siege->front, 0);
+	siege->produced = 0;
+	siege->indices = fuzz_random() % 3 == 0;
+	siege->stop = false;
+	if (pthread_create(&siege->flipper, NULL, flip, siege))
+		fail("no thread");
+}
+
+static void end_life(struct siege *siege)
+{
+	siege->stop = true;
+	pthread_join(siege->flipper, NULL);
+	if (siege->pages)
+		give_or_take_pages(siege);
+	if (fuzz_random() % 2 || over) {
+		disk_disconnect(siege->disk, siege->front);
+		return;
+	}
+	blkfront_vanish(siege->front);
+	disk_write_node(siege->disk->frontend, "state", "1");
+}
+
+static void live(struct siege *siege)
+{
+	begin_life(siege);
+	for (unsigned batch = 0; batch < BATCHES && !over; batch++) {
+		while (at_rest && !over)
+			fill(siege, (union blkif_sring_entry *)own_ring, siege->size);
+		if (!wait_for_room(siege))
+			break;
+		put_batch(siege);
+		if (fuzz_random() % 8 == 0)
+			give_or_take_pages(siege);
+		if (fuzz_random() % 32 == 0)
+			change_nodes(siege);
+	}
+	end_life(siege);
+}
+
+void scenario_siege(struct disk *disk)
+{
+	struct siege siege = { .disk = disk, .grants = xengntshr_open(NULL, 0) };
+	struct resources before = disk_resources(disk);
+	struct blkfront *front;
+	unsigned lives;
+
+	if (!siege.grants)
+		fail("/dev/xen/gntalloc: %m");
+	fuzz_seed(disk);
+	signal(SIGTERM, on_signal);
+	signal(SIGUSR1, on_signal);
+	for (lives = 0; !over; lives++)
+		live(&siege);
+	xengntshr_close(siege.grants);
+	step("%u lives; and one that is well-behaved", lives);
+	front = disk_connect(disk, (struct blkfront_options){ .persistent = true });
+	must(blkfront_sync(front), "flush");
+	disk_no_error(disk);
+	disk_disconnect(disk, front);
+	disk_same_resources(disk, before);
+}
