@@ -258,13 +258,18 @@ int hook_run(const char *hook, const char *word, const struct domain_id *id, str
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */
 int program_run(const char *const arguments[], struct error_text *text);
 
-/* ---- domain_xen.c; _disks: the backends' nodes; _config: configurations ---- */
+/* ---- domain_xen.c; _disks: the backends' nodes; _config: configurations; _lost: xenstored has gone ---- */
 
 struct xs_handle;
 int xen_read_disks(struct xs_handle *xs, unsigned domid, struct domain_disks *disks, struct error_text *text);
 int xen_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 		    struct error_text *text);
-int xen_boot(struct domain_host *host, const json_t *info, bool paused, struct error_text *text);
+int xen_boot(const json_t *info, bool paused, struct error_text *text);
+/*
+ * When xenstored's socket is dead libxenstore would go by way of the kernel, which has nobody to ask then and lets a
+ * request wait for ever. After this, we and our programs do not. It changes the environment: before there are threads.
+ */
+void xenstored_by_socket_only(void);
 int xen_host_open(struct domain_host **host, struct error_text *text);
 
 /* For tests: called with the name of each step that is done. */

@@ -338,6 +338,7 @@ int domain_snapshots_open_with(struct domain_snapshots **session,
 
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text)
 {
+	xenstored_by_socket_only();
 	return domain_snapshots_open_with(session, xen_host_open, "xl-snapshot", text);
 }
 

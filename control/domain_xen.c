@@ -18,6 +18,7 @@
 #include <xenstore.h>
 
 #include "domain.h"
+#include "domain_xen_lost.h"
 
 #define CONNECT_STEPS 100		/* of 100 ms */
 #define SETTLE_STEPS 10			/* of 100 ms, for a guest that is about to suspend */
@@ -32,8 +33,10 @@ struct xen_host {
 	struct xen_logger logger;
 	libxl_ctx *ctx;
 	struct xs_handle *xs;
+	struct xen_watchdog dog;
 	pthread_mutex_t mutex;
 	bool saving;			/* guarded by the mutex: libxl has the one operation that may be aborted */
+	atomic_bool begun;		/* its helper has told of progress */
 	char reason[300];		/* the first error since clear_reason(): it knows most */
 };
 
@@ -61,8 +64,10 @@ static void log_message(xentoollog_logger *logger, xentoollog_level level, int e
 static void log_progress(xentoollog_logger *logger, const char *context, const char *doing, int percent,
 			 unsigned long done, unsigned long total)
 {
-	struct domain_operation *operation = ((struct xen_logger *)logger)->host->host.operation;
+	struct xen_host *host = ((struct xen_logger *)logger)->host;
+	struct domain_operation *operation = host->host.operation;
 
+	atomic_store(&host->begun, true);
 	if (operation && operation->progress)
 		operation->progress(operation, "memory", percent);
 }
@@ -80,8 +85,12 @@ static struct xen_host *to_xen(struct domain_host *host)
 	return xen;
 }
 
+#define LOST "xenstored is gone, and this host has to be started again"
+
 static int failed(const struct xen_host *xen, const char *what, struct error_text *text)
 {
+	if (xen_lost(&xen->dog))
+		return error_set(text, -EIO, "%s failed: " LOST, what);
 	return error_set(text, -EIO, "%s failed%s%s", what, xen->reason[0] ? ": " : "", xen->reason);
 }
 
@@ -238,9 +247,12 @@ static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live,
 	struct xen_host *xen = to_xen(host);
 	int rc;
 
+	atomic_store(&xen->begun, false);
 	set_saving(xen, true);
-	rc = libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
+	rc = xen_lost(&xen->dog) ? ERROR_FAIL : libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
 	set_saving(xen, false);
+	if (rc && xen_lost(&xen->dog))
+		return error_set(text, -EIO, LOST);
 	if (rc)
 		return error_set(text, -EIO, "%s", xen->reason[0] ? xen->reason : "the domain did not suspend; see the logs of libxl");
 	return 0;
@@ -283,6 +295,21 @@ static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *i
 	return error;
 }
 
+/* A PV or PVH domain goes on also when xenstored cannot be told; QEMU's, of an HVM domain, is found through xenstored. */
+static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_text *text)
+{
+	bool failure = libxl_domain_resume(xen->ctx, domid, 1, NULL);
+	libxl_dominfo info;
+
+	if (failure && xen_lost(&xen->dog) && !xen_info(xen, domid, &info, NULL)) {
+		failure = is_suspended(&info);
+		libxl_dominfo_dispose(&info);
+		if (!failure)
+			error_set(text, 0, LOST);
+	}
+	return failure ? failed(xen, "resuming the domain", text) : 0;
+}
+
 static int xen_resume(struct domain_host *host, unsigned domid, bool paused, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
@@ -291,39 +318,73 @@ static int xen_resume(struct domain_host *host, unsigned domid, bool paused, str
 
 	if (!error && paused && libxl_domain_pause(xen->ctx, domid, NULL))
 		error = failed(xen, "pausing the domain", text);
-	if (!error && is_suspended(&info) && libxl_domain_resume(xen->ctx, domid, 1, NULL))
-		error = failed(xen, "resuming the domain", text);
+	if (!error && is_suspended(&info))
+		error = resume_suspended(xen, domid, text);
 	if (!error && !paused && info.paused && libxl_domain_unpause(xen->ctx, domid, NULL))
 		error = failed(xen, "unpausing the domain", text);
 	libxl_dominfo_dispose(&info);
 	return error;
 }
 
-/* From another thread. What else libxl does for us is to be done to its end. */
-static void xen_abort(struct domain_host *host)
+/*
+ * On another thread. Before its helper runs libxl cannot be stopped: it would look for the helper that is not there (a NULL
+ * pointer). What else libxl does for us is to be done to its end.
+ */
+static void abort_save(void *owner)
 {
-	struct xen_host *xen = (struct xen_host *)host;
+	struct xen_host *xen = owner;
 
 	pthread_mutex_lock(&xen->mutex);
-	if (xen->saving)
+	if (xen->saving && xen->begun)
 		libxl_ao_abort(xen->ctx, NULL);
 	pthread_mutex_unlock(&xen->mutex);
 }
 
+static void xen_abort(struct domain_host *host)
+{
+	xen_watchdog_bark(&((struct xen_host *)host)->dog);
+}
+
 /* ---- their end and their beginning ---- */
 
+static bool is_paused(struct xen_host *xen, unsigned domid)
+{
+	libxl_dominfo info;
+	bool paused;
+
+	if (xen_info(xen, domid, &info, NULL))
+		return false;
+	paused = info.paused;
+	libxl_dominfo_dispose(&info);
+	return paused;
+}
+
+/* The first that libxl does is to pause it; without xenstored it does not get much further, and the domain may go on. */
 static int xen_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
+	bool paused = is_paused(xen, domid);
 
-	return libxl_domain_destroy(xen->ctx, domid, NULL) ? failed(xen, "destroying the domain", text) : 0;
+	if (!xen_lost(&xen->dog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
+		return 0;
+	if (xen_lost(&xen->dog) && !paused && is_paused(xen, domid))
+		libxl_domain_unpause(xen->ctx, domid, NULL);
+	return failed(xen, "destroying the domain", text);
 }
 
 static int xen_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)
 {
 	const char *const arguments[] = { "xl", "restore", paused ? "-p" : file, paused ? file : NULL, NULL };
+	struct xen_host *xen = to_xen(host);
 
-	return program_run(arguments, text);
+	return xen_lost(&xen->dog) ? failed(xen, "restoring the domain", text) : program_run(arguments, text);
+}
+
+static int xen_start(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+
+	return xen_lost(&xen->dog) ? failed(xen, "starting the domain", text) : xen_boot(info, paused, text);
 }
 
 static int xen_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)
@@ -332,6 +393,9 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 	int count = 0, error = xen_read_disks(xen->xs, domid, disks, text);
 	libxl_device_disk *known;
 
+	/* what was not found may be there */
+	if (xen_lost(&xen->dog))
+		return failed(xen, "looking for the domain's disks", text);
 	if (error)
 		return error;
 	known = libxl_device_disk_list(xen->ctx, domid, &count);
@@ -345,10 +409,17 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 	return 0;
 }
 
+/* Without it, a libxl that finds its connection dead would end the process. */
+static void on_disaster(void *owner, libxl_event_type type, const char *message, int error)
+{
+	/* what libxl was asked to do fails, and that is reported */
+}
+
 static void xen_close(struct domain_host *host)
 {
 	struct xen_host *xen = to_xen(host);
 
+	xen_watchdog_stop(&xen->dog);
 	if (xen->xs)
 		xs_close(xen->xs);
 	if (xen->ctx)
@@ -359,14 +430,15 @@ static void xen_close(struct domain_host *host)
 
 static const struct domain_host_ops xen_ops = {
 	.find = xen_find, .config = xen_config, .read_config = xen_read_config, .disks = xen_disks, .can_save = xen_can_save,
-	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore, .boot = xen_boot,
+	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore, .boot = xen_start,
 	.abort = xen_abort, .close = xen_close,
 };
 
 int xen_host_open(struct domain_host **host, struct error_text *text)
 {
 	/* several contexts, and children that are not libxl's */
-	static const libxl_childproc_hooks hooks = { .chldowner = libxl_sigchld_owner_libxl_always_selective_reap };
+	static const libxl_childproc_hooks children = { .chldowner = libxl_sigchld_owner_libxl_always_selective_reap };
+	static const libxl_event_hooks events = { .disaster = on_disaster };
 	struct xen_host *xen = calloc(1, sizeof(*xen));
 	int error = 0;
 
@@ -375,8 +447,10 @@ int xen_host_open(struct domain_host **host, struct error_text *text)
 	pthread_mutex_init(&xen->mutex, NULL);
 	xen->host.ops = &xen_ops;
 	xen->logger = (struct xen_logger){ { log_message, log_progress, log_destroy }, xen };
-	xen->xs = xs_open(0);
-	if (!xen->xs)
+	xen->dog.fd = xen->dog.event = -1;
+	error = xen_watchdog_start(&xen->dog, abort_save, xen, text);
+	xen->xs = error ? NULL : xs_open(0);
+	if (!error && !xen->xs)
 		error = error_set(text, -errno, "cannot reach xenstored: %s; is this a Xen host?", strerror(errno));
 	if (!error && libxl_ctx_alloc(&xen->ctx, LIBXL_VERSION, 0, &xen->logger.logger))
 		error = failed(xen, "setting up libxenlight", text);
@@ -384,7 +458,8 @@ int xen_host_open(struct domain_host **host, struct error_text *text)
 		xen_close(&xen->host);
 		return error;
 	}
-	libxl_childproc_setmode(xen->ctx, &hooks, NULL);
+	libxl_childproc_setmode(xen->ctx, &children, NULL);
+	libxl_event_register_callbacks(xen->ctx, &events, NULL);
 	*host = &xen->host;
 	return 0;
 }

@@ -101,7 +101,7 @@ int xen_read_config(struct domain_host *host, const char *path, struct domain_id
 }
 
 /* The file that the domain came from where it is known, otherwise one made of its configuration. */
-int xen_boot(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
+int xen_boot(const json_t *info, bool paused, struct error_text *text)
 {
 	const char *named = info_string(info, "config_file");
 	char made[] = "/tmp/xl-snapshot-XXXXXX", file[sizeof(made) + 8];

@@ -18,8 +18,9 @@
 #include "domain.h"
 #include "xl-snapshot.h"
 
-/* For tests: the step at which to kill ourselves. */
+/* For tests: the step at which to kill ourselves, or another process. */
 #define KILL_AT_ENV "XL_SNAPSHOT_KILL_AT"
+#define KILL_ENV "XL_SNAPSHOT_KILL"
 
 static const struct command commands[] = {
 	{ "create", DOMAIN_SNAPSHOT_CREATE, "ndLDrpsxSk", "DOMAIN", 1, "take a snapshot: memory and all disks at one instant",
@@ -124,8 +125,10 @@ static void on_signal(int signal)
 
 static void die_at(const char *step)
 {
+	const char *victim = getenv(KILL_ENV);
+
 	if (!strcmp(step, kill_at))
-		raise(SIGKILL);
+		kill(victim ? atoi(victim) : getpid(), SIGKILL);
 }
 
 static int wait_for_end(struct domain_snapshots *session, struct domain_snapshot_operation *operation, struct run *run)
@@ -194,6 +197,7 @@ int main(int argc, char **argv)
 		printf("xl-snapshot (tapsnap) " VERSION "\n");
 		return 0;
 	}
+	xenstored_by_socket_only();
 	if (!strcmp(argv[1], "guard") && argc == 3)
 		return guard_run(argv[2]);
 	command = find_command(argv[1]);

@@ -108,6 +108,7 @@ struct domain_snapshot_callbacks {
 	void *owner;
 };
 
+/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. */
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text);
 /* Cancels what runs and waits for it; their done() is not called any more. */
 void domain_snapshots_close(struct domain_snapshots *session);

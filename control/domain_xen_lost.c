@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_xen_lost.c - xenstored may go while we work. It cannot be started
+ * again: what it knew is lost, and the host has to be.
+ *
+ * Nobody tells that: what libxenstore gives out to be polled is a pipe of its
+ * own, which then stays silent for ever, so libxl waits for its own deadlines
+ * of a minute and more. So there is a connection on which nothing is ever
+ * said; its end is xenstored's. Where xenstored is a domain there is no
+ * socket, and this notices nothing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <xenstore.h>
+
+#include "domain.h"
+#include "domain_xen_lost.h"
+
+#define AGAIN_MS 100
+
+static bool is_socket(const char *path)
+{
+	struct stat info;
+
+	return !stat(path, &info) && S_ISSOCK(info.st_mode);
+}
+
+void xenstored_by_socket_only(void)
+{
+	const char *path = xs_daemon_socket();
+
+	if (is_socket(path))
+		setenv("XENSTORED_PATH", path, 0);
+}
+
+/* -1: there is no socket. */
+static int connect_idle(int *fd, struct error_text *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const char *path = xs_daemon_socket();
+	int error = 0;
+
+	*fd = -1;
+	if (strlen(path) >= sizeof(address.sun_path) || !is_socket(path))
+		return 0;
+	strcpy(address.sun_path, path);
+	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (*fd < 0 || connect(*fd, (struct sockaddr *)&address, sizeof(address)))
+		error = error_set(text, -errno, "cannot reach xenstored at %s: %s", path, strerror(errno));
+	return error;
+}
+
+bool xen_lost(const struct xen_watchdog *dog)
+{
+	struct pollfd poll_fd = { .fd = dog->fd, .events = POLLIN };
+
+	return poll(&poll_fd, 1, 0) > 0;
+}
+
+/* Again and again: what is to be given up may begin just after it was called. */
+static void *watch(void *arg)
+{
+	struct xen_watchdog *dog = arg;
+	struct pollfd poll_fds[] = { { .fd = dog->event, .events = POLLIN }, { .fd = dog->fd, .events = POLLIN } };
+	bool barks = false;
+	eventfd_t count;
+
+	while (!dog->over) {
+		poll(poll_fds, 2, barks ? AGAIN_MS : -1);
+		if (poll_fds[0].revents)
+			eventfd_read(dog->event, &count);
+		if (poll_fds[1].revents)
+			poll_fds[1].fd = -1;
+		barks = poll_fds[1].fd != dog->fd || dog->told;
+		if (barks && !dog->over)
+			dog->give_up(dog->owner);
+	}
+	return NULL;
+}
+
+static void wake(struct xen_watchdog *dog, atomic_bool *why)
+{
+	atomic_store(why, true);
+	eventfd_write(dog->event, 1);
+}
+
+void xen_watchdog_bark(struct xen_watchdog *dog)
+{
+	wake(dog, &dog->told);
+}
+
+int xen_watchdog_start(struct xen_watchdog *dog, void (*give_up)(void *owner), void *owner, struct error_text *text)
+{
+	int error;
+
+	*dog = (struct xen_watchdog){ .fd = -1, .give_up = give_up, .owner = owner };
+	dog->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	error = dog->event < 0 ? error_set(text, -errno, "eventfd: %s", strerror(errno)) : connect_idle(&dog->fd, text);
+	if (error)
+		return error;
+	error = -pthread_create(&dog->thread, NULL, watch, dog);
+	dog->started = !error;
+	return error ? error_set(text, error, "%s", strerror(-error)) : 0;
+}
+
+void xen_watchdog_stop(struct xen_watchdog *dog)
+{
+	if (dog->started) {
+		wake(dog, &dog->over);
+		pthread_join(dog->thread, NULL);
+	}
+	if (dog->event >= 0)
+		close(dog->event);
+	if (dog->fd >= 0)
+		close(dog->fd);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_xen_lost.h - notices that xenstored has gone.
+ */
+#ifndef TAPSNAP_DOMAIN_XEN_LOST_H
+#define TAPSNAP_DOMAIN_XEN_LOST_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "driver.h"	/* struct error_text */
+
+struct xen_watchdog {
+	int fd, event;			/* -1: none */
+	bool started;
+	atomic_bool over, told;
+	pthread_t thread;
+	void (*give_up)(void *owner);	/* on the thread, every now and then from when it is lost, or from bark on */
+	void *owner;
+};
+
+/* An error is that xenstored is gone already. stop is right after a failure, too. */
+int xen_watchdog_start(struct xen_watchdog *dog, void (*give_up)(void *owner), void *owner, struct error_text *text);
+void xen_watchdog_stop(struct xen_watchdog *dog);
+/* From any thread; does not wait. */
+void xen_watchdog_bark(struct xen_watchdog *dog);
+bool xen_lost(const struct xen_watchdog *dog);
+
+#endif

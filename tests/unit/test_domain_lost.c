@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_domain_lost.c - xenstored goes, and whoever waits for it is told. Here it
+ * is a socket that listens.
+ */
+#include <errno.h>
+#include <semaphore.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fixture.h"
+#include "domain_xen_lost.h"
+
+static char path[64];
+static int listener;
+static sem_t calls;
+
+static int setup(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	snprintf(path, sizeof(path), "/tmp/test-lost.%d", getpid());
+	strcpy(address.sun_path, path);
+	listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	setenv("XENSTORED_PATH", path, 1);
+	sem_init(&calls, 0, 0);
+	return bind(listener, (struct sockaddr *)&address, sizeof(address)) || listen(listener, 1);
+}
+
+static int teardown(void **state)
+{
+	close(listener);
+	unlink(path);
+	return 0;
+}
+
+static void count(void *owner)
+{
+	sem_post(owner);
+}
+
+static void expect_call(void)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	assert_int_equal(sem_timedwait(&calls, &until), 0);
+}
+
+static void test_its_end(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+	int connection;
+
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	connection = accept(listener, NULL, NULL);
+	assert_false(xen_lost(&dog));
+	assert_int_equal(sem_trywait(&calls), -1);
+	close(connection);
+	assert_true(xen_lost(&dog));
+	expect_call();
+	expect_call();			/* what it is to end may have begun after the first */
+	xen_watchdog_stop(&dog);
+}
+
+static void test_stopped_before(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	xen_watchdog_stop(&dog);
+	assert_int_equal(sem_trywait(&calls), -1);
+}
+
+static void test_gone_already(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+
+	close(listener);
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), -ECONNREFUSED);
+	assert_non_null(strstr(text.text, path));
+	xen_watchdog_stop(&dog);
+}
+
+static void test_told(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	xen_watchdog_bark(&dog);
+	expect_call();
+	expect_call();
+	assert_false(xen_lost(&dog));
+	xen_watchdog_stop(&dog);
+}
+
+/* It is a domain of its own: there is nothing to notice. */
+static void test_no_socket(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+
+	unlink(path);
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	assert_false(xen_lost(&dog));
+	xen_watchdog_stop(&dog);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_its_end, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_stopped_before, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_gone_already, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_socket, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

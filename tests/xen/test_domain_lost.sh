@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh
+# Check: pv
+# Needs: tap
+# Limit: 900 s
+# xenstored goes, at moments all over create and revert (more of them in the long
+# tests): the command ends and says so, its snapshot is whole or not there, the
+# guest goes on where it was not destroyed. It goes for the command alone, which
+# comes to it by way of a relay; tests/xen/power-cut does it to the host.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+relay=/tmp/relay.$$
+guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID"
+instant_start a
+instant_moves a
+must snap create -n base "$name"
+
+# by_relay SECONDS COMMAND...: the relay is killed after so many; the command's words are left in WORDS, its status in STATUS
+by_relay() {
+	local after=$1 leader pid start
+	shift
+	rm -f "$relay"
+	setsid /payload/storerelay "$relay" &
+	leader=$!
+	wait_until 5 "the relay listens" [ -S "$relay" ]
+	XENSTORED_PATH=$relay timeout -k 5 45 xl-snapshot "$@" >"$WORK/words" 2>&1 &
+	pid=$!
+	start=${EPOCHREALTIME/./}
+	read -rt "$after" -u "$NEVER" _
+	kill -9 -- "-$leader"
+	wait $pid
+	STATUS=$?
+	wait $leader 2>/dev/null
+	WORDS=$(tr '\r' '\n' <"$WORK/words" | tail -1)
+	echo "# lost after $after s, ended after $(((${EPOCHREALTIME/./} - start) / 1000)) ms with $STATUS: $WORDS"
+}
+
+says_so() {
+	[ "$STATUS" = 0 ] || [[ $STATUS != 124 && $STATUS -lt 128 && $WORDS == *xenstored* ]] || fail "ended with $STATUS: $WORDS"
+}
+
+# xenstored does not know of a domain that was resumed without it that it can suspend again: the next is a new one.
+anew() {
+	xl destroy "$name" 2>/dev/null
+	must snap revert -n base "$name"
+	guest_find a
+	instant_check a
+}
+
+moments="1.2 2.5"
+[ -z "$SOAK" ] || moments=$(seq -f %.1f 0 0.3 4.8)
+for command in create revert; do
+	[ $command = create ] || must snap create -n k "$name"
+	step "$command"
+	for moment in $moments; do
+		by_relay "$moment" $command -n k "$name"
+		says_so
+		# one that was about to be destroyed may have lost its disks
+		! guest_exists a >/dev/null || [[ $WORDS == *destroying* ]] || instant_check a
+		anew
+		if [ $command = create ] && [ $STATUS != 0 ]; then
+			must_be base
+		else
+			must_be "base k"
+		fi
+		[ $command = revert ] || snap delete -n k "$name" >/dev/null 2>&1
+	done
+done
+
+guest_destroy a
+rm -f "$relay"
