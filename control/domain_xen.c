@@ -372,19 +372,31 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 	return failed(xen, "destroying the domain", text);
 }
 
+/* xl knows only that what it wanted of xenstored failed. @started: xl's end. */
+static int judge_start(struct xen_host *xen, int started, const struct error_text *reason, struct error_text *text)
+{
+	if (started && xen_lost(&xen->dog))
+		return failed(xen, "starting the domain", text);
+	return started ? error_set(text, started, "%s", reason->text) : 0;
+}
+
 static int xen_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)
 {
 	const char *const arguments[] = { "xl", "restore", paused ? "-p" : file, paused ? file : NULL, NULL };
 	struct xen_host *xen = to_xen(host);
+	struct error_text reason = { "" };
+	int started = xen_lost(&xen->dog) ? -EIO : program_run(arguments, &reason);
 
-	return xen_lost(&xen->dog) ? failed(xen, "restoring the domain", text) : program_run(arguments, text);
+	return judge_start(xen, started, &reason, text);
 }
 
 static int xen_start(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
+	struct error_text reason = { "" };
+	int started = xen_lost(&xen->dog) ? -EIO : xen_boot(info, paused, &reason);
 
-	return xen_lost(&xen->dog) ? failed(xen, "starting the domain", text) : xen_boot(info, paused, text);
+	return judge_start(xen, started, &reason, text);
 }
 
 static int xen_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)

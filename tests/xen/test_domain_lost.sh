@@ -41,6 +41,11 @@ says_so() {
 	[ "$STATUS" = 0 ] || [[ $STATUS != 124 && $STATUS -lt 128 && $WORDS == *xenstored* ]] || fail "ended with $STATUS: $WORDS"
 }
 
+# The same domain, and not one that was about to be destroyed, which may have lost its disks.
+is_as_before() {
+	[ "$(guest_exists a 2>/dev/null)" = "$(guest_domid a)" ] && [[ $WORDS != *destroying* ]]
+}
+
 # xenstored does not know of a domain that was resumed without it that it can suspend again: the next is a new one.
 anew() {
 	xl destroy "$name" 2>/dev/null
@@ -57,8 +62,7 @@ for command in create revert; do
 	for moment in $moments; do
 		by_relay "$moment" $command -n k "$name"
 		says_so
-		# one that was about to be destroyed may have lost its disks
-		! guest_exists a >/dev/null || [[ $WORDS == *destroying* ]] || instant_check a
+		! is_as_before || instant_check a
 		anew
 		if [ $command = create ] && [ $STATUS != 0 ]; then
 			must_be base
