@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh
-# Check: pv
+# Check: -
 # Needs: tap
 # Limit: 900 s
 # xenstored goes, at moments all over create and revert (more of them in the long
