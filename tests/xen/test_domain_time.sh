@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pvh
+# Check: -
 # Needs: tap
 # Limit: 900 s
 # Time travel: snapshots of a guest with a mounted filesystem, back and forth
