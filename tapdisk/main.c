@@ -20,6 +20,7 @@
 
 #include "commands.h"
 #include "confine.h"
+#include "heap.h"
 #include "image-folders.h"
 #include "json_memory.h"
 #include "log.h"
@@ -379,6 +380,7 @@ int main(int argc, char **argv)
 
 	parse_options(&options, argc, argv);
 	log_open("tapdisk", options.foreground);
+	heap_init();
 	json_memory_init();
 	umask(077);
 	raise_limits();

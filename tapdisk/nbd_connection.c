@@ -25,18 +25,17 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "heap.h"
 #include "log.h"
 
 #define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot keep the loop */
 #define SEND_IOV	64
-#define HEAP_KEPT	(4 << 20)	/* bytes of freed buffers that stay ours while clients are there */
 
 static void connection_release_socket(struct nbd_connection *connection)
 {
@@ -412,21 +411,6 @@ void nbd_connection_service(struct nbd_connection *connection)
 	connection_watch(connection);
 }
 
-/*
- * Requests' buffers come and go. By itself malloc gives them to the kernel and
- * gets them back, page by page and zeroed, for every few requests.
- */
-static void buffers_keep(void)
-{
-	mallopt(M_TRIM_THRESHOLD, HEAP_KEPT);
-	mallopt(M_MMAP_THRESHOLD, HEAP_KEPT);
-}
-
-static void buffers_give_back(void)
-{
-	malloc_trim(0);
-}
-
 int nbd_connection_create(struct nbd_server *server, int fd)
 {
 	struct nbd_connection *connection = calloc(1, sizeof(*connection));
@@ -450,7 +434,7 @@ int nbd_connection_create(struct nbd_server *server, int fd)
 	connection->next = server->connections;
 	server->connections = connection;
 	server->dirty = true;
-	buffers_keep();
+	heap_keep();
 	return 0;
 out:
 	if (connection) {
@@ -468,7 +452,7 @@ void nbd_connection_free(struct nbd_connection *connection)
 		nbd_export_release(connection->export);
 	nbd_handshake_end(&connection->handshake);
 	free(connection);
-	buffers_give_back();
+	heap_release();
 }
 
 void nbd_connection_go_on(struct nbd_connection *connection)

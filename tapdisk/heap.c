@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "heap.h"
+
+#include <malloc.h>
+
+#define TABLE_BYTES	(128 << 10)	/* from here on a mapping of its own; malloc's own first threshold */
+#define KEPT_BYTES	(4 << 20)
+
+static unsigned keepers;
+
+static void give_back_from(int bytes)
+{
+	mallopt(M_MMAP_THRESHOLD, bytes);
+	mallopt(M_TRIM_THRESHOLD, bytes);
+}
+
+void heap_init(void)
+{
+	give_back_from(TABLE_BYTES);
+}
+
+void heap_keep(void)
+{
+	if (keepers++ == 0)
+		give_back_from(KEPT_BYTES);
+}
+
+void heap_release(void)
+{
+	if (--keepers)
+		return;
+	give_back_from(TABLE_BYTES);
+	malloc_trim(0);
+}
