@@ -284,6 +284,12 @@ void backend_submit(struct backend *backend, struct block_request *req)
 		backend->ops->submit(backend->handle, req);
 }
 
+void backend_prefetch(struct backend *backend, uint64_t sector)
+{
+	if (backend->ops->prefetch)
+		backend->ops->prefetch(backend->handle, sector);
+}
+
 void backend_done(struct block_request *req, int error)
 {
 	backend_end(req, error, true);

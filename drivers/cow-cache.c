@@ -1,67 +1,112 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-cache.c - map nodes in memory, a bounded number of them, the ones not
- * used for longest going first. A node is checked when it is read, by its
- * checksum and by the range of each reference in it, and never again.
+ * cow-cache.c - map nodes in memory, a bounded number of them. A node is
+ * checked when it is read, by its checksum and by the range of each reference
+ * in it, and never again.
+ *
+ * A lookup at a random place finds nothing in the processor's caches, so it
+ * is made to touch little: what it compares lies close together and apart
+ * from the nodes, all in one mapping of large pages; which node goes is found
+ * by a clock (that one was used is a byte, not a change of order); and for the
+ * tree in use the shortcut leads from a disk block straight to its leaf.
+ *
+ * Invariant: a shortcut's node is that leaf, and to a node leads one at most.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "cow-internal.h"
 
 #define DEFAULT_BYTES (32u << 20)
 #define LEAST_NODES 16
+#define MOST_NODES (1u << 30)
+#define LARGE_PAGE (2u << 20)
+#define SHORTCUTS 8192u
+
+static size_t round_up(size_t bytes, size_t unit)
+{
+	return (bytes + unit - 1) / unit * unit;
+}
 
 int cow_cache_init(struct cow_cache *cache, size_t bytes)
 {
-	cache->limit = (bytes ? bytes : DEFAULT_BYTES) / sizeof(struct cow_node);
-	if (cache->limit < LEAST_NODES)
-		cache->limit = LEAST_NODES;
+	size_t limit = (bytes ? bytes : DEFAULT_BYTES) / (sizeof(*cache->node) + sizeof(*cache->slot)), head;
+	uint8_t *mapping;
+
+	limit = limit < LEAST_NODES ? LEAST_NODES : limit;
+	cache->limit = limit < MOST_NODES ? (uint32_t)limit : MOST_NODES;
 	for (cache->buckets = LEAST_NODES; cache->buckets < cache->limit; cache->buckets *= 2)
 		;
-	cache->bucket = calloc(cache->buckets, sizeof(struct cow_node *));
-	return cache->bucket ? 0 : -ENOMEM;
+	head = SHORTCUTS * sizeof(*cache->shortcut) + cache->buckets * sizeof(*cache->bucket) +
+		cache->limit * (sizeof(*cache->slot) + sizeof(*cache->used));
+	head = round_up(head, COW_BLOCK);
+	cache->mapped = head + cache->limit * sizeof(*cache->node) + LARGE_PAGE;
+	mapping = mmap(NULL, cache->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mapping == MAP_FAILED)
+		return -ENOMEM;
+	madvise(mapping, cache->mapped, MADV_HUGEPAGE);		/* where there are none it is only slower */
+	cache->mapping = mapping;
+	mapping = (uint8_t *)round_up((uintptr_t)mapping, LARGE_PAGE);
+	cache->shortcut = (struct cow_shortcut *)mapping;
+	cache->slot = (struct cow_slot *)(cache->shortcut + SHORTCUTS);
+	cache->bucket = (uint32_t *)(cache->slot + cache->limit);
+	cache->used = (uint8_t *)(cache->bucket + cache->buckets);
+	cache->node = (union cow_node *)(mapping + head);
+	return 0;
 }
 
-static struct cow_node **bucket_of(struct cow_cache *cache, uint64_t block)
+void cow_cache_free(struct cow_cache *cache)
+{
+	if (cache->mapping)
+		munmap(cache->mapping, cache->mapped);
+	*cache = (struct cow_cache){ 0 };
+}
+
+/* Slots are numbered from 1 on; 0 is none. */
+static struct cow_slot *slot_of(const struct cow_cache *cache, uint32_t number)
+{
+	return &cache->slot[number - 1];
+}
+
+static bool same_ref(const struct cow_ref *a, const struct cow_ref *b)
+{
+	return a->where == b->where && a->crc == b->crc;
+}
+
+static uint32_t *bucket_of(const struct cow_cache *cache, uint64_t block)
 {
 	return &cache->bucket[(block * 0x9e3779b97f4a7c15ull) >> 20 & (cache->buckets - 1)];
 }
 
-static void cache_unlink_age(struct cow_cache *cache, struct cow_node *node)
+static void shortcut_forget(struct cow_cache *cache, uint32_t number)
 {
-	*(node->newer ? &node->newer->older : &cache->newest) = node->older;
-	*(node->older ? &node->older->newer : &cache->oldest) = node->newer;
+	struct cow_shortcut *shortcut = &cache->shortcut[slot_of(cache, number)->shortcut];
+
+	if (shortcut->number == number)
+		*shortcut = (struct cow_shortcut){ 0 };
 }
 
-static void cache_link_newest(struct cow_cache *cache, struct cow_node *node)
+static void slot_remove(struct cow_cache *cache, uint32_t *link)
 {
-	node->newer = NULL;
-	node->older = cache->newest;
-	*(cache->newest ? &cache->newest->newer : &cache->oldest) = node;
-	cache->newest = node;
-}
+	struct cow_slot *slot = slot_of(cache, *link);
+	uint32_t number = *link;
 
-static void cache_remove(struct cow_cache *cache, struct cow_node **link)
-{
-	struct cow_node *node = *link;
-
-	*link = node->chain;
-	cache_unlink_age(cache, node);
-	cache->count--;
-	free(node);
+	shortcut_forget(cache, number);
+	*link = slot->chain;
+	*slot = (struct cow_slot){ .chain = cache->free };
+	cache->free = number;
 }
 
 void cow_cache_drop(struct cow_cache *cache, uint64_t block)
 {
-	struct cow_node **link = bucket_of(cache, block);
+	uint32_t *link = bucket_of(cache, block);
 
 	while (*link) {
-		if ((*link)->block == block)
-			cache_remove(cache, link);
+		if (slot_of(cache, *link)->block == block)
+			slot_remove(cache, link);
 		else
-			link = &(*link)->chain;
+			link = &slot_of(cache, *link)->chain;
 	}
 }
 
@@ -70,59 +115,101 @@ void cow_cache_drop(struct cow_cache *cache, uint64_t block)
  * block may be referred to as two things. Both then have their place here, or
  * who needs both would load them in turns for ever.
  */
-static struct cow_node **cache_place(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
+static uint32_t *slot_link(const struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
 	uint64_t block = cow_entry_block(ref->where);
-	struct cow_node **link = bucket_of(cache, block);
+	uint32_t *link = bucket_of(cache, block);
+	struct cow_slot *slot;
 
-	while (*link && ((*link)->block != block || (*link)->level != level || (*link)->crc != ref->crc))
-		link = &(*link)->chain;
+	while (*link) {
+		slot = slot_of(cache, *link);
+		if (slot->block == block && slot->level == level && slot->crc == ref->crc)
+			break;
+		link = &slot->chain;
+	}
 	return link;
 }
 
-void cow_cache_free(struct cow_cache *cache)
+const union cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
-	while (cache->newest)
-		cow_cache_drop(cache, cache->newest->block);
-	free(cache->bucket);
-	*cache = (struct cow_cache){ 0 };
-}
+	uint32_t number = *slot_link(cache, ref, level);
 
-struct cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
-{
-	struct cow_node *node = *cache_place(cache, ref, level);
-
-	if (!node)
+	if (!number)
 		return NULL;
-	if (node != cache->newest) {
-		cache_unlink_age(cache, node);
-		cache_link_newest(cache, node);
-	}
-	return node;
+	cache->used[number - 1] = 1;
+	return &cache->node[number - 1];
 }
 
-int cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes)
+const union cow_node *cow_cache_shortcut(struct cow_cache *cache, const struct cow_ref *root, uint64_t leaf)
+{
+	const struct cow_shortcut *shortcut = &cache->shortcut[leaf % SHORTCUTS];
+
+	if (!shortcut->number || shortcut->leaf != leaf || !same_ref(&cache->root, root))
+		return NULL;
+	cache->used[shortcut->number - 1] = 1;
+	return &cache->node[shortcut->number - 1];
+}
+
+void cow_cache_remember(struct cow_cache *cache, const struct cow_ref *root, uint64_t leaf, const union cow_node *node)
+{
+	struct cow_shortcut *shortcut = &cache->shortcut[leaf % SHORTCUTS];
+	uint32_t number = (uint32_t)(node - cache->node) + 1;
+
+	if (!same_ref(&cache->root, root)) {
+		memset(cache->shortcut, 0, SHORTCUTS * sizeof(*cache->shortcut));
+		cache->root = *root;
+	}
+	shortcut_forget(cache, number);		/* in a damaged tree a leaf may have two places */
+	slot_of(cache, number)->shortcut = (uint16_t)(leaf % SHORTCUTS);
+	*shortcut = (struct cow_shortcut){ (uint32_t)leaf, number };
+}
+
+/* All slots have nodes: the first from the hand on that was not used since the hand came by. */
+static void cache_evict(struct cow_cache *cache)
+{
+	const struct cow_slot *slot;
+	uint32_t *link;
+
+	while (cache->used[cache->hand]) {
+		cache->used[cache->hand] = 0;
+		cache->hand = (cache->hand + 1) % cache->limit;
+	}
+	slot = &cache->slot[cache->hand];
+	cache->hand = (cache->hand + 1) % cache->limit;
+	for (link = bucket_of(cache, slot->block); slot_of(cache, *link) != slot; link = &slot_of(cache, *link)->chain)
+		;
+	slot_remove(cache, link);
+}
+
+static uint32_t slot_get(struct cow_cache *cache)
+{
+	uint32_t number;
+
+	if (!cache->free && cache->count < cache->limit)
+		return ++cache->count;
+	if (!cache->free)
+		cache_evict(cache);
+	number = cache->free;
+	cache->free = slot_of(cache, number)->chain;
+	return number;
+}
+
+void cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes)
 {
 	struct cow_cache *cache = &store->cache;
 	uint64_t block = cow_entry_block(ref->where);
-	struct cow_node **same = cache_place(cache, ref, level), *node;
+	uint32_t *link = slot_link(cache, ref, level), number;
 
-	if (*same)
-		cache_remove(cache, same);
-	while (cache->count >= cache->limit)
-		cow_cache_drop(cache, cache->oldest->block);
-	node = malloc(sizeof(*node));
-	if (!node)
-		return -ENOMEM;
-	node->block = block;
-	node->crc = ref->crc;
-	node->level = level;
-	memcpy(node->bytes, bytes, COW_BLOCK);
-	node->chain = *bucket_of(cache, block);
-	*bucket_of(cache, block) = node;
-	cache_link_newest(cache, node);
-	cache->count++;
-	return 0;
+	if (*link)
+		slot_remove(cache, link);
+	number = slot_get(cache);
+	link = bucket_of(cache, block);
+	memcpy(&cache->node[number - 1], bytes, COW_BLOCK);
+	*slot_of(cache, number) = (struct cow_slot){
+		.block = block, .crc = ref->crc, .chain = *link, .level = (uint8_t)level,
+	};
+	cache->used[number - 1] = 1;
+	*link = number;
 }
 
 static bool node_valid(const struct cow_store *store, const void *bytes, unsigned level, uint32_t birth)
@@ -147,7 +234,8 @@ int cow_node_accept(struct cow_store *store, const struct cow_ref *ref, unsigned
 {
 	if (cow_crc(0, bytes, COW_BLOCK) != ref->crc || !node_valid(store, bytes, level, cow_entry_birth(ref->where)))
 		return -EUCLEAN;
-	return cow_cache_insert(store, ref, level, bytes);
+	cow_cache_insert(store, ref, level, bytes);
+	return 0;
 }
 
 int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes)
@@ -167,7 +255,7 @@ int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned l
 
 int cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes)
 {
-	struct cow_node *node = cow_cache_find(&store->cache, ref, level);
+	const union cow_node *node = cow_cache_find(&store->cache, ref, level);
 
 	if (!node)
 		return cow_node_load(store, ref, level, bytes);

@@ -48,6 +48,8 @@ struct cow_layer {
 };
 /* Here, or below. */
 bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *entry);
+/* cow_layer_find() will ask here. */
+void cow_layer_prefetch(const struct cow_layer *layer, uint64_t block);
 /* Makes sure that one cow_layer_set() cannot fail. */
 int cow_layer_reserve(struct cow_layer *layer, size_t more);
 void cow_layer_set(struct cow_layer *layer, uint64_t block, uint64_t entry, bool dirty);
@@ -80,22 +82,37 @@ struct cow_version {
 };
 
 /* cow-cache.c: map nodes. */
-struct cow_node {
-	struct cow_node *chain, *older, *newer;
+union cow_node {
+	uint64_t entry[COW_LEAF_ENTRIES];
+	struct cow_ref ref[COW_NODE_REFS];
+	uint8_t bytes[COW_BLOCK];
+};
+
+struct cow_slot {
 	uint64_t block;
 	uint32_t crc;
-	unsigned level;
-	union {
-		uint64_t entry[COW_LEAF_ENTRIES];
-		struct cow_ref ref[COW_NODE_REFS];
-		uint8_t bytes[COW_BLOCK];
-	};
+	uint32_t chain;			/* next of the bucket, or next free one */
+	uint16_t shortcut;		/* one that leads here is that one */
+	uint8_t level;
+};
+
+struct cow_shortcut {
+	uint32_t leaf;			/* index of a leaf of the tree in use */
+	uint32_t number;		/* its slot; 0: none */
 };
 
 struct cow_cache {
-	struct cow_node **bucket;
-	size_t buckets, count, limit;
-	struct cow_node *newest, *oldest;
+	union cow_node *node;		/* by slot */
+	struct cow_slot *slot;
+	uint32_t *bucket;
+	uint8_t *used;			/* by slot: since the hand came by */
+	struct cow_shortcut *shortcut;	/* by leaf, and what else has that remainder */
+	struct cow_ref root;		/* of the tree whose shortcuts those are */
+	size_t buckets;
+	uint32_t count, limit;		/* slots that have had a node; that there are */
+	uint32_t free, hand;
+	void *mapping;			/* all arrays */
+	size_t mapped;
 };
 
 /* A node that has to be loaded before a lookup can go on. */
@@ -106,8 +123,14 @@ struct cow_missing {
 
 int cow_cache_init(struct cow_cache *cache, size_t bytes);
 void cow_cache_free(struct cow_cache *cache);
-struct cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level);
-int cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
+const union cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level);
+/*
+ * A leaf of the tree with that root, by its index, without a walk; NULL: who
+ * knows. They are remembered for one tree at a time.
+ */
+const union cow_node *cow_cache_shortcut(struct cow_cache *cache, const struct cow_ref *root, uint64_t leaf);
+void cow_cache_remember(struct cow_cache *cache, const struct cow_ref *root, uint64_t leaf, const union cow_node *node);
+void cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
 void cow_cache_drop(struct cow_cache *cache, uint64_t block);
 /* Checks and caches what was read; -EUCLEAN. */
 int cow_node_accept(struct cow_store *store, const struct cow_ref *ref, unsigned level, const void *bytes);
@@ -263,6 +286,8 @@ unsigned cow_levels_for(uint64_t sectors);
 uint64_t cow_blocks_for(uint64_t sectors);
 int cow_map_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry,
 		   struct cow_missing *missing);
+/* Has the processor bring what a lookup of any @block will need, as far as the nodes are there. */
+void cow_map_prefetch(struct cow_store *store, const struct cow_version *version, uint64_t block);
 int cow_map_find(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry);
 /* cow-run.c: like cow_map_lookup() they do not wait (-EAGAIN with @missing). */
 enum cow_run_kind { COW_RUN_ABSENT, COW_RUN_ZERO, COW_RUN_STORED };

@@ -16,9 +16,14 @@
 
 #define FIRST_ROOM 64
 
+static size_t first_slot(const struct cow_layer *layer, uint64_t block)
+{
+	return ((block + 1) * 0x9e3779b97f4a7c15ull) >> 20 & (layer->room - 1);
+}
+
 static size_t slot_for(const struct cow_layer *layer, uint64_t block)
 {
-	size_t i = ((block + 1) * 0x9e3779b97f4a7c15ull) >> 20 & (layer->room - 1);
+	size_t i = first_slot(layer, block);
 
 	while (layer->slot[i].block && layer->slot[i].block != block + 1)
 		i = (i + 1) & (layer->room - 1);
@@ -29,7 +34,7 @@ bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *ent
 {
 	size_t i;
 
-	if (layer->count) {
+	if (cow_touched_has(&layer->touched, 1, block / COW_LEAF_ENTRIES)) {
 		i = slot_for(layer, block);
 		if (layer->slot[i].block) {
 			*entry = layer->slot[i].entry;
@@ -37,6 +42,12 @@ bool cow_layer_find(const struct cow_layer *layer, uint64_t block, uint64_t *ent
 		}
 	}
 	return layer->below && cow_layer_find(layer->below, block, entry);
+}
+
+void cow_layer_prefetch(const struct cow_layer *layer, uint64_t block)
+{
+	if (layer->count)
+		__builtin_prefetch(&layer->slot[first_slot(layer, block)]);
 }
 
 static int layer_grow(struct cow_layer *layer, size_t room)

@@ -46,16 +46,22 @@ const struct cow_version *cow_map_tree(const struct cow_version *version)
 	return version;
 }
 
-static int tree_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry,
+/* Where @version's own tree has the entry; NULL: it has none there. */
+static int tree_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, const uint64_t **entry,
 		       struct cow_missing *missing)
 {
 	struct cow_ref ref = version->root;
 	unsigned level = version->levels;
-	struct cow_node *node;
+	const union cow_node *node;
 
-	*entry = 0;
+	*entry = NULL;
 	if (!ref.where || block >= cow_span(level))
 		return 0;
+	node = cow_cache_shortcut(&store->cache, &ref, block / COW_LEAF_ENTRIES);
+	if (node) {
+		*entry = &node->entry[block % COW_LEAF_ENTRIES];
+		return 0;
+	}
 	for (;; level--) {
 		node = cow_cache_find(&store->cache, &ref, level);
 		if (!node) {
@@ -68,21 +74,39 @@ static int tree_lookup(struct cow_store *store, const struct cow_version *versio
 		if (!ref.where)
 			return 0;
 	}
-	*entry = node->entry[block % COW_LEAF_ENTRIES];
+	*entry = &node->entry[block % COW_LEAF_ENTRIES];
+	if (version == cow_map_tree(store->active))
+		cow_cache_remember(&store->cache, &version->root, block / COW_LEAF_ENTRIES, node);
 	return 0;
 }
 
 int cow_map_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry,
 		   struct cow_missing *missing)
 {
+	const uint64_t *found = NULL;
+	int ret = 0;
+
 	for (; version; version = version->parent) {
 		if (cow_layer_find(&version->layer, block, entry))
 			return 0;
-		if (version->has_tree)
-			return tree_lookup(store, version, block, entry, missing);
+		if (version->has_tree) {
+			ret = tree_lookup(store, version, block, &found, missing);
+			break;
+		}
 	}
-	*entry = 0;
-	return 0;
+	*entry = found ? *found : 0;
+	return ret;
+}
+
+void cow_map_prefetch(struct cow_store *store, const struct cow_version *version, uint64_t block)
+{
+	const struct cow_version *tree = cow_map_tree(version);
+	struct cow_missing missing;
+	const uint64_t *entry;
+
+	cow_layer_prefetch(&version->layer, block);
+	if (tree && tree_lookup(store, tree, block, &entry, &missing) == 0)
+		__builtin_prefetch(entry);
 }
 
 int cow_map_find(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t *entry)

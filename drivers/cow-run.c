@@ -34,7 +34,7 @@ static uint64_t rest_of(unsigned level, uint64_t block)
 static int node_reference(struct cow_store *store, const struct cow_version *tree, unsigned level, uint64_t block,
 			  struct cow_ref *ref, unsigned *at, struct cow_missing *missing)
 {
-	struct cow_node *node;
+	const union cow_node *node;
 
 	*ref = tree ? tree->root : (struct cow_ref){ 0 };
 	*at = tree ? tree->levels : level;
@@ -56,7 +56,7 @@ static int node_reference(struct cow_store *store, const struct cow_version *tre
 static int leaf_run(struct cow_store *store, const struct cow_ref *ref, uint64_t block, enum cow_run_kind *kind,
 		    uint64_t *count, struct cow_missing *missing)
 {
-	struct cow_node *node = cow_cache_find(&store->cache, ref, 1);
+	const union cow_node *node = cow_cache_find(&store->cache, ref, 1);
 	unsigned i = block % COW_LEAF_ENTRIES, first = i;
 
 	if (!node) {

@@ -142,8 +142,8 @@ static int node_write(struct cow_builder *builder, unsigned level, const uint8_t
 		return ret;
 	ref->where = cow_entry(block, builder->version->generation);
 	ref->crc = cow_crc(0, bytes, COW_BLOCK);
-	ret = cow_cache_insert(store, ref, level, bytes);
-	return ret ? ret : gather(builder, block, bytes);
+	cow_cache_insert(store, ref, level, bytes);
+	return gather(builder, block, bytes);
 }
 
 /* The version has no use for this node any more. It may be its parent's, too. */

@@ -404,6 +404,14 @@ static void driver_cow_submit(void *handle, struct block_request *req)
 		backend_done(req, -ENOMEM);
 }
 
+static void driver_cow_prefetch(void *handle, uint64_t sector)
+{
+	struct cow_export *export = handle;
+
+	if (!export->snapshot)
+		cow_map_prefetch(export->disk->store, export->disk->store->active, sector / COW_SECTORS);
+}
+
 static void driver_cow_snapshot(void *handle, struct snapshot_command *command)
 {
 	cow_command_start(((struct cow_export *)handle)->disk, command);
@@ -472,6 +480,7 @@ const struct driver_ops driver_cow = {
 	.close = driver_cow_close,
 	.geometry = driver_cow_geometry,
 	.submit = driver_cow_submit,
+	.prefetch = driver_cow_prefetch,
 	.refresh_size = driver_cow_refresh_size,
 	.snapshot = driver_cow_snapshot,
 	.snapshot_list = driver_cow_snapshot_list,

@@ -143,6 +143,8 @@ struct driver_ops {
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
 	/* Start @req; calls backend_done(req, error) once, now or later. */
 	void (*submit)(void *handle, struct block_request *req);
+	/* See backend_prefetch(). NULL: there is nothing to bring. */
+	void (*prefetch)(void *handle, uint64_t sector);
 	/* Look again at how large the image is; 0 or -errno. NULL: never changes. */
 	int (*refresh_size)(void *handle, struct error_text *error);
 	/* Both NULL: the driver knows no snapshots. */
@@ -202,6 +204,13 @@ bool backend_open_again(int error, unsigned tries);
  * engine_commit() afterwards.
  */
 void backend_submit(struct backend *backend, struct block_request *req);
+
+/*
+ * backend_prefetch() - a read or a write at @sector, whatever that is, will
+ * soon be submitted: the driver has the processor bring what it will look at.
+ * Worth its time before a batch: the memory for all is then on its way at once.
+ */
+void backend_prefetch(struct backend *backend, uint64_t sector);
 
 /* backend_done() - for drivers: @req is over. */
 void backend_done(struct block_request *req, int error);
