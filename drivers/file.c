@@ -259,6 +259,18 @@ static bool file_pages_stable(const struct image_file *file, dev_t device)
 	return device_is_local(device);
 }
 
+/*
+ * What a copy or a reader has left in the page cache would cost every direct
+ * write: Linux looks for such pages before and after it, and as long as the
+ * file has one anywhere it ends the write in a work queue, a change of context
+ * later (fs/iomap/direct-io.c). Those that are still to be written stay.
+ */
+static void file_leave_page_cache(const struct image_file *file)
+{
+	if (file->direct)
+		posix_fadvise(file->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static int file_learn(struct image_file *file, struct error_text *error)
 {
 	struct stat st;
@@ -278,6 +290,7 @@ static int file_learn(struct image_file *file, struct error_text *error)
 	file_find_physical(file, device);
 	file_find_discard(file, device);
 	file->pages_stable = file_pages_stable(file, device);
+	file_leave_page_cache(file);
 	return 0;
 }
 

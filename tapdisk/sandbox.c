@@ -58,7 +58,7 @@ static const int allowed_calls[] = {
 	ALLOW(clock_gettime), ALLOW(clock_nanosleep), ALLOW(nanosleep), ALLOW(gettimeofday), ALLOW(time),
 	ALLOW(read), ALLOW(write), ALLOW(readv), ALLOW(writev),
 	ALLOW(pread64), ALLOW(pwrite64), ALLOW(preadv), ALLOW(pwritev), ALLOW(preadv2), ALLOW(pwritev2),
-	ALLOW(fsync), ALLOW(fdatasync), ALLOW(sync_file_range), ALLOW(fallocate), ALLOW(ftruncate),
+	ALLOW(fsync), ALLOW(fdatasync), ALLOW(sync_file_range), ALLOW(fadvise64), ALLOW(fallocate), ALLOW(ftruncate),
 
 	/* images, markers, sysfs, statistics */
 	ALLOW(open), ALLOW(openat), ALLOW(close), ALLOW(close_range), ALLOW(lseek),

@@ -4,15 +4,20 @@
  * words, its locks, and the geometry and size it finds.
  */
 #include <errno.h>
+#include <linux/magic.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #include "disk.h"
 #include "file.h"
 #include "scratch.h"
+
+#define CACHED_PAGES 16
 
 static void sizes_are_never_invented(void **state)
 {
@@ -72,6 +77,45 @@ static void no_permission(void **state)
 	open_fails(path, OPTIONS(), -EACCES, "or open it read-only");
 	backend_close(open_works(path, OPTIONS(.read_only = true)));
 	assert_int_equal(seteuid(0), 0);
+}
+
+/* How many of its pages are in the page cache. */
+static int pages_cached(const char *path)
+{
+	unsigned char there[CACHED_PAGES];
+	int fd = open(path, O_RDONLY | O_CLOEXEC), count = 0, i;
+	void *map = mmap(NULL, sizeof(there) * 4096, PROT_READ, MAP_SHARED, fd, 0);
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_int_equal(mincore(map, sizeof(there) * 4096, there), 0);
+	for (i = 0; i < CACHED_PAGES; i++)
+		count += there[i] & 1;
+	munmap(map, sizeof(there) * 4096);
+	close(fd);
+	return count;
+}
+
+static void what_a_copy_left_in_the_page_cache_goes(void **state)
+{
+	const char *path = scratch_file("copied", 0);
+	int fd = open(path, O_WRONLY | O_CLOEXEC), i;
+	struct backend *backend;
+	char page[4096] = "data";
+	struct statfs fs;
+
+	for (i = 0; i < CACHED_PAGES; i++)
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(fstatfs(fd, &fs), 0);
+	close(fd);
+	assert_int_equal(pages_cached(path), CACHED_PAGES);
+	backend = open_works(path, OPTIONS(.no_direct = true));
+	assert_int_equal(pages_cached(path), CACHED_PAGES);
+	backend_close(backend);
+	backend = open_works(path, OPTIONS());
+	if (backend->geometry.direct && fs.f_type != TMPFS_MAGIC)
+		assert_int_equal(pages_cached(path), 0);
+	backend_close(backend);
 }
 
 /* In a mount namespace of its own: the scratch directory, read-only. */
@@ -275,6 +319,7 @@ int main(void)
 		cmocka_unit_test(sizes_are_never_invented),
 		cmocka_unit_test(what_is_no_image),
 		cmocka_unit_test(no_permission),
+		cmocka_unit_test(what_a_copy_left_in_the_page_cache_goes),
 		cmocka_unit_test(read_only_filesystem),
 		cmocka_unit_test(read_only_device),
 		cmocka_unit_test(mounted_device),
