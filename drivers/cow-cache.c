@@ -45,7 +45,8 @@ int cow_cache_init(struct cow_cache *cache, size_t bytes)
 	mapping = mmap(NULL, cache->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mapping == MAP_FAILED)
 		return -ENOMEM;
-	madvise(mapping, cache->mapped, MADV_HUGEPAGE);		/* where there are none it is only slower */
+	if (cache->limit * sizeof(*cache->node) > LARGE_PAGE)
+		madvise(mapping, cache->mapped, MADV_HUGEPAGE);		/* where there are none it is only slower */
 	cache->mapping = mapping;
 	mapping = (uint8_t *)round_up((uintptr_t)mapping, LARGE_PAGE);
 	cache->shortcut = (struct cow_shortcut *)mapping;
