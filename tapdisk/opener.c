@@ -33,9 +33,11 @@
 
 #include "confine.h"
 #include "path.h"
+#include "processor.h"
 #include "sandbox.h"
 
 #define EVENT_CHANNELS "/dev/xen/evtchn"
+#define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
 #define CONFIGFS_MAGIC 0x62656570
 
@@ -43,7 +45,8 @@
 #define FILE_MODES 0644		/* nothing executable, nothing that others write to */
 #define FOLDER_MODES 0755
 
-static pid_t opener;
+static pid_t opener;		/* of the process that has one */
+static pid_t tapdisk;		/* of the one that is it */
 
 struct asked {
 	struct path_request request;
@@ -102,6 +105,19 @@ static int open_new(const char *path, int flags, mode_t mode)
 	return ret;
 }
 
+/* Xen's driver calls the interrupts after the thread that opens it: they get the name of whose they are. */
+static int open_channels(const char *path, int flags)
+{
+	char name[16];
+	int fd;
+
+	processor_channel_name(name, tapdisk);
+	prctl(PR_SET_NAME, name);
+	fd = open(path, flags);
+	prctl(PR_SET_NAME, OWN_NAME);
+	return fd;
+}
+
 static int open_file(const char *path, int flags, mode_t mode)
 {
 	int name = open(path, O_PATH | O_CLOEXEC | (flags & O_NOFOLLOW)), ret;
@@ -115,7 +131,8 @@ static int open_file(const char *path, int flags, mode_t mode)
 		ret = -EEXIST;
 	if (!ret) {
 		snprintf(same, sizeof(same), PATH_OWN_FD "%d", name);
-		ret = open(same, flags & ~(O_CREAT | O_NOFOLLOW));
+		flags &= ~(O_CREAT | O_NOFOLLOW);
+		ret = strcmp(path, EVENT_CHANNELS) ? open(same, flags) : open_channels(same, flags);
 		ret = ret < 0 ? -errno : ret;
 	}
 	close(name);
@@ -341,7 +358,8 @@ static void be_opener(int socket, const struct sock_fprog *filter)
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
-	prctl(PR_SET_NAME, "tapdisk-opener");
+	tapdisk = getppid();
+	prctl(PR_SET_NAME, OWN_NAME);
 	if (!error)
 		error = confine(&report.warning, &report.text);
 	report.landlocked = confine_has_landlock();

@@ -75,7 +75,7 @@ static const int allowed_calls[] = {
 	/* memory and threads */
 	ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise),
 	ALLOW(futex), ALLOW(set_robust_list), ALLOW(rseq), ALLOW(set_tid_address),
-	ALLOW(sched_yield), ALLOW(sched_getaffinity), ALLOW(exit), ALLOW(exit_group),
+	ALLOW(sched_yield), ALLOW(sched_getaffinity), ALLOW(sched_setaffinity), ALLOW(getcpu), ALLOW(exit), ALLOW(exit_group),
 	ALLOW(rt_sigaction), ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(rt_sigtimedwait),
 	ALLOW(sigaltstack), ALLOW(restart_syscall),
 
@@ -132,9 +132,16 @@ static int allow_naming(scmp_filter_ctx filter)
 	return ALLOW_LIST(filter, naming_calls);
 }
 
+static int allow_own_name(scmp_filter_ctx filter)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME));
+}
+
 static int allow_opener(scmp_filter_ctx filter)
 {
-	return ALLOW_LIST(filter, opener_calls);
+	int error = ALLOW_LIST(filter, opener_calls);
+
+	return error ? error : allow_own_name(filter);
 }
 
 static int allow_ioctls(scmp_filter_ctx filter)
@@ -173,8 +180,7 @@ static int allow_threads(scmp_filter_ctx filter)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
 					 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (!error)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1,
-					 SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME));
+		error = allow_own_name(filter);
 	/* abort() */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,

@@ -12,12 +12,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 #include <xen/grant_table.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
 #include "path.h"
+#include "processor.h"
 #include "transport.h"
 
 /* Pieces handed to one grant-copy call; the driver takes any number, our scratch array does not grow. */
@@ -94,10 +96,16 @@ static int transport_xen_copy(struct transport *transport, struct grant_copy *pi
 static xenevtchn_handle *event_channels_open(void)
 {
 	xenevtchn_handle *handle;
+	char name[16];
 	int fd;
 
-	if (!path_has_opener())
-		return xenevtchn_open(NULL, 0);
+	if (!path_has_opener()) {
+		processor_channel_name(name, getpid());
+		prctl(PR_SET_NAME, name);
+		handle = xenevtchn_open(NULL, 0);
+		prctl(PR_SET_NAME, "tapdisk");
+		return handle;
+	}
 	fd = path_open("/dev/xen/evtchn", O_RDWR, 0);
 	handle = fd < 0 ? NULL : xenevtchn_fdopen(NULL, fd, 0);
 	if (fd >= 0 && !handle)
@@ -125,6 +133,7 @@ static int transport_xen_bind(struct transport *transport, uint32_t port, struct
 	/* The driver masks a channel when it has signalled; Xen keeps what comes until the port is written back. */
 	channel->late = !fcntl(channel->fd, F_SETFL, O_NONBLOCK);
 	channel->priv = handle;
+	processor_channel_bound();
 	return 0;
 }
 
@@ -134,12 +143,14 @@ static void transport_xen_unbind(struct transport *transport, struct event_chann
 	xenevtchn_close(channel->priv);
 	channel->priv = NULL;
 	channel->fd = -1;
+	processor_channel_unbound();
 }
 
 static void transport_xen_notify(struct transport *transport, struct event_channel *channel)
 {
 	/* Fails only when the other end is gone, which xenstore tells better. */
 	xenevtchn_notify(channel->priv, channel->port);
+	processor_batch();
 }
 
 static int transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * processor.h - the thread runs where its event channel's interrupts arrive.
+ *
+ * Xen's driver spreads event channels over the processors, and Linux leaves a
+ * thread that sleeps where it ran last. Where the two differ each signal of
+ * the guest crosses to another processor, which may be asleep itself.
+ *
+ * It is a nudge: the thread may still run everywhere, and goes where the
+ * scheduler moves it. Only with one channel: several have no one place.
+ * Called by the thread that serves them.
+ */
+#ifndef TAPDISK_PROCESSOR_H
+#define TAPDISK_PROCESSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+/* What the channels' interrupts are called in /proc/interrupts: "evtchn:" and the name of the thread that opened the driver. */
+void processor_channel_name(char name[16], pid_t pid);
+
+void processor_channel_bound(void);
+void processor_channel_unbound(void);
+/* To be called once for each batch: looks now and then, less and less often, whether the thread is where it should be. */
+void processor_batch(void);
+
+/*
+ * The number of the interrupt of that name in @interrupts, which is what
+ * /proc/interrupts has. -ENOENT: there is none; -ENOTUNIQ: several.
+ */
+int processor_find_interrupt(FILE *interrupts, const char *name);
+
+#endif
