@@ -75,7 +75,7 @@ static bool same_ref(const struct cow_ref *a, const struct cow_ref *b)
 	return a->where == b->where && a->crc == b->crc;
 }
 
-static uint32_t *bucket_of(const struct cow_cache *cache, uint64_t block)
+static uint32_t *bucket_of(struct cow_cache *cache, uint64_t block)
 {
 	return &cache->bucket[(block * 0x9e3779b97f4a7c15ull) >> 20 & (cache->buckets - 1)];
 }
@@ -116,17 +116,16 @@ void cow_cache_drop(struct cow_cache *cache, uint64_t block)
  * block may be referred to as two things. Both then have their place here, or
  * who needs both would load them in turns for ever.
  */
-static uint32_t *slot_link(const struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
+static uint32_t *slot_link(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
 	uint64_t block = cow_entry_block(ref->where);
-	uint32_t *link = bucket_of(cache, block);
 	struct cow_slot *slot;
+	uint32_t *link;
 
-	while (*link) {
+	for (link = bucket_of(cache, block); *link; link = &slot->chain) {
 		slot = slot_of(cache, *link);
 		if (slot->block == block && slot->level == level && slot->crc == ref->crc)
 			break;
-		link = &slot->chain;
 	}
 	return link;
 }
