@@ -16,9 +16,17 @@
 
 #include "cow-disk.h"
 
-#define WINDOW 2048u		/* blocks: how far ahead */
+#define WINDOW 2048u		/* blocks: how far ahead, at most */
+#define WINDOW_PART 256u	/* of a small disk, of which that would be much */
 #define LEAST_RUN 64u		/* blocks: shorter ones are not worth it */
 #define ZEROS (64u << 10)
+
+static unsigned window_of(const struct cow_disk *disk)
+{
+	uint64_t part = cow_blocks_for(disk->store->active->sectors) / WINDOW_PART;
+
+	return part > WINDOW ? WINDOW : part > 4 * LEAST_RUN ? (unsigned)part : 4 * LEAST_RUN;
+}
 
 static int run_fill(struct cow_disk *disk, uint64_t block, unsigned count)
 {
@@ -85,7 +93,7 @@ static void fill_on(struct cow_disk *disk, unsigned window)
 void cow_prefill_now(struct cow_disk *disk)
 {
 	if (disk->device.ops->resize)
-		fill_on(disk, WINDOW / 4);
+		fill_on(disk, window_of(disk) / 4);
 }
 
 static void filler_run(void *arg)
@@ -93,7 +101,7 @@ static void filler_run(void *arg)
 	struct cow_disk *disk = arg;
 
 	disk->filler = fiber_current();
-	fill_on(disk, WINDOW / 2);
+	fill_on(disk, window_of(disk) / 2);
 	disk->filler = NULL;
 	cow_disk_kick(disk);
 }
@@ -103,6 +111,6 @@ void cow_prefill_ahead(struct cow_disk *disk)
 	const struct cow_alloc *alloc = &disk->store->alloc;
 
 	if (disk->device.ops->resize && !disk->filler && !disk->stopping && disk->filled_page == alloc->at_page &&
-	    disk->filled_to < COW_PAGE_BITS && alloc->at_bit + WINDOW / 2 > disk->filled_to)
+	    disk->filled_to < COW_PAGE_BITS && alloc->at_bit + window_of(disk) / 2 > disk->filled_to)
 		fiber_start(filler_run, disk);		/* out of memory: later, then */
 }
