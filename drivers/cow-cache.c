@@ -18,10 +18,15 @@
 
 #include "cow-internal.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25	/* Linux 6.1; its headers have it, glibc 2.36 has not */
+#endif
+
 #define DEFAULT_BYTES (32u << 20)
 #define LEAST_NODES 16
 #define MOST_NODES (1u << 30)
 #define LARGE_PAGE (2u << 20)
+#define LARGE_FROM 256u		/* nodes: with fewer, a large page would be more than all of them */
 #define SHORTCUTS 8192u
 
 static size_t round_up(size_t bytes, size_t unit)
@@ -45,8 +50,6 @@ int cow_cache_init(struct cow_cache *cache, size_t bytes)
 	mapping = mmap(NULL, cache->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (mapping == MAP_FAILED)
 		return -ENOMEM;
-	if (cache->limit * sizeof(*cache->node) > LARGE_PAGE)
-		madvise(mapping, cache->mapped, MADV_HUGEPAGE);		/* where there are none it is only slower */
 	cache->mapping = mapping;
 	mapping = (uint8_t *)round_up((uintptr_t)mapping, LARGE_PAGE);
 	cache->shortcut = (struct cow_shortcut *)mapping;
@@ -181,12 +184,22 @@ static void cache_evict(struct cow_cache *cache)
 	slot_remove(cache, link);
 }
 
+/* Where there are none it is only slower. */
+static void take_large_pages(const struct cow_cache *cache)
+{
+	madvise(cache->mapping, cache->mapped, MADV_HUGEPAGE);
+	madvise(cache->shortcut, LARGE_PAGE, MADV_COLLAPSE);	/* what is there already */
+}
+
 static uint32_t slot_get(struct cow_cache *cache)
 {
 	uint32_t number;
 
-	if (!cache->free && cache->count < cache->limit)
+	if (!cache->free && cache->count < cache->limit) {
+		if (cache->count == LARGE_FROM)
+			take_large_pages(cache);
 		return ++cache->count;
+	}
 	if (!cache->free)
 		cache_evict(cache);
 	number = cache->free;
