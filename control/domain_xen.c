@@ -87,9 +87,9 @@ static struct xen_host *to_xen(struct domain_host *host)
 
 #define LOST "xenstored is gone, and this host has to be started again"
 
-static int failed(const struct xen_host *xen, const char *what, struct error_text *text)
+static int failed(struct xen_host *xen, const char *what, struct error_text *text)
 {
-	if (xen_lost(&xen->dog))
+	if (xen_lost_now(&xen->dog))
 		return error_set(text, -EIO, "%s failed: " LOST, what);
 	return error_set(text, -EIO, "%s failed%s%s", what, xen->reason[0] ? ": " : "", xen->reason);
 }
@@ -251,7 +251,7 @@ static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live,
 	set_saving(xen, true);
 	rc = xen_lost(&xen->dog) ? ERROR_FAIL : libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
 	set_saving(xen, false);
-	if (rc && xen_lost(&xen->dog))
+	if (rc && xen_lost_now(&xen->dog))
 		return error_set(text, -EIO, LOST);
 	if (rc)
 		return error_set(text, -EIO, "%s", xen->reason[0] ? xen->reason : "the domain did not suspend; see the logs of libxl");
@@ -301,7 +301,7 @@ static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_t
 	bool failure = libxl_domain_resume(xen->ctx, domid, 1, NULL);
 	libxl_dominfo info;
 
-	if (failure && xen_lost(&xen->dog) && !xen_info(xen, domid, &info, NULL)) {
+	if (failure && xen_lost_now(&xen->dog) && !xen_info(xen, domid, &info, NULL)) {
 		failure = is_suspended(&info);
 		libxl_dominfo_dispose(&info);
 		if (!failure)
@@ -367,7 +367,7 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 
 	if (!xen_lost(&xen->dog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
 		return 0;
-	if (xen_lost(&xen->dog) && !paused && is_paused(xen, domid))
+	if (xen_lost_now(&xen->dog) && !paused && is_paused(xen, domid))
 		libxl_domain_unpause(xen->ctx, domid, NULL);
 	return failed(xen, "destroying the domain", text);
 }
@@ -375,7 +375,7 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 /* xl knows only that what it wanted of xenstored failed. @started: xl's end. */
 static int judge_start(struct xen_host *xen, int started, const struct error_text *reason, struct error_text *text)
 {
-	if (started && xen_lost(&xen->dog))
+	if (started && xen_lost_now(&xen->dog))
 		return failed(xen, "starting the domain", text);
 	return started ? error_set(text, started, "%s", reason->text) : 0;
 }
@@ -406,7 +406,7 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 	libxl_device_disk *known;
 
 	/* what was not found may be there */
-	if (xen_lost(&xen->dog))
+	if (xen_lost_now(&xen->dog))
 		return failed(xen, "looking for the domain's disks", text);
 	if (error)
 		return error;

@@ -19,11 +19,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include <xenstore.h>
+#include <xen/io/xs_wire.h>
 
 #include "domain.h"
 #include "domain_xen_lost.h"
 
 #define AGAIN_MS 100
+#define ANSWER_MS 5000		/* one that takes longer for an answer is there, and busy */
 
 static bool is_socket(const char *path)
 {
@@ -61,7 +63,36 @@ bool xen_lost(const struct xen_watchdog *dog)
 {
 	struct pollfd poll_fd = { .fd = dog->fd, .events = POLLIN };
 
-	return poll(&poll_fd, 1, 0) > 0;
+	return dog->lost || poll(&poll_fd, 1, 0) > 0;
+}
+
+/* Where dom0 is in it: what it says does not matter. */
+static bool answers(int fd)
+{
+	static const struct {
+		struct xsd_sockmsg header;
+		char domid[2];
+	} question = { { .type = XS_GET_DOMAIN_PATH, .len = sizeof(question.domid) }, "0" };
+	const size_t length = sizeof(question.header) + sizeof(question.domid);
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	char byte;
+
+	if (send(fd, &question, length, MSG_NOSIGNAL) != (ssize_t)length)
+		return false;
+	return poll(&poll_fd, 1, ANSWER_MS) <= 0 || recv(fd, &byte, 1, MSG_DONTWAIT) > 0;
+}
+
+bool xen_lost_now(struct xen_watchdog *dog)
+{
+	int fd;
+
+	if (dog->fd < 0 || xen_lost(dog))
+		return dog->fd >= 0;
+	if (connect_idle(&fd, NULL) || fd < 0 || !answers(fd))
+		atomic_store(&dog->lost, true);
+	if (fd >= 0)
+		close(fd);
+	return dog->lost;
 }
 
 /* Again and again: what is to be given up may begin just after it was called. */

@@ -14,7 +14,7 @@
 struct xen_watchdog {
 	int fd, event;			/* -1: none */
 	bool started;
-	atomic_bool over, told;
+	atomic_bool over, told, lost;
 	pthread_t thread;
 	void (*give_up)(void *owner);	/* on the thread, every now and then from when it is lost, or from bark on */
 	void *owner;
@@ -26,5 +26,10 @@ void xen_watchdog_stop(struct xen_watchdog *dog);
 /* From any thread; does not wait. */
 void xen_watchdog_bark(struct xen_watchdog *dog);
 bool xen_lost(const struct xen_watchdog *dog);
+/*
+ * The same once something has failed, which may be because of it: the connections of a process that dies end one after
+ * the other. So it is asked something, unless it is known already.
+ */
+bool xen_lost_now(struct xen_watchdog *dog);
 
 #endif

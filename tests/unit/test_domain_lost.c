@@ -101,6 +101,67 @@ static void test_told(void **state)
 	xen_watchdog_stop(&dog);
 }
 
+static struct {
+	pthread_t thread;
+	bool answers;
+} fake;
+
+/* Answers, or not, who asks something, and ends that connection. */
+static void *serve(void *arg)
+{
+	char question[64];
+	int asked = accept(listener, NULL, NULL);
+
+	assert_true(recv(asked, question, sizeof(question), 0) > 0);
+	if (fake.answers)
+		assert_int_equal(send(asked, "x", 1, 0), 1);
+	close(asked);
+	return NULL;
+}
+
+static bool lost_when_asked(struct xen_watchdog *dog, bool answers)
+{
+	bool lost;
+
+	fake.answers = answers;
+	assert_int_equal(pthread_create(&fake.thread, NULL, serve, NULL), 0);
+	lost = xen_lost_now(dog);
+	pthread_join(fake.thread, NULL);
+	return lost;
+}
+
+/* Its connections end one after the other; ours is still there. */
+static void test_asked(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+	int connection;
+
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	connection = accept(listener, NULL, NULL);
+	assert_false(lost_when_asked(&dog, true));
+	assert_false(xen_lost(&dog));
+	assert_true(lost_when_asked(&dog, false));
+	assert_true(xen_lost(&dog));
+	assert_true(xen_lost_now(&dog));	/* nobody is asked again: nobody would answer */
+	close(connection);
+	xen_watchdog_stop(&dog);
+}
+
+static void test_refuses_when_asked(void **state)
+{
+	struct error_text text = { "" };
+	struct xen_watchdog dog;
+	int connection;
+
+	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
+	connection = accept(listener, NULL, NULL);
+	close(listener);
+	assert_true(xen_lost_now(&dog));
+	close(connection);
+	xen_watchdog_stop(&dog);
+}
+
 /* It is a domain of its own: there is nothing to notice. */
 static void test_no_socket(void **state)
 {
@@ -110,6 +171,7 @@ static void test_no_socket(void **state)
 	unlink(path);
 	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
 	assert_false(xen_lost(&dog));
+	assert_false(xen_lost_now(&dog));
 	xen_watchdog_stop(&dog);
 }
 
@@ -120,6 +182,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_stopped_before, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_gone_already, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_asked, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refuses_when_asked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_socket, setup, teardown),
 	};
 
