@@ -3,14 +3,28 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
-#define FIRST_LOOK 256u		/* batches */
-#define LAST_LOOK 65536u
+#define MS 1000000ull
+#define LOOK_NS (100 * MS)
+#define ASK_NS (10000 * MS)		/* irqbalance may have moved the interrupt */
+#define FIRST_REST_NS (1000 * MS)
+#define LAST_REST_NS (64000 * MS)
+#define WAITS_TOO_LONG(waited, time) ((waited) > (time) / 10)
 
-static unsigned channels, batches, next_look = FIRST_LOOK;
+static unsigned channels;
+static struct {
+	bool here;			/* the thread stays where the interrupts arrive */
+	cpu_set_t all, one;		/* where it may run otherwise; where it stays */
+	uint64_t look, ask, rest_until;	/* times from when on to do so */
+	uint64_t rest_ns;		/* next one */
+	uint64_t looked, waited;	/* when, and how long the thread had waited for a processor until then */
+} stay = { .rest_ns = FIRST_REST_NS };
 
 void processor_channel_name(char name[16], pid_t pid)
 {
@@ -67,43 +81,111 @@ static int interrupt_processor(void)
 			processor = -1;
 		fclose(file);
 	}
-	return processor;
+	return processor < CPU_SETSIZE ? processor : -1;
 }
 
-/* There, and then free to go. */
-static void go_to(int processor)
+/* How long this thread could have run and did not, in all; false: the kernel does not count that. */
+static bool thread_waited(uint64_t *ns)
 {
-	cpu_set_t all, one;
+	FILE *file = fopen("/proc/thread-self/schedstat", "re");
+	unsigned long long waited;
+	bool known = file && fscanf(file, "%*u %llu", &waited) == 1;
 
-	if (processor < 0 || processor >= CPU_SETSIZE || processor == sched_getcpu())
+	if (file)
+		fclose(file);
+	if (known)
+		*ns = waited;
+	return known;
+}
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
+}
+
+/* Unless somebody else has said meanwhile where it is to run. */
+static void go(void)
+{
+	cpu_set_t current;
+
+	if (stay.here && !sched_getaffinity(0, sizeof(current), &current) && CPU_EQUAL(&current, &stay.one))
+		sched_setaffinity(0, sizeof(stay.all), &stay.all);
+	stay.here = false;
+}
+
+static void rest(uint64_t now)
+{
+	go();
+	stay.rest_until = now + stay.rest_ns;
+	stay.rest_ns = stay.rest_ns < LAST_REST_NS ? 2 * stay.rest_ns : LAST_REST_NS;
+}
+
+static void come(uint64_t now)
+{
+	int processor = interrupt_processor();
+
+	go();
+	CPU_ZERO(&stay.one);
+	stay.here = processor >= 0 && thread_waited(&stay.waited) && !sched_getaffinity(0, sizeof(stay.all), &stay.all) &&
+		CPU_ISSET(processor, &stay.all);
+	if (stay.here) {
+		CPU_SET(processor, &stay.one);
+		stay.here = !sched_setaffinity(0, sizeof(stay.one), &stay.one);
+	}
+	stay.looked = now;
+	stay.ask = now + ASK_NS;
+	if (!stay.here)
+		rest(now);
+}
+
+static void look(uint64_t now)
+{
+	uint64_t waited;
+
+	if (!stay.here) {
+		if (now >= stay.rest_until)
+			come(now);
 		return;
-	if (sched_getaffinity(0, sizeof(all), &all) || !CPU_ISSET(processor, &all))
+	}
+	if (!thread_waited(&waited) || WAITS_TOO_LONG(waited - stay.waited, now - stay.looked)) {
+		rest(now);
 		return;
-	CPU_ZERO(&one);
-	CPU_SET(processor, &one);
-	if (!sched_setaffinity(0, sizeof(one), &one))
-		sched_setaffinity(0, sizeof(all), &all);
+	}
+	stay.waited = waited;
+	stay.looked = now;
+	if (now >= stay.ask) {
+		stay.rest_ns = FIRST_REST_NS;
+		come(now);
+	}
 }
 
 void processor_channel_bound(void)
 {
 	channels++;
-	batches = 0;
-	next_look = FIRST_LOOK;
 	if (channels == 1)
-		go_to(interrupt_processor());
+		come(now_ns());
+	else
+		go();
 }
 
 void processor_channel_unbound(void)
 {
 	channels--;
+	go();
 }
 
 void processor_batch(void)
 {
-	if (channels != 1 || ++batches < next_look)
+	uint64_t now;
+
+	if (channels != 1)
 		return;
-	batches = 0;
-	next_look = next_look < LAST_LOOK ? 2 * next_look : LAST_LOOK;
-	go_to(interrupt_processor());
+	now = now_ns();
+	if (now < stay.look)
+		return;
+	stay.look = now + LOOK_NS;
+	look(now);
 }

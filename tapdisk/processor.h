@@ -6,9 +6,10 @@
  * thread that sleeps where it ran last. Where the two differ each signal of
  * the guest crosses to another processor, which may be asleep itself.
  *
- * It is a nudge: the thread may still run everywhere, and goes where the
- * scheduler moves it. Only with one channel: several have no one place.
- * Called by the thread that serves them.
+ * It stays there only while that costs nothing: a tenth of the time in which
+ * it could have run and had to wait for somebody else, and it may run
+ * everywhere again, for a while. Only with one channel: several have no one
+ * place. Called by the thread that serves them.
  */
 #ifndef TAPDISK_PROCESSOR_H
 #define TAPDISK_PROCESSOR_H
@@ -23,7 +24,7 @@ void processor_channel_name(char name[16], pid_t pid);
 
 void processor_channel_bound(void);
 void processor_channel_unbound(void);
-/* To be called once for each batch: looks now and then, less and less often, whether the thread is where it should be. */
+/* To be called once for each batch; looks at what it costs every 100 ms. */
 void processor_batch(void);
 
 /*

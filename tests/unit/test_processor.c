@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_processor.c - an event channel's interrupt is found by its name. Where
- * the thread goes then, tests/xen/test_boot.sh and others see on real Xen.
+ * the thread stays then, tests/xen/test_xentop.sh sees on real Xen.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -24,6 +24,4 @@ queues=$(nproc)
 [ "$(backend_node a xvda multi-queue-max-queues)" -ge "$queues" ] || fail "no queues"
 must_equal "write cache in the guest" "write back" "$(guest_must a "cat /sys/block/xvda/queue/write_cache")"
 must_equal "queues in the guest" "$queues" "$(guest_must a "ls /sys/block/xvda/mq | wc -l")"
-# so that /proc/interrupts tells whose they are: tapdisk itself goes by it
-must_equal "interrupts of xvda" "$queues" "$(grep -c "evtchn:tapdisk-$(tapdisk_pid a xvda)\$" /proc/interrupts)"
 guest_destroy a

@@ -2,7 +2,8 @@
 # Guests: pv pvh
 # Check: pv
 # Needs: tap
-# xentop, unchanged, shows our disks' reads and writes.
+# What dom0 shows of a disk: xentop, unchanged, its reads and writes, /proc/interrupts whose its interrupts are. Where
+# they arrive tapdisk stays, unless it has to wait there.
 . ./lib.sh
 
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
@@ -24,4 +25,13 @@ step "after: $(counters)"
 [ "$(counter VBD_RD)" -gt $((reads + 16)) ] || fail "reads are not counted"
 [ "$(counter VBD_WR)" -gt $((writes + 16)) ] || fail "writes are not counted"
 [ "$(counter VBD_WSECT)" -ge $((sectors + 32768)) ] || fail "sectors written are not counted"
+
+pid=$(tapdisk_pid a xvda)
+irq=$(awk -v name="evtchn:tapdisk-$pid" '$NF == name { sub(":", "", $1); print $1 }' /proc/interrupts)
+[[ $irq =~ ^[0-9]+$ ]] || fail "its interrupts: '$irq'"
+stays() {
+	guest_must a "filled xvda 16 1"
+	[ "$(awk '/^Cpus_allowed_list/ { print $2 }' "/proc/$pid/status")" = "$(cat "/proc/irq/$irq/effective_affinity_list")" ]
+}
+wait_until 30 "tapdisk stays on the processor of interrupt $irq" stays
 guest_destroy a
