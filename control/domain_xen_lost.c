@@ -25,7 +25,7 @@
 #include "domain_xen_lost.h"
 
 #define AGAIN_MS 100
-#define ANSWER_MS 5000		/* one that takes longer for an answer is there, and busy */
+#define ANSWER_S 5		/* one that takes longer for an answer is there, and busy */
 
 static bool is_socket(const char *path)
 {
@@ -54,7 +54,9 @@ static int connect_idle(int *fd, struct error_text *text)
 		return 0;
 	strcpy(address.sun_path, path);
 	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (*fd < 0 || connect(*fd, (struct sockaddr *)&address, sizeof(address)))
+	while (*fd >= 0 && (error = connect(*fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0) == -EINTR)
+		;
+	if (*fd < 0 || error)
 		error = error_set(text, -errno, "cannot reach xenstored at %s: %s", path, strerror(errno));
 	return error;
 }
@@ -66,7 +68,18 @@ bool xen_lost(const struct xen_watchdog *dog)
 	return dog->lost || poll(&poll_fd, 1, 0) > 0;
 }
 
-/* Where dom0 is in it: what it says does not matter. */
+static void wake(struct xen_watchdog *dog, atomic_bool *why)
+{
+	atomic_store(why, true);
+	eventfd_write(dog->event, 1);
+}
+
+static bool ended(int error)
+{
+	return error == ECONNREFUSED || error == ECONNRESET || error == EPIPE || error == ENOENT;
+}
+
+/* Where dom0 is in it: what it says does not matter. False only when it is sure that nothing will be said. */
 static bool answers(int fd)
 {
 	static const struct {
@@ -74,22 +87,28 @@ static bool answers(int fd)
 		char domid[2];
 	} question = { { .type = XS_GET_DOMAIN_PATH, .len = sizeof(question.domid) }, "0" };
 	const size_t length = sizeof(question.header) + sizeof(question.domid);
-	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	struct timeval most = { .tv_sec = ANSWER_S };
+	ssize_t got;
 	char byte;
 
-	if (send(fd, &question, length, MSG_NOSIGNAL) != (ssize_t)length)
-		return false;
-	return poll(&poll_fd, 1, ANSWER_MS) <= 0 || recv(fd, &byte, 1, MSG_DONTWAIT) > 0;
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &most, sizeof(most)))
+		return true;
+	if (send(fd, &question, length, MSG_NOSIGNAL) < 0)
+		return !ended(errno);
+	while ((got = recv(fd, &byte, 1, 0)) < 0 && errno == EINTR)
+		;
+	return got > 0 || (got < 0 && !ended(errno));
 }
 
 bool xen_lost_now(struct xen_watchdog *dog)
 {
-	int fd;
+	int fd, error;
 
 	if (dog->fd < 0 || xen_lost(dog))
 		return dog->fd >= 0;
-	if (connect_idle(&fd, NULL) || fd < 0 || !answers(fd))
-		atomic_store(&dog->lost, true);
+	error = connect_idle(&fd, NULL);
+	if (ended(-error) || (!error && (fd < 0 || !answers(fd))))
+		wake(dog, &dog->lost);
 	if (fd >= 0)
 		close(fd);
 	return dog->lost;
@@ -109,17 +128,11 @@ static void *watch(void *arg)
 			eventfd_read(dog->event, &count);
 		if (poll_fds[1].revents)
 			poll_fds[1].fd = -1;
-		barks = poll_fds[1].fd != dog->fd || dog->told;
+		barks = poll_fds[1].fd != dog->fd || dog->told || dog->lost;
 		if (barks && !dog->over)
 			dog->give_up(dog->owner);
 	}
 	return NULL;
-}
-
-static void wake(struct xen_watchdog *dog, atomic_bool *why)
-{
-	atomic_store(why, true);
-	eventfd_write(dog->event, 1);
 }
 
 void xen_watchdog_bark(struct xen_watchdog *dog)

@@ -27,8 +27,8 @@ void xen_watchdog_stop(struct xen_watchdog *dog);
 void xen_watchdog_bark(struct xen_watchdog *dog);
 bool xen_lost(const struct xen_watchdog *dog);
 /*
- * The same once something has failed, which may be because of it: the connections of a process that dies end one after
- * the other. So it is asked something, unless it is known already.
+ * The same once something has failed, or was not found, which may be because of it: the connections of a process that
+ * dies end one after the other. So it is asked something, unless it is known already.
  */
 bool xen_lost_now(struct xen_watchdog *dog);
 

@@ -6,7 +6,7 @@
  *
  * A lookup at a random place finds nothing in the processor's caches, so it
  * is made to touch little: what it compares lies close together and apart
- * from the nodes, all in one mapping of large pages; which node goes is found
+ * from the nodes, all in one mapping, of large pages if it is large; which node goes is found
  * by a clock (that one was used is a byte, not a change of order); and for the
  * tree in use the shortcut leads from a disk block straight to its leaf.
  *
@@ -18,8 +18,12 @@
 
 #include "cow-internal.h"
 
-#ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25	/* Linux 6.1; its headers have it, glibc 2.36 has not */
+/* What is no node at the time is none's business (AddressSanitizer; otherwise these are nothing). */
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(address, size)
+#define ASAN_UNPOISON_MEMORY_REGION(address, size)
 #endif
 
 #define DEFAULT_BYTES (32u << 20)
@@ -62,8 +66,10 @@ int cow_cache_init(struct cow_cache *cache, size_t bytes)
 
 void cow_cache_free(struct cow_cache *cache)
 {
-	if (cache->mapping)
+	if (cache->mapping) {
+		ASAN_UNPOISON_MEMORY_REGION(cache->mapping, cache->mapped);
 		munmap(cache->mapping, cache->mapped);
+	}
 	*cache = (struct cow_cache){ 0 };
 }
 
@@ -100,6 +106,7 @@ static void slot_remove(struct cow_cache *cache, uint32_t *link)
 	*link = slot->chain;
 	*slot = (struct cow_slot){ .chain = cache->free };
 	cache->free = number;
+	ASAN_POISON_MEMORY_REGION(&cache->node[number - 1], COW_BLOCK);
 }
 
 void cow_cache_drop(struct cow_cache *cache, uint64_t block)
@@ -184,20 +191,13 @@ static void cache_evict(struct cow_cache *cache)
 	slot_remove(cache, link);
 }
 
-/* Where there are none it is only slower. */
-static void take_large_pages(const struct cow_cache *cache)
-{
-	madvise(cache->mapping, cache->mapped, MADV_HUGEPAGE);
-	madvise(cache->shortcut, LARGE_PAGE, MADV_COLLAPSE);	/* what is there already */
-}
-
 static uint32_t slot_get(struct cow_cache *cache)
 {
 	uint32_t number;
 
 	if (!cache->free && cache->count < cache->limit) {
 		if (cache->count == LARGE_FROM)
-			take_large_pages(cache);
+			madvise(cache->mapping, cache->mapped, MADV_HUGEPAGE);	/* where there are none it is only slower */
 		return ++cache->count;
 	}
 	if (!cache->free)
@@ -217,6 +217,7 @@ void cow_cache_insert(struct cow_store *store, const struct cow_ref *ref, unsign
 		slot_remove(cache, link);
 	number = slot_get(cache);
 	link = bucket_of(cache, block);
+	ASAN_UNPOISON_MEMORY_REGION(&cache->node[number - 1], COW_BLOCK);
 	memcpy(&cache->node[number - 1], bytes, COW_BLOCK);
 	*slot_of(cache, number) = (struct cow_slot){
 		.block = block, .crc = ref->crc, .chain = *link, .level = (uint8_t)level,

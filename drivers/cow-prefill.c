@@ -25,7 +25,7 @@ static unsigned window_of(const struct cow_disk *disk)
 {
 	uint64_t part = cow_blocks_for(disk->store->active->sectors) / WINDOW_PART;
 
-	return part > WINDOW ? WINDOW : part > 4 * LEAST_RUN ? (unsigned)part : 4 * LEAST_RUN;
+	return part > WINDOW ? WINDOW : part > 8 * LEAST_RUN ? (unsigned)part : 8 * LEAST_RUN;
 }
 
 static int run_fill(struct cow_disk *disk, uint64_t block, unsigned count)

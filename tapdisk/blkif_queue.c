@@ -257,7 +257,7 @@ static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *
 	struct blkif_io *io;
 	unsigned started = 0;
 
-	for (io = batch->head; io && batch->head->next; io = io->next)
+	for (io = batch->head && batch->head->next ? batch->head : NULL; io; io = io->next)
 		backend_prefetch(queue->blkif->vbd->backend, io->sector);
 	while ((io = blkif_io_list_take(batch))) {
 		if (io->error || !io->steps) {

@@ -3,7 +3,7 @@
 
 #include <malloc.h>
 
-#define TABLE_BYTES	(128 << 10)	/* from here on a mapping of its own; malloc's own first threshold */
+#define TABLE_BYTES	(2 << 20)	/* from here on a mapping of its own; more than any guest's request */
 #define KEPT_BYTES	(4 << 20)
 
 static unsigned keepers;

@@ -26,6 +26,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "opener.h"
+#include "processor.h"
 #include "sandbox.h"
 #include "takeover.h"
 #include "transport.h"
@@ -232,6 +233,7 @@ static bool commit_engine(void *arg)
 	int error = engine_commit(tapdisk->engine);
 
 	watch_timers(tapdisk);
+	processor_turn();
 	if (!error)
 		return engine_reap(tapdisk->engine) > 0;
 	/* guests must see a dead backend, not one that hangs */

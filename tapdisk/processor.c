@@ -1,4 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ *              bound alone                      waits too long
+ *   anywhere ──────────────► where the         ──────────────► resting: anywhere,
+ *      ▲                     interrupts arrive ◄────────────── for 1, 2, ... 64 s
+ *      └─── unbound, or a second one bound ────┘   rested
+ *
+ * Not known where that is, or not allowed there: as if it had waited too long.
+ */
 #include "processor.h"
 
 #include <errno.h>
@@ -15,16 +23,17 @@
 #define ASK_NS (10000 * MS)		/* irqbalance may have moved the interrupt */
 #define FIRST_REST_NS (1000 * MS)
 #define LAST_REST_NS (64000 * MS)
-#define WAITS_TOO_LONG(waited, time) ((waited) > (time) / 10)
+#define MAX_INTERRUPT (1 << 24)		/* more than Linux has */
 
 static unsigned channels;
 static struct {
 	bool here;			/* the thread stays where the interrupts arrive */
+	int interrupt;			/* its number; -1: not known yet */
 	cpu_set_t all, one;		/* where it may run otherwise; where it stays */
 	uint64_t look, ask, rest_until;	/* times from when on to do so */
 	uint64_t rest_ns;		/* next one */
 	uint64_t looked, waited;	/* when, and how long the thread had waited for a processor until then */
-} stay = { .rest_ns = FIRST_REST_NS };
+} stay = { .interrupt = -1, .rest_ns = FIRST_REST_NS };
 
 void processor_channel_name(char name[16], pid_t pid)
 {
@@ -39,7 +48,7 @@ static int line_number(char *line, const char *name)
 
 	line[strcspn(line, "\n")] = '\0';
 	last = strrchr(line, ' ');
-	if (end == line || *end != ':' || !last || strcmp(last + 1, name) || number < 0 || number > 1 << 24)
+	if (end == line || *end != ':' || !last || strcmp(last + 1, name) || number < 0 || number > MAX_INTERRUPT)
 		return -1;
 	return (int)number;
 }
@@ -59,37 +68,50 @@ int processor_find_interrupt(FILE *interrupts, const char *name)
 	return found;
 }
 
-/* Where the channel's interrupts go; -1: not to be known. */
-static int interrupt_processor(void)
+/* -1: none, or several. A table of all that the machine has, so not to be asked for often. */
+static int channel_interrupt(void)
 {
-	char name[32] = "evtchn:", path[64];
-	int number = -1, processor = -1;
-	FILE *file;
+	char name[32] = "evtchn:";
+	FILE *file = fopen("/proc/interrupts", "re");
+	int number = -1;
 
 	processor_channel_name(name + strlen(name), getpid());
-	file = fopen("/proc/interrupts", "re");
 	if (file) {
 		number = processor_find_interrupt(file, name);
 		fclose(file);
 	}
-	if (number < 0)
+	return number < 0 ? -1 : number;
+}
+
+/* Where the channel's interrupts go; -1: not to be known. */
+static int interrupt_processor(void)
+{
+	int processor = -1;
+	char path[64];
+	FILE *file;
+
+	if (stay.interrupt < 0)
+		stay.interrupt = channel_interrupt();
+	if (stay.interrupt < 0)
 		return -1;
-	snprintf(path, sizeof(path), "/proc/irq/%d/effective_affinity_list", number);
+	snprintf(path, sizeof(path), "/proc/irq/%d/effective_affinity_list", stay.interrupt);
 	file = fopen(path, "re");
-	if (file) {
-		if (fscanf(file, "%d", &processor) != 1)
-			processor = -1;
-		fclose(file);
+	if (!file) {
+		stay.interrupt = -1;
+		return -1;
 	}
-	return processor < CPU_SETSIZE ? processor : -1;
+	if (fscanf(file, "%d", &processor) != 1 || processor >= CPU_SETSIZE)
+		processor = -1;
+	fclose(file);
+	return processor;
 }
 
 /* How long this thread could have run and did not, in all; false: the kernel does not count that. */
 static bool thread_waited(uint64_t *ns)
 {
 	FILE *file = fopen("/proc/thread-self/schedstat", "re");
-	unsigned long long waited;
-	bool known = file && fscanf(file, "%*u %llu", &waited) == 1;
+	unsigned long long ran, waited;
+	bool known = file && fscanf(file, "%llu %llu", &ran, &waited) == 2 && ran;
 
 	if (file)
 		fclose(file);
@@ -106,8 +128,18 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
 }
 
+/* Where it may run when it does not stay. All there are now may be more later: that is what was meant. */
+static bool learn_all(void)
+{
+	if (sched_getaffinity(0, sizeof(stay.all), &stay.all))
+		return false;
+	if (CPU_COUNT(&stay.all) == sysconf(_SC_NPROCESSORS_ONLN))
+		memset(&stay.all, 0xff, sizeof(stay.all));
+	return true;
+}
+
 /* Unless somebody else has said meanwhile where it is to run. */
-static void go(void)
+void processor_leave(void)
 {
 	cpu_set_t current;
 
@@ -118,7 +150,7 @@ static void go(void)
 
 static void rest(uint64_t now)
 {
-	go();
+	processor_leave();
 	stay.rest_until = now + stay.rest_ns;
 	stay.rest_ns = stay.rest_ns < LAST_REST_NS ? 2 * stay.rest_ns : LAST_REST_NS;
 }
@@ -127,10 +159,9 @@ static void come(uint64_t now)
 {
 	int processor = interrupt_processor();
 
-	go();
+	processor_leave();
 	CPU_ZERO(&stay.one);
-	stay.here = processor >= 0 && thread_waited(&stay.waited) && !sched_getaffinity(0, sizeof(stay.all), &stay.all) &&
-		CPU_ISSET(processor, &stay.all);
+	stay.here = processor >= 0 && thread_waited(&stay.waited) && learn_all() && CPU_ISSET(processor, &stay.all);
 	if (stay.here) {
 		CPU_SET(processor, &stay.one);
 		stay.here = !sched_setaffinity(0, sizeof(stay.one), &stay.one);
@@ -139,6 +170,11 @@ static void come(uint64_t now)
 	stay.ask = now + ASK_NS;
 	if (!stay.here)
 		rest(now);
+}
+
+static bool waits_too_long(uint64_t waited, uint64_t time)
+{
+	return waited > time / 10;
 }
 
 static void look(uint64_t now)
@@ -150,7 +186,7 @@ static void look(uint64_t now)
 			come(now);
 		return;
 	}
-	if (!thread_waited(&waited) || WAITS_TOO_LONG(waited - stay.waited, now - stay.looked)) {
+	if (!thread_waited(&waited) || waits_too_long(waited - stay.waited, now - stay.looked)) {
 		rest(now);
 		return;
 	}
@@ -165,19 +201,21 @@ static void look(uint64_t now)
 void processor_channel_bound(void)
 {
 	channels++;
+	stay.interrupt = -1;
 	if (channels == 1)
 		come(now_ns());
 	else
-		go();
+		processor_leave();
 }
 
 void processor_channel_unbound(void)
 {
 	channels--;
-	go();
+	stay.interrupt = -1;
+	processor_leave();
 }
 
-void processor_batch(void)
+void processor_turn(void)
 {
 	uint64_t now;
 

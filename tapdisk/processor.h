@@ -14,18 +14,21 @@
 #ifndef TAPDISK_PROCESSOR_H
 #define TAPDISK_PROCESSOR_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <sys/types.h>
 
-/* What the channels' interrupts are called in /proc/interrupts: "evtchn:" and the name of the thread that opened the driver. */
+/*
+ * What the channels' interrupts are called in /proc/interrupts is "evtchn:" and
+ * the name of the thread that opened the driver: that is to be this.
+ */
 void processor_channel_name(char name[16], pid_t pid);
 
 void processor_channel_bound(void);
 void processor_channel_unbound(void);
-/* To be called once for each batch; looks at what it costs every 100 ms. */
-void processor_batch(void);
+/* Once for each turn of the loop; looks every 100 ms at what it costs. */
+void processor_turn(void);
+/* For now: before a thread is made, which would have to stay there as well. */
+void processor_leave(void);
 
 /*
  * The number of the interrupt of that name in @interrupts, which is what

@@ -75,7 +75,7 @@ static const int allowed_calls[] = {
 	/* memory and threads */
 	ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise),
 	ALLOW(futex), ALLOW(set_robust_list), ALLOW(rseq), ALLOW(set_tid_address),
-	ALLOW(sched_yield), ALLOW(sched_getaffinity), ALLOW(sched_setaffinity), ALLOW(getcpu), ALLOW(exit), ALLOW(exit_group),
+	ALLOW(sched_yield), ALLOW(sched_getaffinity), ALLOW(exit), ALLOW(exit_group),
 	ALLOW(rt_sigaction), ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(rt_sigtimedwait),
 	ALLOW(sigaltstack), ALLOW(restart_syscall),
 
@@ -181,6 +181,9 @@ static int allow_threads(scmp_filter_ctx filter)
 					 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (!error)
 		error = allow_own_name(filter);
+	/* which processor this thread runs on, and no other one */
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, SCMP_A0_32(SCMP_CMP_EQ, 0));
 	/* abort() */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,

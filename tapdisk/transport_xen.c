@@ -150,7 +150,6 @@ static void transport_xen_notify(struct transport *transport, struct event_chann
 {
 	/* Fails only when the other end is gone, which xenstore tells better. */
 	xenevtchn_notify(channel->priv, channel->port);
-	processor_batch();
 }
 
 static int transport_xen_acknowledge(struct transport *transport, struct event_channel *channel)

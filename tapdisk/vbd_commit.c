@@ -27,6 +27,7 @@
 #include "log.h"
 #include "overlay.h"
 #include "path.h"
+#include "processor.h"
 #include "vbd.h"
 
 #define LITTLE_BYTES (4ull << 20)
@@ -291,6 +292,7 @@ static void close_aside(int fd)
 	pthread_t thread;
 	bool started = false;
 
+	processor_leave();
 	if (!pthread_attr_init(&attributes)) {
 		started = !pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) &&
 			!pthread_create(&thread, &attributes, close_last, (void *)(intptr_t)fd);

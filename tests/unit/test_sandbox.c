@@ -73,6 +73,17 @@ static void no_new_programs(void)
 	require(prctl(PR_SET_NAME, "sandboxed") == 0);
 }
 
+static void other_processes_run_where_they_do(void)
+{
+	cpu_set_t where;
+
+	enter();
+	require(!sched_getaffinity(0, sizeof(where), &where));
+	require(!sched_setaffinity(0, sizeof(where), &where));
+	require_refused(sched_setaffinity(getppid(), sizeof(where), &where));
+	require_refused(sched_setaffinity(getpid(), sizeof(where), &where));
+}
+
 /* What has an opener changes nothing by a name. */
 static void no_names(void)
 {
@@ -253,6 +264,11 @@ static void engine_libaio_(void)
 	one_engine("libaio");
 }
 
+static void test_other_processes(void **state)
+{
+	in_child(other_processes_run_where_they_do);
+}
+
 static void test_no_new_programs(void **state)
 {
 	in_child(no_new_programs);
@@ -343,6 +359,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_no_new_programs),
+		cmocka_unit_test(test_other_processes),
 		cmocka_unit_test(test_no_names),
 		cmocka_unit_test(test_opener_only_opens),
 		cmocka_unit_test(test_no_code_from_data),

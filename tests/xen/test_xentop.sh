@@ -33,5 +33,5 @@ stays() {
 	guest_must a "filled xvda 16 1"
 	[ "$(awk '/^Cpus_allowed_list/ { print $2 }' "/proc/$pid/status")" = "$(cat "/proc/irq/$irq/effective_affinity_list")" ]
 }
-wait_until 30 "tapdisk stays on the processor of interrupt $irq" stays
+wait_until 90 "tapdisk stays on the processor of interrupt $irq" stays
 guest_destroy a
