@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -375,6 +376,8 @@ static void tell_pid(void)
 {
 	pid_t pid = opener_pid();
 
+	/* One that ends while we do is not to be cleared away by the kernel at once: our parent waits for it. */
+	signal(SIGCHLD, SIG_DFL);
 	require(write(ending[1], &pid, sizeof(pid)) == sizeof(pid));
 }
 
