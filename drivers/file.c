@@ -260,11 +260,10 @@ static bool file_pages_stable(const struct image_file *file, dev_t device)
 }
 
 /*
- * What a copy or a reader has left in the page cache would cost every direct
- * write: Linux looks for such pages before and after it, and as long as the
- * file has one anywhere it ends the write in a work queue, a change of context
- * later (fs/iomap/direct-io.c). Those that are still to be written, of a copy
- * made just now, are begun to be written, which may take a while, and stay.
+ * As long as a file has pages in the page cache, left there by a copy or a
+ * reader, each direct write looks for some in its range, before and after it.
+ * Those that are still to be written, of a copy made just now, are begun to be
+ * written, which may take a while, and stay.
  */
 static void file_leave_page_cache(const struct image_file *file)
 {
