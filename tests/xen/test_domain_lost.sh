@@ -17,6 +17,14 @@ instant_start a
 instant_moves a
 must snap create -n base "$name"
 
+# The process that xl leaves behind, to wait for the domain's end, would wait for ever: whom it asks is gone.
+end_waiting_xl() {
+	local process
+	for process in $(pgrep -x xl); do
+		! grep -qzF "XENSTORED_PATH=$relay" "/proc/$process/environ" 2>/dev/null || kill "$process"
+	done
+}
+
 # by_relay SECONDS COMMAND...: the relay is killed after so many; the command's words are left in WORDS, its status in STATUS
 by_relay() {
 	local after=$1 leader pid start
@@ -33,6 +41,7 @@ by_relay() {
 	wait $pid
 	STATUS=$?
 	wait $leader 2>/dev/null
+	end_waiting_xl
 	WORDS=$(tr '\r' '\n' <"$WORK/words" | tail -1)
 	echo "# lost after $after s, ended after $(((${EPOCHREALTIME/./} - start) / 1000)) ms with $STATUS: $WORDS"
 }
