@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv hvm
+# Check: pv
 # Needs: tap
 # tap-ctl xen-attach and xen-detach: a disk without the toolstack's help.
 . ./lib.sh
