@@ -403,22 +403,18 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 {
 	struct xen_host *xen = to_xen(host);
 	int count = 0, error = xen_read_disks(xen->xs, domid, disks, text);
-	libxl_device_disk *known;
+	libxl_device_disk *known = error ? NULL : libxl_device_disk_list(xen->ctx, domid, &count);
 
-	/* what was not found may be there */
-	if (xen_lost_now(&xen->dog))
-		return failed(xen, "looking for the domain's disks", text);
-	if (error)
-		return error;
-	known = libxl_device_disk_list(xen->ctx, domid, &count);
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; known && i < count; i++) {
 		struct domain_disk *disk = known[i].vdev ? disks_find(disks, known[i].vdev) : NULL;
 
 		if (disk)
 			disk->configured = true;
 	}
-	libxl_device_disk_list_free(known, count);
-	return 0;
+	if (known)
+		libxl_device_disk_list_free(known, count);
+	/* what was not found may be there */
+	return xen_lost_now(&xen->dog) ? failed(xen, "looking for the domain's disks", text) : error;
 }
 
 /* Without it, a libxl that finds its connection dead would end the process. */
