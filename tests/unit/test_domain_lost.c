@@ -53,14 +53,20 @@ static void expect_call(void)
 	assert_int_equal(sem_timedwait(&calls, &until), 0);
 }
 
-static void test_its_end(void **state)
+/* Its connection, as xenstored has it. */
+static int start(struct xen_watchdog *dog)
 {
 	struct error_text text = { "" };
-	struct xen_watchdog dog;
-	int connection;
 
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	connection = accept(listener, NULL, NULL);
+	assert_int_equal(xen_watchdog_start(dog, count, &calls, &text), 0);
+	return accept(listener, NULL, NULL);
+}
+
+static void test_its_end(void **state)
+{
+	struct xen_watchdog dog;
+	int connection = start(&dog);
+
 	assert_false(xen_lost(&dog));
 	assert_int_equal(sem_trywait(&calls), -1);
 	close(connection);
@@ -136,12 +142,9 @@ static bool lost_when_asked(struct xen_watchdog *dog, bool answers)
 /* Its connections end one after the other; ours is still there. */
 static void test_asked(void **state)
 {
-	struct error_text text = { "" };
 	struct xen_watchdog dog;
-	int connection;
+	int connection = start(&dog);
 
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	connection = accept(listener, NULL, NULL);
 	assert_false(lost_when_asked(&dog, true));
 	assert_false(xen_lost(&dog));
 	assert_true(lost_when_asked(&dog, false));
@@ -154,12 +157,9 @@ static void test_asked(void **state)
 
 static void test_refuses_when_asked(void **state)
 {
-	struct error_text text = { "" };
 	struct xen_watchdog dog;
-	int connection;
+	int connection = start(&dog);
 
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	connection = accept(listener, NULL, NULL);
 	close(listener);
 	assert_true(xen_lost_now(&dog));
 	close(connection);
