@@ -5,10 +5,10 @@
  * in it, and never again.
  *
  * A lookup at a random place finds nothing in the processor's caches, so it
- * is made to touch little: what it compares lies close together and apart
- * from the nodes, all in one mapping, of large pages if it is large; which node goes is found
- * by a clock (that one was used is a byte, not a change of order); and for the
- * tree in use the shortcut leads from a disk block straight to its leaf.
+ * is made to touch little. What it compares lies close together and apart from
+ * the nodes, all in one mapping, of large pages if it is large. Which node goes
+ * is found by a clock: that one was used is a byte, not a change of order. And
+ * for the tree in use a shortcut leads from a disk block straight to its leaf.
  *
  * Invariant: a shortcut's node is that leaf, and to a node leads one at most.
  */
