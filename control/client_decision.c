@@ -17,6 +17,7 @@
 #include "client_many.h"
 #include "client_private.h"
 #include "cow.h"
+#include "path.h"
 
 #define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
 #define RANDOM_BYTES 16		/* of its name */
@@ -27,13 +28,6 @@ void client_step(const char *name)
 {
 	if (client_group_step)
 		client_group_step(name);
-}
-
-const char *tapctl_state_dir(void)
-{
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
 }
 
 /* A folder that is durable, in one that is there. */
@@ -62,12 +56,12 @@ static int make_folder(const char *path, struct error_text *text)
 /* @folder, of DECISION_MAX + 1 bytes: where the records are. */
 static int name_folder(char *folder, const char *owner, struct error_text *text)
 {
-	const char *state = tapctl_state_dir();
+	const char *state = path_state_dir();
 	int length;
 
 	if (*state != '/')
 		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, DECISION_MAX + 1, "%s/groups", state);
+	length = snprintf(folder, DECISION_MAX + 1, "%s/" COW_DECISION_FOLDER, state);
 	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > DECISION_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
 	return 0;
@@ -82,7 +76,7 @@ int client_decision_name(char *path, const char *owner, struct error_text *text)
 
 	error = name_folder(folder, owner ? owner : "", text);
 	if (!error)
-		error = make_folder(tapctl_state_dir(), text);
+		error = make_folder(path_state_dir(), text);
 	if (!error)
 		error = make_folder(folder, text);
 	if (error)

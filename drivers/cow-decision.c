@@ -5,6 +5,9 @@
  * The decision is made by whoever first gets a file to the record's name, for
  * good: link() and O_EXCL each do so or fail. Only a complete file is ever
  * linked, so what was cut short is a file without "commit" in it: aborted.
+ *
+ * The name is in the store, and whoever made the store may have made it up.
+ * So only what can be a record of this host is looked for, or made.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +22,7 @@
 #include "path.h"
 
 #define COMMIT "commit\n"
+#define RANDOM_DIGITS 32
 
 int cow_folder_sync(const char *path)
 {
@@ -34,6 +38,23 @@ int cow_folder_sync(const char *path)
 		ret = -errno;
 	close(fd);
 	return ret;
+}
+
+/* What is behind @start, if @path starts with it. */
+static const char *path_behind(const char *path, const char *start)
+{
+	size_t length = strlen(start);
+
+	return strncmp(path, start, length) ? NULL : path + length;
+}
+
+bool cow_decision_valid(const char *path)
+{
+	const char *name = *path == '/' ? path_behind(path, path_state_dir()) : NULL;
+
+	if (name)
+		name = path_behind(name, "/" COW_DECISION_FOLDER "/");
+	return name && strspn(name, "0123456789abcdef") == RANDOM_DIGITS && strchr(".", name[RANDOM_DIGITS]) && !strchr(name, '/');
 }
 
 static int commit_file_write(const char *path)
@@ -83,8 +104,11 @@ int cow_decision_commit(const char *path, struct error_text *error)
 
 int cow_decision_abort(const char *path, struct error_text *error)
 {
-	int fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600), ret;
+	int fd, ret;
 
+	if (!cow_decision_valid(path))
+		return 0;	/* another machine's, as below */
+	fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd >= 0)
 		close(fd);
 	else if (errno == ENOENT)
@@ -95,6 +119,16 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	if (ret >= 0 && cow_folder_sync(path))
 		ret = -EIO;
 	return ret < 0 ? error_set(error, ret, "%s: cannot be read: %s", path, strerror(-ret)) : ret;
+}
+
+unsigned cow_prepared_count(const struct cow_store *store)
+{
+	const struct cow_version *version;
+	unsigned count = 0;
+
+	for (version = store->versions; version; version = version->next)
+		count += !version->deleted && version->decision[0];
+	return count;
 }
 
 static const struct cow_version *prepared_next(const struct cow_store *store)
@@ -109,8 +143,11 @@ static const struct cow_version *prepared_next(const struct cow_store *store)
 int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 {
 	const struct cow_version *version;
+	unsigned count = cow_prepared_count(store);
 	int ret = 0;
 
+	if (count > COW_PREPARED_MAX)	/* we would make a file for each */
+		return error_set(error, -EUCLEAN, "%s: damaged: %u prepared snapshots", store->device->name, count);
 	while (ret >= 0 && (version = prepared_next(store))) {
 		ret = cow_decision_abort(version->decision, error);
 		if (ret == 1)

@@ -37,6 +37,7 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers a
 #define COW_NAME_MAX		255u
 #define COW_DESCRIPTION_MAX	1024u
 #define COW_DECISION_MAX 255u
+#define COW_PREPARED_MAX 64u	/* snapshots that name a decision */
 
 /* A reference to a block of metadata. */
 struct cow_ref {

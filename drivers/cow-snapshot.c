@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "cow-internal.h"
+#include "path.h"
 
 int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
 		  const void *payload, size_t length)
@@ -151,9 +152,12 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 		ret = cow_version_room(store, error);
 	if (ret)
 		return ret;
-	if (*decision && (*decision != '/' || strlen(decision) > COW_DECISION_MAX))
-		return error_set(error, -EINVAL, "%.64s: a decision record is an absolute path of at most %u bytes", decision,
-				 COW_DECISION_MAX);
+	if (*decision && (!cow_decision_valid(decision) || strlen(decision) > COW_DECISION_MAX))
+		return error_set(error, -EINVAL, "%.64s: a decision record is a file called by 32 hexadecimal digits in %s/"
+				 COW_DECISION_FOLDER ", by at most %u bytes in all", decision, path_state_dir(), COW_DECISION_MAX);
+	if (*decision && cow_prepared_count(store) >= COW_PREPARED_MAX)
+		return error_set(error, -EBUSY, "%s: %u snapshots wait for a decision already", store->device->name,
+				 COW_PREPARED_MAX);
 	return texts_check(store, name, description, error);
 }
 

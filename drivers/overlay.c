@@ -38,13 +38,6 @@
 #define RECORD_MAX (2 * PATH_MAX + 128)
 #define TYPE_RAW "aio:"
 
-static const char *state_dir(void)
-{
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
-}
-
 /* Where the record of @path would be, and in @real what the image is called. 0, or -errno: it can have none. */
 static int record_path(const char *path, char real[PATH_MAX], char record[PATH_MAX])
 {
@@ -57,7 +50,7 @@ static int record_path(const char *path, char real[PATH_MAX], char record[PATH_M
 	if (!S_ISBLK(st.st_mode))
 		length = snprintf(record, PATH_MAX, "%s%s", real, OVERLAY_SUFFIX);
 	else if (device_identity(st.st_rdev, id))
-		length = snprintf(record, PATH_MAX, "%s/overlays/%s", state_dir(), id);
+		length = snprintf(record, PATH_MAX, "%s/overlays/%s", path_state_dir(), id);
 	else
 		return -ENOTSUP;
 	return length < PATH_MAX ? 0 : -ENAMETOOLONG;
@@ -281,12 +274,12 @@ static int make_folders(const char *record)
 	char folder[PATH_MAX];
 	int ret = 0;
 
-	snprintf(folder, sizeof(folder), "%s/overlays", state_dir());
+	snprintf(folder, sizeof(folder), "%s/overlays", path_state_dir());
 	if (strncmp(record, folder, strlen(folder)))
 		return 0;
-	if ((path_make_folder(state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
+	if ((path_make_folder(path_state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
 		return -errno;
-	ret = cow_folder_sync(state_dir());
+	ret = cow_folder_sync(path_state_dir());
 	return ret ? ret : cow_folder_sync(folder);
 }
 

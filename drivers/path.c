@@ -19,6 +19,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "protocol.h"
+
 static int opener = -1;
 static uid_t opener_uid;
 
@@ -269,4 +271,11 @@ int path_bind(int socket, const char *path)
 		return 0;
 	unlink(path);
 	return -1;
+}
+
+const char *path_state_dir(void)
+{
+	const char *dir = getenv(STATE_DIR_ENV);
+
+	return dir && *dir ? dir : STATE_DIR_DEFAULT;
 }

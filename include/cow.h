@@ -186,12 +186,18 @@ int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_t
 /* The same for going back: durable when it returns, and then to be committed or aborted by the name SNAPSHOT_REVERT_INTENT. */
 int cow_revert_prepare(struct cow_store *store, const char *name, const char *decision, struct error_text *error);
 
-/* cow-decision.c. Decide for commit: 0; -ECANCELED: it was decided otherwise. Durable when it returns. */
+#define COW_DECISION_FOLDER "groups"	/* in path_state_dir(): where the records are */
+
+/* cow-decision.c. A record of this host: 32 hexadecimal digits in that folder, and possibly "." and its owner's name. */
+bool cow_decision_valid(const char *path);
+/* Decide for commit: 0; -ECANCELED: it was decided otherwise. Durable when it returns. */
 int cow_decision_commit(const char *path, struct error_text *error);
-/* 0: aborted, now or before; 1: it was committed. Durable when it returns. */
+/* 0: aborted, now or before, or no record of this host; 1: it was committed. Durable when it returns. */
 int cow_decision_abort(const char *path, struct error_text *error);
 /* The entry of @path in its folder is durable. */
 int cow_folder_sync(const char *path);
+/* How many snapshots are prepared. */
+unsigned cow_prepared_count(const struct cow_store *store);
 /* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 

@@ -33,6 +33,9 @@ int path_remove(const char *path);
 int path_rename(const char *from, const char *to);
 int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
 
+/* What lasts beyond a reboot: STATE_DIR_DEFAULT, or what the environment says (protocol.h). */
+const char *path_state_dir(void);
+
 /* Who owns what the calls above make. */
 uid_t path_uid(void);
 

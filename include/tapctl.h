@@ -59,9 +59,6 @@ int tapctl_process_list(void (*each)(int pid, void *arg), void *arg);
 /* Remove the sockets and statistics that a dead tapdisk left; -EBUSY while it lives. */
 int tapctl_process_clean(int pid);
 
-/* Where group snapshots are decided, for good: STATE_DIR_DEFAULT or what the environment says. Never freed. */
-const char *tapctl_state_dir(void);
-
 /*
  * Snapshots of any number of disks, each named by its process and minor. The
  * calls wait; every disk is told at the same time. @text names the disk.

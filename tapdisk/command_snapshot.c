@@ -198,8 +198,8 @@ static int read_decision(const json_t *message, struct snapshot_command *command
 	if (argument_require(message, "decision", error) ||
 	    argument_line(message, "decision", SNAPSHOT_TEXT_MAX, &command->decision, error))
 		return -EINVAL;
-	if (*command->decision != '/')
-		return error_set(error, -EINVAL, "'decision' is no absolute path");
+	if (!cow_decision_valid(command->decision))
+		return error_set(error, -EINVAL, "'decision' is no record in the folder of decisions");
 	return 0;
 }
 

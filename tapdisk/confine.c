@@ -38,7 +38,7 @@
 
 #include "image-folders.h"
 #include "minor.h"
-#include "protocol.h"
+#include "path.h"
 
 /* Linux 6.2's, which the headers of 6.1 have not */
 #ifndef LANDLOCK_ACCESS_FS_TRUNCATE
@@ -59,13 +59,6 @@ static bool landlocked;
 bool confine_has_landlock(void)
 {
 	return landlocked;
-}
-
-static const char *state_dir(void)
-{
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
 }
 
 /* Of the rights above those that the kernel of this version knows. */
@@ -101,7 +94,7 @@ static int allow_all(int rules, char *const *folders, uint64_t known, struct err
 		uint64_t rights;
 	} own[] = {
 		{ minor_run_dir(), WRITING },	/* sockets, markers */
-		{ state_dir(), WRITING },	/* decisions, records of devices */
+		{ path_state_dir(), WRITING },	/* decisions, records of devices */
 		{ "/dev/shm", WRITING },	/* counters for xentop */
 		{ "/dev/xen", WRITING },	/* grants and event channels, opened for each frontend */
 		{ "/proc", READING },		/* locks, mounts */
@@ -167,8 +160,8 @@ static int confine_files(char *const *folders, struct error_text *warning, struc
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
-	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(state_dir(), 0700) && errno != EEXIST))
-		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), state_dir(), strerror(errno));
+	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
+		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), path_state_dir(), strerror(errno));
 	ret = restrict_files(version, folders, text);
 	landlocked = !ret;
 	return ret;

@@ -5,11 +5,15 @@
  */
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cow-format.h"
 #include "live_disk.h"
+#include "path.h"
+#include "protocol.h"
 
 #define BASE_SECTORS (25u * LIVE_STRIDE + 43)
 
@@ -78,6 +82,25 @@ static void make_cow(const char *path)
 	cow_file_close(device);
 }
 
+/* Where tapdisk looks for decisions. */
+static void make_decisions(const char *folder)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "%.90s/state", folder);
+	assert_int_equal(setenv(STATE_DIR_ENV, path, 1), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	strcat(path, "/" COW_DECISION_FOLDER);
+	assert_int_equal(mkdir(path, 0700), 0);
+}
+
+void live_decision_name(char path[LIVE_DECISION_MAX])
+{
+	static unsigned count;
+
+	snprintf(path, LIVE_DECISION_MAX, "%s/" COW_DECISION_FOLDER "/%032x", path_state_dir(), count++);
+}
+
 void live_base_make(const char *folder)
 {
 	char path[100];
@@ -90,4 +113,5 @@ void live_base_make(const char *folder)
 	snprintf(live_cow_base, sizeof(live_cow_base), "%s@base", path);
 	close(make_raw(live_raw_base, BASE_SECTORS));
 	make_cow(path);
+	make_decisions(folder);
 }

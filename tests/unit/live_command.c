@@ -164,14 +164,13 @@ void live_thaw(struct live_disk *disk)
 static void begin_prepare(struct live_disk *disk)
 {
 	struct live_snapshot *snapshot = live_snapshot_free(disk);
-	static unsigned decisions;
 
 	if (!snapshot) {
 		live_thaw(disk);
 		return;
 	}
 	disk->frozen = false;
-	snprintf(snapshot->decision, sizeof(snapshot->decision), "%.70s.%u", live_raw_base, decisions++);
+	live_decision_name(snapshot->decision);
 	snapshot->from = disk->frozen_at;
 	live_image_take(&disk->model, disk->frozen_at, disk->options.full || disk->faulty, &snapshot->image);
 	snapshot->state = LIVE_PREPARING;
@@ -293,10 +292,9 @@ static void revert_together(struct live_disk *disk, struct live_snapshot *snapsh
 {
 	struct live_intent *intent = &disk->intent;
 	struct error_text error = { "" };
-	static unsigned intents;
 	bool commit = live_pick(disk, 3);
 
-	snprintf(intent->decision, sizeof(intent->decision), "%.70s.back.%u", live_raw_base, intents++);
+	live_decision_name(intent->decision);
 	intent->state = LIVE_PREPARING;
 	intent->target = snapshot;
 	reverter_run(disk, SNAPSHOT_REVERT, snapshot, look);

@@ -21,6 +21,7 @@
 #include "engine_crash.h"
 #include "live_model.h"
 
+#define LIVE_DECISION_MAX 200	/* bytes of a path */
 #define LIVE_REQUESTS 24
 #define LIVE_IOVS 6
 #define LIVE_SNAPSHOTS 5
@@ -36,7 +37,7 @@ enum live_state {
 struct live_snapshot {
 	enum live_state state;
 	char name[16];
-	char decision[96];		/* "": not of a group */
+	char decision[LIVE_DECISION_MAX];		/* "": not of a group */
 	uint64_t from;			/* it was not taken before */
 	struct live_image image;	/* from LIVE_THERE and LIVE_PREPARED on */
 	struct backend *backend;	/* NULL: not open */
@@ -47,7 +48,7 @@ struct live_snapshot {
 struct live_intent {
 	enum live_state state;		/* NONE, PREPARING, PREPARED, COMMITTING: decided; DELETING: decided against */
 	const struct live_snapshot *target;
-	char decision[96];
+	char decision[LIVE_DECISION_MAX];
 };
 
 struct live_request {
@@ -163,6 +164,8 @@ extern char live_raw_base[128], live_cow_base[128], live_own_base[128];
 /* A file with what a raw base holds, of the size of the disk, made anew. */
 int live_base_own(const char *path);
 void live_base_make(const char *folder);
+/* One that nobody has made. */
+void live_decision_name(char path[LIVE_DECISION_MAX]);
 bool live_base_shows(enum live_base base, unsigned cell);
 
 #endif

@@ -10,6 +10,7 @@
 
 #include "cow-internal.h"
 #include "cow_model.h"
+#include "protocol.h"
 
 #define STORE_BYTES (3u << 20)
 #define SECTORS 4096u
@@ -42,7 +43,8 @@ static int setup(void **state)
 	assert_int_equal(cow_snapshot_create(store, "gone", NULL, &error), 0);
 	assert_int_equal(cow_write(store, data, 0, COW_SECTORS), 0);
 	assert_int_equal(cow_snapshot_create(store, "one", NULL, &error), 0);
-	assert_int_equal(cow_snapshot_prepare(store, "undecided", NULL, "/decision", &error), 0);
+	assert_int_equal(cow_snapshot_prepare(store, "undecided", NULL, STATE_DIR_DEFAULT "/groups/0123456789abcdef0123456789abcdef",
+					      &error), 0);
 	assert_int_equal(cow_snapshot_delete(store, "gone", &error), 0);
 	assert_int_equal(cow_write(store, data, 8, COW_SECTORS), 0);
 	assert_int_equal(cow_flush(store), 0);

@@ -70,12 +70,22 @@ static json_t *with_name(const char *command)
 	return request;
 }
 
+#define RANDOM_NAME "0123456789abcdef0123456789abcdef"
+
+static void decision_path(char path[200])
+{
+	mkdir(fake_state, 0700);
+	snprintf(path, 200, "%s/groups", fake_state);
+	mkdir(path, 0700);
+	strcat(path, "/" RANDOM_NAME);
+}
+
 static json_t *prepare_request(json_int_t token)
 {
 	json_t *request = with_token("snapshot-prepare", token);
 	char path[200];
 
-	snprintf(path, sizeof(path), "%s/decision", fake_dir);
+	decision_path(path);
 	json_object_set_new(request, "name", json_string("snap"));
 	json_object_set_new(request, "decision", json_string(path));
 	return request;
@@ -166,7 +176,8 @@ static void test_bad_arguments(void **state)
 		"{\"command\": \"snapshot-thaw\", \"token\": -1}",
 		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"decision\": \"/x\"}",
 		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1}",
-		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1, \"decision\": \"x\"}",
+		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1, \"decision\": \"" RANDOM_NAME "\"}",
+		"{\"command\": \"snapshot-prepare\", \"name\": \"a\", \"token\": 1, \"decision\": \"/etc/nologin\"}",
 	};
 	json_t *request;
 	char name[300];
@@ -272,7 +283,7 @@ static void prepared_and_gone(bool decided, bool hold)
 	json_t *reply;
 	char path[200];
 
-	snprintf(path, sizeof(path), "%s/decision", fake_dir);
+	decision_path(path);
 	unlink(path);
 	if (decided) {
 		FILE *file = fopen(path, "w");
