@@ -8,8 +8,8 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
-import threading
 import time
 
 from bench import fio, servers
@@ -25,6 +25,7 @@ SPACE_WRITES = 20000
 MANY = 1000
 CACHE = 32                              # MiB of the map, at most
 CHANGED = 4                             # a fourth of the disk, before a snapshot is deleted
+LEAST = 0.5                             # seconds that can be measured
 
 _numbers = itertools.count(1)
 
@@ -133,58 +134,74 @@ def _written(disk):
     return json.loads(disk.ctl("stats"))["total"]["write"]["requests"]
 
 
-def _delete_beside(disk, name):
-    """In a thread, and when writes have come: while fio starts the disk is idle, and a deletion has all the time."""
-    before = _written(disk)
+@contextlib.contextmanager
+def _load(bench, disk, size):
+    """Overwrites at random places, without end: until they are left."""
+    load = subprocess.Popen(["fio", "--name=load", *fio.on_ring(bench, disk), f"--size={size}", "--randrepeat=0", "--rw=randwrite",
+                             *RANDOM, *TIMED, "--runtime=1d", f"--output={bench.path('load.out')}"], stdin=subprocess.DEVNULL)
+    try:
+        before = _written(disk)
+        while _written(disk) - before < 10000:
+            if load.poll() is not None:
+                raise RuntimeError("fio, which was to write meanwhile, has ended")
+            time.sleep(0.05)
+        yield
+        if load.poll() is not None:
+            raise RuntimeError("fio, which was to write meanwhile, has ended")
+    finally:
+        load.send_signal(signal.SIGINT)
+        load.wait()
 
-    def run():
-        while _written(disk) - before < 100:
-            time.sleep(0.01)
-        disk.ctl("snapshot-delete", "-n", name)
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    return thread
+
+def _rate_while(bench, disk, begin, goes_on):
+    """How many overwrites a second are answered from when @begin is called as long as @goes_on, or the time of a run."""
+    with _load(bench, disk, _size(bench)):
+        begin()
+        started, before = time.monotonic(), _written(disk)
+        while goes_on() and time.monotonic() - started < bench.seconds:
+            time.sleep(0.1)         # seldom: asking takes time of the processors
+        written = _written(disk) - before
+        spent = time.monotonic() - started
+    if spent < LEAST:
+        raise RuntimeError(f"over after {spent:.2f} s, too soon to be measured: a larger disk (-s) takes longer")
+    return {"value": written / spent}
 
 
-def _beside_itself(bench, ours, options):
+def _beside_itself(bench, ours):
     """The peer is the same store when nothing is given back: how fast that is beside the raw driver other cases tell."""
-    store, raw = _store(bench), _raw(bench)
-    return {"cow": ours, "at rest": lambda: _guest(bench, store, *options), "raw": lambda: _guest(bench, raw, *options)}
+    def at_rest(disk):
+        return lambda: _rate_while(bench, disk, lambda: None, lambda: True)
+    return {"cow": ours, "at rest": at_rest(_store(bench)), "raw": at_rest(_raw(bench))}
 
 
 @contextlib.contextmanager
 def _delete(bench):
-    """While the blocks are being freed; what was measured when that was over before would not be it."""
+    """While the blocks are being freed."""
     store = _store(bench)
-    options = (*TIMED, *RANDOM, "--rw=randwrite", "--ramp_time=200ms")
 
     def ours():
-        deletion = _delete_beside(store, _scattered_snapshot(bench))
-        result = _guest(bench, store, *options)
-        deletion.join()
-        if not _leftover(store)[0]:
-            raise RuntimeError("delete: the snapshot was given back before the end of the run: a larger disk (-s), or shorter runs (-t)")
+        name = _scattered_snapshot(bench)
+        result = _rate_while(bench, store, lambda: store.ctl("snapshot-delete", "-n", name), lambda: _leftover(store)[0])
         _settle(store)
         return result
-    yield _beside_itself(bench, ours, options)
+    yield _beside_itself(bench, ours)
 
 
 @contextlib.contextmanager
 def _punch(bench):
     """While what was freed is punched out of the file."""
     store = _store(bench)
-    options = (*TIMED, *RANDOM, "--rw=randwrite")
+
+    def free():
+        while _leftover(store)[0]:
+            time.sleep(0.01)
 
     def ours():
         store.ctl("snapshot-delete", "-n", _scattered_snapshot(bench))
-        while _leftover(store)[0]:
-            time.sleep(0.01)
-        result = _guest(bench, store, *options)
-        if not _leftover(store)[1]:
-            raise RuntimeError("punch: all was punched before the end of the run: a larger disk (-s), or shorter runs (-t)")
+        result = _rate_while(bench, store, free, lambda: _leftover(store)[1])
         _settle(store)
         return result
-    yield _beside_itself(bench, ours, options)
+    yield _beside_itself(bench, ours)
 
 
 def _alone(figure):
@@ -210,14 +227,11 @@ def _space(size):
 
 def _longest_stall(bench, disk, size):
     """Of three snapshots, a second apart, under load."""
-    load = subprocess.Popen(["fio", "--name=load", *fio.on_ring(bench, disk), f"--size={size}", "--rw=randwrite", *RANDOM,
-                             *TIMED, "--runtime=5", f"--output={bench.path('load.out')}"], stdin=subprocess.DEVNULL)
     stalls = []
-    for _ in range(3):
-        time.sleep(1)
-        stalls.append(_snapshot(disk))
-    if load.wait():
-        raise RuntimeError("fio, which was to write meanwhile, has failed")
+    with _load(bench, disk, size):
+        for _ in range(3):
+            time.sleep(1)
+            stalls.append(_snapshot(disk))
     return max(stalls)
 
 
