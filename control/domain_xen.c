@@ -21,7 +21,11 @@
 #include "domain_xen_lost.h"
 
 #define CONNECT_STEPS 100		/* of 100 ms */
-#define SETTLE_STEPS 10			/* of 100 ms, for a guest that is about to suspend */
+/* Steps of 100 ms for a guest that is about to suspend: it was asked to, it may have been, it was not. */
+#define ASKED_STEPS 300
+#define UNKNOWN_STEPS 50
+#define UNASKED_STEPS 10
+#define ASKING "suspend request via"	/* libxl, at its level for debugging: by event channel or by xenstore */
 
 struct xen_logger {
 	xentoollog_logger logger;
@@ -37,6 +41,8 @@ struct xen_host {
 	pthread_mutex_t mutex;
 	bool saving;			/* guarded by the mutex: libxl has the one operation that may be aborted */
 	atomic_bool begun;		/* its helper has told of progress */
+	bool saved;			/* or has tried to, in this process: then asked is known */
+	atomic_bool asked;		/* the guest, to suspend */
 	char reason[300];		/* the first error since clear_reason(): it knows most */
 };
 
@@ -54,9 +60,11 @@ static void log_message(xentoollog_logger *logger, xentoollog_level level, int e
 	struct xen_host *host = ((struct xen_logger *)logger)->host;
 	char message[300];
 
+	vsnprintf(message, sizeof(message), format, args);
+	if (strstr(message, ASKING))
+		atomic_store(&host->asked, true);
 	if (level < XTL_ERROR || host->reason[0])
 		return;
-	vsnprintf(message, sizeof(message), format, args);
 	message[strcspn(message, "\n")] = '\0';
 	snprintf(host->reason, sizeof(host->reason), "%s", skip_place(message));
 }
@@ -248,6 +256,8 @@ static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live,
 	int rc;
 
 	atomic_store(&xen->begun, false);
+	atomic_store(&xen->asked, false);
+	xen->saved = true;
 	set_saving(xen, true);
 	rc = xen_lost(&xen->dog) ? ERROR_FAIL : libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
 	set_saving(xen, false);
@@ -280,14 +290,22 @@ static int take_back_suspend(struct xen_host *xen, unsigned domid)
 	return there;
 }
 
-/* Somebody's save() was cut short: the guest may have been asked to suspend, and be about to. */
+static unsigned settle_steps(const struct xen_host *xen)
+{
+	return !xen->saved ? UNKNOWN_STEPS : xen->asked ? ASKED_STEPS : UNASKED_STEPS;
+}
+
+/*
+ * Somebody's save() was cut short: the guest may have been asked to suspend, and be about to. One that did so after we had
+ * looked would stay so for ever.
+ */
 static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *info, struct error_text *text)
 {
 	int error = xen_info(xen, domid, info, text);
 
 	if (error || is_suspended(info) || take_back_suspend(xen, domid))
 		return error;
-	for (unsigned i = 0; !error && i < SETTLE_STEPS && !is_suspended(info); i++) {
+	for (unsigned i = 0; !error && i < settle_steps(xen) && !is_suspended(info); i++) {
 		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
 		libxl_dominfo_dispose(info);
 		error = xen_info(xen, domid, info, text);
