@@ -270,6 +270,7 @@ int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt
 		header->version = JOURNAL_VERSION;
 		memcpy(header->uuid, store->sb.uuid, sizeof(header->uuid));
 		header->area_size = journal->area_size;
+		header->salt = store->sb.salt;	/* should this opening come to nothing: there is nothing to be played */
 		store->journal = journal;
 	}
 	store64(&header_of(journal)->next_salt, salt);

@@ -219,6 +219,44 @@ static void test_half_made(void **state)
 	assert_int_equal(data[0], 0);
 }
 
+/* Each call to the device fails once during the opening, when there was a journal and when there was none; the next one succeeds. */
+static void failed_openings(bool fresh)
+{
+	struct error_text error;
+	bool reached = true;
+	unsigned failed = 0;
+
+	for (uint64_t nth = 1; reached; nth++) {
+		if (fresh) {
+			nothing_is_missing();
+			assert_int_equal(cow_close(store), 0);
+			store = NULL;
+		}
+		sim.fail_error = -ENOSPC;
+		sim.fail_at = sim.calls + nth;
+		if (store_open(&error))
+			failed++;
+		else
+			cow_abandon(store);
+		reached = sim.calls >= sim.fail_at;
+		sim.fail_at = 0;
+		nothing_is_missing();
+		cow_abandon(store);
+		store = NULL;
+	}
+	assert_true(failed > 5);
+}
+
+static void test_failed_openings(void **state)
+{
+	failed_openings(false);
+}
+
+static void test_failed_first_openings(void **state)
+{
+	failed_openings(true);
+}
+
 /* The one record replaced by another, with the right checksum. */
 static void make_up(uint32_t type, const void *payload, uint32_t length)
 {
@@ -270,6 +308,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_opened_meanwhile, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_file, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_openings, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_first_openings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_up_records, setup, teardown),
 	};
 
