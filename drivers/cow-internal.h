@@ -222,10 +222,19 @@ int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, 
 int cow_log_write(struct cow_store *store);
 uint64_t cow_log_used(const struct cow_log *log);
 uint64_t cow_log_room(const struct cow_log *log);	/* for more, in a number of records */
-/* Where the last whole group of records ends. @record (COW_RECORD_MAX bytes) is used. */
-int cow_log_find_end(struct cow_store *store, struct cow_record *record, uint64_t *end);
+/* A look at the log after a crash, much of it with one call to the device. */
+struct cow_log_reader {
+	struct cow_record *record;	/* COW_RECORD_MAX bytes */
+	uint8_t *ahead;
+	uint64_t at;			/* where in the log's area that is, bytes */
+	size_t length;
+};
+int cow_log_reader_init(struct cow_log_reader *reader);
+void cow_log_reader_free(struct cow_log_reader *reader);
+/* Where the last whole group of records ends. */
+int cow_log_find_end(struct cow_store *store, struct cow_log_reader *reader, uint64_t *end);
 /* The record at the head, which moves on; -ENOENT at the end. */
-int cow_log_read(struct cow_store *store, struct cow_record *record, uint64_t end);
+int cow_log_read(struct cow_store *store, struct cow_log_reader *reader, uint64_t end);
 #define COW_RECORD_MAX 65536u
 #define COW_RECORD_PAYLOAD (COW_RECORD_MAX - sizeof(struct cow_record))
 

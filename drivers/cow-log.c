@@ -18,6 +18,10 @@
 
 #include "cow-internal.h"
 
+#define AHEAD_BYTES (1u << 20)
+
+_Static_assert(COW_RECORD_MAX <= AHEAD_BYTES, "a record is read at once");
+
 static size_t record_room(uint32_t length)
 {
 	return (length + COW_BLOCK - 1) / COW_BLOCK * COW_BLOCK;
@@ -153,37 +157,80 @@ int cow_log_write(struct cow_store *store)
 	return ret;
 }
 
-static int read_at(struct cow_store *store, uint64_t head, struct cow_record *record)
+int cow_log_reader_init(struct cow_log_reader *reader)
 {
+	*reader = (struct cow_log_reader){ .record = aligned_alloc(COW_BLOCK, COW_RECORD_MAX),
+		.ahead = aligned_alloc(COW_BLOCK, AHEAD_BYTES) };
+	return reader->record && reader->ahead ? 0 : -ENOMEM;
+}
+
+void cow_log_reader_free(struct cow_log_reader *reader)
+{
+	free(reader->record);
+	free(reader->ahead);
+}
+
+/* Behind the end nothing has to be readable: then what was asked for is, alone. */
+static int read_ahead(struct cow_store *store, struct cow_log_reader *reader, uint64_t at, size_t length)
+{
+	const struct cow_log *log = &store->log;
+	size_t more = log->size - at < AHEAD_BYTES ? (size_t)(log->size - at) : AHEAD_BYTES;
+	int ret = store->device->ops->read(store->device, reader->ahead, log->start + at, more);
+
+	if (ret) {
+		more = length;
+		ret = store->device->ops->read(store->device, reader->ahead, log->start + at, more);
+	}
+	reader->at = at;
+	reader->length = ret ? 0 : more;
+	return ret;
+}
+
+/* Whole blocks, at most a record, which are in the log's area. */
+static int read_part(struct cow_store *store, struct cow_log_reader *reader, void *data, uint64_t at, size_t length)
+{
+	int ret = 0;
+
+	if (at < reader->at || at + length > reader->at + reader->length)
+		ret = read_ahead(store, reader, at, length);
+	if (!ret)
+		memcpy(data, reader->ahead + (at - reader->at), length);
+	return ret;
+}
+
+static int read_at(struct cow_store *store, uint64_t head, struct cow_log_reader *reader)
+{
+	struct cow_record *record = reader->record;
 	struct cow_log *log = &store->log;
 	uint64_t at = head % log->size;
 	int ret;
 
-	ret = store->device->ops->read(store->device, record, log->start + at, COW_BLOCK);
+	ret = read_part(store, reader, record, at, COW_BLOCK);
 	if (ret)
 		return ret;
 	if (record->magic != COW_LOG_MAGIC || record->sequence != log->sequence || record->length > COW_RECORD_MAX ||
 	    record->length < sizeof(*record) || record_room(record->length) > log->size - at)
 		return -ENOENT;
 	if (record->length > COW_BLOCK) {
-		ret = store->device->ops->read(store->device, (uint8_t *)record + COW_BLOCK, log->start + at + COW_BLOCK,
-					       record_room(record->length) - COW_BLOCK);
+		ret = read_part(store, reader, (uint8_t *)record + COW_BLOCK, at + COW_BLOCK,
+				record_room(record->length) - COW_BLOCK);
 		if (ret)
 			return ret;
 	}
 	return record_crc(log, record) == record->crc ? 0 : -ENOENT;
 }
 
-static int log_next(struct cow_store *store, struct cow_record *record)
+static int log_next(struct cow_store *store, struct cow_log_reader *reader)
 {
+	struct cow_record *record = reader->record;
 	struct cow_log *log = &store->log;
 	uint64_t head = log->head;
 	int ret;
 
-	ret = read_at(store, head, record);
+	ret = read_at(store, head, reader);
 	if (ret == -ENOENT && head % log->size) {
 		head += log->size - head % log->size;
-		ret = read_at(store, head, record);
+		ret = read_at(store, head, reader);
 	}
 	if (ret)
 		return ret;
@@ -195,21 +242,21 @@ static int log_next(struct cow_store *store, struct cow_record *record)
 	return 0;
 }
 
-int cow_log_find_end(struct cow_store *store, struct cow_record *record, uint64_t *end)
+int cow_log_find_end(struct cow_store *store, struct cow_log_reader *reader, uint64_t *end)
 {
 	struct cow_log *log = &store->log, begin = *log;
 	int ret;
 
 	*end = log->head;
-	while (!(ret = log_next(store, record))) {
-		if (!(record->flags & COW_RECORD_MORE))
+	while (!(ret = log_next(store, reader))) {
+		if (!(reader->record->flags & COW_RECORD_MORE))
 			*end = log->head;
 	}
 	*log = begin;
 	return ret == -ENOENT ? 0 : ret;
 }
 
-int cow_log_read(struct cow_store *store, struct cow_record *record, uint64_t end)
+int cow_log_read(struct cow_store *store, struct cow_log_reader *reader, uint64_t end)
 {
-	return store->log.head < end ? log_next(store, record) : -ENOENT;
+	return store->log.head < end ? log_next(store, reader) : -ENOENT;
 }

@@ -173,18 +173,20 @@ static int replay_record(struct cow_store *store, const struct cow_record *recor
 
 int cow_replay(struct cow_store *store, const char *journal, struct error_text *error)
 {
-	struct cow_record *record = aligned_alloc(COW_BLOCK, COW_RECORD_MAX);
+	struct cow_log_reader reader;
 	uint64_t end;
-	int ret = record ? cow_log_find_end(store, record, &end) : -ENOMEM;
+	int ret = cow_log_reader_init(&reader);
 
+	if (!ret)
+		ret = cow_log_find_end(store, &reader, &end);
 	while (!ret) {
-		ret = cow_log_read(store, record, end);
+		ret = cow_log_read(store, &reader, end);
 		if (!ret)
-			ret = replay_record(store, record);
+			ret = replay_record(store, reader.record);
 		else if (ret == -ENOENT)
 			break;
 	}
-	free(record);
+	cow_log_reader_free(&reader);
 	if (ret && ret != -ENOENT)
 		return error_set(error, ret, "%s: its log cannot be replayed at record %llu: %s", store->device->name,
 				 (unsigned long long)store->log.sequence, strerror(-ret));
