@@ -295,6 +295,80 @@ static void test_nodes_outlive_superblocks(void **state)
 	}
 }
 
+static bool keep_one_superblock(const struct sim_write *write)
+{
+	return write->offset != 0;
+}
+
+static bool keep_other_superblock(const struct sim_write *write)
+{
+	return write->offset != COW_COPY_BLOCK << COW_SHIFT;
+}
+
+static bool keep_but_superblocks(const struct sim_write *write)
+{
+	return !keep_superblocks(write);
+}
+
+/* What is there after a power cut in cow_create() is the old store as it was, the new one, or none. True: the new one. */
+static bool old_new_or_none(struct model *model, const uint8_t uuid[16])
+{
+	struct cow_open_options options = { 0 };
+	struct error_text error = { "" };
+	struct cow_check check = { 0 };
+	struct cow_store *store;
+	bool is_old;
+
+	if (cow_open(&store, &model->sim->device, &options, &error))
+		return false;
+	is_old = !memcmp(store->sb.uuid, uuid, 16);
+	if (is_old) {
+		model->store = store;
+		model_verify_crashed(model);
+		model_check(model);
+		model->store = NULL;
+	} else {
+		assert_int_equal(cow_check(store, &check, false), 0);
+		assert_int_equal(check.errors, 0);
+		assert_int_equal(store->active->sectors, 800);
+	}
+	cow_abandon(store);
+	return !is_old;
+}
+
+/* 6. A store is made on a device that holds another one: both its superblocks go before anything else does. */
+static void test_create_wipes_first(void **state)
+{
+	bool (*const keeps[])(const struct sim_write *write) = { keep_all, keep_none, keep_superblocks, keep_one_superblock,
+		keep_other_superblock, keep_but_superblocks };
+	struct cow_create_options options = { .sectors = 800, .log_blocks = COW_LOG_MIN_BLOCKS };
+	struct error_text error = { "" };
+	struct rule_state *s;
+	uint8_t uuid[16];
+	uint64_t cut;
+	void *one;
+	int ret;
+
+	for (unsigned i = 0; i < sizeof(keeps) / sizeof(keeps[0]); i++) {
+		for (cut = 1, ret = -EIO; ret; cut++) {
+			assert_int_equal(setup(&one), 0);
+			s = one;
+			model_write(&s->model, 80, 16);
+			assert_int_equal(model_flush(&s->model), 0);
+			memcpy(uuid, s->model.store->sb.uuid, sizeof(uuid));
+			cow_abandon(s->model.store);
+			s->model.store = NULL;
+			s->sim.steps = 0;
+			s->sim.cut = cut;
+			ret = cow_create(&s->sim.device, &options, &error);
+			sim_power_cycle_picking(&s->sim, keeps[i]);
+			assert_true(old_new_or_none(&s->model, uuid) || ret);
+			assert_int_equal(teardown(&one), 0);
+		}
+		assert_true(cut > 8);
+	}
+}
+
 /* 6. After a checkpoint each copy of the superblock will do, whatever has been reused since. */
 static void test_either_superblock(void **state)
 {
@@ -655,6 +729,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_freed_is_not_free, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_used_again_is_not_punched, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_either_superblock, setup, teardown),
+		cmocka_unit_test(test_create_wipes_first),
 		cmocka_unit_test_setup_teardown(test_nodes_outlive_superblocks, setup, teardown),
 		cmocka_unit_test(test_size_history),
 		cmocka_unit_test(test_room_to_finish),
