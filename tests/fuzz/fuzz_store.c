@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * fuzz_store.c - stores that somebody made up, opened and used. The fuzzer
- * changes bytes in the live metadata of a good store; checksums are not
+ * changes bytes in the live metadata of a good store, alone or on a base; checksums are not
  * looked at in this build (FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION), so
  * everything behind them is reached.
  *
@@ -16,20 +16,26 @@
 #include <string.h>
 
 #include "cow-internal.h"
+#include "protocol.h"
 
 #define STORE_BYTES (3u << 20)
 #define SECTORS 4200u
 #define MAX_LIVE 64u
 #define MAX_STEPS 2000
+#define NO_STATE "/nonexistent"	/* no decision is there, and none can be made */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 
-static uint8_t *now, *pristine;
-static uint16_t live[MAX_LIVE];
-static unsigned nr_live;
-static uint16_t touched[4096];
-static unsigned nr_touched;
+struct image {
+	uint8_t *now, *pristine;
+	uint16_t live[MAX_LIVE];
+	unsigned nr_live;
+	uint16_t touched[4096];
+	unsigned nr_touched;
+};
+
+static struct image alone, based, *image;
 static unsigned long long opens;
 
 /* The library must never go beyond the end. */
@@ -41,7 +47,7 @@ static void check_range(uint64_t offset, size_t length)
 static int device_read(struct cow_device *device, void *data, uint64_t offset, size_t length)
 {
 	check_range(offset, length);
-	memcpy(data, now + offset, length);
+	memcpy(data, image->now + offset, length);
 	return 0;
 }
 
@@ -50,8 +56,8 @@ static void touch(uint64_t offset, size_t length)
 	uint64_t block;
 
 	for (block = offset >> COW_SHIFT; length && block <= (offset + length - 1) >> COW_SHIFT; block++) {
-		if (nr_touched < sizeof(touched) / sizeof(touched[0]))
-			touched[nr_touched++] = block;
+		if (image->nr_touched < sizeof(image->touched) / sizeof(image->touched[0]))
+			image->touched[image->nr_touched++] = (uint16_t)block;
 	}
 }
 
@@ -59,7 +65,7 @@ static int device_write(struct cow_device *device, const void *data, uint64_t of
 {
 	check_range(offset, length);
 	touch(offset, length);
-	memcpy(now + offset, data, length);
+	memcpy(image->now + offset, data, length);
 	return 0;
 }
 
@@ -72,7 +78,7 @@ static int device_punch(struct cow_device *device, uint64_t offset, uint64_t len
 {
 	check_range(offset, length);
 	touch(offset, length);
-	memset(now + offset, 0xdb, length);
+	memset(image->now + offset, 0xdb, length);
 	return 0;
 }
 
@@ -87,9 +93,19 @@ static const struct cow_device_ops ops = {
 };
 static struct cow_device device = { .ops = &ops, .name = "fuzzed" };
 
+static int base_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	assert(sector <= SECTORS && nr_sectors <= SECTORS - sector);
+	memset(data, 0xba, nr_sectors * SECTOR_SIZE);
+	return 0;
+}
+
+/* A store without one does not look at it. */
+static const struct cow_base base = { .read = base_read, .sectors = SECTORS };
+
 static struct cow_store *must_open(void)
 {
-	struct cow_open_options options = { .cache_bytes = 1 };
+	struct cow_open_options options = { .cache_bytes = 1, .base = base };
 	struct error_text error = { "" };
 	struct cow_store *store;
 
@@ -104,14 +120,19 @@ static void must(int ret)
 		abort();
 }
 
-/* With snapshots, one of them deleted and still held by two, and a log that was not checkpointed. */
+/* With snapshots, one of them deleted and still held by two, one prepared, and a log that was not checkpointed. */
 static void make_store(void)
 {
+	const struct cow_base_fields fields = { .sectors = SECTORS, .target = "/base" };
 	static uint8_t bytes[64 * SECTOR_SIZE];
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
 	struct error_text error = { "" };
 	struct cow_store *store;
 
+	if (image == &based) {
+		options.base_kind = COW_BASE_RAW;
+		options.base = &fields;
+	}
 	memset(bytes, 0x5a, sizeof(bytes));
 	must(cow_create(&device, &options, &error));
 	store = must_open();
@@ -129,6 +150,7 @@ static void make_store(void)
 	must(cow_write(store, bytes, 2000, 64));
 	must(cow_snapshot_delete(store, "two", &error));
 	must(cow_snapshot_create(store, "four", "in the log", &error));
+	must(cow_snapshot_prepare(store, "five", "undecided", NO_STATE "/groups/0123456789abcdef0123456789abcdef", &error));
 	must(cow_flush(store));
 	cow_abandon(store);
 }
@@ -138,13 +160,13 @@ static void find_live(void)
 {
 	unsigned block, i;
 
-	for (block = 0; block < STORE_BYTES >> COW_SHIFT && nr_live < MAX_LIVE; block++) {
-		const uint8_t *at = now + ((uint64_t)block << COW_SHIFT);
+	for (block = 0; block < STORE_BYTES >> COW_SHIFT && image->nr_live < MAX_LIVE; block++) {
+		const uint8_t *at = image->now + ((uint64_t)block << COW_SHIFT);
 
 		for (i = 0; i < COW_BLOCK && (at[i] == 0x5a || at[i] == 0xdb || !at[i]); i++)
 			;
 		if (i < COW_BLOCK)
-			live[nr_live++] = block;
+			image->live[image->nr_live++] = (uint16_t)block;
 	}
 }
 
@@ -155,17 +177,25 @@ static void say_count(void)
 	fflush(stdout);
 }
 
-int LLVMFuzzerInitialize(int *argc, char ***argv)
+static void make_image(struct image *which)
 {
-	if (atexit(say_count))
-		abort();
-	now = calloc(1, STORE_BYTES);
-	pristine = malloc(STORE_BYTES);
-	if (!now || !pristine)
+	image = which;
+	image->now = calloc(1, STORE_BYTES);
+	image->pristine = malloc(STORE_BYTES);
+	if (!image->now || !image->pristine)
 		abort();
 	make_store();
 	find_live();
-	memcpy(pristine, now, STORE_BYTES);
+	memcpy(image->pristine, image->now, STORE_BYTES);
+	image->nr_touched = 0;
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+	if (atexit(say_count) || setenv(STATE_DIR_ENV, NO_STATE, 1))
+		abort();
+	make_image(&based);
+	make_image(&alone);
 	return 0;
 }
 
@@ -173,17 +203,18 @@ static void restore(void)
 {
 	unsigned i;
 
-	if (nr_touched == sizeof(touched) / sizeof(touched[0]))
-		memcpy(now, pristine, STORE_BYTES);
-	for (i = 0; i < nr_touched; i++)
-		memcpy(now + ((size_t)touched[i] << COW_SHIFT), pristine + ((size_t)touched[i] << COW_SHIFT), COW_BLOCK);
-	nr_touched = 0;
+	if (image->nr_touched == sizeof(image->touched) / sizeof(image->touched[0]))
+		memcpy(image->now, image->pristine, STORE_BYTES);
+	for (i = 0; i < image->nr_touched; i++)
+		memcpy(image->now + ((size_t)image->touched[i] << COW_SHIFT),
+		       image->pristine + ((size_t)image->touched[i] << COW_SHIFT), COW_BLOCK);
+	image->nr_touched = 0;
 }
 
 static void apply(const uint8_t *data, size_t size)
 {
 	while (size > 4) {
-		size_t offset = (size_t)live[data[0] % nr_live] << COW_SHIFT, at = (data[1] | data[2] << 8) % COW_BLOCK;
+		size_t offset = (size_t)image->live[data[0] % image->nr_live] << COW_SHIFT, at = (data[1] | data[2] << 8) % COW_BLOCK;
 		size_t length = (data[3] & 15) + 1;
 
 		data += 4;
@@ -193,7 +224,7 @@ static void apply(const uint8_t *data, size_t size)
 		if (length > COW_BLOCK - at)
 			length = COW_BLOCK - at;
 		touch(offset, 1);
-		memcpy(now + offset + at, data, length);
+		memcpy(image->now + offset + at, data, length);
 		data += length;
 		size -= length;
 	}
@@ -216,6 +247,8 @@ static void use(struct cow_store *store, bool read_only, bool repair)
 	uint64_t sector, last;
 	unsigned left = 100, i;
 
+	if (!read_only)
+		cow_prepared_settle(store, &error);
 	cow_get_info(store, &info);
 	cow_check(store, &check, repair && !read_only);
 	cow_snapshot_list(store, no_more, &left);
@@ -243,12 +276,13 @@ static void use(struct cow_store *store, bool read_only, bool repair)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct cow_open_options options = { .cache_bytes = 1 << 20, .layer_entries = 64 };
+	struct cow_open_options options = { .cache_bytes = 1 << 20, .layer_entries = 64, .base = base };
 	struct error_text error = { "" };
 	struct cow_store *store;
 
 	if (!size)
 		return 0;
+	image = data[0] & 8 ? &based : &alone;
 	options.read_only = data[0] & 1;
 	apply(data + 1, size - 1);
 	opens++;
