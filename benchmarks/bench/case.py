@@ -29,6 +29,7 @@ class Case:
     most: float = None          # or what our figure may be at most
     limit: str = None           # a side that is what this machine can do ...
     limit_goal: float = None    # ... and the ratio to it that is enough
+    also: dict = None           # further sides, and the ratio to reach to each
     once: bool = False          # one round: it changes what it measures, or takes long
     quick: bool = False         # part of bench-quick
     long: bool = False          # only when named
@@ -122,7 +123,7 @@ def result_of(case, figures, seconds):
         ratios = [_ratio(case, a["value"], b["value"]) for a, b in zip(figures[ours], figures[name])]
         ratios = [r for r in ratios if r is not None]
         result["ratios"][name] = statistics.median(ratios) if ratios else None
-    for key in "goal", "most", "limit", "limit_goal":
+    for key in "goal", "most", "limit", "limit_goal", "also":
         result[key] = getattr(case, key)
     result["rounds"] = len(figures[ours])
     result["seconds"] = seconds
@@ -133,10 +134,12 @@ def reached(result):
     """True or False; None where there is no goal or nothing to hold it against."""
     if result["most"] is not None:
         return result["sides"][result["ours"]]["value"] <= result["most"]
-    ratio = result["ratios"].get(result["peer"])
-    if result["goal"] is None or ratio is None:
+    ratios = result["ratios"]
+    if result["goal"] is None or ratios.get(result["peer"]) is None:
         return None
-    if ratio >= result["goal"]:
+    if any(ratios.get(side) is not None and ratios[side] < goal for side, goal in (result.get("also") or {}).items()):
+        return False
+    if ratios[result["peer"]] >= result["goal"]:
         return True
-    limit = result["ratios"].get(result["limit"])
+    limit = ratios.get(result["limit"])
     return limit is not None and limit >= result["limit_goal"]

@@ -26,9 +26,10 @@ def _goal(case):
         return f"at most {figure(case['most'])}"
     if case["goal"] is None:
         return ""
+    also = "".join(f", {side} {goal:.3g}" for side, goal in (case.get("also") or {}).items())
     if case["limit"]:
-        return f"{case['goal']} or {case['limit_goal']} of {case['limit']}"
-    return f"{case['goal']:.3g}"
+        return f"{case['goal']} or {case['limit_goal']} of {case['limit']}{also}"
+    return f"{case['goal']:.3g}{also}"
 
 
 def _reached(case):
