@@ -148,16 +148,26 @@ const struct image_command command_map = {
 
 #define REPORT_LINES 40
 
-struct check_report { unsigned lines; bool json; struct progress progress; };
+struct check_report {
+	unsigned lines;
+	bool json;
+	json_t *problems;	/* the lines, then */
+	struct progress progress;
+};
 
 static void report_line(void *owner, const char *text)
 {
 	struct check_report *report = owner;
 
+	if (report->lines++ >= REPORT_LINES)
+		return;
+	if (report->json) {
+		json_array_append_new(report->problems, json_string(text));
+		return;
+	}
 	progress_end(&report->progress);
-	if (!report->json && report->lines++ < REPORT_LINES)
-		fprintf(stderr, "%s\n", text);
-	if (!report->json && report->lines == REPORT_LINES)
+	fprintf(stderr, "%s\n", text);
+	if (report->lines == REPORT_LINES)
 		fprintf(stderr, "(no more of these lines)\n");
 }
 
@@ -168,12 +178,13 @@ static int report_progress(void *owner, uint64_t done, uint64_t total)
 	return progress_step(&report->progress, done * 4096, total * 4096);
 }
 
-static int check_result(const struct cow_check *check, const struct cow_check *before, bool repaired, bool json)
+static int check_result(const struct cow_check *check, const struct cow_check *before, bool repaired,
+			const struct check_report *report)
 {
-	if (json)
-		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b}", "corruptions", (json_int_t)check->errors, "leaks",
+	if (report->json)
+		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "corruptions", (json_int_t)check->errors, "leaks",
 					   (json_int_t)check->leaks, "mapped", (json_int_t)(check->mapped * 4096), "metadata",
-					   (json_int_t)(check->metadata * 4096), "repaired", repaired));
+					   (json_int_t)(check->metadata * 4096), "repaired", repaired, "problems", report->problems));
 	else if (repaired)
 		printf("%" PRIu64 " leaked blocks given back\n", before->leaks);
 	else if (!check->errors && !check->leaks)
@@ -189,7 +200,7 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	static const struct option options[] = {
 		{ "repair", no_argument, NULL, 'r' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
-	struct check_report report = { 0 };
+	struct check_report report = { .problems = json_array() };
 	struct cow_check check = { .report = report_line, .progress = report_progress, .owner = &report }, before;
 	struct error_text error = { "" };
 	bool repair = false, repaired = false, always = false;
@@ -218,7 +229,9 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 		error_set(&error, ret, "%s: the check could not be finished: %s", argv[optind], strerror(-ret));
 	if (image_close(&image, &error) || ret)
 		return image_fail(&error);
-	return check_result(&check, &before, repaired, report.json);
+	ret = check_result(&check, &before, repaired, &report);
+	json_decref(report.problems);
+	return ret;
 }
 
 const struct image_command command_check = {

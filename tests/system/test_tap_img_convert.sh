@@ -146,6 +146,8 @@ python3 - damaged.cow <<-'END'
 	        f.seek((512 + 256) * 4096 + at)
 	        f.write(b"\xff" * 16)
 END
+check "check: what is wrong is in the JSON, too" is \
+	"$(tap-img check --json damaged.cow | jq -r '[.corruptions > 0, (.problems | length > 0)] | @csv')" true,true
 check "a source that cannot be read" unchanged old.raw refuses 1 "could not be copied" tap-img convert -f cow damaged.cow old.raw
 check "nothing left of that" is "$(ls old.raw*)" old.raw
 
