@@ -243,11 +243,14 @@ check: deps
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/static/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
-soak: deps static-deps valgrind-deps
+soak: deps static-deps valgrind-deps coverage-deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(BUILD)/tests/unit/test_takeover_steps
 	tests/static/check -a
+	$(MAKE) --no-print-directory asan
+	$(MAKE) --no-print-directory tsan
+	$(MAKE) --no-print-directory coverage
 	BUILD=$(BUILD) tests/valgrind/check
 	tests/fuzz/check -n
 	tests/xen/check -a
