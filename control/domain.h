@@ -216,11 +216,14 @@ int config_write(const json_t *config, const char *path, struct error_text *text
 
 /* ---- domain_recover.c ---- */
 
+/* For an intent: which domain it is about. */
+json_t *domain_to_json(const struct domain_id *id);
 /* Under the lock: ends what an operation has left that was killed. 0: there is nothing left any more. */
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_folder *folder, struct error_text *text);
 /* The parts of domain_recover(). @intent is the file's content. */
+int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);

@@ -3,7 +3,7 @@
  * domain_recover.c - the end of an operation that was cut short, by its
  * intent file.
  *
- *   create   its information file is there: finished; else undone
+ *   create   its information file is there: finished, with what is to become of the domain; else undone
  *   revert   the domain was not destroyed yet: undone; else finished
  *   delete   finished
  *   clone    undone
@@ -37,6 +37,36 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 	snprintf(id->uuid, sizeof(id->uuid), "%s", uuid);
 	snprintf(id->name, sizeof(id->name), "%s", name);
 	return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+}
+
+/* Of the host: domids are new with each. "" when it is not to be had. */
+static void read_boot_id(char boot[DOMAIN_UUID_SIZE])
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+
+	if (!file || !fgets(boot, DOMAIN_UUID_SIZE, file))
+		boot[0] = '\0';
+	if (file)
+		fclose(file);
+}
+
+json_t *domain_to_json(const struct domain_id *id)
+{
+	char boot[DOMAIN_UUID_SIZE];
+
+	read_boot_id(boot);
+	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
+}
+
+/* It was not started anew since the intent was written. */
+static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+{
+	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
+	const char *then = info_string(domain, "boot");
+	char boot[DOMAIN_UUID_SIZE];
+
+	read_boot_id(boot);
+	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
 }
 
 static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
@@ -95,20 +125,47 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
+/* What it was to be afterwards, unless somebody has started it anew. With memory it was left paused when it went on. */
+static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id)
+{
+	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
+	bool memory = json_is_true(json_object_get(intent, "memory"));
+	struct domain_host *host = operation->host;
+	int error = 0;
+
+	if (!is_same_domain(intent, id))
+		return 0;
+	if (after == DOMAIN_SHUTDOWN)
+		error = host->ops->destroy(host, id->domid, &operation->text);
+	else if (after == DOMAIN_PAUSED && !memory)
+		error = host->ops->resume(host, id->domid, true, &operation->text);
+	if (!error && (after == DOMAIN_SHUTDOWN || after == DOMAIN_PAUSED))
+		domain_did(operation, "left");
+	return error;
+}
+
+int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	struct domain_id id;
+	int error = find_domain(operation, intent, &id);
+
+	/* by this the domain is found when it is gone */
+	if (!error)
+		error = info_set_current(folder, &id, info_string(intent, "name"), &operation->text);
+	if (!error)
+		error = leave_domain(operation, intent, &id);
+	return error ? error : domain_remove_intent(folder, &operation->text);
+}
+
 static int end_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	const char *name = info_string(intent, "name");
-	struct domain_id id;
 	json_t *info;
-	int error;
 
 	if (!name || info_read(folder, name, &info, NULL))
 		return domain_undo_create(operation, folder, intent);
 	json_decref(info);
-	error = find_domain(operation, intent, &id);
-	if (!error)
-		error = info_set_current(folder, &id, name, &operation->text);
-	return error ? error : domain_remove_intent(folder, &operation->text);
+	return domain_finish_create(operation, folder, intent);
 }
 
 /* ---- revert ---- */
@@ -348,6 +405,21 @@ static int open_locked(struct domain_folder *folder, const char *uuid, bool make
 	return error;
 }
 
+/* What was ended may have started the domain, or destroyed it. */
+static int look_again(struct domain_operation *operation)
+{
+	struct domain_host *host = operation->host;
+	struct error_text reason = { "" };
+	struct domain_id now;
+	int error = host->ops->find(host, operation->id.uuid, &now, &reason);
+
+	if (!error)
+		operation->id = now;
+	else if (error == -ENOENT)
+		operation->id.there = false;
+	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+}
+
 int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make)
 {
 	struct error_text reason = { "" };
@@ -358,7 +430,7 @@ int domain_begin(struct domain_operation *operation, struct domain_folder *folde
 					  error_set(&operation->text, error, "%s", reason.text);
 	if (!replaces(operation, folder))
 		error = domain_recover(operation, folder);
-	return error;
+	return error ? error : look_again(operation);
 }
 
 int domain_recover_all(struct domain_operation *operation)

@@ -53,6 +53,7 @@ void fake_start_domain(void)
 	}
 	fake->there = true;
 	fake->suspended = false;
+	fake->domid++;
 }
 
 void fake_stop_domain(void)
@@ -67,7 +68,7 @@ void fake_stop_domain(void)
 
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = 7, .there = true };
+	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
 	if (fake->there && (!strcmp(domain, FAKE_NAME) || !strcmp(domain, FAKE_UUID)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);

@@ -294,34 +294,95 @@ static void test_damaged(void **state)
 	must(delete("a", false));
 }
 
-static void test_hook(void **state)
+static char hook[100];
+
+/* One that notes what it is told; "freeze" and "thaw" can each be made to fail. */
+static void make_hook(void)
 {
-	char hook[100], log[100], words[200] = "";
-	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
 	FILE *file;
 
 	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
-	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
 	file = fopen(hook, "w");
 	assert_non_null(file);
-	fprintf(file, "#!/bin/sh\necho $1 $2 >>%s\n[ $1 = thaw ] || [ ! -e %s/refuse ] || { echo not now >&2; exit 1; }\n", log,
-		fake_dir);
+	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n", fake_dir);
 	fclose(file);
 	assert_int_equal(chmod(hook, 0700), 0);
-	must(fake_run(request));
-	must(revert("h"));
-	must(delete("h", false));
-	snprintf(words, sizeof(words), "%s/refuse", fake_dir);
-	close(open(words, O_WRONLY | O_CREAT, 0600));
-	must_fail(fake_run(request), -EIO, "not now");
-	unlink(words);
-	memset(words, 0, sizeof(words));
+}
+
+static void refuse(const char *word, bool refused)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
+	if (refused)
+		close(open(path, O_WRONLY | O_CREAT, 0600));
+	else
+		assert_int_equal(unlink(path), 0);
+}
+
+/* What it was told since this was asked last, a letter each. */
+static void expect_told(const char *letters)
+{
+	char log[100], line[100], told[20] = "";
+	FILE *file;
+
+	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
 	file = fopen(log, "r");
-	assert_true(fread(words, 1, sizeof(words) - 1, file) > 0);
-	fclose(file);
-	assert_string_equal(words, "freeze guest\nthaw guest\nthaw guest\nfreeze guest\nthaw guest\n");
+	while (file && fgets(line, sizeof(line), file)) {
+		assert_non_null(strstr(line, " guest\n"));
+		told[strlen(told)] = *line;
+	}
+	if (file)
+		fclose(file);
+	unlink(log);
+	assert_string_equal(told, letters);
+}
+
+static void test_hook(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
+
+	make_hook();
+	must(fake_run(request));
+	expect_told("ft");
+	must(revert("h"));
+	expect_told("t");
+	must(delete("h", false));
+	refuse("freeze", true);
+	must_fail(fake_run(request), -EIO, "not now");
+	refuse("freeze", false);
+	expect_told("ft");
 	expect_running(1);
 	expect_files(0);
+}
+
+/* A guest that stands still or is gone is not told to thaw, and a snapshot of it is none the worse. */
+static void test_hook_stopped(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "p", .hook = hook, .after = DOMAIN_PAUSED,
+	};
+	struct outcome outcome;
+
+	make_hook();
+	refuse("thaw", true);
+	outcome = fake_run(request);
+	must(outcome);
+	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run"));
+	expect_told("f");
+	assert_true(fake->there && fake->paused);
+	fake->paused = false;
+	request.name = "s";
+	request.after = DOMAIN_SHUTDOWN;
+	must(fake_run(request));
+	expect_told("f");
+	assert_false(fake->there);
+	expect_list("p s");
+	refuse("thaw", false);
+	must(revert("s"));
+	expect_told("t");
+	expect_running(1);
+	must(delete("p", true));
 }
 
 int main(void)
@@ -338,6 +399,7 @@ int main(void)
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_hook),
+		DOMAIN_TEST(test_hook_stopped),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
