@@ -199,7 +199,7 @@ json_t *disks_to_json(const struct domain_disks *disks);
 
 /* ---- domain_locate.c ---- */
 
-/* Which domain the request means. *@config (to be freed; NULL: it has to be asked of the host) is set for a config file. */
+/* Which domain the request means. *@config (to be freed) is what its config file says, as far as it goes; NULL: none was named. */
 int domain_locate(struct domain_operation *operation, char **config);
 
 /* ---- domain_save.c ---- */

@@ -90,8 +90,12 @@ static int read_config(struct create *create)
 	json_error_t where;
 	int error = 0;
 
-	if (!create->config_text && operation->id.there)
+	/* a config file says less than memory needs, and not what the domain has become since */
+	if (operation->id.there) {
+		free(create->config_text);
+		create->config_text = NULL;
 		error = host->ops->config(host, operation->id.domid, &create->config_text, create->text);
+	}
 	if (error)
 		return error;
 	if (create->config_text) {
@@ -357,7 +361,7 @@ static json_t *make_info(const struct create *create, const char *save, const ch
 			 "creationtime", (json_int_t)create->time, "domain", "name", operation->id.name, "uuid",
 			 operation->id.uuid, "type", "internal", "live", request->live, "disk_only", !create->memory,
 			 "state", operation->id.there ? "running" : "shutoff", "parent", parent, "save", save,
-			 "config_file", strchr(request->domain, '/') ? request->domain : NULL,
+			 "config_file", !operation->id.there && strchr(request->domain, '/') ? request->domain : NULL,
 			 "hook", request->hook, "disks_us", operation->disks_us, "stopped_us", operation->stopped_us,
 			 "disks", disks_to_json(&create->disks), "config", create->config);
 }

@@ -145,6 +145,21 @@ static bool copy_list(struct domain_snapshot_operation *operation)
 	return true;
 }
 
+/* A path is said to others later, who are elsewhere; without a slash it is none. */
+static bool copy_path(const char **path)
+{
+	char *folder, *absolute = NULL;
+
+	if (!*path || **path == '/' || !strchr(*path, '/'))
+		return copy_string(path);
+	folder = getcwd(NULL, 0);
+	if (!folder || asprintf(&absolute, "%s/%s", folder, *path) < 0)
+		absolute = NULL;
+	free(folder);
+	*path = absolute;
+	return absolute;
+}
+
 static bool copy_request(struct domain_snapshot_operation *operation, const struct domain_snapshot_request *request)
 {
 	struct domain_snapshot_request *copy = &operation->request;
@@ -152,10 +167,10 @@ static bool copy_request(struct domain_snapshot_operation *operation, const stru
 
 	*copy = *request;
 	/* all of them, so that what is freed is ours */
-	copied = copy_string(&copy->domain);
+	copied = copy_path(&copy->domain);
 	copied &= copy_string(&copy->name);
 	copied &= copy_string(&copy->description);
-	copied &= copy_string(&copy->hook);
+	copied &= copy_path(&copy->hook);
 	copied &= copy_string(&copy->store);
 	copied &= copy_string(&copy->new_name);
 	copied &= copy_string(&copy->folder);

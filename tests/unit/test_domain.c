@@ -19,6 +19,18 @@
 #include "client_private.h"
 #include "protocol.h"
 
+static json_t *read_info(const char *name)
+{
+	struct domain_folder folder;
+	struct error_text text = { "" };
+	json_t *info;
+
+	if (folder_open(&folder, FAKE_UUID, false, &text) || info_read(&folder, name, &info, &text))
+		fail_msg("%s", text.text);
+	folder_close(&folder);
+	return info;
+}
+
 static void test_there_and_back(void **state)
 {
 	must(create("one"));
@@ -46,8 +58,6 @@ static void test_tree(void **state)
 	const struct domain_snapshot_request edit = {
 		.command = DOMAIN_SNAPSHOT_EDIT, .name = "b", .description = "said later",
 	};
-	struct domain_folder folder;
-	struct error_text text = { "" };
 	json_t *info;
 
 	must(create("a"));
@@ -55,11 +65,9 @@ static void test_tree(void **state)
 	must(create("c"));
 	must(fake_run(edit));
 	must(delete("b", false));
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(info_read(&folder, "c", &info, &text), 0);
+	info = read_info("c");
 	assert_string_equal(info_string(info, "parent"), "a");
 	json_decref(info);
-	folder_close(&folder);
 	must(delete("c", false));
 	assert_string_equal(list().current, "a");
 	must(delete(NULL, false));
@@ -260,6 +268,44 @@ static void test_raw(void **state)
 	expect_disks("");
 }
 
+/* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
+static void test_config_file(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "on", .domain = "./guest.cfg",
+	};
+	char path[100], *config, *here = getcwd(NULL, 0);
+	struct error_text text = { "" };
+	json_t *info;
+	int fd;
+
+	assert_int_equal(chdir(fake_dir), 0);
+	close(open("guest.cfg", O_WRONLY | O_CREAT, 0600));
+	must(fake_run(request));
+	info = read_info("on");
+	assert_non_null(json_object_get(json_object_get(info, "config"), "b_info"));
+	assert_null(info_string(info, "config_file"));
+	fd = open(info_string(info, "save"), O_RDONLY);
+	assert_int_equal(save_read_head(fd, &config, &text), 0);
+	close(fd);
+	assert_non_null(strstr(config, "b_info"));
+	free(config);
+	json_decref(info);
+	fake_stop_domain();
+	request.name = "off";
+	request.hook = "./hook";
+	must(fake_run(request));
+	info = read_info("off");
+	snprintf(path, sizeof(path), "%s/./guest.cfg", fake_dir);
+	assert_string_equal(info_string(info, "config_file"), path);
+	snprintf(path, sizeof(path), "%s/./hook", fake_dir);
+	assert_string_equal(info_string(info, "hook"), path);
+	json_decref(info);
+	assert_int_equal(chdir(here), 0);
+	free(here);
+	must(delete("on", true));
+}
+
 static void test_changed(void **state)
 {
 	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
@@ -396,6 +442,7 @@ int main(void)
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_raw),
+		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_hook),
