@@ -96,6 +96,31 @@ static void test_shutdown_started_anew(void **state)
 	expect_disks("");
 }
 
+/* Of disks only: the domain is paused when the snapshot is whole. One that was paused already stays that. */
+static void test_paused_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_PAUSED,
+	};
+	unsigned step = 0;
+	bool killed, whole, before;
+
+	do {
+		before = step % 2;
+		fake->paused = before;
+		killed = fake_run_killed(request, ++step);
+		must(list());
+		whole = count_files();
+		assert_true(fake->there && !fake->suspended);
+		assert_int_equal(fake->paused, whole || before);
+		expect_disks(whole ? "k" : "");
+		if (whole)
+			must(delete("k", false));
+	} while (killed);
+	fake->paused = false;
+	assert_true(step > 10);
+}
+
 /* The host went down at each step, and the domain with it. */
 static void test_create_power_cut(void **state)
 {
@@ -201,6 +226,7 @@ int main(void)
 		DOMAIN_TEST(test_create_killed),
 		DOMAIN_TEST(test_shutdown_killed),
 		DOMAIN_TEST(test_shutdown_started_anew),
+		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_half_way),
