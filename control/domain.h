@@ -256,6 +256,8 @@ int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
 
+/* Of a hook, and the domain's name: a warning. */
+#define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
 /* @hook with "freeze" or "thaw". */
 int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text);
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */

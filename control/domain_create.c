@@ -468,8 +468,7 @@ static void warn_frozen(struct create *create)
 	const char *hook = create->request->hook;
 
 	if (operation->id.there && hook && create->request->after == DOMAIN_PAUSED && !can_thaw(create))
-		error_set(create->text, 0, "the domain is paused as the hook has frozen it: '%s thaw %s' is to be run when it runs", hook,
-			  operation->id.name);
+		error_set(create->text, 0, DOMAIN_FROZEN, hook, operation->id.name);
 }
 
 int domain_create(struct domain_operation *operation)

@@ -198,23 +198,20 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 	return error;
 }
 
-static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info,
-			const struct domain_id *id)
+static bool wants_paused(const json_t *intent)
 {
-	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
-	const char *save = info_string(info, "save"), *hook = info_string(info, "hook");
+	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_PAUSED;
+}
+
+static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info)
+{
+	bool paused = wants_paused(intent), running = json_integer_value(json_object_get(intent, "after")) == DOMAIN_RUNNING;
 	struct domain_host *host = operation->host;
-	bool paused = after == DOMAIN_PAUSED;
-	int error = 0;
+	const char *save = info_string(info, "save");
 
 	if (save)
-		error = host->ops->restore(host, save, paused, &operation->text);
-	else if (after == DOMAIN_RUNNING || paused)
-		error = host->ops->boot(host, info, paused, &operation->text);
-	/* its memory is from between freeze and thaw */
-	if (!error && save && hook && !paused)
-		error = hook_run(hook, "thaw", id, &operation->text);
-	return error;
+		return host->ops->restore(host, save, paused, &operation->text);
+	return running || paused ? host->ops->boot(host, info, paused, &operation->text) : 0;
 }
 
 /* Memory that does not start now can be tried again: this does not keep the intent, which would keep all else waiting. */
@@ -227,20 +224,41 @@ static void explain_not_started(struct domain_operation *operation, int error, c
 		  reason.text, name);
 }
 
+/* Its memory is from between freeze and thaw. A paused guest cannot thaw. */
+static int thaw(struct domain_operation *operation, const json_t *intent, const json_t *info, const struct domain_id *id)
+{
+	const char *hook = info_string(info, "hook"), *name = info_string(info, "name");
+	struct error_text reason = { "" };
+	int error;
+
+	if (!info_string(info, "save") || !hook)
+		return 0;
+	if (wants_paused(intent))
+		return error_set(&operation->text, 0, DOMAIN_FROZEN, hook, id->name);
+	error = hook_run(hook, "thaw", id, &reason);
+	return error ? error_set(&operation->text, error, "%.280s; the domain is at snapshot \"%s\" and runs, frozen as it was then: "
+				 "run '%s thaw %s'", reason.text, name, hook, id->name) : 0;
+}
+
 /* Disks are at the snapshot whether it starts or not. */
 static int end_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
 		      const json_t *info, const struct domain_id *id)
 {
-	int started = id->there ? 0 : start_domain(operation, intent, info, id);
+	int started = id->there ? 0 : start_domain(operation, intent, info);
+	struct error_text reason = { "" };
 	int error;
 
-	if (!started)
-		domain_did(operation, "started");
-	else
+	if (started) {
 		explain_not_started(operation, started, info_string(info, "name"));
-	error = info_set_current(folder, id, info_string(info, "name"), &operation->text);
+	} else {
+		domain_did(operation, "started");
+		started = thaw(operation, intent, info, id);
+	}
+	error = info_set_current(folder, id, info_string(info, "name"), &reason);
 	if (!error)
-		error = domain_remove_intent(folder, &operation->text);
+		error = domain_remove_intent(folder, &reason);
+	if (error && !started)
+		operation->text = reason;
 	return started ? started : error;
 }
 
@@ -353,6 +371,15 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
 }
 
+static bool is_ended(const struct domain_folder *folder)
+{
+	json_t *intent;
+	int error = folder_read(folder, INTENT_FILE, &intent, NULL);
+
+	json_decref(intent);
+	return error == -ENOENT;
+}
+
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
 {
 	struct error_text reason = { "" }, saved = operation->text;
@@ -372,8 +399,8 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	operation->text = saved;
 	op = info_string(intent, "op");
 	if (error)
-		error_set(&operation->text, error, "an earlier %s was cut short, and cannot be ended yet: %.400s", op ? op : "operation",
-			  reason.text);
+		error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.400s", op ? op : "operation",
+			  is_ended(folder) ? "is ended now" : "cannot be ended yet", reason.text);
 	json_decref(intent);
 	return error;
 }

@@ -414,7 +414,7 @@ static void test_hook_stopped(void **state)
 	refuse("thaw", true);
 	outcome = fake_run(request);
 	must(outcome);
-	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run"));
+	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
 	expect_told("f");
 	assert_true(fake->there && fake->paused);
 	fake->paused = false;
@@ -424,6 +424,15 @@ static void test_hook_stopped(void **state)
 	expect_told("f");
 	assert_false(fake->there);
 	expect_list("p s");
+	/* the same at a revert: it is at the snapshot, and runs */
+	must_fail(revert("s"), -EIO, "and runs, frozen as it was then: run '");
+	expect_told("t");
+	expect_running(1);
+	outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "s", .after = DOMAIN_PAUSED });
+	must(outcome);
+	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
+	expect_told("");
+	assert_true(fake->paused);
 	refuse("thaw", false);
 	must(revert("s"));
 	expect_told("t");
