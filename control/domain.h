@@ -132,7 +132,7 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 void folder_unlock(struct domain_folder *folder);
 /* -ENOENT: there is no such file. */
 int folder_read(const struct domain_folder *folder, const char *file, json_t **value, struct error_text *text);
-/* All of it or what was there before; durable. */
+/* All of it or what was there before; durable. On failure it may be there, and not be durable. */
 int folder_write(const struct domain_folder *folder, const char *file, const json_t *value, struct error_text *text);
 /* Durable; a file that is not there is no error. */
 int folder_remove(const struct domain_folder *folder, const char *file, struct error_text *text);

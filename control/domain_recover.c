@@ -102,20 +102,36 @@ int domain_remove_intent(const struct domain_folder *folder, struct error_text *
 	return error ? error : folder_remove(folder, INTENT_FILE, text);
 }
 
-/* The domain first: it is what is waited for. */
+static int remove_info(struct domain_operation *operation, const struct domain_folder *folder, const char *name)
+{
+	char file[NAME_MAX + 1];
+
+	info_file(file, name);
+	return folder_remove(folder, file, &operation->text);
+}
+
+/*
+ * An information file that may not be durable is not to make the snapshot
+ * whole. That takes no time, and then comes the domain: it is what is waited for.
+ */
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	const char *name = info_string(intent, "name"), *hook = info_string(intent, "hook");
 	struct domain_host *host = operation->host;
+	int error, unlisted, resumed = 0;
 	struct domain_id id;
-	int error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
-						    error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 
-	if (!error && id.there && json_is_true(json_object_get(intent, "memory")))
-		error = host->ops->resume(host, id.domid, false, &operation->text);
+	error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
+						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+	if (error)
+		return error;
+	unlisted = remove_info(operation, folder, name);
+	if (id.there && json_is_true(json_object_get(intent, "memory")))
+		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
-	if (!error && id.there && hook)
+	if (!resumed && id.there && hook)
 		hook_run(hook, "thaw", &id, NULL);
+	error = unlisted ? unlisted : resumed;
 	if (!error)
 		error = remove_save(operation, folder, name);
 	if (!error)
@@ -332,13 +348,11 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 {
 	const json_t *info = json_object_get(intent, "info");
 	const char *name = info_string(info, "name"), *parent = info_string(info, "parent");
-	char file[NAME_MAX + 1];
 	int error;
 
 	if (!name || !info_name_valid(name))
 		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
-	info_file(file, name);
-	error = folder_remove(folder, file, &operation->text);
+	error = remove_info(operation, folder, name);
 	if (!error)
 		domain_did(operation, "unlisted");
 	if (!error && !json_is_true(json_object_get(intent, "keep_disks")))
