@@ -96,6 +96,26 @@ static void test_refusals(void **state)
 	must(delete("a", false));
 }
 
+/* What cannot be written is refused before anything is done. */
+static void test_words(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "u", .description = "caf\xe9" };
+	json_t *info;
+
+	must_fail(fake_run(request), -EILSEQ, "the description is not UTF-8");
+	request.description = "caf\xc3\xa9";
+	must(fake_run(request));
+	request.command = DOMAIN_SNAPSHOT_EDIT;
+	request.description = "tea\xff";
+	must_fail(fake_run(request), -EILSEQ, "the description is not UTF-8");
+	info = read_info("u");
+	assert_string_equal(info_string(info, "description"), "caf\xc3\xa9");
+	json_decref(info);
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CREATE, .name = "v", .hook = "/\xe9" };
+	must_fail(fake_run(request), -EILSEQ, "the hook is not UTF-8");
+	must(delete("u", false));
+}
+
 /* Whatever fails, the domain runs on, and nothing is left. */
 static void test_failures(void **state)
 {
@@ -446,6 +466,7 @@ int main(void)
 		DOMAIN_TEST(test_there_and_back),
 		DOMAIN_TEST(test_tree),
 		DOMAIN_TEST(test_refusals),
+		DOMAIN_TEST(test_words),
 		DOMAIN_TEST(test_failures),
 		DOMAIN_TEST(test_goes_on_early),
 		DOMAIN_TEST(test_disk_not_told),
