@@ -30,11 +30,6 @@ struct clone {
 	char main[PATH_MAX];		/* the save or config file */
 };
 
-static const char *path_of(const struct domain_disk *disk)
-{
-	return strchr(disk->target, ':') + 1;
-}
-
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
 {
 	const struct domain_snapshot_request *request = clone->operation->request;
@@ -64,17 +59,17 @@ static int name_files(struct clone *clone)
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		const struct domain_disk *disk = &clone->disks.disk[i];
 
-		if (strncmp(disk->target, "cow:", 4) != 0)
+		if (!disk->moved && strncmp(disk->target, "cow:", 4) != 0)
 			return error_set(clone->text, -EOPNOTSUPP, "disk %s: %s: only a store's snapshot can be stood on", disk->vdev,
 					 disk->target);
 		snprintf(suffix, sizeof(suffix), "-%s.cow", disk->vdev);
-		error = name_file(clone, path_of(disk), suffix, path);
+		error = name_file(clone, disk_file(disk), suffix, path);
 		if (!error)
 			json_array_append_new(clone->files, json_string(path));
 	}
 	if (error)
 		return error;
-	snprintf(first, sizeof(first), "%s", clone->disks.count ? path_of(&clone->disks.disk[0]) : save ? save : "");
+	snprintf(first, sizeof(first), "%s", clone->disks.count ? disk_file(&clone->disks.disk[0]) : save ? save : "");
 	return name_file(clone, first, save ? ".save" : ".cfg", clone->main);
 }
 
@@ -148,10 +143,10 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
-	int error = cow_base_describe_beside(&fields, path_of(disk), &snapshot, clone->text);
+	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text);
 
 	if (!error)		/* its partitions are counted in these */
-		error = cow_sector_size_beside(path_of(disk), &options.sector_size, clone->text);
+		error = cow_sector_size_beside(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = cow_file_create(&device, path, clone->text);
 	if (error)
@@ -231,6 +226,8 @@ static int check_disks(struct clone *clone)
 
 	if (!error)
 		error = disks_open(&clone->disks, clone->text);
+	if (!error)
+		error = disks_find_stores(&clone->disks, clone->text);
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		int found = disk_has_snapshot(&clone->disks.disk[i], name, clone->text);
 

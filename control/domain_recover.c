@@ -69,6 +69,20 @@ static bool is_same_domain(const json_t *intent, const struct domain_id *id)
 	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
 }
 
+/* Raw disks that a create that is undone has moved onto stores. One that stays there is as good, and @text tells. */
+static void move_back(struct domain_disks *disks, const json_t *moves, struct error_text *text)
+{
+	const json_t *vdev;
+	size_t i;
+
+	json_array_foreach(moves, i, vdev) {
+		const struct domain_disk *disk = disks_find(disks, json_string_value(vdev));
+
+		if (disk)
+			disk_move_back(disk, text);
+	}
+}
+
 static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
@@ -78,6 +92,8 @@ static int delete_disk_snapshots(struct domain_operation *operation, const json_
 		error = disks_open(&disks, &operation->text);
 	if (!error)
 		error = disks_delete_snapshot(&disks, info_string(info, "name"), since, &operation->text);
+	if (!error)
+		move_back(&disks, json_object_get(info, "moves"), &operation->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;

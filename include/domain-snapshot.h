@@ -32,8 +32,8 @@
 struct disk_snapshot {
 	const char *device;		/* the virtual device: xvda */
 	const char *name;		/* of the snapshot in the store; the domain snapshot's name */
-	const char *file;		/* the store */
-	const char *format;		/* the TYPE of TYPE:PATH */
+	const char *file;		/* the store; also of a raw disk that has been given one */
+	const char *format;		/* "cow": what FORMAT:FILE@NAME opens */
 };
 
 struct domain_snapshot {
