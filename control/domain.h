@@ -218,7 +218,7 @@ int save_read_head(int fd, char **config, struct error_text *text);
 
 /* ---- domain_config.c ---- */
 
-/* A config file for xl out of libxl's JSON; -EOPNOTSUPP names what it has that cannot be said there. Durable. */
+/* A config file for xl out of libxl's JSON; -EOPNOTSUPP names what it has that cannot be said there. Durable but for its name. */
 int config_write(const json_t *config, const char *path, struct error_text *text);
 
 /* ---- domain_recover.c ---- */
