@@ -132,7 +132,7 @@ static void test_create_power_cut(void **state)
 	do {
 		killed = fake_run_killed(request, ++step);
 		fake_stop_domain();
-		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .domain = FAKE_UUID });
+		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER });
 		must(outcome);
 		if (count_files()) {
 			expect_list("k");
