@@ -60,6 +60,7 @@ struct domain_disk {
 struct domain_disks {
 	struct domain_disk *disk;
 	unsigned count;
+	bool give_up;			/* one that cannot be opened or told is left out, and the text says which */
 	bool adopt;			/* what somebody has opened who was killed is closed as if we had */
 };
 

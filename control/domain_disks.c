@@ -225,8 +225,12 @@ int disks_open(struct domain_disks *disks, struct error_text *text)
 	int error = 0;
 
 	for (unsigned i = 0; !error && i < disks->count; i++) {
-		if (!disks->disk[i].skip && !disks->disk[i].opened)
-			error = open_disk(&disks->disk[i], disks->adopt, text);
+		struct domain_disk *disk = &disks->disk[i];
+
+		if (!disk->skip && !disk->opened)
+			error = open_disk(disk, disks->adopt, text);
+		disk->skip |= error && disks->give_up;
+		error = disks->give_up ? 0 : error;
 	}
 	return error;
 }
@@ -366,13 +370,12 @@ int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int
 		if (known.skip)
 			continue;
 		error = disk_has_snapshot(&found, name, text);
-		if (error != 1 || !is_ours(&known, &found, since)) {
-			error = error < 0 ? error : 0;
-			continue;
+		if (error == 1 && is_ours(&known, &found, since)) {
+			error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
+			if (error)
+				error_set(text, error, "disk %s: %s", known.vdev, reason.text);
 		}
-		error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
-		if (error)
-			error_set(text, error, "disk %s: %s", known.vdev, reason.text);
+		error = error < 0 && !disks->give_up ? error : 0;
 	}
 	return error;
 }
