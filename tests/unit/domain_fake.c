@@ -296,8 +296,10 @@ static void wait_for_disks(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS && fake->there; i++) {
 		json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", fake->minor[i], "name", "none");
+		int error = call_tapdisk(fake->pid[i], request, PATIENCE_MS, NULL, NULL);
 
-		assert_int_equal(call_tapdisk(fake->pid[i], request, PATIENCE_MS, NULL, NULL), -ENOENT);
+		/* a raw disk that has not moved has no snapshots at all */
+		assert_true(error == -ENOENT || (fake->raw && error == -EOPNOTSUPP));
 	}
 }
 
