@@ -259,6 +259,35 @@ static void test_revert_killed(void **state)
 	assert_true(step > 6);
 }
 
+/* To a snapshot of disks, with another state of the domain than it had. */
+static void test_revert_disks_killed(void **state)
+{
+	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true };
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	const enum domain_snapshot_after after[] = { DOMAIN_AS_SAVED, DOMAIN_RUNNING, DOMAIN_PAUSED };
+	unsigned step;
+	bool killed;
+
+	must(fake_run(create_k));
+	for (unsigned i = 0; i < 3; i++) {
+		request.after = after[i];
+		step = 0;
+		do {
+			killed = fake_run_killed(request, ++step);
+			expect_list("k");
+			expect_files(1);
+			expect_no_records();
+			assert_int_equal(fake->there, step == 1 || after[i] != DOMAIN_AS_SAVED);
+			assert_int_equal(fake->paused, step != 1 && after[i] == DOMAIN_PAUSED);
+			if (!fake->there)
+				fake_start_domain();
+			fake->paused = false;
+		} while (killed);
+		assert_true(step > 6);
+	}
+	must(delete("k", false));
+}
+
 static void move_store(bool away)
 {
 	char here[128], there[140];
@@ -367,6 +396,7 @@ int main(void)
 		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_revert_killed),
+		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_delete_killed),
 		DOMAIN_TEST(test_disk_gone),
