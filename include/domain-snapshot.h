@@ -32,8 +32,8 @@
 struct disk_snapshot {
 	const char *device;		/* the virtual device: xvda */
 	const char *name;		/* of the snapshot in the store; the domain snapshot's name */
-	const char *file;		/* the store */
-	const char *format;		/* the TYPE of TYPE:PATH */
+	const char *file;		/* the store; also of a raw disk that has been given one */
+	const char *format;		/* "cow": what FORMAT:FILE@NAME opens */
 };
 
 struct domain_snapshot {
@@ -67,7 +67,7 @@ enum domain_snapshot_after {
 	DOMAIN_SHUTDOWN,		/* create */
 };
 
-/* All strings are copied by domain_snapshots_start(). */
+/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */
@@ -77,8 +77,9 @@ struct domain_snapshot_request {
 	enum domain_snapshot_after after;
 	const char *const *leave_out;	/* CREATE: virtual devices of disks that are not to be in it; NULL-terminated, or NULL */
 	const char *store;		/* CREATE: raw disks get stores on the way: a folder for them; NULL: they are refused */
-	const char *hook;		/* CREATE: a program, run with "freeze" before and "thaw" after; NULL: none */
-	bool force;			/* REVERT: also when disks were added or left since */
+	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
+	const char *hook;
+	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */
 	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */
 	const char *new_name;		/* CLONE: of the domain that is made */
 	const char *folder;		/* CLONE: for its files; NULL: each disk's beside its store */

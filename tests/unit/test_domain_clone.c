@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "domain-snapshot-libxl.h"
 #include "tap-ctl.h"
 
 static void test_clone(void **state)
@@ -45,6 +47,54 @@ static void test_clone(void **state)
 	expect_files(0);
 }
 
+/* A raw disk that has moved onto a store is known by that. */
+static void test_clone_raw(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .store = fake_dir };
+	struct arguments args = { .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+	struct domain_snapshot *typed;
+	struct domain_folder folder;
+	libxl_device_disk device;
+	json_t *infos, *disk;
+	char target[200];
+	int pid, minor;
+
+	fake_stop_domain();
+	fake_make_raw();
+	fake_start_domain();
+	must(fake_run(request));
+	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
+	assert_int_equal(info_read_all(&folder, &infos, &text), 0);
+	folder_close(&folder);
+	typed = info_typed(infos, NULL);
+	assert_int_equal(domain_snapshot_device_disk(&typed->disks[1], "xvdc", &device), 0);
+	snprintf(target, sizeof(target), "cow:%s/b.img.cow@c", fake_dir);
+	assert_string_equal(device.pdev_path, target);
+	libxl_device_disk_dispose(&device);
+	free(typed);
+	json_decref(infos);
+	args.target = target;
+	args.read_only = true;
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "rolly" };
+	must(fake_run(request));
+	args.read_only = false;
+	snprintf(target, sizeof(target), "cow:%s/rolly-xvdb.cow", fake_dir);
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(target, sizeof(target), "%s/rolly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(target), 0);
+	}
+	must(delete("c", false));
+}
+
 /* A clone without memory boots from a config file. */
 static void test_clone_config(void **state)
 {
@@ -75,18 +125,42 @@ static void test_clone_config(void **state)
 	must(delete("c", false));
 }
 
+static bool is_there(const char *file)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, file);
+	return !access(path, F_OK);
+}
+
+static void remove_file(const char *file)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, file);
+	assert_int_equal(unlink(path), 0);
+}
+
 static void test_clone_killed(void **state)
 {
 	const struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CLONE, .name = "k", .new_name = "molly",
 	};
-	char path[200];
+	unsigned step = 0;
+	bool killed;
 
 	must(create("k"));
-	assert_true(fake_run_killed(request, 1));
-	expect_list("k");
-	snprintf(path, sizeof(path), "%s/molly-xvda.cow", fake_dir);
-	assert_int_equal(access(path, F_OK), -1);
+	do {
+		killed = fake_run_killed(request, ++step);
+		expect_list("k");
+		expect_files(2);
+		assert_int_equal(is_there("molly-xvda.cow"), !killed);
+		assert_int_equal(is_there("molly-xvdb.cow"), !killed);
+		assert_int_equal(is_there("molly.save"), !killed);
+	} while (killed);
+	assert_true(step > 2);
+	remove_file("molly-xvda.cow");
+	remove_file("molly-xvdb.cow");
 	must(delete("k", false));
 	expect_files(0);
 }
@@ -95,6 +169,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_clone),
+		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),
 	};
