@@ -67,6 +67,29 @@ static int locate_config(struct domain_operation *operation, char **config)
 	return error == -ENOENT ? 0 : error ? error_set(&operation->text, error, "%s: %s", path, strerror(-error)) : 0;
 }
 
+/* By the name that it had when its last snapshot was taken; it may be running under another one. */
+static int locate_folder(struct domain_operation *operation)
+{
+	const char *domain = operation->request->domain;
+	struct domain_host *host = operation->host;
+	struct domain_id there;
+	int error = find_folder(domain, &operation->id);
+
+	if (error == -EEXIST)
+		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a folder "
+				 "in %s", domain, folder_root());
+	if (error)
+		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
+				 "path of a config file can be given, too", domain);
+	error = host ? host->ops->find(host, operation->id.uuid, &there, &operation->text) : -ENOENT;
+	if (error && error != -ENOENT)
+		return error;
+	operation->text.text[0] = '\0';
+	if (!error)
+		operation->id = there;
+	return 0;
+}
+
 /* A domain without a uuid in its config file gets another one at each start, and its snapshots stay with the old one. */
 static int check_uuid(struct domain_operation *operation)
 {
@@ -97,14 +120,5 @@ int domain_locate(struct domain_operation *operation, char **config)
 		error = host->ops->find(host, domain, &operation->id, &reason);
 	if (!error)
 		return check_uuid(operation);
-	if (error != -ENOENT)
-		return error_set(&operation->text, error, "%s", reason.text);
-	error = find_folder(domain, &operation->id);
-	if (error == -EEXIST)
-		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a folder "
-				 "in %s", domain, folder_root());
-	if (error)
-		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
-				 "path of a config file can be given, too", domain);
-	return 0;
+	return error == -ENOENT ? locate_folder(operation) : error_set(&operation->text, error, "%s", reason.text);
 }

@@ -142,6 +142,8 @@ static int xen_find(struct domain_host *host, const char *domain, struct domain_
 		found = is_meant(id, domain);
 	}
 	libxl_dominfo_list_free(list, count);
+	if (!found && xen_lost_now(&xen->dog))		/* where the names are */
+		return failed(xen, "looking for the domain", text);
 	return found ? 0 : error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
 

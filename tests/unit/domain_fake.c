@@ -81,7 +81,7 @@ void fake_stop_domain(void)
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
 	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
-	if (fake->there && (!strcmp(domain, FAKE_NAME) || !strcmp(domain, FAKE_UUID)))
+	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, FAKE_UUID)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }

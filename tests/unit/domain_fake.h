@@ -21,6 +21,7 @@
 
 struct fake_domain {
 	bool there, suspended, paused;
+	bool renamed;			/* it is found by its uuid only */
 	unsigned domid;			/* another at each start */
 	int memory;
 	bool unable;			/* to be saved */

@@ -353,6 +353,21 @@ static void test_config_file(void **state)
 	must(delete("on", true));
 }
 
+/* A domain that runs is not taken for one that is shut off because it has another name by now. */
+static void test_renamed(void **state)
+{
+	json_t *info;
+
+	must(create("before"));
+	fake->renamed = true;
+	must(create("after"));
+	info = read_info("after");
+	assert_non_null(info_string(info, "save"));
+	json_decref(info);
+	must(delete("before", true));
+	fake->renamed = false;
+}
+
 static void test_changed(void **state)
 {
 	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
@@ -457,6 +472,7 @@ int main(void)
 		DOMAIN_TEST(test_raw),
 		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_config_file),
+		DOMAIN_TEST(test_renamed),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_hook),
