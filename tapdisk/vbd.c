@@ -160,9 +160,9 @@ static bool vbd_clients_quiet(const struct vbd *vbd)
 
 static void vbd_continue_drain(struct vbd *vbd)
 {
-	if (vbd->drained)
+	if (vbd->drained && vbd_clients_quiet(vbd))
 		vbd_drained(vbd);
-	else if (vbd_commit_retreat(vbd))
+	else if (vbd->drained || vbd_commit_retreat(vbd))
 		return;
 	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && vbd_clients_quiet(vbd) &&
 		 !vbd_commit_end(vbd))

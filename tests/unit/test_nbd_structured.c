@@ -348,6 +348,69 @@ static void test_pause_closes_snapshots(void **state)
 	client_leave(fd);
 }
 
+static void expect_store_let_go(void)
+{
+	struct error_text text = { "" };
+	struct cow_device *device;
+
+	if (cow_file_open(&device, image, false, &text))
+		fail_msg("paused, and still open: %s", text.text);
+	cow_file_close(device);
+}
+
+/* A drain that is at its flush: s2 is published, and a write to be flushed was done. */
+static void begin_drain_that_hangs(void)
+{
+	uint8_t data[4096] = { 1 };
+	int fd;
+
+	assert_int_equal(server_command('x'), 'k');
+	fd = go_to("");
+	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, 0, sizeof(data), data), 0);
+	client_leave(fd);
+	assert_int_equal(server_command('h'), 'k');
+	assert_int_equal(write(control, "p", 1), 1);
+}
+
+/* Who comes while the disk drains has nothing opened for it, and does not keep the disk from being paused. */
+static void test_snapshot_chosen_while_draining(void **state)
+{
+	int fd;
+
+	begin_drain_that_hangs();
+	fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
+	assert_int_equal(client_go_to(fd, "s1"), NBD_REP_ERR_UNKNOWN);
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	expect_store_let_go();
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_go_to(fd, "s1"), NBD_REP_ACK);
+	expect_mib(fd, 1, 2);
+	client_leave(fd);
+}
+
+/* What is published is there, but waits. */
+static void test_published_while_draining(void **state)
+{
+	struct pollfd ready = { .events = POLLIN };
+	uint8_t data[512];
+	uint64_t cookie;
+
+	begin_drain_that_hangs();
+	ready.fd = client_greet_on(published_path, NBD_FLAG_FIXED_NEWSTYLE);
+	assert_int_equal(client_go_to(ready.fd, ""), NBD_REP_ACK);
+	client_request(ready.fd, NBD_CMD_READ, 0, 3, 2 * MIB, sizeof(data));
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	expect_store_let_go();
+	assert_int_equal(poll(&ready, 1, 100), 0);
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_reply(ready.fd, &cookie), 0);
+	client_receive(ready.fd, data, sizeof(data));
+	assert_int_equal(data[0], 3);
+	client_leave(ready.fd);
+}
+
 /* What it was reading is not there any more when the disk goes on: it is hung up on, the disk's own client is not. */
 static void test_snapshot_gone_after_pause(void **state)
 {
@@ -509,6 +572,8 @@ int main(void)
 		ON_STORE(test_malformed_contexts),
 		ON_STORE(test_snapshots_are_exports),
 		ON_STORE(test_pause_closes_snapshots),
+		ON_STORE(test_snapshot_chosen_while_draining),
+		ON_STORE(test_published_while_draining),
 		ON_STORE(test_snapshot_gone_after_pause),
 		cmocka_unit_test(test_vanishing_readers),
 		ON_STORE(test_unread_answers),
