@@ -351,6 +351,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 		goto out_backend;
 	memset(&vbd->stalls, 0, sizeof(vbd->stalls));
 	memset(&vbd->past, 0, sizeof(vbd->past));
+	vbd->held_paused = false;
 	vbd->state = VBD_RUNNING;
 	vbd_check(vbd);
 	vbd_log_opened(vbd);
