@@ -249,7 +249,6 @@ static void test_malformed_contexts(void **state)
 		{ { 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 'b', 0, 0, 0 }, 16 },
 		{ { 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 'b', 0 }, 14 },
 	};
-	static uint8_t many[NBD_MAX_OPTION_DATA];
 	uint8_t data[512];
 	uint32_t length;
 	int fd = client_greet_structured();
@@ -261,14 +260,28 @@ static void test_malformed_contexts(void **state)
 		if (client_option_reply(fd, option, data, &length) != NBD_REP_ERR_INVALID)
 			fail_msg("case %zu", i);
 	}
-	/* as many as fit, of which each one means all */
-	memcpy(many + 4, (uint8_t[]){ 0, 0, 2, 0xaa }, 4);
-	for (size_t at = 8; at + 12 <= sizeof(many); at += 12)
-		memcpy(many + at, (uint8_t[]){ 0, 0, 0, 8, 't', 'a', 'p', 's', 'n', 'a', 'p', ':' }, 12);
-	client_option(fd, NBD_OPT_LIST_META_CONTEXT, many, 8 + 682 * 12);
-	for (unsigned i = 0; i < 682 * STORE_SNAPSHOTS; i++)
-		assert_int_equal(client_option_reply(fd, NBD_OPT_LIST_META_CONTEXT, data, &length), NBD_REP_META_CONTEXT);
-	assert_int_equal(client_option_reply(fd, NBD_OPT_LIST_META_CONTEXT, data, &length), NBD_REP_ACK);
+	assert_int_equal(client_go_to(fd, ""), NBD_REP_ACK);
+	client_leave(fd);
+}
+
+/* Each query means a walk over all snapshots; many of them would keep the guest waiting. */
+static void test_many_queries(void **state)
+{
+	const char *queries[NBD_MAX_OPTION_DATA / 12 + 1];
+	size_t most = sizeof(queries) / sizeof(queries[0]) - 1;
+	int fd = client_greet_structured();
+
+	for (size_t i = 0; i < most; i++)
+		queries[i] = "tapsnap:";
+	queries[most - 1] = NULL;	/* as many as fit */
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	queries[NBD_MAX_QUERIES + 1] = NULL;
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	queries[NBD_MAX_QUERIES] = NULL;
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_MAX_QUERIES * STORE_SNAPSHOTS);
+	queries[NBD_MAX_QUERIES - 1] = "base:allocation";
+	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", queries), 1);
 	assert_int_equal(client_go_to(fd, ""), NBD_REP_ACK);
 	client_leave(fd);
 }
@@ -570,6 +583,7 @@ int main(void)
 		ON_STORE(test_block_status),
 		ON_STORE(test_contexts),
 		ON_STORE(test_malformed_contexts),
+		ON_STORE(test_many_queries),
 		ON_STORE(test_snapshots_are_exports),
 		ON_STORE(test_pause_closes_snapshots),
 		ON_STORE(test_snapshot_chosen_while_draining),
