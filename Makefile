@@ -46,8 +46,9 @@ BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
 # TLS in front of exports; where there is no GnuTLS the rest does without
-PROGRAMS += $(if $(shell pkg-config --exists gnutls && echo yes),$(BUILD)/bin/tapdisk-tls)
-UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(wildcard tests/unit/test_*.c))
+GNUTLS = $(shell pkg-config --exists gnutls && echo yes)
+PROGRAMS += $(if $(GNUTLS),$(BUILD)/bin/tapdisk-tls)
+UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $(GNUTLS),,%/test_tls_session.c),$(wildcard tests/unit/test_*.c)))
 
 # What a toolstack links for snapshots of domains, with $(PKGS), $(XL_PKGS) and -laio.
 LIBRARY = $(BUILD)/lib/libtapsnap.a
@@ -156,6 +157,10 @@ fuzzers: $(FUZZERS)
 # the part of tap-ctl that a unit test looks at by itself
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progress.o
+
+# and of tapdisk-tls
+$(filter %/test_tls_session,$(UNIT_TESTS)): $(BUILD)/control/tls_session.o
+$(filter %/test_tls_session,$(UNIT_TESTS)): LIBS += $(shell pkg-config --libs gnutls)
 
 # allocations that fail: the sweep, and what is preloaded into the programs for it
 FAULT_MALLOC = $(BUILD)/lib/fault-malloc.so

@@ -27,5 +27,6 @@ void tls_credentials_free(struct tls_credentials *credentials);
  * words.
  */
 const char *tls_session_run(const struct tls_credentials *credentials, int client, int connector);
+extern unsigned tls_stall_ms;			/* one that takes nothing for so long is cut off; tests set it */
 
 #endif

@@ -17,19 +17,28 @@
  *     the process.
  *  2. In each direction there is one buffer; it is filled only when it is
  *     empty. So neither side waits for the other one to read.
+ *  3. A client that takes nothing of what it was sent for tls_stall_ms is
+ *     cut off. When the server has hung up it has so long for all that is left.
+ *  4. The pump sleeps while nothing can be moved: a socket is polled only for
+ *     what is waited for, and that one of them has hung up is seen once.
  */
 #include "tls.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TLS_HANDSHAKE_S	30
 #define BUFFER_SIZE	65536
+
+unsigned tls_stall_ms = 30000;
 
 /* What is needed of the NBD protocol (tapdisk/nbd_protocol.h has the rest of it). */
 #define GREETING_MAGIC	"NBDMAGICIHAVEOPT"
@@ -216,7 +225,43 @@ struct pump {
 	struct buffer up, down;			/* to the server, to the client */
 	bool client_done, server_done;		/* they send no more */
 	bool client_blocked, server_blocked;	/* they take no more at the moment */
+	bool server_gone;			/* it has hung up; what it said may still be on its way */
+	uint64_t deadline;			/* ms: by then the client has to have taken some; 0: nothing waits for it */
+	int untaken;				/* bytes that were on their way to it when that was set */
 };
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void pump_set_deadline(struct pump *pump)
+{
+	pump->deadline = now_ms() + tls_stall_ms;
+	pump->untaken = 0;
+	ioctl(pump->client, SIOCOUTQ, &pump->untaken);
+}
+
+static void pump_server_gone(struct pump *pump)
+{
+	if (!pump->server_gone)
+		pump_set_deadline(pump);
+	pump->server_gone = true;
+}
+
+/* However little it takes, on a slow line, it has time again: what counts is what has left the socket. */
+static bool pump_is_stalled(struct pump *pump)
+{
+	int before = pump->untaken;
+
+	if (!pump->deadline || now_ms() < pump->deadline)
+		return false;
+	pump_set_deadline(pump);
+	return pump->server_gone || pump->untaken >= before;
+}
 
 static bool is_empty(const struct buffer *buffer)
 {
@@ -251,8 +296,12 @@ static bool pump_to_server(struct pump *pump)
 			pump->server_blocked = true;
 			return true;
 		}
-		if (sent < 0 && errno != EINTR)
+		if (sent < 0 && errno == EPIPE) {
+			up->start = up->end;	/* nobody wants it any more */
+			pump_server_gone(pump);
+		} else if (sent < 0 && errno != EINTR) {
 			return false;
+		}
 		up->start += sent < 0 ? 0 : sent;
 	}
 	if (pump->client_done)
@@ -279,6 +328,7 @@ static bool pump_from_server(struct pump *pump)
 static bool pump_to_client(struct pump *pump)
 {
 	struct buffer *down = &pump->down;
+	bool taken = !pump->deadline;
 	ssize_t sent;
 
 	pump->client_blocked = false;
@@ -286,16 +336,30 @@ static bool pump_to_client(struct pump *pump)
 		sent = gnutls_record_send(pump->session, down->data + down->start, down->end - down->start);
 		if (sent == GNUTLS_E_AGAIN) {
 			pump->client_blocked = true;
+			if (taken && !pump->server_gone)
+				pump_set_deadline(pump);
 			return true;
 		}
 		if (sent < 0 && gnutls_error_is_fatal((int)sent))
 			return false;
 		down->start += sent < 0 ? 0 : sent;
+		taken |= sent > 0;
 	}
+	if (!pump->server_gone)
+		pump->deadline = 0;
 	return !pump->server_done;
 }
 
-static void pump_wait(const struct pump *pump)
+static int pump_timeout(const struct pump *pump)
+{
+	uint64_t now = now_ms();
+
+	if (!pump->deadline)
+		return -1;
+	return pump->deadline > now ? (int)(pump->deadline - now) : 0;
+}
+
+static void pump_wait(struct pump *pump)
 {
 	bool wants_client = is_empty(&pump->up) && !pump->client_done;
 	bool pending = wants_client && gnutls_record_check_pending(pump->session) > 0;
@@ -307,13 +371,18 @@ static void pump_wait(const struct pump *pump)
 	/* one that has hung up and is not waited for would be reported without end */
 	if (!fds[0].events)
 		fds[0].fd = -1;
-	poll(fds, 2, pending ? 0 : -1);
+	if (!fds[1].events && pump->server_gone)
+		fds[1].fd = -1;
+	poll(fds, 2, pending ? 0 : pump_timeout(pump));
+	if (!fds[1].events && fds[1].revents)
+		pump_server_gone(pump);
 }
 
 static void pump_run(struct pump *pump)
 {
 	fcntl(pump->client, F_SETFL, fcntl(pump->client, F_GETFL) | O_NONBLOCK);
-	while (pump_from_client(pump) && pump_to_server(pump) && pump_from_server(pump) && pump_to_client(pump))
+	while (pump_from_client(pump) && pump_to_server(pump) && pump_from_server(pump) && pump_to_client(pump) &&
+	       !pump_is_stalled(pump))
 		pump_wait(pump);
 	gnutls_bye(pump->session, GNUTLS_SHUT_WR);
 }

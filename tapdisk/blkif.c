@@ -343,7 +343,7 @@ int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), 
 		return ret;
 	blkif->stopped = true;
 	blkif->closing = true;
-	vbd_throttle_release(blkif->vbd);
+	vbd_throttle_drop_unwanted(&blkif->client);
 	vbd_error_drop_unwanted(&blkif->client);
 	return 0;
 }

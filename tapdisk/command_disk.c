@@ -107,6 +107,11 @@ static void pause_done(void *arg, int error)
 	struct disk *disk = command_request_disk(request);
 	json_t *reply = NULL;
 
+	if (!error && disk->vbd->state != VBD_PAUSED) {
+		control_reply(request, error_set(&request->error, -ECANCELED, "minor %d was closed, or told to go on, meanwhile",
+						 disk->vbd->minor), NULL);
+		return;
+	}
 	if (!error) {
 		command_forget_prepared(request->arg, disk->vbd->minor);
 		disk->vbd->held_paused = true;

@@ -5,23 +5,35 @@
  * What a guest can cause goes through a budget, so that a guest cannot fill
  * the host's disk; how much was left out is said with the next line of any
  * kind.
+ *
+ * A line goes to the system's logger as a datagram by hand, because syslog()
+ * connects its socket, again when the logger was started anew, and the sandbox
+ * lets nothing be connected. A logger that has a stream instead, of which
+ * there are few, gets them by syslog(), and none after it was started anew.
  */
+#include <errno.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <syslog.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "log.h"
 
 #define GUEST_LINES_A_SECOND 10
+#define LINE_SIZE 4096
 
 bool log_debug_control, log_debug_data;
+const char *log_socket_path = _PATH_LOG;
 
 static const char *log_program = "tapdisk";
 static bool log_to_stderr = true;
+static int log_socket = -1;
 static uint64_t guest_second;		/* the second that guest_lines counts */
 static unsigned guest_lines, guest_dropped;
 
@@ -33,20 +45,40 @@ void log_open(const char *program, bool to_stderr)
 	log_to_stderr = to_stderr;
 	log_debug_control = debug && strstr(debug, "control");
 	log_debug_data = debug && strstr(debug, "data");
-	if (!to_stderr)
-		openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	if (to_stderr)
+		return;
+	tzset();	/* whose file cannot be opened later */
+	log_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+}
+
+/* As syslog() writes it. */
+static void send_line(int priority, const char *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char line[LINE_SIZE + 128], date[32];
+	time_t now = time(NULL);
+	struct tm parts;
+	int length;
+
+	if (!localtime_r(&now, &parts) || !strftime(date, sizeof(date), "%h %e %T", &parts))
+		date[0] = '\0';
+	length = snprintf(line, sizeof(line), "<%d>%s %s[%d]: %s", priority | LOG_DAEMON, date, log_program, (int)getpid(), text);
+	strncpy(address.sun_path, log_socket_path, sizeof(address.sun_path) - 1);
+	if (sendto(log_socket, line, (size_t)length, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof(address)) < 0 &&
+	    errno == EPROTOTYPE)
+		syslog(priority, "%s", text);
 }
 
 static void __attribute__((format(printf, 2, 0))) write_line(int priority, const char *format, va_list args)
 {
-	char line[1024];
+	char line[LINE_SIZE];
 
-	if (!log_to_stderr) {
-		vsyslog(priority, format, args);
-		return;
-	}
 	vsnprintf(line, sizeof(line), format, args);
-	fprintf(stderr, "%s: %s\n", log_program, line);
+	if (log_to_stderr)
+		fprintf(stderr, "%s: %s\n", log_program, line);
+	else
+		send_line(priority, line);
 }
 
 static void __attribute__((format(printf, 2, 3))) write_formatted(int priority, const char *format, ...)

@@ -12,6 +12,7 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO };
 
 extern bool log_debug_control, log_debug_data;
+extern const char *log_socket_path;	/* the system's logger; tests set it */
 
 /* @program: the name before each line. @to_stderr: stderr instead of syslog. */
 void log_open(const char *program, bool to_stderr);

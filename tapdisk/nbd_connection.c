@@ -395,8 +395,10 @@ static void connection_watch(struct nbd_connection *connection)
 
 void nbd_connection_service(struct nbd_connection *connection)
 {
-	if (connection->phase == NBD_CLOSED && connection->in_flight)
+	if (connection->phase == NBD_CLOSED && connection->in_flight) {
+		vbd_throttle_drop_unwanted(&connection->server->client);
 		vbd_error_drop_unwanted(&connection->server->client);
+	}
 	connection_send(connection);
 	if (connection->looks) {
 		connection->looks = 0;

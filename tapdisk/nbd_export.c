@@ -6,7 +6,8 @@
  * Invariants:
  *  1. A snapshot is open while it has users and the disk is not paused. So a
  *     snapshot that is read cannot be deleted, and one that nobody reads is
- *     in nobody's way.
+ *     in nobody's way. None is opened while the disk drains: it would keep
+ *     the store open, writable, that a pause says is closed.
  *  2. One that cannot be opened again after a pause, or is not of the image
  *     that the disk goes on with, stays closed; the server hangs up on its users.
  */
@@ -55,6 +56,11 @@ static void describe(struct nbd_export_info *info, const struct driver_geometry 
 	};
 }
 
+static bool may_open(const struct vbd *vbd)
+{
+	return vbd->state == VBD_RUNNING;
+}
+
 struct search {
 	const char *name;
 	uint64_t sectors;
@@ -88,7 +94,7 @@ static int exports_describe(void *owner, const char *name, struct nbd_export_inf
 	}
 	if (server->id)
 		return -ENOENT;
-	found = vbd->backend ? backend_snapshot_list(vbd->backend, search_one, &search) : -EBUSY;
+	found = may_open(vbd) ? backend_snapshot_list(vbd->backend, search_one, &search) : -EBUSY;
 	if (found <= 0)
 		return found ? found : -ENOENT;
 	describe(info, &vbd->geometry, search.sectors, true);
@@ -191,8 +197,8 @@ static int export_create(struct nbd_server *server, const char *name, struct nbd
 	struct nbd_export *export;
 	int error = 0;
 
-	if (snapshot && !vbd->backend)
-		return error_set(text, -EBUSY, "the disk is paused");
+	if (snapshot && !may_open(vbd))
+		return error_set(text, -EBUSY, "the disk is paused, or about to be");
 	if (snapshot && !vbd->backend->ops->snapshot_list)
 		return error_set(text, -EOPNOTSUPP, "%s: it has no snapshots", vbd->target);
 	export = calloc(1, sizeof(*export));
@@ -227,9 +233,8 @@ int nbd_export_acquire(struct nbd_server *server, const char *name, struct nbd_e
 		export = export->next;
 	if (!export)
 		error = export_create(server, name, &export, text);
-	else if (export->target && !export->backend)
-		error = server->client.vbd->backend ? snapshot_open(export, text) :
-			error_set(text, -EBUSY, "the disk is paused");
+	else if (export->target && !export->backend && may_open(server->client.vbd))
+		error = snapshot_open(export, text);	/* else it is when the disk goes on */
 	if (error)
 		return error;
 	export->users++;

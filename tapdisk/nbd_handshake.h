@@ -16,6 +16,7 @@
 #define NBD_MAX_OPTIONS		64u
 #define NBD_MAX_NAME		255u	/* of an export; longer ones there are none of */
 #define NBD_MAX_CONTEXTS	8u	/* that one client can have */
+#define NBD_MAX_QUERIES		16u	/* for contexts, in one option: each is a walk over all snapshots */
 
 /* What the client is told about an export. */
 struct nbd_export_info {

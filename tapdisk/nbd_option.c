@@ -206,13 +206,16 @@ enum nbd_handshake_result nbd_option_context(struct nbd_handshake *handshake, co
 		strcpy(handshake->context_name, name);
 		handshake->nr_contexts = 0;
 	}
+	query.too_many = count > NBD_MAX_QUERIES;
 	if (query.list && !count)
 		query_answer(&query, offer, name);
-	queries_answer(&query, offer, name, data, length, count, true);
+	else if (!query.too_many)
+		queries_answer(&query, offer, name, data, length, count, true);
 	if (!query.too_many) {
 		nbd_reply_option(handshake, option, NBD_REP_ACK, NULL, 0);
 		return NBD_HANDSHAKE_CONTINUE;
 	}
-	handshake->nr_contexts = 0;
+	if (!query.list)
+		handshake->nr_contexts = 0;
 	return nbd_reply_error(handshake, option, NBD_REP_ERR_TOO_BIG, "too many contexts");
 }

@@ -160,9 +160,9 @@ static bool vbd_clients_quiet(const struct vbd *vbd)
 
 static void vbd_continue_drain(struct vbd *vbd)
 {
-	if (vbd->drained)
+	if (vbd->drained && vbd_clients_quiet(vbd))
 		vbd_drained(vbd);
-	else if (vbd_commit_retreat(vbd))
+	else if (vbd->drained || vbd_commit_retreat(vbd))
 		return;
 	else if (!vbd->flushing && !vbd->snapshots && !vbd->backend->in_flight && vbd_clients_quiet(vbd) &&
 		 !vbd_commit_end(vbd))
@@ -351,6 +351,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 		goto out_backend;
 	memset(&vbd->stalls, 0, sizeof(vbd->stalls));
 	memset(&vbd->past, 0, sizeof(vbd->past));
+	vbd->held_paused = false;
 	vbd->state = VBD_RUNNING;
 	vbd_check(vbd);
 	vbd_log_opened(vbd);

@@ -264,10 +264,12 @@ void vbd_commit_forget(struct vbd *vbd);
 /* Any of them 0: no limit; @burst_ms is at least 1. They stay until the disk is detached. */
 void vbd_throttle_set(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned burst_ms);
 json_t *vbd_throttle_info(const struct vbd *vbd);
-/* For vbd.c and blkif.c. True: @req waits, and goes to the backend when its time has come. */
+/* For vbd.c. True: @req waits, and goes to the backend when its time has come. */
 bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req);
 /* All that wait go now. */
 void vbd_throttle_release(struct vbd *vbd);
+/* For clients that can tell: those of theirs that are not wanted end, with -ECANCELED, from inside. */
+void vbd_throttle_drop_unwanted(struct vbd_client *client);
 /* vbd.c, for vbd_commit.c: RUNNING -> DRAINING, and back unless somebody waits for its end. */
 void vbd_begin_drain(struct vbd *vbd);
 void vbd_undrain(struct vbd *vbd);

@@ -8,10 +8,14 @@
  * is not waits here, in order, for a timer. Flushes pass: what waits is not
  * complete, so they need not cover it. So do questions of what is allocated.
  *
- * A drain, and a frontend that goes, do not wait for it: what is held goes to
- * the disk at once, but is paid for all the same.
+ * A drain does not wait for it: what is held goes to the disk at once, but is
+ * paid for all the same. A guest cannot cause that. It can have its frontend
+ * go whenever it likes; so what is held of one that goes is dropped, as what
+ * waits in vbd_error.c is: no answer was given, and the guest's next driver, or
+ * the guest where it is resumed, issues it again.
  */
 #include <assert.h>
+#include <errno.h>
 
 #include "vbd.h"
 
@@ -47,6 +51,17 @@ static uint64_t next_time(const struct vbd_throttle *throttle)
 	uint64_t burst = (uint64_t)throttle->burst_ms * NS_PER_MS;
 
 	return paid > burst ? paid - burst : 0;
+}
+
+static void append(struct vbd_throttle *throttle, struct block_request *req)
+{
+	req->next = NULL;
+	if (throttle->held)
+		throttle->last->next = req;
+	else
+		throttle->held = req;
+	throttle->last = req;
+	throttle->nr_held++;
 }
 
 static struct block_request *take(struct vbd_throttle *throttle)
@@ -102,16 +117,27 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
 		pay(throttle, req, now);
 		return false;
 	}
-	req->next = NULL;
-	if (throttle->held)
-		throttle->last->next = req;
-	else
-		throttle->held = req;
-	throttle->last = req;
-	throttle->nr_held++;
+	append(throttle, req);
 	throttle->delayed++;
 	set_timer(vbd, now);
 	return true;
+}
+
+void vbd_throttle_drop_unwanted(struct vbd_client *client)
+{
+	struct vbd_throttle *throttle = &client->vbd->throttle;
+	struct block_request *req, *next;
+
+	req = throttle->held;
+	throttle->held = NULL;
+	throttle->nr_held = 0;
+	for (; req; req = next) {
+		next = req->next;
+		if (req->client == client && !client->ops->wanted(client, req))
+			req->done(req, -ECANCELED);
+		else
+			append(throttle, req);
+	}
 }
 
 void vbd_throttle_release(struct vbd *vbd)

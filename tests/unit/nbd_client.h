@@ -13,18 +13,23 @@
 #include "nbd_process.h"
 #include "nbd_protocol.h"
 
-static inline int client_connect(void)
+static inline int client_connect_to(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct timeval timeout = { .tv_sec = TIMEOUT_MS / 1000 };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(fd >= 0);
-	strcpy(address.sun_path, socket_path);
+	strcpy(address.sun_path, path);
 	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)), 0);
 	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)), 0);
 	return fd;
+}
+
+static inline int client_connect(void)
+{
+	return client_connect_to(socket_path);
 }
 
 static inline void client_send(int fd, const void *data, size_t length)
@@ -66,10 +71,10 @@ static inline void client_expect_end(int fd)
 	close(fd);
 }
 
-static inline int client_greet(uint32_t flags)
+static inline int client_greet_on(const char *path, uint32_t flags)
 {
 	struct nbd_greeting greeting;
-	int fd = client_connect();
+	int fd = client_connect_to(path);
 
 	client_receive(fd, &greeting, sizeof(greeting));
 	assert_true(be64toh(greeting.init_magic) == NBD_INIT_MAGIC);
@@ -78,6 +83,11 @@ static inline int client_greet(uint32_t flags)
 	flags = htobe32(flags);
 	client_send(fd, &flags, sizeof(flags));
 	return fd;
+}
+
+static inline int client_greet(uint32_t flags)
+{
+	return client_greet_on(socket_path, flags);
 }
 
 static inline void client_option(int fd, uint32_t option, const void *data, uint32_t length)

@@ -4,7 +4,7 @@
  *
  * The child runs the real server over a real disk (a temporary file, or
  * null) and takes one-letter commands on a socket pair, so that a test can
- * pause it, go on and end it.
+ * pause it, go on and end it, hold its syncs back, and publish snapshot s2.
  *
  * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
  */
@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -26,17 +27,19 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cow.h"
+#include "engine.h"
 #include "nbd.h"
 #include "protocol.h"
 
 #define DISK_BYTES	(64u << 20)
 #define TIMEOUT_MS	20000
 
-static char run_dir[64], image[80], socket_path[108];
+static char run_dir[64], image[80], socket_path[108], published_path[80];
 static pid_t child;		/* 0: none */
 static int control = -1;	/* commands to it, answers from it */
 
@@ -48,6 +51,52 @@ struct server_process {
 	struct vbd *vbd;
 	int control;
 };
+
+/* The engine's own, but for a sync that stays here. */
+static struct engine_ops process_ops;
+static const struct engine_ops *process_engine_ops;
+static struct engine_io *process_held;
+
+static inline void process_queue(struct engine *engine, struct engine_io *io)
+{
+	if (io->op == ENGINE_SYNC && !process_held)
+		process_held = io;
+	else
+		process_engine_ops->queue(engine, io);
+}
+
+static inline void process_hold_syncs(struct engine *engine)
+{
+	process_engine_ops = engine->ops;
+	process_ops = *engine->ops;
+	process_ops.queue = process_queue;
+	engine->ops = &process_ops;
+}
+
+static inline void process_release_syncs(struct engine *engine)
+{
+	engine->ops = process_engine_ops;
+	if (process_held)
+		engine->ops->queue(engine, process_held);
+	process_held = NULL;
+}
+
+/* Where published_path says. */
+static inline int process_publish(struct vbd *vbd, struct error_text *text)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct nbd_publication publication = { .address = "test", .snapshot = "s2", .overlay = -1 };
+	unsigned id;
+
+	publication.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unlink(published_path);		/* of a test that failed */
+	strcpy(address.sun_path, published_path);
+	if (publication.listener < 0 || bind(publication.listener, (struct sockaddr *)&address, sizeof(address)) ||
+	    listen(publication.listener, 4))
+		return -errno;
+	publication.path = published_path;
+	return nbd_publish(vbd, &publication, &id, text);
+}
 
 static inline void process_reply(void *arg, int error)
 {
@@ -81,6 +130,17 @@ static inline void process_command(void *arg, uint32_t events)
 		break;
 	case 'u':
 		process_reply(process, vbd_unpause(process->vbd, NULL, &text));
+		break;
+	case 'h':
+		process_hold_syncs(process->engine);
+		process_reply(process, 0);
+		break;
+	case 'r':
+		process_release_syncs(process->engine);
+		process_reply(process, 0);
+		break;
+	case 'x':
+		process_reply(process, process_publish(process->vbd, &text));
 		break;
 	case 'q':
 		error = vbd_close(process->vbd, true, process_quit, process, &text);
@@ -281,6 +341,7 @@ static inline int make_folder(void **state)
 	assert_non_null(mkdtemp(run_dir));
 	assert_int_equal(setenv(RUN_DIR_ENV, run_dir, 1), 0);
 	snprintf(image, sizeof(image), "%s/image", run_dir);
+	snprintf(published_path, sizeof(published_path), "%s/published", run_dir);
 	return 0;
 }
 

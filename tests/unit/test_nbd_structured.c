@@ -249,7 +249,6 @@ static void test_malformed_contexts(void **state)
 		{ { 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1, 'b', 0, 0, 0 }, 16 },
 		{ { 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 'b', 0 }, 14 },
 	};
-	static uint8_t many[NBD_MAX_OPTION_DATA];
 	uint8_t data[512];
 	uint32_t length;
 	int fd = client_greet_structured();
@@ -261,14 +260,28 @@ static void test_malformed_contexts(void **state)
 		if (client_option_reply(fd, option, data, &length) != NBD_REP_ERR_INVALID)
 			fail_msg("case %zu", i);
 	}
-	/* as many as fit, of which each one means all */
-	memcpy(many + 4, (uint8_t[]){ 0, 0, 2, 0xaa }, 4);
-	for (size_t at = 8; at + 12 <= sizeof(many); at += 12)
-		memcpy(many + at, (uint8_t[]){ 0, 0, 0, 8, 't', 'a', 'p', 's', 'n', 'a', 'p', ':' }, 12);
-	client_option(fd, NBD_OPT_LIST_META_CONTEXT, many, 8 + 682 * 12);
-	for (unsigned i = 0; i < 682 * STORE_SNAPSHOTS; i++)
-		assert_int_equal(client_option_reply(fd, NBD_OPT_LIST_META_CONTEXT, data, &length), NBD_REP_META_CONTEXT);
-	assert_int_equal(client_option_reply(fd, NBD_OPT_LIST_META_CONTEXT, data, &length), NBD_REP_ACK);
+	assert_int_equal(client_go_to(fd, ""), NBD_REP_ACK);
+	client_leave(fd);
+}
+
+/* Each query means a walk over all snapshots; many of them would keep the guest waiting. */
+static void test_many_queries(void **state)
+{
+	const char *queries[NBD_MAX_OPTION_DATA / 12 + 1];
+	size_t most = sizeof(queries) / sizeof(queries[0]) - 1;
+	int fd = client_greet_structured();
+
+	for (size_t i = 0; i < most; i++)
+		queries[i] = "tapsnap:";
+	queries[most - 1] = NULL;	/* as many as fit */
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	queries[NBD_MAX_QUERIES + 1] = NULL;
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_REP_ERR_TOO_BIG);
+	queries[NBD_MAX_QUERIES] = NULL;
+	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", queries), NBD_MAX_QUERIES * STORE_SNAPSHOTS);
+	queries[NBD_MAX_QUERIES - 1] = "base:allocation";
+	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", queries), 1);
 	assert_int_equal(client_go_to(fd, ""), NBD_REP_ACK);
 	client_leave(fd);
 }
@@ -346,6 +359,69 @@ static void test_pause_closes_snapshots(void **state)
 	expect_mib(other, 6, 7);
 	client_leave(other);
 	client_leave(fd);
+}
+
+static void expect_store_let_go(void)
+{
+	struct error_text text = { "" };
+	struct cow_device *device;
+
+	if (cow_file_open(&device, image, false, &text))
+		fail_msg("paused, and still open: %s", text.text);
+	cow_file_close(device);
+}
+
+/* A drain that is at its flush: s2 is published, and a write to be flushed was done. */
+static void begin_drain_that_hangs(void)
+{
+	uint8_t data[4096] = { 1 };
+	int fd;
+
+	assert_int_equal(server_command('x'), 'k');
+	fd = go_to("");
+	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, 0, sizeof(data), data), 0);
+	client_leave(fd);
+	assert_int_equal(server_command('h'), 'k');
+	assert_int_equal(write(control, "p", 1), 1);
+}
+
+/* Who comes while the disk drains has nothing opened for it, and does not keep the disk from being paused. */
+static void test_snapshot_chosen_while_draining(void **state)
+{
+	int fd;
+
+	begin_drain_that_hangs();
+	fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
+	assert_int_equal(client_go_to(fd, "s1"), NBD_REP_ERR_UNKNOWN);
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	expect_store_let_go();
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_go_to(fd, "s1"), NBD_REP_ACK);
+	expect_mib(fd, 1, 2);
+	client_leave(fd);
+}
+
+/* What is published is there, but waits. */
+static void test_published_while_draining(void **state)
+{
+	struct pollfd ready = { .events = POLLIN };
+	uint8_t data[512];
+	uint64_t cookie;
+
+	begin_drain_that_hangs();
+	ready.fd = client_greet_on(published_path, NBD_FLAG_FIXED_NEWSTYLE);
+	assert_int_equal(client_go_to(ready.fd, ""), NBD_REP_ACK);
+	client_request(ready.fd, NBD_CMD_READ, 0, 3, 2 * MIB, sizeof(data));
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	expect_store_let_go();
+	assert_int_equal(poll(&ready, 1, 100), 0);
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_reply(ready.fd, &cookie), 0);
+	client_receive(ready.fd, data, sizeof(data));
+	assert_int_equal(data[0], 3);
+	client_leave(ready.fd);
 }
 
 /* What it was reading is not there any more when the disk goes on: it is hung up on, the disk's own client is not. */
@@ -507,8 +583,11 @@ int main(void)
 		ON_STORE(test_block_status),
 		ON_STORE(test_contexts),
 		ON_STORE(test_malformed_contexts),
+		ON_STORE(test_many_queries),
 		ON_STORE(test_snapshots_are_exports),
 		ON_STORE(test_pause_closes_snapshots),
+		ON_STORE(test_snapshot_chosen_while_draining),
+		ON_STORE(test_published_while_draining),
 		ON_STORE(test_snapshot_gone_after_pause),
 		cmocka_unit_test(test_vanishing_readers),
 		ON_STORE(test_unread_answers),

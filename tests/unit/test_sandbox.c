@@ -34,6 +34,7 @@
 
 #include "engine.h"
 #include "in_child.h"
+#include "log.h"
 #include "sandbox.h"
 
 /* A refused call, which returns -1 and EPERM. */
@@ -148,6 +149,59 @@ static void no_network(void)
 	require_refused(socket(AF_PACKET, SOCK_RAW, 0));
 	require(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
 	require(socket(AF_UNIX, SOCK_STREAM, 0) >= 0);
+}
+
+/* Nor any other service on this host. */
+static void no_services(void)
+{
+	const struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/run/dbus/system_bus_socket" };
+
+	enter();
+	require_refused(connect(socket(AF_UNIX, SOCK_STREAM, 0), (const struct sockaddr *)&address, sizeof(address)));
+	require_refused(connect(socket(AF_UNIX, SOCK_DGRAM, 0), (const struct sockaddr *)&address, sizeof(address)));
+}
+
+static int make_logger(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, log_socket_path);
+	unlink(log_socket_path);
+	require(!bind(fd, (struct sockaddr *)&address, sizeof(address)));
+	return fd;
+}
+
+static void expect_line(int logger, const char *text)
+{
+	char line[256] = "", program[32];
+
+	require(recv(logger, line, sizeof(line) - 1, MSG_DONTWAIT) > 0);
+	snprintf(program, sizeof(program), " test[%d]: ", (int)getpid());
+	require(!strncmp(line, "<30>", 4) && strstr(line, program) && !strcmp(strstr(line, program) + strlen(program), text));
+}
+
+/* Also to one that has just been started: its socket is another one. */
+static void log_goes_on(void)
+{
+	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64];
+	int logger;
+
+	require(mkdtemp(path) != NULL);
+	snprintf(socket_path, sizeof(socket_path), "%s/log", path);
+	log_socket_path = socket_path;
+	logger = make_logger();
+	log_open("test", false);
+	enter();
+	log_info("one");
+	expect_line(logger, "one");
+	close(logger);
+	log_info("nobody hears this");
+	logger = make_logger();
+	log_info("two");
+	expect_line(logger, "two");
+	unlink(socket_path);
+	rmdir(path);
 }
 
 static void no_power_over_the_machine(void)
@@ -294,6 +348,16 @@ static void test_no_network(void **state)
 	in_child(no_network);
 }
 
+static void test_no_services(void **state)
+{
+	in_child(no_services);
+}
+
+static void test_log_goes_on(void **state)
+{
+	in_child(log_goes_on);
+}
+
 static void test_no_power_over_the_machine(void **state)
 {
 	in_child(no_power_over_the_machine);
@@ -364,6 +428,8 @@ int main(void)
 		cmocka_unit_test(test_opener_only_opens),
 		cmocka_unit_test(test_no_code_from_data),
 		cmocka_unit_test(test_no_network),
+		cmocka_unit_test(test_no_services),
+		cmocka_unit_test(test_log_goes_on),
 		cmocka_unit_test(test_no_power_over_the_machine),
 		cmocka_unit_test(test_cannot_gain_privileges),
 		cmocka_unit_test(test_all_threads),

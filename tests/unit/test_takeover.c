@@ -224,6 +224,53 @@ static void test_paused(void **state)
 	finish();
 }
 
+/* One line to the control socket, over a connection of its own. */
+static int send_command(const char *command)
+{
+	struct error_text text = { "" };
+	struct tapctl *ctl;
+	char line[128];
+	int fd;
+
+	if (tapctl_connect(&ctl, f.pid, &text))
+		fail_msg("connect: %s", text.text);
+	fd = dup(tapctl_fd(ctl));
+	tapctl_close(ctl);
+	snprintf(line, sizeof(line), "{\"version\": 1, \"command\": \"%s\", \"minor\": %d}\n", command, f.minor);
+	assert_int_equal(write(fd, line, strlen(line)), strlen(line));
+	return fd;
+}
+
+static void expect_reply(int fd, const char *part)
+{
+	char line[512] = "";
+
+	assert_true(read(fd, line, sizeof(line) - 1) > 0);
+	if (!strstr(line, part))
+		fail_msg("\"%s\" does not say \"%s\"", line, part);
+	close(fd);
+}
+
+/* A pause that a close has overtaken is none, and says nothing about how the disk is opened next. */
+static void test_closed_instead_of_paused(void **state)
+{
+	int pause_fd, close_fd;
+
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
+	/* both are there before it looks */
+	assert_int_equal(kill(f.pid, SIGSTOP), 0);
+	pause_fd = send_command("pause");
+	close_fd = send_command("close");
+	assert_int_equal(kill(f.pid, SIGCONT), 0);
+	expect_reply(pause_fd, "was closed");
+	expect_reply(close_fd, "\"ok\":true");
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", f.minor, "target", f.target)));
+	start_load();
+	kill_it();
+	take_over(-1);
+	finish();
+}
+
 static void test_store_opened_by_others(void **state)
 {
 	char tap_img[300];
@@ -362,6 +409,7 @@ int main(void)
 		cmocka_unit_test(test_limits_and_options),
 		cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_paused),
+		cmocka_unit_test(test_closed_instead_of_paused),
 		cmocka_unit_test(test_store_opened_by_others),
 		cmocka_unit_test(test_journal_damaged),
 		cmocka_unit_test(test_table_damaged),

@@ -58,13 +58,63 @@ static void test_throttle(void **state)
 	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
 		run();
 	expect(7, BLKIF_RSP_OKAY);
+}
+
+struct other_client {
+	struct vbd_client client;
+	struct block_request req;
+	struct iovec iov;
+	int result;
+};
+
+static void other_ignores(struct vbd_client *client)
+{
+}
+
+static void other_done(struct block_request *req, int error)
+{
+	*(int *)req->owner = error;
+}
+
+/* A write of one sector by somebody who is no frontend. */
+static void other_writes(struct other_client *other)
+{
+	static const struct vbd_client_ops ops = { .stop = other_ignores, .start = other_ignores };
+	static uint8_t sector[512] __attribute__((aligned(512)));
+
+	*other = (struct other_client){ .client.ops = &ops, .iov = { sector, sizeof(sector) }, .result = 1 };
+	other->req = (struct block_request){ .op = BLOCK_WRITE, .nr_sectors = 1, .iov = &other->iov, .iovcnt = 1,
+					     .done = other_done, .owner = &other->result };
+	assert_int_equal(vbd_add_client(vbd, &other->client), 0);
+	vbd_submit(&other->client, &other->req);
+}
+
+/* A frontend that goes, which a guest may do at any time, has nothing written faster: not its own, not what others wait for. */
+static void test_throttle_of_one_that_goes(void **state)
+{
+	static struct other_client other;	/* a test that fails leaves it behind */
+
 	vbd_throttle_set(vbd, 1, 0, 1);
-	put(BLKIF_OP_READ, 8, 1);
-	put(BLKIF_OP_READ, 9, 1);
+	put(BLKIF_OP_WRITE, 1, 1);
+	put(BLKIF_OP_WRITE, 2, 1);
+	put(BLKIF_OP_WRITE_BARRIER, 3, 1);
 	push();
+	other_writes(&other);
+	expect_log("w");
+	assert_int_equal(vbd->throttle.nr_held, 2);	/* the barrier waits for what is before it */
+	reconnect_frontend();				/* which does not wait */
+	expect_log("w");
 	assert_int_equal(vbd->throttle.nr_held, 1);
-	reconnect_frontend();			/* who goes does not wait */
-	assert_int_equal(vbd->throttle.nr_held, 0);
+	assert_int_equal(other.result, 1);
+	put(BLKIF_OP_WRITE, 4, 1);			/* as the one before it had */
+	push();
+	assert_int_equal(vbd->throttle.nr_held, 2);
+	vbd_throttle_set(vbd, 0, 0, 1);
+	run();
+	expect(4, BLKIF_RSP_OKAY);
+	assert_int_equal(other.result, 0);
+	expect_log("www");
+	vbd_remove_client(&other.client);
 }
 
 static void test_failed_flush_is_reported(void **state)
@@ -286,6 +336,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DISK_TEST(test_flush_is_a_sync),
 		DISK_TEST(test_throttle),
+		DISK_TEST(test_throttle_of_one_that_goes),
 		DISK_TEST(test_failed_flush_is_reported),
 		DISK_TEST(test_barrier_is_flush_write_flush),
 		DISK_TEST(test_flush_with_data_is_flush_write_flush),
