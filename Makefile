@@ -28,7 +28,7 @@ INCLUDES = -Iinclude
 ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
 
 PKGS = jansson liburing libseccomp libsystemd libisal xengnttab xenevtchn xenstore xentoolcore
-XL_PKGS = xenlight xlutil xentoollog
+XL_PKGS = xenlight xlutil xentoollog xencontrol xenguest
 LIBS = $(shell pkg-config --libs $(PKGS)) -laio
 
 DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c))

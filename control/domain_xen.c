@@ -15,6 +15,8 @@
 #include <time.h>
 #include <libxl.h>
 #include <libxl_utils.h>
+#include <xenctrl.h>
+#include <xenguest.h>
 #include <xenstore.h>
 
 #include "domain.h"
@@ -43,6 +45,7 @@ struct xen_host {
 	atomic_bool begun;		/* its helper has told of progress */
 	bool saved;			/* or has tried to, in this process: then asked is known */
 	atomic_bool asked;		/* the guest, to suspend */
+	bool emulated;			/* what is saved has a QEMU */
 	char reason[300];		/* the first error since clear_reason(): it knows most */
 };
 
@@ -240,6 +243,7 @@ static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uin
 		error = check_live(xen, &info, text);
 	if (!error)
 		wait_connected(xen, domid);
+	xen->emulated = info.domain_type == LIBXL_DOMAIN_TYPE_HVM;
 	*bytes = (info.current_memkb << 10) + (16u << 20);
 	libxl_dominfo_dispose(&info);
 	return error;
@@ -315,6 +319,17 @@ static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *i
 	return error;
 }
 
+/* libxl looks into xenstore for a QEMU, and takes a PVH domain for one that has it where nobody answers. */
+static bool resume_without_xenstored(unsigned domid)
+{
+	xc_interface *xc = xc_interface_open(NULL, NULL, 0);
+	bool resumed = xc && !xc_domain_resume(xc, domid, 1);
+
+	if (xc)
+		xc_interface_close(xc);
+	return resumed;
+}
+
 /* A PV or PVH domain goes on also when xenstored cannot be told; QEMU's, of an HVM domain, is found through xenstored. */
 static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_text *text)
 {
@@ -322,7 +337,7 @@ static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_t
 	libxl_dominfo info;
 
 	if (failure && xen_lost_now(&xen->dog) && !xen_info(xen, domid, &info, NULL)) {
-		failure = is_suspended(&info);
+		failure = is_suspended(&info) && (xen->emulated || !resume_without_xenstored(domid));
 		libxl_dominfo_dispose(&info);
 		if (!failure)
 			error_set(text, 0, LOST);
