@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh hvm
+# Check: pv
+# Needs: tap
+# Limit: 600 s
+# Domains that start otherwise than from their memory: by their config file, by
+# one that xl-snapshot writes, as clones beside the original. What boots has
+# nothing in its memory, and on its disks what it is to have.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID" 'vcpus=2'
+config=$WORK/$name.cfg
+
+memory_of() { xl list "$(guest_name "$1")" | awk 'END {print $3}'; }
+memory=$(memory_of a)
+
+# Its console says again that it is up.
+boots() { # SNAPSHOT [OPTION...]: guest a
+	mv "$LOGS/guest-$name.log" "$LOGS/guest-$name.$1.log"
+	back_to "$@"
+}
+
+file_of() { # CLONE cfg|save: what it is started with, which clone has named
+	local file
+	file=$WORK/$(guest_name "$1").$2
+	[[ $(tail -1 <<<"$3") == "to start it: xl "*" $file" ]] || fail "it does not say how to start $file: $3"
+	echo "$file"
+}
+
+step "named by its config file, while it runs"
+guest_must a "mark 1 xvda xvdb"
+must snap create -n s1 "$config"
+guest_must a "mark 2 xvda xvdb"
+must snap revert -n s1 "$config"
+guest_find a
+must_hold a "1 1 1" xvda xvdb
+
+step "shut off, named by its config file"
+guest_must a "mark 3 xvda xvdb"
+must snap create -n d3 --disk-only "$name"
+guest_must a "mark 4 xvda xvdb"
+guest_destroy a
+(cd "$WORK" && must snap create -n off "./$name.cfg") || exit
+must_equal "off is of" "shutoff null" "$(info_of off '"\(.state) \(.save)"')"
+must_list s1 d3 off
+
+step "disks only: left off"
+must snap revert -n off "$name"
+must_be_gone a
+
+step "disks only, --running: booted from a config that xl-snapshot writes"
+boots d3 --running
+guest_wait_ready a
+must_hold a "- 3 3" xvda xvdb
+must_equal "vcpus" 2 "$(guest_must a nproc | tr -d '\r\n')"
+must_equal "memory" "$memory" "$(memory_of a)"
+
+step "--paused: booted from its config file, in place of the one that runs"
+boots off --paused
+must_be_paused a
+guest_wait_ready a
+must_hold a "- 4 4" xvda xvdb
+
+step "a clone of disks, started by xl create beside the original"
+said=$(must snap clone -n d3 "$name" "$(guest_name c)")
+must xl create -q "$(file_of c cfg "$said")"
+guest_wait_ready c
+must_hold c "- 3 3" xvda xvdb
+guest_must c "mark 5 xvda xvdb"
+must_hold a "- 4 4" xvda xvdb
+
+step "a clone of memory, started by xl restore beside both"
+said=$(must snap clone -n s1 "$name" "$(guest_name m)")
+guest_restore m "$(file_of m save "$said")"
+must_hold m "1 1 1" xvda xvdb
+guest_must m "mark 6 xvda xvdb"
+must_hold a "- 4 4" xvda xvdb
+must_hold c "5 5 5" xvda xvdb
+must_equal "domains" 3 "$(xl list -v | awk -v prefix="$TEST_NAME-" 'index($1, prefix) == 1 {print $7}' | sort -u | wc -l)"
+guest_destroy m
+
+step "a program that uses the library: two domains at the same time"
+guest_must a "mark 7 xvda xvdb"
+must /payload/examples/snapshot-many e "$name" "$(guest_name c)" >"$WORK/said"
+cat "$WORK/said"
+for target in "$WORK/a.cow" "$WORK/b.cow" "$WORK/$(guest_name c)-xvda.cow" "$WORK/$(guest_name c)-xvdb.cow"; do
+	grep -q "target=cow:$target@e$" "$WORK/said" || fail "$target is not named"
+done
+
+step "another: the disks' snapshots are attached to the other domain"
+guest_must a "mark 8 xvda xvdb"
+guest_must c "mark 9 xvda xvdb"
+must /payload/examples/snapshot-attach e "$name" xvda "$(guest_name c)" xvdx
+must /payload/examples/snapshot-attach e "$(guest_name c)" xvdb "$name" xvdy
+guest_must c "appears xvdx"
+guest_must a "appears xvdy"
+must_hold c "9 9 9 7" xvda xvdb xvdx
+must_hold a "8 8 8 5" xvda xvdb xvdy
+guest_must a "! dd if=/dev/zero of=/dev/xvdy bs=512 count=1 2>/dev/null"
+disk_detach c xvdx
+disk_detach a xvdy
+
+step "what a clone stands on is not deleted"
+must_fail snap delete -n d3 "$name"
+[[ $REFUSAL == *"$(guest_name c)-xvda.cow stands on it"* ]] || fail "it does not say what stands on it"
+must snap delete -n e "$(guest_name c)"
+guest_destroy c
+rm "$WORK"/*-xvd[ab].cow
+must snap delete --children -n s1 "$name"
+must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+must_equal "snapshots of xvda" "" "$(disk_snapshots xvda)"
+guest_destroy a
