@@ -143,6 +143,7 @@ DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tes
 DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
 $(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
 $(DOMAIN_TESTS): LIBS += $(shell pkg-config --libs $(XL_PKGS))
+$(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
 # What clang's fuzzer drives; tests/fuzz/check builds and runs them.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))

@@ -132,7 +132,7 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 void folder_unlock(struct domain_folder *folder);
 /* -ENOENT: there is no such file. */
 int folder_read(const struct domain_folder *folder, const char *file, json_t **value, struct error_text *text);
-/* All of it or what was there before; durable. */
+/* All of it or what was there before; durable. On failure it may be there, and not be durable. */
 int folder_write(const struct domain_folder *folder, const char *file, const json_t *value, struct error_text *text);
 /* Durable; a file that is not there is no error. */
 int folder_remove(const struct domain_folder *folder, const char *file, struct error_text *text);
@@ -199,7 +199,7 @@ json_t *disks_to_json(const struct domain_disks *disks);
 
 /* ---- domain_locate.c ---- */
 
-/* Which domain the request means. *@config (to be freed; NULL: it has to be asked of the host) is set for a config file. */
+/* Which domain the request means. *@config (to be freed) is what its config file says, as far as it goes; NULL: none was named. */
 int domain_locate(struct domain_operation *operation, char **config);
 
 /* ---- domain_save.c ---- */
@@ -216,11 +216,14 @@ int config_write(const json_t *config, const char *path, struct error_text *text
 
 /* ---- domain_recover.c ---- */
 
+/* For an intent: which domain it is about. */
+json_t *domain_to_json(const struct domain_id *id);
 /* Under the lock: ends what an operation has left that was killed. 0: there is nothing left any more. */
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_folder *folder, struct error_text *text);
 /* The parts of domain_recover(). @intent is the file's content. */
+int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
@@ -253,6 +256,8 @@ int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
 
+/* Of a hook, and the domain's name: a warning. */
+#define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
 /* @hook with "freeze" or "thaw". */
 int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text);
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */

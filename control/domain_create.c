@@ -3,7 +3,8 @@
  * domain_create.c - a snapshot of a domain.
  *
  *   checks -> intent -> hook freeze -> memory, the domain stands still -> disks frozen -> it goes on
- *          -> disks as a group durable -> save file durable -> hook thaw -> information file -> current -> intent removed
+ *          -> disks as a group durable -> save file durable -> hook thaw -> information file
+ *          -> current -> --shutdown: it is destroyed -> intent removed
  *
  * Why memory and disks are one instant: a domain that libxl has suspended
  * issues nothing. What it had issued, and had no answer to, is in its rings
@@ -15,8 +16,9 @@
  * holds every write that was completed; and nothing is there that it has not
  * issued. The domain that goes on finds its answers in the ring it had.
  *
- * Invariant: from the intent on every way out ends in an information file,
- * or in domain_undo_create().
+ * Invariants: from the intent on every way out ends in an information file,
+ * or in domain_undo_create(). Until there is one the domain can go on: one
+ * that is to be shut down stands still so long.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -88,8 +90,12 @@ static int read_config(struct create *create)
 	json_error_t where;
 	int error = 0;
 
-	if (!create->config_text && operation->id.there)
+	/* a config file says less than memory needs, and not what the domain has become since */
+	if (operation->id.there) {
+		free(create->config_text);
+		create->config_text = NULL;
 		error = host->ops->config(host, operation->id.domid, &create->config_text, create->text);
+	}
 	if (error)
 		return error;
 	if (create->config_text) {
@@ -216,9 +222,9 @@ static int check_request(struct create *create)
 static int write_intent(struct create *create)
 {
 	const struct domain_id *id = &create->operation->id;
-	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:s?, s:{s:s, s:s}, s:o}", "op", "create", "name", create->name,
-				   "time", (json_int_t)create->time, "memory", create->memory, "hook", create->request->hook,
-				   "domain", "name", id->name, "uuid", id->uuid, "disks", disks_to_json(&create->disks));
+	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:i, s:s?, s:o, s:o}", "op", "create", "name", create->name,
+				   "time", (json_int_t)create->time, "memory", create->memory, "after", (int)create->request->after,
+				   "hook", create->request->hook, "domain", domain_to_json(id), "disks", disks_to_json(&create->disks));
 	int error = folder_write(&create->folder, INTENT_FILE, intent, create->text);
 
 	json_decref(intent);
@@ -252,25 +258,23 @@ static int take_memory(struct create *create, int fd)
 	return 0;
 }
 
+/* What else is to become of it comes when the snapshot is whole: domain_finish_create(). */
 static int go_on(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
 	struct domain_host *host = operation->host;
-	unsigned domid = operation->id.domid;
 	bool paused = create->request->after == DOMAIN_PAUSED;
-	int error = 0;
+	int error;
 
-	if (!operation->id.there)
+	create->gone_on = true;
+	if (!create->memory || create->request->after == DOMAIN_SHUTDOWN)
 		return 0;
-	if (create->request->after == DOMAIN_SHUTDOWN)
-		return host->ops->destroy(host, domid, create->text);
-	if (create->memory || paused)
-		error = host->ops->resume(host, domid, paused, create->text);
-	if (!error && create->memory)
-		operation->stopped_us = clock_us() - create->stopped;
-	if (!error)
-		domain_did(operation, "resumed");
-	return error;
+	error = host->ops->resume(host, operation->id.domid, paused, create->text);
+	if (error)
+		return error;
+	operation->stopped_us = clock_us() - create->stopped;
+	domain_did(operation, "resumed");
+	return 0;
 }
 
 /* The moment is fixed: what is still to be done about the disks needs no domain that stands still. */
@@ -278,9 +282,6 @@ static void on_held(void *arg)
 {
 	struct create *create = arg;
 
-	if (!create->memory || create->request->after == DOMAIN_SHUTDOWN)
-		return;
-	create->gone_on = true;
 	create->resume_error = go_on(create);
 }
 
@@ -312,7 +313,7 @@ static int take_disks(struct create *create)
 	return 0;
 }
 
-/* The part during which the domain stands still; the file is synced when it goes on again. */
+/* The part during which the domain stands still; the file is synced when it goes on again, if it does. */
 static int take(struct create *create)
 {
 	int fd = -1, error = 0;
@@ -360,7 +361,7 @@ static json_t *make_info(const struct create *create, const char *save, const ch
 			 "creationtime", (json_int_t)create->time, "domain", "name", operation->id.name, "uuid",
 			 operation->id.uuid, "type", "internal", "live", request->live, "disk_only", !create->memory,
 			 "state", operation->id.there ? "running" : "shutoff", "parent", parent, "save", save,
-			 "config_file", strchr(request->domain, '/') ? request->domain : NULL,
+			 "config_file", !operation->id.there && strchr(request->domain, '/') ? request->domain : NULL,
 			 "hook", request->hook, "disks_us", operation->disks_us, "stopped_us", operation->stopped_us,
 			 "disks", disks_to_json(&create->disks), "config", create->config);
 }
@@ -395,6 +396,14 @@ static int make_whole(struct create *create)
 	return error;
 }
 
+/* A guest that stands still from its memory on cannot: `thaw` comes when it runs again. */
+static bool can_thaw(const struct create *create)
+{
+	enum domain_snapshot_after after = create->request->after;
+
+	return !create->memory || (after != DOMAIN_PAUSED && after != DOMAIN_SHUTDOWN);
+}
+
 static int run(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
@@ -410,7 +419,7 @@ static int run(struct create *create)
 		error = hook_run(hook, "freeze", &operation->id, create->text);
 	if (!error)
 		error = take(create);
-	if (!error && hook)
+	if (!error && hook && can_thaw(create))
 		error = hook_run(hook, "thaw", &operation->id, create->text);
 	if (!error)
 		error = make_whole(create);
@@ -436,19 +445,44 @@ static int undo(struct create *create)
 	return error;
 }
 
+/* It is whole, and stays that: what cannot be done now is done by the next command. */
+static void finish(struct create *create)
+{
+	struct error_text reason;
+	json_t *intent;
+	int error = folder_read(&create->folder, INTENT_FILE, &intent, create->text);
+
+	if (!error)
+		error = domain_finish_create(create->operation, &create->folder, intent);
+	json_decref(intent);
+	if (!error)
+		return;
+	reason = *create->text;
+	create->text->text[0] = '\0';
+	error_set(create->text, error, "the snapshot is whole, but this is to be done by the next command: %.400s", reason.text);
+}
+
+static void warn_frozen(struct create *create)
+{
+	const struct domain_operation *operation = create->operation;
+	const char *hook = create->request->hook;
+
+	if (operation->id.there && hook && create->request->after == DOMAIN_PAUSED && !can_thaw(create))
+		error_set(create->text, 0, DOMAIN_FROZEN, hook, operation->id.name);
+}
+
 int domain_create(struct domain_operation *operation)
 {
 	struct create create = {
 		.operation = operation, .request = operation->request, .text = &operation->text, .folder = { .fd = -1, .lock = -1 },
 		.guard = { .fd = -1 },
 	};
-	struct error_text ignored = { "" };
 	int error = domain_locate(operation, &create.config_text);
 
 	if (!error)
-		error = check_request(&create);
-	if (!error)
 		error = domain_begin(operation, &create.folder, true);
+	if (!error)
+		error = check_request(&create);
 	if (!error)
 		error = choose_name(&create);
 	if (!error)
@@ -461,10 +495,10 @@ int domain_create(struct domain_operation *operation)
 		error = run(&create);
 		if (error)
 			undo(&create);
-		else if (info_set_current(&create.folder, &operation->id, create.name, &ignored) ||
-			 domain_remove_intent(&create.folder, &ignored))
-			error_set(&operation->text, -EIO, "the snapshot is whole, but this is to be done by the next command: %s",
-				  ignored.text);
+		else
+			finish(&create);
+		if (!error)
+			warn_frozen(&create);
 		guard_stop(&create.guard);
 	}
 	disks_close(&create.disks);

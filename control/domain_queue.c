@@ -145,6 +145,21 @@ static bool copy_list(struct domain_snapshot_operation *operation)
 	return true;
 }
 
+/* A path is said to others later, who are elsewhere; without a slash it is none. */
+static bool copy_path(const char **path)
+{
+	char *folder, *absolute = NULL;
+
+	if (!*path || **path == '/' || !strchr(*path, '/'))
+		return copy_string(path);
+	folder = getcwd(NULL, 0);
+	if (!folder || asprintf(&absolute, "%s/%s", folder, *path) < 0)
+		absolute = NULL;
+	free(folder);
+	*path = absolute;
+	return absolute;
+}
+
 static bool copy_request(struct domain_snapshot_operation *operation, const struct domain_snapshot_request *request)
 {
 	struct domain_snapshot_request *copy = &operation->request;
@@ -152,10 +167,10 @@ static bool copy_request(struct domain_snapshot_operation *operation, const stru
 
 	*copy = *request;
 	/* all of them, so that what is freed is ours */
-	copied = copy_string(&copy->domain);
+	copied = copy_path(&copy->domain);
 	copied &= copy_string(&copy->name);
 	copied &= copy_string(&copy->description);
-	copied &= copy_string(&copy->hook);
+	copied &= copy_path(&copy->hook);
 	copied &= copy_string(&copy->store);
 	copied &= copy_string(&copy->new_name);
 	copied &= copy_string(&copy->folder);
@@ -199,6 +214,26 @@ static int check_request(const struct domain_snapshot_request *request, struct e
 	return 0;
 }
 
+/* They go into JSON. */
+static int check_words(const struct domain_snapshot_request *request, struct error_text *text)
+{
+	const struct {
+		const char *what, *word;
+	} words[] = {
+		{ "domain", request->domain }, { "description", request->description }, { "hook", request->hook },
+		{ "store", request->store }, { "folder", request->folder },
+	};
+
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		json_t *string = words[i].word ? json_string(words[i].word) : NULL;
+
+		if (words[i].word && !string)
+			return error_set(text, -EILSEQ, "the %s is not UTF-8", words[i].what);
+		json_decref(string);
+	}
+	return 0;
+}
+
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **started, struct error_text *text)
@@ -216,7 +251,7 @@ int domain_snapshots_start(struct domain_snapshots *session, const struct domain
 	operation->work.request = &operation->request;
 	operation->work.guard = session->guard;
 	operation->work.progress = note_progress;
-	error = copy_request(operation, request) ? 0 : -ENOMEM;
+	error = copy_request(operation, request) ? check_words(&operation->request, text) : -ENOMEM;
 	if (!error)
 		error = -pthread_create(&operation->thread, NULL, run_thread, operation);
 	if (error) {

@@ -3,7 +3,7 @@
  * domain_recover.c - the end of an operation that was cut short, by its
  * intent file.
  *
- *   create   its information file is there: finished; else undone
+ *   create   its information file is there: finished, with what is to become of the domain; else undone
  *   revert   the domain was not destroyed yet: undone; else finished
  *   delete   finished
  *   clone    undone
@@ -39,6 +39,36 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 	return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 }
 
+/* Of the host: domids are new with each. "" when it is not to be had. */
+static void read_boot_id(char boot[DOMAIN_UUID_SIZE])
+{
+	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
+
+	if (!file || !fgets(boot, DOMAIN_UUID_SIZE, file))
+		boot[0] = '\0';
+	if (file)
+		fclose(file);
+}
+
+json_t *domain_to_json(const struct domain_id *id)
+{
+	char boot[DOMAIN_UUID_SIZE];
+
+	read_boot_id(boot);
+	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
+}
+
+/* It was not started anew since the intent was written. */
+static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+{
+	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
+	const char *then = info_string(domain, "boot");
+	char boot[DOMAIN_UUID_SIZE];
+
+	read_boot_id(boot);
+	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
+}
+
 static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
@@ -72,20 +102,36 @@ int domain_remove_intent(const struct domain_folder *folder, struct error_text *
 	return error ? error : folder_remove(folder, INTENT_FILE, text);
 }
 
-/* The domain first: it is what is waited for. */
+static int remove_info(struct domain_operation *operation, const struct domain_folder *folder, const char *name)
+{
+	char file[NAME_MAX + 1];
+
+	info_file(file, name);
+	return folder_remove(folder, file, &operation->text);
+}
+
+/*
+ * An information file that may not be durable is not to make the snapshot
+ * whole. That takes no time, and then comes the domain: it is what is waited for.
+ */
 int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	const char *name = info_string(intent, "name"), *hook = info_string(intent, "hook");
 	struct domain_host *host = operation->host;
+	int error, unlisted, resumed = 0;
 	struct domain_id id;
-	int error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
-						    error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 
-	if (!error && id.there && json_is_true(json_object_get(intent, "memory")))
-		error = host->ops->resume(host, id.domid, false, &operation->text);
+	error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
+						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
+	if (error)
+		return error;
+	unlisted = remove_info(operation, folder, name);
+	if (id.there && json_is_true(json_object_get(intent, "memory")))
+		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
-	if (!error && id.there && hook)
+	if (!resumed && id.there && hook)
 		hook_run(hook, "thaw", &id, NULL);
+	error = unlisted ? unlisted : resumed;
 	if (!error)
 		error = remove_save(operation, folder, name);
 	if (!error)
@@ -95,20 +141,47 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
+/* What it was to be afterwards, unless somebody has started it anew. With memory it was left paused when it went on. */
+static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id)
+{
+	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
+	bool memory = json_is_true(json_object_get(intent, "memory"));
+	struct domain_host *host = operation->host;
+	int error = 0;
+
+	if (!is_same_domain(intent, id))
+		return 0;
+	if (after == DOMAIN_SHUTDOWN)
+		error = host->ops->destroy(host, id->domid, &operation->text);
+	else if (after == DOMAIN_PAUSED && !memory)
+		error = host->ops->resume(host, id->domid, true, &operation->text);
+	if (!error && (after == DOMAIN_SHUTDOWN || after == DOMAIN_PAUSED))
+		domain_did(operation, "left");
+	return error;
+}
+
+int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+{
+	struct domain_id id;
+	int error = find_domain(operation, intent, &id);
+
+	/* by this the domain is found when it is gone */
+	if (!error)
+		error = info_set_current(folder, &id, info_string(intent, "name"), &operation->text);
+	if (!error)
+		error = leave_domain(operation, intent, &id);
+	return error ? error : domain_remove_intent(folder, &operation->text);
+}
+
 static int end_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	const char *name = info_string(intent, "name");
-	struct domain_id id;
 	json_t *info;
-	int error;
 
 	if (!name || info_read(folder, name, &info, NULL))
 		return domain_undo_create(operation, folder, intent);
 	json_decref(info);
-	error = find_domain(operation, intent, &id);
-	if (!error)
-		error = info_set_current(folder, &id, name, &operation->text);
-	return error ? error : domain_remove_intent(folder, &operation->text);
+	return domain_finish_create(operation, folder, intent);
 }
 
 /* ---- revert ---- */
@@ -141,23 +214,20 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 	return error;
 }
 
-static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info,
-			const struct domain_id *id)
+static bool wants_paused(const json_t *intent)
 {
-	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
-	const char *save = info_string(info, "save"), *hook = info_string(info, "hook");
+	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_PAUSED;
+}
+
+static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info)
+{
+	bool paused = wants_paused(intent), running = json_integer_value(json_object_get(intent, "after")) == DOMAIN_RUNNING;
 	struct domain_host *host = operation->host;
-	bool paused = after == DOMAIN_PAUSED;
-	int error = 0;
+	const char *save = info_string(info, "save");
 
 	if (save)
-		error = host->ops->restore(host, save, paused, &operation->text);
-	else if (after == DOMAIN_RUNNING || paused)
-		error = host->ops->boot(host, info, paused, &operation->text);
-	/* its memory is from between freeze and thaw */
-	if (!error && save && hook && !paused)
-		error = hook_run(hook, "thaw", id, &operation->text);
-	return error;
+		return host->ops->restore(host, save, paused, &operation->text);
+	return running || paused ? host->ops->boot(host, info, paused, &operation->text) : 0;
 }
 
 /* Memory that does not start now can be tried again: this does not keep the intent, which would keep all else waiting. */
@@ -170,20 +240,41 @@ static void explain_not_started(struct domain_operation *operation, int error, c
 		  reason.text, name);
 }
 
+/* Its memory is from between freeze and thaw. A paused guest cannot thaw. */
+static int thaw(struct domain_operation *operation, const json_t *intent, const json_t *info, const struct domain_id *id)
+{
+	const char *hook = info_string(info, "hook"), *name = info_string(info, "name");
+	struct error_text reason = { "" };
+	int error;
+
+	if (!info_string(info, "save") || !hook)
+		return 0;
+	if (wants_paused(intent))
+		return error_set(&operation->text, 0, DOMAIN_FROZEN, hook, id->name);
+	error = hook_run(hook, "thaw", id, &reason);
+	return error ? error_set(&operation->text, error, "%.280s; the domain is at snapshot \"%s\" and runs, frozen as it was then: "
+				 "run '%s thaw %s'", reason.text, name, hook, id->name) : 0;
+}
+
 /* Disks are at the snapshot whether it starts or not. */
 static int end_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
 		      const json_t *info, const struct domain_id *id)
 {
-	int started = id->there ? 0 : start_domain(operation, intent, info, id);
+	int started = id->there ? 0 : start_domain(operation, intent, info);
+	struct error_text reason = { "" };
 	int error;
 
-	if (!started)
-		domain_did(operation, "started");
-	else
+	if (started) {
 		explain_not_started(operation, started, info_string(info, "name"));
-	error = info_set_current(folder, id, info_string(info, "name"), &operation->text);
+	} else {
+		domain_did(operation, "started");
+		started = thaw(operation, intent, info, id);
+	}
+	error = info_set_current(folder, id, info_string(info, "name"), &reason);
 	if (!error)
-		error = domain_remove_intent(folder, &operation->text);
+		error = domain_remove_intent(folder, &reason);
+	if (error && !started)
+		operation->text = reason;
 	return started ? started : error;
 }
 
@@ -257,13 +348,11 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 {
 	const json_t *info = json_object_get(intent, "info");
 	const char *name = info_string(info, "name"), *parent = info_string(info, "parent");
-	char file[NAME_MAX + 1];
 	int error;
 
 	if (!name || !info_name_valid(name))
 		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
-	info_file(file, name);
-	error = folder_remove(folder, file, &operation->text);
+	error = remove_info(operation, folder, name);
 	if (!error)
 		domain_did(operation, "unlisted");
 	if (!error && !json_is_true(json_object_get(intent, "keep_disks")))
@@ -296,6 +385,15 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
 }
 
+static bool is_ended(const struct domain_folder *folder)
+{
+	json_t *intent;
+	int error = folder_read(folder, INTENT_FILE, &intent, NULL);
+
+	json_decref(intent);
+	return error == -ENOENT;
+}
+
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
 {
 	struct error_text reason = { "" }, saved = operation->text;
@@ -315,8 +413,8 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	operation->text = saved;
 	op = info_string(intent, "op");
 	if (error)
-		error_set(&operation->text, error, "an earlier %s was cut short, and cannot be ended yet: %.400s", op ? op : "operation",
-			  reason.text);
+		error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.400s", op ? op : "operation",
+			  is_ended(folder) ? "is ended now" : "cannot be ended yet", reason.text);
 	json_decref(intent);
 	return error;
 }
@@ -348,6 +446,21 @@ static int open_locked(struct domain_folder *folder, const char *uuid, bool make
 	return error;
 }
 
+/* What was ended may have started the domain, or destroyed it. */
+static int look_again(struct domain_operation *operation)
+{
+	struct domain_host *host = operation->host;
+	struct error_text reason = { "" };
+	struct domain_id now;
+	int error = host->ops->find(host, operation->id.uuid, &now, &reason);
+
+	if (!error)
+		operation->id = now;
+	else if (error == -ENOENT)
+		operation->id.there = false;
+	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+}
+
 int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make)
 {
 	struct error_text reason = { "" };
@@ -358,7 +471,7 @@ int domain_begin(struct domain_operation *operation, struct domain_folder *folde
 					  error_set(&operation->text, error, "%s", reason.text);
 	if (!replaces(operation, folder))
 		error = domain_recover(operation, folder);
-	return error;
+	return error ? error : look_again(operation);
 }
 
 int domain_recover_all(struct domain_operation *operation)

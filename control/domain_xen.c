@@ -316,7 +316,8 @@ static int xen_resume(struct domain_host *host, unsigned domid, bool paused, str
 	libxl_dominfo info;
 	int error = paused ? xen_info(xen, domid, &info, text) : wait_suspended(xen, domid, &info, text);
 
-	if (!error && paused && libxl_domain_pause(xen->ctx, domid, NULL))
+	/* Xen counts, and one unpause is to do */
+	if (!error && paused && !info.paused && libxl_domain_pause(xen->ctx, domid, NULL))
 		error = failed(xen, "pausing the domain", text);
 	if (!error && is_suspended(&info))
 		error = resume_suspended(xen, domid, text);

@@ -67,7 +67,7 @@ enum domain_snapshot_after {
 	DOMAIN_SHUTDOWN,		/* create */
 };
 
-/* All strings are copied by domain_snapshots_start(). */
+/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */
@@ -77,7 +77,8 @@ struct domain_snapshot_request {
 	enum domain_snapshot_after after;
 	const char *const *leave_out;	/* CREATE: virtual devices of disks that are not to be in it; NULL-terminated, or NULL */
 	const char *store;		/* CREATE: raw disks get stores on the way: a folder for them; NULL: they are refused */
-	const char *hook;		/* CREATE: a program, run with "freeze" before and "thaw" after; NULL: none */
+	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
+	const char *hook;
 	bool force;			/* REVERT: also when disks were added or left since */
 	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */
 	const char *new_name;		/* CLONE: of the domain that is made */

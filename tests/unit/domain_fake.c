@@ -53,6 +53,7 @@ void fake_start_domain(void)
 	}
 	fake->there = true;
 	fake->suspended = false;
+	fake->domid++;
 }
 
 void fake_stop_domain(void)
@@ -67,7 +68,7 @@ void fake_stop_domain(void)
 
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = 7, .there = true };
+	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
 	if (fake->there && (!strcmp(domain, FAKE_NAME) || !strcmp(domain, FAKE_UUID)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
@@ -86,6 +87,27 @@ static int host_config(struct domain_host *host, unsigned domid, char **config, 
 		     "\"nics\": [{\"mac\": \"00:16:3e:00:00:01\", \"bridge\": \"br0\"}], \"on_reboot\": \"rename_restart\"}",
 		     paths[0], fake_type(1), paths[1]) < 0)
 		return -ENOMEM;
+	return 0;
+}
+
+/* Its disks and its names, as all that is known of a config file. */
+static int host_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
+			    struct error_text *text)
+{
+	json_t *all, *some;
+	char *words;
+
+	assert_int_equal(*path, '/');
+	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME };
+	if (access(path, R_OK))
+		return error_set(text, -errno, "%s: %s", path, strerror(errno));
+	assert_int_equal(host_config(host, 0, &words, text), 0);
+	all = json_loads(words, 0, NULL);
+	some = json_pack("{s:{s:s}, s:O}", "c_info", "name", FAKE_NAME, "disks", json_object_get(all, "disks"));
+	*config = json_dumps(some, 0);
+	json_decref(some);
+	json_decref(all);
+	free(words);
 	return 0;
 }
 
@@ -185,9 +207,9 @@ static void host_close(struct domain_host *host)
 }
 
 static const struct domain_host_ops fake_ops = {
-	.find = host_find, .config = host_config, .disks = host_disks, .can_save = host_can_save, .save = host_save,
-	.resume = host_resume, .destroy = host_destroy, .restore = host_restore, .boot = host_boot, .abort = host_abort,
-	.close = host_close,
+	.find = host_find, .config = host_config, .read_config = host_read_config, .disks = host_disks,
+	.can_save = host_can_save, .save = host_save, .resume = host_resume, .destroy = host_destroy, .restore = host_restore,
+	.boot = host_boot, .abort = host_abort, .close = host_close,
 };
 
 int fake_open_host(struct domain_host **host, struct error_text *text)
@@ -235,11 +257,13 @@ struct outcome fake_run(struct domain_snapshot_request request)
 	const struct domain_snapshot_callbacks callbacks = { .done = note_outcome, .owner = &outcome };
 	struct domain_snapshots *session;
 	struct error_text text = { "" };
+	int error;
 
 	if (!request.domain)
 		request.domain = FAKE_NAME;
 	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
-	outcome.error = domain_snapshots_start(session, &request, &callbacks, NULL, &text) ? -EINVAL : 1;
+	error = domain_snapshots_start(session, &request, &callbacks, NULL, &text);
+	outcome.error = error ? error : 1;
 	assert_int_equal(finish(session, &outcome), 0);
 	domain_snapshots_close(session);
 	if (text.text[0])

@@ -21,6 +21,7 @@
 
 struct fake_domain {
 	bool there, suspended, paused;
+	unsigned domid;			/* another at each start */
 	int memory;
 	bool unable;			/* to be saved */
 	bool raw;			/* the second disk is a raw image */

@@ -19,6 +19,18 @@
 #include "client_private.h"
 #include "protocol.h"
 
+static json_t *read_info(const char *name)
+{
+	struct domain_folder folder;
+	struct error_text text = { "" };
+	json_t *info;
+
+	if (folder_open(&folder, FAKE_UUID, false, &text) || info_read(&folder, name, &info, &text))
+		fail_msg("%s", text.text);
+	folder_close(&folder);
+	return info;
+}
+
 static void test_there_and_back(void **state)
 {
 	must(create("one"));
@@ -46,8 +58,6 @@ static void test_tree(void **state)
 	const struct domain_snapshot_request edit = {
 		.command = DOMAIN_SNAPSHOT_EDIT, .name = "b", .description = "said later",
 	};
-	struct domain_folder folder;
-	struct error_text text = { "" };
 	json_t *info;
 
 	must(create("a"));
@@ -55,11 +65,9 @@ static void test_tree(void **state)
 	must(create("c"));
 	must(fake_run(edit));
 	must(delete("b", false));
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(info_read(&folder, "c", &info, &text), 0);
+	info = read_info("c");
 	assert_string_equal(info_string(info, "parent"), "a");
 	json_decref(info);
-	folder_close(&folder);
 	must(delete("c", false));
 	assert_string_equal(list().current, "a");
 	must(delete(NULL, false));
@@ -86,6 +94,26 @@ static void test_refusals(void **state)
 	expect_running(1);
 	expect_list("a");
 	must(delete("a", false));
+}
+
+/* What cannot be written is refused before anything is done. */
+static void test_words(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "u", .description = "caf\xe9" };
+	json_t *info;
+
+	must_fail(fake_run(request), -EILSEQ, "the description is not UTF-8");
+	request.description = "caf\xc3\xa9";
+	must(fake_run(request));
+	request.command = DOMAIN_SNAPSHOT_EDIT;
+	request.description = "tea\xff";
+	must_fail(fake_run(request), -EILSEQ, "the description is not UTF-8");
+	info = read_info("u");
+	assert_string_equal(info_string(info, "description"), "caf\xc3\xa9");
+	json_decref(info);
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CREATE, .name = "v", .hook = "/\xe9" };
+	must_fail(fake_run(request), -EILSEQ, "the hook is not UTF-8");
+	must(delete("u", false));
 }
 
 /* Whatever fails, the domain runs on, and nothing is left. */
@@ -260,6 +288,44 @@ static void test_raw(void **state)
 	expect_disks("");
 }
 
+/* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
+static void test_config_file(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "on", .domain = "./guest.cfg",
+	};
+	char path[100], *config, *here = getcwd(NULL, 0);
+	struct error_text text = { "" };
+	json_t *info;
+	int fd;
+
+	assert_int_equal(chdir(fake_dir), 0);
+	close(open("guest.cfg", O_WRONLY | O_CREAT, 0600));
+	must(fake_run(request));
+	info = read_info("on");
+	assert_non_null(json_object_get(json_object_get(info, "config"), "b_info"));
+	assert_null(info_string(info, "config_file"));
+	fd = open(info_string(info, "save"), O_RDONLY);
+	assert_int_equal(save_read_head(fd, &config, &text), 0);
+	close(fd);
+	assert_non_null(strstr(config, "b_info"));
+	free(config);
+	json_decref(info);
+	fake_stop_domain();
+	request.name = "off";
+	request.hook = "./hook";
+	must(fake_run(request));
+	info = read_info("off");
+	snprintf(path, sizeof(path), "%s/./guest.cfg", fake_dir);
+	assert_string_equal(info_string(info, "config_file"), path);
+	snprintf(path, sizeof(path), "%s/./hook", fake_dir);
+	assert_string_equal(info_string(info, "hook"), path);
+	json_decref(info);
+	assert_int_equal(chdir(here), 0);
+	free(here);
+	must(delete("on", true));
+}
+
 static void test_changed(void **state)
 {
 	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
@@ -294,34 +360,104 @@ static void test_damaged(void **state)
 	must(delete("a", false));
 }
 
-static void test_hook(void **state)
+static char hook[100];
+
+/* One that notes what it is told; "freeze" and "thaw" can each be made to fail. */
+static void make_hook(void)
 {
-	char hook[100], log[100], words[200] = "";
-	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
 	FILE *file;
 
 	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
-	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
 	file = fopen(hook, "w");
 	assert_non_null(file);
-	fprintf(file, "#!/bin/sh\necho $1 $2 >>%s\n[ $1 = thaw ] || [ ! -e %s/refuse ] || { echo not now >&2; exit 1; }\n", log,
-		fake_dir);
+	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n", fake_dir);
 	fclose(file);
 	assert_int_equal(chmod(hook, 0700), 0);
-	must(fake_run(request));
-	must(revert("h"));
-	must(delete("h", false));
-	snprintf(words, sizeof(words), "%s/refuse", fake_dir);
-	close(open(words, O_WRONLY | O_CREAT, 0600));
-	must_fail(fake_run(request), -EIO, "not now");
-	unlink(words);
-	memset(words, 0, sizeof(words));
+}
+
+static void refuse(const char *word, bool refused)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
+	if (refused)
+		close(open(path, O_WRONLY | O_CREAT, 0600));
+	else
+		assert_int_equal(unlink(path), 0);
+}
+
+/* What it was told since this was asked last, a letter each. */
+static void expect_told(const char *letters)
+{
+	char log[100], line[100], told[20] = "";
+	FILE *file;
+
+	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
 	file = fopen(log, "r");
-	assert_true(fread(words, 1, sizeof(words) - 1, file) > 0);
-	fclose(file);
-	assert_string_equal(words, "freeze guest\nthaw guest\nthaw guest\nfreeze guest\nthaw guest\n");
+	while (file && fgets(line, sizeof(line), file)) {
+		assert_non_null(strstr(line, " guest\n"));
+		told[strlen(told)] = *line;
+	}
+	if (file)
+		fclose(file);
+	unlink(log);
+	assert_string_equal(told, letters);
+}
+
+static void test_hook(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
+
+	make_hook();
+	must(fake_run(request));
+	expect_told("ft");
+	must(revert("h"));
+	expect_told("t");
+	must(delete("h", false));
+	refuse("freeze", true);
+	must_fail(fake_run(request), -EIO, "not now");
+	refuse("freeze", false);
+	expect_told("ft");
 	expect_running(1);
 	expect_files(0);
+}
+
+/* A guest that stands still or is gone is not told to thaw, and a snapshot of it is none the worse. */
+static void test_hook_stopped(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "p", .hook = hook, .after = DOMAIN_PAUSED,
+	};
+	struct outcome outcome;
+
+	make_hook();
+	refuse("thaw", true);
+	outcome = fake_run(request);
+	must(outcome);
+	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
+	expect_told("f");
+	assert_true(fake->there && fake->paused);
+	fake->paused = false;
+	request.name = "s";
+	request.after = DOMAIN_SHUTDOWN;
+	must(fake_run(request));
+	expect_told("f");
+	assert_false(fake->there);
+	expect_list("p s");
+	/* the same at a revert: it is at the snapshot, and runs */
+	must_fail(revert("s"), -EIO, "and runs, frozen as it was then: run '");
+	expect_told("t");
+	expect_running(1);
+	outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "s", .after = DOMAIN_PAUSED });
+	must(outcome);
+	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
+	expect_told("");
+	assert_true(fake->paused);
+	refuse("thaw", false);
+	must(revert("s"));
+	expect_told("t");
+	expect_running(1);
+	must(delete("p", true));
 }
 
 int main(void)
@@ -330,14 +466,17 @@ int main(void)
 		DOMAIN_TEST(test_there_and_back),
 		DOMAIN_TEST(test_tree),
 		DOMAIN_TEST(test_refusals),
+		DOMAIN_TEST(test_words),
 		DOMAIN_TEST(test_failures),
 		DOMAIN_TEST(test_goes_on_early),
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_raw),
+		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_hook),
+		DOMAIN_TEST(test_hook_stopped),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

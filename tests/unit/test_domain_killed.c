@@ -44,6 +44,83 @@ static void test_create_killed(void **state)
 	assert_true(step > 10);
 }
 
+/* The domain is destroyed when the snapshot is whole, and until then goes on when it does not come to that. */
+static void test_shutdown_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .after = DOMAIN_SHUTDOWN,
+	};
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		fake->memory = 3;
+		killed = fake_run_killed(request, ++step);
+		must(list());
+		if (!count_files()) {
+			expect_running(3);
+			expect_disks("");
+			continue;
+		}
+		assert_false(fake->there);
+		must(revert("k"));
+		expect_running(3);
+		must(delete("k", false));
+		expect_disks("");
+		expect_files(0);
+		expect_no_records();
+	} while (killed);
+	assert_true(step > 10);
+}
+
+/* It was started again before anybody looked: that is another domain. */
+static void test_shutdown_started_anew(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SHUTDOWN,
+	};
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		if (fake->there)
+			fake_stop_domain();
+		fake_start_domain();
+		fake->memory = 4;
+		must(list());
+		expect_running(4);
+		if (count_files())
+			must(delete("k", false));
+	} while (killed);
+	expect_disks("");
+}
+
+/* Of disks only: the domain is paused when the snapshot is whole. One that was paused already stays that. */
+static void test_paused_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_PAUSED,
+	};
+	unsigned step = 0;
+	bool killed, whole, before;
+
+	do {
+		before = step % 2;
+		fake->paused = before;
+		killed = fake_run_killed(request, ++step);
+		must(list());
+		whole = count_files();
+		assert_true(fake->there && !fake->suspended);
+		assert_int_equal(fake->paused, whole || before);
+		expect_disks(whole ? "k" : "");
+		if (whole)
+			must(delete("k", false));
+	} while (killed);
+	fake->paused = false;
+	assert_true(step > 10);
+}
+
 /* The host went down at each step, and the domain with it. */
 static void test_create_power_cut(void **state)
 {
@@ -147,6 +224,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create_killed),
+		DOMAIN_TEST(test_shutdown_killed),
+		DOMAIN_TEST(test_shutdown_started_anew),
+		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_half_way),

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_domain_faults.c - snapshots of a domain, without Xen: each file and
+ * folder in turn that cannot be made durable.
+ */
+#include "domain_expect.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static unsigned syncs_left;		/* until one fails; 0: none does */
+static unsigned folder_syncs;		/* of fake_dir */
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st, folder;
+
+	if (!fstat(fd, &st) && !stat(fake_dir, &folder) && st.st_dev == folder.st_dev && st.st_ino == folder.st_ino)
+		folder_syncs++;
+	if (syncs_left && !--syncs_left) {
+		errno = EIO;
+		return -1;
+	}
+	return __real_fsync(fd);
+}
+
+/* Sync number @number fails. True: it came to that. */
+static bool run_failing(struct domain_snapshot_request request, unsigned number, struct outcome *outcome)
+{
+	bool failed;
+
+	syncs_left = number;
+	*outcome = fake_run(request);
+	failed = !syncs_left;
+	syncs_left = 0;
+	return failed;
+}
+
+/* Whole and listed, or undone: the domain goes on, and nothing is left. */
+static void sweep_create(struct domain_snapshot_request request)
+{
+	struct outcome outcome;
+	unsigned number = 0;
+	bool failed;
+
+	request.command = DOMAIN_SNAPSHOT_CREATE;
+	request.name = "f";
+	do {
+		failed = run_failing(request, ++number, &outcome);
+		expect_list(outcome.error ? "" : "f");
+		expect_disks(outcome.error ? "" : "f");
+		expect_no_records();
+		if (outcome.error) {
+			expect_files(0);
+			expect_running(1);
+			continue;
+		}
+		if (!fake->there)
+			must(revert("f"));
+		expect_running(1);
+		must(delete("f", false));
+		expect_files(0);
+	} while (failed);
+	assert_true(number > 4);
+}
+
+static void test_create(void **state)
+{
+	sweep_create((struct domain_snapshot_request){ 0 });
+}
+
+static void test_create_shutdown(void **state)
+{
+	sweep_create((struct domain_snapshot_request){ .after = DOMAIN_SHUTDOWN });
+}
+
+static void test_create_disks(void **state)
+{
+	sweep_create((struct domain_snapshot_request){ .disk_only = true });
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DOMAIN_TEST(test_create),
+		DOMAIN_TEST(test_create_shutdown),
+		DOMAIN_TEST(test_create_disks),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("domain: what cannot be made durable", tests, NULL, NULL);
+}
