@@ -10,7 +10,8 @@
 . ./domain.sh
 
 name=$(guest_name a)
-guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID" 'vcpus=2'
+guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" \
+	"backendtype=tap,format=raw,script=block-tapsnap,vdev=xvdc,target=$(image_make c.img 64M)" -- "$DOMAIN_UUID" 'vcpus=2'
 config=$WORK/$name.cfg
 
 memory_of() { xl list "$(guest_name "$1")" | awk 'END {print $3}'; }
@@ -29,18 +30,18 @@ file_of() { # CLONE cfg|save: what it is started with, which clone has named
 	echo "$file"
 }
 
-step "named by its config file, while it runs"
-guest_must a "mark 1 xvda xvdb"
-must snap create -n s1 "$config"
-guest_must a "mark 2 xvda xvdb"
+step "named by its config file, while it runs; the raw disk gets a store on the way"
+guest_must a "mark 1 xvda xvdb xvdc"
+must snap create -n s1 --store "$WORK" "$config"
+guest_must a "mark 2 xvda xvdb xvdc"
 must snap revert -n s1 "$config"
 guest_find a
-must_hold a "1 1 1" xvda xvdb
+must_hold a "1 1 1 1" xvda xvdb xvdc
 
 step "shut off, named by its config file"
-guest_must a "mark 3 xvda xvdb"
+guest_must a "mark 3 xvda xvdb xvdc"
 must snap create -n d3 --disk-only "$name"
-guest_must a "mark 4 xvda xvdb"
+guest_must a "mark 4 xvda xvdb xvdc"
 guest_destroy a
 (cd "$WORK" && must snap create -n off "./$name.cfg") || exit
 must_equal "off is of" "shutoff null" "$(info_of off '"\(.state) \(.save)"')"
@@ -53,7 +54,7 @@ must_be_gone a
 step "disks only, --running: booted from a config that xl-snapshot writes"
 boots d3 --running
 guest_wait_ready a
-must_hold a "- 3 3" xvda xvdb
+must_hold a "- 3 3 3" xvda xvdb xvdc
 must_equal "vcpus" 2 "$(guest_must a nproc | tr -d '\r\n')"
 must_equal "memory" "$memory" "$(memory_of a)"
 
@@ -61,43 +62,43 @@ step "--paused: booted from its config file, in place of the one that runs"
 boots off --paused
 must_be_paused a
 guest_wait_ready a
-must_hold a "- 4 4" xvda xvdb
+must_hold a "- 4 4 4" xvda xvdb xvdc
 
 step "a clone of disks, started by xl create beside the original"
 said=$(must snap clone -n d3 "$name" "$(guest_name c)")
 must xl create -q "$(file_of c cfg "$said")"
 guest_wait_ready c
-must_hold c "- 3 3" xvda xvdb
-guest_must c "mark 5 xvda xvdb"
-must_hold a "- 4 4" xvda xvdb
+must_hold c "- 3 3 3" xvda xvdb xvdc
+guest_must c "mark 5 xvda xvdb xvdc"
+must_hold a "- 4 4 4" xvda xvdb xvdc
 
 step "a clone of memory, started by xl restore beside both"
 said=$(must snap clone -n s1 "$name" "$(guest_name m)")
 guest_restore m "$(file_of m save "$said")"
-must_hold m "1 1 1" xvda xvdb
-guest_must m "mark 6 xvda xvdb"
-must_hold a "- 4 4" xvda xvdb
-must_hold c "5 5 5" xvda xvdb
+must_hold m "1 1 1 1" xvda xvdb xvdc
+guest_must m "mark 6 xvda xvdb xvdc"
+must_hold a "- 4 4 4" xvda xvdb xvdc
+must_hold c "5 5 5 5" xvda xvdb xvdc
 must_equal "domains" 3 "$(xl list -v | awk -v prefix="$TEST_NAME-" 'index($1, prefix) == 1 {print $7}' | sort -u | wc -l)"
 guest_destroy m
 
 step "a program that uses the library: two domains at the same time"
-guest_must a "mark 7 xvda xvdb"
+guest_must a "mark 7 xvda xvdb xvdc"
 must /payload/examples/snapshot-many e "$name" "$(guest_name c)" >"$WORK/said"
 cat "$WORK/said"
-for target in "$WORK/a.cow" "$WORK/b.cow" "$WORK/$(guest_name c)-xvda.cow" "$WORK/$(guest_name c)-xvdb.cow"; do
+for target in "$WORK"/a.cow "$WORK"/b.cow "$WORK"/c*.cow "$WORK/$(guest_name c)"-xvd[abc].cow; do
 	grep -q "target=cow:$target@e$" "$WORK/said" || fail "$target is not named"
 done
 
 step "another: the disks' snapshots are attached to the other domain"
-guest_must a "mark 8 xvda xvdb"
-guest_must c "mark 9 xvda xvdb"
-must /payload/examples/snapshot-attach e "$name" xvda "$(guest_name c)" xvdx
+guest_must a "mark 8 xvda xvdb xvdc"
+guest_must c "mark 9 xvda xvdb xvdc"
+must /payload/examples/snapshot-attach e "$name" xvdc "$(guest_name c)" xvdx
 must /payload/examples/snapshot-attach e "$(guest_name c)" xvdb "$name" xvdy
 guest_must c "appears xvdx"
 guest_must a "appears xvdy"
-must_hold c "9 9 9 7" xvda xvdb xvdx
-must_hold a "8 8 8 5" xvda xvdb xvdy
+must_hold c "9 9 9 9 7" xvda xvdb xvdc xvdx
+must_hold a "8 8 8 8 5" xvda xvdb xvdc xvdy
 guest_must a "! dd if=/dev/zero of=/dev/xvdy bs=512 count=1 2>/dev/null"
 disk_detach c xvdx
 disk_detach a xvdy
@@ -107,8 +108,10 @@ must_fail snap delete -n d3 "$name"
 [[ $REFUSAL == *"$(guest_name c)-xvda.cow stands on it"* ]] || fail "it does not say what stands on it"
 must snap delete -n e "$(guest_name c)"
 guest_destroy c
-rm "$WORK"/*-xvd[ab].cow
+rm "$WORK"/*-xvd[abc].cow
 must snap delete --children -n s1 "$name"
 must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
-must_equal "snapshots of xvda" "" "$(disk_snapshots xvda)"
+for disk in xvda xvdb xvdc; do
+	must_equal "snapshots of $disk" "" "$(disk_snapshots $disk)"
+done
 guest_destroy a
