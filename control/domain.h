@@ -47,6 +47,7 @@ struct domain_id {
 struct domain_disk {
 	char vdev[32];
 	char *target;			/* TYPE:PATH; NULL: no tapdisk serves it */
+	char *moved;			/* of a raw disk: the store that it is in, by disks_find_stores(); NULL: none */
 	bool writable;
 	bool configured;		/* libxl knows it, so `xl restore` brings it back */
 	bool skip;
@@ -59,6 +60,7 @@ struct domain_disk {
 struct domain_disks {
 	struct domain_disk *disk;
 	unsigned count;
+	bool give_up;			/* one that cannot be opened or told is left out, and the text says which */
 	bool adopt;			/* what somebody has opened who was killed is closed as if we had */
 };
 
@@ -179,6 +181,12 @@ void disks_free(struct domain_disks *disks);
 int disks_open(struct domain_disks *disks, struct error_text *text);
 /* Those that disks_open() has opened. */
 void disks_close(struct domain_disks *disks);
+/* Of each that is open: what the tapdisk has followed its target to. */
+int disks_find_stores(struct domain_disks *disks, struct error_text *text);
+/* What has its snapshots: "cow" and a store's path, or what its target says. */
+const char *disk_file(const struct domain_disk *disk);
+/* A raw disk leaves its store again, if it is in one and has no snapshot there: back to its image. It may be used meanwhile. */
+int disk_move_back(const struct domain_disk *disk, struct error_text *text);
 /* 1 and its id and time: it has a snapshot of that name; 0: it has none. */
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
@@ -211,7 +219,7 @@ int save_read_head(int fd, char **config, struct error_text *text);
 
 /* ---- domain_config.c ---- */
 
-/* A config file for xl out of libxl's JSON; -EOPNOTSUPP names what it has that cannot be said there. Durable. */
+/* A config file for xl out of libxl's JSON; -EOPNOTSUPP names what it has that cannot be said there. Durable but for its name. */
 int config_write(const json_t *config, const char *path, struct error_text *text);
 
 /* ---- domain_recover.c ---- */

@@ -18,7 +18,10 @@
 #include <unistd.h>
 
 #include "cow-base.h"
+#include "cow.h"
 #include "domain.h"
+
+#define COPY_BYTES (64u << 20)		/* until somebody looks whether it is cancelled */
 
 struct clone {
 	struct domain_operation *operation;
@@ -29,11 +32,6 @@ struct clone {
 	json_t *files;			/* of the clone's disks, in the order of the disks */
 	char main[PATH_MAX];		/* the save or config file */
 };
-
-static const char *path_of(const struct domain_disk *disk)
-{
-	return strchr(disk->target, ':') + 1;
-}
 
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
 {
@@ -64,17 +62,17 @@ static int name_files(struct clone *clone)
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		const struct domain_disk *disk = &clone->disks.disk[i];
 
-		if (strncmp(disk->target, "cow:", 4) != 0)
+		if (!disk->moved && strncmp(disk->target, "cow:", 4) != 0)
 			return error_set(clone->text, -EOPNOTSUPP, "disk %s: %s: only a store's snapshot can be stood on", disk->vdev,
 					 disk->target);
 		snprintf(suffix, sizeof(suffix), "-%s.cow", disk->vdev);
-		error = name_file(clone, path_of(disk), suffix, path);
+		error = name_file(clone, disk_file(disk), suffix, path);
 		if (!error)
 			json_array_append_new(clone->files, json_string(path));
 	}
 	if (error)
 		return error;
-	snprintf(first, sizeof(first), "%s", clone->disks.count ? path_of(&clone->disks.disk[0]) : save ? save : "");
+	snprintf(first, sizeof(first), "%s", clone->disks.count ? disk_file(&clone->disks.disk[0]) : save ? save : "");
 	return name_file(clone, first, save ? ".save" : ".cfg", clone->main);
 }
 
@@ -137,6 +135,18 @@ static int make_config(struct clone *clone)
 
 /* ---- the files ---- */
 
+static bool is_cancelled(const struct clone *clone)
+{
+	return atomic_load(&clone->operation->cancelled);
+}
+
+static int sync_name(struct clone *clone, const char *path)
+{
+	int error = cow_folder_sync(path);
+
+	return error ? error_set(clone->text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
+}
+
 static int make_store(struct clone *clone, const struct domain_disk *disk, const char *path)
 {
 	const struct snapshot_info snapshot = {
@@ -148,37 +158,54 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
-	int error = cow_base_describe_beside(&fields, path_of(disk), &snapshot, clone->text);
+	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text);
 
 	if (!error)		/* its partitions are counted in these */
-		error = cow_sector_size_beside(path_of(disk), &options.sector_size, clone->text);
+		error = cow_sector_size_beside(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = cow_file_create(&device, path, clone->text);
 	if (error)
 		return error;
 	error = cow_create(device, &options, clone->text);
 	cow_file_close(device);
-	return error;
+	return error ? error : sync_name(clone, path);
 }
 
-static int copy_stream(int from, int to)
+static ssize_t copy_piece(int from, int to)
 {
 	char buffer[65536];
-	ssize_t got, put;
+	ssize_t got = copy_file_range(from, NULL, to, NULL, COPY_BYTES, 0), put;
 
-	while ((got = copy_file_range(from, NULL, to, NULL, 1u << 30, 0)) > 0)
-		;
-	if (!got)
-		return 0;
-	/* filesystems that cannot: from where it stopped */
-	while ((got = read(from, buffer, sizeof(buffer))) > 0) {
-		for (ssize_t done = 0; done < got; done += put) {
-			put = write(to, buffer + done, (size_t)(got - done));
-			if (put < 0)
-				return -errno;
-		}
+	if (got >= 0)
+		return got;
+	/* filesystems that cannot */
+	got = read(from, buffer, sizeof(buffer));
+	for (ssize_t done = 0; done < got; done += put) {
+		put = write(to, buffer + done, (size_t)(got - done));
+		if (put < 0)
+			return -errno;
 	}
-	return got < 0 ? -errno : 0;
+	return got < 0 ? -errno : got;
+}
+
+static int copy_stream(struct clone *clone, int from, int to)
+{
+	struct domain_operation *operation = clone->operation;
+	struct stat st;
+	ssize_t got;
+
+	if (fstat(from, &st))
+		return -errno;
+	do {
+		off_t at = lseek(from, 0, SEEK_CUR);
+
+		if (is_cancelled(clone))
+			return -ECANCELED;
+		if (operation->progress && st.st_size)
+			operation->progress(operation, "copying the memory", (int)(at * 100 / st.st_size));
+		got = copy_piece(from, to);
+	} while (got > 0);
+	return (int)got;
 }
 
 static int make_save(struct clone *clone)
@@ -195,11 +222,15 @@ static int make_save(struct clone *clone)
 		error = to < 0 ? -errno : save_write_head(to, config, clone->text);
 	}
 	if (!error)
-		error = copy_stream(from, to);
+		error = copy_stream(clone, from, to);
 	if (!error && fsync(to))
 		error = -errno;
-	if (error)
+	if (error == -ECANCELED)
+		error_set(clone->text, error, "cancelled");
+	else if (error)
 		error_set(clone->text, error, "%s: %s", clone->main, strerror(-error));
+	else
+		error = sync_name(clone, clone->main);
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
@@ -213,13 +244,18 @@ static int make_files(struct clone *clone)
 {
 	int error = 0;
 
-	for (unsigned i = 0; !error && i < clone->disks.count; i++)
+	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		error = make_store(clone, &clone->disks.disk[i], json_string_value(json_array_get(clone->files, i)));
-	if (!error && info_string(clone->info, "save"))
-		error = make_save(clone);
-	else if (!error)
-		error = config_write(clone->config, clone->main, clone->text);
-	return error;
+		if (!error && is_cancelled(clone))
+			error = error_set(clone->text, -ECANCELED, "cancelled");
+	}
+	if (error)
+		return error;
+	domain_did(clone->operation, "stores");
+	if (info_string(clone->info, "save"))
+		return make_save(clone);
+	error = config_write(clone->config, clone->main, clone->text);
+	return error ? error : sync_name(clone, clone->main);
 }
 
 /* ---- in order ---- */
@@ -231,6 +267,8 @@ static int check_disks(struct clone *clone)
 
 	if (!error)
 		error = disks_open(&clone->disks, clone->text);
+	if (!error)
+		error = disks_find_stores(&clone->disks, clone->text);
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		int found = disk_has_snapshot(&clone->disks.disk[i], name, clone->text);
 
@@ -241,17 +279,13 @@ static int check_disks(struct clone *clone)
 	return error;
 }
 
-static int write_intent(struct clone *clone)
+static json_t *make_intent(const struct clone *clone)
 {
 	const struct domain_id *id = &clone->operation->id;
-	json_t *files = json_copy(clone->files), *intent;
-	int error;
+	json_t *files = json_copy(clone->files);
 
 	json_array_append_new(files, json_string(clone->main));
-	intent = json_pack("{s:s, s:{s:s, s:s}, s:o}", "op", "clone", "domain", "name", id->name, "uuid", id->uuid, "files", files);
-	error = folder_write(&clone->folder, INTENT_FILE, intent, clone->text);
-	json_decref(intent);
-	return error;
+	return json_pack("{s:s, s:{s:s, s:s}, s:o}", "op", "clone", "domain", "name", id->name, "uuid", id->uuid, "files", files);
 }
 
 /* From here on it counts, since the snapshot is held for it. */
@@ -275,7 +309,7 @@ int domain_undo_clone(struct domain_operation *operation, const struct domain_fo
 	size_t i;
 
 	json_array_foreach(json_object_get(intent, "files"), i, file) {
-		if (unlink(json_string_value(file)) && errno != ENOENT)
+		if ((unlink(json_string_value(file)) && errno != ENOENT) || cow_folder_sync(json_string_value(file)))
 			return error_set(&operation->text, -errno, "%s: cannot be removed: %s", json_string_value(file), strerror(errno));
 	}
 	return folder_remove(folder, INTENT_FILE, &operation->text);
@@ -284,21 +318,24 @@ int domain_undo_clone(struct domain_operation *operation, const struct domain_fo
 static int run(struct clone *clone)
 {
 	struct domain_operation *operation = clone->operation;
+	json_t *intent = make_intent(clone);
 	struct error_text reason;
-	int error = write_intent(clone);
+	int error = folder_write(&clone->folder, INTENT_FILE, intent, clone->text);
 
-	if (error)
-		return error;
-	domain_did(operation, "intent");
-	error = make_files(clone);
+	if (!error)
+		domain_did(operation, "intent");
+	if (!error)
+		error = make_files(clone);
 	if (!error)
 		error = note_clone(clone);
 	if (!error)
-		return folder_remove(&clone->folder, INTENT_FILE, clone->text);
-	reason = *clone->text;
-	clone->text->text[0] = '\0';
-	domain_recover(operation, &clone->folder);
-	*clone->text = reason;
+		error = folder_remove(&clone->folder, INTENT_FILE, clone->text);
+	if (error) {
+		reason = *clone->text;
+		domain_undo_clone(operation, &clone->folder, intent);
+		*clone->text = reason;
+	}
+	json_decref(intent);
 	return error;
 }
 

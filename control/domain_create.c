@@ -219,12 +219,25 @@ static int check_request(struct create *create)
 
 /* ---- what is done ---- */
 
+/* The raw disks that are to get stores. */
+static json_t *list_moves(const struct create *create)
+{
+	json_t *moves = json_array();
+
+	for (unsigned i = 0; i < create->disks.count; i++) {
+		if (!create->disks.disk[i].skip && create->disks.disk[i].store)
+			json_array_append_new(moves, json_string(create->disks.disk[i].vdev));
+	}
+	return moves;
+}
+
 static int write_intent(struct create *create)
 {
 	const struct domain_id *id = &create->operation->id;
-	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:i, s:s?, s:o, s:o}", "op", "create", "name", create->name,
+	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:i, s:s?, s:o, s:o, s:o}", "op", "create", "name", create->name,
 				   "time", (json_int_t)create->time, "memory", create->memory, "after", (int)create->request->after,
-				   "hook", create->request->hook, "domain", domain_to_json(id), "disks", disks_to_json(&create->disks));
+				   "hook", create->request->hook, "domain", domain_to_json(id), "disks", disks_to_json(&create->disks),
+				   "moves", list_moves(create));
 	int error = folder_write(&create->folder, INTENT_FILE, intent, create->text);
 
 	json_decref(intent);
@@ -339,7 +352,7 @@ static int take(struct create *create)
 
 static int note_ids(struct create *create)
 {
-	int error = 0;
+	int error = disks_find_stores(&create->disks, create->text);
 
 	for (unsigned i = 0; !error && i < create->disks.count; i++) {
 		struct domain_disk *disk = &create->disks.disk[i];
@@ -426,7 +439,14 @@ static int run(struct create *create)
 	return error;
 }
 
-static int undo(struct create *create)
+static void append(struct error_text *text, const char *words, const char *reason)
+{
+	size_t used = strlen(text->text);
+
+	snprintf(text->text + used, sizeof(text->text) - used, "; %s%.200s", words, reason);
+}
+
+static void undo(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
 	struct error_text reason = *create->text;
@@ -434,15 +454,15 @@ static int undo(struct create *create)
 	int error = folder_read(&create->folder, INTENT_FILE, &intent, NULL);
 
 	if (error)		/* nothing was begun */
-		return 0;
+		return;
 	create->text->text[0] = '\0';
 	error = domain_undo_create(operation, &create->folder, intent);
 	json_decref(intent);
 	if (error)
-		snprintf(reason.text + strlen(reason.text), sizeof(reason.text) - strlen(reason.text),
-			 "; undoing what was done failed, too, and the next command tries again: %.200s", create->text->text);
+		append(&reason, "undoing what was done failed, too, and the next command tries again: ", create->text->text);
+	else if (create->text->text[0])
+		append(&reason, "", create->text->text);
 	*create->text = reason;
-	return error;
 }
 
 /* It is whole, and stays that: what cannot be done now is done by the next command. */

@@ -4,7 +4,8 @@
  *
  * A disk of a domain that is shut off is opened for as long as it is needed,
  * so that one way leads to every disk. Where a raw disk has been given a
- * store, its target is still the raw image's: the tapdisk follows.
+ * store, its target is still the raw image's: the tapdisk follows, and says
+ * where to.
  *
  * Invariant: what disks_open() has opened disks_close() closes, and nothing
  * else. What a command that was killed had opened is taken for that by who
@@ -14,11 +15,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "domain.h"
 #include "tap-ctl.h"
 
 #define TIMEOUT_MS 60000
+#define LOOK_NS 50000000
 
 int disks_append(struct domain_disks *disks, const struct domain_disk *disk)
 {
@@ -42,8 +45,10 @@ struct domain_disk *disks_find(const struct domain_disks *disks, const char *vde
 
 void disks_free(struct domain_disks *disks)
 {
-	for (unsigned i = 0; i < disks->count; i++)
+	for (unsigned i = 0; i < disks->count; i++) {
 		free(disks->disk[i].target);
+		free(disks->disk[i].moved);
+	}
 	free(disks->disk);
 	*disks = (struct domain_disks){ 0 };
 }
@@ -115,19 +120,32 @@ int disks_from_info(struct domain_disks *disks, const json_t *info, struct error
 	return error;
 }
 
+const char *disk_file(const struct domain_disk *disk)
+{
+	const char *colon = disk->target ? strchr(disk->target, ':') : NULL;
+
+	return disk->moved ? disk->moved : colon ? colon + 1 : "";
+}
+
+/* "target" is what opens it, "format" and "path" are what has its snapshots. */
+static json_t *disk_to_json(const struct domain_disk *disk)
+{
+	int type_length = (int)(strchr(disk->target, ':') - disk->target);
+
+	return json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I}", "vdev", disk->vdev, "target", disk->target, "path", disk_file(disk),
+			 "format", disk->moved ? "cow" : disk->target, disk->moved ? 3 : type_length, "id", disk->id, "time",
+			 disk->time);
+}
+
 json_t *disks_to_json(const struct domain_disks *disks)
 {
 	json_t *array = json_array();
 
 	for (unsigned i = 0; i < disks->count; i++) {
 		const struct domain_disk *disk = &disks->disk[i];
-		const char *colon = disk->target ? strchr(disk->target, ':') : NULL;
 
-		if (disk->skip || !colon)
-			continue;
-		json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s#, s:I, s:I}", "vdev", disk->vdev, "target",
-						       disk->target, "path", colon + 1, "format", disk->target,
-						       (int)(colon - disk->target), "id", disk->id, "time", disk->time));
+		if (!disk->skip && disk->target && strchr(disk->target, ':'))
+			json_array_append_new(array, disk_to_json(disk));
 	}
 	return array;
 }
@@ -207,8 +225,12 @@ int disks_open(struct domain_disks *disks, struct error_text *text)
 	int error = 0;
 
 	for (unsigned i = 0; !error && i < disks->count; i++) {
-		if (!disks->disk[i].skip && !disks->disk[i].opened)
-			error = open_disk(&disks->disk[i], disks->adopt, text);
+		struct domain_disk *disk = &disks->disk[i];
+
+		if (!disk->skip && !disk->opened)
+			error = open_disk(disk, disks->adopt, text);
+		disk->skip |= error && disks->give_up;
+		error = disks->give_up ? 0 : error;
 	}
 	return error;
 }
@@ -224,6 +246,83 @@ void disks_close(struct domain_disks *disks)
 		disk->opened = false;
 		disk->pid = disk->minor = -1;
 	}
+}
+
+/* ---- raw disks in stores ---- */
+
+static int read_disk(const struct domain_disk *disk, json_t **reply, struct error_text *text)
+{
+	struct error_text reason = { "" };
+	int error = call_tapdisk(disk->pid, call_request("info", disk->minor), TIMEOUT_MS, reply, &reason);
+
+	return error ? error_set(text, error, "disk %s: %s", disk->vdev, reason.text) : 0;
+}
+
+static int find_store(struct domain_disk *disk, struct error_text *text)
+{
+	const char *store;
+	json_t *reply;
+	int error = read_disk(disk, &reply, text);
+
+	if (error)
+		return error;
+	store = info_string(json_object_get(reply, "disk"), "store");
+	free(disk->moved);
+	disk->moved = store ? strdup(store) : NULL;
+	if (store && !disk->moved)
+		error = error_set(text, -ENOMEM, "out of memory");
+	json_decref(reply);
+	return error;
+}
+
+int disks_find_stores(struct domain_disks *disks, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++) {
+		if (!disks->disk[i].skip)
+			error = find_store(&disks->disk[i], text);
+	}
+	return error;
+}
+
+/* What was written since is not much; a guest that writes more than it can be waited for has it done in the background. */
+static int wait_committed(const struct domain_disk *disk, struct error_text *text)
+{
+	const char *state = "running", *why;
+	json_t *reply = NULL;
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < TIMEOUT_MS / (LOOK_NS / 1000000) && !strcmp(state, "running"); i++) {
+		json_decref(reply);
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
+		error = read_disk(disk, &reply, text);
+		state = info_string(json_object_get(json_object_get(reply, "disk"), "commit"), "state");
+		state = state ? state : "done";
+	}
+	why = info_string(json_object_get(json_object_get(reply, "disk"), "commit"), "error");
+	if (!error && strcmp(state, "done") != 0)
+		error = error_set(text, -EBUSY, "disk %s: it stays in the store that it was moved to: %s", disk->vdev,
+				  why && *why ? why : "the commit goes on");
+	json_decref(reply);
+	return error;
+}
+
+int disk_move_back(const struct domain_disk *disk, struct error_text *text)
+{
+	struct domain_disk look = { .pid = disk->pid, .minor = disk->minor };
+	struct error_text reason = { "" };
+	int error;
+
+	memcpy(look.vdev, disk->vdev, sizeof(look.vdev));
+	error = find_store(&look, text);
+	if (error || !look.moved)
+		return error;
+	error = call_tapdisk(disk->pid, call_request("commit", disk->minor), TIMEOUT_MS, NULL, &reason);
+	if (error)
+		error_set(text, error, "disk %s: it stays in the store %.200s: %s", disk->vdev, look.moved, reason.text);
+	free(look.moved);
+	return error ? error : wait_committed(disk, text);
 }
 
 /* ---- their snapshots ---- */
@@ -271,13 +370,12 @@ int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int
 		if (known.skip)
 			continue;
 		error = disk_has_snapshot(&found, name, text);
-		if (error != 1 || !is_ours(&known, &found, since)) {
-			error = error < 0 ? error : 0;
-			continue;
+		if (error == 1 && is_ours(&known, &found, since)) {
+			error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
+			if (error)
+				error_set(text, error, "disk %s: %s", known.vdev, reason.text);
 		}
-		error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
-		if (error)
-			error_set(text, error, "disk %s: %s", known.vdev, reason.text);
+		error = error < 0 && !disks->give_up ? error : 0;
 	}
 	return error;
 }

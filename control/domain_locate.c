@@ -25,6 +25,8 @@ static int look_at(const char *uuid, void *owner)
 
 	if (!folder_open(&folder, uuid, false, NULL) && !folder_read(&folder, STATE_FILE, &state, NULL))
 		name = info_string(state, "name");
+	else if (folder.fd >= 0 && !folder_read(&folder, INTENT_FILE, &state, NULL))
+		name = info_string(json_object_get(state, "domain"), "name");	/* its first create was cut short */
 	folder_close(&folder);
 	if (!strcmp(uuid, search->domain) || (name && !strcmp(name, search->domain))) {
 		search->count++;

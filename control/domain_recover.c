@@ -8,6 +8,9 @@
  *   delete   finished
  *   clone    undone
  *
+ * A disk that is gone for good would keep all of these waiting for ever:
+ * `recover --force` leaves it out, and gives up a revert that needs it.
+ *
  * Invariant: each of these can itself be cut short and begun again.
  */
 #include <errno.h>
@@ -69,15 +72,36 @@ static bool is_same_domain(const json_t *intent, const struct domain_id *id)
 	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
 }
 
+static bool is_forced(const struct domain_operation *operation)
+{
+	return operation->request->command == DOMAIN_SNAPSHOT_RECOVER && operation->request->force;
+}
+
+/* Raw disks that a create that is undone has moved onto stores. One that stays there is as good, and @text tells. */
+static void move_back(struct domain_disks *disks, const json_t *moves, struct error_text *text)
+{
+	const json_t *vdev;
+	size_t i;
+
+	json_array_foreach(moves, i, vdev) {
+		const struct domain_disk *disk = disks_find(disks, json_string_value(vdev));
+
+		if (disk)
+			disk_move_back(disk, text);
+	}
+}
+
 static int delete_disk_snapshots(struct domain_operation *operation, const json_t *info, json_int_t since)
 {
-	struct domain_disks disks = { .adopt = operation->adopts };
+	struct domain_disks disks = { .adopt = operation->adopts, .give_up = is_forced(operation) };
 	int error = disks_from_info(&disks, info, &operation->text);
 
 	if (!error)
 		error = disks_open(&disks, &operation->text);
 	if (!error)
 		error = disks_delete_snapshot(&disks, info_string(info, "name"), since, &operation->text);
+	if (!error)
+		move_back(&disks, json_object_get(info, "moves"), &operation->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
@@ -214,6 +238,26 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 	return error;
 }
 
+/* Each disk that is there finds out by its opening whether it has gone back. The domain stays off. */
+static int give_up_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info,
+			  const struct domain_id *id)
+{
+	struct domain_disks disks = { .adopt = operation->adopts, .give_up = true };
+	struct error_text reason = operation->text;
+	int error;
+
+	operation->text.text[0] = '\0';
+	error_set(&operation->text, 0, "%.380s; the revert is given up, and its disks may not be of one moment", reason.text);
+	error = disks_from_info(&disks, info, NULL);
+	if (!error)
+		error = disks_open(&disks, NULL);
+	disks_close(&disks);
+	disks_free(&disks);
+	if (!error)
+		error = info_set_current(folder, id, NULL, &operation->text);
+	return error ? error : domain_remove_intent(folder, &operation->text);
+}
+
 static bool wants_paused(const json_t *intent)
 {
 	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_PAUSED;
@@ -297,7 +341,7 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 		if (!error)
 			error = revert_disks(operation, folder, info);
 		if (error)
-			return error;
+			return is_forced(operation) ? give_up_revert(operation, folder, info, &id) : error;
 		domain_did(operation, "reverted");
 		error = write_phase(operation, folder, intent, "start");
 	}
@@ -385,13 +429,16 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
 }
 
-static bool is_ended(const struct domain_folder *folder)
+static void explain(struct domain_operation *operation, const struct domain_folder *folder, const char *op, int error,
+		    const char *reason)
 {
 	json_t *intent;
-	int error = folder_read(folder, INTENT_FILE, &intent, NULL);
+	bool ended = folder_read(folder, INTENT_FILE, &intent, NULL) == -ENOENT;
 
 	json_decref(intent);
-	return error == -ENOENT;
+	error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.300s%s", op ? op : "operation",
+		  ended ? "is ended now" : "cannot be ended yet", reason,
+		  ended || is_forced(operation) ? "" : " (if a disk is gone for good: xl-snapshot recover --force)");
 }
 
 int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
@@ -413,8 +460,9 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	operation->text = saved;
 	op = info_string(intent, "op");
 	if (error)
-		error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.400s", op ? op : "operation",
-			  is_ended(folder) ? "is ended now" : "cannot be ended yet", reason.text);
+		explain(operation, folder, op, error, reason.text);
+	else if (is_forced(operation))
+		operation->text = reason;
 	json_decref(intent);
 	return error;
 }

@@ -28,7 +28,7 @@ static const struct known {
 	{ 'k', false, "hook", "PROGRAM", "run it with 'freeze DOMAIN' before and 'thaw DOMAIN' after" },
 	{ 'l', true, "long", NULL, "all about each" },
 	{ 't', false, "tree", NULL, "what goes back to what" },
-	{ 'f', false, "force", NULL, "also when disks were attached or detached since" },
+	{ 'f', false, "force", NULL, "revert: though disks were attached or detached since; recover: without disks that are gone" },
 	{ 'c', false, "children", NULL, "those that go back to it, too" },
 	{ 'K', false, "keep-disks", NULL, "delete memory and information only" },
 	{ 'F', false, "folder", "PATH", "where the new domain's files go (default: each disk's beside its store)" },

@@ -33,7 +33,7 @@ static const struct command commands[] = {
 	{ "revert", DOMAIN_SNAPSHOT_REVERT, "nrpf", "DOMAIN", 1, "the domain goes back to a snapshot", print_reverted },
 	{ "delete", DOMAIN_SNAPSHOT_DELETE, "ncK", "DOMAIN", 1, "delete a snapshot", print_deleted },
 	{ "clone", DOMAIN_SNAPSHOT_CLONE, "nF", "DOMAIN NEWNAME", 2, "a new domain from a snapshot", print_cloned },
-	{ "recover", DOMAIN_SNAPSHOT_RECOVER, "", "DOMAIN", 1, "end what a command that was killed has left, as every command does",
+	{ "recover", DOMAIN_SNAPSHOT_RECOVER, "f", "DOMAIN", 1, "end what a command that was killed has left, as every command does",
 	  print_nothing },
 };
 

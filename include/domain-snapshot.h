@@ -32,8 +32,8 @@
 struct disk_snapshot {
 	const char *device;		/* the virtual device: xvda */
 	const char *name;		/* of the snapshot in the store; the domain snapshot's name */
-	const char *file;		/* the store */
-	const char *format;		/* the TYPE of TYPE:PATH */
+	const char *file;		/* the store; also of a raw disk that has been given one */
+	const char *format;		/* "cow": what FORMAT:FILE@NAME opens */
 };
 
 struct domain_snapshot {
@@ -79,7 +79,7 @@ struct domain_snapshot_request {
 	const char *store;		/* CREATE: raw disks get stores on the way: a folder for them; NULL: they are refused */
 	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
 	const char *hook;
-	bool force;			/* REVERT: also when disks were added or left since */
+	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */
 	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */
 	const char *new_name;		/* CLONE: of the domain that is made */
 	const char *folder;		/* CLONE: for its files; NULL: each disk's beside its store */

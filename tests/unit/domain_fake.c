@@ -36,6 +36,18 @@ const char *fake_type(unsigned disk)
 	return disk && fake->raw ? "aio" : "cow";
 }
 
+void fake_make_raw(void)
+{
+	char path[128];
+	int fd;
+
+	fake->raw = true;
+	fake_store(path, 1);
+	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	assert_int_equal(ftruncate(fd, DISK_SECTORS * 512), 0);
+	close(fd);
+}
+
 void fake_start_domain(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++) {

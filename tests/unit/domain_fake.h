@@ -38,6 +38,8 @@ extern char fake_dir[64];
 /* For each test: the folders, the stores, the domain, running with memory 1. */
 int fake_setup(void **state);
 int fake_teardown(void **state);
+/* While it is off: the second disk is a raw image, which is made. */
+void fake_make_raw(void);
 /* Its disks are opened and closed with it. */
 void fake_start_domain(void);
 void fake_stop_domain(void);

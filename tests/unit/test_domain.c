@@ -260,32 +260,111 @@ static void test_disks_only(void **state)
 	expect_files(0);
 }
 
+static char hook[100];
+
+/* One that notes what it is told; "freeze" and "thaw" can each be made to fail. */
+static void make_hook(void)
+{
+	FILE *file;
+
+	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
+	file = fopen(hook, "w");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n", fake_dir);
+	fclose(file);
+	assert_int_equal(chmod(hook, 0700), 0);
+}
+
+static void refuse(const char *word, bool refused)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
+	if (refused)
+		close(open(path, O_WRONLY | O_CREAT, 0600));
+	else
+		assert_int_equal(unlink(path), 0);
+}
+
+/* What it was told since this was asked last, a letter each. */
+static void expect_told(const char *letters)
+{
+	char log[100], line[100], told[20] = "";
+	FILE *file;
+
+	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
+	file = fopen(log, "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		assert_non_null(strstr(line, " guest\n"));
+		told[strlen(told)] = *line;
+	}
+	if (file)
+		fclose(file);
+	unlink(log);
+	assert_string_equal(told, letters);
+}
+
+/* The second disk is a raw image from here on. */
+static void use_raw(int memory)
+{
+	fake_stop_domain();
+	fake_make_raw();
+	fake_start_domain();
+	fake->memory = memory;
+}
+
 /* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
 static void test_raw(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "r" };
 	char path[128];
-	int fd;
+	json_t *info, *disk;
 
-	fake_stop_domain();
-	fake->raw = true;
-	fake_store(path, 1);
-	fd = open(path, O_RDWR | O_CREAT, 0600);
-	assert_int_equal(ftruncate(fd, 1 << 20), 0);
-	close(fd);
-	fake_start_domain();
-	fake->memory = 6;
+	use_raw(6);
 	must_fail(fake_run(request), -EOPNOTSUPP, "--store");
 	expect_running(6);
 	expect_disk(0, "");
 	request.store = fake_dir;
 	must(fake_run(request));
 	expect_disks("r");
+	info = read_info("r");
+	disk = json_array_get(json_object_get(info, "disks"), 1);
+	snprintf(path, sizeof(path), "aio:%s/b.img", fake_dir);
+	assert_string_equal(info_string(disk, "target"), path);
+	snprintf(path, sizeof(path), "%s/b.img.cow", fake_dir);
+	assert_string_equal(info_string(disk, "path"), path);
+	assert_string_equal(info_string(disk, "format"), "cow");
+	json_decref(info);
 	fake->memory = 7;
 	must(revert("r"));
 	expect_running(6);
 	must(delete("r", false));
 	expect_disks("");
+}
+
+/* A disk has moved for a snapshot that was not to be: it moves back. */
+static void test_raw_undone(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "r", .store = fake_dir, .hook = hook,
+	};
+	struct domain_disk disk;
+	struct error_text text = { "" };
+	struct domain_disks disks = { .disk = &disk, .count = 1 };
+
+	use_raw(6);
+	make_hook();
+	refuse("thaw", true);
+	must_fail(fake_run(request), -EIO, "not now");
+	disk = (struct domain_disk){ .vdev = "xvdb", .pid = fake->pid[1], .minor = fake->minor[1] };
+	assert_int_equal(disks_find_stores(&disks, &text), 0);
+	assert_null(disk.moved);
+	expect_running(6);
+	expect_disk(0, "");
+	refuse("thaw", false);
+	must(fake_run(request));
+	expect_disks("r");
+	must(delete("r", false));
 }
 
 /* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
@@ -360,50 +439,6 @@ static void test_damaged(void **state)
 	must(delete("a", false));
 }
 
-static char hook[100];
-
-/* One that notes what it is told; "freeze" and "thaw" can each be made to fail. */
-static void make_hook(void)
-{
-	FILE *file;
-
-	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
-	file = fopen(hook, "w");
-	assert_non_null(file);
-	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n", fake_dir);
-	fclose(file);
-	assert_int_equal(chmod(hook, 0700), 0);
-}
-
-static void refuse(const char *word, bool refused)
-{
-	char path[120];
-
-	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
-	if (refused)
-		close(open(path, O_WRONLY | O_CREAT, 0600));
-	else
-		assert_int_equal(unlink(path), 0);
-}
-
-/* What it was told since this was asked last, a letter each. */
-static void expect_told(const char *letters)
-{
-	char log[100], line[100], told[20] = "";
-	FILE *file;
-
-	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
-	file = fopen(log, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		assert_non_null(strstr(line, " guest\n"));
-		told[strlen(told)] = *line;
-	}
-	if (file)
-		fclose(file);
-	unlink(log);
-	assert_string_equal(told, letters);
-}
-
 static void test_hook(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
@@ -472,6 +507,7 @@ int main(void)
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_raw),
+		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),

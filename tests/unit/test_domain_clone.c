@@ -6,9 +6,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "domain-snapshot-libxl.h"
 #include "tap-ctl.h"
 
 static void test_clone(void **state)
@@ -43,6 +45,54 @@ static void test_clone(void **state)
 	}
 	must(delete("c", false));
 	expect_files(0);
+}
+
+/* A raw disk that has moved onto a store is known by that. */
+static void test_clone_raw(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .store = fake_dir };
+	struct arguments args = { .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+	struct domain_snapshot *typed;
+	struct domain_folder folder;
+	libxl_device_disk device;
+	json_t *infos, *disk;
+	char target[200];
+	int pid, minor;
+
+	fake_stop_domain();
+	fake_make_raw();
+	fake_start_domain();
+	must(fake_run(request));
+	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
+	assert_int_equal(info_read_all(&folder, &infos, &text), 0);
+	folder_close(&folder);
+	typed = info_typed(infos, NULL);
+	assert_int_equal(domain_snapshot_device_disk(&typed->disks[1], "xvdc", &device), 0);
+	snprintf(target, sizeof(target), "cow:%s/b.img.cow@c", fake_dir);
+	assert_string_equal(device.pdev_path, target);
+	libxl_device_disk_dispose(&device);
+	free(typed);
+	json_decref(infos);
+	args.target = target;
+	args.read_only = true;
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "rolly" };
+	must(fake_run(request));
+	args.read_only = false;
+	snprintf(target, sizeof(target), "cow:%s/rolly-xvdb.cow", fake_dir);
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(target, sizeof(target), "%s/rolly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(target), 0);
+	}
+	must(delete("c", false));
 }
 
 /* A clone without memory boots from a config file. */
@@ -95,6 +145,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_clone),
+		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),
 	};

@@ -84,12 +84,39 @@ static void test_create_disks(void **state)
 	sweep_create((struct domain_snapshot_request){ .disk_only = true });
 }
 
+/* What a clone is made of is durable, and so are the names; what was begun is gone. */
+static void test_clone(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };
+	struct outcome outcome;
+	unsigned number = 0;
+	char path[200];
+
+	must(create("c"));
+	do {
+		folder_syncs = 0;
+		run_failing(request, ++number, &outcome);
+		snprintf(path, sizeof(path), "%s/dolly-xvda.cow", fake_dir);
+		assert_int_equal(access(path, F_OK), outcome.error ? -1 : 0);
+		snprintf(path, sizeof(path), "%s/dolly.save", fake_dir);
+		assert_int_equal(access(path, F_OK), outcome.error ? -1 : 0);
+	} while (outcome.error);
+	/* two stores and a save file */
+	assert_true(folder_syncs >= 3);
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(path, sizeof(path), "%s/dolly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(path), 0);
+	}
+	must(delete("c", false));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create),
 		DOMAIN_TEST(test_create_shutdown),
 		DOMAIN_TEST(test_create_disks),
+		DOMAIN_TEST(test_clone),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

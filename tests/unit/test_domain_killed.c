@@ -132,7 +132,7 @@ static void test_create_power_cut(void **state)
 	do {
 		killed = fake_run_killed(request, ++step);
 		fake_stop_domain();
-		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .domain = FAKE_UUID });
+		outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER });
 		must(outcome);
 		if (count_files()) {
 			expect_list("k");
@@ -203,6 +203,58 @@ static void test_revert_half_way(void **state)
 	expect_files(2);
 }
 
+static struct outcome recover(bool force)
+{
+	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .force = force });
+}
+
+/* The second disk is gone for good: nothing can be ended, until that is said. */
+static void expect_way_out(struct domain_snapshot_request request, unsigned kill, const char *names)
+{
+	struct outcome outcome;
+
+	assert_true(fake_run_killed(request, kill));
+	if (fake->there)
+		fake_stop_domain();
+	move_store(true);
+	must_fail(recover(false), -ENOENT, "cannot be ended yet: disk xvdb");
+	must_fail(revert("k"), -ENOENT, request.command == DOMAIN_SNAPSHOT_REVERT ? "xvdb" : "xl-snapshot recover --force");
+	outcome = recover(true);
+	must(outcome);
+	assert_non_null(strstr(outcome.text, "disk xvdb"));
+	move_store(false);
+	fake_start_domain();
+	fake->memory = 1;
+	expect_list(names);
+	expect_files(*names ? 2 : 0);
+	expect_no_records();
+	must(create("next"));
+	must(delete("next", false));
+}
+
+/* What the disk still has when it comes back after all. */
+static void forget_stray(void)
+{
+	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
+
+	assert_int_equal(tapctl_snapshot_delete(&second, 1, "k", PATIENCE_MS, NULL), 0);
+	expect_disks("");
+}
+
+static void test_disk_gone(void **state)
+{
+	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
+	const struct domain_snapshot_request delete_k = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "k" };
+	const struct domain_snapshot_request revert_k = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+
+	expect_way_out(create_k, 8, "");
+	forget_stray();
+	must(create("k"));
+	expect_way_out(revert_k, 2, "k");
+	expect_way_out(delete_k, 1, "");
+	forget_stray();
+}
+
 static void test_delete_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "k" };
@@ -231,6 +283,7 @@ int main(void)
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_delete_killed),
+		DOMAIN_TEST(test_disk_gone),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -149,6 +149,46 @@ static void test_session(void **state)
 	expect_files(0);
 }
 
+static struct domain_snapshot_operation *_Atomic to_cancel;
+
+static void cancel_at_stores(const char *step)
+{
+	if (strcmp(step, "stores") != 0)
+		return;
+	while (!to_cancel)
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	domain_snapshots_cancel(to_cancel);
+}
+
+/* A clone that is cancelled when its memory is about to be copied leaves nothing. */
+static void test_clone_cancelled(void **state)
+{
+	struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly", .domain = FAKE_NAME,
+	};
+	struct done done = { 0 };
+	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
+	struct domain_snapshot_operation *operation;
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+	char path[200];
+
+	must(create("c"));
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	domain_step = cancel_at_stores;
+	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, &operation, &text), 0);
+	to_cancel = operation;
+	wait_for(session, &done, 1);
+	domain_step = NULL;
+	domain_snapshots_close(session);
+	fake->aborted = false;
+	assert_int_equal(done.error, -ECANCELED);
+	snprintf(path, sizeof(path), "%s/dolly-xvda.cow", fake_dir);
+	assert_int_equal(access(path, F_OK), -1);
+	expect_files(2);
+	must(delete("c", false));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -156,6 +196,7 @@ int main(void)
 		DOMAIN_TEST(test_removed_meanwhile),
 		DOMAIN_TEST(test_removed_while_waiting),
 		DOMAIN_TEST(test_session),
+		DOMAIN_TEST(test_clone_cancelled),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
