@@ -358,6 +358,17 @@ static bool is_ours(const struct domain_disk *known, const struct domain_disk *f
 	return known->id ? known->id == found->id && known->time == found->time : found->time >= since;
 }
 
+/*
+ * What a tapdisk was told by somebody who was killed, and what it finds out
+ * about that by itself, is ended before this is answered. A list does not wait.
+ */
+static void wait_settled(const struct domain_disk *disk)
+{
+	json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->minor, "name", "none");
+
+	call_tapdisk(disk->pid, request, TIMEOUT_MS, NULL, NULL);
+}
+
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text)
 {
 	int error = 0;
@@ -369,7 +380,12 @@ int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int
 
 		if (known.skip)
 			continue;
-		error = disk_has_snapshot(&found, name, text);
+		wait_settled(&known);
+		error = disk_has_snapshot(&found, name, &reason);
+		if (error == -EOPNOTSUPP)	/* a raw disk that did not come to move */
+			error = 0;
+		else if (error < 0)
+			error_set(text, error, "%s", reason.text);
 		if (error == 1 && is_ours(&known, &found, since)) {
 			error = tapctl_snapshot_delete(&at, 1, name, TIMEOUT_MS, &reason);
 			if (error)

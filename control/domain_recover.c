@@ -184,10 +184,24 @@ static int leave_domain(struct domain_operation *operation, const json_t *intent
 	return error;
 }
 
+/* The disks of a domain that is off are open for as long as a command needs them. */
+static void close_left_open(const json_t *intent)
+{
+	struct domain_disks disks = { .adopt = true, .give_up = true };
+
+	if (!disks_from_info(&disks, intent, NULL))
+		disks_open(&disks, NULL);
+	disks_close(&disks);
+	disks_free(&disks);
+}
+
 int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
+
+	if (operation->adopts)
+		close_left_open(intent);
 
 	/* by this the domain is found when it is gone */
 	if (!error)

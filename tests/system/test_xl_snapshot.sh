@@ -53,6 +53,7 @@ check "no domain" refuses 22 "it needs DOMAIN" xl-snapshot create
 check "two at once" refuses 22 "only one of" xl-snapshot create --paused --shutdown guest
 check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create --diskspec xvda guest
 check "an option of another command" exits 22 xl-snapshot list --live guest
+check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help

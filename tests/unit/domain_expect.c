@@ -3,9 +3,12 @@
 #include "domain_expect.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 void must_fail(struct outcome outcome, int error, const char *word)
 {
@@ -96,4 +99,105 @@ void expect_running(int memory)
 	assert_false(fake->suspended);
 	assert_false(fake->paused);
 	assert_int_equal(fake->memory, memory);
+}
+
+char hook[100];
+
+void make_hook(void)
+{
+	FILE *file;
+
+	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
+	file = fopen(hook, "w");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n"
+		"[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n"
+		"if [ $1 = freeze ]; then : >frozen; else rm -f frozen; fi\n", fake_dir);
+	fclose(file);
+	assert_int_equal(chmod(hook, 0700), 0);
+}
+
+void refuse(const char *word, bool refused)
+{
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
+	if (refused)
+		close(open(path, O_WRONLY | O_CREAT, 0600));
+	else
+		assert_int_equal(unlink(path), 0);
+}
+
+void expect_told(const char *letters)
+{
+	char log[100], line[100], told[20] = "";
+	FILE *file;
+
+	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
+	file = fopen(log, "r");
+	while (file && fgets(line, sizeof(line), file)) {
+		assert_non_null(strstr(line, " guest\n"));
+		told[strlen(told)] = *line;
+	}
+	if (file)
+		fclose(file);
+	unlink(log);
+	assert_string_equal(told, letters);
+}
+
+static void frozen_path(char path[100])
+{
+	snprintf(path, 100, "%s/frozen", fake_dir);
+}
+
+bool is_frozen(void)
+{
+	char path[100];
+
+	frozen_path(path);
+	return !access(path, F_OK);
+}
+
+void freeze(void)
+{
+	char path[100];
+
+	frozen_path(path);
+	close(open(path, O_WRONLY | O_CREAT, 0600));
+}
+
+void use_raw(int memory)
+{
+	fake_stop_domain();
+	fake_make_raw();
+	fake_start_domain();
+	fake->memory = memory;
+}
+
+static struct domain_disk second_disk(void)
+{
+	return (struct domain_disk){ .vdev = "xvdb", .pid = fake->pid[1], .minor = fake->minor[1] };
+}
+
+bool is_moved(void)
+{
+	struct domain_disk disk = second_disk();
+	struct domain_disks disks = { .disk = &disk, .count = 1 };
+	struct error_text text = { "" };
+	bool moved;
+
+	if (disks_find_stores(&disks, &text))
+		fail_msg("%s", text.text);
+	moved = disk.moved;
+	free(disk.moved);
+	return moved;
+}
+
+void move_back(void)
+{
+	struct domain_disk disk = second_disk();
+	struct error_text text = { "" };
+
+	if (disk_move_back(&disk, &text))
+		fail_msg("%s", text.text);
 }

@@ -51,6 +51,21 @@ void expect_files(unsigned count);
 void expect_no_records(void);
 void expect_running(int memory);
 
+/* A hook that notes what it is told; "freeze" and "thaw" can each be made to fail. */
+extern char hook[100];
+void make_hook(void);
+void refuse(const char *word, bool refused);
+/* What it was told since this was asked last, a letter each. */
+void expect_told(const char *letters);
+/* How it has left the guest; and a guest that was restored like that. */
+bool is_frozen(void);
+void freeze(void);
+
+/* The second disk is a raw image from here on; whether that is in a store now; it goes back. */
+void use_raw(int memory);
+bool is_moved(void);
+void move_back(void);
+
 #define DOMAIN_TEST(name) cmocka_unit_test_setup_teardown(name, fake_setup, fake_teardown)
 
 #endif

@@ -291,16 +291,6 @@ static void count_step(const char *step)
 		raise(SIGKILL);
 }
 
-/* What the disks were told by who was killed, they end: this comes behind it. */
-static void wait_for_disks(void)
-{
-	for (unsigned i = 0; i < FAKE_DISKS && fake->there; i++) {
-		json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", fake->minor[i], "name", "none");
-
-		assert_int_equal(call_tapdisk(fake->pid[i], request, PATIENCE_MS, NULL, NULL), -ENOENT);
-	}
-}
-
 bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 {
 	struct outcome outcome;
@@ -321,7 +311,6 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	if (WIFEXITED(status) && WEXITSTATUS(status))
 		fail_msg("it failed before step %u", kill);
-	wait_for_disks();
 	return WIFSIGNALED(status);
 }
 

@@ -260,59 +260,6 @@ static void test_disks_only(void **state)
 	expect_files(0);
 }
 
-static char hook[100];
-
-/* One that notes what it is told; "freeze" and "thaw" can each be made to fail. */
-static void make_hook(void)
-{
-	FILE *file;
-
-	snprintf(hook, sizeof(hook), "%s/hook", fake_dir);
-	file = fopen(hook, "w");
-	assert_non_null(file);
-	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n", fake_dir);
-	fclose(file);
-	assert_int_equal(chmod(hook, 0700), 0);
-}
-
-static void refuse(const char *word, bool refused)
-{
-	char path[120];
-
-	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
-	if (refused)
-		close(open(path, O_WRONLY | O_CREAT, 0600));
-	else
-		assert_int_equal(unlink(path), 0);
-}
-
-/* What it was told since this was asked last, a letter each. */
-static void expect_told(const char *letters)
-{
-	char log[100], line[100], told[20] = "";
-	FILE *file;
-
-	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
-	file = fopen(log, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		assert_non_null(strstr(line, " guest\n"));
-		told[strlen(told)] = *line;
-	}
-	if (file)
-		fclose(file);
-	unlink(log);
-	assert_string_equal(told, letters);
-}
-
-/* The second disk is a raw image from here on. */
-static void use_raw(int memory)
-{
-	fake_stop_domain();
-	fake_make_raw();
-	fake_start_domain();
-	fake->memory = memory;
-}
-
 /* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
 static void test_raw(void **state)
 {
@@ -348,17 +295,18 @@ static void test_raw_undone(void **state)
 	struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CREATE, .name = "r", .store = fake_dir, .hook = hook,
 	};
-	struct domain_disk disk;
-	struct error_text text = { "" };
-	struct domain_disks disks = { .disk = &disk, .count = 1 };
 
 	use_raw(6);
 	make_hook();
 	refuse("thaw", true);
 	must_fail(fake_run(request), -EIO, "not now");
-	disk = (struct domain_disk){ .vdev = "xvdb", .pid = fake->pid[1], .minor = fake->minor[1] };
-	assert_int_equal(disks_find_stores(&disks, &text), 0);
-	assert_null(disk.moved);
+	assert_false(is_moved());
+	expect_files(0);
+	fake->fail_save = -EIO;
+	must_fail(fake_run(request), -EIO, "the guest did not answer");
+	fake->fail_save = 0;
+	assert_false(is_moved());
+	expect_files(0);
 	expect_running(6);
 	expect_disk(0, "");
 	refuse("thaw", false);

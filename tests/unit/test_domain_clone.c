@@ -125,18 +125,42 @@ static void test_clone_config(void **state)
 	must(delete("c", false));
 }
 
+static bool is_there(const char *file)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, file);
+	return !access(path, F_OK);
+}
+
+static void remove_file(const char *file)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, file);
+	assert_int_equal(unlink(path), 0);
+}
+
 static void test_clone_killed(void **state)
 {
 	const struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CLONE, .name = "k", .new_name = "molly",
 	};
-	char path[200];
+	unsigned step = 0;
+	bool killed;
 
 	must(create("k"));
-	assert_true(fake_run_killed(request, 1));
-	expect_list("k");
-	snprintf(path, sizeof(path), "%s/molly-xvda.cow", fake_dir);
-	assert_int_equal(access(path, F_OK), -1);
+	do {
+		killed = fake_run_killed(request, ++step);
+		expect_list("k");
+		expect_files(2);
+		assert_int_equal(is_there("molly-xvda.cow"), !killed);
+		assert_int_equal(is_there("molly-xvdb.cow"), !killed);
+		assert_int_equal(is_there("molly.save"), !killed);
+	} while (killed);
+	assert_true(step > 2);
+	remove_file("molly-xvda.cow");
+	remove_file("molly-xvdb.cow");
 	must(delete("k", false));
 	expect_files(0);
 }

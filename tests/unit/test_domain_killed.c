@@ -9,6 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
+static struct outcome recover(bool force)
+{
+	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .force = force });
+}
+
 /* All of it, or nothing. */
 static void expect_all_or_nothing(const char *name)
 {
@@ -121,6 +126,89 @@ static void test_paused_killed(void **state)
 	assert_true(step > 10);
 }
 
+/* Whatever becomes of it, the guest is not left frozen. */
+static void test_hook_killed(void **state)
+{
+	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .hook = hook };
+	const struct domain_snapshot_request revert_k = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	unsigned step = 0;
+	bool killed;
+
+	make_hook();
+	fake->memory = 3;
+	do {
+		killed = fake_run_killed(create_k, ++step);
+		must(list());
+		assert_false(is_frozen());
+		expect_all_or_nothing("k");
+	} while (killed);
+	must(fake_run(create_k));
+	step = 0;
+	do {
+		freeze();
+		killed = fake_run_killed(revert_k, ++step);
+		expect_list("k");
+		/* at the first step it is not destroyed yet */
+		assert_int_equal(is_frozen(), step == 1);
+		expect_running(3);
+	} while (killed);
+	must(delete("k", false));
+}
+
+/* A raw disk is in its store when there is a snapshot, otherwise it is what it was. */
+static void test_raw_killed(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .store = fake_dir };
+	unsigned step = 0;
+	bool killed;
+
+	use_raw(3);
+	do {
+		killed = fake_run_killed(request, ++step);
+		must(recover(false));
+		expect_running(3);
+		assert_int_equal(is_moved(), count_files() > 0);
+		if (!count_files()) {
+			expect_disk(0, "");
+			continue;
+		}
+		expect_disks("k");
+		must(revert("k"));
+		must(delete("k", false));
+		move_back();
+	} while (killed);
+	expect_no_records();
+}
+
+/* The same while it is off: who comes next opens it. */
+static void test_raw_off_killed(void **state)
+{
+	const char *const raw[] = { "xvdb", NULL };
+	const struct domain_snapshot_request before = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "before", .leave_out = raw };
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .store = fake_dir };
+	unsigned step = 0;
+	bool killed;
+
+	use_raw(3);
+	must(fake_run(before));
+	fake_stop_domain();
+	do {
+		killed = fake_run_killed(request, ++step);
+		must(recover(false));
+		fake_start_domain();
+		assert_int_equal(is_moved(), count_files() > 2);
+		if (count_files() > 2) {
+			expect_disk(1, "k");
+			must(delete("k", false));
+			move_back();
+		}
+		expect_disk(0, "before");
+		fake_stop_domain();
+	} while (killed);
+	expect_no_records();
+	fake_start_domain();
+}
+
 /* The host went down at each step, and the domain with it. */
 static void test_create_power_cut(void **state)
 {
@@ -171,6 +259,35 @@ static void test_revert_killed(void **state)
 	assert_true(step > 6);
 }
 
+/* To a snapshot of disks, with another state of the domain than it had. */
+static void test_revert_disks_killed(void **state)
+{
+	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true };
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	const enum domain_snapshot_after after[] = { DOMAIN_AS_SAVED, DOMAIN_RUNNING, DOMAIN_PAUSED };
+	unsigned step;
+	bool killed;
+
+	must(fake_run(create_k));
+	for (unsigned i = 0; i < 3; i++) {
+		request.after = after[i];
+		step = 0;
+		do {
+			killed = fake_run_killed(request, ++step);
+			expect_list("k");
+			expect_files(1);
+			expect_no_records();
+			assert_int_equal(fake->there, step == 1 || after[i] != DOMAIN_AS_SAVED);
+			assert_int_equal(fake->paused, step != 1 && after[i] == DOMAIN_PAUSED);
+			if (!fake->there)
+				fake_start_domain();
+			fake->paused = false;
+		} while (killed);
+		assert_true(step > 6);
+	}
+	must(delete("k", false));
+}
+
 static void move_store(bool away)
 {
 	char here[128], there[140];
@@ -201,11 +318,6 @@ static void test_revert_half_way(void **state)
 	expect_list("k");
 	expect_running(1);
 	expect_files(2);
-}
-
-static struct outcome recover(bool force)
-{
-	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .force = force });
 }
 
 /* The second disk is gone for good: nothing can be ended, until that is said. */
@@ -279,8 +391,12 @@ int main(void)
 		DOMAIN_TEST(test_shutdown_killed),
 		DOMAIN_TEST(test_shutdown_started_anew),
 		DOMAIN_TEST(test_paused_killed),
+		DOMAIN_TEST(test_hook_killed),
+		DOMAIN_TEST(test_raw_killed),
+		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_revert_killed),
+		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_delete_killed),
 		DOMAIN_TEST(test_disk_gone),
