@@ -56,6 +56,11 @@ must_be_paused() { # GUEST; it goes on afterwards
 	must xl unpause "$(guest_name "$1")"
 }
 
+# What it has said so far is put aside, for it to say again that it is up. Not for one that goes on.
+console_keep() { # GUEST
+	mv "$LOGS/guest-$(guest_name "$1").log" "$LOGS/guest-$(guest_name "$1").before.log"
+}
+
 must_be_gone() { # GUEST
 	! guest_exists "$1" >/dev/null 2>&1 || fail "$1 is still there"
 }

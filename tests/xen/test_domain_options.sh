@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# Check: pv
+# Check: -
 # Needs: tap
 # Limit: 600 s
 # What create, revert, edit and delete can be told, on a running guest of two
