@@ -44,6 +44,40 @@ instant_order() { # SNAPSHOT
 	rm "$WORK"/[ab].raw
 }
 
+# The guest's marks (guest/init), memory's first: do they tell of the moment that it is to be at?
+must_hold() { # GUEST MARKS DEVICE...
+	must_equal "memory and ${*:3} of $1" "$2" "$(guest_must "$1" "marks ${*:3}" | tr -d '\r\n')"
+}
+
+must_be_paused() { # GUEST; it goes on afterwards
+	local state
+	state=$(xl list "$(guest_name "$1")" | awk 'END {print $5}')
+	[[ $state == ??p??? ]] || fail "$1 is not paused: $state"
+	must xl unpause "$(guest_name "$1")"
+}
+
+# What it has said so far is put aside, for it to say again that it is up. Not for one that goes on.
+console_keep() { # GUEST
+	mv "$LOGS/guest-$(guest_name "$1").log" "$LOGS/guest-$(guest_name "$1").before.log"
+}
+
+must_be_gone() { # GUEST
+	! guest_exists "$1" >/dev/null 2>&1 || fail "$1 is still there"
+}
+
+# must_list SNAPSHOT...: of guest a, oldest first
+must_list() {
+	must_equal "the list" "$*" "$(must snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")')"
+}
+
+# info_of SNAPSHOT FILTER: of guest a's
+info_of() { must snap show --json -n "$1" "$(guest_name a)" | jq -r ".snapshots[0] | $2"; }
+
+back_to() { # SNAPSHOT [OPTION...]: guest a
+	must snap revert -n "$1" "${@:2}" "$(guest_name a)"
+	guest_find a
+}
+
 instant_moves() { guest_must "$1" "io_moves xvdb"; }
 
 disk_snapshots() { # VDEV, of guest a

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Guests: pv pvh hvm
+# Check: -
+# Needs: tap
+# Limit: 600 s
+# What create, revert, edit and delete can be told, on a running guest of two
+# vcpus: paused or gone afterwards, disks left out, disks that came and went, a
+# hook that freezes a filesystem. The guest's memory and disks say each time of
+# which moment they are.
+. ./lib.sh
+. ./domain.sh
+
+name=$(guest_name a)
+guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" "$(store_line xvdc c)" -- "$DOMAIN_UUID" 'vcpus=2'
+
+step "--diskspec: a disk that is left out stays as it is"
+guest_must a "mark 1 xvda xvdb xvdc"
+must snap create -n s1 -d "first words" --diskspec xvdc,snapshot=no "$name"
+must_equal "disks of s1" "xvda xvdb" "$(info_of s1 '[.disks[].vdev] | join(" ")')"
+guest_must a "mark 2 xvda xvdb xvdc"
+back_to s1
+must_hold a "1 1 1 2" xvda xvdb xvdc
+must_equal "vcpus" 2 "$(guest_must a nproc | tr -d '\r\n')"
+
+step "edit, show"
+must snap edit -d "other words" "$name"
+shown=$(must snap show "$name")
+for words in 'name: * s1 (current)' 'description: * other words' "disk xvda * cow:$WORK/a.cow, snapshot s1" "memory: * $(info_of s1 .save), "; do
+	[[ $shown == *$words* ]] || fail "'$words' is not shown: $shown"
+done
+
+step "create --paused, with memory and without"
+guest_must a "mark 3 xvda xvdb"
+must snap create -n s3 --paused "$name"
+must_be_paused a
+must_hold a "3 3 3 2" xvda xvdb xvdc
+must snap create -n d3 --paused --disk-only "$name"
+must_be_paused a
+must_hold a "3 3 3 2" xvda xvdb xvdc
+
+step "revert --paused"
+guest_must a "mark 4 xvda xvdb xvdc"
+back_to s3 --paused
+must_be_paused a
+must_hold a "3 3 3 2" xvda xvdb xvdc
+
+step "create --shutdown, and what it leaves is for xl restore"
+guest_must a "mark 5 xvda xvdb xvdc"
+must snap create -n s5 --shutdown "$name"
+must_be_gone a
+must_list s1 s3 d3 s5
+guest_restore a "$(info_of s5 .save)"
+must_hold a "5 5 5 5" xvda xvdb xvdc
+guest_must a "mark 6 xvda xvdb xvdc"
+back_to s5
+must_hold a "5 5 5 5" xvda xvdb xvdc
+
+step "--hook: the filesystem is frozen when its snapshot is taken, and thawed; after a revert, too"
+cat >"$WORK/hook" <<'END'
+#!/bin/bash
+# The guest is told on its console.
+. ./lib.sh
+. ./domain.sh
+guest_find a
+[[ " $(disk_snapshots xvdc) " == *" h "* ]] && taken=taken || taken=
+[ "$1" != thaw ] || un=un
+guest_must a -t 30 "fsfreeze --${un:-}freeze /mnt"
+echo "$*: $taken" >>"$WORK/hook.log"
+END
+chmod +x "$WORK/hook"
+# Is something left in the journal?
+must_need() { # needs_recovery|"" SNAPSHOT
+	rm -f "$WORK/c.raw"
+	copy_snapshot "$WORK/c.cow" "$2" "$WORK/c.raw"
+	must dumpe2fs -h "$WORK/c.raw" >"$WORK/features"
+	must_equal "the filesystem in $2" "$1" "$(grep -o needs_recovery "$WORK/features")"
+}
+guest_must a "mkfs.ext4 -q /dev/xvdc && mount /dev/xvdc /mnt && echo 7 >/mnt/file"
+must snap create -n crash --disk-only "$name"
+must_need needs_recovery crash
+must snap create -n h --hook "$WORK/hook" "$name"
+must_equal "freeze, and thaw" "freeze $name: ,thaw $name: taken" "$(paste -sd, "$WORK/hook.log")"
+must_need "" h
+must_equal "the file in the snapshot" 7 "$(debugfs -R 'cat file' "$WORK/c.raw" 2>/dev/null)"
+guest_must a -t 60 "echo 8 >/mnt/file && sync"
+back_to h
+must_equal "freeze, thaw, and thaw" "freeze $name: ,thaw $name: taken,thaw $name: taken" "$(paste -sd, "$WORK/hook.log")"
+must_equal "the file" 7 "$(guest_must a -t 60 "cat /mnt/file && echo 9 >/mnt/file && sync" | tr -d '\r\n')"
+rm "$WORK/c.raw"
+
+step "a disk that came at run time is in the snapshot; it went: --force"
+must tap-img create "$WORK/d.cow" 64M >/dev/null
+must xl block-attach "$(guest_domid a)" "$(store_line xvdd d)"
+guest_must a "appears xvdd"
+guest_must a "mark 10 xvda xvdd"
+must snap create -n s10 "$name"
+guest_must a "mark 11 xvda xvdd"
+disk_detach a xvdd
+must_fail snap revert -n s10 "$name"
+[[ $REFUSAL == *"disk xvdd has been detached since the snapshot"* ]] || fail "it does not say which disk"
+must_hold a "11 11" xvda
+back_to s10 --force
+must_hold a "10 10 10" xvda xvdd
+
+step "a disk that came since stays as it is; --force"
+must tap-img create "$WORK/e.cow" 64M >/dev/null
+must xl block-attach "$(guest_domid a)" "$(store_line xvde e)"
+guest_must a "appears xvde"
+guest_must a "mark 12 xvdd xvde"
+back_to s10 --force
+must_hold a "10 10 10" xvda xvdd
+guest_must a "[ ! -e /dev/xvde ]"
+must xl block-attach "$(guest_domid a)" "$(store_line xvde e)"
+guest_must a "appears xvde"
+must_hold a "10 12" xvde
+
+step "delete --keep-disks"
+save=$(info_of s1 .save)
+must snap delete --keep-disks -n s1 "$name"
+must_list s3 d3 s5 crash h s10
+[ ! -e "$save" ] || fail "$save is still there"
+must_equal "snapshots of xvda" "s1 s3 d3 s5 crash h s10" "$(disk_snapshots xvda)"
+for disk in xvda xvdb; do
+	must tap-ctl snapshot-delete -n s1 -p "$(tapdisk_pid a $disk)" -m "$(tapdisk_minor a $disk)"
+done
+
+step "delete --children: what goes back to h, and nothing else"
+must snap delete --children -n h "$name"
+must_list s3 d3 s5 crash
+must_equal "the current one" crash "$(must snap current "$name")"
+must_equal "snapshots of xvda" "s3 d3 s5 crash" "$(disk_snapshots xvda)"
+must_equal "snapshots of xvdd" "" "$(disk_snapshots xvdd)"
+must snap delete --children -n s3 "$name"
+must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+must_equal "snapshots of xvda" "" "$(disk_snapshots xvda)"
+guest_destroy a
