@@ -4,7 +4,7 @@
     {"machine": {...}, "versions": {...},
      "cases": {NAME: {"group", "unit", "less", "ours", "peer", "sides": {SIDE: medians},
                       "values": {SIDE: of each round}, "ratios": {SIDE: median}, "goal", ...,
-                      "version": ours, "time"}}}
+                      "version": ours, "processor", "time"}}}
 """
 import json
 import os
@@ -59,6 +59,7 @@ class Results:
 
     def put(self, name, result):
         result["version"] = self._version
+        result["processor"] = self._all["machine"]["processor"]
         result["time"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         self._all["cases"][name] = result
         with open(self._path + ".new", "w", encoding="utf-8") as file:

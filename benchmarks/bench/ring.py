@@ -13,7 +13,7 @@ def image(bench):
     return bench.shared("raw-image", servers.raw_file, bench)
 
 
-def _ring(job, poll=0):
+def _ring(job, poll=None):
     @contextlib.contextmanager
     def sides(bench):
         path, size = image(bench), f"--size={bench.sized()}"

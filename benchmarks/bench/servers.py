@@ -31,10 +31,11 @@ def _end(pid, by=signal.SIGTERM):
 
 class Disk:
     """A disk of ours, in a tapdisk of its own."""
+    poll = 0        # microseconds (tapdisk --poll), where a case does not say
 
-    def __init__(self, target, *options, poll=0):
+    def __init__(self, target, *options, poll=None):
         self._create = "tap-ctl", "create", *options, "-a", target
-        os.environ["TAPSNAP_POLL"] = str(poll)
+        os.environ["TAPSNAP_POLL"] = str(self.poll if poll is None else poll)
         self.open()
 
     def open(self):
@@ -55,8 +56,7 @@ class Disk:
 
 
 @contextlib.contextmanager
-def tapdisk(target, *options, poll=0):
-    """@poll: microseconds (tapdisk --poll)."""
+def tapdisk(target, *options, poll=None):
     disk = Disk(target, *options, poll=poll)
     try:
         yield disk

@@ -76,12 +76,22 @@ def of(results, group):
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def _processors(results):
+    """Which cases were measured on which kind; a table can be put together on several."""
+    groups_of = {}
+    for c in results["cases"].values():
+        groups_of.setdefault(c.get("processor"), {})[c["group"]] = True
+    if len(groups_of) < 2:
+        return []
+    return [(f"cases on {processor}", ", ".join(names)) for processor, names in groups_of.items()]
+
+
 def _machine(results):
     facts = {**results["machine"], **results["versions"]}
     tested = sorted({c["version"] for c in results["cases"].values()})
     times = sorted(c["time"] for c in results["cases"].values())
     rows = [("", ""), ("---", "---"), *((key.replace("_", " "), str(value)) for key, value in facts.items() if value),
-            ("tapsnap", ", ".join(tested)), ("measured", f"{times[0]} to {times[-1]}")]
+            *_processors(results), ("tapsnap", ", ".join(tested)), ("measured", f"{times[0]} to {times[-1]}")]
     return "\n".join(f"| {key} | {value} |" for key, value in rows)
 
 
