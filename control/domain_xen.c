@@ -229,6 +229,19 @@ static void wait_connected(struct xen_host *xen, unsigned domid)
 		nanosleep(&(struct timespec){ .tv_nsec = 100000000 }, NULL);
 }
 
+/* libxl's dominfo calls a PVH domain HVM. */
+static bool is_emulated(struct xen_host *xen, unsigned domid)
+{
+	char path[64], *type;
+	bool emulated;
+
+	snprintf(path, sizeof(path), "/libxl/%u/type", domid);
+	type = xs_read(xen->xs, XBT_NULL, path, NULL);
+	emulated = !type || !strcmp(type, "hvm");
+	free(type);
+	return emulated;
+}
+
 static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uint64_t *bytes, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
@@ -243,7 +256,7 @@ static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uin
 		error = check_live(xen, &info, text);
 	if (!error)
 		wait_connected(xen, domid);
-	xen->emulated = info.domain_type == LIBXL_DOMAIN_TYPE_HVM;
+	xen->emulated = is_emulated(xen, domid);
 	*bytes = (info.current_memkb << 10) + (16u << 20);
 	libxl_dominfo_dispose(&info);
 	return error;
