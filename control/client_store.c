@@ -21,6 +21,7 @@ struct search {
 	struct stat store;
 	int pid, minor;		/* 0: not found yet; one of those that are open in it */
 	bool active;		/* it serves the disk itself, too */
+	bool below;		/* look also at what open stores stand on */
 };
 
 static void look_at(struct search *search, int pid, int minor, const char *path, bool active)
@@ -34,6 +35,20 @@ static void look_at(struct search *search, int pid, int minor, const char *path,
 	}
 }
 
+/* Of a disk that was closed the store stays open where clones of it are. */
+static void look_below(struct search *search, int pid, int minor, const char *path)
+{
+	char *base = cow_base_beside(path), *next;
+
+	for (unsigned depth = 0; base && depth < MAX_DEPTH; depth++) {
+		look_at(search, pid, minor, base, false);
+		next = cow_base_beside(base);
+		free(base);
+		base = next;
+	}
+	free(base);
+}
+
 static void look_at_target(struct search *search, int pid, int minor, const char *target)
 {
 	const char *name;
@@ -41,6 +56,8 @@ static void look_at_target(struct search *search, int pid, int minor, const char
 
 	if (path)
 		look_at(search, pid, minor, path, !name);
+	if (path && search->below)
+		look_below(search, pid, minor, path);
 	free(path);
 }
 
@@ -83,11 +100,13 @@ static void look_into(int pid, void *arg)
 
 /*
  * The process that has the store at @path open, or 0. The disk itself
- * (@active) is not opened twice: that another process is told by the lock.
+ * (@active) is not opened twice: that another process is told by the lock. It
+ * may have been closed and be opened again while clones are in use. Clones
+ * among themselves need not be in one process.
  */
 static int find_owner(const char *path, bool active)
 {
-	struct search search = { .pid = 0 };
+	struct search search = { .below = active };
 
 	if (!stat(path, &search.store))
 		tapctl_process_list(look_into, &search);

@@ -4,7 +4,8 @@
  *
  * Its superblock is read beside that process. A store keeps its uuid and its
  * sector size for life, and of the two copies one is whole at each moment;
- * nothing else of what is read here is believed.
+ * nothing else of what is read here is believed. What it stands on is a hint
+ * where to look.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -93,4 +94,14 @@ int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error
 	if (!ret)
 		*sector_size = sb.sector_size;
 	return ret;
+}
+
+char *cow_base_beside(const char *path)
+{
+	struct cow_superblock sb;
+	const char *name;
+
+	if (superblock_beside(path, &sb, NULL) || sb.base_kind != COW_BASE_COW)
+		return NULL;
+	return cow_target_split(sb.base.target, &name);
 }

@@ -23,6 +23,8 @@ int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, c
 			     struct error_text *error);
 /* What the guest sees of the disk in the store @path, which another process may have open: 512 or 4096 bytes. */
 int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error_text *error);
+/* The store that the one at @path stands on, or NULL; the caller frees. It may change at any time: for looking only. */
+char *cow_base_beside(const char *path);
 
 /* The uuid of the store that an open disk, or snapshot, is in. False: it is in none. */
 bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16]);

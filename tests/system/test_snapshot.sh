@@ -47,6 +47,11 @@ open_snapshot_of() {	# open_snapshot_of TARGET N: in the process of disk N
 	[ "$(tap-ctl list -m "$minor_of_clone" --json | jq .tapdisks[0].pid)" = "${pid[$2]}" ] || { echo "another process"; return 1; }
 	uri_of_clone="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$2]}.$minor_of_clone"
 }
+open_again() {	# open_again N: in the same process
+	local before=${pid[$1]}
+
+	open_target "$1" "cow:$1.cow" && is "${pid[$1]}" "$before"
+}
 close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
 
 names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
@@ -74,6 +79,12 @@ check "nor one that is not there" refuses 2 '' tap-ctl snapshot-delete -n beforr
 check "a name that exists" refuses 17 '' tap-ctl snapshot-create -n before ${disk[0]}
 check "a bad name" refuses 22 '' tap-ctl snapshot-create -n a@b ${disk[0]}
 check "the snapshot is closed" close_snapshot 0
+check "a disk on it again" open_snapshot_of "cow:clone.cow" 0
+check "what it stands on is closed" tap-ctl destroy ${disk[0]}
+check "and opened again, where the other is" open_again 0
+check "it holds what is there now" holds "${uri[0]}" new
+check "the other what the snapshot does" holds "$uri_of_clone" old
+check "and is let go" tap-ctl destroy -p "${pid[0]}" -m "$minor_of_clone"
 /usr/bin/python3 -c "import nbd, signal, sys
 disk = nbd.NBD()
 disk.connect_uri(sys.argv[1])
