@@ -33,6 +33,18 @@ struct clone {
 	char main[PATH_MAX];		/* the save or config file */
 };
 
+static int check_folder(struct clone *clone, const char *path)
+{
+	char folder[PATH_MAX];
+	struct stat st;
+
+	snprintf(folder, sizeof(folder), "%s", path);
+	strrchr(folder, '/')[1] = '\0';
+	if (stat(folder, &st))
+		return error_set(clone->text, -errno, "%s: %s", folder, strerror(errno));
+	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no folder", folder);
+}
+
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
 {
 	const struct domain_snapshot_request *request = clone->operation->request;
@@ -50,7 +62,7 @@ static int name_file(struct clone *clone, const char *beside, const char *suffix
 		return error_set(clone->text, -EINVAL, "%s: no absolute path", path);
 	if (!lstat(path, &st))
 		return error_set(clone->text, -EEXIST, "%s: is there already", path);
-	return 0;
+	return check_folder(clone, path);
 }
 
 static int name_files(struct clone *clone)
@@ -303,14 +315,27 @@ static int note_clone(struct clone *clone)
 	return folder_write(&clone->folder, file, clone->info, clone->text);
 }
 
+/* Durable, as is that it was not there. */
+static int remove_file(const char *path)
+{
+	int error;
+
+	if (unlink(path) && errno != ENOENT)
+		return -errno;
+	error = cow_folder_sync(path);
+	return error == -ENOENT ? 0 : error;	/* its folder has gone, too */
+}
+
 int domain_undo_clone(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
 {
 	const json_t *file;
 	size_t i;
+	int error;
 
 	json_array_foreach(json_object_get(intent, "files"), i, file) {
-		if ((unlink(json_string_value(file)) && errno != ENOENT) || cow_folder_sync(json_string_value(file)))
-			return error_set(&operation->text, -errno, "%s: cannot be removed: %s", json_string_value(file), strerror(errno));
+		error = remove_file(json_string_value(file));
+		if (error)
+			return error_set(&operation->text, error, "%s: cannot be removed: %s", json_string_value(file), strerror(-error));
 	}
 	return folder_remove(folder, INTENT_FILE, &operation->text);
 }

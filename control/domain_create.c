@@ -473,7 +473,7 @@ static void finish(struct create *create)
 	int error = folder_read(&create->folder, INTENT_FILE, &intent, create->text);
 
 	if (!error)
-		error = domain_finish_create(create->operation, &create->folder, intent);
+		error = domain_finish_create(create->operation, &create->folder, intent, true);
 	json_decref(intent);
 	if (!error)
 		return;

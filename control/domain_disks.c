@@ -364,7 +364,9 @@ static bool is_ours(const struct domain_disk *known, const struct domain_disk *f
  */
 static void wait_settled(const struct domain_disk *disk)
 {
-	json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->minor, "name", "none");
+	/* which no group's snapshot is called: it would be committed */
+	json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->minor, "name",
+				    "~xl-snapshot~waits~until~all~is~settled~");
 
 	call_tapdisk(disk->pid, request, TIMEOUT_MS, NULL, NULL);
 }

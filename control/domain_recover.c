@@ -165,15 +165,18 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
-/* What it was to be afterwards, unless somebody has started it anew. With memory it was left paused when it went on. */
-static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id)
+/*
+ * What it was to be afterwards, unless somebody has started it anew. With memory it was left suspended, or paused when it
+ * went on. Without, it has run all the while: only whoever was told to may stop it, and not the next command, days later.
+ */
+static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id, bool told)
 {
 	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
 	bool memory = json_is_true(json_object_get(intent, "memory"));
 	struct domain_host *host = operation->host;
 	int error = 0;
 
-	if (!is_same_domain(intent, id))
+	if (!is_same_domain(intent, id) || (!told && !memory))
 		return 0;
 	if (after == DOMAIN_SHUTDOWN)
 		error = host->ops->destroy(host, id->domid, &operation->text);
@@ -195,7 +198,7 @@ static void close_left_open(const json_t *intent)
 	disks_free(&disks);
 }
 
-int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent, bool told)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
@@ -207,7 +210,7 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 	if (!error)
 		error = info_set_current(folder, &id, info_string(intent, "name"), &operation->text);
 	if (!error)
-		error = leave_domain(operation, intent, &id);
+		error = leave_domain(operation, intent, &id, told);
 	return error ? error : domain_remove_intent(folder, &operation->text);
 }
 
@@ -219,7 +222,7 @@ static int end_create(struct domain_operation *operation, const struct domain_fo
 	if (!name || info_read(folder, name, &info, NULL))
 		return domain_undo_create(operation, folder, intent);
 	json_decref(info);
-	return domain_finish_create(operation, folder, intent);
+	return domain_finish_create(operation, folder, intent, false);
 }
 
 /* ---- revert ---- */
@@ -238,13 +241,16 @@ static int write_phase(struct domain_operation *operation, const struct domain_f
 	return folder_write(folder, INTENT_FILE, intent, &operation->text);
 }
 
-static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info)
+/* @gone: one cannot be opened. */
+static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info, bool *gone)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
 	int error = disks_from_info(&disks, info, &operation->text);
 
-	if (!error)
+	if (!error) {
 		error = disks_open(&disks, &operation->text);
+		*gone = error != 0;
+	}
 	if (!error)
 		error = disks_revert(&disks, info_string(info, "name"), folder->uuid, &operation->text);
 	disks_close(&disks);
@@ -340,6 +346,7 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 {
 	const json_t *info = json_object_get(intent, "info");
 	struct domain_id id;
+	bool gone = false;
 	int error = info_string(info, "name") ? find_domain(operation, intent, &id) :
 						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 
@@ -353,9 +360,9 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 					 "down, then the next command finishes that", id.name, info_string(info, "name"));
 		error = write_phase(operation, folder, intent, "disks");
 		if (!error)
-			error = revert_disks(operation, folder, info);
+			error = revert_disks(operation, folder, info, &gone);
 		if (error)
-			return is_forced(operation) ? give_up_revert(operation, folder, info, &id) : error;
+			return gone && is_forced(operation) ? give_up_revert(operation, folder, info, &id) : error;
 		domain_did(operation, "reverted");
 		error = write_phase(operation, folder, intent, "start");
 	}

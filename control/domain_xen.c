@@ -45,7 +45,7 @@ struct xen_host {
 	atomic_bool begun;		/* its helper has told of progress */
 	bool saved;			/* or has tried to, in this process: then asked is known */
 	atomic_bool asked;		/* the guest, to suspend */
-	bool emulated;			/* what is saved has a QEMU */
+	bool emulated;			/* what is saved has a QEMU, or that is not known */
 	char reason[300];		/* the first error since clear_reason(): it knows most */
 };
 
@@ -505,6 +505,7 @@ int xen_host_open(struct domain_host **host, struct error_text *text)
 	xen->host.ops = &xen_ops;
 	xen->logger = (struct xen_logger){ { log_message, log_progress, log_destroy }, xen };
 	xen->dog.fd = xen->dog.event = -1;
+	xen->emulated = true;
 	error = xen_watchdog_start(&xen->dog, abort_save, xen, text);
 	xen->xs = error ? NULL : xs_open(0);
 	if (!error && !xen->xs)

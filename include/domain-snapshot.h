@@ -67,7 +67,7 @@ enum domain_snapshot_after {
 	DOMAIN_SHUTDOWN,		/* create */
 };
 
-/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute. */
+/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute; folders are to be. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */

@@ -309,8 +309,8 @@ static void blkif_io_step_done(struct block_request *block, int error)
 	blkif->submitted--;
 	if (error)
 		io->error = error;
-	if (error == -ECANCELED && blkif->closing)
-		blkif_io_list_add(&io->queue->parked, io);	/* it waited at the disk, and stays the guest's: not answered */
+	if (blkif->closing && (error == -ECANCELED || (!error && io->steps)))
+		blkif_io_list_add(&io->queue->parked, io);	/* it waited, or would have to, and stays the guest's: not answered */
 	else if (!error && io->steps)
 		blkif_io_submit(io);
 	else

@@ -14,7 +14,7 @@
  *   6  let the server run, and take nothing
  *   7  pause and go on
  * Switches: 1 no flags are sent, 2 structured replies, 4 GO to the disk, 8 to a
- * snapshot. So that a few bytes get far, lengths, magics and names are right,
+ * snapshot, 16 no zeroes are wanted behind an answer of the old style. So that a few bytes get far, lengths, magics and names are right,
  * but where bytes are sent as they are.
  *
  * At the end it says how many requests were answered.

@@ -36,6 +36,7 @@ static int setup(void **state)
 	struct error_text error = { "" };
 	static uint8_t data[COW_BLOCK];
 
+	unsetenv(STATE_DIR_ENV);
 	sim_init(&sim, STORE_BYTES, 0, 1);
 	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
 	assert_int_equal(store_open(&error), 0);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "domain-snapshot-libxl.h"
@@ -45,6 +46,33 @@ static void test_clone(void **state)
 	}
 	must(delete("c", false));
 	expect_files(0);
+}
+
+static void test_clone_folder(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };
+	char folder[200];
+	unsigned step = 0;
+	bool killed;
+
+	must(create("c"));
+	snprintf(folder, sizeof(folder), "%s/not-there", fake_dir);
+	request.folder = folder;
+	must_fail(fake_run(request), -ENOENT, "not-there");
+	must(delete("c", false));	/* nothing is in the way */
+	/* one that goes while nobody ends the clone */
+	must(create("c"));
+	do {
+		assert_int_equal(mkdir(folder, 0700), 0);
+		killed = fake_run_killed(request, ++step);
+		snprintf(folder, sizeof(folder), "rm -r %s/not-there", fake_dir);
+		assert_int_equal(system(folder), 0);
+		snprintf(folder, sizeof(folder), "%s/not-there", fake_dir);
+		must(create("d"));
+		must(delete("d", false));
+	} while (killed);
+	assert_true(step > 2);
+	must(delete("c", false));
 }
 
 /* A raw disk that has moved onto a store is known by that. */
@@ -169,6 +197,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_clone),
+		DOMAIN_TEST(test_clone_folder),
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),

@@ -91,16 +91,18 @@ static void test_clone(void **state)
 	struct outcome outcome;
 	unsigned number = 0;
 	char path[200];
+	bool failed;
 
 	must(create("c"));
 	do {
 		folder_syncs = 0;
-		run_failing(request, ++number, &outcome);
+		failed = run_failing(request, ++number, &outcome);
+		assert_int_equal(failed, outcome.error != 0);
 		snprintf(path, sizeof(path), "%s/dolly-xvda.cow", fake_dir);
 		assert_int_equal(access(path, F_OK), outcome.error ? -1 : 0);
 		snprintf(path, sizeof(path), "%s/dolly.save", fake_dir);
 		assert_int_equal(access(path, F_OK), outcome.error ? -1 : 0);
-	} while (outcome.error);
+	} while (failed);
 	/* two stores and a save file */
 	assert_true(folder_syncs >= 3);
 	for (char letter = 'a'; letter <= 'b'; letter++) {
