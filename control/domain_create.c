@@ -460,7 +460,7 @@ static void undo(struct create *create)
 	json_decref(intent);
 	if (error)
 		append(&reason, "undoing what was done failed, too, and the next command tries again: ", create->text->text);
-	else if (create->text->text[0])
+	else if (create->text->text[0] && !strstr(reason.text, create->text->text))
 		append(&reason, "", create->text->text);
 	*create->text = reason;
 }

@@ -462,8 +462,12 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 	}
 	if (known)
 		libxl_device_disk_list_free(known, count);
+	if (!xen_lost_now(&xen->dog))
+		return error;
 	/* what was not found may be there */
-	return xen_lost_now(&xen->dog) ? failed(xen, "looking for the domain's disks", text) : error;
+	if (text)
+		text->text[0] = '\0';
+	return failed(xen, "looking for the domain's disks", text);
 }
 
 /* Without it, a libxl that finds its connection dead would end the process. */
