@@ -2,7 +2,7 @@
 #
 #   make              build everything into build/
 #   make demo         the main job on this machine, no Xen needed
-#   make check        every test, the real-Xen ones included (up to 40 minutes)
+#   make check        every test, the real-Xen ones included (20 minutes to an hour)
 #   make check-fast   every test that needs no Xen lab (under two minutes)
 #   make soak         the long ones
 #   make bench        the benchmarks, beside their peers: minutes up to an hour (BENCH="CASE..." for some; benchmarks/README.md)
