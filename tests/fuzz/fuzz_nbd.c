@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "cow-internal.h"
+#include "fuzz_input.h"
 #include "log.h"
 #include "metrics.h"
 #include "nbd_connection.h"
@@ -35,14 +36,6 @@
 #define SECTORS 8192u
 #define TURNS 8			/* of the loop, when the server runs */
 #define MAX_BYTES (256u << 10)	/* of most requests: what is longer is refused, or takes its time */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
 
 static const char *const exports[] = { "", "one", "two", "none" };
 static const char *const contexts[] = { "base:allocation", "tapsnap:changed:one", "tapsnap:changed:two", "base:",
@@ -54,30 +47,6 @@ static struct vbd *vbd;
 static int client;
 static unsigned turns;
 static char folder[64], image[80];
-
-static void must(int ret)
-{
-	if (ret)
-		abort();
-}
-
-static uint8_t next(struct input *input)
-{
-	if (!input->size)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
-
-static size_t bytes(struct input *input, size_t length, const uint8_t **at)
-{
-	if (length > input->size)
-		length = input->size;
-	*at = input->data;
-	input->data += length;
-	input->size -= length;
-	return length;
-}
 
 /* Without a sleep. */
 static bool turn(void *arg)

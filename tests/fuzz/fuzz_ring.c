@@ -31,6 +31,7 @@
 #include <xen/io/protocols.h>
 
 #include "blkif.h"
+#include "fuzz_input.h"
 #include "log.h"
 #include "metrics.h"
 #include "vbd.h"
@@ -40,14 +41,6 @@
 #define TURNS 12			/* of the disk, when the backend runs */
 #define STORM 0xf0
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-
-struct input {
-	const uint8_t *data;
-	size_t size;
-};
-
 static struct loop *loop;
 static struct engine *engine;
 static struct vbd *vbd;
@@ -56,30 +49,6 @@ static int to_backend;
 static unsigned turns;
 static uint32_t produced;
 static unsigned entry_size, slots;
-
-static void must(int ret)
-{
-	if (ret)
-		abort();
-}
-
-static uint8_t next(struct input *input)
-{
-	if (!input->size)
-		return 0;
-	input->size--;
-	return *input->data++;
-}
-
-static size_t bytes(struct input *input, size_t length, const uint8_t **at)
-{
-	if (length > input->size)
-		length = input->size;
-	*at = input->data;
-	input->data += length;
-	input->size -= length;
-	return length;
-}
 
 /* Without a sleep. */
 static bool turn(void *arg)

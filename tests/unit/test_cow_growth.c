@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_growth.c - what grows: a device and its bitmap, a map that is made
+ * before anything is written, the table of versions, a layer.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cow-internal.h"
+#include "cow_model.h"
+
+#define STORE_BYTES (20u << 20)
+
+/* The new end lies in the same page of the bitmap as the old one, and nothing but that changes in the page. */
+static void test_device_that_grows_within_a_page(void **state)
+{
+	struct cow_create_options options = { .sectors = 200000 };
+	struct cow_open_options open_options = { 0 };
+	struct cow_check check = { 0 };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	struct sim sim;
+	uint8_t data[4096], read[4096];
+
+	sim_init(&sim, (uint64_t)COW_PAGE_BITS * 2 << COW_SHIFT, 0, 5);
+	sim.size = sim.durable_size = (uint64_t)COW_PAGE_BITS * 3 / 2 << COW_SHIFT;
+	memset(data, 7, sizeof(data));
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	store->alloc.at_page = 1;
+	assert_int_equal(cow_write(store, data, 0, 8), 0);
+	store->alloc.at_page = 0;	/* so that no metadata is in the last page */
+	assert_int_equal(cow_close(store), 0);
+	sim.size = sim.durable_size = sim.max_size;
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_false(store->alloc.page[1].dirty);
+	assert_int_equal(cow_close(store), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors + check.leaks, 0);
+	store->alloc.at_page = 1;
+	assert_int_equal(cow_write(store, data, 80, 8), 0);
+	assert_int_equal(cow_read(store, read, 0, 8), 0);
+	assert_memory_equal(read, data, sizeof(data));
+	assert_int_equal(cow_close(store), 0);
+	sim_free(&sim);
+}
+
+/* A small log takes the places of a disk in as many steps as it needs. */
+static void test_preallocation_fits_into_the_log(void **state)
+{
+	struct cow_create_options options = { .sectors = 20000 * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	struct cow_open_options open_options = { 0 };
+	struct cow_check check = { 0 };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	uint64_t block, n;
+	struct sim sim;
+
+	sim_init(&sim, STORE_BYTES, 256u << 20, 6);
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	for (block = 0; block < 20000; block += n)
+		assert_int_equal(cow_preallocate_step(store, block, false, &n), 0);
+	assert_int_equal(cow_flush(store), 0);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors + check.leaks, 0);
+	assert_int_equal(check.mapped, 20000);
+	assert_int_equal(cow_close(store), 0);
+	sim_free(&sim);
+}
+
+/* On a device that is full of something else it reads as zeros, and to write to it is no change of the map. */
+static void test_preallocated_is_zeros(void **state)
+{
+	enum { BLOCKS = 400 };
+	struct cow_create_options options = { .sectors = BLOCKS * COW_SECTORS };
+	struct cow_open_options open_options = { 0 };
+	static uint8_t data[BLOCKS * COW_BLOCK], zeros[BLOCKS * COW_BLOCK];
+	struct error_text error = { "" };
+	struct cow_store *store;
+	uint64_t block, n;
+	struct sim sim;
+	unsigned full;
+
+	for (full = 0; full < 2; full++) {
+		sim_init(&sim, STORE_BYTES, 0, 6);
+		memset(sim.now, 0xee, STORE_BYTES);
+		memset(sim.durable, 0xee, STORE_BYTES);
+		assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+		assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+		for (block = 0; block < BLOCKS; block += n)
+			assert_int_equal(cow_preallocate_step(store, block, full, &n), 0);
+		assert_int_equal(cow_flush(store), 0);
+		assert_int_equal(cow_read(store, data, 0, options.sectors), 0);
+		assert_memory_equal(data, zeros, sizeof(data));
+		n = store->log.head;
+		assert_int_equal(cow_write(store, data, 40, COW_SECTORS), 0);
+		assert_int_equal(cow_flush(store), 0);
+		assert_int_equal(store->log.head, n);
+		assert_int_equal(cow_close(store), 0);
+		sim_free(&sim);
+	}
+}
+
+/* In the C library's place: the Nth from here on finds no memory; 0: none. */
+static unsigned fail_reallocarray;
+
+void *reallocarray(void *old, size_t count, size_t size)
+{
+	size_t bytes;
+
+	if ((fail_reallocarray && !--fail_reallocarray) || __builtin_mul_overflow(count, size, &bytes))
+		return NULL;
+	return realloc(old, bytes);
+}
+
+/* A bitmap that cannot get a level more for want of memory is as it was, and gets it later. */
+static void test_growing_without_memory(void **state)
+{
+	struct cow_store *store = calloc(1, sizeof(*store));
+	uint64_t larger = (uint64_t)COW_PAGE_BITS * (COW_NODE_REFS + 1);
+	unsigned nth;
+
+	assert_non_null(store);
+	store->store_blocks = larger - COW_PAGE_BITS;
+	assert_int_equal(cow_alloc_init(store), 0);
+	for (nth = 1; nth <= 3; nth++) {
+		fail_reallocarray = nth;
+		assert_int_equal(cow_alloc_grow(store, larger), -ENOMEM);
+		assert_int_equal(fail_reallocarray, 0);
+		assert_int_equal(store->alloc.levels, cow_bitmap_levels(store->store_blocks));
+		assert_int_equal(store->alloc.pages, COW_NODE_REFS);
+		assert_int_equal(store->alloc.nodes[2], 1);
+	}
+	assert_int_equal(cow_alloc_grow(store, larger), 0);
+	assert_int_equal(store->alloc.levels, 3);
+	assert_int_equal(store->alloc.nodes[2], 2);
+	assert_int_equal(store->alloc.clear, larger);
+	cow_alloc_free(&store->alloc);
+	free(store);
+}
+
+#define MANY (COW_MAX_VERSIONS / 8)
+#define MANY_SECONDS 10			/* of processor time; it is a tenth of one, or, where each looks at all others, minutes */
+
+static double processor_seconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* As many versions as anybody cares to put into a store are found, each by its number, and soon. */
+static void test_very_many_versions(void **state)
+{
+	struct cow_store *store = calloc(1, sizeof(*store));
+	double start = processor_seconds();
+	uint32_t id;
+
+	assert_non_null(store);
+	for (id = 1; id <= MANY; id++)
+		assert_non_null(cow_version_new(store, 2 * id, cow_version_find(store, 2 * id - 2)));
+	for (id = 3; id <= MANY; id += 3)
+		cow_version_remove(store, cow_version_find(store, 2 * (MANY + 3 - id)));
+	assert_true(processor_seconds() - start < MANY_SECONDS);
+	for (id = 0; id <= 2 * MANY + 2; id++) {
+		struct cow_version *version = cow_version_find(store, id);
+
+		if (!version)
+			assert_true(id % 2 || !id || id > 2 * MANY || (2 * MANY + 6 - id) % 6 == 0);
+		else
+			assert_true(version->id == id && (!version->next || version->next->id > id));
+	}
+	assert_int_equal(store->version_count, MANY - MANY / 3);
+	cow_version_free_all(store);
+	free(store);
+}
+
+/* By looking at all of it. */
+static bool layer_has(const struct cow_layer *layer, unsigned level, uint64_t index)
+{
+	size_t i;
+
+	for (i = 0; i < layer->room; i++) {
+		if (layer->slot[i].block && (layer->slot[i].block - 1) / cow_span(level) == index)
+			return true;
+	}
+	return false;
+}
+
+#define TOUCHES 3000u
+
+/* A layer knows of each node of a tree whether it has changes under it, also when one stands below it. */
+static void test_layer_touches(void **state)
+{
+	struct cow_layer layer = { 0 };
+	uint64_t random = 1, block;
+	unsigned level, i;
+
+	for (i = 0; i < TOUCHES; i++) {
+		assert_int_equal(cow_layer_reserve(&layer, 1), 0);
+		cow_layer_set(&layer, sim_random(&random) % COW_MAX_BLOCKS >> sim_random(&random) % 40, 1, true);
+	}
+	for (i = 0; i < TOUCHES; i++) {
+		block = sim_random(&random) % COW_MAX_BLOCKS >> sim_random(&random) % 40;
+		for (level = 1; level <= COW_MAX_LEVELS; level++)
+			assert_int_equal(cow_layer_touches(&layer, level, block / cow_span(level)),
+					 layer_has(&layer, level, block / cow_span(level)));
+	}
+	assert_int_equal(cow_layer_reserve(&layer, 1), 0);
+	cow_layer_set(&layer, 5, 1, true);
+	assert_int_equal(cow_layer_split(&layer), 0);
+	assert_true(cow_layer_touches(&layer, 1, 0));
+	cow_layer_free(&layer);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_device_that_grows_within_a_page),
+		cmocka_unit_test(test_preallocation_fits_into_the_log),
+		cmocka_unit_test(test_preallocated_is_zeros),
+		cmocka_unit_test(test_growing_without_memory),
+		cmocka_unit_test(test_very_many_versions),
+		cmocka_unit_test(test_layer_touches),
+	};
+
+	return cmocka_run_group_tests_name("cow: growth", tests, NULL, NULL);
+}
