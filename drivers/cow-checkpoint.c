@@ -23,6 +23,7 @@
 
 #define MAX_VERSIONS_WITH_LAYERS 64
 #define MAX_DIRTY_PAGES 1024
+#define OVERDUE 3u			/* times what makes one due */
 
 struct cow_checkpoint {
 	struct cow_store *store;
@@ -218,6 +219,15 @@ bool cow_checkpoint_due(struct cow_store *store)
 	return store->others_entries + store->active->layer.count >= store->layer_entries ||
 		store->others > MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > MAX_DIRTY_PAGES ||
 		cow_log_used(&store->log) > store->log.size / 2;
+}
+
+/* What one that was given up had below the layer is in it again. */
+bool cow_checkpoint_overdue(struct cow_store *store)
+{
+	cow_alloc_count_others(store);
+	return store->others_entries + store->active->layer.count >= (uint64_t)OVERDUE * store->layer_entries ||
+		store->others > OVERDUE * MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > OVERDUE * MAX_DIRTY_PAGES ||
+		cow_flush_bytes(store) + store->log.size / 8 > cow_log_room(&store->log);
 }
 
 uint64_t cow_flush_bytes(const struct cow_store *store)

@@ -33,7 +33,7 @@ static int make_room(struct cow_disk *disk, struct snapshot_command *command)
 		ret = cow_checkpoint_if_due(disk->store);
 	cow_exclusive_end(disk);
 	if (ret)
-		error_set(&command->error, ret, "%s: no room for a snapshot: %s", disk->device.name, strerror(-ret));
+		error_set(&command->error, ret, "%s: no room in the log: %s", disk->device.name, strerror(-ret));
 	return ret;
 }
 
@@ -145,9 +145,11 @@ static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
 		return error_set(&command->error, -EBUSY, "%s: snapshot \"%s\" is open: close it first", disk->device.name,
 				 command->name);
 	disk->deleting = version ? version->id : 0;	/* nor is it opened from here on */
+	ret = make_room(disk, command);
 	cow_exclusive_begin(disk);
-	ret = command->op == SNAPSHOT_DELETE ? cow_snapshot_delete(disk->store, command->name, &command->error) :
-		cow_snapshot_abort(disk->store, command->name, &command->error);
+	if (!ret)
+		ret = command->op == SNAPSHOT_DELETE ? cow_snapshot_delete(disk->store, command->name, &command->error) :
+			cow_snapshot_abort(disk->store, command->name, &command->error);
 	disk->deleting = 0;
 	cow_exclusive_end(disk);
 	disk->want_delete |= !ret;
@@ -203,6 +205,16 @@ static int run_resize(struct cow_disk *disk, struct snapshot_command *command)
 		disk->active->sectors = active->sectors;
 	cow_exclusive_end(disk);
 	return ret;
+}
+
+/* To go back: nobody can use the disk before. */
+bool cow_command_hurries(const struct cow_disk *disk)
+{
+	const struct snapshot_command *command = disk->commands;
+
+	return command && (command->op == SNAPSHOT_REVERT ||
+			   (command->op == SNAPSHOT_COMMIT && !strcmp(command->name, SNAPSHOT_REVERT_INTENT))) &&
+		!cow_checkpoint_overdue(disk->store);
 }
 
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)

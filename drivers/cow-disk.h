@@ -92,6 +92,7 @@ struct cow_disk {
 	bool freezing, stands;			/* a FREEZE waits, is at work, or stands; it stands */
 	bool want_places, want_checkpoint, want_delete;
 	struct cow_pace delete_pace;
+	bool gives_way;				/* the checkpoint at work, to who is in a hurry: it is done later */
 	bool no_room_tried;			/* a checkpoint has not helped */
 	struct snapshot_command *commands, **last_command;
 	struct snapshot_command *thaw;		/* THAW or PREPARE for the freeze that stands */
@@ -220,7 +221,7 @@ void cow_task_wake(struct cow_disk *disk);		/* there may be something to do, or 
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
 /* In the task's fiber. */
 int cow_task_checkpoint(struct cow_disk *disk);
-void cow_task_pause(void *disk);			/* of what the task does: who cannot wait for its end gets on */
+int cow_task_pause(void *disk);			/* of a checkpoint: who cannot wait for its end gets on; -ECANCELED: at once */
 void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
 void cow_exclusive_end(struct cow_disk *disk);
 
@@ -242,6 +243,7 @@ void cow_pace_stop(struct cow_pace *pace);		/* the disk is being closed */
 uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
+bool cow_command_hurries(const struct cow_disk *disk);		/* the next one does not wait for a checkpoint */
 void cow_commands_fail(struct cow_disk *disk, int error);	/* all that wait for their turn */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
 

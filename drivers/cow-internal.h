@@ -275,7 +275,7 @@ struct cow_store {
 	 * does. @blocks is sorted. */
 	void (*retire)(void *owner, struct cow_list *blocks);
 	void *retire_owner;
-	void (*pause)(void *owner);	/* the same owner's: called now and then while trees are built. NULL */
+	int (*pause)(void *owner);	/* the same owner's: called now and then while trees are built; ends it if not 0. NULL */
 	/* Of the versions that are not active, when valid: those without a settled tree, the entries of their layers, the
 	 * blocks that those need at a checkpoint. */
 	unsigned others;
@@ -365,9 +365,10 @@ int cow_version_room(struct cow_store *store, struct error_text *error);
 /* cow_snapshot_prepare() with a name that is not looked at. */
 int cow_version_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
 			struct error_text *error);
-/* One that is listed, or one that is only prepared; and room in the log. */
+/* One that is listed, or one that is only prepared. */
 int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
 		      struct error_text *error);
+int cow_snapshot_room(struct cow_store *store, struct error_text *error);	/* in the log, for a command */
 int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error);
 
 /* cow-revert.c */
@@ -423,6 +424,8 @@ void cow_checkpoint_abort(struct cow_store *store);	/* between two of them */
 /* Before a change: makes room in the log and in memory. */
 int cow_checkpoint_if_due(struct cow_store *store);
 bool cow_checkpoint_due(struct cow_store *store);
+/* Much more than due: nothing may come before it. */
+bool cow_checkpoint_overdue(struct cow_store *store);
 /* Map changes that are not in the log, in bytes of it. */
 uint64_t cow_flush_bytes(const struct cow_store *store);
 int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root);

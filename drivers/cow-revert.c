@@ -38,12 +38,20 @@ static int go_back(struct cow_store *store, const struct cow_version *target)
 	return ret;
 }
 
+/* Nobody can use the disk before it has gone back: a checkpoint that is only due comes after. */
+static int find_target(struct cow_store *store, const char *name, struct cow_version **target, struct error_text *error)
+{
+	int ret = cow_snapshot_find(store, name, false, target, error);
+
+	return ret || !cow_checkpoint_overdue(store) ? ret : cow_snapshot_room(store, error);
+}
+
 int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error)
 {
 	struct cow_version *target;
 	int ret;
 
-	ret = cow_snapshot_find(store, name, false, &target, error);
+	ret = find_target(store, name, &target, error);
 	if (!ret)
 		ret = cow_version_room(store, error);
 	if (!ret)
@@ -68,7 +76,7 @@ int cow_revert_prepare(struct cow_store *store, const char *name, const char *de
 	struct cow_version *target;
 	int ret;
 
-	ret = cow_snapshot_find(store, name, false, &target, error);
+	ret = find_target(store, name, &target, error);
 	if (ret)
 		return ret;
 	if (intent_of(store))
@@ -83,7 +91,7 @@ int cow_revert_commit(struct cow_store *store, const struct cow_version *intent,
 	struct cow_version *target;
 	int ret;
 
-	ret = cow_snapshot_find(store, intent->description, false, &target, error);
+	ret = find_target(store, intent->description, &target, error);
 	if (!ret)
 		ret = cow_version_room(store, error);
 	if (!ret)

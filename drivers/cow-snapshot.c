@@ -225,7 +225,7 @@ int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *
 	return ret ? ret : cow_version_prepare(store, name, description, decision, error);
 }
 
-static int room_reported(struct cow_store *store, struct error_text *error)
+int cow_snapshot_room(struct cow_store *store, struct error_text *error)
 {
 	int ret = cow_checkpoint_if_due(store);
 
@@ -237,7 +237,7 @@ int cow_snapshot_create(struct cow_store *store, const char *name, const char *d
 	int ret = store_writable(store, error);
 
 	if (!ret)
-		ret = room_reported(store, error);
+		ret = cow_snapshot_room(store, error);
 	if (!ret)
 		ret = cow_snapshot_prepare(store, name, description, NULL, error);
 	return ret ? ret : cow_snapshot_flush(store, "made durable", name, error);
@@ -254,7 +254,7 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 	*version = cow_version_by_name(store, name);
 	if (!*version || prepared != !!(*version)->decision[0])
 		return none_called(store, prepared ? "prepared " : "", name, error);
-	return room_reported(store, error);
+	return 0;
 }
 
 /* It counts as deleted only once that is durable: what it alone holds is overwritten in place from then on. */
@@ -265,6 +265,8 @@ static int version_delete(struct cow_store *store, const char *name, bool prepar
 	int ret;
 
 	ret = cow_snapshot_find(store, name, prepared, &version, error);
+	if (!ret)
+		ret = cow_snapshot_room(store, error);
 	if (ret)
 		return ret;
 	payload.id = version->id;
@@ -297,6 +299,9 @@ int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_
 		return ret;
 	if (!strcmp(name, SNAPSHOT_REVERT_INTENT))
 		return cow_revert_commit(store, version, error);
+	ret = cow_snapshot_room(store, error);
+	if (ret)
+		return ret;
 	payload.id = version->id;
 	ret = cow_event_add(store, store->active, COW_RECORD_COMMIT, 1, &payload, sizeof(payload));
 	if (ret)

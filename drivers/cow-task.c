@@ -88,15 +88,24 @@ static int checkpoint_settle(struct cow_disk *disk)
 	return ret;
 }
 
+static int checkpoint_build(struct cow_disk *disk)
+{
+	int ret = cow_checkpoint_build(disk->store);
+
+	if (ret == -ECANCELED)
+		disk->want_checkpoint = true;
+	else
+		room_failed(disk, ret);
+	return ret;
+}
+
 /* First writes go on but for its two short moments, unless they come faster than it can write down. */
 int cow_task_checkpoint(struct cow_disk *disk)
 {
 	int ret = checkpoint_begin(disk);
 
-	if (!ret) {
-		ret = cow_checkpoint_build(disk->store);
-		room_failed(disk, ret);
-	}
+	if (!ret)
+		ret = checkpoint_build(disk);
 	if (!ret)
 		ret = checkpoint_settle(disk);
 	if (!ret)
@@ -105,10 +114,24 @@ int cow_task_checkpoint(struct cow_disk *disk)
 	return ret;
 }
 
-void cow_task_pause(void *disk)
+/* -ECANCELED: it gave way. */
+static int checkpoint_giving_way(struct cow_disk *disk)
 {
-	if (((struct cow_disk *)disk)->want_places)
+	int ret;
+
+	disk->gives_way = true;
+	ret = cow_task_checkpoint(disk);
+	disk->gives_way = false;
+	return ret;
+}
+
+int cow_task_pause(void *owner)
+{
+	struct cow_disk *disk = owner;
+
+	if (disk->want_places)
 		run_places(disk);
+	return disk->gives_way && cow_command_hurries(disk) ? -ECANCELED : 0;
 }
 
 static struct cow_request *zero_next(struct cow_disk *disk)
@@ -202,9 +225,9 @@ static int delete_step(struct cow_disk *disk)
 	if (ret || !cow_delete_next(disk->store))
 		return ret;
 	if (!cow_delete_ready(disk->store))
-		ret = cow_task_checkpoint(disk);
+		ret = checkpoint_giving_way(disk);
 	if (ret)
-		return ret;
+		return ret == -ECANCELED ? 1 : ret;
 	cow_delete_look(disk->store);
 	cow_exclusive_begin(disk);
 	if (!cow_delete_ready(disk->store))
@@ -240,8 +263,8 @@ static bool run_next(struct cow_disk *disk)
 {
 	if (disk->want_places)
 		run_places(disk);
-	else if (disk->want_checkpoint)
-		cow_task_checkpoint(disk);
+	else if (disk->want_checkpoint && !cow_command_hurries(disk))
+		checkpoint_giving_way(disk);
 	else if (disk->zeroes.first && (disk->zeroes.first->running || !disk->commands))
 		run_zeroes(disk);
 	else if (disk->commands)

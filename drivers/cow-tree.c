@@ -93,11 +93,12 @@ static int gathered_write(struct cow_builder *builder)
 	struct cow_store *store = builder->store;
 	struct cow_device *device = store->device;
 	unsigned count = builder->count;
+	int ret = store->pause ? store->pause(store->retire_owner) : 0;
 
-	if (store->pause)
-		store->pause(store->retire_owner);
 	builder->count = 0;
-	return count ? device->ops->write(device, builder->gathered, builder->first << COW_SHIFT, count * COW_BLOCK) : 0;
+	if (ret || !count)
+		return ret;
+	return device->ops->write(device, builder->gathered, builder->first << COW_SHIFT, count * COW_BLOCK);
 }
 
 static int gather(struct cow_builder *builder, uint64_t block, const uint8_t *bytes)

@@ -284,20 +284,21 @@ static void test_base_of_larger_sectors(void **state)
 	unlink(base);
 }
 
-/* First writes and flushes end while a checkpoint is at its nodes. */
-static void test_writes_beside_a_checkpoint(void **state)
+#define WHOLE_BLOCKS (LIVE_ISLAND / COW_SECTORS * COW_SECTORS)
+
+/* A disk, written before and after a snapshot, whose checkpoint is at work: a node that it reads is held. */
+static struct live_snapshot *begin_at_a_checkpoint(void)
 {
-	const uint64_t all = LIVE_ISLAND / COW_SECTORS * COW_SECTORS;
-	struct live_request *r;
+	struct live_snapshot *snapshot;
 	unsigned i, j;
 
 	begin((struct live_options){ 0 });
 	for (i = 0; i < LIVE_ISLANDS; i++)
-		do_write(i * LIVE_STRIDE, all);
-	create();
+		do_write(i * LIVE_STRIDE, WHOLE_BLOCKS);
+	snapshot = create();
 	for (i = 0; !inside()->exclusive; i++) {
 		assert_true(i < LIVE_ISLANDS / 2);
-		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, all);
+		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, WHOLE_BLOCKS);
 		for (j = 0; j < PLENTY && !inside()->exclusive; j++)
 			rounds(1);
 	}
@@ -306,6 +307,17 @@ static void test_writes_beside_a_checkpoint(void **state)
 	rounds(PLENTY);
 	assert_non_null(disk.crash.held);
 	assert_non_null(inside()->store->checkpoint);
+	return snapshot;
+}
+
+/* First writes and flushes end while a checkpoint is at its nodes. */
+static void test_writes_beside_a_checkpoint(void **state)
+{
+	const uint64_t all = WHOLE_BLOCKS;
+	struct live_request *r;
+	unsigned i;
+
+	begin_at_a_checkpoint();
 	for (i = 1; i <= 8; i++) {
 		r = live_submit(&disk, i % 4 ? BLOCK_WRITE : BLOCK_FLUSH, i % 4 ? (LIVE_ISLANDS - i) * LIVE_STRIDE : 0, i % 4 ? all : 0);
 		rounds(PLENTY);
@@ -313,6 +325,23 @@ static void test_writes_beside_a_checkpoint(void **state)
 	}
 	assert_non_null(inside()->store->checkpoint);
 	disk.crash.held = NULL;
+	end();
+}
+
+/* Going back does not wait for a checkpoint to end: it is given up, and made afterwards. */
+static void test_revert_beside_a_checkpoint(void **state)
+{
+	struct live_snapshot *snapshot = begin_at_a_checkpoint();
+	uint64_t sequence = inside()->store->sb.sequence;
+
+	live_command(&disk, &disk.reverter, SNAPSHOT_REVERT, snapshot);
+	disk.crash.held = NULL;
+	while (disk.reverter.busy)
+		rounds(1);
+	assert_int_equal(disk.reverter.error, 0);
+	assert_int_equal(inside()->store->sb.sequence, sequence);
+	rounds(10 * PLENTY);
+	assert_true(inside()->store->sb.sequence > sequence);
 	end();
 }
 
@@ -329,6 +358,7 @@ int main(void)
 		cmocka_unit_test(test_many_snapshots),
 		cmocka_unit_test(test_base_of_larger_sectors),
 		cmocka_unit_test(test_writes_beside_a_checkpoint),
+		cmocka_unit_test(test_revert_beside_a_checkpoint),
 	};
 
 	scratch_init();
