@@ -34,12 +34,13 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 	if (!uuid || !name)
 		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 	error = host->ops->find(host, uuid, id, &reason);
-	if (!error)
-		return 0;
-	*id = (struct domain_id){ .there = false };
-	snprintf(id->uuid, sizeof(id->uuid), "%s", uuid);
-	snprintf(id->name, sizeof(id->name), "%s", name);
-	return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+	if (error) {
+		*id = (struct domain_id){ .there = false };
+		snprintf(id->uuid, sizeof(id->uuid), "%s", uuid);
+	}
+	if (!id->name[0])		/* gone, or xenstored is, which has the names */
+		snprintf(id->name, sizeof(id->name), "%s", name);
+	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 }
 
 /* Of the host: domids are new with each. "" when it is not to be had. */

@@ -81,6 +81,8 @@ void fake_stop_domain(void)
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
 	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
+	if (fake->store_lost)
+		id->name[0] = '\0';
 	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, FAKE_UUID)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
@@ -171,6 +173,7 @@ static int host_resume(struct domain_host *host, unsigned domid, bool paused, st
 {
 	fake->suspended = false;
 	fake->paused = paused;
+	fake->store_lost = fake->loses_store;
 	return 0;
 }
 

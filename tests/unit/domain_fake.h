@@ -22,6 +22,7 @@
 struct fake_domain {
 	bool there, suspended, paused;
 	bool renamed;			/* it is found by its uuid only */
+	bool loses_store, store_lost;	/* xenstored goes when it goes on: nobody knows its name any more */
 	unsigned domid;			/* another at each start */
 	int memory;
 	bool unable;			/* to be saved */

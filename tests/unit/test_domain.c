@@ -368,6 +368,19 @@ static void test_renamed(void **state)
 	fake->renamed = false;
 }
 
+/* When it is gone it is found by the name that it had when the snapshot was begun. */
+static void test_name_lost(void **state)
+{
+	must(create("before"));
+	fake->loses_store = true;
+	must(create("a"));
+	fake->loses_store = fake->store_lost = false;
+	fake_stop_domain();
+	must(revert("a"));
+	expect_running(1);
+	must(delete("before", true));
+}
+
 static void test_changed(void **state)
 {
 	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
@@ -473,6 +486,7 @@ int main(void)
 		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_renamed),
+		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_hook),
