@@ -15,10 +15,10 @@
  *  - Nothing is allocated for an event.
  *
  * Polling (loop_set_poll()): for a while after there was something to do the
- * turns do not sleep, only look. That is tried when POLL_AFTER sleeps in a
- * row were shorter than it may take, and given up with the first longer one,
- * so a loop with nothing to do sleeps, and one with something to do now and
- * then polls for none of it.
+ * turns do not sleep, only look. That is tried when POLL_AFTER waits in a
+ * row that ended with a sleep were shorter than it may take, and given up with
+ * the first longer one, looking included: so a loop with nothing to do sleeps,
+ * and one with something to do now and then polls for none of it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -56,7 +56,7 @@ struct loop {
 	uint64_t now;
 	struct loop_source *timers, *prepares, *removed;
 	uint64_t poll_max;			/* how long to look before a sleep, ns; 0: never */
-	uint64_t poll_until;			/* loop clock, ns: no sleep before */
+	uint64_t found;				/* loop clock, ns: when there was something to do */
 	unsigned short_sleeps;			/* in a row */
 	bool polling;				/* this turn does not sleep */
 	bool busy;				/* a hook of this turn had something to do */
@@ -287,34 +287,30 @@ static void run_timers(struct loop *loop)
 	}
 }
 
-/* After a look at the descriptors that found @found: is the next one to be without a sleep? */
-static void poll_adapt(struct loop *loop, bool slept, uint64_t since, bool found)
+/* After a look at the descriptors that found @found. */
+static void poll_adapt(struct loop *loop, bool slept, bool found)
 {
-	if (!loop->poll_max)
-		return;
-	if (slept && loop->now - since > loop->poll_max)
+	if (slept && loop->now - loop->found > loop->poll_max)
 		loop->short_sleeps = 0;
 	else if (slept && loop->short_sleeps < POLL_AFTER)
 		loop->short_sleeps++;
-	if ((found || loop->busy) && loop->short_sleeps == POLL_AFTER)
-		loop->poll_until = loop->now + loop->poll_max;
+	if (found || loop->busy)
+		loop->found = loop->now;
 }
 
 static int run_turn(struct loop *loop)
 {
 	struct epoll_event events[MAX_EVENTS];
 	int i, count, timeout;
-	uint64_t since;
 
 	loop->busy = false;
-	loop->polling = loop->now < loop->poll_until;
+	loop->polling = loop->short_sleeps == POLL_AFTER && loop->now < loop->found + loop->poll_max;
 	timeout = run_all_prepares(loop) || loop->quit || loop->polling ? 0 : sleep_ms(loop);
-	since = loop->now;
 	count = epoll_wait(loop->epoll_fd, events, MAX_EVENTS, timeout);
 	if (count < 0 && errno != EINTR)
 		return -errno;
 	loop->now = loop_clock();
-	poll_adapt(loop, timeout != 0, since, count != 0);
+	poll_adapt(loop, timeout != 0, count != 0);
 	if (count < 0 && loop->interrupted)
 		loop->interrupted(loop->interrupted_arg);
 	for (i = 0; i < count; i++) {

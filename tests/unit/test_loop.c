@@ -245,6 +245,51 @@ static void run_events(unsigned count, unsigned poll_us, unsigned ms)
 	close(fd);
 }
 
+#define APART_MS 30
+#define EVENTS 4u
+
+static void take(void *arg, uint32_t events)
+{
+	eventfd_t value;
+
+	eventfd_read(*(int *)arg, &value);
+}
+
+/* Makes an event, @left times, one after the other; what is polled is counted from the first on. */
+static void event_again(void *arg)
+{
+	struct loop_source *timer;
+
+	if (left == EVENTS)
+		polls = 0;
+	eventfd_write(*(int *)arg, 1);
+	if (left-- > 1)
+		assert_int_equal(loop_add_timer(loop, &timer, APART_MS, event_again, arg), 0);
+	else
+		loop_quit(loop);
+}
+
+/* Where the next comes only after the look, but before as long a sleep, looking was for nothing: no more of it. */
+static void test_poll_in_vain(void **state)
+{
+	struct loop_source *source, *hook, *timer;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+	assert_true(fd >= 0);
+	run_events(5, APART_MS * 1000 * 2 / 3, 1);
+	assert_true(polls > 0);
+	left = EVENTS;
+	assert_int_equal(loop_add_fd(loop, &source, fd, EPOLLIN, take, &fd), 0);
+	assert_int_equal(loop_add_prepare(loop, &hook, watch_polling, NULL), 0);
+	assert_int_equal(loop_add_timer(loop, &timer, APART_MS, event_again, &fd), 0);
+	assert_int_equal(loop_run(loop), 0);
+	assert_int_equal(polls, 0);
+	assert_false(polling);
+	loop_remove(source);
+	loop_remove(hook);
+	close(fd);
+}
+
 /* A single request is no reason to look for the next one. */
 static void test_poll_not_at_once(void **state)
 {
@@ -296,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_poll_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_after_short_sleeps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_poll_in_vain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
 	};
 
