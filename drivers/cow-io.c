@@ -110,17 +110,27 @@ static bool in_place(const struct cow_store *store, uint64_t entry)
 	return cow_entry_block(entry) && cow_entry_birth(entry) > cow_map_shared_until(store);
 }
 
-/* The entry of @block is no more. What nobody else holds goes back, once that is in the log. */
+/*
+ * The entry of @block is no more. What nobody else holds goes back, once that
+ * is in the log. Nothing may be said of it before all that can fail is done:
+ * the map has it still then.
+ */
 static int entry_drop(struct cow_store *store, uint64_t block, uint64_t entry)
 {
+	uint64_t where = cow_entry_block(entry);
 	int ret;
 
-	if (!cow_entry_block(entry) || !cow_map_exclusive(store->active, cow_entry_birth(entry), block + 1))
+	if (!where || !cow_map_exclusive(store->active, cow_entry_birth(entry), block + 1))
 		return 0;
-	ret = cow_list_add(&store->releases, cow_entry_block(entry));
-	if (!ret)
-		cow_journal_release(store, cow_entry_block(entry));
-	return ret ? ret : cow_alloc_release(store, cow_entry_block(entry));
+	ret = cow_alloc_release(store, where);
+	if (ret)
+		return ret;
+	ret = cow_list_add(&store->releases, where);
+	if (ret)
+		cow_alloc_mark(store, where);		/* its page is there: this does not fail */
+	else
+		cow_journal_release(store, where);
+	return ret;
 }
 
 static int alloc_with_checkpoint(struct cow_store *store, uint64_t want, uint64_t *block, uint64_t *got)

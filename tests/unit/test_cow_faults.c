@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "cow-internal.h"
 #include "cow_model.h"
 
 #define STORE_BYTES (20u << 20)
@@ -148,6 +149,61 @@ static void test_checkpoint_without_space(void **state)
 	sim_free(&sim);
 }
 
+/* The bitmap's first page is full while @sector is written: it goes to a block of the second. */
+static void write_to_second_page(struct model *model, uint64_t sector)
+{
+	struct cow_store *store = model->store;
+	uint64_t block;
+
+	for (block = store->pool_start; block < COW_PAGE_BITS; block++)
+		assert_int_equal(cow_alloc_mark(store, block), 0);
+	assert_int_equal(model_write(model, sector, COW_SECTORS), 0);
+	for (block = store->pool_start; block < COW_PAGE_BITS; block++) {
+		assert_int_equal(cow_alloc_release(store, block), 0);
+		cow_alloc_unhold(store, block);
+	}
+}
+
+/* A discard cannot read the page with the block that it would give back: the block is not given back. */
+static void test_discard_without_bitmap(void **state)
+{
+	struct model *model = malloc(sizeof(*model));
+	struct cow_page *page;
+	uint64_t entry;
+	struct sim sim;
+	int error;
+
+	assert_non_null(model);
+	sim_init(&sim, 2ull * COW_PAGE_BITS * COW_BLOCK, 0, 1);
+	model_init(model, &sim, 1, 12000, false);
+	assert_int_equal(model_open(model), 0);
+	write_to_second_page(model, 0);
+	assert_int_equal(cow_close(model->store), 0);
+	assert_int_equal(model_open(model), 0);
+	model_verify(model);			/* the map is in memory */
+	page = &model->store->alloc.page[1];
+	assert_false(page->dirty);
+	free(page->bits);			/* as cow_alloc_trim() does where there are many */
+	page->bits = NULL;
+	sim.fail_error = -EIO;
+	sim.fail_at = sim.calls + 1;
+	assert_int_equal(cow_discard(model->store, 0, COW_SECTORS), -EIO);
+	sim.fail_at = 0;
+	model_verify(model);
+	assert_int_equal(model_flush(model), 0);
+	model_verify(model);
+	cow_abandon(model->store);
+	assert_int_equal(model_open(model), 0);
+	model_verify(model);
+	assert_int_equal(cow_map_find(model->store, model->store->active, 0, &entry), 0);
+	assert_true(cow_entry_block(entry) >= COW_PAGE_BITS);
+	assert_true(cow_alloc_is_used(model->store, cow_entry_block(entry), &error));
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -155,6 +211,7 @@ int main(void)
 		cmocka_unit_test(test_enospc_anywhere),
 		cmocka_unit_test(test_no_space_then_space),
 		cmocka_unit_test(test_checkpoint_without_space),
+		cmocka_unit_test(test_discard_without_bitmap),
 	};
 
 	return cmocka_run_group_tests_name("cow: faults", tests, NULL, NULL);
