@@ -221,11 +221,14 @@ bool cow_checkpoint_due(struct cow_store *store)
 		cow_log_used(&store->log) > store->log.size / 2;
 }
 
-/* What one that was given up had below the layer is in it again. */
+/* The same before one begins, while it is at work and when it was given up: or it would be given up for ever. */
 bool cow_checkpoint_overdue(struct cow_store *store)
 {
+	const struct cow_layer *layer = &store->active->layer;
+	uint64_t entries = layer->count + (layer->below ? layer->below->count : 0);
+
 	cow_alloc_count_others(store);
-	return store->others_entries + store->active->layer.count >= (uint64_t)OVERDUE * store->layer_entries ||
+	return store->others_entries + entries >= (uint64_t)OVERDUE * store->layer_entries ||
 		store->others > OVERDUE * MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > OVERDUE * MAX_DIRTY_PAGES ||
 		cow_flush_bytes(store) + store->log.size / 8 > cow_log_room(&store->log);
 }

@@ -211,10 +211,10 @@ static int run_resize(struct cow_disk *disk, struct snapshot_command *command)
 bool cow_command_hurries(const struct cow_disk *disk)
 {
 	const struct snapshot_command *command = disk->commands;
+	bool back = command && (command->op == SNAPSHOT_REVERT ||
+				(command->op == SNAPSHOT_COMMIT && !strcmp(command->name, SNAPSHOT_REVERT_INTENT)));
 
-	return command && (command->op == SNAPSHOT_REVERT ||
-			   (command->op == SNAPSHOT_COMMIT && !strcmp(command->name, SNAPSHOT_REVERT_INTENT))) &&
-		!cow_checkpoint_overdue(disk->store);
+	return back && cow_version_by_name(disk->store, command->name) && !cow_checkpoint_overdue(disk->store);
 }
 
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)

@@ -345,6 +345,25 @@ static void test_revert_beside_a_checkpoint(void **state)
 	end();
 }
 
+/* One that will fail is no reason to give it up. */
+static void test_revert_to_nowhere_beside_a_checkpoint(void **state)
+{
+	struct live_snapshot nowhere = { .name = "nowhere" };
+	uint64_t sequence;
+
+	begin_at_a_checkpoint();
+	sequence = inside()->store->sb.sequence;
+	disk.faulty = true;
+	live_command(&disk, &disk.reverter, SNAPSHOT_REVERT, &nowhere);
+	disk.crash.held = NULL;
+	while (disk.reverter.busy)
+		rounds(1);
+	assert_int_equal(disk.reverter.error, -ENOENT);
+	assert_true(inside()->store->sb.sequence > sequence);
+	disk.faulty = false;
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -359,6 +378,7 @@ int main(void)
 		cmocka_unit_test(test_base_of_larger_sectors),
 		cmocka_unit_test(test_writes_beside_a_checkpoint),
 		cmocka_unit_test(test_revert_beside_a_checkpoint),
+		cmocka_unit_test(test_revert_to_nowhere_beside_a_checkpoint),
 	};
 
 	scratch_init();

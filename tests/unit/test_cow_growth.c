@@ -219,6 +219,35 @@ static void test_layer_touches(void **state)
 	cow_layer_free(&layer);
 }
 
+#define LAYER_ENTRIES 100u
+
+/* A checkpoint that nothing may come before is one while it is at work, too, and when it was given up. */
+static void test_overdue_all_the_while(void **state)
+{
+	struct cow_create_options options = { .sectors = 200000 };
+	struct cow_open_options open_options = { .layer_entries = LAYER_ENTRIES };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	struct sim sim;
+	uint64_t block;
+
+	sim_init(&sim, STORE_BYTES, 0, 1);
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_int_equal(cow_layer_reserve(&store->active->layer, 3 * LAYER_ENTRIES), 0);
+	for (block = 0; block < 3 * LAYER_ENTRIES; block++) {
+		assert_false(cow_checkpoint_overdue(store));
+		cow_layer_set(&store->active->layer, block, cow_entry(0, store->generation), false);
+	}
+	assert_true(cow_checkpoint_overdue(store));
+	assert_int_equal(cow_checkpoint_begin(store, 0, store->log.salt), 0);
+	assert_true(cow_checkpoint_overdue(store));
+	cow_checkpoint_abort(store);
+	assert_true(cow_checkpoint_overdue(store));
+	cow_abandon(store);
+	sim_free(&sim);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -228,6 +257,7 @@ int main(void)
 		cmocka_unit_test(test_growing_without_memory),
 		cmocka_unit_test(test_very_many_versions),
 		cmocka_unit_test(test_layer_touches),
+		cmocka_unit_test(test_overdue_all_the_while),
 	};
 
 	return cmocka_run_group_tests_name("cow: growth", tests, NULL, NULL);
