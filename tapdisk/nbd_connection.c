@@ -16,8 +16,9 @@
  *     ("held"), so a client that does not read its replies stops itself.
  *  2. Nothing here frees a connection: the server does, when
  *     nbd_connection_is_over(). So every function may close one and go on.
- *  3. Output leaves in nbd_connection_service() only, once before each sleep
- *     of the loop: replies that are ready together go out together.
+ *  3. Replies that are ready together go out together, before the loop
+ *     sleeps; of many, REPLIES at a time, so that the client has work while
+ *     the rest is being prepared.
  *  4. A socket that is not read is not watched for a hang-up's EPOLLIN, but
  *     epoll reports EPOLLHUP always: it ends the connection then.
  */
@@ -36,6 +37,7 @@
 
 #define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot keep the loop */
 #define SEND_IOV	64
+#define REPLIES		8
 
 static void connection_release_socket(struct nbd_connection *connection)
 {
@@ -287,10 +289,21 @@ static void connection_receive(struct nbd_connection *connection)
 	}
 }
 
+/* After 1, 2, 4, 8, ... requests: the disk works on the first while the rest is still taken from the socket. */
+void nbd_connection_submitted(struct nbd_connection *connection)
+{
+	unsigned n = ++connection->submitted;
+
+	/* A failure comes again from the commit before the next sleep, where it is dealt with. */
+	if (!(n & (n - 1)))
+		engine_commit(connection->server->client.vbd->engine);
+}
+
 static void connection_ready(void *arg, uint32_t events)
 {
 	struct nbd_connection *connection = arg;
 
+	connection->submitted = 0;
 	connection->server->stats.kicks++;
 	connection->server->dirty = true;
 	if (events & EPOLLIN)
@@ -362,6 +375,7 @@ static void connection_sent(struct nbd_connection *connection, size_t bytes)
 
 static void connection_send(struct nbd_connection *connection)
 {
+	connection->replied = 0;
 	while (nbd_connection_can_send(connection)) {
 		struct iovec iov[SEND_IOV];
 		struct msghdr message = { .msg_iov = iov };
@@ -378,6 +392,12 @@ static void connection_send(struct nbd_connection *connection)
 			connection_hung_up(connection);
 		}
 	}
+}
+
+void nbd_connection_replied(struct nbd_connection *connection)
+{
+	if (++connection->replied == REPLIES)
+		connection_send(connection);
 }
 
 static void connection_watch(struct nbd_connection *connection)

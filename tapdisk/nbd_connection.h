@@ -115,6 +115,7 @@ struct nbd_connection {
 	struct nbd_queue waiting;	/* to be submitted */
 	struct nbd_queue replies;	/* to be sent */
 	unsigned looks;			/* begun in this round of the loop */
+	unsigned submitted, replied;	/* since the socket was read from; since something was sent */
 	unsigned in_flight;		/* at the disk */
 	unsigned requests;		/* everywhere */
 	uint64_t bytes;			/* in their buffers */
@@ -163,6 +164,10 @@ int nbd_connection_create(struct nbd_server *server, int fd);
 void nbd_connection_service(struct nbd_connection *connection);
 /* Hang up and forget everything that is not in flight. */
 void nbd_connection_close(struct nbd_connection *connection);
+/* A request went to the disk: perhaps the disk is told to begin. */
+void nbd_connection_submitted(struct nbd_connection *connection);
+/* There is one more reply: perhaps they are sent. May close the connection. */
+void nbd_connection_replied(struct nbd_connection *connection);
 /* Nothing is left of it but the memory. */
 bool nbd_connection_is_over(const struct nbd_connection *connection);
 /* Then this gives that back, too. */

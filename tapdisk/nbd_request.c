@@ -126,6 +126,7 @@ static void request_reply(struct nbd_request *request, int error)
 	}
 	nbd_reply_make(request, error);
 	queue_append(&connection->replies, request);
+	nbd_connection_replied(connection);
 }
 
 /* Steps: each sets up request->block. */
@@ -267,6 +268,7 @@ static void request_submit(struct nbd_request *request)
 	}
 	request->connection->in_flight++;
 	nbd_export_submit(request->connection->export, &request->block);
+	nbd_connection_submitted(request->connection);
 }
 
 static bool pump_may_submit(const struct nbd_connection *connection)
