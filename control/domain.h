@@ -189,6 +189,8 @@ const char *disk_file(const struct domain_disk *disk);
 int disk_move_back(const struct domain_disk *disk, struct error_text *text);
 /* 1 and its id and time: it has a snapshot of that name; 0: it has none. */
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
+/* Each has the one that its information file is of, by id and time: one of that name that was taken later is another moment. */
+int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
 /* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */

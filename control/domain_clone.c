@@ -274,20 +274,14 @@ static int make_files(struct clone *clone)
 
 static int check_disks(struct clone *clone)
 {
-	const char *name = info_string(clone->info, "name");
 	int error = disks_from_info(&clone->disks, clone->info, clone->text);
 
 	if (!error)
 		error = disks_open(&clone->disks, clone->text);
 	if (!error)
 		error = disks_find_stores(&clone->disks, clone->text);
-	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
-		int found = disk_has_snapshot(&clone->disks.disk[i], name, clone->text);
-
-		if (found != 1)
-			error = found ? found : error_set(clone->text, -ENOENT, "disk %s has lost its snapshot \"%s\"",
-							  clone->disks.disk[i].vdev, name);
-	}
+	if (!error)
+		error = disks_check_snapshot(&clone->disks, info_string(clone->info, "name"), clone->text);
 	return error;
 }
 

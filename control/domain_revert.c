@@ -52,20 +52,6 @@ static int check_memory(struct revert *revert)
 	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
 }
 
-static int check_disk(struct revert *revert, struct domain_disk *disk)
-{
-	const char *name = info_string(revert->info, "name");
-	json_int_t id = disk->id, time = disk->time;
-	int found = disk_has_snapshot(disk, name, revert->text);
-
-	if (found < 0)
-		return found;
-	if (!found || disk->id != id || disk->time != time)
-		return error_set(revert->text, -ENOENT, "disk %s: %s has lost its snapshot \"%s\"%s", disk->vdev, disk->target, name,
-				 found ? "; the one of that name is another" : "");
-	return 0;
-}
-
 /* Nothing is lost yet: each disk has to have what it is to go back to. */
 static int check_disks(struct revert *revert)
 {
@@ -74,8 +60,8 @@ static int check_disks(struct revert *revert)
 
 	if (!error)
 		error = disks_open(&disks, revert->text);
-	for (unsigned i = 0; !error && i < disks.count; i++)
-		error = check_disk(revert, &disks.disk[i]);
+	if (!error)
+		error = disks_check_snapshot(&disks, info_string(revert->info, "name"), revert->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;

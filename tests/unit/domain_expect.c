@@ -56,6 +56,26 @@ void expect_disks(const char *names)
 		expect_disk(i, names);
 }
 
+void lose_snapshot(const char *name)
+{
+	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
+	struct error_text text = { "" };
+
+	if (tapctl_snapshot_delete(&second, 1, name, PATIENCE_MS, &text))
+		fail_msg("%s", text.text);
+}
+
+void replace_snapshot(const char *name)
+{
+	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
+	struct tapctl_snapshot snapshot = { .name = name, .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+
+	lose_snapshot(name);
+	if (tapctl_snapshot_group(&second, 1, &snapshot, &text))
+		fail_msg("%s", text.text);
+}
+
 unsigned count_files(void)
 {
 	struct dirent *entry;

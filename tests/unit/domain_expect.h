@@ -44,6 +44,9 @@ void expect_list(const char *names);
 /* The names of the snapshots that a disk has; that each has. */
 void expect_disk(unsigned number, const char *names);
 void expect_disks(const char *names);
+/* Somebody deletes the second disk's snapshot; another of that name may take its place. */
+void lose_snapshot(const char *name);
+void replace_snapshot(const char *name);
 /* Files in the domain's folder, the lock and the state not counted. */
 unsigned count_files(void);
 void expect_files(unsigned count);

@@ -193,6 +193,26 @@ static void test_clone_killed(void **state)
 	expect_files(0);
 }
 
+/* A disk's snapshot that is of another moment than the memory and the other disks is none of this snapshot. */
+static void test_clone_of_another(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
+	};
+
+	must(create("c"));
+	replace_snapshot("c");
+	must_fail(fake_run(request), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
+	must_fail(revert("c"), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
+	assert_false(is_there("dolly-xvda.cow"));
+	expect_running(1);
+	/* one that is not ours stays */
+	must(delete("c", false));
+	expect_disk(0, "");
+	expect_disk(1, "c");
+	lose_snapshot("c");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +221,7 @@ int main(void)
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),
+		DOMAIN_TEST(test_clone_of_another),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
