@@ -489,16 +489,21 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	return error;
 }
 
-/* A domain that is to go back anyway need not first be brought to where it was to go back before. */
-static bool replaces(const struct domain_operation *operation, const struct domain_folder *folder)
+/*
+ * A domain that is to go back anyway need not first be brought to where it was to go back before. Where it was already, and
+ * runs, that is noted first: nothing of it is half way.
+ */
+static bool replaces(struct domain_operation *operation, const struct domain_folder *folder)
 {
 	bool replaced = false;
+	struct domain_id id;
 	json_t *intent;
 
 	if (operation->request->command != DOMAIN_SNAPSHOT_REVERT || folder_read(folder, INTENT_FILE, &intent, NULL))
 		return false;
-	if (info_string(intent, "op"))
-		replaced = !strcmp(info_string(intent, "op"), "revert");
+	if (info_string(intent, "op") && !find_domain(operation, intent, &id))
+		replaced = !strcmp(info_string(intent, "op"), "revert") && !(is_phase(intent, "start") && id.there);
+	operation->text.text[0] = '\0';
 	json_decref(intent);
 	return replaced;
 }

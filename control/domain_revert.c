@@ -4,7 +4,9 @@
  *
  *   checks -> intent "stop" -> the domain is destroyed -> "disks": all of them -> "start": restored or booted -> intent removed
  *
- * Each disk's way back can be gone again, so what was cut short is finished.
+ * Each disk's way back can be gone again, so what was cut short is finished,
+ * or another revert takes its place. That one begins with "disks", since they
+ * are half way: whoever finds it cut short is not to let a domain run on them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -103,12 +105,28 @@ static int check_change(struct revert *revert)
 	return error;
 }
 
+/* Of the revert whose place this one takes, if there is one. */
+static bool is_half_way(const struct revert *revert)
+{
+	const char *phase;
+	json_t *intent;
+	bool half_way;
+
+	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+		return false;
+	phase = info_string(intent, "phase");
+	half_way = !phase || strcmp(phase, "stop") != 0;
+	json_decref(intent);
+	return half_way;
+}
+
 static json_t *make_intent(const struct revert *revert)
 {
 	const struct domain_id *id = &revert->operation->id;
 
-	return json_pack("{s:s, s:s, s:{s:s, s:s}, s:i, s:O}", "op", "revert", "phase", "stop", "domain", "name", id->name,
-			 "uuid", id->uuid, "after", (int)revert->operation->request->after, "info", revert->info);
+	return json_pack("{s:s, s:s, s:{s:s, s:s}, s:i, s:O}", "op", "revert", "phase", is_half_way(revert) ? "disks" : "stop",
+			 "domain", "name", id->name, "uuid", id->uuid, "after", (int)revert->operation->request->after, "info",
+			 revert->info);
 }
 
 /* The domain is gone and its disks are under way: say how that ends. */
