@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cow-base.h"
 #include "domain.h"
 
 struct removal {
@@ -35,13 +35,46 @@ static int collect(struct removal *removal, const char *name, json_t *order, uns
 	return error;
 }
 
+/* By the store, the snapshot's id there and its time. A store that cannot be asked may be the one. */
+static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, const char *name)
+{
+	const struct snapshot_info snapshot = {
+		.id = (uint32_t)json_integer_value(json_object_get(disk, "id")),
+		.time = (uint64_t)json_integer_value(json_object_get(disk, "time")), .name = name,
+	};
+	struct cow_base_fields fields;
+
+	if (base->version != snapshot.id || base->time != snapshot.time)
+		return false;
+	return cow_base_describe_beside(&fields, info_string(disk, "path"), &snapshot, NULL) ||
+	       !memcmp(base->uuid, fields.uuid, sizeof(fields.uuid));
+}
+
+/* Not when it is gone, or was put on another base, or is another store by now. What cannot be read may stand on it. */
+static bool stands_on(const char *file, const json_t *info)
+{
+	struct cow_base_fields base;
+	enum cow_base_kind kind;
+	const json_t *disk;
+	size_t i;
+	int error = cow_base_probe_beside(file, &kind, &base, NULL);
+
+	if (error)
+		return error != -ENOENT && error != -ENOTDIR;
+	json_array_foreach(json_object_get(info, "disks"), i, disk) {
+		if (kind == COW_BASE_COW && is_snapshot(&base, disk, info_string(info, "name")))
+			return true;
+	}
+	return false;
+}
+
 static int check_clones(struct removal *removal, const json_t *info)
 {
 	const json_t *file;
 	size_t i;
 
 	json_array_foreach(json_object_get(info, "clones"), i, file) {
-		if (!access(json_string_value(file), F_OK))
+		if (stands_on(json_string_value(file), info))
 			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s stands on it; delete that "
 					 "first, or tap-img rebase it", info_string(info, "name"), json_string_value(file));
 	}
