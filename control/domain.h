@@ -266,11 +266,15 @@ int domain_clone(struct domain_operation *operation);
 int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
+/* -ECANCELED when it is. */
+int domain_check_cancelled(struct domain_operation *operation);
 
 /* Of a hook, and the domain's name: a warning. */
 #define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
-/* @hook with "freeze" or "thaw". */
-int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text);
+/* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_patience_ms. */
+int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
+	     struct error_text *text);
+extern int hook_patience_ms;		/* tests have less */
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */
 int program_run(const char *const arguments[], struct error_text *text);
 

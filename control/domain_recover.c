@@ -155,7 +155,7 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
 	if (!resumed && id.there && hook)
-		hook_run(hook, "thaw", &id, NULL);
+		hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
 	if (!error)
 		error = remove_save(operation, folder, name);
@@ -316,7 +316,7 @@ static int thaw(struct domain_operation *operation, const json_t *intent, const 
 		return 0;
 	if (wants_paused(intent))
 		return error_set(&operation->text, 0, DOMAIN_FROZEN, hook, id->name);
-	error = hook_run(hook, "thaw", id, &reason);
+	error = hook_run(operation, hook, "thaw", id, &reason);
 	return error ? error_set(&operation->text, error, "%.280s; the domain is at snapshot \"%s\" and runs, frozen as it was then: "
 				 "run '%s thaw %s'", reason.text, name, hook, id->name) : 0;
 }

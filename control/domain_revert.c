@@ -186,8 +186,8 @@ int domain_revert(struct domain_operation *operation)
 		error = check_disks(&revert);
 	if (!error)
 		error = check_change(&revert);
-	if (!error && atomic_load(&operation->cancelled))
-		error = error_set(revert.text, -ECANCELED, "cancelled");
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error)
 		error = run(&revert);
 	if (!error)

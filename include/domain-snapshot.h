@@ -119,7 +119,10 @@ void domain_snapshots_dispatch(struct domain_snapshots *session);
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **operation, struct error_text *text);
-/* It ends soon, with -ECANCELED, all undone, unless it is too late for that. */
+/*
+ * It ends soon, with -ECANCELED, all undone, unless it is too late for that. A hook that freezes is killed, with what it has
+ * started; one that thaws after half a minute.
+ */
 void domain_snapshots_cancel(struct domain_snapshot_operation *operation);
 
 #endif
