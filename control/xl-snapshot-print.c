@@ -73,16 +73,27 @@ void print_show(const struct arguments *args, const struct domain_snapshot_resul
 	}
 }
 
-static void print_branch(const struct domain_snapshot_result *result, const char *parent, unsigned depth)
+/* With -n one is listed, and what it goes back to is not. NULL: a branch begins here. */
+static const struct domain_snapshot *listed_parent(const struct domain_snapshot_result *result,
+						   const struct domain_snapshot *snapshot)
+{
+	for (unsigned i = 0; snapshot->parent && i < result->count; i++) {
+		if (!strcmp(snapshot->parent, result->snapshots[i].name))
+			return &result->snapshots[i];
+	}
+	return NULL;
+}
+
+static void print_branch(const struct domain_snapshot_result *result, const struct domain_snapshot *parent, unsigned depth)
 {
 	for (unsigned i = 0; i < result->count; i++) {
 		const struct domain_snapshot *snapshot = &result->snapshots[i];
 
-		if (parent ? !snapshot->parent || strcmp(snapshot->parent, parent) != 0 : snapshot->parent != NULL)
+		if (listed_parent(result, snapshot) != parent)
 			continue;
 		printf("%*s%s%s\n", (int)(2 * depth), "", snapshot->name, snapshot->current ? " *" : "");
 		if (depth < result->count)
-			print_branch(result, snapshot->name, depth + 1);
+			print_branch(result, snapshot, depth + 1);
 	}
 }
 

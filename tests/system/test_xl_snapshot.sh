@@ -30,6 +30,7 @@ check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | past
 check "list, by uuid" is "$(json '[.snapshots[].name] | join(",")' xl-snapshot list $uuid)" one,two,branch
 check "the proposal's name of it" is "$(json '.snapshots | length' xl-snapshot snapshot-list guest)" 3
 check "the tree" is "$(xl-snapshot list --tree guest | paste -sd,)" "one,  two *,  branch"
+check "the tree of one that goes back to another" is "$(xl-snapshot list --tree -n two guest)" "two *"
 check "the current one" is "$(xl-snapshot current guest)" two
 check "its parent" is "$(xl-snapshot parent guest)" one
 check "the parent of one that has none" is "$(xl-snapshot parent -n one guest)" ""
