@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "tapctl.h"
 #include "xl-snapshot.h"
 
 static void print_time(char *buffer, size_t size, int64_t seconds)
@@ -190,11 +191,11 @@ void print_json(const struct arguments *args, const struct domain_snapshot_resul
 			json_array_append_new(snapshots, snapshot_json(args, &result->snapshots[i]));
 	}
 	if (result->error)
-		json = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -result->error, "error",
-				 *result->text ? result->text : strerror(-result->error));
+		json = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -result->error, "error",
+				 tapctl_text_json(*result->text ? result->text : strerror(-result->error)));
 	else
-		json = json_pack("{s:b, s:s, s:s, s:s, s:s?}", "ok", 1, "domain", result->domain, "uuid", result->uuid,
-				 "warning", result->text, "clone", result->clone);
+		json = json_pack("{s:b, s:s, s:s, s:o, s:s?}", "ok", 1, "domain", result->domain, "uuid", result->uuid,
+				 "warning", tapctl_text_json(result->text), "clone", result->clone);
 	json_object_set_new(json, "snapshots", snapshots);
 	json_dumpf(json, stdout, JSON_COMPACT);
 	putchar('\n');

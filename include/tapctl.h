@@ -49,6 +49,9 @@ int tapctl_flush(struct tapctl *ctl);
 /* A reply as an error: 0, or its -errno with its text. */
 int tapctl_reply_error(json_t *reply, struct error_text *text);
 
+/* A text for a person as JSON, which is UTF-8: bytes of it that are not become '?'. NULL: no memory. */
+json_t *tapctl_text_json(const char *text);
+
 /* Minors: marker files. allocate makes the lowest free one (>= 0), or @wanted when that is not -1. */
 int tapctl_minor_allocate(int wanted, struct error_text *text);
 int tapctl_minor_free(int minor, struct error_text *text);

@@ -39,6 +39,9 @@ check "show: memory that is gone" grep -q "one.save: not to be had" <(xl-snapsho
 check "JSON says which is the current one" is "$(json '.snapshots[] | select(.current) | .name' xl-snapshot list guest)" two
 check "show: one that is not there" refuses 2 'no snapshot called "three"' xl-snapshot show -n three guest
 check "JSON of a failure" is "$(xl-snapshot show --json -n three guest 2>/dev/null | jq -c '[.ok, .errno]')" '[false,2]'
+check "JSON of a name that is not UTF-8" is "$(xl-snapshot list --json -n $'\xff' guest 2>/dev/null | jq -r '.error[:5]')" '"?": '
+name=$(printf 'a%.0s' {1..63})é
+check "JSON of a name that is cut within a character" is "$(xl-snapshot list --json -n "$name" guest 2>/dev/null | jq -r '.error[63:69]')" 'a?": n'
 check "names are not paths" refuses 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
 truncate -s 20 "$folder/snapshotdata-two.xl"
 check "a damaged file is named" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
