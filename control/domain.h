@@ -157,8 +157,8 @@ void info_file(char *file, const char *name);
 void info_save_file(char *file, const char *name, bool partial);
 /* A file's content; -EBADMSG when it is none of ours. */
 int info_read(const struct domain_folder *folder, const char *name, json_t **info, struct error_text *text);
-/* All, oldest first. */
-int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *text);
+/* All but those that are damaged, oldest first. @damaged, which may be NULL, names one of these. */
+int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *damaged, struct error_text *text);
 const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
 /* What the domain was last at, to be freed; NULL: nothing. */

@@ -104,7 +104,7 @@ static int read_config(struct create *create)
 						      where.text);
 	}
 	/* shut off, and no config file was named: as it was at its last snapshot */
-	error = info_read_all(&create->folder, &infos, create->text);
+	error = info_read_all(&create->folder, &infos, NULL, create->text);
 	if (!error)
 		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
 	json_decref(infos);

@@ -378,7 +378,7 @@ static int give_new_parent(struct domain_operation *operation, const struct doma
 {
 	json_t *infos, *info;
 	size_t i;
-	int error = info_read_all(folder, &infos, &operation->text);
+	int error = info_read_all(folder, &infos, NULL, &operation->text);
 
 	json_array_foreach(infos, i, info) {
 		const char *old = info_string(info, "parent");

@@ -93,7 +93,7 @@ static void on_done(void *owner, const struct domain_snapshot_result *result)
 	report(run->args, result);
 	if (run->args->json)
 		print_json(run->args, result);
-	else if (!result->error)
+	else if (!result->error || result->count)		/* what there is of it is shown */
 		run->args->command->print(run->args, result);
 	if ((fflush(stdout) || ferror(stdout)) && !run->status) {
 		fprintf(stderr, "xl-snapshot: %s: it was done, but the output cannot be written\n", run->args->command->name);

@@ -80,7 +80,7 @@ struct domain_snapshot_request {
 	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
 	const char *hook;
 	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */
-	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */
+	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information, which may be damaged */
 	const char *new_name;		/* CLONE: of the domain that is made */
 	const char *folder;		/* CLONE: for its files; NULL: each disk's beside its store */
 };
@@ -90,7 +90,8 @@ struct domain_snapshot_result {
 	int error;			/* 0 or -errno */
 	const char *text;		/* why, in one line; or a warning when error is 0; "" */
 	const char *domain, *uuid;
-	struct domain_snapshot *snapshots;	/* that were asked for, made, gone back to or deleted */
+	/* that were asked for, made, gone back to or deleted; also with an error: QUERY of all, when one is damaged, has the others */
+	struct domain_snapshot *snapshots;
 	unsigned count;
 	double disks_us;		/* CREATE: how long the disks' writes stood still, at most */
 	double stopped_us;		/* CREATE: from the end of the memory image until the domain went on */

@@ -44,7 +44,12 @@ name=$(printf 'a%.0s' {1..63})é
 check "JSON of a name that is cut within a character" is "$(xl-snapshot list --json -n "$name" guest 2>/dev/null | jq -r '.error[63:69]')" 'a?": n'
 check "names are not paths" refuses 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
 truncate -s 20 "$folder/snapshotdata-two.xl"
-check "a damaged file is named" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
+check "a damaged file is named" exits 74 xl-snapshot list guest
+check "... by name" grep -q "snapshotdata-two.xl: damaged" out
+check "... and the others are listed" is "$(xl-snapshot list guest 2>/dev/null | awk '{print $1}' | paste -sd,)" NAME,one,branch
+check "... in JSON" is "$(xl-snapshot list --json guest 2>/dev/null | jq -c '[.ok, .errno, .snapshots[].name]')" '[false,74,"one","branch"]'
+check "... and shown" exits 0 xl-snapshot show -n branch guest
+check "... where it is asked for it is refused" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot show -n two guest
 
 # changing does
 if [ ! -e /proc/xen/capabilities ]; then

@@ -94,7 +94,7 @@ static void test_clone_raw(void **state)
 	fake_start_domain();
 	must(fake_run(request));
 	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(info_read_all(&folder, &infos, &text), 0);
+	assert_int_equal(info_read_all(&folder, &infos, NULL, &text), 0);
 	folder_close(&folder);
 	typed = info_typed(infos, NULL);
 	assert_int_equal(domain_snapshot_device_disk(&typed->disks[1], "xvdc", &device), 0);

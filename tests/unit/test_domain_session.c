@@ -61,7 +61,7 @@ static void test_removed_meanwhile(void **state)
 	must(create("a"));
 	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
 	must(delete("a", false));
-	if (info_read_all(&folder, &infos, &text))
+	if (info_read_all(&folder, &infos, NULL, &text))
 		fail_msg("%s", text.text);
 	assert_int_equal(json_array_size(infos), 0);
 	json_decref(infos);
