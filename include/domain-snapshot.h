@@ -24,6 +24,10 @@
 
 #include "driver.h"	/* struct error_text */
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Where the snapshots are; DOMAIN_SNAPSHOT_DIR_ENV in the environment replaces it (tests). */
 #define DOMAIN_SNAPSHOT_DIR	"/var/lib/xen/snapshots"
 #define DOMAIN_SNAPSHOT_DIR_ENV	"TAPSNAP_SNAPSHOT_DIR"
@@ -125,5 +129,9 @@ int domain_snapshots_start(struct domain_snapshots *session, const struct domain
  * started; one that thaws after half a minute.
  */
 void domain_snapshots_cancel(struct domain_snapshot_operation *operation);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,10 @@
 #include "driver.h"	/* struct error_text, error_set() */
 #include "protocol.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct tapctl;
 
 /* RUN_DIR_DEFAULT or what the environment says. Never freed. */
@@ -151,5 +155,9 @@ int tapctl_takeover_successor(int pid, int minor);
 
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -64,6 +64,20 @@ check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create
 check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
+
+# The library from C++: what is installed of it, and its functions by their names.
+cat >user.cc <<'END'
+#include "domain-snapshot-libxl.h"
+#include "engine.h"
+int use(domain_snapshots *session, struct error_text *text) { return domain_snapshots_fd(session) + error_set(text, 0, "%d", 1); }
+END
+if command -v g++ >/dev/null; then
+	check "the library's headers are C++, too" g++ -Wall -Wextra -Werror -I"$here/include" -c user.cc
+	check "... and name what is in the library" is "$(nm -u user.o | awk '{print $2}' | paste -sd,)" domain_snapshots_fd,error_set
+else
+	skip "the library's headers are C++, too" "no g++"
+fi
+
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help
 	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"
