@@ -6,10 +6,11 @@
  * A session carries any number of operations at a time, each on a thread of
  * its own. A call returns at once; how the operation goes is told through
  * callbacks, which are only ever called from inside
- * domain_snapshots_dispatch(). domain_snapshots_fd() is readable when that
- * has something to tell. One operation at a time changes the snapshots of a
- * domain, also across processes; another is refused with -EBUSY. Looking at
- * them is always possible.
+ * domain_snapshots_dispatch(). A callback may start and cancel operations; it
+ * is not to dispatch, or to close the session. domain_snapshots_fd() is
+ * readable when there is something to dispatch. One operation at a time
+ * changes the snapshots of a domain, also across processes; another is refused
+ * with -EBUSY. Looking at them is always possible.
  *
  * The words are those of Xen's snapshot proposal: a domain snapshot has a
  * name, a creation time, a save file (its memory) and disk snapshots. The files are described in
@@ -116,7 +117,7 @@ struct domain_snapshot_callbacks {
 
 /* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. */
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text);
-/* Cancels what runs and waits for it; their done() is not called any more. */
+/* Cancels what runs and waits for it; their done() is not called any more. Not from inside a callback. */
 void domain_snapshots_close(struct domain_snapshots *session);
 int domain_snapshots_fd(const struct domain_snapshots *session);
 void domain_snapshots_dispatch(struct domain_snapshots *session);
