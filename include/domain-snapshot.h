@@ -115,7 +115,7 @@ struct domain_snapshot_callbacks {
 	void *owner;
 };
 
-/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. */
+/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. SIGCHLD is not to be ignored. */
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text);
 /* Cancels what runs and waits for it; their done() is not called any more. Not from inside a callback. */
 void domain_snapshots_close(struct domain_snapshots *session);

@@ -6,7 +6,7 @@
 # does to domains is tested on Xen (tests/xen/test_domain*.sh) and by
 # tests/unit/test_domain*.c.
 #
-# Output is TAP. BUILD says where the programs are. Needs: jq mandoc
+# Output is TAP. BUILD says where the programs are. Needs: jq mandoc perl
 . "$(dirname "$0")/lib.sh"
 export TAPSNAP_SNAPSHOT_DIR=$work/snapshots TZ=UTC
 uuid=01234567-89ab-4def-8123-456789abcdef
@@ -64,6 +64,18 @@ check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create
 check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
+
+# A parent that ignores SIGCHLD: the guard, which waits for its stdin, does not.
+mkfifo never
+exec 9<>never
+perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' xl-snapshot guard $uuid <&9 &
+guard=$!
+until [ "$(readlink /proc/$guard/exe)" = "$(readlink -f "$build/bin/xl-snapshot")" ] && grep -q "^State:.S" /proc/$guard/status; do
+	sleep 0.01
+done
+check "SIGCHLD is not ignored" is "$(($(awk '/^SigIgn/ { print "0x" $2 }' /proc/$guard/status) & 1 << 16))" 0
+{ kill -9 $guard; wait $guard; } 2>/dev/null
+exec 9>&-
 
 # The library from C++: what is installed of it, and its functions by their names.
 cat >user.cc <<'END'

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -438,6 +439,28 @@ static void test_damaged(void **state)
 	expect_disks("b");
 }
 
+/* What the caller ignores a program does not. */
+static void test_signals(void **state)
+{
+	char path[100], line[100];
+	const char *const arguments[] = { "cp", "/proc/self/status", path, NULL };
+	unsigned long long ignored = ~0ull;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/status", fake_dir);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
+	program_run(arguments, NULL);		/* which cannot learn how that ends */
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) && sscanf(line, "SigIgn: %llx", &ignored) != 1)
+		;
+	fclose(file);
+	assert_int_equal(ignored & (1ull << (SIGCHLD - 1) | 1ull << (SIGPIPE - 1)), 0);
+}
+
 static void test_hook(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
@@ -512,6 +535,7 @@ int main(void)
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
+		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_hook),
 		DOMAIN_TEST(test_hook_stopped),
 	};
