@@ -157,8 +157,8 @@ void info_file(char *file, const char *name);
 void info_save_file(char *file, const char *name, bool partial);
 /* A file's content; -EBADMSG when it is none of ours. */
 int info_read(const struct domain_folder *folder, const char *name, json_t **info, struct error_text *text);
-/* All, oldest first. */
-int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *text);
+/* All but those that are damaged, oldest first. @damaged, which may be NULL, names one of these. */
+int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *damaged, struct error_text *text);
 const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
 /* What the domain was last at, to be freed; NULL: nothing. */
@@ -189,6 +189,8 @@ const char *disk_file(const struct domain_disk *disk);
 int disk_move_back(const struct domain_disk *disk, struct error_text *text);
 /* 1 and its id and time: it has a snapshot of that name; 0: it has none. */
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
+/* Each has the one that its information file is of, by id and time: one of that name that was taken later is another moment. */
+int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
 /* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */
@@ -264,11 +266,15 @@ int domain_clone(struct domain_operation *operation);
 int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
+/* -ECANCELED when it is. */
+int domain_check_cancelled(struct domain_operation *operation);
 
 /* Of a hook, and the domain's name: a warning. */
 #define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
-/* @hook with "freeze" or "thaw". */
-int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text);
+/* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_patience_ms. */
+int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
+	     struct error_text *text);
+extern int hook_patience_ms;		/* tests have less */
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */
 int program_run(const char *const arguments[], struct error_text *text);
 

@@ -147,11 +147,6 @@ static int make_config(struct clone *clone)
 
 /* ---- the files ---- */
 
-static bool is_cancelled(const struct clone *clone)
-{
-	return atomic_load(&clone->operation->cancelled);
-}
-
 static int sync_name(struct clone *clone, const char *path)
 {
 	int error = cow_folder_sync(path);
@@ -211,7 +206,7 @@ static int copy_stream(struct clone *clone, int from, int to)
 	do {
 		off_t at = lseek(from, 0, SEEK_CUR);
 
-		if (is_cancelled(clone))
+		if (domain_check_cancelled(operation))
 			return -ECANCELED;
 		if (operation->progress && st.st_size)
 			operation->progress(operation, "copying the memory", (int)(at * 100 / st.st_size));
@@ -237,9 +232,7 @@ static int make_save(struct clone *clone)
 		error = copy_stream(clone, from, to);
 	if (!error && fsync(to))
 		error = -errno;
-	if (error == -ECANCELED)
-		error_set(clone->text, error, "cancelled");
-	else if (error)
+	if (error)
 		error_set(clone->text, error, "%s: %s", clone->main, strerror(-error));
 	else
 		error = sync_name(clone, clone->main);
@@ -258,8 +251,8 @@ static int make_files(struct clone *clone)
 
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
 		error = make_store(clone, &clone->disks.disk[i], json_string_value(json_array_get(clone->files, i)));
-		if (!error && is_cancelled(clone))
-			error = error_set(clone->text, -ECANCELED, "cancelled");
+		if (!error)
+			error = domain_check_cancelled(clone->operation);
 	}
 	if (error)
 		return error;
@@ -274,20 +267,14 @@ static int make_files(struct clone *clone)
 
 static int check_disks(struct clone *clone)
 {
-	const char *name = info_string(clone->info, "name");
 	int error = disks_from_info(&clone->disks, clone->info, clone->text);
 
 	if (!error)
 		error = disks_open(&clone->disks, clone->text);
 	if (!error)
 		error = disks_find_stores(&clone->disks, clone->text);
-	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
-		int found = disk_has_snapshot(&clone->disks.disk[i], name, clone->text);
-
-		if (found != 1)
-			error = found ? found : error_set(clone->text, -ENOENT, "disk %s has lost its snapshot \"%s\"",
-							  clone->disks.disk[i].vdev, name);
-	}
+	if (!error)
+		error = disks_check_snapshot(&clone->disks, info_string(clone->info, "name"), clone->text);
 	return error;
 }
 
@@ -352,6 +339,8 @@ static int run(struct clone *clone)
 	if (!error)
 		error = make_files(clone);
 	if (!error)
+		error = domain_check_cancelled(operation);
+	if (!error)
 		error = note_clone(clone);
 	if (!error)
 		error = folder_remove(&clone->folder, INTENT_FILE, clone->text);
@@ -395,6 +384,8 @@ int domain_clone(struct domain_operation *operation)
 		error = name_files(&clone);
 	if (!error)
 		error = make_config(&clone);
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error)
 		error = run(&clone);
 	if (!error) {

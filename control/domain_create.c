@@ -104,7 +104,7 @@ static int read_config(struct create *create)
 						      where.text);
 	}
 	/* shut off, and no config file was named: as it was at its last snapshot */
-	error = info_read_all(&create->folder, &infos, create->text);
+	error = info_read_all(&create->folder, &infos, NULL, create->text);
 	if (!error)
 		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
 	json_decref(infos);
@@ -263,8 +263,8 @@ static int take_memory(struct create *create, int fd)
 
 	if (!atomic_load(&operation->cancelled))
 		error = operation->host->ops->save(operation->host, operation->id.domid, fd, create->request->live, &reason);
-	if (atomic_load(&operation->cancelled))
-		return error_set(create->text, -ECANCELED, "cancelled");
+	if (domain_check_cancelled(operation))
+		return -ECANCELED;
 	if (error)
 		return error_set(create->text, error, "saving the memory failed: %s", reason.text);
 	domain_did(operation, "suspended");
@@ -338,6 +338,8 @@ static int take(struct create *create)
 	if (!error && create->memory)
 		error = take_memory(create, fd);
 	create->stopped = clock_us();
+	if (!error)
+		error = domain_check_cancelled(create->operation);
 	if (!error)
 		error = take_disks(create);
 	if (!error && !create->gone_on)
@@ -429,11 +431,16 @@ static int run(struct create *create)
 		return error;
 	domain_did(operation, "intent");
 	if (hook)
-		error = hook_run(hook, "freeze", &operation->id, create->text);
+		error = hook_run(operation, hook, "freeze", &operation->id, create->text);
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error)
 		error = take(create);
 	if (!error && hook && can_thaw(create))
-		error = hook_run(hook, "thaw", &operation->id, create->text);
+		error = hook_run(operation, hook, "thaw", &operation->id, create->text);
+	/* the last moment at which all can be undone */
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error)
 		error = make_whole(create);
 	return error;
@@ -511,6 +518,8 @@ int domain_create(struct domain_operation *operation)
 		error = check_disks(&create);
 	if (!error)
 		error = check_memory(&create);
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error) {
 		error = run(&create);
 		if (error)

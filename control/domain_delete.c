@@ -6,15 +6,35 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "cow-base.h"
 #include "domain.h"
 
 struct removal {
 	struct domain_operation *operation;
 	struct domain_folder folder;
 	json_t *infos;			/* all that there are */
+	bool damaged;			/* what is asked for: all that is known is its name */
 };
+
+/* Its information may be damaged. Then nothing is known of the disks' snapshots, and all else can go. */
+static int find(struct removal *removal, const char *name)
+{
+	struct domain_operation *operation = removal->operation;
+	struct error_text reason = { "" };
+	json_t *info;
+	int error = name ? info_read(&removal->folder, name, &info, &reason) : -ENOENT;
+
+	if (!error) {
+		json_decref(info);
+		return 0;
+	}
+	removal->damaged = error == -EBADMSG && operation->request->keep_disks;
+	if (!removal->damaged)
+		return error_set(&operation->text, error, "%s", name ? reason.text : "the domain is at no snapshot; name one with -n");
+	json_array_append_new(removal->infos, json_pack("{s:s, s:[]}", "name", name, "disks"));
+	return 0;
+}
 
 /* Those that go back to @name, then itself: an array of information, in the order in which they go. */
 static int collect(struct removal *removal, const char *name, json_t *order, unsigned depth)
@@ -35,13 +55,46 @@ static int collect(struct removal *removal, const char *name, json_t *order, uns
 	return error;
 }
 
+/* By the store, the snapshot's id there and its time. A store that cannot be asked may be the one. */
+static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, const char *name)
+{
+	const struct snapshot_info snapshot = {
+		.id = (uint32_t)json_integer_value(json_object_get(disk, "id")),
+		.time = (uint64_t)json_integer_value(json_object_get(disk, "time")), .name = name,
+	};
+	struct cow_base_fields fields;
+
+	if (base->version != snapshot.id || base->time != snapshot.time)
+		return false;
+	return cow_base_describe_beside(&fields, info_string(disk, "path"), &snapshot, NULL) ||
+	       !memcmp(base->uuid, fields.uuid, sizeof(fields.uuid));
+}
+
+/* Not when it is gone, or was put on another base, or is another store by now. What cannot be read may stand on it. */
+static bool stands_on(const char *file, const json_t *info)
+{
+	struct cow_base_fields base;
+	enum cow_base_kind kind;
+	const json_t *disk;
+	size_t i;
+	int error = cow_base_probe_beside(file, &kind, &base, NULL);
+
+	if (error)
+		return error != -ENOENT && error != -ENOTDIR;
+	json_array_foreach(json_object_get(info, "disks"), i, disk) {
+		if (kind == COW_BASE_COW && is_snapshot(&base, disk, info_string(info, "name")))
+			return true;
+	}
+	return false;
+}
+
 static int check_clones(struct removal *removal, const json_t *info)
 {
 	const json_t *file;
 	size_t i;
 
 	json_array_foreach(json_object_get(info, "clones"), i, file) {
-		if (!access(json_string_value(file), F_OK))
+		if (stands_on(json_string_value(file), info))
 			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s stands on it; delete that "
 					 "first, or tap-img rebase it", info_string(info, "name"), json_string_value(file));
 	}
@@ -72,13 +125,16 @@ static int remove_one(struct removal *removal, const json_t *listed)
 {
 	struct domain_operation *operation = removal->operation;
 	const struct domain_id *id = &operation->id;
+	struct error_text reason = { "" };
 	json_t *info, *intent;
 	int error;
 
 	/* read again: it may have got another parent by now */
-	error = info_read(&removal->folder, info_string(listed, "name"), &info, &operation->text);
-	if (error)
-		return error;
+	error = info_read(&removal->folder, info_string(listed, "name"), &info, &reason);
+	if (error == -EBADMSG)
+		info = json_incref((json_t *)listed);
+	else if (error)
+		return error_set(&operation->text, error, "%s", reason.text);
 	intent = json_pack("{s:s, s:{s:s, s:s}, s:b, s:O}", "op", "delete", "domain", "name", id->name, "uuid", id->uuid,
 			   "keep_disks", operation->request->keep_disks, "info", info);
 	error = folder_write(&removal->folder, INTENT_FILE, intent, &operation->text);
@@ -116,11 +172,12 @@ static int remove_all(struct removal *removal, const json_t *order)
 /* The folder keeps no more than what the domain is called: that goes with the last snapshot. */
 static void remove_folder(struct removal *removal)
 {
+	struct error_text damaged = { "" };
 	json_t *left;
 
-	if (info_read_all(&removal->folder, &left, NULL))
+	if (info_read_all(&removal->folder, &left, &damaged, NULL))
 		return;
-	if (!json_array_size(left) && !folder_remove(&removal->folder, STATE_FILE, NULL))
+	if (!json_array_size(left) && !damaged.text[0] && !folder_remove(&removal->folder, STATE_FILE, NULL))
 		folder_remove_empty(&removal->folder);
 	json_decref(left);
 }
@@ -136,17 +193,20 @@ int domain_delete(struct domain_operation *operation)
 	if (!error)
 		error = domain_begin(operation, &removal.folder, false);
 	if (!error)
-		error = info_read_all(&removal.folder, &removal.infos, &operation->text);
+		error = info_read_all(&removal.folder, &removal.infos, NULL, &operation->text);
 	if (!error)
 		name = operation->request->name ? strdup(operation->request->name) : info_current(&removal.folder);
-	if (!error && (!name || !info_find(removal.infos, name)))
-		error = error_set(&operation->text, -ENOENT, "there is no snapshot called \"%s\"", name ? name : "");
+	if (!error)
+		error = find(&removal, name);
 	if (!error)
 		error = collect(&removal, name, order, 0);
 	if (!error)
 		error = remove_all(&removal, order);
 	if (!error)
 		remove_folder(&removal);
+	if (!error && removal.damaged)
+		error_set(&operation->text, 0, "what it held of disks is not known: snapshots of that name that they have are deleted with "
+			  "tap-ctl snapshot-delete, or tap-img snapshot -d");
 	folder_close(&removal.folder);
 	json_decref(removal.infos);
 	json_decref(order);

@@ -352,6 +352,28 @@ int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_t
 	return found;
 }
 
+static int check_snapshot(struct domain_disk *disk, const char *name, struct error_text *text)
+{
+	json_int_t id = disk->id, time = disk->time;
+	int found = disk_has_snapshot(disk, name, text);
+
+	if (found < 0)
+		return found;
+	if (!found || disk->id != id || disk->time != time)
+		return error_set(text, -ENOENT, "disk %s: %s has lost its snapshot \"%s\"%s", disk->vdev, disk->target, name,
+				 found ? "; the one of that name is another" : "");
+	return 0;
+}
+
+int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++)
+		error = check_snapshot(&disks->disk[i], name, text);
+	return error;
+}
+
 /* The one that we know, or when we know none, one that is no older than @since. */
 static bool is_ours(const struct domain_disk *known, const struct domain_disk *found, json_int_t since)
 {

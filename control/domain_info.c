@@ -75,13 +75,13 @@ int info_read(const struct domain_folder *folder, const char *name, json_t **inf
 	error = folder_read(folder, file, info, &reason);
 	if (error == -ENOENT)
 		return error_set(text, error, "there is no snapshot called \"%s\"", name);
-	if (error)
-		return error_set(text, error, "%s", reason.text);
-	if (is_complete(*info, name))
+	if (!error && !is_complete(*info, name))
+		error = error_set(&reason, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", folder->path, file);
+	if (!error)
 		return 0;
 	json_decref(*info);
 	*info = NULL;
-	return error_set(text, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", folder->path, file);
+	return error_set(text, error, "%.400s%s", reason.text, error == -EBADMSG ? "; delete --keep-disks takes it away" : "");
 }
 
 static json_int_t created(const json_t *info)
@@ -116,8 +116,9 @@ static bool name_of_file(const char *file, char *name)
 	return info_name_valid(name);
 }
 
-int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *text)
+int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *damaged, struct error_text *text)
 {
+	struct error_text reason;
 	char name[NAME_MAX + 1];
 	struct dirent *entry;
 	json_t *info;
@@ -128,11 +129,16 @@ int info_read_all(const struct domain_folder *folder, json_t **infos, struct err
 	while (!error && (entry = readdir(dir))) {
 		if (!name_of_file(entry->d_name, name))
 			continue;
-		error = info_read(folder, name, &info, text);
-		if (error == -ENOENT)		/* deleted since */
-			error = 0;
-		else if (!error)
+		reason.text[0] = '\0';
+		error = info_read(folder, name, &info, &reason);
+		if (!error)
 			error = insert(*infos, info);
+		else if (error == -EBADMSG)
+			error_set(damaged, error, "%s", reason.text);
+		else if (error != -ENOENT)
+			error_set(text, error, "%s", reason.text);
+		if (error == -ENOENT || error == -EBADMSG)	/* deleted since; or not to be in the way of the others */
+			error = 0;
 	}
 	if (dir)
 		closedir(dir);

@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,7 +24,10 @@
 
 extern char **environ;
 
+#define LOOK_MS 50
+
 void (*domain_step)(const char *step);
+int hook_patience_ms = 30000;
 
 void domain_did(struct domain_operation *operation, const char *step)
 {
@@ -30,6 +35,11 @@ void domain_did(struct domain_operation *operation, const char *step)
 		domain_step(step);
 	if (operation->progress)
 		operation->progress(operation, step, -1);
+}
+
+int domain_check_cancelled(struct domain_operation *operation)
+{
+	return atomic_load(&operation->cancelled) ? error_set(&operation->text, -ECANCELED, "cancelled") : 0;
 }
 
 /* With signals as a program expects them, and no more files than @in and @out. */
@@ -43,6 +53,7 @@ static int spawn(pid_t *pid, const char *const arguments[], int in, int out, sho
 	sigemptyset(&none);
 	sigemptyset(&usual);
 	sigaddset(&usual, SIGPIPE);
+	sigaddset(&usual, SIGCHLD);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
@@ -90,21 +101,52 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 	return error_set(text, -EIO, "%s ended with status %d%s%s", name, WEXITSTATUS(status), *line ? ": " : "", line);
 }
 
-int program_run(const char *const arguments[], struct error_text *text)
+/* That may be cancelled, and how long a program is waited for when it is. */
+struct patience {
+	const struct domain_operation *operation;
+	int ms;
+};
+
+/* True: it did not end, and was killed with all that it had started. Its process is still to be waited for. */
+static bool kill_cancelled(pid_t pid, const struct patience *patience)
+{
+	struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+	int left = patience->ms;
+	bool killed = false;
+
+	while (end.fd >= 0 && !killed && poll(&end, 1, LOOK_MS) <= 0) {
+		if (!atomic_load(&patience->operation->cancelled))
+			continue;
+		killed = left <= 0 && !kill(-pid, SIGKILL);
+		left -= LOOK_MS;
+	}
+	if (end.fd >= 0)
+		close(end.fd);
+	return killed;
+}
+
+/* @patience: NULL: it is waited for to its end. */
+static int run_program(const char *const arguments[], const struct patience *patience, struct error_text *text)
 {
 	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = memfd_create("output", MFD_CLOEXEC), status, error;
 	pid_t pid = -1, got;
+	bool killed;
 
-	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, 0);
+	/* a session of its own is what can be killed whole */
+	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, patience ? POSIX_SPAWN_SETSID : 0);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;
 	}
+	killed = patience && kill_cancelled(pid, patience);
 	do
 		got = waitpid(pid, &status, 0);
 	while (got < 0 && errno == EINTR);
-	error = got < 0 ? error_set(text, -errno, "%s: %s", arguments[0], strerror(errno)) :
-			  judge(arguments[0], status, out, text);
+	if (killed)
+		error = error_set(text, -ECANCELED, "%s was killed, since the operation was cancelled", arguments[0]);
+	else
+		error = got < 0 ? error_set(text, -errno, "%s: %s", arguments[0], strerror(errno)) :
+				  judge(arguments[0], status, out, text);
 out:
 	if (in >= 0)
 		close(in);
@@ -113,11 +155,19 @@ out:
 	return error;
 }
 
-int hook_run(const char *hook, const char *word, const struct domain_id *id, struct error_text *text)
+int program_run(const char *const arguments[], struct error_text *text)
+{
+	return run_program(arguments, NULL, text);
+}
+
+int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
+	     struct error_text *text)
 {
 	const char *const arguments[] = { hook, word, id->name, NULL };
+	/* who cancels wants no freeze any more; a thaw is what has to come after it */
+	const struct patience patience = { operation, !strcmp(word, "thaw") ? hook_patience_ms : 0 };
 	struct error_text reason = { "" };
-	int error = program_run(arguments, &reason);
+	int error = run_program(arguments, &patience, &reason);
 
 	return error ? error_set(text, error, "hook \"%s\": %.300s", word, reason.text) : 0;
 }

@@ -25,20 +25,33 @@ static void recover_if_free(struct domain_operation *operation, struct domain_fo
 	folder_unlock(folder);
 }
 
-static int pick(struct domain_operation *operation, const json_t *infos, const char *name)
+static int read_one(struct domain_operation *operation, const struct domain_folder *folder)
 {
-	const json_t *info = info_find(infos, name);
+	json_t *info;
+	int error = info_read(folder, operation->request->name, &info, &operation->text);
 
-	if (!info)
-		return error_set(&operation->text, -ENOENT, "there is no snapshot called \"%s\"", name);
-	json_array_append(operation->infos, (json_t *)info);
-	return 0;
+	if (!error)
+		json_array_append_new(operation->infos, info);
+	return error;
+}
+
+/* One that is damaged makes it an error; the others are there all the same. */
+static int read_all(struct domain_operation *operation, const struct domain_folder *folder)
+{
+	struct error_text damaged = { "" };
+	json_t *infos;
+	int error = info_read_all(folder, &infos, &damaged, &operation->text);
+
+	if (error)
+		return error;
+	json_array_extend(operation->infos, infos);
+	json_decref(infos);
+	return damaged.text[0] ? error_set(&operation->text, -EBADMSG, "%s", damaged.text) : 0;
 }
 
 int domain_query(struct domain_operation *operation)
 {
 	struct domain_folder folder = { .fd = -1, .lock = -1 };
-	json_t *infos = NULL;
 	char *config;
 	int error = domain_locate(operation, &config);
 
@@ -52,13 +65,8 @@ int domain_query(struct domain_operation *operation)
 	if (!error && folder.fd >= 0) {
 		recover_if_free(operation, &folder);
 		operation->current = info_current(&folder);
-		error = info_read_all(&folder, &infos, &operation->text);
+		error = operation->request->name ? read_one(operation, &folder) : read_all(operation, &folder);
 	}
-	if (!error && operation->request->name)
-		error = pick(operation, infos, operation->request->name);
-	else if (!error && infos)
-		json_array_extend(operation->infos, infos);
-	json_decref(infos);
 	folder_close(&folder);
 	return error;
 }

@@ -155,7 +155,7 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
 	if (!resumed && id.there && hook)
-		hook_run(hook, "thaw", &id, NULL);
+		hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
 	if (!error)
 		error = remove_save(operation, folder, name);
@@ -316,7 +316,7 @@ static int thaw(struct domain_operation *operation, const json_t *intent, const 
 		return 0;
 	if (wants_paused(intent))
 		return error_set(&operation->text, 0, DOMAIN_FROZEN, hook, id->name);
-	error = hook_run(hook, "thaw", id, &reason);
+	error = hook_run(operation, hook, "thaw", id, &reason);
 	return error ? error_set(&operation->text, error, "%.280s; the domain is at snapshot \"%s\" and runs, frozen as it was then: "
 				 "run '%s thaw %s'", reason.text, name, hook, id->name) : 0;
 }
@@ -378,7 +378,7 @@ static int give_new_parent(struct domain_operation *operation, const struct doma
 {
 	json_t *infos, *info;
 	size_t i;
-	int error = info_read_all(folder, &infos, &operation->text);
+	int error = info_read_all(folder, &infos, NULL, &operation->text);
 
 	json_array_foreach(infos, i, info) {
 		const char *old = info_string(info, "parent");
@@ -489,16 +489,21 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
 	return error;
 }
 
-/* A domain that is to go back anyway need not first be brought to where it was to go back before. */
-static bool replaces(const struct domain_operation *operation, const struct domain_folder *folder)
+/*
+ * A domain that is to go back anyway need not first be brought to where it was to go back before. Where it was already, and
+ * runs, that is noted first: nothing of it is half way.
+ */
+static bool replaces(struct domain_operation *operation, const struct domain_folder *folder)
 {
 	bool replaced = false;
+	struct domain_id id;
 	json_t *intent;
 
 	if (operation->request->command != DOMAIN_SNAPSHOT_REVERT || folder_read(folder, INTENT_FILE, &intent, NULL))
 		return false;
-	if (info_string(intent, "op"))
-		replaced = !strcmp(info_string(intent, "op"), "revert");
+	if (info_string(intent, "op") && !find_domain(operation, intent, &id))
+		replaced = !strcmp(info_string(intent, "op"), "revert") && !(is_phase(intent, "start") && id.there);
+	operation->text.text[0] = '\0';
 	json_decref(intent);
 	return replaced;
 }

@@ -4,7 +4,9 @@
  *
  *   checks -> intent "stop" -> the domain is destroyed -> "disks": all of them -> "start": restored or booted -> intent removed
  *
- * Each disk's way back can be gone again, so what was cut short is finished.
+ * Each disk's way back can be gone again, so what was cut short is finished,
+ * or another revert takes its place. That one begins with "disks", since they
+ * are half way: whoever finds it cut short is not to let a domain run on them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -52,20 +54,6 @@ static int check_memory(struct revert *revert)
 	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
 }
 
-static int check_disk(struct revert *revert, struct domain_disk *disk)
-{
-	const char *name = info_string(revert->info, "name");
-	json_int_t id = disk->id, time = disk->time;
-	int found = disk_has_snapshot(disk, name, revert->text);
-
-	if (found < 0)
-		return found;
-	if (!found || disk->id != id || disk->time != time)
-		return error_set(revert->text, -ENOENT, "disk %s: %s has lost its snapshot \"%s\"%s", disk->vdev, disk->target, name,
-				 found ? "; the one of that name is another" : "");
-	return 0;
-}
-
 /* Nothing is lost yet: each disk has to have what it is to go back to. */
 static int check_disks(struct revert *revert)
 {
@@ -74,8 +62,8 @@ static int check_disks(struct revert *revert)
 
 	if (!error)
 		error = disks_open(&disks, revert->text);
-	for (unsigned i = 0; !error && i < disks.count; i++)
-		error = check_disk(revert, &disks.disk[i]);
+	if (!error)
+		error = disks_check_snapshot(&disks, info_string(revert->info, "name"), revert->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
@@ -117,12 +105,28 @@ static int check_change(struct revert *revert)
 	return error;
 }
 
+/* Of the revert whose place this one takes, if there is one. */
+static bool is_half_way(const struct revert *revert)
+{
+	const char *phase;
+	json_t *intent;
+	bool half_way;
+
+	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+		return false;
+	phase = info_string(intent, "phase");
+	half_way = !phase || strcmp(phase, "stop") != 0;
+	json_decref(intent);
+	return half_way;
+}
+
 static json_t *make_intent(const struct revert *revert)
 {
 	const struct domain_id *id = &revert->operation->id;
 
-	return json_pack("{s:s, s:s, s:{s:s, s:s}, s:i, s:O}", "op", "revert", "phase", "stop", "domain", "name", id->name,
-			 "uuid", id->uuid, "after", (int)revert->operation->request->after, "info", revert->info);
+	return json_pack("{s:s, s:s, s:{s:s, s:s}, s:i, s:O}", "op", "revert", "phase", is_half_way(revert) ? "disks" : "stop",
+			 "domain", "name", id->name, "uuid", id->uuid, "after", (int)revert->operation->request->after, "info",
+			 revert->info);
 }
 
 /* The domain is gone and its disks are under way: say how that ends. */
@@ -182,8 +186,8 @@ int domain_revert(struct domain_operation *operation)
 		error = check_disks(&revert);
 	if (!error)
 		error = check_change(&revert);
-	if (!error && atomic_load(&operation->cancelled))
-		error = error_set(revert.text, -ECANCELED, "cancelled");
+	if (!error)
+		error = domain_check_cancelled(operation);
 	if (!error)
 		error = run(&revert);
 	if (!error)

@@ -34,7 +34,7 @@ void doctor_find(json_t *findings, const char *name, const char *state, const ch
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	/* a failure shows in json_memory_failed() */
-	json_array_append_new(findings, json_pack("{s:s, s:s, s:s}", "name", name, "state", state, "text", text));
+	json_array_append_new(findings, json_pack("{s:s, s:s, s:o}", "name", name, "state", state, "text", tapctl_text_json(text)));
 }
 
 static void look_at_run_dir(json_t *findings)

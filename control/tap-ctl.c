@@ -77,7 +77,7 @@ static void report_failure(const struct command *command, const struct arguments
 		fprintf(stderr, "tap-ctl: %s: %s (%s)\n", command->name, text, standard);
 	if (!args->json)
 		return;
-	result = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -error, "error", *text ? text : standard);
+	result = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -error, "error", tapctl_text_json(*text ? text : standard));
 	if (!result || print_json(result))
 		fprintf(stderr, "tap-ctl: %s: no memory to say that in JSON\n", command->name);
 	json_decref(result);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "tap-img.h"
+#include "tapctl.h"
 
 static bool json_only(const struct image_command *command, int argc, char **argv)
 {
@@ -162,7 +163,7 @@ static void report_line(void *owner, const char *text)
 	if (report->lines++ >= REPORT_LINES)
 		return;
 	if (report->json) {
-		json_array_append_new(report->problems, json_string(text));
+		json_array_append_new(report->problems, tapctl_text_json(text));
 		return;
 	}
 	progress_end(&report->progress);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "tapctl.h"
 #include "xl-snapshot.h"
 
 static void print_time(char *buffer, size_t size, int64_t seconds)
@@ -73,16 +74,27 @@ void print_show(const struct arguments *args, const struct domain_snapshot_resul
 	}
 }
 
-static void print_branch(const struct domain_snapshot_result *result, const char *parent, unsigned depth)
+/* With -n one is listed, and what it goes back to is not. NULL: a branch begins here. */
+static const struct domain_snapshot *listed_parent(const struct domain_snapshot_result *result,
+						   const struct domain_snapshot *snapshot)
+{
+	for (unsigned i = 0; snapshot->parent && i < result->count; i++) {
+		if (!strcmp(snapshot->parent, result->snapshots[i].name))
+			return &result->snapshots[i];
+	}
+	return NULL;
+}
+
+static void print_branch(const struct domain_snapshot_result *result, const struct domain_snapshot *parent, unsigned depth)
 {
 	for (unsigned i = 0; i < result->count; i++) {
 		const struct domain_snapshot *snapshot = &result->snapshots[i];
 
-		if (parent ? !snapshot->parent || strcmp(snapshot->parent, parent) != 0 : snapshot->parent != NULL)
+		if (listed_parent(result, snapshot) != parent)
 			continue;
 		printf("%*s%s%s\n", (int)(2 * depth), "", snapshot->name, snapshot->current ? " *" : "");
 		if (depth < result->count)
-			print_branch(result, snapshot->name, depth + 1);
+			print_branch(result, snapshot, depth + 1);
 	}
 }
 
@@ -179,11 +191,11 @@ void print_json(const struct arguments *args, const struct domain_snapshot_resul
 			json_array_append_new(snapshots, snapshot_json(args, &result->snapshots[i]));
 	}
 	if (result->error)
-		json = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -result->error, "error",
-				 *result->text ? result->text : strerror(-result->error));
+		json = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -result->error, "error",
+				 tapctl_text_json(*result->text ? result->text : strerror(-result->error)));
 	else
-		json = json_pack("{s:b, s:s, s:s, s:s, s:s?}", "ok", 1, "domain", result->domain, "uuid", result->uuid,
-				 "warning", result->text, "clone", result->clone);
+		json = json_pack("{s:b, s:s, s:s, s:o, s:s?}", "ok", 1, "domain", result->domain, "uuid", result->uuid,
+				 "warning", tapctl_text_json(result->text), "clone", result->clone);
 	json_object_set_new(json, "snapshots", snapshots);
 	json_dumpf(json, stdout, JSON_COMPACT);
 	putchar('\n');

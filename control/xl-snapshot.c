@@ -93,7 +93,7 @@ static void on_done(void *owner, const struct domain_snapshot_result *result)
 	report(run->args, result);
 	if (run->args->json)
 		print_json(run->args, result);
-	else if (!result->error)
+	else if (!result->error || result->count)		/* what there is of it is shown */
 		run->args->command->print(run->args, result);
 	if ((fflush(stdout) || ferror(stdout)) && !run->status) {
 		fprintf(stderr, "xl-snapshot: %s: it was done, but the output cannot be written\n", run->args->command->name);
@@ -198,6 +198,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	xenstored_by_socket_only();
+	/* a parent that ignores it leaves that to us, and nobody could wait for a child */
+	signal(SIGCHLD, SIG_DFL);
 	if (!strcmp(argv[1], "guard") && argc == 3)
 		return guard_run(argv[2]);
 	command = find_command(argv[1]);

@@ -96,12 +96,25 @@ int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error
 	return ret;
 }
 
-char *cow_base_beside(const char *path)
+int cow_base_probe_beside(const char *path, enum cow_base_kind *kind, struct cow_base_fields *fields, struct error_text *error)
 {
 	struct cow_superblock sb;
+	int ret = superblock_beside(path, &sb, error);
+
+	if (ret)
+		return ret;
+	*kind = sb.base_kind;
+	*fields = sb.base;
+	return 0;
+}
+
+char *cow_base_beside(const char *path)
+{
+	struct cow_base_fields fields;
+	enum cow_base_kind kind;
 	const char *name;
 
-	if (superblock_beside(path, &sb, NULL) || sb.base_kind != COW_BASE_COW)
+	if (cow_base_probe_beside(path, &kind, &fields, NULL) || kind != COW_BASE_COW)
 		return NULL;
-	return cow_target_split(sb.base.target, &name);
+	return cow_target_split(fields.target, &name);
 }

@@ -9,11 +9,19 @@
 
 #include "domain-snapshot.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /*
  * What the disk held at the snapshot, as a read-only disk @vdev that
  * libxl_device_disk_add() takes. @device is initialised here; the caller
  * disposes of it.
  */
 int domain_snapshot_device_disk(const struct disk_snapshot *disk, const char *vdev, libxl_device_disk *device);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -6,10 +6,11 @@
  * A session carries any number of operations at a time, each on a thread of
  * its own. A call returns at once; how the operation goes is told through
  * callbacks, which are only ever called from inside
- * domain_snapshots_dispatch(). domain_snapshots_fd() is readable when that
- * has something to tell. One operation at a time changes the snapshots of a
- * domain, also across processes; another is refused with -EBUSY. Looking at
- * them is always possible.
+ * domain_snapshots_dispatch(). A callback may start and cancel operations; it
+ * is not to dispatch, or to close the session. domain_snapshots_fd() is
+ * readable when there is something to dispatch. One operation at a time
+ * changes the snapshots of a domain, also across processes; another is refused
+ * with -EBUSY. Looking at them is always possible.
  *
  * The words are those of Xen's snapshot proposal: a domain snapshot has a
  * name, a creation time, a save file (its memory) and disk snapshots. The files are described in
@@ -23,6 +24,10 @@
 #include <jansson.h>
 
 #include "driver.h"	/* struct error_text */
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 /* Where the snapshots are; DOMAIN_SNAPSHOT_DIR_ENV in the environment replaces it (tests). */
 #define DOMAIN_SNAPSHOT_DIR	"/var/lib/xen/snapshots"
@@ -80,7 +85,7 @@ struct domain_snapshot_request {
 	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
 	const char *hook;
 	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */
-	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information */
+	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information, which may be damaged */
 	const char *new_name;		/* CLONE: of the domain that is made */
 	const char *folder;		/* CLONE: for its files; NULL: each disk's beside its store */
 };
@@ -90,7 +95,8 @@ struct domain_snapshot_result {
 	int error;			/* 0 or -errno */
 	const char *text;		/* why, in one line; or a warning when error is 0; "" */
 	const char *domain, *uuid;
-	struct domain_snapshot *snapshots;	/* that were asked for, made, gone back to or deleted */
+	/* that were asked for, made, gone back to or deleted; also with an error: QUERY of all, when one is damaged, has the others */
+	struct domain_snapshot *snapshots;
 	unsigned count;
 	double disks_us;		/* CREATE: how long the disks' writes stood still, at most */
 	double stopped_us;		/* CREATE: from the end of the memory image until the domain went on */
@@ -109,9 +115,9 @@ struct domain_snapshot_callbacks {
 	void *owner;
 };
 
-/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. */
+/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. SIGCHLD is not to be ignored. */
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text);
-/* Cancels what runs and waits for it; their done() is not called any more. */
+/* Cancels what runs and waits for it; their done() is not called any more. Not from inside a callback. */
 void domain_snapshots_close(struct domain_snapshots *session);
 int domain_snapshots_fd(const struct domain_snapshots *session);
 void domain_snapshots_dispatch(struct domain_snapshots *session);
@@ -119,7 +125,14 @@ void domain_snapshots_dispatch(struct domain_snapshots *session);
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **operation, struct error_text *text);
-/* It ends soon, with -ECANCELED, all undone, unless it is too late for that. */
+/*
+ * It ends soon, with -ECANCELED, all undone, unless it is too late for that. A hook that freezes is killed, with what it has
+ * started; one that thaws after half a minute.
+ */
 void domain_snapshots_cancel(struct domain_snapshot_operation *operation);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -15,6 +15,10 @@
 #include "block.h"
 #include "engine.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Why an open or another management call failed: one line that names the
  * thing and says what to do. Filled in by whoever knows most. */
 struct error_text {
@@ -228,5 +232,9 @@ void backend_give_up(struct backend *backend);
  * none, no such type, or an empty path. *@path points into @target. */
 int backend_parse_target(const char *target, const struct driver_ops **ops, const char **path,
 			 struct error_text *error);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -23,6 +23,10 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum engine_op {
 	ENGINE_READ,
 	ENGINE_WRITE,
@@ -150,5 +154,9 @@ bool engine_complete(struct engine *engine, struct engine_io *io, long result);
 
 /* engine_rest() - for engines: the iovecs that are still to be transferred (never an empty one first). */
 const struct iovec *engine_rest(const struct engine_io *io, int *iovcnt);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,10 @@
 #include "driver.h"	/* struct error_text, error_set() */
 #include "protocol.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 struct tapctl;
 
 /* RUN_DIR_DEFAULT or what the environment says. Never freed. */
@@ -48,6 +52,9 @@ bool tapctl_wants_write(const struct tapctl *ctl);
 int tapctl_flush(struct tapctl *ctl);
 /* A reply as an error: 0, or its -errno with its text. */
 int tapctl_reply_error(json_t *reply, struct error_text *text);
+
+/* A text for a person as JSON, which is UTF-8: bytes of it that are not become '?'. NULL: no memory. */
+json_t *tapctl_text_json(const char *text);
 
 /* Minors: marker files. allocate makes the lowest free one (>= 0), or @wanted when that is not -1. */
 int tapctl_minor_allocate(int wanted, struct error_text *text);
@@ -148,5 +155,9 @@ int tapctl_takeover_successor(int pid, int minor);
 
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

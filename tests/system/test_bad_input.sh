@@ -215,4 +215,7 @@ else
 	skip "no room" "needs root"
 fi
 
+# A text that is not UTF-8 becomes JSON all the same.
+check "JSON of a refusal that names such a path" is "$(tap-ctl export -p 1 -m 0 --json $'unix:/tmp/\xff/x' 2>/dev/null | jq -r 'select(.error | contains("/tmp/?/x")) | .ok')" false
+
 finish

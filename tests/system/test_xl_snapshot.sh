@@ -6,7 +6,7 @@
 # does to domains is tested on Xen (tests/xen/test_domain*.sh) and by
 # tests/unit/test_domain*.c.
 #
-# Output is TAP. BUILD says where the programs are. Needs: jq mandoc
+# Output is TAP. BUILD says where the programs are. Needs: jq mandoc perl
 . "$(dirname "$0")/lib.sh"
 export TAPSNAP_SNAPSHOT_DIR=$work/snapshots TZ=UTC
 uuid=01234567-89ab-4def-8123-456789abcdef
@@ -30,6 +30,7 @@ check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | past
 check "list, by uuid" is "$(json '[.snapshots[].name] | join(",")' xl-snapshot list $uuid)" one,two,branch
 check "the proposal's name of it" is "$(json '.snapshots | length' xl-snapshot snapshot-list guest)" 3
 check "the tree" is "$(xl-snapshot list --tree guest | paste -sd,)" "one,  two *,  branch"
+check "the tree of one that goes back to another" is "$(xl-snapshot list --tree -n two guest)" "two *"
 check "the current one" is "$(xl-snapshot current guest)" two
 check "its parent" is "$(xl-snapshot parent guest)" one
 check "the parent of one that has none" is "$(xl-snapshot parent -n one guest)" ""
@@ -38,9 +39,17 @@ check "show: memory that is gone" grep -q "one.save: not to be had" <(xl-snapsho
 check "JSON says which is the current one" is "$(json '.snapshots[] | select(.current) | .name' xl-snapshot list guest)" two
 check "show: one that is not there" refuses 2 'no snapshot called "three"' xl-snapshot show -n three guest
 check "JSON of a failure" is "$(xl-snapshot show --json -n three guest 2>/dev/null | jq -c '[.ok, .errno]')" '[false,2]'
+check "JSON of a name that is not UTF-8" is "$(xl-snapshot list --json -n $'\xff' guest 2>/dev/null | jq -r '.error[:5]')" '"?": '
+name=$(printf 'a%.0s' {1..63})é
+check "JSON of a name that is cut within a character" is "$(xl-snapshot list --json -n "$name" guest 2>/dev/null | jq -r '.error[63:69]')" 'a?": n'
 check "names are not paths" refuses 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
 truncate -s 20 "$folder/snapshotdata-two.xl"
-check "a damaged file is named" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot list guest
+check "a damaged file is named" exits 74 xl-snapshot list guest
+check "... by name" grep -q "snapshotdata-two.xl: damaged" out
+check "... and the others are listed" is "$(xl-snapshot list guest 2>/dev/null | awk '{print $1}' | paste -sd,)" NAME,one,branch
+check "... in JSON" is "$(xl-snapshot list --json guest 2>/dev/null | jq -c '[.ok, .errno, .snapshots[].name]')" '[false,74,"one","branch"]'
+check "... and shown" exits 0 xl-snapshot show -n branch guest
+check "... where it is asked for it is refused" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot show -n two guest
 
 # changing does
 if [ ! -e /proc/xen/capabilities ]; then
@@ -55,6 +64,32 @@ check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create
 check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
+
+# A parent that ignores SIGCHLD: the guard, which waits for its stdin, does not.
+mkfifo never
+exec 9<>never
+perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' xl-snapshot guard $uuid <&9 &
+guard=$!
+until [ "$(readlink /proc/$guard/exe)" = "$(readlink -f "$build/bin/xl-snapshot")" ] && grep -q "^State:.S" /proc/$guard/status; do
+	sleep 0.01
+done
+check "SIGCHLD is not ignored" is "$(($(awk '/^SigIgn/ { print "0x" $2 }' /proc/$guard/status) & 1 << 16))" 0
+{ kill -9 $guard; wait $guard; } 2>/dev/null
+exec 9>&-
+
+# The library from C++: what is installed of it, and its functions by their names.
+cat >user.cc <<'END'
+#include "domain-snapshot-libxl.h"
+#include "engine.h"
+int use(domain_snapshots *session, struct error_text *text) { return domain_snapshots_fd(session) + error_set(text, 0, "%d", 1); }
+END
+if command -v g++ >/dev/null; then
+	check "the library's headers are C++, too" g++ -Wall -Wextra -Werror -I"$here/include" -c user.cc
+	check "... and name what is in the library" is "$(nm -u user.o | awk '{print $2}' | paste -sd,)" domain_snapshots_fd,error_set
+else
+	skip "the library's headers are C++, too" "no g++"
+fi
+
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help
 	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"

@@ -4,10 +4,12 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 void must_fail(struct outcome outcome, int error, const char *word)
@@ -54,6 +56,26 @@ void expect_disks(const char *names)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++)
 		expect_disk(i, names);
+}
+
+void lose_snapshot(const char *name)
+{
+	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
+	struct error_text text = { "" };
+
+	if (tapctl_snapshot_delete(&second, 1, name, PATIENCE_MS, &text))
+		fail_msg("%s", text.text);
+}
+
+void replace_snapshot(const char *name)
+{
+	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
+	struct tapctl_snapshot snapshot = { .name = name, .timeout_ms = PATIENCE_MS };
+	struct error_text text = { "" };
+
+	lose_snapshot(name);
+	if (tapctl_snapshot_group(&second, 1, &snapshot, &text))
+		fail_msg("%s", text.text);
 }
 
 unsigned count_files(void)
@@ -112,20 +134,64 @@ void make_hook(void)
 	assert_non_null(file);
 	fprintf(file, "#!/bin/sh\ncd %s\necho $1 $2 >>hook.log\n"
 		"[ ! -e refuse-$1 ] || { echo not now >&2; exit 1; }\n"
+		"[ ! -e hang-$1 ] || { sleep 1000 & echo $! >sleeper; wait; }\n"
 		"if [ $1 = freeze ]; then : >frozen; else rm -f frozen; fi\n", fake_dir);
 	fclose(file);
 	assert_int_equal(chmod(hook, 0700), 0);
 }
 
-void refuse(const char *word, bool refused)
+static void set_mark(const char *what, const char *word, bool set)
 {
 	char path[120];
 
-	snprintf(path, sizeof(path), "%s/refuse-%s", fake_dir, word);
-	if (refused)
+	snprintf(path, sizeof(path), "%s/%s-%s", fake_dir, what, word);
+	if (set)
 		close(open(path, O_WRONLY | O_CREAT, 0600));
 	else
 		assert_int_equal(unlink(path), 0);
+}
+
+void refuse(const char *word, bool refused)
+{
+	set_mark("refuse", word, refused);
+}
+
+void hang(const char *word, bool hangs)
+{
+	set_mark("hang", word, hangs);
+}
+
+static FILE *open_sleeper(char path[100])
+{
+	snprintf(path, 100, "%s/sleeper", fake_dir);
+	return fopen(path, "r");
+}
+
+int sleeper(void)
+{
+	char path[100];
+	FILE *file = open_sleeper(path);
+	int pid = 0;
+
+	if (!file || fscanf(file, "%d", &pid) != 1)
+		pid = 0;
+	if (file)
+		fclose(file);
+	return pid;
+}
+
+/* Nobody may have taken note of its end yet. */
+void expect_no_sleeper(void)
+{
+	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, sleeper(), 0), .events = POLLIN };
+	char path[100];
+
+	if (gone.fd >= 0) {
+		assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+		close(gone.fd);
+	}
+	fclose(open_sleeper(path));
+	unlink(path);
 }
 
 void expect_told(const char *letters)

@@ -44,6 +44,9 @@ void expect_list(const char *names);
 /* The names of the snapshots that a disk has; that each has. */
 void expect_disk(unsigned number, const char *names);
 void expect_disks(const char *names);
+/* Somebody deletes the second disk's snapshot; another of that name may take its place. */
+void lose_snapshot(const char *name);
+void replace_snapshot(const char *name);
 /* Files in the domain's folder, the lock and the state not counted. */
 unsigned count_files(void);
 void expect_files(unsigned count);
@@ -51,10 +54,13 @@ void expect_files(unsigned count);
 void expect_no_records(void);
 void expect_running(int memory);
 
-/* A hook that notes what it is told; "freeze" and "thaw" can each be made to fail. */
+/* A hook that notes what it is told; "freeze" and "thaw" can each be made to fail, or to wait for a sleeper. */
 extern char hook[100];
 void make_hook(void);
 void refuse(const char *word, bool refused);
+void hang(const char *word, bool hangs);
+int sleeper(void);			/* its process; 0: there is none yet */
+void expect_no_sleeper(void);		/* it has gone */
 /* What it was told since this was asked last, a letter each. */
 void expect_told(const char *letters);
 /* How it has left the guest; and a guest that was restored like that. */

@@ -179,6 +179,8 @@ static int host_resume(struct domain_host *host, unsigned domid, bool paused, st
 
 static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
+	if (fake->fail_destroy)
+		return error_set(text, fake->fail_destroy, "it does not die");
 	fake_stop_domain();
 	return 0;
 }

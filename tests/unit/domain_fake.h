@@ -28,7 +28,7 @@ struct fake_domain {
 	bool unable;			/* to be saved */
 	bool raw;			/* the second disk is a raw image */
 	bool attached, detached;	/* a third disk came, the second went */
-	int fail_save, fail_restore;	/* -errno */
+	int fail_save, fail_restore, fail_destroy;	/* -errno */
 	atomic_bool hold_save;		/* until it is aborted */
 	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];

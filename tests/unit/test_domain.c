@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -401,18 +402,63 @@ static void test_changed(void **state)
 
 static void test_damaged(void **state)
 {
+	struct domain_snapshot_request away = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "b" };
+	struct outcome outcome;
 	char path[300];
 	int fd;
 
 	must(create("a"));
+	must(create("b"));
+	must(create("c"));
+	must(revert("b"));
 	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_UUID "/snapshotdata-b.xl", fake_dir);
-	fd = open(path, O_WRONLY | O_CREAT, 0600);
+	fd = open(path, O_WRONLY | O_TRUNC);
 	assert_int_equal(write(fd, "{\"name\": \"b\"}", 13), 13);
 	close(fd);
+	/* the others are not harmed by it */
 	must_fail(list(), -EBADMSG, "snapshotdata-b.xl: damaged");
-	must_fail(revert("b"), -EBADMSG, "damaged");
-	assert_int_equal(unlink(path), 0);
+	assert_string_equal(list().names, "a c");
+	must(fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .name = "c" }));
+	must(revert("c"));
+	must(create("d"));
+	must(delete("d", false));
 	must(delete("a", false));
+	must(delete("c", false));
+	expect_disks("b");
+	/* nor is it taken for one that is not there */
+	must_fail(revert("b"), -EBADMSG, "damaged");
+	must_fail(create("b"), -EEXIST, "already");
+	must_fail(delete("b", false), -EBADMSG, "delete --keep-disks takes it away");
+	away.keep_disks = true;
+	outcome = fake_run(away);
+	must(outcome);
+	assert_string_equal(outcome.names, "b");
+	assert_non_null(strstr(outcome.text, "tap-ctl snapshot-delete"));
+	expect_list("");
+	expect_files(0);
+	expect_disks("b");
+}
+
+/* What the caller ignores a program does not. */
+static void test_signals(void **state)
+{
+	char path[100], line[100];
+	const char *const arguments[] = { "cp", "/proc/self/status", path, NULL };
+	unsigned long long ignored = ~0ull;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/status", fake_dir);
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN);
+	program_run(arguments, NULL);		/* which cannot learn how that ends */
+	signal(SIGCHLD, SIG_DFL);
+	signal(SIGPIPE, SIG_DFL);
+	file = fopen(path, "r");
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) && sscanf(line, "SigIgn: %llx", &ignored) != 1)
+		;
+	fclose(file);
+	assert_int_equal(ignored & (1ull << (SIGCHLD - 1) | 1ull << (SIGPIPE - 1)), 0);
 }
 
 static void test_hook(void **state)
@@ -489,6 +535,7 @@ int main(void)
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
+		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_hook),
 		DOMAIN_TEST(test_hook_stopped),
 	};

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "domain-snapshot-libxl.h"
+#include "fixture.h"
 #include "tap-ctl.h"
 
 static void test_clone(void **state)
@@ -93,7 +94,7 @@ static void test_clone_raw(void **state)
 	fake_start_domain();
 	must(fake_run(request));
 	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(info_read_all(&folder, &infos, &text), 0);
+	assert_int_equal(info_read_all(&folder, &infos, NULL, &text), 0);
 	folder_close(&folder);
 	typed = info_typed(infos, NULL);
 	assert_int_equal(domain_snapshot_device_disk(&typed->disks[1], "xvdc", &device), 0);
@@ -193,6 +194,83 @@ static void test_clone_killed(void **state)
 	expect_files(0);
 }
 
+/* A disk's snapshot that is of another moment than the memory and the other disks is none of this snapshot. */
+static void test_clone_of_another(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
+	};
+
+	must(create("c"));
+	replace_snapshot("c");
+	must_fail(fake_run(request), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
+	must_fail(revert("c"), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
+	assert_false(is_there("dolly-xvda.cow"));
+	expect_running(1);
+	/* one that is not ours stays */
+	must(delete("c", false));
+	expect_disk(0, "");
+	expect_disk(1, "c");
+	lose_snapshot("c");
+}
+
+static void rebase_off(const char *file, int expected)
+{
+	char tap_img[300], command[600];
+
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	snprintf(command, sizeof(command), "%s rebase -b '' %s/%s >/dev/null", tap_img, fake_dir, file);
+	assert_int_equal(system(command), expected);
+}
+
+static void damage(const char *file)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, file);
+	assert_int_equal(truncate(path, 100), 0);
+}
+
+/* A store that does not stand on the snapshot any more does not keep it. One of which that cannot be known does. */
+static void test_clone_rebased(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
+	};
+	const struct domain_snapshot_request other = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "d", .new_name = "dolly",
+	};
+
+	must(create("c"));
+	must(create("d"));
+	must(fake_run(request));
+	fake_stop_domain();
+	rebase_off("dolly-xvda.cow", 0);
+	must_fail(delete("c", false), -EBUSY, "dolly-xvdb.cow");
+	rebase_off("dolly-xvdb.cow", 0);
+	fake_start_domain();
+	must(delete("c", false));
+	expect_disks("d");
+	/* others in their places */
+	remove_file("dolly-xvda.cow");
+	remove_file("dolly-xvdb.cow");
+	remove_file("dolly.save");
+	must(create("c"));
+	must(fake_run(request));
+	remove_file("dolly-xvda.cow");
+	remove_file("dolly-xvdb.cow");
+	remove_file("dolly.save");
+	must(fake_run(other));
+	must(delete("c", false));
+	must_fail(delete("d", false), -EBUSY, "dolly-xvda.cow");
+	remove_file("dolly-xvda.cow");
+	damage("dolly-xvdb.cow");
+	must_fail(delete("d", false), -EBUSY, "dolly-xvdb.cow");
+	remove_file("dolly-xvdb.cow");
+	must(delete("d", false));
+	expect_files(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -201,6 +279,8 @@ int main(void)
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),
+		DOMAIN_TEST(test_clone_of_another),
+		DOMAIN_TEST(test_clone_rebased),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

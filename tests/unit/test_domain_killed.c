@@ -6,8 +6,13 @@
 #include "domain_expect.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 static struct outcome recover(bool force)
 {
@@ -326,6 +331,95 @@ static void test_revert_half_way(void **state)
 	expect_files(2);
 }
 
+static char *read_phase(void)
+{
+	struct domain_folder folder;
+	char *phase = NULL;
+	json_t *intent;
+
+	assert_int_equal(folder_open(&folder, FAKE_UUID, false, NULL), 0);
+	if (!folder_read(&folder, INTENT_FILE, &intent, NULL)) {
+		phase = strdup(info_string(intent, "phase"));
+		json_decref(intent);
+	}
+	folder_close(&folder);
+	return phase;
+}
+
+static void kill_tapdisk(int pid, void *arg)
+{
+	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+	close(gone.fd);
+}
+
+/* The host was started anew, and the domain with it. */
+static void start_anew(void)
+{
+	if (fake->there)
+		fake_stop_domain();
+	tapctl_process_list(kill_tapdisk, NULL);
+	fake_start_domain();
+	fake->memory = 9;
+}
+
+/*
+ * What a revert to "a" that is killed has left of the disks is not forgotten for one to "b" that takes its place, and goes no
+ * further either: by being killed, too, or since the domain does not die. No domain is said to be well that runs on such disks.
+ */
+static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a" };
+	bool killed = fake_run_killed(request, step), half_way, noted;
+	char *phase = read_phase();
+
+	if (!by_kill)
+		start_anew();
+	noted = !phase || (!strcmp(phase, "start") && fake->there);
+	half_way = !noted && strcmp(phase, "stop") != 0;
+	request.name = "b";
+	fake->fail_destroy = -EIO;
+	if (by_kill)
+		assert_true(fake_run_killed(request, 1));
+	else
+		must_fail(fake_run(request), -EIO, "it does not die");
+	fake->fail_destroy = 0;
+	if (by_kill)
+		start_anew();
+	if (half_way) {
+		must_fail(recover(false), -EBUSY, "runs, though its disks are half way back to \"b\"");
+		fake_stop_domain();
+	}
+	must(recover(false));
+	expect_running(half_way ? 2 : 9);
+	assert_string_equal(list().current, noted ? "a" : "b");
+	*half_ways += half_way;
+	free(phase);
+	return killed;
+}
+
+static void test_revert_replaced(void **state)
+{
+	unsigned half_ways = 0;
+
+	must(create("a"));
+	fake->memory = 2;
+	must(create("b"));
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned step = 0;
+
+		do
+			must(revert("b"));
+		while (replace_revert(++step, i, &half_ways));
+	}
+	assert_true(half_ways > 4);
+	expect_files(4);
+	expect_no_records();
+	must(delete("a", true));
+}
+
 /* The second disk is gone for good: nothing can be ended, until that is said. */
 static void expect_way_out(struct domain_snapshot_request request, unsigned kill, const char *names)
 {
@@ -404,6 +498,7 @@ int main(void)
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
+		DOMAIN_TEST(test_revert_replaced),
 		DOMAIN_TEST(test_delete_killed),
 		DOMAIN_TEST(test_disk_gone),
 	};

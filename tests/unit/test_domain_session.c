@@ -61,7 +61,7 @@ static void test_removed_meanwhile(void **state)
 	must(create("a"));
 	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
 	must(delete("a", false));
-	if (info_read_all(&folder, &infos, &text))
+	if (info_read_all(&folder, &infos, NULL, &text))
 		fail_msg("%s", text.text);
 	assert_int_equal(json_array_size(infos), 0);
 	json_decref(infos);
@@ -150,42 +150,153 @@ static void test_session(void **state)
 }
 
 static struct domain_snapshot_operation *_Atomic to_cancel;
+static unsigned steps_left;		/* until it is cancelled, there; 0: it is not */
+static char cancelled_at[40];
 
-static void cancel_at_stores(const char *step)
+static void cancel_at_step(const char *step)
 {
-	if (strcmp(step, "stores") != 0)
-		return;
 	while (!to_cancel)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	if (!steps_left || --steps_left)
+		return;
+	snprintf(cancelled_at, sizeof(cancelled_at), "%s", step);
 	domain_snapshots_cancel(to_cancel);
 }
 
-/* A clone that is cancelled when its memory is about to be copied leaves nothing. */
-static void test_clone_cancelled(void **state)
+/* Cancelled at step @step (0: as soon as it has started), or by closing the session when @until says so. The error. */
+static int run_cancelled(struct domain_snapshot_request request, unsigned step, bool (*until)(void))
 {
-	struct domain_snapshot_request request = {
-		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly", .domain = FAKE_NAME,
-	};
 	struct done done = { 0 };
 	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
 	struct domain_snapshot_operation *operation;
 	struct domain_snapshots *session;
 	struct error_text text = { "" };
+
+	request.domain = FAKE_NAME;
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	cancelled_at[0] = '\0';
+	to_cancel = NULL;
+	steps_left = step;
+	domain_step = cancel_at_step;
+	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, &operation, &text), 0);
+	if (!step && !until)
+		domain_snapshots_cancel(operation);
+	to_cancel = operation;
+	while (until && !until())
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	if (!until)
+		wait_for(session, &done, 1);
+	domain_snapshots_close(session);
+	domain_step = NULL;
+	fake->aborted = false;
+	return done.error;
+}
+
+static bool came_before(const char *step, const char *const steps[])
+{
+	for (; *steps; steps++) {
+		if (!strcmp(step, *steps))
+			return true;
+	}
+	return false;
+}
+
+/* Wherever it is cancelled, all is undone; unless it was whole. */
+static void sweep_cancelled(struct domain_snapshot_request request)
+{
+	static const char *const before[] = { "intent", "suspended", "resumed", "disks", NULL };
+	unsigned step = 0;
+	int error;
+
+	do {
+		error = run_cancelled(request, step, NULL);
+		if (error || !step || came_before(cancelled_at, before)) {
+			assert_int_equal(error, -ECANCELED);
+			expect_files(0);
+			expect_disks("");
+		} else {
+			must(delete(request.name, false));
+		}
+		assert_false(is_frozen());
+		expect_running(1);
+		expect_no_records();
+		step++;
+	} while (step == 1 || cancelled_at[0]);
+	assert_true(step > 4);
+}
+
+static void test_create_cancelled(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .hook = hook };
+
+	make_hook();
+	sweep_cancelled(request);
+	request.disk_only = true;
+	sweep_cancelled(request);
+}
+
+static bool has_sleeper(void)
+{
+	return sleeper();
+}
+
+/* Nobody waits for a hook that does not end: it goes with what it has started, and the guest is thawed. */
+static void test_hook_cancelled(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .hook = hook, .disk_only = true,
+	};
+
+	make_hook();
+	hang("freeze", true);
+	freeze();
+	run_cancelled(request, 0, has_sleeper);
+	expect_no_sleeper();
+	expect_told("ft");
+	assert_false(is_frozen());
+	expect_files(0);
+	expect_disks("");
+	hang("freeze", false);
+	/* the other word is given some time */
+	hang("thaw", true);
+	hook_patience_ms = 200;
+	run_cancelled(request, 0, has_sleeper);
+	hook_patience_ms = 30000;
+	expect_told("ftt");
+	expect_no_sleeper();
+	expect_files(0);
+	expect_disks("");
+	hang("thaw", false);
+}
+
+/* A clone leaves nothing, wherever it is cancelled; a revert and a delete have not begun. */
+static void test_others_cancelled(void **state)
+{
+	const struct domain_snapshot_request clone = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };
+	const struct domain_snapshot_request back = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "c" };
+	const struct domain_snapshot_request away = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "c" };
+	static const char *const made[] = { "dolly-xvda.cow", "dolly-xvdb.cow", "dolly.save" };
+	unsigned step = 0;
 	char path[200];
+	int error;
 
 	must(create("c"));
-	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
-	domain_step = cancel_at_stores;
-	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, &operation, &text), 0);
-	to_cancel = operation;
-	wait_for(session, &done, 1);
-	domain_step = NULL;
-	domain_snapshots_close(session);
-	fake->aborted = false;
-	assert_int_equal(done.error, -ECANCELED);
-	snprintf(path, sizeof(path), "%s/dolly-xvda.cow", fake_dir);
-	assert_int_equal(access(path, F_OK), -1);
-	expect_files(2);
+	fake->memory = 2;
+	assert_int_equal(run_cancelled(back, 0, NULL), -ECANCELED);
+	assert_int_equal(run_cancelled(away, 0, NULL), -ECANCELED);
+	expect_running(2);
+	expect_disks("c");
+	do {
+		error = run_cancelled(clone, step, NULL);
+		assert_int_equal(error, !step || cancelled_at[0] ? -ECANCELED : 0);
+		for (unsigned i = 0; i < 3; i++) {
+			snprintf(path, sizeof(path), "%s/%s", fake_dir, made[i]);
+			assert_int_equal(unlink(path), error ? -1 : 0);
+		}
+		expect_files(2);
+		step++;
+	} while (error);
+	assert_true(step > 3);
 	must(delete("c", false));
 }
 
@@ -196,7 +307,9 @@ int main(void)
 		DOMAIN_TEST(test_removed_meanwhile),
 		DOMAIN_TEST(test_removed_while_waiting),
 		DOMAIN_TEST(test_session),
-		DOMAIN_TEST(test_clone_cancelled),
+		DOMAIN_TEST(test_create_cancelled),
+		DOMAIN_TEST(test_hook_cancelled),
+		DOMAIN_TEST(test_others_cancelled),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
