@@ -42,6 +42,8 @@ DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c)) \
 	$(patsubst %,$(BUILD)/control/tap-ctl-%.o,call create destroy print)
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
+# how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
+CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine minor sandbox)
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
@@ -62,7 +64,7 @@ $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 
-$(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+$(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(CONFINE_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/tapdisk-tls: LIBS += $(shell pkg-config --libs gnutls)
 
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
@@ -159,7 +161,7 @@ $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progress.o
 
 # and of tapdisk-tls
-$(filter %/test_tls_session,$(UNIT_TESTS)): $(BUILD)/control/tls_session.o
+$(filter %/test_tls_session,$(UNIT_TESTS)): $(BUILD)/control/tls_process.o $(BUILD)/control/tls_session.o
 $(filter %/test_tls_session,$(UNIT_TESTS)): LIBS += $(shell pkg-config --libs gnutls)
 
 # allocations that fail: the sweep, and what is preloaded into the programs for it

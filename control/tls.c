@@ -10,7 +10,7 @@
  *
  *   listener --> connector, root: waits for one byte, connects to the NBD server
  *                    |
- *                 session, nobody: all that comes from the client (tls_session.c)
+ *                 session, nobody: all that comes from the client (tls_process.c, tls_session.c)
  *
  * It ends when the socket behind is removed, which tapdisk does at the end of
  * the export.
@@ -18,7 +18,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <grp.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -38,11 +37,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sandbox.h"
 #include "tls.h"
 
 #define MAX_SESSIONS 16
 #define LINES_A_SECOND 10
-#define NOBODY 65534		/* user and group */
 #define NOBODY_THERE 2		/* exit status of a connector */
 
 struct options {
@@ -125,6 +124,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 
 struct server {
 	struct tls_credentials credentials;
+	struct sock_fprog filter;	/* of sessions */
 	const char *path;
 	int listener, watch, signals;
 	int reports[2];			/* a pipe: why sessions ended, a line each */
@@ -151,30 +151,6 @@ static void log_reports(struct server *server)
 		line += strcspn(line, "\n");
 		line += *line == '\n';
 	}
-}
-
-static void report(const struct server *server, const char *problem)
-{
-	dprintf(server->reports[1], "%s\n", problem);	/* does not wait; what is too much is not told */
-}
-
-/* What reads strangers' bytes can do nothing else. For who is not root there is nothing to be dropped. */
-static bool drop_rights(void)
-{
-	if (!geteuid() && (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY)))
-		return false;
-	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_DUMPABLE, 0) &&
-	       !prctl(PR_SET_PDEATHSIG, SIGKILL);
-}
-
-static void __attribute__((noreturn)) session(const struct server *server, int client, int connector)
-{
-	const char *problem = drop_rights() ? tls_session_run(&server->credentials, client, connector) :
-		"its process cannot give up its rights";
-
-	if (problem)
-		report(server, problem);
-	_exit(problem ? 1 : 0);
 }
 
 static bool send_descriptor(int to, int fd)
@@ -214,6 +190,15 @@ static bool connect_session(const struct server *server, int session_fd)
 	return there;
 }
 
+/* What is the listener's alone. Who reads there would read what other sessions say. */
+static void leave_files(const struct server *server)
+{
+	close(server->listener);
+	close(server->watch);
+	close(server->signals);
+	close(server->reports[0]);
+}
+
 static void __attribute__((noreturn)) connector(const struct server *server, int client)
 {
 	bool there = true;
@@ -224,13 +209,13 @@ static void __attribute__((noreturn)) connector(const struct server *server, int
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	close(server->listener);
+	leave_files(server);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		_exit(1);
 	child = fork();
 	if (!child) {
 		close(pair[0]);
-		session(server, client, pair[1]);
+		tls_process_run(&server->credentials, &server->filter, client, pair[1], server->reports[1]);
 	}
 	close(pair[1]);
 	close(client);
@@ -256,7 +241,7 @@ static void accept_client(struct server *server)
 	if (!child)
 		connector(server, client);
 	if (child < 0)
-		report(server, strerror(errno));
+		tls_report(server->reports[1], strerror(errno));
 	else
 		server->sessions++;
 	close(client);
@@ -322,6 +307,8 @@ static int setup(struct server *server, const struct options *options, struct er
 		ret = tls_credentials_x509(&server->credentials, options->x509, options->verify, text);
 	else
 		ret = tls_credentials_psk(&server->credentials, options->psk, text);
+	if (!ret)
+		ret = sandbox_prepare(&server->filter, SANDBOX_TLS, text);
 	if (ret)
 		return ret;
 	sigemptyset(&children);
@@ -367,5 +354,6 @@ int main(int argc, char **argv)
 	if (!error)
 		run(&server);
 	tls_credentials_free(&server.credentials);
+	free(server.filter.filter);
 	return error ? 1 : 0;
 }

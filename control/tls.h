@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* tls.h - what the parts of tapdisk-tls share: tls.c, tls_credentials.c, tls_session.c. */
+/* tls.h - what the parts of tapdisk-tls share: tls.c, tls_credentials.c, tls_process.c, tls_session.c. */
 #ifndef CONTROL_TLS_H
 #define CONTROL_TLS_H
 
 #include <stdbool.h>
 #include <gnutls/gnutls.h>
+#include <linux/filter.h>
 
 #include "driver.h"	/* struct error_text, error_set() */
 
@@ -19,6 +20,15 @@ struct tls_credentials {
 int tls_credentials_x509(struct tls_credentials *credentials, const char *folder, bool verify, struct error_text *text);
 int tls_credentials_psk(struct tls_credentials *credentials, const char *folder, struct error_text *text);
 void tls_credentials_free(struct tls_credentials *credentials);
+
+/*
+ * The life of a client's process, which has just been made and ends here. @filter: its system calls (sandbox.h). @reports:
+ * where why it ended is written, a line, if it was not the client's wish. The rest is tls_session_run()'s.
+ */
+void tls_process_run(const struct tls_credentials *credentials, const struct sock_fprog *filter, int client, int connector,
+		     int reports) __attribute__((noreturn));
+/* A line for the log; dropped when there is no room. */
+void tls_report(int reports, const char *problem);
 
 /*
  * One client, from its first byte to its last, in a process of its own.

@@ -15,6 +15,7 @@
  *     it is sent by a client, are not touched.
  *  3. It leaves no core file: that would hold a guest's data. Nor can others
  *     of its user look into it, as other tapdisks are.
+ *  So are tapdisk-tls' sessions, each of which has all open that it works with.
  *
  * One that cannot change its user, because a unit or a container has taken that
  * right, has no opener and confines itself as one.
@@ -265,6 +266,11 @@ static int change_user(const struct confine_user *user, struct error_text *text)
 	setrlimit(RLIMIT_NPROC, &all);
 	if (setgroups(0, NULL) || setresgid(user->gid, user->gid, user->gid) || setresuid(user->uid, user->uid, user->uid))
 		return error_set(text, -errno, "cannot become user %u: %s", user->uid, strerror(errno));
+	return 0;
+}
+
+static int hide(struct error_text *text)
+{
 #ifdef __SANITIZE_ADDRESS__	/* a helper process that traces this one looks for leaks */
 	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 #else
@@ -272,7 +278,8 @@ static int change_user(const struct confine_user *user, struct error_text *text)
 #endif
 }
 
-int confine_to_user(const struct confine_user *user, bool opener_landlocked, struct error_text *text)
+/* @user: NULL for who one is. */
+static int give_up_all(const struct confine_user *user, struct error_text *text)
 {
 	int version = landlock_version(), ret = give_up_gains(text);
 
@@ -280,10 +287,45 @@ int confine_to_user(const struct confine_user *user, bool opener_landlocked, str
 		ret = restrict_files(version, NULL, text);
 	if (!ret)
 		ret = bound_capabilities(0, text);
-	if (!ret)
+	if (!ret && user)
 		ret = change_user(user, text);
 	if (!ret)
-		ret = keep_capabilities(0, text);
+		ret = hide(text);
+	return ret ? ret : keep_capabilities(0, text);
+}
+
+int confine_to_user(const struct confine_user *user, bool opener_landlocked, struct error_text *text)
+{
 	landlocked = opener_landlocked;
-	return ret;
+	return give_up_all(user, text);
+}
+
+/* A session has about a megabyte of its own; the rest is for certificates as large as a client can make them. */
+static int limit_session(struct error_text *text)
+{
+	static const struct {
+		int resource;
+		rlim_t most;
+	} limits[] = {
+		{ RLIMIT_NPROC, 0 }, { RLIMIT_FSIZE, 0 }, { RLIMIT_NOFILE, 32 },
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)	/* whose own memory counts */
+		{ RLIMIT_DATA, 64 << 20 },
+#endif
+	};
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		const struct rlimit limit = { limits[i].most, limits[i].most };
+
+		if (setrlimit(limits[i].resource, &limit))
+			return error_set(text, -errno, "cannot set limits: %s", strerror(errno));
+	}
+	return 0;
+}
+
+int confine_to_session(struct error_text *text)
+{
+	static const struct confine_user nobody = { CONFINE_NOBODY, CONFINE_NOBODY };
+	int ret = give_up_all(geteuid() ? NULL : &nobody, text);
+
+	return ret ? ret : limit_session(text);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * sandbox.c - the system calls tapdisk may use from its start to its end.
+ * sandbox.c - the system calls tapdisk may use from its start to its end, and a session of tapdisk-tls.
  *
  * A list of what is allowed; everything else fails with EPERM and is told to
  * the kernel's audit log. It fails and does not kill, because killing takes
@@ -22,15 +22,19 @@
  *     is what the one opened at start can do.
  *  4. One that has an opener (opener.h) changes nothing by a file's name; the
  *     opener can do that and nothing else.
- *  5. Whatever cannot be checked here (paths, mostly: images are opened by
+ *  5. A session (tls_process.c) uses what it has open: it opens nothing, by a name
+ *     or without, and reaches no other process.
+ *  6. Whatever cannot be checked here (paths, mostly: images are opened by
  *     name during the whole life) is said in docs/security.md.
  */
 #include "sandbox.h"
 
 #include <asm/termbits.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <stdlib.h>
@@ -49,6 +53,7 @@
 #define ALLOW(name) SCMP_SYS(name)
 
 static pid_t filtered_pid;	/* ours, for the process that makes the filter */
+static const char *way_out = "";	/* what can be done without one */
 
 static const int allowed_calls[] = {
 	/* the data path, first in mind but not in order: libseccomp makes a search tree */
@@ -103,6 +108,14 @@ static const int opener_calls[] = {
 	ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(restart_syscall),
 };
 
+/* All that tls_session.c and GnuTLS do once keys are read, and what libc needs for it; and a line for the log. */
+static const int tls_calls[] = {
+	ALLOW(recvfrom), ALLOW(recvmsg), ALLOW(sendto), ALLOW(sendmsg), ALLOW(poll), ALLOW(ppoll), ALLOW(shutdown), ALLOW(close),
+	ALLOW(write), ALLOW(alarm), ALLOW(setitimer), ALLOW(clock_gettime), ALLOW(gettimeofday), ALLOW(time),
+	ALLOW(getrandom), ALLOW(getpid), ALLOW(brk), ALLOW(munmap), ALLOW(mremap), ALLOW(madvise), ALLOW(futex),
+	ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(restart_syscall),
+};
+
 /* Of ioctls only these; gntdev and evtchn are allowed whole (sandbox_allow_ioctls()). */
 static const unsigned long allowed_ioctls[] = {
 	BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKROGET, BLKALIGNOFF,
@@ -144,6 +157,21 @@ static int allow_opener(scmp_filter_ctx filter)
 	int error = ALLOW_LIST(filter, opener_calls);
 
 	return error ? error : allow_own_name(filter);
+}
+
+static int allow_tls(scmp_filter_ctx filter)
+{
+	int error = ALLOW_LIST(filter, tls_calls);
+
+	/* whether its client takes what it is sent */
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, SIOCOUTQ));
+	/* a socket that is not to be waited for, and no further descriptor or signal by this call */
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, F_GETFL));
+	if (!error)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, F_SETFL));
+	return error;
 }
 
 static int allow_ioctls(scmp_filter_ctx filter)
@@ -258,7 +286,10 @@ static add_rules *const served[] = {
 	set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
 };
 static add_rules *const opener[] = { set_attributes, allow_opener, allow_naming, allow_memory, allow_sanitizer, NULL };
-static add_rules *const *const kinds[] = { [SANDBOX_ALONE] = alone, [SANDBOX_SERVED] = served, [SANDBOX_OPENER] = opener };
+static add_rules *const tls[] = { set_attributes, allow_tls, allow_memory, allow_sanitizer, NULL };
+static add_rules *const *const kinds[] = {
+	[SANDBOX_ALONE] = alone, [SANDBOX_SERVED] = served, [SANDBOX_OPENER] = opener, [SANDBOX_TLS] = tls,
+};
 
 /* Write the program of the filter into @file. */
 static int write_program(int file, enum sandbox_kind kind)
@@ -327,6 +358,7 @@ int sandbox_prepare(struct sock_fprog *program, enum sandbox_kind kind, struct e
 	int error = file < 0 ? -errno : 0;
 
 	filtered_pid = getpid();
+	way_out = kind == SANDBOX_TLS ? "" : "; --no-sandbox runs without one";
 	if (!error)
 		error = write_programs(file, kind);
 	if (!error)
@@ -334,8 +366,7 @@ int sandbox_prepare(struct sock_fprog *program, enum sandbox_kind kind, struct e
 	if (file >= 0)
 		close(file);
 	if (error)
-		return error_set(text, error, "cannot make the seccomp filter: %s; --no-sandbox runs without one",
-				 strerror(-error));
+		return error_set(text, error, "cannot make the seccomp filter: %s%s", strerror(-error), way_out);
 	return 0;
 }
 
@@ -358,7 +389,6 @@ int sandbox_enter(const struct sock_fprog *program, struct error_text *text)
 	if (error == -EINVAL)
 		error = load_program(program, 0);
 	if (error)
-		return error_set(text, error, "cannot put on the seccomp filter: %s; "
-				 "--no-sandbox runs without one", strerror(-error));
+		return error_set(text, error, "cannot put on the seccomp filter: %s%s", strerror(-error), way_out);
 	return 0;
 }

@@ -128,21 +128,35 @@ test_hostile() {
 	EOF
 }
 
-# What a client's bytes get to has no rights, and no other process of ours has them.
+# What a client's bytes get to has no rights, few system calls and no file that it does not need, and no other process of
+# ours has them.
 test_rights() {
 	nbdsh -c "
 import os, subprocess
 h = nbd.NBD(); h.set_tls(nbd.TLS_REQUIRE); h.set_tls_username('alice'); h.set_tls_psk_file('$work/psk/keys.psk')
 h.connect_tcp('localhost', '$psk_port')
-users = []
+def status(pid):
+    lines = [line.split(':', 1) for line in open('/proc/%s/status' % pid)]
+    return dict((name, value.strip()) for name, value in lines)
+users, filtered = [], []
 for pid in filter(str.isdigit, os.listdir('/proc')):
     try:
         words = open('/proc/%s/cmdline' % pid).read().split('\0')
         if words[0].endswith('tapdisk-tls') and '$work/psk' in words:
-            users += [line.split()[1] for line in open('/proc/%s/status' % pid) if line.startswith('Uid:')]
+            users += [status(pid)['Uid'].split()[0]]
+            filtered += [(pid, status(pid))] if status(pid)['Seccomp'] == '2' else []
     except FileNotFoundError:
         pass
 assert sorted(users) == (['0', '0', '65534'] if os.geteuid() == 0 else 3 * [str(os.geteuid())]), users
+(pid, session), = filtered
+assert session['Uid'].split()[0] == ('65534' if os.geteuid() == 0 else str(os.geteuid())), session
+assert session['NoNewPrivs'] == '1' and session['CapPrm'] == '0000000000000000', session
+limits = open('/proc/%s/limits' % pid).read()
+for limit in ('core file size', 'processes', 'file size'):
+    assert 'Max %-22s0 ' % limit in limits, limits
+if os.geteuid() == 0:
+    kinds = [os.readlink('/proc/%s/fd/%s' % (pid, fd)).split(':')[0] for fd in os.listdir('/proc/%s/fd' % pid) if int(fd) > 2]
+    assert sorted(kinds) == ['pipe', 'socket', 'socket', 'socket'], kinds
 h.shutdown()
 "
 }

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/sockios.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -123,6 +125,46 @@ static void opener_only_opens(void)
 	require_refused(kill(getppid(), 0));
 	require_refused(syscall(SYS_setuid, 0));
 	require_refused(ioctl(fd, BLKROGET, bytes));
+	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit() */
+}
+
+/* A session with a client from a network moves bytes between what it has open. */
+static void session_only_talks(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/nowhere/socket" };
+	struct rlimit limit = { 64, 64 };
+	int pair[2], waiting;
+	char byte;
+
+	require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	enter_as(SANDBOX_TLS);
+	require_refused(open("/proc/self/status", O_RDONLY | O_CLOEXEC));
+	require_refused(open("/dev/null", O_RDONLY | O_CLOEXEC));
+	require_refused(unlink("/nowhere/one"));
+	require_refused(mkdir("/nowhere/one", 0700));
+	require_refused(socket(AF_UNIX, SOCK_STREAM, 0));
+	require_refused(socket(AF_INET, SOCK_STREAM, 0));
+	require_refused(connect(pair[0], (struct sockaddr *)&address, sizeof(address)));
+	require_refused(bind(pair[0], (struct sockaddr *)&address, sizeof(address)));
+	require_refused(listen(pair[0], 1));
+	require_refused(accept(pair[0], NULL, NULL));
+	require_refused(dup(pair[0]));
+	require_refused(fcntl(pair[0], F_DUPFD, 10));
+	require_refused(fcntl(pair[0], F_SETOWN, getpid()));
+	require_refused(ioctl(pair[0], FIONBIO, &waiting));
+	require_refused(mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+	require_refused(fork());
+	require_refused(execv("/bin/true", no_arguments));
+	require_refused(kill(1, 0));
+	require_refused(setrlimit(RLIMIT_NOFILE, &limit));
+	require_refused(syscall(SYS_setuid, 0));
+#ifndef __SANITIZE_ADDRESS__
+	require_refused(ptrace(PTRACE_ATTACH, 1, 0, 0));
+	require_refused(prctl(PR_SET_DUMPABLE, 1));
+#endif
+	require(send(pair[0], "x", 1, MSG_NOSIGNAL) == 1 && recv(pair[1], &byte, 1, 0) == 1);
+	require(!ioctl(pair[0], SIOCOUTQ, &waiting) && !fcntl(pair[0], F_SETFL, fcntl(pair[0], F_GETFL) | O_NONBLOCK));
+	require(!shutdown(pair[0], SHUT_WR) && !close(pair[0]));
 	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit() */
 }
 
@@ -338,6 +380,11 @@ static void test_opener_only_opens(void **state)
 	in_child(opener_only_opens);
 }
 
+static void test_session_only_talks(void **state)
+{
+	in_child(session_only_talks);
+}
+
 static void test_no_code_from_data(void **state)
 {
 	in_child(no_code_from_data);
@@ -426,6 +473,7 @@ int main(void)
 		cmocka_unit_test(test_other_processes),
 		cmocka_unit_test(test_no_names),
 		cmocka_unit_test(test_opener_only_opens),
+		cmocka_unit_test(test_session_only_talks),
 		cmocka_unit_test(test_no_code_from_data),
 		cmocka_unit_test(test_no_network),
 		cmocka_unit_test(test_no_services),

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_tls_session.c - what lies between a client with TLS and an NBD server:
- * a session in a process of its own, of which this one is both ends. Clients
- * that do not read, and a server that has hung up on them.
+ * a session in a process of its own, of which this one is both ends, and which
+ * has given up its rights as tapdisk-tls has it. Clients that do not read or
+ * have no key, and a server that has hung up on them.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -25,17 +26,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sandbox.h"
 #include "tls.h"
 
 #define STALL_MS 500
 #define CPU_MS 150		/* what the session may take; one that spins takes STALL_MS at least */
 #define PATIENCE_MS 10000
-#define PRIORITY "NORMAL:-VERS-ALL:+VERS-TLS1.2:+ECDHE-PSK:+DHE-PSK:+PSK"
+#define KEYS ":+ECDHE-PSK:+DHE-PSK:+PSK"
+#define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2" KEYS
+#define TLS_1_3 "NORMAL:-VERS-ALL:+VERS-TLS1.3" KEYS
 
+static struct sock_fprog filter;
 static pid_t session;
-static int client, server;
+static int client, connector, server, reports;
 static gnutls_session_t tls;
 static gnutls_psk_client_credentials_t client_credentials;
+
+#define RIGHT_KEY "07070707070707070707070707070707"
+#define WRONG_KEY "07070707070707070707070707070708"
 
 static int give_key(gnutls_session_t one, const char *user, gnutls_datum_t *key)
 {
@@ -45,16 +53,16 @@ static int give_key(gnutls_session_t one, const char *user, gnutls_datum_t *key)
 	return 0;
 }
 
-static void __attribute__((noreturn)) run_session(int to_client, int connector)
+static void __attribute__((noreturn)) run_session(int to_client, int to_connector, int to_log)
 {
 	struct tls_credentials credentials = { .verify = false };
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	tls_stall_ms = STALL_MS;
-	if (gnutls_psk_allocate_server_credentials(&credentials.psk) || gnutls_priority_init(&credentials.priority, PRIORITY, NULL))
+	if (gnutls_psk_allocate_server_credentials(&credentials.psk) || gnutls_priority_init(&credentials.priority, "NORMAL" KEYS, NULL))
 		_exit(3);
 	gnutls_psk_set_server_credentials_function(credentials.psk, give_key);
-	_exit(tls_session_run(&credentials, to_client, connector) ? 1 : 0);
+	tls_process_run(&credentials, &filter, to_client, to_connector, to_log);
 }
 
 static void give(int fd, const void *data, size_t length)
@@ -67,10 +75,11 @@ static void take(int fd, void *data, size_t length)
 	assert_int_equal(recv(fd, data, length, MSG_WAITALL), length);
 }
 
-static void begin_tls(void)
+/* What gnutls_handshake() returns. */
+static int begin_tls(const char *priority, const char *hex)
 {
 	static const char flags_and_starttls[] = "\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0";
-	const gnutls_datum_t key = { (unsigned char *)"07070707070707070707070707070707", 32 };
+	const gnutls_datum_t key = { (unsigned char *)hex, 32 };
 	char greeting[18], reply[20];
 
 	take(client, greeting, sizeof(greeting));
@@ -80,13 +89,13 @@ static void begin_tls(void)
 	assert_int_equal(gnutls_psk_allocate_client_credentials(&client_credentials), 0);
 	assert_int_equal(gnutls_psk_set_client_credentials(client_credentials, "alice", &key, GNUTLS_PSK_KEY_HEX), 0);
 	assert_int_equal(gnutls_credentials_set(tls, GNUTLS_CRD_PSK, client_credentials), 0);
-	assert_int_equal(gnutls_priority_set_direct(tls, PRIORITY, NULL), 0);
+	assert_int_equal(gnutls_priority_set_direct(tls, priority, NULL), 0);
 	gnutls_transport_set_int(tls, client);
-	assert_int_equal(gnutls_handshake(tls), 0);
+	return gnutls_handshake(tls);
 }
 
 /* The session asks for the server, and gets it. */
-static void connect_server(int connector)
+static void connect_server(void)
 {
 	union {
 		struct cmsghdr header;
@@ -108,10 +117,14 @@ static void connect_server(int connector)
 	take(server, flags, sizeof(flags));
 }
 
-static int start(void **state)
+static int start_process(void **state)
 {
-	int clients[2], connectors[2];
+	int clients[2], connectors[2], log[2];
 
+	tls = NULL;
+	client_credentials = NULL;
+	server = -1;
+	assert_int_equal(pipe2(log, O_CLOEXEC | O_NONBLOCK), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, clients), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, connectors), 0);
 	fflush(NULL);
@@ -120,15 +133,34 @@ static int start(void **state)
 	if (!session) {
 		close(clients[0]);
 		close(connectors[0]);
-		run_session(clients[1], connectors[1]);
+		close(log[0]);
+		run_session(clients[1], connectors[1], log[1]);
 	}
 	close(clients[1]);
 	close(connectors[1]);
+	close(log[1]);
 	client = clients[0];
-	begin_tls();
-	connect_server(connectors[0]);
-	close(connectors[0]);
+	connector = connectors[0];
+	reports = log[0];
 	return 0;
+}
+
+static int start_version(void **state, const char *priority)
+{
+	start_process(state);
+	assert_int_equal(begin_tls(priority, RIGHT_KEY), 0);
+	connect_server();
+	return 0;
+}
+
+static int start(void **state)
+{
+	return start_version(state, TLS_1_2);
+}
+
+static int start_1_3(void **state)
+{
+	return start_version(state, TLS_1_3);
 }
 
 static int end(void **state)
@@ -137,9 +169,13 @@ static int end(void **state)
 		kill(session, SIGKILL);
 		waitpid(session, NULL, 0);
 	}
-	gnutls_deinit(tls);
-	gnutls_psk_free_client_credentials(client_credentials);
+	if (tls)
+		gnutls_deinit(tls);
+	if (client_credentials)
+		gnutls_psk_free_client_credentials(client_credentials);
 	close(client);
+	close(connector);
+	close(reports);
 	if (server >= 0)
 		close(server);
 	return 0;
@@ -168,18 +204,24 @@ static bool session_is_over(struct rusage *usage)
 	return true;
 }
 
-/* In its own time, and asleep until then. */
-static void expect_end(void)
+static void wait_for_end(struct rusage *usage)
 {
 	uint64_t begin = now_ms();
-	struct rusage usage;
-	long cpu;
 
-	while (!session_is_over(&usage)) {
+	while (!session_is_over(usage)) {
 		if (now_ms() - begin > PATIENCE_MS)
 			fail_msg("the session does not end");
 		sleep_ms(5);
 	}
+}
+
+/* In its own time, and asleep until then. */
+static void expect_end(void)
+{
+	struct rusage usage;
+	long cpu;
+
+	wait_for_end(&usage);
 	cpu = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000 + (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1000;
 	if (cpu > CPU_MS)
 		fail_msg("the session has taken %ld ms of a processor", cpu);
@@ -209,7 +251,80 @@ static void hang_up(void)
 	server = -1;
 }
 
-static void test_both_ways(void **state)
+static const char any_text[] = "";	/* of GnuTLS */
+
+/* It said so, once, and nothing else. */
+static void expect_report(const char *text)
+{
+	char line[256] = "";
+	struct rusage usage;
+
+	wait_for_end(&usage);
+	assert_true(read(reports, line, sizeof(line) - 1) > 0);
+	if (!strstr(line, text) || strchr(line, '\n') != line + strlen(line) - 1)
+		fail_msg("it said: %s", line);
+}
+
+static void expect_no_report(void)
+{
+	struct rusage usage;
+	char byte;
+
+	wait_for_end(&usage);
+	assert_int_equal(read(reports, &byte, 1), 0);
+}
+
+/* ---- what is left to it ---- */
+
+/* The line of @file that begins with @key begins, after that, with @value. */
+static void expect_line(const char *file, const char *key, const char *value)
+{
+	char path[64], line[256] = "";
+	size_t length = strlen(key);
+	FILE *opened;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", session, file);
+	opened = fopen(path, "re");
+	assert_non_null(opened);
+	while (strncmp(line, key, length) && fgets(line, sizeof(line), opened))
+		;
+	fclose(opened);
+	if (strncmp(line, key, length) || strncmp(line + length + strspn(line + length, "\t "), value, strlen(value)))
+		fail_msg("%s: %s, not %s", path, line, value);
+}
+
+/* Its three standard descriptors, the client, the connector, the log, the server; the test runner may have left more. */
+static void test_has_little(void **state)
+{
+	expect_line("status", "Seccomp:", "2");
+	expect_line("status", "NoNewPrivs:", "1");
+	expect_line("status", "CapPrm:", "0000000000000000");
+	if (!geteuid()) {
+		expect_line("status", "CapBnd:", "0000000000000000");
+		expect_line("status", "Uid:", "65534\t65534\t65534\t65534");
+		expect_line("status", "Gid:", "65534\t65534\t65534\t65534");
+		expect_line("status", "Groups:", "\n");
+	}
+	expect_line("limits", "Max core file size", "0 ");
+	expect_line("limits", "Max processes", "0 ");
+	expect_line("limits", "Max file size", "0 ");
+	expect_line("limits", "Max open files", "32 ");
+}
+
+/* ---- a session ---- */
+
+/* What comes as one record; before it there may be what is GnuTLS' business. */
+static void take_record(void *data, ssize_t length)
+{
+	ssize_t got;
+
+	do
+		got = gnutls_record_recv(tls, data, length);
+	while (got == GNUTLS_E_AGAIN);
+	assert_int_equal(got, length);
+}
+
+static void say_both_ways(void)
 {
 	char data[16];
 
@@ -217,12 +332,108 @@ static void test_both_ways(void **state)
 	take(server, data, 8);
 	assert_memory_equal(data, "question", 8);
 	give(server, "answer", 6);
-	assert_int_equal(gnutls_record_recv(tls, data, sizeof(data)), 6);
+	take_record(data, 6);
 	assert_memory_equal(data, "answer", 6);
+}
+
+static void test_both_ways(void **state)
+{
+	char data[16];
+
+	say_both_ways();
 	hang_up();
 	assert_int_equal(gnutls_record_recv(tls, data, sizeof(data)), 0);
 	expect_end();
 }
+
+static void test_client_ends(void **state)
+{
+	char byte;
+
+	say_both_ways();
+	assert_int_equal(gnutls_bye(tls, GNUTLS_SHUT_WR), 0);
+	assert_int_equal(recv(server, &byte, 1, 0), 0);
+	hang_up();
+	assert_int_equal(gnutls_record_recv(tls, &byte, 1), 0);
+	expect_no_report();
+}
+
+/* In the middle of a session; each side asks the other one for new ones, too. */
+static void test_new_keys(void **state)
+{
+	for (int i = 0; i < 3; i++) {
+		say_both_ways();
+		assert_int_equal(gnutls_session_key_update(tls, GNUTLS_KU_PEER), 0);
+	}
+	say_both_ways();
+	hang_up();
+	expect_no_report();
+}
+
+/* So much that the random numbers are seeded anew and memory is given back. */
+static void test_much(void **state)
+{
+	static char data[65536], back[65536];
+	ssize_t some;
+
+	for (unsigned i = 0; i < 256; i++) {
+		memset(data, (int)i, sizeof(data));
+		for (size_t sent = 0; sent < sizeof(data); sent += some)
+			assert_true((some = gnutls_record_send(tls, data + sent, sizeof(data) - sent)) > 0);
+		take(server, back, sizeof(back));
+		assert_memory_equal(data, back, sizeof(data));
+		give(server, data, 100);
+		take_record(back, 100);
+	}
+	hang_up();
+	expect_no_report();
+}
+
+/* ---- clients that are turned away ---- */
+
+static void test_wrong_key(void **state)
+{
+	char byte;
+
+	assert_true(begin_tls(TLS_1_3, WRONG_KEY) < 0);
+	expect_report(any_text);
+	assert_int_equal(recv(connector, &byte, 1, 0), 0);	/* nobody was asked to connect it */
+}
+
+static void test_wrong_key_1_2(void **state)
+{
+	assert_true(begin_tls(TLS_1_2, WRONG_KEY) < 0);
+	expect_report(any_text);
+}
+
+static void test_no_tls(void **state)
+{
+	char greeting[18];
+
+	take(client, greeting, sizeof(greeting));
+	give(client, "\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0", 20);
+	expect_report("the client wants no TLS");
+}
+
+static void test_no_handshake(void **state)
+{
+	char greeting[18], reply[20], hello[64];
+
+	take(client, greeting, sizeof(greeting));
+	give(client, "\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0", 20);
+	take(client, reply, sizeof(reply));
+	memset(hello, 'x', sizeof(hello));
+	give(client, hello, sizeof(hello));
+	expect_report(any_text);
+}
+
+static void test_leaves_at_once(void **state)
+{
+	shutdown(client, SHUT_RDWR);
+	expect_report("the client left");
+}
+
+/* ---- who does not keep up ---- */
 
 static void test_client_that_does_not_read(void **state)
 {
@@ -288,8 +499,21 @@ static void test_the_rest_is_delivered(void **state)
 
 int main(void)
 {
+	struct error_text text = { "" };
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_has_little, start, end),
 		cmocka_unit_test_setup_teardown(test_both_ways, start, end),
+		cmocka_unit_test_setup_teardown(test_both_ways, start_1_3, end),
+		cmocka_unit_test_setup_teardown(test_client_ends, start, end),
+		cmocka_unit_test_setup_teardown(test_client_ends, start_1_3, end),
+		cmocka_unit_test_setup_teardown(test_new_keys, start_1_3, end),
+		cmocka_unit_test_setup_teardown(test_much, start, end),
+		cmocka_unit_test_setup_teardown(test_much, start_1_3, end),
+		cmocka_unit_test_setup_teardown(test_wrong_key, start_process, end),
+		cmocka_unit_test_setup_teardown(test_wrong_key_1_2, start_process, end),
+		cmocka_unit_test_setup_teardown(test_no_tls, start_process, end),
+		cmocka_unit_test_setup_teardown(test_no_handshake, start_process, end),
+		cmocka_unit_test_setup_teardown(test_leaves_at_once, start_process, end),
 		cmocka_unit_test_setup_teardown(test_client_that_does_not_read, start, end),
 		cmocka_unit_test_setup_teardown(test_client_that_only_sends, start, end),
 		cmocka_unit_test_setup_teardown(test_slow_client, start, end),
@@ -298,5 +522,9 @@ int main(void)
 	};
 
 	signal(SIGPIPE, SIG_IGN);
+	if (sandbox_prepare(&filter, SANDBOX_TLS, &text)) {
+		fprintf(stderr, "# %s\n", text.text);
+		return 1;
+	}
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
