@@ -4,17 +4,25 @@
  *
  * A store belongs to one process: what else is to be read of it while it is
  * open, a snapshot or the base of a clone, that process has to serve as well.
+ *
+ * To find out all stores that are open are looked at, one of which may be on
+ * something that does not answer (reach.h). That is not the one, which has
+ * answered just before.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "cow.h"
 #include "cow-base.h"
+#include "reach.h"
 #include "tapctl.h"
 
 #define LIST_TIMEOUT_MS 10000
+#define OTHERS_MS 1000
 #define MAX_DEPTH 16		/* of stores that stand on one another */
 
 struct search {
@@ -47,6 +55,13 @@ static void look_below(struct search *search, int pid, int minor, const char *pa
 		base = next;
 	}
 	free(base);
+}
+
+static bool answers(const char *path)
+{
+	char target[PATH_MAX + 8];
+
+	return snprintf(target, sizeof(target), "cow:%s", path) < (int)sizeof(target) && !reach_wait(target, OTHERS_MS, NULL);
 }
 
 static void look_at_target(struct search *search, int pid, int minor, const char *target)
@@ -90,9 +105,9 @@ static void look_into(int pid, void *arg)
 		const char *store = json_string_value(json_object_get(disk, "store"));
 		int minor = (int)json_integer_value(json_object_get(disk, "minor"));
 
-		if (store)	/* of a raw disk that has moved there */
+		if (store && answers(store))	/* of a raw disk that has moved there */
 			look_at(search, pid, minor, store, true);
-		else if (type && path && !strcmp(type, "cow"))
+		else if (!store && type && path && !strcmp(type, "cow") && answers(path))
 			look_at_target(search, pid, minor, path);
 	}
 	json_decref(reply);
@@ -148,15 +163,18 @@ bool tapctl_store_is_snapshot(const char *target)
 	return name;
 }
 
-int tapctl_store_process(const char *target)
+int tapctl_store_process(const char *target, struct error_text *text)
 {
 	const char *name;
 	char *path, *base;
 	unsigned depth;
-	int pid = 0;
+	int pid = 0, error;
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
+	error = reach_wait(target, reach_limit_ms(), text);
+	if (error)
+		return error;
 	path = cow_target_split(target, &name);
 	for (depth = 0; path && depth < MAX_DEPTH; depth++) {
 		pid = find_owner(path, !depth && !name);

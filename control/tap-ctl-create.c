@@ -94,10 +94,10 @@ int disk_create(const struct arguments *args, int *pid, int *minor, json_t **dis
 	*minor = error = tapctl_minor_allocate(-1, text);
 	if (error < 0)
 		return error;
-	*pid = tapctl_store_process(args->target);
-	if (*pid)
+	*pid = error = tapctl_store_process(args->target, text);
+	if (*pid > 0)
 		error = create_in(args, *pid, *minor, disk, text);
-	else
+	else if (!error)
 		error = create_in_new(args, pid, *minor, disk, text);
 	if (error)
 		tapctl_minor_free(*minor, NULL);

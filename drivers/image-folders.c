@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <libgen.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 static char *listed[FOLDERS_MAX + 1];
 static bool is_read, is_there;
+static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;	/* for all three; what was read stays as it is */
 
 static const char *list_path(void)
 {
@@ -68,10 +70,13 @@ static int read_list(struct error_text *error)
 
 int image_folders(char *const **folders, struct error_text *error)
 {
-	int ret = is_read ? 0 : read_list(error);
+	int ret;
 
+	pthread_mutex_lock(&reading);
+	ret = is_read ? 0 : read_list(error);
 	is_read = !ret;
 	*folders = ret || !is_there ? NULL : listed;
+	pthread_mutex_unlock(&reading);
 	return ret;
 }
 

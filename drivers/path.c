@@ -23,6 +23,14 @@
 
 static int opener = -1;
 static uid_t opener_uid;
+static _Thread_local bool patient;
+
+unsigned path_patience_ms = 10000;
+
+void path_be_patient(void)
+{
+	patient = true;
+}
 
 void path_set_opener(int socket, uid_t uid)
 {
@@ -103,7 +111,7 @@ static int receive(struct call *call, int socket)
 
 	while ((length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0) {
 		if (errno != EINTR)
-			return -errno;
+			return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	}
 	if (length == 1 && call->fd < 0) {
 		call->fd = descriptor_of(&message);
@@ -116,13 +124,30 @@ static int receive(struct call *call, int socket)
 	return 1;
 }
 
+static bool changes_something(const struct path_request *request)
+{
+	return request->operation > PATH_REAL || request->flags & (O_CREAT | O_TRUNC);
+}
+
+/* With it a wait for what comes over @socket ends. */
+static int limit_wait(const struct call *call, int socket)
+{
+	const struct timeval limit = { path_patience_ms / 1000, path_patience_ms % 1000 * 1000 };
+
+	if (patient || changes_something(&call->request))
+		return 0;
+	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ? -errno : 0;
+}
+
 static int call_opener(struct call *call)
 {
 	int pair[2], ret;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return -errno;
-	ret = send_request(call, pair[1]);
+	ret = limit_wait(call, pair[0]);
+	if (!ret)
+		ret = send_request(call, pair[1]);
 	close(pair[1]);
 	while (!ret)
 		ret = receive(call, pair[0]);

@@ -9,7 +9,7 @@
  * the administrator runs, are held to it where a store names what is beneath
  * it: that is not the administrator's word, but of whoever wrote the store.
  *
- * The file is read once in a process. One thread.
+ * The file is read once in a process. Any thread may call these.
  */
 #ifndef TAPSNAP_IMAGE_FOLDERS_H
 #define TAPSNAP_IMAGE_FOLDERS_H

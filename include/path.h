@@ -6,7 +6,10 @@
  * that takes (tapdisk/opener.c).
  *
  * The calls are libc's, errno included, and wait for their answer; any thread
- * may call them. What there is to read in /proc and /sys everybody may read,
+ * may call them. Those that change nothing wait for an opener no longer than
+ * path_patience_ms, and end with ETIMEDOUT; its descriptor the opener closes if
+ * it has one later. What changes something may not be done after it was said
+ * to have failed, and is waited for. What there is to read in /proc and /sys everybody may read,
  * and opens by himself, but for /proc/self/fd/N: that is this process' own
  * descriptor here as elsewhere. An opener that has gone: ECONNRESET.
  */
@@ -42,6 +45,10 @@ uid_t path_uid(void);
 /* From now on @socket's other end, a process of that user, does it all. Once, while there is one thread. */
 void path_set_opener(int socket, uid_t uid);
 bool path_has_opener(void);
+
+extern unsigned path_patience_ms;		/* tests set it */
+/* The calling thread has nobody waiting for it, and waits for as long as it takes. */
+void path_be_patient(void);
 
 /*
  * What goes over the socket, which keeps messages apart: a request, with the

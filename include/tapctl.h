@@ -134,8 +134,9 @@ int tapctl_records_forget(const char *owner, struct error_text *text);
 
 /* "cow:PATH@NAME". */
 bool tapctl_store_is_snapshot(const char *target);
-/* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. */
-int tapctl_store_process(const char *target);
+/* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. -ETIMEDOUT with a
+ * text: what it is on does not answer (reach.h). */
+int tapctl_store_process(const char *target, struct error_text *text);
 /* The tapdisk that has the store @path open, and one of the disks that are in it; 0: none. */
 int tapctl_store_owner(const char *path, int *minor);
 

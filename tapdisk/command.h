@@ -13,7 +13,8 @@
  *    when that connection ends it is settled, so that a group whose
  *    coordinator has died leaves nothing undecided in a disk that runs on.
  *  - Commands that wait keep the disk from being detached: while they do it
- *    is not closed.
+ *    is not closed. One that waits for an image to answer (command_reach.c) does
+ *    not, and finds out for itself.
  */
 #ifndef TAPDISK_COMMAND_H
 #define TAPDISK_COMMAND_H
@@ -62,6 +63,8 @@ struct commands {
 	struct frontend *frontends;
 	struct prepared *prepared;
 	struct handover handover;
+	struct reaching *reaching;	/* command_reach.c's: commands that wait for an image to answer */
+	unsigned reach_ms;		/* for so long; 0: as long as it takes */
 	struct loop_source *expiry, *exit_hook, *exit_timer;
 	bool exiting;			/* the last disk was detached */
 	bool shutting_down;		/* told to end: close what is open first */
@@ -74,6 +77,8 @@ void command_reply_disk(struct control_request *request, const struct disk *disk
 /* After a failure with @error: true when that may be over soon, and the command will be run again; else *@error is
  * what to reply. */
 bool command_again(struct commands *commands, struct control_request *request, int *error);
+/* Run it from its beginning. */
+void command_run_again(struct control_request *request);
 /* Part of commands_shutdown(): to be called when a disk was closed. */
 void command_shutdown_step(struct commands *commands);
 
@@ -95,6 +100,14 @@ void command_release_exports(struct commands *commands, const struct control_con
 void command_forget_prepared(struct commands *commands, int minor);
 /* The client has gone: what it froze is thawed, what it prepared is settled. */
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
+
+/*
+ * command_reach.c: for a command that is about to open @target. True: it has to wait until that has answered, and will be
+ * run again, or has been replied to; it is none of the caller's any more. Before anything was changed.
+ */
+bool command_reach(struct commands *commands, struct control_request *request, const char *target);
+/* The process ends. */
+void command_reach_stop(struct commands *commands);
 
 /* command_error.c: the member `on_error`, if it is there. 0 or -EINVAL. */
 int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy);

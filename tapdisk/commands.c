@@ -11,6 +11,7 @@
 #include "command.h"
 #include "commands.h"
 #include "log.h"
+#include "reach.h"
 
 /* udev is done with a new device long before that, unless the machine is very busy. */
 
@@ -141,12 +142,15 @@ static void run_command(void *arg, struct control_request *request)
 	command->run(arg, disk, request);
 }
 
-static void run_again(void *arg)
+void command_run_again(struct control_request *request)
 {
-	struct control_request *request = arg;
-
 	request->error.text[0] = '\0';
 	run_command(request->arg, request);
+}
+
+static void run_again(void *arg)
+{
+	command_run_again(arg);
 }
 
 /* In steps, from the loop, because other disks must not wait for what one of them waits for. */
@@ -181,6 +185,7 @@ int commands_start(struct commands **commands, struct loop *loop, struct engine 
 		return error_set(text, -ENOMEM, "out of memory");
 	(*commands)->loop = loop;
 	(*commands)->engine = engine;
+	(*commands)->reach_ms = REACH_LIMIT_S * 1000;
 	error = control_start(&(*commands)->control, loop, &commands_ops, *commands, text);
 	if (error) {
 		free(*commands);
@@ -204,6 +209,11 @@ static void expired(void *arg)
 int commands_expire(struct commands *commands, unsigned seconds)
 {
 	return loop_add_timer(commands->loop, &commands->expiry, seconds * 1000, expired, commands);
+}
+
+void commands_limit_opens(struct commands *commands, unsigned seconds)
+{
+	commands->reach_ms = seconds * 1000;
 }
 
 static void shutdown_close_done(void *arg, int error)
@@ -265,7 +275,7 @@ void commands_stop(struct commands *commands)
 		return;
 	event_control = NULL;
 	vbd_event = NULL;
-	control_stop(commands->control);
+	command_reach_stop(commands);
 	loop_remove(commands->expiry);
 	loop_remove(commands->exit_hook);
 	loop_remove(commands->exit_timer);
@@ -274,6 +284,7 @@ void commands_stop(struct commands *commands)
 		if (disk->vbd->state == VBD_CLOSED)
 			command_free_disk(commands, disk);
 	}
+	control_stop(commands->control);	/* whoever waits for that finds the minors free */
 	while (commands->frontends)
 		command_forget_frontends(commands, commands->frontends->minor);
 	while (commands->prepared)

@@ -27,6 +27,7 @@
 #include "metrics.h"
 #include "opener.h"
 #include "processor.h"
+#include "reach.h"
 #include "sandbox.h"
 #include "takeover.h"
 #include "transport.h"
@@ -42,6 +43,7 @@ struct options {
 	int ready_fd;			/* -1: nobody waits */
 	unsigned idle_exit;		/* seconds; 0: stay */
 	unsigned poll;			/* microseconds; 0: sleep at once */
+	unsigned open_timeout;		/* seconds; 0: none */
 	bool no_sandbox;
 };
 
@@ -67,9 +69,11 @@ static void print_help(void)
 	       "                       default: %d with --ready-fd, 0 without)\n"
 	       "      --poll US        before it sleeps, look for up to US microseconds for the next request or\n"
 	       "                       completion, while that pays (default: TAPSNAP_POLL, or 0)\n"
+	       "      --open-timeout SEC  how long an image that is to be opened may not answer (0: for ever;\n"
+	       "                       default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
 	       "      --no-sandbox     give up no rights and no system calls (to find out whether that is at fault)\n"
 	       "      --help           this text\n"
-	       "      --version        the version\n", IDLE_EXIT_S);
+	       "      --version        the version\n", IDLE_EXIT_S, REACH_LIMIT_S);
 }
 
 /* What is called @name: an option or a variable. */
@@ -94,16 +98,19 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "ready-fd", required_argument, NULL, 'r' },
 		{ "idle-exit", required_argument, NULL, 'i' },
 		{ "poll", required_argument, NULL, 'p' },
+		{ "open-timeout", required_argument, NULL, 'o' },
 		{ "no-sandbox", no_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *poll = getenv("TAPSNAP_POLL");
+	const char *poll = getenv("TAPSNAP_POLL"), *open_timeout = getenv(REACH_LIMIT_ENV);
 	int option, idle_exit = -1;
 
 	if (poll)
 		options->poll = parse_number(poll, MAX_POLL_US, "TAPSNAP_POLL");
+	if (open_timeout)
+		options->open_timeout = parse_number(open_timeout, REACH_LIMIT_MAX_S, REACH_LIMIT_ENV);
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
 		case 'f':
@@ -120,6 +127,9 @@ static void parse_options(struct options *options, int argc, char **argv)
 			break;
 		case 'p':
 			options->poll = parse_number(optarg, MAX_POLL_US, "--poll");
+			break;
+		case 'o':
+			options->open_timeout = parse_number(optarg, REACH_LIMIT_MAX_S, "--open-timeout");
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -286,6 +296,7 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 	error = commands_start(&tapdisk->commands, tapdisk->loop, tapdisk->engine, text);
 	if (error)
 		return error;
+	commands_limit_opens(tapdisk->commands, options->open_timeout);
 	if (options->idle_exit)
 		error = commands_expire(tapdisk->commands, options->idle_exit);
 	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
@@ -375,7 +386,7 @@ static void report_ready(int fd, int error, const struct error_text *text)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .ready_fd = -1 };
+	struct options options = { .ready_fd = -1, .open_timeout = REACH_LIMIT_S };
 	struct tapdisk tapdisk = { .signal_fd = -1, .timer_due = UINT64_MAX };
 	struct error_text text = { "" };
 	int error;

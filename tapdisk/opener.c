@@ -15,12 +15,17 @@
  *     files are rights in themselves.
  *  3. No answer is waited for, and no descriptor is kept that was sent or opened.
  *  4. Which folders it is held to is Landlock's doing (confine.c), not this file's.
+ *  5. Its threads are alike, share nothing but the socket, and were there before
+ *     the filter: each waits in the kernel for whatever its request is about.
+ *     Of those that tapdisk's threads wait for (reach.h) fewer than there are.
  */
 #include "opener.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +39,11 @@
 #include "confine.h"
 #include "path.h"
 #include "processor.h"
+#include "reach.h"
 #include "sandbox.h"
 
+#define THREADS (REACH_MAX + 4)
+#define STACK_SIZE (256 * 1024)
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -278,7 +286,7 @@ static void send_descriptor(int answer, int fd)
 
 static void answer_request(struct asked *asked, int ret)
 {
-	static char real[PATH_MAX];
+	char real[PATH_MAX];
 	struct path_reply reply;
 	struct iovec parts[] = { { &reply, sizeof(reply) }, { real, 0 } };
 	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
@@ -301,8 +309,8 @@ static void answer_request(struct asked *asked, int ret)
 /* False when nobody can ask any more. */
 static bool serve_one(int socket)
 {
-	static struct asked asked;
-	static char names[2 * PATH_MAX];
+	struct asked asked;
+	char names[2 * PATH_MAX];
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(2 * sizeof(int))];
@@ -347,6 +355,41 @@ static int leave_files(int *socket)
 	return 0;
 }
 
+static sem_t started;
+
+static void __attribute__((noreturn)) end(void)
+{
+	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit(), with calls that are not allowed */
+	__builtin_unreachable();
+}
+
+static void *thread_main(void *arg)
+{
+	sem_post(&started);		/* what libc does for a new thread is done, which the filter would not let it */
+	opener_serve(*(const int *)arg);
+	end();
+}
+
+/* Besides the first one. @socket stays where it is. */
+static int start_threads(const int *socket)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	unsigned count = 1;
+	int error = sem_init(&started, 0, 0) ? errno : pthread_attr_init(&attr);
+
+	if (error)
+		return -error;
+	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
+	for (; !error && count < THREADS; count++)
+		error = pthread_create(&thread, &attr, thread_main, (void *)socket);
+	pthread_attr_destroy(&attr);
+	while (!error && --count)
+		while (sem_wait(&started) && errno == EINTR)
+			;
+	return -error;
+}
+
 static void be_opener(int socket, const struct sock_fprog *filter)
 {
 	static struct opener_report report;
@@ -363,13 +406,18 @@ static void be_opener(int socket, const struct sock_fprog *filter)
 	if (!error)
 		error = confine(&report.warning, &report.text);
 	report.landlocked = confine_has_landlock();
+	if (!error) {
+		error = start_threads(&socket);
+		if (error)
+			error_set(&report.text, error, "the opener's threads: %s", strerror(-error));
+	}
 	if (!error)
 		error = sandbox_enter(filter, &report.text);
 	report.error = error;
 	if (send(socket, &report, sizeof(report), MSG_NOSIGNAL) != sizeof(report) || error)
 		_exit(1);
 	opener_serve(socket);
-	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit(), with calls that are not allowed */
+	end();
 }
 
 int opener_start(const struct sock_fprog *filter, struct opener_report *report)

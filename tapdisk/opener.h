@@ -3,6 +3,8 @@
  * opener.h - the part of tapdisk that keeps root's powers over files: a
  * process that does for the one that serves guests what path.h names, and
  * nothing else. It has no guest's memory, no image's contents and no client.
+ * Several requests are served at a time: a file system that does not answer
+ * keeps one of its threads.
  */
 #ifndef TAPDISK_OPENER_H
 #define TAPDISK_OPENER_H
@@ -28,7 +30,7 @@ int opener_start(const struct sock_fprog *filter, struct opener_report *report);
 /* 0: there is none. */
 pid_t opener_pid(void);
 
-/* What it does with each request of @socket, until that has no other end (for its test). */
+/* What each of its threads does with requests of @socket, until that has no other end (for its test). */
 void opener_serve(int socket);
 
 #endif

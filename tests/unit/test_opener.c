@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -28,11 +29,13 @@
 #include <unistd.h>
 
 #include "confine.h"
+#include "hanging_fs.h"
 #include "image-folders.h"
 #include "in_child.h"
 #include "opener.h"
 #include "path.h"
 #include "protocol.h"
+#include "reach.h"
 #include "sandbox.h"
 #include "scratch.h"
 
@@ -110,17 +113,43 @@ static void serves(void)
 	require(path_open(inside, O_RDONLY | O_DIRECTORY, 0) >= 0);
 }
 
+/* Of the opener: returns how many there are. */
+static unsigned each_thread(void (*body)(pid_t thread))
+{
+	struct dirent *entry;
+	unsigned count = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", opener_pid());
+	require((dir = opendir(path)));
+	for (; (entry = readdir(dir)); count += entry->d_name[0] != '.') {
+		if (entry->d_name[0] != '.')
+			body(atoi(entry->d_name));
+	}
+	closedir(dir);
+	return count;
+}
+
+static cpu_set_t one_processor;
+
+static void hold_back(pid_t thread)
+{
+	const struct sched_param none = { 0 };
+
+	require(!sched_setaffinity(thread, sizeof(one_processor), &one_processor) && !sched_setscheduler(thread, SCHED_IDLE, &none));
+}
+
 /* A lock that was taken by a descriptor from it goes with that descriptor, at once: also when the opener, on the one
  * processor there is, runs only while nobody else wants to. */
 static void keeps_no_descriptor(void)
 {
 	const struct sched_param none = { 0 };
-	cpu_set_t one;
 
-	CPU_ZERO(&one);
-	CPU_SET(sched_getcpu(), &one);
-	require(!sched_setaffinity(0, sizeof(one), &one) && !sched_setaffinity(opener_pid(), sizeof(one), &one));
-	require(!sched_setscheduler(opener_pid(), SCHED_IDLE, &none));
+	CPU_ZERO(&one_processor);
+	CPU_SET(sched_getcpu(), &one_processor);
+	require(!sched_setaffinity(0, sizeof(one_processor), &one_processor));
+	require(each_thread(hold_back) > REACH_MAX);
 	sched_setscheduler(0, SCHED_OTHER, &none);
 	for (int i = 0; i < 1000; i++) {
 		int fd = path_open(in(inside, "image"), O_RDWR, 0), other;
@@ -343,20 +372,99 @@ static bool status_is(pid_t pid, const char *key, const char *value)
 	return found;
 }
 
+static void thread_has_little(pid_t thread)
+{
+	require(status_is(thread, "Seccomp:", "2"));
+	require(status_is(thread, "NoNewPrivs:", "1"));
+	require(status_is(thread, "CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
+	require(status_is(thread, "CapBnd:", "0000000000000002") || geteuid());
+}
+
 static void has_little(void)
 {
 	char path[64], target[64] = "";
 
-	require(status_is(opener_pid(), "Seccomp:", "2"));
-	require(status_is(opener_pid(), "NoNewPrivs:", "1"));
-	require(status_is(opener_pid(), "CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
-	require(status_is(opener_pid(), "CapBnd:", "0000000000000002") || geteuid());
+#ifdef __SANITIZE_THREAD__	/* which has one of its own in each process, from before */
+	thread_has_little(opener_pid());
+#else
+	each_thread(thread_has_little);
+#endif
 	for (int fd = 0; fd < 3; fd++) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", opener_pid(), fd);
 		require(readlink(path, target, sizeof(target) - 1) > 0 && !strcmp(target, "/dev/null"));
 	}
 	snprintf(path, sizeof(path), "/proc/%d/fd/4", opener_pid());
 	require_errno(readlink(path, target, sizeof(target) - 1), ENOENT);	/* 3 is its socket */
+}
+
+/* ---- files that do not answer ---- */
+
+static char mnt[128];
+
+struct patient {
+	pthread_t thread;
+	char path[200];
+	int fd;
+};
+
+static void *open_patiently(void *arg)
+{
+	struct patient *patient = arg;
+
+	path_be_patient();
+	patient->fd = path_open(patient->path, O_RDONLY, 0);
+	return NULL;
+}
+
+/* One who waits for ever keeps no other waiting, and gets what was asked for in the end. */
+static void serves_beside(void)
+{
+	struct patient patients[REACH_MAX];
+	struct stat st;
+
+	for (unsigned i = 0; i < REACH_MAX; i++) {
+		snprintf(patients[i].path, sizeof(patients[i].path), "%s/open", mnt);
+		require(!pthread_create(&patients[i].thread, NULL, open_patiently, &patients[i]));
+	}
+	require(hanging_wait_held(REACH_MAX));
+	serves();
+	require(!path_stat(in(mnt, "good"), &st));
+	hanging_set(false);
+	for (unsigned i = 0; i < REACH_MAX; i++) {
+		require(!pthread_join(patients[i].thread, NULL));
+		require(patients[i].fd >= 0 && !close(patients[i].fd));
+	}
+	require(hanging_wait_open(0));
+}
+
+/* The opener's descriptors: the first three and its socket. */
+static bool has_only(unsigned number)
+{
+	unsigned count = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", opener_pid());
+	require((dir = opendir(path)));
+	for (struct dirent *entry; (entry = readdir(dir));)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count == number;
+}
+
+/* Who does not wait gets nothing, then or later. */
+static void has_a_limit(void)
+{
+	struct stat st;
+
+	path_patience_ms = 300;
+	require_errno(path_open(in(mnt, "open"), O_RDONLY, 0), ETIMEDOUT);
+	require_errno(path_stat(in(mnt, "lookup"), &st), ETIMEDOUT);
+	require(!path_stat(in(inside, "image"), &st));
+	hanging_set(false);
+	require(hanging_wait_open(0));
+	require(hanging_eventually(has_only, 4));
+	require(path_open(in(mnt, "open"), O_RDONLY, 0) >= 0);
 }
 
 static void dead_opener(void)
@@ -390,6 +498,19 @@ static void test_odd_wishes(void **unused) { with_opener(false, odd_wishes); }
 static void test_no_requests(void **unused) { with_opener(false, no_requests); }
 static void test_has_little(void **unused) { with_opener(false, has_little); }
 static void test_dead_opener(void **unused) { with_opener(false, dead_opener); }
+
+static void with_hanging_files(void (*body)(void))
+{
+	snprintf(mnt, sizeof(mnt), "%s/mnt", scratch_dir);
+	if (!hanging_start(mnt))
+		skip();
+	hanging_set(true);
+	with_opener(false, body);
+	hanging_stop();
+}
+
+static void test_beside(void **unused) { with_hanging_files(serves_beside); }
+static void test_limit(void **unused) { with_hanging_files(has_a_limit); }
 
 static void test_folders(void **unused)
 {
@@ -448,6 +569,8 @@ int main(void)
 		cmocka_unit_test(test_folders),
 		cmocka_unit_test(test_no_requests),
 		cmocka_unit_test(test_has_little),
+		cmocka_unit_test(test_beside),
+		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_dead_opener),
 		cmocka_unit_test(test_ends),
 	};

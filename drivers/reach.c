@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * reach.c - touching what an image is on (reach.h).
+ *
+ * Invariants:
+ *  1. Who touches and who waits share a pipe and nothing else: each closes its
+ *     end of it, in either order, and a thread owns all that it uses.
+ *  2. It changes nothing and locks nothing, so it does not matter when it is
+ *     done, or whether: it reads what somebody may be writing, believes none of
+ *     it, and looks at nothing but files and devices where images may be.
+ *  3. Who waits for a device does so where a signal that kills ends it: it reads
+ *     through the page cache. Of opening that is up to the file system, so in
+ *     tapdisk the opener opens, and for a tool a process that is nobody's child.
+ */
+#include "reach.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cow-base.h"
+#include "image-folders.h"
+#include "overlay.h"
+#include "path.h"
+
+#define STACK_SIZE (256 * 1024)
+#define FIRST_PAGE 4096
+
+static atomic_uint reaching;
+
+struct reach {
+	char *target;
+	int done;		/* our end of the pipe */
+};
+
+/* A byte of it from the device, not from memory. False: no image. */
+static bool touch(const char *path)
+{
+	char byte;
+	struct stat st;
+	int fd;
+
+	if (image_folders_check(path, NULL) || path_stat(path, &st) || (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)))
+		return false;
+	fd = path_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);		/* and no more than that */
+	posix_fadvise(fd, 0, FIRST_PAGE, POSIX_FADV_DONTNEED);
+	if (pread(fd, &byte, 1, 0) > 0)
+		posix_fadvise(fd, 0, FIRST_PAGE, POSIX_FADV_DONTNEED);
+	close(fd);
+	return true;
+}
+
+/* What has to answer besides @target, as another one; NULL: nothing more. @as_is: an image is no more than its bytes. */
+static char *touch_target(const char *target, bool as_is)
+{
+	const struct driver_ops *ops;
+	struct cow_base_fields fields;
+	enum cow_base_kind kind;
+	struct overlay overlay;
+	const char *path, *name;
+	char *next = NULL, *store;
+
+	if (backend_parse_target(target, &ops, &path, NULL))
+		return NULL;
+	if (ops == &driver_aio && touch(path) && !as_is && overlay_find(path, &overlay, NULL) == 1 &&
+	    asprintf(&next, "cow:%s", overlay.store) < 0)
+		next = NULL;
+	if (ops != &driver_cow)
+		return next;
+	store = cow_target_split(path, &name);
+	if (store && touch(store) && !cow_base_probe_beside(store, &kind, &fields, NULL) && kind != COW_BASE_NONE)
+		next = strdup(fields.target);
+	free(store);
+	return next;
+}
+
+/* Frees @target. */
+static void touch_all(char *target)
+{
+	char *next;
+
+	for (unsigned depth = 0; target && depth <= COW_BASE_DEPTH; depth++) {
+		next = touch_target(target, depth > 0);
+		free(target);
+		target = next;
+	}
+	free(target);
+}
+
+static void *reach_main(void *arg)
+{
+	struct reach *reach = arg;
+
+	path_be_patient();
+	touch_all(reach->target);
+	atomic_fetch_sub(&reaching, 1);
+	close(reach->done);
+	free(reach);
+	return NULL;
+}
+
+/* Signals are for those who wait for them. */
+static int start_thread(struct reach *reach)
+{
+	pthread_attr_t attr;
+	pthread_t thread;
+	sigset_t all, old;
+	int error = pthread_attr_init(&attr);
+
+	if (error)
+		return -error;
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
+	if (!error)
+		error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (!error)
+		error = pthread_create(&thread, &attr, reach_main, reach);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return -error;
+}
+
+static int begin(const char *target, int done)
+{
+	struct reach *reach = calloc(1, sizeof(*reach));
+	int error = -ENOMEM;
+
+	if (reach)
+		reach->target = strdup(target);
+	if (reach && reach->target) {
+		reach->done = done;
+		error = start_thread(reach);
+	}
+	if (error && reach)
+		free(reach->target);
+	if (error)
+		free(reach);
+	return error;
+}
+
+int reach_begin(const char *target, struct error_text *error)
+{
+	int ends[2], ret;
+
+	if (atomic_fetch_add(&reaching, 1) >= REACH_MAX) {
+		atomic_fetch_sub(&reaching, 1);
+		return error_set(error, -EBUSY, "%s: not opened: %d images that were to be opened before have not answered yet", target,
+				 REACH_MAX);
+	}
+	ret = pipe2(ends, O_CLOEXEC) ? -errno : 0;
+	if (!ret) {
+		ret = begin(target, ends[1]);
+		if (!ret)
+			return ends[0];
+		close(ends[0]);
+		close(ends[1]);
+	}
+	atomic_fetch_sub(&reaching, 1);
+	return error_set(error, ret, "%s: %s", target, strerror(-ret));
+}
+
+unsigned reach_limit_ms(void)
+{
+	const char *text = getenv(REACH_LIMIT_ENV);
+	char *end;
+	unsigned long seconds = text ? strtoul(text, &end, 10) : REACH_LIMIT_S;
+
+	/* what is no number tapdisk does not begin with */
+	return (text && (!*text || *end)) || seconds > REACH_LIMIT_MAX_S ? REACH_LIMIT_S * 1000 : (unsigned)seconds * 1000;
+}
+
+int reach_failed(const char *target, unsigned ms, struct error_text *error)
+{
+	return error_set(error, -ETIMEDOUT, "%s: not opened: the device or file server that it is on has not answered for %u seconds",
+			 target, (ms + 999) / 1000);
+}
+
+/* In a child, which leaves it to one that nobody has to wait for, and that keeps nothing of ours. */
+static void __attribute__((noreturn)) touch_apart(const char *target, int done)
+{
+	if (!fork() && dup2(done, STDIN_FILENO) >= 0 && !close_range(STDIN_FILENO + 1, ~0u, 0))
+		touch_all(strdup(target));
+	_exit(0);
+}
+
+/* The end of the pipe, or -errno. */
+static int begin_apart(const char *target)
+{
+	int ends[2];
+	pid_t child;
+
+	if (pipe2(ends, O_CLOEXEC))
+		return -errno;
+	child = fork();
+	if (!child)
+		touch_apart(target, ends[1]);
+	close(ends[1]);
+	if (child > 0) {
+		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+			;
+		return ends[0];
+	}
+	close(ends[0]);
+	return -EAGAIN;
+}
+
+int reach_wait(const char *target, unsigned ms, struct error_text *error)
+{
+	struct pollfd end = { .fd = begin_apart(target), .events = POLLIN };
+	int ready;
+
+	if (end.fd < 0)
+		return error_set(error, end.fd, "%s: %s", target, strerror(-end.fd));
+	do
+		ready = poll(&end, 1, ms ? (int)ms : -1);
+	while (ready < 0 && errno == EINTR);
+	close(end.fd);
+	return ready ? 0 : reach_failed(target, ms, error);
+}

@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * hanging_fs.h - a file system that stops answering when a test says so: FUSE,
+ * spoken by a child process. What waits for it waits in the kernel, as for a
+ * file server that is down.
+ *
+ * It has one folder, in which each name is a file of HANGING_BYTES zeroes. While
+ * it hangs, to look up "lookup...", to open "open..." and to read "read..." has
+ * no answer; the rest has.
+ */
+#ifndef TESTS_HANGING_FS_H
+#define TESTS_HANGING_FS_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HANGING_BYTES (1u << 20)
+#define HANGING_NODES 32
+#define HANGING_HELD 64
+#define HANGING_REQUEST (1u << 18)
+
+struct hanging_shared {
+	atomic_bool hangs;
+	atomic_uint held;		/* requests that wait for an answer */
+	atomic_int open;		/* files that are open */
+};
+
+static struct {
+	char path[200];
+	pid_t server;
+	int control[2];			/* a byte: have another look at what is shared */
+	struct hanging_shared *shared;
+} hanging;
+
+/* ---- the server's ---- */
+
+static struct {
+	int fuse;
+	char names[HANGING_NODES][64];	/* of node N + 2 */
+	struct {
+		struct fuse_in_header header;
+		char body[64];		/* as much of it as is needed */
+	} held[HANGING_HELD];
+} hanging_server;
+
+static void hanging_reply(uint64_t unique, int error, const void *data, size_t length)
+{
+	struct fuse_out_header header = { .len = (uint32_t)(sizeof(header) + length), .error = error, .unique = unique };
+	struct iovec parts[] = { { &header, sizeof(header) }, { (void *)data, length } };
+
+	/* who asked may have been killed meanwhile */
+	if (writev(hanging_server.fuse, parts, length ? 2 : 1) < 0 && errno != ENOENT && errno != EINVAL)
+		_exit(1);
+}
+
+static uint64_t hanging_node(const char *name)
+{
+	unsigned i;
+
+	for (i = 0; i < HANGING_NODES - 1 && hanging_server.names[i][0] && strcmp(hanging_server.names[i], name); i++)
+		;
+	snprintf(hanging_server.names[i], sizeof(hanging_server.names[i]), "%s", name);
+	return i + 2;
+}
+
+static struct fuse_attr hanging_attr(uint64_t node)
+{
+	bool folder = node == FUSE_ROOT_ID;
+
+	return (struct fuse_attr){ .ino = node, .size = folder ? 0 : HANGING_BYTES, .blocks = folder ? 0 : HANGING_BYTES / 512,
+		.mode = folder ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096 };
+}
+
+static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
+{
+	const struct fuse_init_out out = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
+		.flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS,	/* as network file systems */
+		.max_readahead = in->max_readahead, .max_write = 65536, .max_background = 64, .congestion_threshold = 64 };
+
+	hanging_reply(unique, 0, &out, sizeof(out));
+}
+
+static void hanging_lookup(uint64_t unique, const char *name)
+{
+	uint64_t node = hanging_node(name);
+	struct fuse_entry_out out = { .nodeid = node, .attr = hanging_attr(node) };	/* to be asked for again each time */
+	bool record = strstr(name, ".tapsnap-overlay") || strstr(name, "missing");
+
+	hanging_reply(unique, record ? -ENOENT : 0, &out, record ? 0 : sizeof(out));
+}
+
+static void hanging_read(uint64_t unique, const struct fuse_read_in *in)
+{
+	static const char zeroes[1 << 17];
+	size_t length = in->size < sizeof(zeroes) ? in->size : sizeof(zeroes);
+
+	if (in->offset >= HANGING_BYTES)
+		length = 0;
+	else if (length > HANGING_BYTES - in->offset)
+		length = HANGING_BYTES - in->offset;
+	hanging_reply(unique, 0, zeroes, length);
+}
+
+static void hanging_answer(const struct fuse_in_header *header, const void *body)
+{
+	struct fuse_attr_out attr = { .attr = hanging_attr(header->nodeid) };
+	struct fuse_open_out opened = { .fh = 1 };
+	struct fuse_write_out written = { 0 };
+	struct fuse_statfs_out statfs = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 60 } };
+
+	switch (header->opcode) {
+	case FUSE_INIT:
+		hanging_init(header->unique, body);
+		break;
+	case FUSE_LOOKUP:
+		hanging_lookup(header->unique, body);
+		break;
+	case FUSE_GETATTR:
+	case FUSE_SETATTR:
+		hanging_reply(header->unique, 0, &attr, sizeof(attr));
+		break;
+	case FUSE_OPEN:
+		hanging.shared->open++;
+		hanging_reply(header->unique, 0, &opened, sizeof(opened));
+		break;
+	case FUSE_RELEASE:
+		hanging.shared->open--;
+		hanging_reply(header->unique, 0, NULL, 0);
+		break;
+	case FUSE_READ:
+		hanging_read(header->unique, body);
+		break;
+	case FUSE_WRITE:
+		written.size = ((const struct fuse_write_in *)body)->size;
+		hanging_reply(header->unique, 0, &written, sizeof(written));
+		break;
+	case FUSE_STATFS:
+		hanging_reply(header->unique, 0, &statfs, sizeof(statfs));
+		break;
+	case FUSE_FLUSH:
+	case FUSE_FSYNC:
+		hanging_reply(header->unique, 0, NULL, 0);
+		break;
+	case FUSE_FORGET:
+	case FUSE_BATCH_FORGET:
+	case FUSE_INTERRUPT:
+		break;			/* have no answer */
+	default:
+		hanging_reply(header->unique, -ENOSYS, NULL, 0);
+	}
+}
+
+static bool hanging_holds(const struct fuse_in_header *header, const char *body)
+{
+	const char *name = header->nodeid > FUSE_ROOT_ID && header->nodeid < HANGING_NODES + 2 ?
+		hanging_server.names[header->nodeid - 2] : "";
+
+	if (!hanging.shared->hangs)
+		return false;
+	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
+		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
+		(header->opcode == FUSE_READ && !strncmp(name, "read", 4));
+}
+
+static void hanging_take(void)
+{
+	static char request[HANGING_REQUEST];
+	const struct fuse_in_header *header = (const struct fuse_in_header *)request;
+	ssize_t length = read(hanging_server.fuse, request, sizeof(request) - 1);
+	unsigned held = hanging.shared->held;
+
+	if (length < 0 && (errno == ENOENT || errno == EINTR || errno == EAGAIN))
+		return;
+	if (length < (ssize_t)sizeof(*header))
+		_exit(0);		/* unmounted */
+	request[length] = '\0';
+	if (!hanging_holds(header, request + sizeof(*header)) || held == HANGING_HELD) {
+		hanging_answer(header, request + sizeof(*header));
+		return;
+	}
+	hanging_server.held[held].header = *header;
+	memcpy(hanging_server.held[held].body, request + sizeof(*header), sizeof(hanging_server.held[held].body));
+	hanging.shared->held++;
+}
+
+static void hanging_look(void)
+{
+	char byte;
+
+	if (read(hanging.control[0], &byte, 1) != 1)
+		_exit(0);		/* the test has ended */
+	for (unsigned i = 0; !hanging.shared->hangs && i < hanging.shared->held; i++)
+		hanging_answer(&hanging_server.held[i].header, hanging_server.held[i].body);
+	if (!hanging.shared->hangs)
+		hanging.shared->held = 0;
+}
+
+static void __attribute__((noreturn)) hanging_serve(int ready)
+{
+	struct pollfd fds[2] = { { .events = POLLIN }, { .fd = hanging.control[0], .events = POLLIN } };
+	char options[100];
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	close(hanging.control[1]);
+	hanging_server.fuse = fds[0].fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	snprintf(options, sizeof(options), "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fds[0].fd);
+	if (fds[0].fd < 0 || mount("hanging", hanging.path, "fuse", MS_NOSUID | MS_NODEV, options) || write(ready, "", 1) != 1)
+		_exit(1);
+	close(ready);
+	for (;;) {
+		if (poll(fds, 2, -1) < 0 && errno != EINTR)
+			_exit(1);
+		if (fds[1].revents)
+			hanging_look();
+		if (fds[0].revents)
+			hanging_take();
+	}
+}
+
+/* ---- the test's ---- */
+
+static void hanging_stop(void)
+{
+	if (hanging.server <= 0)
+		return;
+	kill(hanging.server, SIGKILL);		/* which fails all that waits */
+	waitpid(hanging.server, NULL, 0);
+	hanging.server = 0;
+	close(hanging.control[1]);
+	umount2(hanging.path, MNT_DETACH);
+	rmdir(hanging.path);
+	munmap(hanging.shared, sizeof(*hanging.shared));
+}
+
+/* On the folder @path, which is made. False: there is no FUSE for us here. */
+static bool hanging_start(const char *path)
+{
+	static bool registered;
+	int ready[2];
+	char byte;
+	bool there;
+
+	hanging_stop();		/* of a test that failed */
+	if (geteuid() || access("/dev/fuse", R_OK | W_OK))
+		return false;
+	snprintf(hanging.path, sizeof(hanging.path), "%s", path);
+	hanging.shared = mmap(NULL, sizeof(*hanging.shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (hanging.shared == MAP_FAILED || pipe2(ready, O_CLOEXEC) || pipe2(hanging.control, O_CLOEXEC) || mkdir(path, 0755))
+		return false;
+	fflush(NULL);
+	hanging.server = fork();
+	if (!hanging.server) {
+		close(ready[0]);
+		hanging_serve(ready[1]);
+	}
+	close(ready[1]);
+	close(hanging.control[0]);
+	there = hanging.server > 0 && read(ready[0], &byte, 1) == 1;
+	close(ready[0]);
+	if (!there)
+		hanging_stop();
+	else if (!registered)
+		registered = !atexit(hanging_stop);	/* after a test that failed, too */
+	return there;
+}
+
+/* From now on it does not answer; or answers again, also what has waited. */
+static void hanging_set(bool hangs)
+{
+	hanging.shared->hangs = hangs;
+	if (write(hanging.control[1], "", 1) != 1)
+		abort();
+}
+
+static bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)
+{
+	for (unsigned i = 0; i < 2000 && !is_so(number); i++)
+		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+	return is_so(number);
+}
+
+static bool hanging_has_held(unsigned number)
+{
+	return hanging.shared->held >= number;
+}
+
+static bool hanging_has_open(unsigned number)
+{
+	return hanging.shared->open == (int)number;
+}
+
+/* @number requests wait for it; the files of it that are open are @number. False after 10 seconds. */
+#define hanging_wait_held(number) hanging_eventually(hanging_has_held, number)
+#define hanging_wait_open(number) hanging_eventually(hanging_has_open, number)
+
+#endif
