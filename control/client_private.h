@@ -46,6 +46,12 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 /* Nothing came of it: stores that are not in use are removed, disks that are in one begin to go back to their image. */
 void client_overlay_undo(struct many *many, int timeout_ms);
 
+/*
+ * client_store.c: how many stores the one that @target is in stands on, as far as can be seen; it may be in use. It is more
+ * than that of any of them. UINT_MAX: what it is on does not answer.
+ */
+unsigned client_store_depth(const char *target);
+
 /* client_takeover.c: nobody is to take over what is left of @minor's disk, whose marker is locked by us. */
 void client_takeover_forget(int minor);
 /* @pid has ended: its locks go, unless a disk of its still waits for a successor, who will want to know. */

@@ -16,10 +16,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "client_private.h"
 #include "cow.h"
 #include "cow-base.h"
 #include "reach.h"
-#include "tapctl.h"
 
 #define LIST_TIMEOUT_MS 10000
 #define OTHERS_MS 1000
@@ -152,6 +152,26 @@ static char *find_base(const char *path)
 	error = cow_probe(device, &kind, &fields, NULL);
 	cow_file_close(device);
 	return error || kind != COW_BASE_COW ? NULL : cow_target_split(fields.target, &name);
+}
+
+unsigned client_store_depth(const char *target)
+{
+	unsigned depth = 0;
+	char *path, *base;
+	const char *name;
+
+	if (strncmp(target, "cow:", 4))
+		return 0;
+	if (reach_wait(target, OTHERS_MS, NULL))
+		return UINT_MAX;
+	path = cow_target_split(target, &name);
+	while (path && depth < COW_BASE_DEPTH && (base = cow_base_beside(path))) {
+		free(path);
+		path = base;
+		depth++;
+	}
+	free(path);
+	return depth;
 }
 
 bool tapctl_store_is_snapshot(const char *target)

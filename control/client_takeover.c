@@ -37,8 +37,9 @@
 struct record {
 	json_t *json;
 	int minor, pid, former;
-	const char *name;
+	const char *name, *target;
 	bool paused, read_only;
+	unsigned depth;			/* of its store; once records_sort() has looked */
 	bool failed;			/* out: the successor could not open it */
 };
 
@@ -82,7 +83,7 @@ static bool this_boot(const char *boot)
 static int record_read(struct record *record, int minor)
 {
 	int version, paused, read_only, found;
-	const char *target, *boot;
+	const char *boot;
 	char path[PATH_MAX];
 
 	*record = (struct record){ .minor = minor };
@@ -92,7 +93,7 @@ static int record_read(struct record *record, int minor)
 	if (!record->json)
 		return -ENOENT;
 	if (json_unpack(record->json, "{s:i, s:s, s:i, s:s, s:i, s:s, s:b, s:b, s?i}", "version", &version, "boot", &boot, "pid",
-			&record->pid, "name", &record->name, "minor", &found, "target", &target, "paused", &paused,
+			&record->pid, "name", &record->name, "minor", &found, "target", &record->target, "paused", &paused,
 			"read_only", &read_only, "former", &record->former) ||
 	    version != TAKEOVER_VERSION || found != minor || record->pid <= 0 || strchr(record->name, '/') ||
 	    strlen(record->name) >= TAKEOVER_NAME_MAX || !this_boot(boot)) {
@@ -119,12 +120,25 @@ static void records_free(struct records *records)
 	*records = (struct records){ 0 };
 }
 
-/* Writers first: a snapshot of the same store is read beside its writer, not the other way round. */
-static int by_access(const void *a, const void *b)
+static int by_turn(const void *a, const void *b)
 {
 	const struct record *left = a, *right = b;
 
+	if (left->depth != right->depth)
+		return left->depth < right->depth ? -1 : 1;
 	return left->read_only != right->read_only ? left->read_only - right->read_only : left->minor - right->minor;
+}
+
+/*
+ * Into the order to open them in: a store is opened for writing before it is for reading, as one of its snapshots or as
+ * what another store stands on, not the other way round. The process that had them has ended, and no store changes. What
+ * does not answer comes last.
+ */
+static void records_sort(struct records *records)
+{
+	for (size_t i = 0; records->count > 1 && i < records->count; i++)
+		records->list[i].depth = client_store_depth(records->list[i].target);
+	qsort(records->list, records->count, sizeof(*records->list), by_turn);
 }
 
 /* Of the disks that process @pid has or had, those to take over; a paused one only when it is asked for by @minor. */
@@ -154,8 +168,6 @@ static int records_find(struct records *records, int pid, int minor)
 			json_decref(record.json);
 	}
 	free(minors);
-	if (records->count)
-		qsort(records->list, records->count, sizeof(*records->list), by_access);
 	return error;
 }
 
@@ -316,8 +328,10 @@ static int take_over_dead(int pid, int minor, int lock, struct error_text *text)
 		ret = records_find(&records, pid, minor);
 	if (!ret && !records.count)
 		ret = error_set(text, -ENOENT, "tapdisk %d: its disks have just been taken over, or given up", pid);
-	if (!ret)
+	if (!ret) {
+		records_sort(&records);
 		ret = take_over(pid, &records, text);
+	}
 	records_free(&records);
 	return ret;
 }

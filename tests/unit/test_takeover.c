@@ -19,15 +19,26 @@
 static struct fixture f;
 static struct load load;
 
-/* A store instead of the raw image that the fixture makes. */
-static void start_store(void)
+/* The fixture, without the raw image that it makes. */
+static void start_empty(void)
 {
 	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "close", "minor", f.minor)));
 	assert_int_equal(unlink(f.image), 0);
-	load_make_disk("cow", f.image);
+}
+
+/* The store that has been made in its place. */
+static void open_store(void)
+{
 	snprintf(f.target, sizeof(f.target), "cow:%s", f.image);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", f.minor, "target", f.target)));
+}
+
+static void start_store(void)
+{
+	start_empty();
+	load_make_disk("cow", f.image);
+	open_store();
 }
 
 static void start_load(void)
@@ -345,29 +356,38 @@ static void test_table_damaged(void **state)
 }
 
 /* One more disk in the fixture's tapdisk. */
-static int open_other(const char *image)
+static int open_other(const char *type, const char *image)
 {
 	char target[200];
 	int minor = tapctl_minor_allocate(-1, NULL);
 
 	assert_true(minor > f.minor);
-	load_shell("truncate -s 1M %s", image);
-	snprintf(target, sizeof(target), "aio:%s", image);
+	snprintf(target, sizeof(target), "%s:%s", type, image);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "attach", "minor", minor)));
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target)));
 	return minor;
 }
 
+static void destroy_other(int pid, int minor, const char *image)
+{
+	char tap_ctl[300];
+
+	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
+	load_shell("%s destroy -p %d -m %d", tap_ctl, pid, minor);
+	assert_int_equal(unlink(image), 0);
+}
+
 /* A disk that cannot be opened keeps no other of the same tapdisk from its successor, and can be taken over later. */
 static void test_one_of_two(void **state)
 {
-	char other[120], away[120], tap_ctl[300];
+	char other[120], away[120];
 	int minor, pid;
 
 	fixture_start(&f, LOAD_BYTES, NULL, NULL);
 	snprintf(other, sizeof(other), "%s/other", f.dir);
 	snprintf(away, sizeof(away), "%s/away", f.dir);
-	minor = open_other(other);
+	load_make_disk("aio", other);
+	minor = open_other("aio", other);
 	start_load();
 	kill_it();
 	assert_int_equal(rename(f.image, away), 0);
@@ -377,9 +397,28 @@ static void test_one_of_two(void **state)
 	assert_int_equal(tapctl_takeover_owner(f.minor), f.pid);
 	assert_int_equal(rename(away, f.image), 0);
 	take_over(-1);
-	fixture_find_program(tap_ctl, sizeof(tap_ctl), "tap-ctl");
-	load_shell("%s destroy -p %d -m %d", tap_ctl, pid, minor);
-	assert_int_equal(unlink(other), 0);
+	destroy_other(pid, minor, other);
+	finish();
+}
+
+/* A clone may have a lower minor than its original. */
+static void test_clone(void **state)
+{
+	char original[120], tap_img[300];
+	int minor;
+
+	start_empty();
+	snprintf(original, sizeof(original), "%s/original", f.dir);
+	load_make_disk("cow", original);
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	load_shell("%s snapshot -c s %s && %s create -F cow -b %s@s %s >/dev/null", tap_img, original, tap_img, original, f.image);
+	minor = open_other("cow", original);
+	open_store();
+	start_load();
+	kill_it();
+	take_over(-1);
+	assert_int_equal(tapctl_takeover_owner(minor), f.pid);
+	destroy_other(f.pid, minor, original);
 	finish();
 }
 
@@ -414,6 +453,7 @@ int main(void)
 		cmocka_unit_test(test_journal_damaged),
 		cmocka_unit_test(test_table_damaged),
 		cmocka_unit_test(test_one_of_two),
+		cmocka_unit_test(test_clone),
 		cmocka_unit_test(test_fresh_frontend),
 	};
 
