@@ -137,7 +137,7 @@ $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
-$(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fiber_start
+$(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fiber_start -Wl,--wrap=cow_write_start
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 

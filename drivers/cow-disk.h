@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
- * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-read.c, cow-write.c,
- * cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c).
+ * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-held.c, cow-read.c,
+ * cow-write.c, cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c).
  *
- *        request ---> held (frozen, gate, room in the log, overlap) ---> running ---> done
+ *        request ---> held (frozen, overlap, gate, places: cow-held.c) ---> running ---> done
  *                        ^                                                  |
  *                        +----- a node of the map has to be read first <----+
  *
@@ -38,6 +38,12 @@ struct cow_piece;
 
 struct cow_requests {
 	struct cow_request *first, **last;
+};
+
+/* In their order, until one has to stay. */
+struct cow_line {
+	struct cow_requests waiting;
+	bool again;			/* the first may find what it waits for */
 };
 
 struct cow_retired {
@@ -75,14 +81,16 @@ struct cow_disk {
 
 	struct cow_request *free;
 	struct cow_request *oldest, *newest;	/* running, by the time they began */
-	struct cow_requests held, no_room;
+	struct cow_request *fresh;		/* of those: with fresh blocks */
+	struct cow_requests held, overlapping, ready;		/* cow-held.c; as well as these */
+	struct cow_line gate, places;
+	struct cow_requests no_room;
 	uint64_t sequence;			/* of the next request that begins */
 	unsigned writes;			/* running, all kinds that change the disk */
 	unsigned changing;			/* of those: with fresh blocks */
 	uint64_t fresh_blocks;			/* theirs */
-	bool waits_for_end;			/* one was held because of another's range, or its part of the log */
-	struct cow_request *log_waiter;		/* held for its part of the log: nobody takes any before it. NULL: none */
-	bool kicking, kick_again;
+	bool gate_asks;				/* no memory for the flusher: the first tries again when any request ends */
+	bool restarting;
 	bool full;				/* no room: what needs fresh blocks waits for retry() */
 	struct cow_load *loads;			/* nodes that are being read for requests */
 
@@ -154,6 +162,9 @@ struct cow_request {
 	struct cow_request *older, *newer;	/* running */
 	uint64_t sequence;
 	bool running, fresh;			/* fresh: has pieces with new places */
+	struct cow_request *fresh_next, **fresh_link;	/* fresh */
+	unsigned overlaps;			/* in overlapping: how many of the fresh it does */
+	const struct cow_line *first_of;	/* has been the first: none goes before it */
 	bool hurries;				/* has waited for places before: takes them wherever they are */
 	uint64_t first, end;			/* disk blocks */
 	struct cow_piece *pieces;
@@ -179,10 +190,11 @@ void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *d
 const struct cow_version *cow_request_version(const struct cow_request *r);
 void cow_requests_init(struct cow_requests *list);
 void cow_requests_add(struct cow_requests *list, struct cow_request *r);
+void cow_requests_add_first(struct cow_requests *list, struct cow_request *r);
+struct cow_request *cow_requests_pop(struct cow_requests *list);	/* the first; NULL: none */
 struct cow_request *cow_requests_take(struct cow_requests *list);	/* all of it */
 struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *export, struct block_request *req);
 void cow_request_start(struct cow_request *r);
-void cow_request_hold(struct cow_request *r);
 void cow_request_no_room(struct cow_request *r);
 /* Counts as running from here on. */
 void cow_request_begin(struct cow_request *r);
@@ -197,12 +209,24 @@ int cow_request_slice(struct cow_request *r);
 void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct backend *backend, enum block_op op,
 		      uint64_t sector, uint64_t nr_sectors, const struct iovec *iov, int iovcnt,
 		      void (*done)(struct block_request *sub, int error));
-/* What waited for something that may be there now is tried again. */
+/* Reads a node of the map, then starts @r anew. */
+void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
+
+/* cow-held.c. @r, which runs, has fresh blocks; it ends. */
+void cow_fresh_begin(struct cow_request *r);
+void cow_fresh_end(struct cow_request *r);
+/* True: somebody has fresh blocks in its range, and it waits for that to end. */
+bool cow_held_overlapping(struct cow_request *r);
+void cow_line_init(struct cow_line *line);
+/* Others are in line before @r. */
+bool cow_line_before(const struct cow_line *line, const struct cow_request *r);
+void cow_line_wait(struct cow_line *line, struct cow_request *r);
+/* A request has ended. */
+void cow_held_wake(struct cow_disk *disk);
+/* What somebody waits for may be there now, if it is not the end of another. */
 void cow_disk_kick(struct cow_disk *disk);
 /* Nothing runs that would do that, and there is no memory for a fiber that would: they wait as for room. */
 void cow_held_give_up(struct cow_disk *disk);
-/* Reads a node of the map, then starts @r anew. */
-void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
 
 /* cow-read.c, cow-status.c, cow-write.c */
 void cow_read_start(struct cow_request *r);

@@ -75,7 +75,7 @@ void cow_flusher_wake(struct cow_disk *disk)
 	}
 	/* who waits for the log to be emptied has to ask again */
 	if (disk->oldest)
-		disk->waits_for_end = true;
+		disk->gate_asks = true;
 	else if (!disk->task)
 		cow_held_give_up(disk);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-request.c - requests to a served store: what waits, what runs, and the
- * pieces that one is cut into.
+ * cow-request.c - requests to a served store: what runs, and the pieces that
+ * one is cut into.
  *
  * A request looks at the map and sends all its pieces off in one go. If the
  * map cannot say at once (a node has to be read) or the request has to wait,
@@ -40,6 +40,26 @@ struct cow_request *cow_requests_take(struct cow_requests *list)
 	return first;
 }
 
+void cow_requests_add_first(struct cow_requests *list, struct cow_request *r)
+{
+	r->next = list->first;
+	list->first = r;
+	if (!r->next)
+		list->last = &r->next;
+}
+
+struct cow_request *cow_requests_pop(struct cow_requests *list)
+{
+	struct cow_request *r = list->first;
+
+	if (!r)
+		return NULL;
+	list->first = r->next;
+	if (!list->first)
+		list->last = &list->first;
+	return r;
+}
+
 struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *export, struct block_request *req)
 {
 	struct cow_request *r = disk->free;
@@ -56,6 +76,7 @@ struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *ex
 	r->first = req->sector / COW_SECTORS;
 	r->end = cow_blocks_for(req->sector + req->nr_sectors);		/* within the disk: no overflow */
 	r->hurries = false;
+	r->first_of = NULL;
 	r->zeroed = req->sector;
 	return r;
 }
@@ -85,11 +106,6 @@ void cow_request_start(struct cow_request *r)
 		cow_task_wake(r->disk);
 		break;
 	}
-}
-
-void cow_request_hold(struct cow_request *r)
-{
-	cow_requests_add(&r->disk->held, r);
 }
 
 void cow_request_no_room(struct cow_request *r)
@@ -122,12 +138,8 @@ static void request_end(struct cow_request *r)
 	*(r->older ? &r->older->newer : &disk->oldest) = r->newer;
 	*(r->newer ? &r->newer->older : &disk->newest) = r->older;
 	disk->writes -= is_write(r);
-	if (r->fresh) {
-		disk->changing--;
-		disk->fresh_blocks -= r->fresh_blocks;
-	}
-	r->fresh = false;
-	r->fresh_blocks = 0;
+	if (r->fresh)
+		cow_fresh_end(r);
 	if (disk->merge && is_write(r))
 		cow_merge_changed(disk, r->first, r->end);
 }
@@ -138,10 +150,7 @@ static void disk_wake(struct cow_disk *disk)
 	if (cow_retire_pending(disk))
 		cow_retire_wake(disk);
 	cow_task_wake(disk);
-	if (disk->waits_for_end) {
-		disk->waits_for_end = false;
-		cow_disk_kick(disk);
-	}
+	cow_held_wake(disk);
 }
 
 static void request_clear(struct cow_request *r)
@@ -240,34 +249,6 @@ void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct bac
 		.done = done, .owner = r, .driver_data = piece,
 	};
 	backend_submit(backend, &piece->sub);
-}
-
-/* Not from within itself: what is started here may end here, and wake others. */
-void cow_disk_kick(struct cow_disk *disk)
-{
-	struct cow_request *r, *next;
-
-	disk->kick_again = true;
-	if (disk->kicking)
-		return;
-	disk->kicking = true;
-	while (disk->kick_again) {
-		disk->kick_again = false;
-		for (r = cow_requests_take(&disk->held); r; r = next) {
-			next = r->next;
-			cow_request_start(r);
-		}
-	}
-	disk->kicking = false;
-}
-
-/* As when a checkpoint fails for want of memory: retry() tries again. */
-void cow_held_give_up(struct cow_disk *disk)
-{
-	if (!disk->held.first)
-		return;
-	disk->full |= !disk->store->failed;
-	cow_disk_kick(disk);
 }
 
 /* A node on its way, and who waits for it. */

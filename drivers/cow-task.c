@@ -134,16 +134,6 @@ int cow_task_pause(void *owner)
 	return disk->gives_way && cow_command_hurries(disk) ? -ECANCELED : 0;
 }
 
-static struct cow_request *zero_next(struct cow_disk *disk)
-{
-	struct cow_request *r = disk->zeroes.first;
-
-	disk->zeroes.first = r->next;
-	if (!disk->zeroes.first)
-		cow_requests_init(&disk->zeroes);
-	return r;
-}
-
 /* From where it stands, at most *@budget blocks of it that something has to be done for. */
 static int zero_on(struct cow_request *r, uint64_t *budget)
 {
@@ -187,7 +177,7 @@ static void run_zeroes(struct cow_disk *disk)
 		r->error = zero_on(r, &budget);
 		if (!r->error && r->zeroed < r->req->sector + r->req->nr_sectors)
 			break;
-		cow_requests_add(&ended, zero_next(disk));
+		cow_requests_add(&ended, cow_requests_pop(&disk->zeroes));
 	}
 	cow_exclusive_end(disk);
 	for (r = ended.first; r; r = ended.first) {
@@ -294,8 +284,10 @@ static bool anything_to_do(const struct cow_disk *disk)
 /* Nobody will try again: those who wait hear of it, or wait for somebody who will. */
 static void give_up(struct cow_disk *disk, int error)
 {
-	while (disk->zeroes.first)
-		cow_request_done(zero_next(disk), error);
+	struct cow_request *r;
+
+	while ((r = cow_requests_pop(&disk->zeroes)))
+		cow_request_done(r, error);
 	cow_commands_fail(disk, error);
 	cow_held_give_up(disk);
 }

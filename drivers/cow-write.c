@@ -15,19 +15,6 @@
 
 static void write_done(struct block_request *sub, int error);
 
-static bool overlaps_fresh(const struct cow_request *r)
-{
-	const struct cow_request *other;
-
-	if (!r->disk->changing)
-		return false;
-	for (other = r->disk->oldest; other; other = other->newer) {
-		if (other->fresh && other->first < r->end && r->first < other->end)
-			return true;
-	}
-	return false;
-}
-
 static bool continues(const struct cow_piece *last, enum cow_piece_kind kind, uint64_t place)
 {
 	if (last->kind != kind || kind == COW_PIECE_PART)
@@ -167,19 +154,6 @@ static bool log_has_room(const struct cow_request *r)
 	return disk->changing ? bytes <= size / 4 : waiting <= size / 8;
 }
 
-/* Those that come behind one that finds too little wait: else small ones could keep a large one out for ever. */
-static bool log_granted(struct cow_request *r)
-{
-	struct cow_disk *disk = r->disk;
-
-	if (disk->log_waiter)
-		return false;
-	if (log_has_room(r))
-		return true;
-	disk->log_waiter = r;
-	return false;
-}
-
 /* True: it may change the map now. False: it was put where it waits for that. */
 static bool write_admitted(struct cow_request *r)
 {
@@ -192,12 +166,10 @@ static bool write_admitted(struct cow_request *r)
 	}
 	if (cow_checkpoint_due(store))
 		disk->want_checkpoint = true;
-	if (!disk->exclusive && !disk->want_checkpoint) {
-		if (log_granted(r))
-			return true;
-		disk->waits_for_end |= disk->changing > 0;
-	}
-	cow_request_hold(r);
+	/* those that come behind one that finds too little wait: else small ones could keep a large one out for ever */
+	if (!disk->exclusive && !disk->want_checkpoint && !cow_line_before(&disk->gate, r) && log_has_room(r))
+		return true;
+	cow_line_wait(&disk->gate, r);
 	cow_task_wake(disk);
 	return false;
 }
@@ -213,7 +185,7 @@ static void write_no_room(struct cow_request *r)
 	}
 	disk->no_room_tried = true;
 	disk->want_checkpoint = true;
-	cow_request_hold(r);
+	cow_line_wait(&disk->gate, r);
 	cow_task_wake(disk);
 }
 
@@ -235,7 +207,7 @@ static bool write_placed(struct cow_request *r)
 	if (ret == -EAGAIN) {
 		r->hurries = true;
 		disk->want_places = true;
-		cow_request_hold(r);
+		cow_line_wait(&disk->places, r);
 		cow_task_wake(disk);
 	} else if (ret == -ENOSPC) {
 		write_no_room(r);
@@ -368,7 +340,6 @@ static int buffers_get(struct cow_request *r)
 
 static void write_run(struct cow_request *r)
 {
-	struct cow_disk *disk = r->disk;
 	unsigned i, n;
 	int ret;
 
@@ -381,17 +352,14 @@ static void write_run(struct cow_request *r)
 		return;
 	}
 	cow_request_begin(r);
-	if (r->fresh_blocks) {
-		r->fresh = true;
-		disk->changing++;
-		disk->fresh_blocks += r->fresh_blocks;
-	}
+	if (r->fresh_blocks)
+		cow_fresh_begin(r);
 	r->pending = n = r->nr_pieces;
 	for (i = 0; i < n; i++)		/* with the last one r may be gone */
 		piece_write(r, &r->pieces[i]);
 }
 
-static void write_start(struct cow_request *r)
+void cow_write_start(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
 	struct cow_missing missing;
@@ -403,11 +371,12 @@ static void write_start(struct cow_request *r)
 		cow_request_done(r, disk->store->failed);
 		return;
 	}
-	if (disk->frozen || overlaps_fresh(r)) {
-		disk->waits_for_end |= !disk->frozen;
-		cow_request_hold(r);
+	if (disk->frozen) {
+		cow_requests_add(&disk->held, r);
 		return;
 	}
+	if (cow_held_overlapping(r))
+		return;
 	ret = write_map(r, &missing);
 	if (ret == -EAGAIN) {
 		cow_request_load(r, &missing);
@@ -424,16 +393,4 @@ static void write_start(struct cow_request *r)
 		if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
 			cow_flusher_wake(disk);
 	}
-}
-
-void cow_write_start(struct cow_request *r)
-{
-	struct cow_disk *disk = r->disk;
-	bool waited = disk->log_waiter == r;
-
-	if (waited)
-		disk->log_waiter = NULL;
-	write_start(r);
-	if (waited && !disk->log_waiter)
-		cow_disk_kick(disk);		/* those behind it, whatever became of it */
 }

@@ -147,6 +147,10 @@ static struct cow_disk *disk_new(struct engine *engine, const struct stat *st, b
 	cow_pace_init(&disk->delete_pace, disk, DELETE_REST, cow_task_wake);
 	cow_pace_init(&disk->hole_pace, disk, HOLE_REST, cow_retire_wake);
 	cow_requests_init(&disk->held);
+	cow_requests_init(&disk->overlapping);
+	cow_requests_init(&disk->ready);
+	cow_line_init(&disk->gate);
+	cow_line_init(&disk->places);
 	cow_requests_init(&disk->no_room);
 	cow_requests_init(&disk->zeroes);
 	cow_requests_init(&disk->flushes);

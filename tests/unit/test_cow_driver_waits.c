@@ -12,6 +12,7 @@
 #include "fault_store.h"
 
 static bool no_fibers;			/* there is no memory for one */
+static unsigned starts;			/* of writes, those that were started anew among them */
 
 int __real_fiber_start(void (*run)(void *arg), void *arg);
 int __wrap_fiber_start(void (*run)(void *arg), void *arg);
@@ -19,6 +20,15 @@ int __wrap_fiber_start(void (*run)(void *arg), void *arg);
 int __wrap_fiber_start(void (*run)(void *arg), void *arg)
 {
 	return no_fibers ? -ENOMEM : __real_fiber_start(run, arg);
+}
+
+void __real_cow_write_start(struct cow_request *r);
+void __wrap_cow_write_start(struct cow_request *r);
+
+void __wrap_cow_write_start(struct cow_request *r)
+{
+	starts++;
+	__real_cow_write_start(r);
 }
 
 /* Leaves no more than @spare blocks in each page of the bitmap. */
@@ -103,6 +113,7 @@ static void test_more_in_flight_than_the_log_holds(void **state)
 	unsigned i;
 
 	fault_store_small(&store, "burst", BURST * BURST_SECTORS);
+	starts = 0;
 	for (i = 0; i < BURST; i++)
 		fault_store_submit(&store, &req[i], BLOCK_WRITE, i * BURST_SECTORS, &iov, &result[i]);
 	fault_store_reap(&store, 10 * BURST);
@@ -110,8 +121,48 @@ static void test_more_in_flight_than_the_log_holds(void **state)
 	fault_store_reap(&store, 10 * BURST);
 	for (i = 0; i <= BURST; i++)
 		assert_int_equal(result[i], 0);
+	assert_in_range(starts, BURST, 5 * BURST);	/* when one has ended not all of the others are tried */
 	fault_store_end(&store);
 	free(iov.iov_base);
+}
+
+#define READS 500u
+#define WAITERS 20u
+
+static void read_done(struct block_request *req, int error)
+{
+	++*(unsigned *)req->owner;
+	assert_int_equal(error, 0);
+}
+
+/* Writes that wait for another one's end are started anew when that comes, and not at the end of anything else. */
+static void test_only_whose_turn_it_is_is_started(void **state)
+{
+	static struct block_request req[READS];
+	static uint8_t data[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
+	struct iovec iov = { data, COW_BLOCK };
+	unsigned i, ended = 0;
+
+	begin((struct live_options){ 0 });
+	do_write(0, COW_SECTORS);
+	for (i = 0; i < READS; i++) {
+		req[i] = (struct block_request){ .op = BLOCK_READ, .nr_sectors = COW_SECTORS, .iov = &iov, .iovcnt = 1,
+			.done = read_done, .owner = &ended };
+		backend_submit(disk.backend, &req[i]);
+	}
+	write_held(ENGINE_WRITE, COW_SECTORS, 3 * COW_SECTORS);
+	starts = 0;
+	for (i = 0; i < WAITERS; i++)
+		assert_non_null(live_submit(&disk, BLOCK_WRITE, (1 + i % 3) * COW_SECTORS, COW_SECTORS));
+	disk.crash.at_most = 1;
+	rounds(2 * READS);
+	assert_int_equal(ended, READS);
+	assert_int_equal(starts, WAITERS);
+	disk.crash.held = NULL;
+	rounds(PLENTY);
+	assert_int_equal(starts, 2 * WAITERS);
+	disk.crash.at_most = 3;
+	end();
 }
 
 /* With nothing in flight a write that needs a fiber finds no memory for it: it waits as for room, and is tried again. */
@@ -232,6 +283,7 @@ int main(void)
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
+		cmocka_unit_test(test_only_whose_turn_it_is_is_started),
 		cmocka_unit_test(test_write_without_memory_for_a_fiber),
 		cmocka_unit_test(test_write_without_memory_for_the_flusher),
 		cmocka_unit_test(test_large_write_beside_small_ones),
