@@ -132,6 +132,7 @@ $(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers
 # a store on a device that loses its power, and the array that it is held against
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
+$(BUILD)/tests/unit/test_cow_damage: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
 
 # the same for one that is served, with many requests in flight
 LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)

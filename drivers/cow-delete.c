@@ -11,9 +11,12 @@
  * 1. One version is walked at a time, to its end.
  * 2. A record carries what a step freed together with the cursor after it.
  *    The child's map changes up to then stand in the log before it.
- * 3. The cursor stops before a leaf. Data at disk block b is settled when
+ * 3. The cursor stops before a node. Data at disk block b is settled when
  *    the cursor is behind b, a node when it is at or behind the node's end.
  *    What is settled is the child's, or the parent's; what is not, ours.
+ * 4. A step looks at so many nodes of the version at most, and all steps
+ *    together at no more than the store has blocks: a map that somebody made
+ *    up may have the same few again and again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +32,7 @@ struct walk {
 	struct cow_version *version, *parent, *child;
 	struct cow_list freed;
 	uint64_t cursor;
-	unsigned nodes;
+	unsigned nodes, done;		/* that it has looked at; of these: with all that is beneath */
 	bool looks;				/* only brings the nodes into the cache */
 	bool stopped;
 };
@@ -172,7 +175,7 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t index, const st
 
 	if (walk_skips(walk, level, index, ref, parent, child))
 		return 0;
-	if (level == 1 && (walk->freed.count >= STEP_BLOCKS || walk->nodes >= STEP_NODES)) {
+	if (walk->nodes >= STEP_NODES || (level == 1 && walk->freed.count >= STEP_BLOCKS)) {
 		walk->stopped = true;
 		walk->cursor = start;
 		return 0;
@@ -182,10 +185,12 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t index, const st
 	if (!ret)
 		ret = level == 1 ? walk_leaf(walk, start, node, parent, child) :
 			walk_children(walk, level, index, (const struct cow_ref *)node);
-	if (!ret && !walk->stopped && !walk->looks &&
-	    cow_entry_block(ref->where) != cow_entry_block(child->where))
-		ret = cow_list_add(&walk->freed, cow_entry_block(ref->where));
-	return ret;
+	if (ret || walk->stopped || walk->looks)
+		return ret;
+	if (++walk->done + walk->version->nodes_done > walk->store->store_blocks)
+		return -EUCLEAN;
+	return cow_entry_block(ref->where) == cow_entry_block(child->where) ? 0 :
+		cow_list_add(&walk->freed, cow_entry_block(ref->where));
 }
 
 /* The record, and what it frees on hold until it is durable. */
@@ -234,6 +239,8 @@ static int walk_run(struct walk *walk)
 	ret = walk_tree(walk);
 	if (!ret && !walk->looks)
 		ret = walk_record(walk);
+	if (!ret)
+		walk->version->nodes_done += walk->done;
 	cow_list_free(&walk->freed);
 	return ret;
 }

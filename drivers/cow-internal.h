@@ -70,6 +70,7 @@ struct cow_version {
 	bool deleted;			/* durably */
 	unsigned children;
 	uint64_t time, sectors, base_shows, cursor;
+	uint64_t nodes_done;		/* by its deletion, since the store was opened */
 	bool has_tree;
 	struct cow_ref root;
 	unsigned levels;

@@ -24,6 +24,16 @@ static uint8_t *block_at(uint64_t block)
 	return sim.now + (block << COW_SHIFT);
 }
 
+static unsigned nodes_read, nodes_most = UINT32_MAX;	/* so many may be */
+
+int __real_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
+int __wrap_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
+
+int __wrap_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes)
+{
+	return ++nodes_read > nodes_most ? -EIO : __real_cow_node_get(store, ref, level, bytes);
+}
+
 /* A small store with two snapshots, closed; also remembered. */
 static int setup(void **state)
 {
@@ -237,6 +247,69 @@ static void test_made_up_stores(void **state)
 	}
 }
 
+/* In the table, which has one block. */
+static struct cow_version_record *record_of(const char *name)
+{
+	struct cow_superblock *sb = (void *)block_at(0);
+	uint8_t *bytes = block_at(cow_entry_block(sb->versions.where)), *at;
+
+	for (at = bytes + sizeof(struct cow_table_header); at < bytes + COW_BLOCK; at += 8) {
+		if (!memcmp(at + sizeof(struct cow_version_record), name, strlen(name)) &&
+		    ((struct cow_version_record *)at)->name_length == strlen(name))
+			return (void *)at;
+	}
+	return NULL;
+}
+
+/* At each place below the root there is the same node, down to some that have nothing. */
+static void make_up_tree(struct cow_version_record *record)
+{
+	struct cow_ref ref = { 0 };
+	uint64_t block = STORE_BYTES >> COW_SHIFT;
+	struct cow_ref *node;
+	unsigned level, i;
+
+	for (level = 2; level <= COW_MAX_LEVELS; level++) {
+		node = (struct cow_ref *)block_at(--block);
+		for (i = 0; i < COW_NODE_REFS; i++)
+			node[i] = ref;
+		ref = (struct cow_ref){ .where = cow_entry(block, record->generation), .crc = cow_crc(0, node, COW_BLOCK) };
+	}
+	record->map = ref;
+	record->map_levels = COW_MAX_LEVELS;
+}
+
+/* A device that does not forget what it may. */
+static int punch_nothing(struct cow_device *device, uint64_t offset, uint64_t length)
+{
+	return 0;
+}
+
+#define STEP_MOST 5000u			/* nodes that a step looks at: a few hundred, and who is above each in three versions */
+
+/* A deletion does not walk for years through a tree that has the same few nodes everywhere, nor for long at once. */
+static void test_tree_of_the_same_nodes(void **state)
+{
+	struct cow_device_ops ops = *sim.device.ops;
+	struct error_text error = { "" };
+	unsigned steps = 0;
+
+	ops.punch = punch_nothing;
+	sim.device.ops = &ops;
+	make_up_tree(record_of("two"));
+	repair_store();
+	assert_int_equal(cow_open(&model->store, &sim.device, &(struct cow_open_options){ 0 }, &error), 0);
+	assert_int_equal(cow_snapshot_delete(model->store, "two", &error), 0);
+	nodes_most = STEP_MOST;
+	do
+		nodes_read = 0;
+	while (cow_delete_step(model->store) == 1 && ++steps < 100);
+	assert_in_range(nodes_read, 0, STEP_MOST);
+	assert_in_range(steps, 0, 99);
+	nodes_most = UINT32_MAX;
+	let_go();
+}
+
 static void test_refusals(void **state)
 {
 	struct cow_superblock *sb = (void *)block_at(0), *other = (void *)block_at(COW_COPY_BLOCK);
@@ -307,6 +380,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_byte_flipped, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_up_stores, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_tree_of_the_same_nodes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_base_fields, setup, teardown),
 	};
