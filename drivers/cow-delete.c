@@ -37,18 +37,13 @@ struct walk {
 	bool stopped;
 };
 
-struct cow_version *cow_delete_next(const struct cow_store *store)
+struct cow_version *cow_delete_next(struct cow_store *store)
 {
-	struct cow_version *version, *found = NULL;
-
-	for (version = store->versions; version; version = version->next) {
-		if (!cow_version_gone(version))
-			continue;
-		if (version->cursor)
-			return version;
-		found = found ? found : version;
-	}
-	return found;
+	if (store->begun)
+		return store->begun;
+	while (store->gone_from && !cow_version_gone(store->gone_from))
+		store->gone_from = store->gone_from->next;
+	return store->gone_from;
 }
 
 static bool has_settled_tree(const struct cow_version *version)

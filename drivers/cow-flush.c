@@ -110,13 +110,13 @@ static void event_durable(struct cow_store *store, const struct cow_event *event
 	size_t i;
 
 	if (event->type == COW_RECORD_DELETE)
-		cow_version_find(store, delete->id)->deleted = true;
+		cow_version_delete(store, cow_version_find(store, delete->id));
 	if (event->type == COW_RECORD_COMMIT)
 		cow_version_find(store, commit->id)->decision[0] = '\0';
 	if (event->type != COW_RECORD_FREE)
 		return;
 	version = cow_version_find(store, freed->id);
-	version->cursor = freed->cursor;
+	cow_version_set_cursor(store, version, freed->cursor);
 	for (i = 0; i < (event->length - sizeof(*freed)) / sizeof(*blocks); i++) {
 		/* A list that cannot grow leaves the block on hold: unusable until the store is opened again, no worse. */
 		if (cow_list_add(released, blocks[i]))

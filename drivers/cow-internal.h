@@ -66,6 +66,7 @@ int cow_layer_sorted(const struct cow_layer *layer, struct cow_map_element **ele
 struct cow_version {
 	struct cow_version *next;	/* by id */
 	struct cow_version *parent;
+	struct cow_version *first_child, *sibling, **link;	/* link: where its parent's list names it */
 	uint32_t id, generation;	/* the active one's generation is the store's */
 	bool deleted;			/* durably */
 	unsigned children;
@@ -260,6 +261,8 @@ struct cow_store {
 	uint32_t generation, next_version;
 	struct cow_version *versions, *active;
 	struct cow_version **version_index;	/* the same by place in the list: there may be very many */
+	struct cow_version *begun;	/* the one whose deletion has a cursor; NULL: none */
+	struct cow_version *gone_from;	/* none before it is gone; NULL: none is */
 	unsigned version_count, version_room;
 	struct cow_cache cache;
 	struct cow_alloc alloc;
@@ -346,7 +349,10 @@ int cow_commit_too_small(const struct cow_store *store, const char *name, struct
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);
 struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id);
 struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name);
-struct cow_version *cow_version_child(const struct cow_version *version);
+struct cow_version *cow_version_child(const struct cow_version *version);	/* of several one */
+/* Durably; how far its deletion has come. */
+void cow_version_delete(struct cow_store *store, struct cow_version *version);
+void cow_version_set_cursor(struct cow_store *store, struct cow_version *version, uint64_t cursor);
 void cow_version_remove(struct cow_store *store, struct cow_version *version);
 void cow_version_free_all(struct cow_store *store);
 bool cow_version_gone(const struct cow_version *version);
@@ -381,7 +387,7 @@ bool cow_revert_awaits(const struct cow_store *store, const char *name);
 int cow_version_set_text(struct cow_version *version, const char *text, size_t name, size_t description, size_t decision);
 
 /* cow-delete.c */
-struct cow_version *cow_delete_next(const struct cow_store *store);
+struct cow_version *cow_delete_next(struct cow_store *store);
 /* A step of the deletion that is next: no checkpoint has to come first; it brings the nodes that it needs into the cache,
  * which may be done while others change the map; it is taken, and becomes durable with the next flush. */
 bool cow_delete_ready(struct cow_store *store);

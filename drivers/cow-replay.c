@@ -77,7 +77,7 @@ static int replay_delete(struct cow_store *store, const void *bytes, size_t leng
 	version = cow_version_find(store, payload->id);
 	if (!version || version->deleted || version == store->active)
 		return -EUCLEAN;
-	version->deleted = true;
+	cow_version_delete(store, version);
 	return 0;
 }
 
@@ -112,6 +112,13 @@ static int release_all(struct cow_store *store, const uint64_t *block, size_t co
 	return 0;
 }
 
+/* One deletion at a time has come anywhere, and it goes on. */
+static bool free_valid(const struct cow_store *store, const struct cow_version *version, uint64_t cursor)
+{
+	return version && cow_version_gone(version) && (!store->begun || version == store->begun) &&
+		cursor >= version->cursor && cursor <= COW_MAX_BLOCKS * 2;
+}
+
 static int replay_free(struct cow_store *store, const void *bytes, size_t length)
 {
 	const struct cow_free_payload *payload = bytes;
@@ -121,11 +128,10 @@ static int replay_free(struct cow_store *store, const void *bytes, size_t length
 	if (length < sizeof(*payload) || (length - sizeof(*payload)) % sizeof(uint64_t))
 		return -EUCLEAN;
 	version = cow_version_find(store, payload->id);
-	if (!version || version != cow_delete_next(store) || payload->cursor < version->cursor ||
-	    payload->cursor > COW_MAX_BLOCKS * 2)
+	if (!free_valid(store, version, payload->cursor))
 		return -EUCLEAN;
 	ret = release_all(store, (const uint64_t *)(payload + 1), (length - sizeof(*payload)) / sizeof(uint64_t));
-	version->cursor = payload->cursor;
+	cow_version_set_cursor(store, version, payload->cursor);
 	if (!ret && (payload->flags & COW_FREE_DONE))
 		cow_version_remove(store, version);
 	return ret;

@@ -19,7 +19,7 @@ int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *p
 	int ret = cow_active_begin(store, cow_version_find(store, payload->target));
 
 	if (!ret)
-		old->deleted = true;
+		cow_version_delete(store, old);
 	return ret;
 }
 

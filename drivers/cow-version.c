@@ -42,11 +42,30 @@ struct cow_version *cow_version_by_name(const struct cow_store *store, const cha
 
 struct cow_version *cow_version_child(const struct cow_version *version)
 {
-	struct cow_version *child = version->children ? version->next : NULL;
+	return version->first_child;
+}
 
-	while (child && child->parent != version)
-		child = child->next;
-	return child;
+static void child_add(struct cow_version *parent, struct cow_version *child)
+{
+	child->parent = parent;
+	if (!parent)
+		return;
+	parent->children++;
+	child->sibling = parent->first_child;
+	child->link = &parent->first_child;
+	if (child->sibling)
+		child->sibling->link = &child->sibling;
+	parent->first_child = child;
+}
+
+static void child_remove(struct cow_version *child)
+{
+	if (!child->parent)
+		return;
+	child->parent->children--;
+	*child->link = child->sibling;
+	if (child->sibling)
+		child->sibling->link = child->link;
 }
 
 /*
@@ -56,6 +75,26 @@ struct cow_version *cow_version_child(const struct cow_version *version)
 bool cow_version_gone(const struct cow_version *version)
 {
 	return version->deleted && version->children < 2;
+}
+
+/* It may be since just now. */
+static void gone_note(struct cow_store *store, struct cow_version *version)
+{
+	if (version && cow_version_gone(version) && (!store->gone_from || version->id < store->gone_from->id))
+		store->gone_from = version;
+}
+
+void cow_version_delete(struct cow_store *store, struct cow_version *version)
+{
+	version->deleted = true;
+	gone_note(store, version);
+}
+
+void cow_version_set_cursor(struct cow_store *store, struct cow_version *version, uint64_t cursor)
+{
+	version->cursor = cursor;
+	if (cursor)
+		store->begun = version;
 }
 
 static void version_free(struct cow_version *version)
@@ -106,13 +145,11 @@ struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct
 	if (!version)
 		return NULL;
 	version->id = id;
-	version->parent = parent;
 	if (index_reserve(store) || cow_version_set_text(version, "", 0, 0, 0)) {
 		version_free(version);
 		return NULL;
 	}
-	if (parent)
-		parent->children++;
+	child_add(parent, version);
 	*(count ? &store->version_index[count - 1]->next : &store->versions) = version;
 	store->version_index[store->version_count++] = version;
 	return version;
@@ -121,17 +158,19 @@ struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct
 /* What stood on it stands on its parent now. */
 void cow_version_remove(struct cow_store *store, struct cow_version *version)
 {
+	struct cow_version *parent = version->parent, *child;
 	unsigned place = place_of(store, version->id);
-	struct cow_version *child;
 
-	while ((child = cow_version_child(version))) {
-		version->children--;
-		child->parent = version->parent;
-		if (version->parent)
-			version->parent->children++;
+	child_remove(version);
+	while ((child = version->first_child)) {
+		child_remove(child);
+		child_add(parent, child);
 	}
-	if (version->parent)
-		version->parent->children--;
+	if (store->begun == version)
+		store->begun = NULL;
+	if (store->gone_from == version)
+		store->gone_from = version->next;
+	gone_note(store, parent);
 	*(place ? &store->version_index[place - 1]->next : &store->versions) = version->next;
 	memmove(store->version_index + place, store->version_index + place + 1,
 		(--store->version_count - place) * sizeof(struct cow_version *));
@@ -149,6 +188,7 @@ void cow_version_free_all(struct cow_store *store)
 	}
 	free(store->version_index);
 	store->version_index = NULL;
+	store->begun = store->gone_from = NULL;
 	store->version_count = store->version_room = 0;
 }
 
@@ -299,7 +339,7 @@ static int record_get(struct cow_store *store, const uint8_t *bytes, size_t room
 	version->time = record.time;
 	version->sectors = record.sectors;
 	version->base_shows = record.base_shows;
-	version->cursor = record.cursor;
+	cow_version_set_cursor(store, version, record.cursor);
 	version->has_tree = true;
 	version->root = record.map;
 	version->levels = record.map_levels;
@@ -364,6 +404,7 @@ int cow_version_load(struct cow_store *store, struct error_text *error)
 		if (!ret && ref.where && !cow_entry_block(ref.where))
 			ret = -EUCLEAN;
 	}
+	store->gone_from = store->versions;
 	store->active = ret ? NULL : cow_version_find(store, store->sb.active);
 	if (!ret && (!store->active || store->active->children || store->version_count != store->sb.versions_count ||
 		     !cursors_valid(store)))

@@ -181,6 +181,66 @@ static void test_very_many_versions(void **state)
 	free(store);
 }
 
+static unsigned looks;			/* at versions: are they gone? */
+
+bool __real_cow_version_gone(const struct cow_version *version);
+bool __wrap_cow_version_gone(const struct cow_version *version);
+
+bool __wrap_cow_version_gone(const struct cow_version *version)
+{
+	looks++;
+	return __real_cow_version_gone(version);
+}
+
+#define KEPT 1000u
+#define GONE 100u			/* taken after them */
+
+static void many_snapshots(struct cow_store *store)
+{
+	uint8_t data[COW_BLOCK] = { 1 };
+	struct error_text error;
+	char name[16];
+	unsigned i;
+
+	for (i = 0; i < KEPT + GONE; i++) {
+		if (i >= KEPT)
+			assert_int_equal(cow_write(store, data, i * COW_SECTORS, COW_SECTORS), 0);
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(cow_snapshot_create(store, name, NULL, &error), 0);
+	}
+	for (i = KEPT; i < KEPT + GONE; i += 2) {
+		snprintf(name, sizeof(name), "%u", i);
+		assert_int_equal(cow_snapshot_delete(store, name, &error), 0);
+	}
+}
+
+/* Which is the next deletion is known, at work and when the log tells of them, without a look at all that are kept. */
+static void test_deletions_beside_many_versions(void **state)
+{
+	struct cow_create_options options = { .sectors = (KEPT + GONE) * COW_SECTORS };
+	struct cow_open_options open_options = { 0 };
+	struct error_text error = { "" };
+	struct cow_store *store;
+	struct sim sim;
+
+	sim_init(&sim, 2 * STORE_BYTES, 0, 7);
+	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	many_snapshots(store);
+	looks = 0;
+	while (cow_delete_step(store) == 1)
+		;
+	assert_in_range(looks, 0, 10 * GONE + 2 * (KEPT + GONE));
+	assert_int_equal(store->version_count, KEPT + GONE / 2 + 1);
+	cow_abandon(store);
+	looks = 0;
+	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
+	assert_in_range(looks, 0, 10 * GONE + 2 * (KEPT + GONE));
+	assert_int_equal(store->version_count, KEPT + GONE / 2 + 1);
+	assert_int_equal(cow_close(store), 0);
+	sim_free(&sim);
+}
+
 /* By looking at all of it. */
 static bool layer_has(const struct cow_layer *layer, unsigned level, uint64_t index)
 {
@@ -256,6 +316,7 @@ int main(void)
 		cmocka_unit_test(test_preallocated_is_zeros),
 		cmocka_unit_test(test_growing_without_memory),
 		cmocka_unit_test(test_very_many_versions),
+		cmocka_unit_test(test_deletions_beside_many_versions),
 		cmocka_unit_test(test_layer_touches),
 		cmocka_unit_test(test_overdue_all_the_while),
 	};
