@@ -2,7 +2,8 @@
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
  * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-held.c, cow-read.c,
- * cow-write.c, cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c, cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c).
+ * cow-write.c, cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c,
+ * cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c, cow-reopen.c).
  *
  *        request ---> held (frozen, overlap, gate, places: cow-held.c) ---> running ---> done
  *                        ^                                                  |
@@ -70,9 +71,11 @@ struct cow_disk {
 	ino_t ino;
 	struct engine *engine;
 	struct backend *backend;	/* the store's bytes */
+	struct backend *reader;		/* cow-reopen.c: the one before it, which has the locks. NULL: there was none */
 	struct backend *base_backend;	/* NULL: no base */
 	struct cow_store *store;
 	bool read_only;
+	bool reopening;			/* cow-reopen.c: all requests wait */
 	unsigned exports;
 	struct cow_export *active;	/* the export that serves the active disk; NULL: there is none */
 	struct cow_export *snapshots;
@@ -185,6 +188,15 @@ int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sect
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
 /* Runs the engine until @ready(@disk). */
 void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *disk));
+
+/* cow.c */
+int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const char *path,
+			  const struct driver_options *options, struct error_text *error);
+void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store);
+
+/* cow-reopen.c: one that is open for reading; what fails leaves it so. */
+int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver_options *options,
+		    struct error_text *error);
 
 /* cow-request.c */
 const struct cow_version *cow_request_version(const struct cow_request *r);

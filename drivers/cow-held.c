@@ -3,7 +3,7 @@
  * cow-held.c - writes to a served store that wait, each where it waits for
  * what it needs, so that none is started anew for what others need.
  *
- *    held          the disk is frozen: until the thaw
+ *    held          the disk is frozen: until the thaw; or it is being opened for writing, and so do reads
  *    overlapping   others that run have fresh blocks in its range: until the last of these has ended
  *    gate          the map may not be changed now, or the log has no room for it
  *    places        there are none that are ready

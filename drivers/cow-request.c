@@ -88,6 +88,10 @@ static bool is_write(const struct cow_request *r)
 
 void cow_request_start(struct cow_request *r)
 {
+	if (r->disk->reopening) {
+		cow_requests_add(&r->disk->held, r);
+		return;
+	}
 	switch (r->req->op) {
 	case BLOCK_READ:
 		cow_read_start(r);

@@ -93,7 +93,7 @@ static void base_status_done(struct block_request *sub, int error)
 	r->error = error;
 	r->pending = 0;
 	if (base->waited_for)
-		cow_status_start(r);
+		cow_request_start(r);
 }
 
 /* True when the answer has come already. */

@@ -129,6 +129,7 @@ static void disk_free(struct cow_disk *disk)
 	cow_merge_free(disk);
 	backend_close(disk->base_backend);
 	backend_close(disk->backend);
+	backend_close(disk->reader);
 	free(disk);
 }
 
@@ -157,17 +158,23 @@ static struct cow_disk *disk_new(struct engine *engine, const struct stat *st, b
 	return disk;
 }
 
-static int disk_open_backend(struct cow_disk *disk, const char *path, const struct driver_options *options,
-			     struct error_text *error)
+int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const char *path,
+			  const struct driver_options *options, struct error_text *error)
 {
-	struct driver_options below = { .read_only = disk->read_only, .no_direct = options->no_direct,
-		.shared = options->shared, .as_is = true };
+	struct driver_options below = { .read_only = options->read_only, .no_direct = options->no_direct,
+		.shared = options->shared, .locked = options->locked, .as_is = true };
 	char target[PATH_MAX + 8];
-	int ret;
 
 	if (snprintf(target, sizeof(target), "aio:%s", path) >= (int)sizeof(target))
 		return error_set(error, -ENAMETOOLONG, "%s: too long a path", path);
-	ret = backend_open(&disk->backend, disk->engine, target, &below, error);
+	return backend_open(backend, disk->engine, target, &below, error);
+}
+
+static int disk_open_backend(struct cow_disk *disk, const char *path, const struct driver_options *options,
+			     struct error_text *error)
+{
+	int ret = cow_disk_open_backend(disk, &disk->backend, path, options, error);
+
 	if (ret)
 		return ret;
 	disk->device.name = disk->backend->path;
@@ -187,6 +194,17 @@ static int check_circle(const struct stat *st, const char *path, struct error_te
 					 COW_BASE_DEPTH);
 	}
 	return 0;
+}
+
+void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store)
+{
+	disk->store = store;
+	/* It may have turned out to be writable by nobody, for its feature bits. */
+	disk->read_only = store->read_only;
+	store->retire = cow_retire;
+	store->retire_owner = disk;
+	store->pause = cow_task_pause;
+	disk->want_delete = !disk->read_only && cow_delete_next(store);
 }
 
 static int disk_open(struct cow_disk **result, struct engine *engine, const char *path, const struct stat *st,
@@ -212,12 +230,7 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 		disk_free(disk);
 		return ret;
 	}
-	/* It may have turned out to be writable by nobody, for its feature bits. */
-	disk->read_only = disk->store->read_only;
-	disk->store->retire = cow_retire;
-	disk->store->retire_owner = disk;
-	disk->store->pause = cow_task_pause;
-	disk->want_delete = !disk->read_only && cow_delete_next(disk->store);
+	cow_disk_set_store(disk, disk->store);
 	disk->next = disks;
 	disks = disk;
 	*result = disk;
@@ -316,6 +329,10 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 	export->disk = disk_find(&st);
 	if (!export->disk) {
 		ret = disk_open(&export->disk, engine, path, &st, &wanted, error);
+		if (ret)
+			return ret;
+	} else if (!name && !wanted.read_only && export->disk->read_only && !export->disk->active) {
+		ret = cow_disk_reopen(export->disk, path, options, error);
 		if (ret)
 			return ret;
 	} else if (!name && options->journal && !export->disk->active && !wanted.read_only && !export->disk->read_only) {

@@ -290,7 +290,7 @@ int file_lock_now(const struct image_file *file, const struct driver_options *op
 	/* With O_EXCL out of the way this is what is left to keep us from writing below a filesystem. */
 	if (options->shared && file->blkdev && !file->read_only && find_mount(st.st_rdev, where))
 		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", file->path, where);
-	if (options->shared)
+	if (options->shared || options->locked)
 		return 0;
 	ret = file_try_lock(file->fd, !file->read_only);
 	if (ret == -EWOULDBLOCK) {

@@ -44,6 +44,7 @@ struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: somebody else keeps writers apart */
+	bool locked;			/* the same image is open already, with a writer's lock */
 	enum image_beside beside;
 	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
 	bool undecided;			/* a snapshot that was prepared stays so: who decides is there */

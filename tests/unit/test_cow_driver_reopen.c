@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_driver_reopen.c - a store that is open for reading, because a
+ * clone of its snapshot is in use, is opened for writing in the same process;
+ * the clone reads on, and what it has to. Both are of 7s first.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "cow-base.h"
+#include "cow-internal.h"
+#include "fault_store.h"
+
+#define SECTORS 4096u
+#define PART 64u			/* sectors of one read or write */
+
+static char original[PATH_MAX], pristine[PATH_MAX];
+static struct fault_store clone;
+
+static void fill(uint8_t data[PART * SECTOR_SIZE], int with)
+{
+	memset(data, with, PART * SECTOR_SIZE);
+}
+
+/* Not closed in order: its log tells of the last write. */
+static void make_original(void)
+{
+	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	uint8_t data[PART * SECTOR_SIZE];
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	unsigned i;
+
+	assert_int_equal(cow_file_create(&device, original, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), 0);
+	fill(data, 7);
+	for (i = 0; i < SECTORS; i += PART)
+		assert_int_equal(cow_write(store, data, i, PART), 0);
+	assert_int_equal(cow_snapshot_create(store, "s", NULL, &error), 0);
+	fill(data, 8);
+	assert_int_equal(cow_write(store, data, PART, PART), 0);
+	assert_int_equal(cow_flush(store), 0);
+	cow_abandon(store);
+	cow_file_close(device);
+}
+
+static void copy(const char *from, const char *to)
+{
+	char command[2 * PATH_MAX + 64];
+
+	snprintf(command, sizeof(command), "cp --sparse=always %s %s", from, to);
+	assert_int_equal(scratch_run(command), 0);
+}
+
+static void make_clone(void)
+{
+	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS, .base_kind = COW_BASE_COW };
+	struct error_text error = { "" };
+	struct cow_base_fields fields;
+	char target[PATH_MAX + 8];
+
+	snprintf(target, sizeof(target), "%s@s", original);
+	if (cow_base_describe_snapshot(&fields, target, &error))
+		fail_msg("%s", error.text);
+	options.base = &fields;
+	fault_store_make(&clone, "clone", &options);
+}
+
+/* The clone is in use. */
+static void begin(void)
+{
+	snprintf(original, sizeof(original), "%s", scratch_path("original"));
+	make_original();
+	make_clone();
+}
+
+static int do_one(struct backend *backend, enum block_op op, uint64_t sector, uint8_t *data)
+{
+	struct iovec iov = { data, PART * SECTOR_SIZE };
+	struct fault_store store = { .backend = backend };
+	struct block_request req;
+	int result;
+
+	fault_store_submit(&store, &req, op, sector, data ? &iov : NULL, &result);
+	while (result == 1)
+		engine_reap(&clone.fault.engine);
+	return result;
+}
+
+static void do_write(struct backend *backend, uint64_t sector, int with)
+{
+	uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK)));
+
+	fill(data, with);
+	assert_int_equal(do_one(backend, BLOCK_WRITE, sector, data), 0);
+	assert_int_equal(do_one(backend, BLOCK_FLUSH, 0, NULL), 0);
+}
+
+static void expect(struct backend *backend, uint64_t sector, int with)
+{
+	uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK))), expected[PART * SECTOR_SIZE];
+
+	fill(expected, with);
+	assert_int_equal(do_one(backend, BLOCK_READ, sector, data), 0);
+	assert_memory_equal(data, expected, sizeof(data));
+}
+
+static int open_original(struct backend **backend, struct error_text *error)
+{
+	char target[PATH_MAX + 8];
+
+	error->text[0] = '\0';
+	snprintf(target, sizeof(target), "cow:%s", original);
+	return backend_open(backend, &clone.fault.engine, target, &(struct driver_options){ .no_direct = true }, error);
+}
+
+static void check_store(const char *path)
+{
+	struct error_text error = { "" };
+	struct cow_check check = { 0 };
+	struct cow_device *device;
+	struct cow_store *store;
+	struct cow_base base = { 0 };
+	struct cow_base_fields fields;
+	enum cow_base_kind kind;
+
+	assert_int_equal(cow_file_open(&device, path, true, &error), 0);
+	assert_int_equal(cow_probe(device, &kind, &fields, &error), 0);
+	assert_int_equal(cow_base_open(&base, kind, &fields, &error), 0);
+	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ .read_only = true, .base = base }, &error), 0);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors + check.leaks, 0);
+	cow_abandon(store);
+	cow_base_close(&base);
+	cow_file_close(device);
+}
+
+/* The clone is closed, and both are as they should be. */
+static void end(void)
+{
+	backend_close(clone.backend);
+	check_store(original);
+	check_store(clone.target + 4);
+	unlink(original);
+	unlink(clone.target + 4);
+}
+
+/* Both are used. */
+static void use(struct backend *backend)
+{
+	unsigned i;
+
+	expect(backend, 0, 7);
+	expect(backend, PART, 8);
+	for (i = 0; i < SECTORS; i += 2 * PART)
+		do_write(backend, i, 9);
+	for (i = 0; i < SECTORS; i += PART)
+		expect(clone.backend, i, 7);
+	do_write(clone.backend, 2 * PART, 6);
+	expect(clone.backend, 2 * PART, 6);
+	expect(backend, 2 * PART, 9);
+}
+
+static void command_done(struct snapshot_command *command, int error)
+{
+	*(int *)command->owner = error;
+}
+
+static void test_original_after_its_clone(void **state)
+{
+	struct snapshot_command command = { .op = SNAPSHOT_CREATE, .name = "t", .done = command_done };
+	struct backend *backend;
+	struct error_text error;
+	int result = 1;
+
+	begin();
+	expect(clone.backend, 0, 7);
+	if (open_original(&backend, &error))
+		fail_msg("%s", error.text);
+	use(backend);
+	command.owner = &result;
+	backend_snapshot(backend, &command);
+	while (result == 1)
+		engine_reap(&clone.fault.engine);
+	assert_int_equal(result, 0);
+	do_write(backend, 4 * PART, 5);
+	expect(clone.backend, 4 * PART, 7);
+	backend_close(backend);
+	expect(clone.backend, 4 * PART, 7);
+	assert_int_equal(open_original(&backend, &error), 0);
+	expect(backend, 4 * PART, 5);
+	backend_close(backend);
+	end();
+}
+
+struct reader {
+	struct block_request req;
+	struct iovec iov;
+	unsigned reads;
+};
+
+#define READS 100u
+
+static void read_next(struct reader *reader);
+
+static void reader_done(struct block_request *req, int error)
+{
+	struct reader *reader = req->owner;
+	const uint8_t *data = reader->iov.iov_base;
+
+	assert_int_equal(error, 0);
+	assert_true(data[0] == 7 && !memcmp(data, data + 1, reader->iov.iov_len - 1));
+	reader->reads++;
+	if (reader->reads < READS)
+		read_next(reader);
+}
+
+static void read_next(struct reader *reader)
+{
+	memset(reader->iov.iov_base, 0, reader->iov.iov_len);
+	reader->req = (struct block_request){ .op = BLOCK_READ, .sector = reader->reads * PART % SECTORS, .nr_sectors = PART,
+		.iov = &reader->iov, .iovcnt = 1, .done = reader_done, .owner = reader };
+	backend_submit(clone.backend, &reader->req);
+}
+
+/* What is being read ends; what comes meanwhile waits, and nobody looks at a store that is changing. */
+static void test_reads_meanwhile(void **state)
+{
+	static uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK)));
+	struct reader reader = { .iov = { data, sizeof(data) } };
+	struct backend *backend;
+	struct error_text error;
+
+	begin();
+	read_next(&reader);
+	assert_int_equal(open_original(&backend, &error), 0);
+	assert_in_range(reader.reads, 1, 2);
+	fault_store_reap(&clone, READS);
+	assert_int_equal(reader.reads, READS);
+	use(backend);
+	backend_close(backend);
+	end();
+}
+
+/* Somebody else reads the original: it stays as it is. Once it is open for writing nobody else opens it. */
+static void test_readers_elsewhere(void **state)
+{
+	struct cow_device *device;
+	struct backend *backend;
+	struct error_text error;
+
+	begin();
+	error.text[0] = '\0';
+	assert_int_equal(cow_file_open(&device, original, true, &error), 0);
+	assert_int_equal(open_original(&backend, &error), -EBUSY);
+	assert_non_null(strstr(error.text, "for reading"));
+	expect(clone.backend, 0, 7);
+	assert_int_equal(cow_file_open(&device, original, false, NULL), -EBUSY);
+	cow_file_close(device);
+	assert_int_equal(open_original(&backend, &error), 0);
+	use(backend);
+	assert_int_equal(cow_file_open(&device, original, true, NULL), -EBUSY);
+	backend_close(backend);
+	assert_int_equal(cow_file_open(&device, original, true, NULL), -EBUSY);
+	end();
+}
+
+/* True when the Nth operation came; it fails, and so do all after it if it is @broken. */
+static bool reopen_with_fault(unsigned nth, bool broken)
+{
+	struct fault_engine *fault = &clone.fault;
+	struct backend *backend;
+	struct error_text error;
+	bool hit;
+	int ret;
+
+	fault->fail_at = fault->seen + nth;
+	fault->error = -EIO;
+	fault->broken = broken;
+	ret = open_original(&backend, &error);
+	hit = fault->seen >= fault->fail_at;
+	fault->fail_at = 0;
+	if (ret) {
+		assert_true(hit && error.text[0]);
+		expect(clone.backend, 3 * PART, 7);
+		ret = open_original(&backend, &error);
+	}
+	if (ret)
+		fail_msg("operation %u: %s", nth, error.text);
+	use(backend);
+	backend_close(backend);
+	return hit;
+}
+
+static void test_each_operation_fails(void **state)
+{
+	unsigned nth = 0, broken;
+	bool hit;
+
+	snprintf(pristine, sizeof(pristine), "%s", scratch_path("pristine"));
+	begin();
+	backend_close(clone.backend);
+	copy(original, pristine);
+	for (broken = 0; broken < 2; broken++) {
+		for (nth = 1, hit = true; hit; nth++) {
+			unlink(clone.target + 4);
+			copy(pristine, original);
+			make_clone();
+			hit = reopen_with_fault(nth, broken);
+			backend_close(clone.backend);
+			check_store(original);
+		}
+	}
+	print_message("# %u operations\n", nth - 1);
+	unlink(original);
+	unlink(pristine);
+	unlink(clone.target + 4);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_original_after_its_clone),
+		cmocka_unit_test(test_reads_meanwhile),
+		cmocka_unit_test(test_readers_elsewhere),
+		cmocka_unit_test(test_each_operation_fails),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests_name("cow: the driver, a store opened for writing beside its clones", tests, NULL, NULL);
+}
