@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inherited.h"
 #include "tap-img.h"
 
 static const struct image_command *const commands[] = {
@@ -93,6 +94,7 @@ int main(int argc, char **argv)
 {
 	int i, code;
 
+	inherited_settle();
 	if (argc < 2) {
 		print_overview(stderr);
 		return 1;

@@ -38,6 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "inherited.h"
 #include "tls.h"
 
 #define MAX_SESSIONS 16
@@ -358,6 +359,7 @@ int main(int argc, char **argv)
 	struct error_text text = { "" };
 	int error;
 
+	inherited_settle();
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);
