@@ -98,6 +98,7 @@ struct target {
 	const char *format;
 	struct cow_device *device, *lock;	/* lock: of a file that will be replaced */
 	struct cow_store *store;
+	bool made;			/* a store, which then holds only part of the copy until the end */
 	struct cow_base nbd, base;	/* base: of a cow target that gets one */
 	bool is_zero;			/* what is not written reads as zeros */
 };

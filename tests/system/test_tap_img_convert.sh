@@ -203,9 +203,15 @@ check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size
 check "measure: a format it cannot say" refuses 1 "only for raw and cow" tap-img measure -O qcow2 --size 1G
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&
 	losetup "$device" fits.img 2>/dev/null; then
-	trap 'losetup -d $device; rm -rf "$work"' EXIT
+	loops+=("$device")
 	check "a device of the measured size" tap-img convert -f raw -O cow disk.raw "$device"
 	check "the same disk" same -f raw -F cow disk.raw "$device"
+	check "a store on a device, which would be too small: not touched" unchanged "$device" \
+		refuses 1 "too small for a store" tap-img convert -f raw -O cow huge.raw "$device"
+	check "the same disk" same -f raw -F cow disk.raw "$device"
+	head -c 60M /dev/urandom >large.raw
+	check "no room for what the source holds" refuses 1 "No space left" tap-img convert -f raw -O cow large.raw "$device"
+	check "half a copy is no store" refuses 1 "not a cow store" tap-img info "$device"
 	check "raw onto a device that is too small" refuses 1 "too small" tap-img convert -f raw disk.raw "$device"
 fi
 
