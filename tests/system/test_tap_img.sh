@@ -53,6 +53,10 @@ check "snapshot: a name that exists" refuses 1 'called "one" already' tap-img sn
 check "snapshot: no name" refuses 1 "not a snapshot name" tap-img snapshot -c "" a.cow
 check "snapshot: odd name" refuses 1 "not a snapshot name" tap-img snapshot -c "a b" a.cow
 check "snapshot: long name" refuses 1 "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
+check "snapshot: a description that is not UTF-8" refuses 1 "not UTF-8" tap-img snapshot -c z -D $'caf\xe9' a.cow
+check "snapshot: one that is" tap-img snapshot -c z -D $'caf\xc3\xa9' a.cow
+check "snapshot: listed" is "$(json '.[] | select(.name == "z") | .description' tap-img snapshot a.cow)" $'caf\xc3\xa9'
+tap-img snapshot -d z a.cow
 check "snapshot: delete what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -d three a.cow
 check "snapshot: apply what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -a three a.cow
 check "snapshot: delete" tap-img snapshot -d one a.cow
