@@ -120,6 +120,7 @@ struct progress {
 };
 /* From here on signals that end a program end its work, at the next step; signals_die() is what they meant. */
 void signals_catch(void);
+bool signals_caught(void);
 void signals_die(void);
 /* @always: in a pipe, too. Signals are caught. */
 void progress_begin(struct progress *progress, const char *what, bool always);

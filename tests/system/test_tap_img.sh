@@ -4,7 +4,7 @@
 # test_tap_img.sh - tap-img from the outside: each command, its JSON, its exit
 # codes, and what it says to bad input.
 #
-# Output is TAP. BUILD says where the programs are. Needs: jq util-linux
+# Output is TAP. BUILD says where the programs are. Needs: jq python3 util-linux
 . "$(dirname "$0")/lib.sh"
 
 # create, info
@@ -110,6 +110,55 @@ if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
 	check "no room for a store" refuses 1 "No space left" tap-img create full/a.cow 1G
 	check "no room: nothing left behind" test ! -e full/a.cow
 fi
+
+# interrupted
+interrupted() {	# interrupted SIGNAL OPTION...: of create, a little later each time, until it is through
+	local signal=$1 wait=1 code=1 cut=0
+	shift
+	while [ $code != 0 ]; do
+		rm -f x.cow
+		env --default-signal="$signal" tap-img create "$@" x.cow 10G >out 2>&1 &
+		sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		kill -"$signal" $! 2>/dev/null
+		wait $!
+		code=$?
+		[ $code -lt 128 ] || cut=$((cut + 1))
+		[ $code = 0 ] || [ ! -e x.cow ] || { echo "exit $code after $wait ms:"; cat out; return 1; }
+		[ ! -s out ] || grep -q "x.cow: interrupted\|x.cow: a disk of" out || { cat out; return 1; }
+		wait=$((wait + wait / 3 + 1))
+	done
+	exits 0 tap-img check x.cow && [ $cut -gt 1 ]
+}
+check "create, interrupted: nothing is left" interrupted INT
+check "create, with places for all, terminated: nothing is left" interrupted TERM --preallocation metadata
+
+# Somebody else who wants the store as soon as it can be had: what he has open is not removed under him.
+snatched() {
+	local i
+	for i in {1..40}; do
+		rm -f x.cow
+		/usr/bin/python3 - <<-'END' &
+			import fcntl, time
+			store = None
+			while not store:
+			    try:
+			        store = open("x.cow", "rb")
+			    except OSError:
+			        pass
+			time.sleep(0.001)	# its maker comes first
+			while True:
+			    try:
+			        fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
+			        time.sleep(100)
+			    except OSError:
+			        pass
+		END
+		tap-img create --preallocation metadata x.cow 1M >out 2>&1
+		{ kill $!; wait $!; } 2>/dev/null
+		[ -e x.cow ] || { echo "round $i:"; cat out; return 1; }
+	done
+}
+check "create: a store that somebody has open stays" snatched
 
 # an answer that is cut off is none
 lost() { "$@" 2>&1 >/dev/full; }
