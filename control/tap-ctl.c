@@ -122,6 +122,8 @@ static int run_command(const struct command *command, int argc, char **argv)
 		error = report_success(command, &args, result);
 	json_decref(result);
 	options_free(&args);
+	if (error)
+		interrupts_die();
 	return error < 0 ? -error : error;
 }
 
