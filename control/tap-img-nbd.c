@@ -82,22 +82,28 @@ static int run(char *const argv[], int text)
 
 int nbd_image_create(const char *path, const char *format, uint64_t sectors, struct error_text *error)
 {
-	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", (char *)path, size, NULL };
-	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", (char *)path, size, NULL };
-	int ret, text;
+	/* to QEMU what comes before a colon is a protocol, but for names that begin with a slash */
+	char *absolute = realpath(path, NULL);
+	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", absolute, size, NULL };
+	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", absolute, size, NULL };
+	int ret, text = memfd_create("qemu-img", MFD_CLOEXEC);
 
+	if (!absolute || text < 0) {
+		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
+		goto out;
+	}
 	ret = require("qemu-img", path, format, error);
 	if (ret)
-		return ret;
-	text = memfd_create("qemu-img", MFD_CLOEXEC);
-	if (text < 0)
-		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+		goto out;
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)sectors * SECTOR_SIZE);
 	/* Without force_size a VHD would get the size of the next disk geometry. */
 	ret = run(strcmp(format, "vpc") ? argv : vpc, text);
 	if (ret)
 		failure(text, path, error);
-	close(text);
+out:
+	if (text >= 0)
+		close(text);
+	free(absolute);
 	return ret;
 }
 

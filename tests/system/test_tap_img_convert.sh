@@ -99,6 +99,14 @@ for format in qcow2:qcow2 vhd:vpc vhdx:vhdx vmdk:vmdk; do
 	check "$ours to raw" tap-img convert -f $ours disk.$ours from.$ours.raw
 	check "the same bytes" cmp $source from.$ours.raw
 done
+colon() {	# colon FORMAT NAME: to it and from it, and nothing of another name is there
+	tap-img convert -f raw -O "$1" whole.raw "$2" && tap-img convert -f "$1" "$2" colon.raw && cmp whole.raw colon.raw &&
+		is "$(ls | grep "[:y].*$1" | grep -vFx "$2")" "" && rm "$2"
+}
+for format in qcow2 vhd vmdk; do
+	check "$format: a name that begins like a protocol of QEMU's" colon $format file:y.$format
+	check "$format: and one that has colons" colon $format nbd:localhost:1.$format
+done
 check "qcow2 stays sparse" test "$(du -k disk.qcow2 | cut -f1)" -lt 5000
 
 # what is wrong
