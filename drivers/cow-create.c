@@ -191,6 +191,8 @@ uint64_t cow_measure(uint64_t sectors, uint64_t blocks, uint64_t leaves)
 {
 	uint64_t disk_blocks = cow_blocks_for(sectors), sum, pages;
 
+	if (sectors > COW_MAX_BLOCKS * COW_SECTORS)
+		return 0;
 	sum = COW_LOG_START + default_log_blocks(sectors) + blocks + 2 * nodes_above(disk_blocks, leaves) + MEASURE_SLACK;
 	for (pages = sum / COW_PAGE_BITS + 1; pages > 1; pages = pages / COW_NODE_REFS + 1)
 		sum += 2 * pages;
