@@ -178,8 +178,8 @@ const struct image_command command_compare = {
 		"  -s, --strict  a difference in size is one, even when the rest is zeros\n"
 		"  -q, --quiet  the exit code is all\n"
 		"  -p, --progress  show it even where there is no terminal\n"
-		"exits with 0: the same, 1: different, 2: not opened, 4: not read\n",
-	.run = run_compare, .failed = EXIT_NOT_READ,
+		"exits with 0: the same, 1: different, 2: not opened, or not asked for rightly, 4: not read\n",
+	.run = run_compare, .failed = EXIT_NOT_READ, .misused = EXIT_NOT_OPENED,
 };
 
 struct measure { uint64_t sectors, blocks, leaves, last_leaf; };

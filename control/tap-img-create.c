@@ -15,6 +15,7 @@ struct create_arguments {
 	const char *base, *format;
 	struct cow_base_fields fields;
 	struct cow_create_options options;
+	const char *sector_size;	/* NULL: by the base */
 	const char *preallocation;	/* "metadata", "full"; NULL: none */
 	bool json, progress;
 };
@@ -154,7 +155,7 @@ static int create_arguments_read(const struct image_command *command, int argc, 
 		else if (letter == 'F')
 			arguments->format = optarg;
 		else if (letter == 's')
-			arguments->options.sector_size = !strcmp(optarg, "4096") ? 4096 : !strcmp(optarg, "512") ? 512 : 1;
+			arguments->sector_size = optarg;
 		else if (letter == 'P')
 			arguments->preallocation = strcmp(optarg, "off") ? optarg : NULL;
 		else if (letter == 'p')
@@ -162,6 +163,16 @@ static int create_arguments_read(const struct image_command *command, int argc, 
 		else
 			arguments->json = true;
 	}
+	return 0;
+}
+
+static int check_sector_size(struct create_arguments *arguments, struct error_text *error)
+{
+	const char *bytes = arguments->sector_size;
+
+	if (bytes && strcmp(bytes, "512") && strcmp(bytes, "4096"))
+		return error_set(error, -EINVAL, "-s %s: sectors of 512 and 4096 bytes are supported", bytes);
+	arguments->options.sector_size = !bytes ? 0 : *bytes == '5' ? 512 : 4096;
 	return 0;
 }
 
@@ -193,6 +204,8 @@ static int run_create(const struct image_command *command, int argc, char **argv
 			ret = error_set(&error, -EINVAL, "%s: a disk of no size", argv[optind + 1]);
 	}
 	arguments.options.sectors = bytes / SECTOR_SIZE;
+	if (!ret)
+		ret = check_sector_size(&arguments, &error);
 	if (!ret)
 		ret = check_preallocation(&arguments, &error);
 	if (!ret)

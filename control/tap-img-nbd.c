@@ -107,9 +107,17 @@ out:
 	return ret;
 }
 
+/* What the server says is wrong: one that has no room does. */
+static int server_error(void)
+{
+	int error = nbd_get_errno();
+
+	return error > 0 ? -error : -EIO;
+}
+
 static int disk_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
-	return nbd_pread(owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+	return nbd_pread(owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? server_error() : 0;
 }
 
 struct status { uint64_t length; bool zero; };
@@ -136,7 +144,7 @@ static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *z
 	if (nbd_can_meta_context(owner, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
 		return 0;
 	if (nbd_block_status(owner, length < STATUS_BYTES ? length : STATUS_BYTES, sector * SECTOR_SIZE, callback, 0))
-		return -EIO;
+		return server_error();
 	if (status.length < SECTOR_SIZE)
 		return 0;
 	*zero = status.zero;
@@ -147,7 +155,7 @@ static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *z
 
 int nbd_image_write(const struct cow_base *disk, const void *data, uint64_t sector, uint64_t nr_sectors)
 {
-	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? server_error() : 0;
 }
 
 /* qemu-nbd writes to our standard error output, which is the descriptor @text for that long. */

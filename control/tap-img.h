@@ -21,6 +21,7 @@ struct image_command {
 	const char *options;		/* a line for each; may be NULL */
 	int (*run)(const struct image_command *command, int argc, char **argv);	/* the exit code */
 	int failed;			/* the exit code when the output could not be written; 0: 1 */
+	int misused;			/* the exit code when it was called the wrong way; 0: 1 */
 };
 
 extern const struct image_command command_create, command_info, command_check, command_snapshot, command_resize,

@@ -21,7 +21,7 @@ check "create: too large" refuses 1 "too large" tap-img create c.cow 99999999999
 check "create: no size" refuses 1 "no size" tap-img create c.cow 0
 check "create: odd size" refuses 1 "512 bytes" tap-img create c.cow 1000
 check "a refused create leaves nothing" test ! -e c.cow
-check "a refused create leaves what was there" unchanged a.cow refuses 1 "sectors of 1 bytes" tap-img create -s 7 a.cow 1M
+check "a refused create leaves what was there" unchanged a.cow refuses 1 "-s 1024: sectors of 512 and 4096 bytes" tap-img create -s 1024 a.cow 1M
 check "create: no such folder" refuses 1 "No such file" tap-img create no/c.cow 1M
 
 # check

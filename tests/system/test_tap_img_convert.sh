@@ -123,6 +123,18 @@ check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow od
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
 
+# no room: QEMU's tools say it, too
+mkdir small
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2M none small 2>/dev/null; then
+	for format in raw cow qcow2 vhd vmdk; do
+		check "no room for $format" refuses 1 "No space left" tap-img convert -f raw -O $format disk.raw small/x
+		check "nothing left of it" is "$(ls small)" ""
+	done
+	umount small
+else
+	skip "no room" "no tmpfs can be mounted here"
+fi
+
 # a target that is there
 cp disk.raw old.raw
 exec 7<old.raw
@@ -201,6 +213,9 @@ check "compare: but not strictly" exits 1 tap-img compare -s -f raw -F raw zeros
 printf x | dd of=more.raw bs=1 seek=2000000 conv=notrunc status=none
 check "compare: what one has behind the other's end" is "$(json .offset tap-img compare -f raw -F raw zeros.raw more.raw)" 2000000
 check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.raw
+check "compare: something is missing" exits 2 tap-img compare -f raw -F raw zeros.raw
+check "compare: no such option" exits 2 tap-img compare -X zeros.raw more.raw
+check "compare: no such format" exits 2 tap-img compare -f qed -F raw zeros.raw more.raw
 check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
 
 # measure
