@@ -279,10 +279,22 @@ int64_t client_clock_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static int interrupt = -1;
+
+void tapctl_set_interrupt(int fd)
+{
+	interrupt = fd;
+}
+
+int tapctl_interrupt(void)
+{
+	return interrupt;
+}
+
 /* Wait for @events until @deadline (client_clock_ms(); -1: for ever). */
 static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 {
-	struct pollfd poll_fd = { .fd = ctl->fd, .events = events };
+	struct pollfd poll_fds[] = { { ctl->fd, events, 0 }, { interrupt, POLLIN, 0 } };
 	int64_t left = -1;
 	int ready;
 
@@ -292,8 +304,10 @@ static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 			if (left < 0)
 				left = 0;
 		}
-		ready = poll(&poll_fd, 1, left > INT_MAX ? INT_MAX : (int)left);
+		ready = poll(poll_fds, 2, left > INT_MAX ? INT_MAX : (int)left);
 	} while (ready < 0 && errno == EINTR);
+	if (ready > 0 && poll_fds[1].revents)
+		return -EINTR;
 	return ready < 0 ? -errno : ready ? 0 : -ETIMEDOUT;
 }
 
@@ -341,6 +355,8 @@ static int explain_call(const struct tapctl *ctl, int error, struct error_text *
 	switch (error) {
 	case -ETIMEDOUT:
 		return error_set(text, error, "tapdisk %d: no answer in time; the command may still complete", ctl->pid);
+	case -EINTR:
+		return error_set(text, error, "tapdisk %d: interrupted; the command may still complete", ctl->pid);
 	case -EPIPE:
 		return error_set(text, error, "tapdisk %d: ended in the middle of the command; see the system log", ctl->pid);
 	case -EPROTO:

@@ -29,16 +29,23 @@ static void __attribute__((noreturn)) report_and_exit(int fd, const char *what)
 	_exit(127);
 }
 
+/* Where nothing is moved to: a caller that had descriptors closed may have got any of the low numbers. -1: @fd is, or errno. */
+static int moved_up(int fd)
+{
+	return fd < 0 ? -1 : fcntl(fd, F_DUPFD, ABOVE);
+}
+
 /* In the grandchild. Only calls that are safe after a fork in a program with threads, until exec. */
 static void __attribute__((noreturn)) run_program(char *const arguments[], int ready, int listener)
 {
-	int high_ready = fcntl(ready, F_DUPFD, ABOVE), high_listener = listener < 0 ? -1 : fcntl(listener, F_DUPFD, ABOVE);
-	int null = open(_PATH_DEVNULL, O_RDWR);
+	int high_ready = moved_up(ready), high_listener = moved_up(listener), null = moved_up(open(_PATH_DEVNULL, O_RDWR));
 
+	if (null < 0)
+		report_and_exit(ready, _PATH_DEVNULL);
 	if (high_ready < 0 || (listener >= 0 && high_listener < 0) || dup2(high_ready, 3) < 0 ||
 	    (listener >= 0 && dup2(high_listener, 4) < 0))
 		report_and_exit(ready, "dup2");
-	if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
 		report_and_exit(3, _PATH_DEVNULL);
 	/* nothing of the caller's may stay open in a daemon: a lock, a pipe that somebody reads to its end */
 	if (close_range(listener < 0 ? 4 : 5, ~0u, 0))

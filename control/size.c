@@ -23,8 +23,9 @@ int size_parse(const char *text, uint64_t *bytes, struct error_text *error)
 		suffix = strchr(suffixes, tolower((unsigned char)*end++));
 	if (!suffix || *end)
 		return error_set(error, -EINVAL, "%s: not a size: digits and one of b k M G T P", text);
-	if (errno || __builtin_mul_overflow(*bytes, 1ull << 10 * (suffix - suffixes), bytes))
-		return error_set(error, -ERANGE, "%s: too large a size", text);
+	/* what is behind it is no place in any file, and a negative number in JSON */
+	if (errno || __builtin_mul_overflow(*bytes, 1ull << 10 * (suffix - suffixes), bytes) || *bytes > INT64_MAX)
+		return error_set(error, -ERANGE, "%s: too large a size: it has to be below 8192P", text);
 	if (*bytes % SECTOR_SIZE)
 		return error_set(error, -EINVAL, "%s: not a multiple of %u bytes", text, SECTOR_SIZE);
 	return 0;

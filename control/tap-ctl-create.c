@@ -6,15 +6,26 @@
  * A store that another tapdisk has open (a snapshot of it, a clone's base) is
  * opened in that one; then create is allocate, attach, open.
  *
- * When a step of create fails, the ones before are undone in reverse order,
- * and the error of that step is what is reported.
+ * When a step of create fails, or its wait is ended by a signal, the ones
+ * before are undone in reverse order, and the error of that step is what is
+ * reported.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "tap-ctl.h"
+
+#define FREE_PAUSE_MS 10
+#define FREE_TRIES 500
+
+/* Nobody can interrupt it, so it does not take for ever. */
+static int undo_timeout(const struct arguments *args)
+{
+	return args->timeout_ms < 0 ? FORCED_WAIT_MS : args->timeout_ms;
+}
 
 /* Attach and open on a fresh tapdisk; on failure that tapdisk is gone again. */
 static int setup_process(struct tapctl *ctl, int pid, int minor, const struct arguments *args, json_t **disk,
@@ -28,14 +39,17 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct ar
 	else
 		error = tapctl_call(ctl, call_request("attach", minor), NULL, args->timeout_ms, text);
 	if (error) {
+		tapctl_set_interrupt(-1);
 		json_decref(request);
 		kill(pid, SIGTERM);
 		disk_wait_for_end(ctl);
 		return error;
 	}
 	error = tapctl_call(ctl, request, &reply, args->timeout_ms, text);
+	if (error)
+		tapctl_set_interrupt(-1);
 	/* after a timeout the replies are out of step, so there is no talking to it any more */
-	if (error && (error == -ETIMEDOUT || disk_detach(ctl, minor, args->timeout_ms, NULL))) {
+	if (error && (error == -ETIMEDOUT || error == -EINTR || disk_detach(ctl, minor, undo_timeout(args), NULL))) {
 		kill(pid, SIGTERM);
 		disk_wait_for_end(ctl);
 	}
@@ -66,18 +80,31 @@ static int create_in_new(const struct arguments *args, int *pid, int minor, json
 /* On a tapdisk that has other disks, and keeps them whatever happens here. */
 static int create_in(const struct arguments *args, int pid, int minor, json_t **disk, struct error_text *text)
 {
-	json_t *reply;
+	json_t *reply = NULL;
 	int error = call_tapdisk(pid, call_request("attach", minor), args->timeout_ms, NULL, text);
 
-	if (error)
+	/* without an answer it may have attached the minor */
+	if (error && error != -ETIMEDOUT && error != -EINTR)
 		return error;
-	error = call_tapdisk(pid, call_open_request(args, minor), args->timeout_ms, &reply, text);
+	if (!error)
+		error = call_tapdisk(pid, call_open_request(args, minor), args->timeout_ms, &reply, text);
 	if (error)
-		disk_destroy(pid, minor, true, args->timeout_ms, NULL);
+		tapctl_set_interrupt(-1);
+	if (error)
+		disk_destroy(pid, minor, true, undo_timeout(args), NULL);
 	else
 		*disk = json_incref(json_object_get(reply, "disk"));
 	json_decref(reply);
 	return error;
+}
+
+/* A tapdisk that was told to end has the minor for a moment longer than its socket. */
+static void give_minor_back(int minor)
+{
+	int tries;
+
+	for (tries = 0; tapctl_minor_free(minor, NULL) == -EBUSY && tries < FREE_TRIES; tries++)
+		nanosleep(&(struct timespec){ .tv_nsec = FREE_PAUSE_MS * 1000000 }, NULL);
 }
 
 int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
@@ -100,15 +127,32 @@ int disk_create(const struct arguments *args, int *pid, int *minor, json_t **dis
 	else if (!error)
 		error = create_in_new(args, pid, *minor, disk, text);
 	if (error)
-		tapctl_minor_free(*minor, NULL);
+		give_minor_back(*minor);
 	return error;
+}
+
+/* A signal that comes after the last step finds the disk made; before, all of it is undone. */
+static int create_or_nothing(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
+{
+	int error;
+
+	interrupts_catch();
+	error = disk_create(args, pid, minor, disk, text);
+	if (interrupts_stop() && !error) {
+		json_decref(*disk);
+		disk_destroy(*pid, *minor, true, undo_timeout(args), NULL);
+		error = -EINTR;
+	}
+	if (error == -EINTR)
+		*text = (struct error_text){ "" };
+	return error == -EINTR ? error_set(text, error, "%s: interrupted, and not opened", args->target) : error;
 }
 
 static int run_create(const struct arguments *args, json_t *result, struct error_text *text)
 {
 	json_t *disk, *path;
 	int pid, minor;
-	int error = disk_create(args, &pid, &minor, &disk, text);
+	int error = create_or_nothing(args, &pid, &minor, &disk, text);
 
 	if (error)
 		return error;

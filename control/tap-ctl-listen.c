@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <netdb.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,6 +84,12 @@ static int split_host(const char *where, char *host, size_t size, const char **p
 	return 0;
 }
 
+/* getaddrinfo() takes larger ones, and cuts them off: another port would listen than was said. */
+static bool is_port(const char *port)
+{
+	return strspn(port, "0123456789") == strlen(port) && strtoul(port, NULL, 10) <= UINT16_MAX;
+}
+
 static int listen_family(const char *host, const char *port, int family, int *result, struct error_text *text)
 {
 	const struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_family = family, .ai_socktype = SOCK_STREAM };
@@ -105,6 +113,8 @@ static int listen_tcp(const char *where, int *result, struct error_text *text)
 
 	if (split_host(where, host, sizeof(host), &port))
 		return error_set(text, -EINVAL, "tcp:%s: not tcp:[HOST]:PORT", where);
+	if (!is_port(port))
+		return error_set(text, -EINVAL, "tcp:%s: the port has to be a number from 0 to %d", where, UINT16_MAX);
 	if (!*host && !listen_family(host, port, AF_INET6, result, NULL))
 		return 0;
 	return listen_family(host, port, AF_UNSPEC, result, text);

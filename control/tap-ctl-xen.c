@@ -48,21 +48,24 @@ static void undo_nodes(struct xen_device *device)
 static int attach_device(struct xen_device *device, const struct arguments *args, int *pid, int *minor,
 			 struct error_text *text)
 {
+	bool added;
 	json_t *disk;
 	int error;
 
+	interrupts_catch();
 	error = disk_create(args, pid, minor, &disk, text);
 	if (error)
 		return error;
 	json_decref(disk);
 	error = xen_device_add(device, args->target, args->read_only, text);
-	if (error)
-		goto out_disk;
-	error = connect_frontend(device, *pid, *minor, args, text);
+	added = !error;
+	if (!error)
+		error = connect_frontend(device, *pid, *minor, args, text);
 	if (!error)
 		return 0;
-	undo_nodes(device);
-out_disk:
+	interrupts_stop();
+	if (added)
+		undo_nodes(device);
 	disk_destroy(*pid, *minor, true, UNDO_TIMEOUT_MS, NULL);
 	return error;
 }

@@ -39,7 +39,7 @@ void xen_device_remove_frontend(struct xen_device *device);
 /* Remove whatever is left of the device, and the domain's directory when it was the last. */
 int xen_device_remove(struct xen_device *device, struct error_text *text);
 
-/* 0, -ETIMEDOUT, -EINTR (SIGINT or SIGTERM), -ENOENT (the node is gone); the text has the backend's own reason. */
+/* 0, -ETIMEDOUT, -EINTR (interrupts_catch(), which it calls), -ENOENT (the node is gone); the text has the backend's own reason. */
 int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, struct error_text *text);
 int xen_device_state(const struct xen_device *device, const char *directory);
 

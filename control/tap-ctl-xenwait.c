@@ -2,34 +2,19 @@
 /*
  * tap-ctl-xenwait.c - waiting for a backend's state, by a watch.
  *
- * SIGINT and SIGTERM end the wait, not the program: whoever waits has
- * something to undo.
+ * A signal ends the wait, not the program: whoever waits has something to
+ * undo.
  */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "tap-ctl.h"
 #include "tap-ctl-xenstore.h"
-
-static volatile sig_atomic_t interrupted;
-
-static void note_signal(int number)
-{
-	interrupted = 1;
-}
-
-static void catch_signals(void)
-{
-	const struct sigaction action = { .sa_handler = note_signal };	/* no SA_RESTART: poll() has to end */
-
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-}
 
 static int64_t clock_ms(void)
 {
@@ -39,20 +24,22 @@ static int64_t clock_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Until a watch has fired. 0, -ETIMEDOUT, -EINTR, -EIO. */
+/* Until a watch, or something else, has happened. 0, -ETIMEDOUT, -EINTR, -EIO. */
 static int wait_for_watch(struct xs_handle *xs, int64_t deadline)
 {
-	struct pollfd poll_fd = { .fd = xs_fileno(xs), .events = POLLIN };
+	struct pollfd poll_fds[] = { { xs_fileno(xs), POLLIN, 0 }, { tapctl_interrupt(), POLLIN, 0 } };
 	int64_t left = deadline - clock_ms();
 	char **watch;
 	int ready;
 
-	if (interrupted)
+	ready = poll(poll_fds, 2, left > 0 ? (int)left : 0);
+	if (ready < 0)
+		return errno == EINTR ? 0 : -errno;
+	if (!ready)
+		return -ETIMEDOUT;
+	if (poll_fds[1].revents)
 		return -EINTR;
-	ready = poll(&poll_fd, 1, left > 0 ? (int)left : 0);
-	if (ready <= 0)
-		return ready ? -errno : -ETIMEDOUT;
-	if (poll_fd.revents & (POLLERR | POLLHUP | POLLNVAL))
+	if (poll_fds[0].revents & (POLLERR | POLLHUP | POLLNVAL))
 		return -EIO;
 	while ((watch = xs_check_watch(xs)))
 		free(watch);
@@ -103,7 +90,7 @@ int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, 
 	int error = 0, now;
 	char *path;
 
-	catch_signals();
+	interrupts_catch();
 	if (asprintf(&path, "%s/state", device->backend) < 0)
 		return error_set(text, -ENOMEM, "out of memory");
 	if (!xs_watch(device->xs, path, "state")) {
@@ -115,8 +102,6 @@ int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, 
 		if (now == state)
 			break;
 		error = now == STATE_UNKNOWN ? -ENOENT : wait_for_watch(device->xs, deadline);
-		if (error == -EINTR && !interrupted)
-			error = 0;
 	}
 	xs_unwatch(device->xs, path, "state");
 	if (error)

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "inherited.h"
 #include "json_memory.h"
 #include "tap-ctl.h"
 
@@ -121,6 +122,8 @@ static int run_command(const struct command *command, int argc, char **argv)
 		error = report_success(command, &args, result);
 	json_decref(result);
 	options_free(&args);
+	if (error)
+		interrupts_die();
 	return error < 0 ? -error : error;
 }
 
@@ -128,6 +131,7 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	inherited_settle();
 	json_memory_init();
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

@@ -178,8 +178,8 @@ const struct image_command command_compare = {
 		"  -s, --strict  a difference in size is one, even when the rest is zeros\n"
 		"  -q, --quiet  the exit code is all\n"
 		"  -p, --progress  show it even where there is no terminal\n"
-		"exits with 0: the same, 1: different, 2: not opened, 4: not read\n",
-	.run = run_compare, .failed = EXIT_NOT_READ,
+		"exits with 0: the same, 1: different, 2: not opened, or not asked for rightly, 4: not read\n",
+	.run = run_compare, .failed = EXIT_NOT_READ, .misused = EXIT_NOT_OPENED,
 };
 
 struct measure { uint64_t sectors, blocks, leaves, last_leaf; };
@@ -225,7 +225,7 @@ static int measure_given(struct measure *measure, const char *target, const char
 	return ret;
 }
 
-static void measure_print(const struct measure *measure, const char *format, bool json)
+static int measure_print(const struct measure *measure, const char *format, bool json, struct error_text *error)
 {
 	uint64_t blocks = measure->sectors / BLOCK_SECTORS + !!(measure->sectors % BLOCK_SECTORS);
 	uint64_t required = measure->blocks * 4096, full = measure->sectors * SECTOR_SIZE;
@@ -233,13 +233,16 @@ static void measure_print(const struct measure *measure, const char *format, boo
 	if (!strcmp(format, "cow")) {
 		required = cow_measure(measure->sectors, measure->blocks, measure->leaves);
 		full = cow_measure(measure->sectors, blocks, measure->sectors / LEAF_SECTORS + 1);
+		if (!full)
+			return error_set(error, -EFBIG, "%" PRIu64 " bytes: a cow image can hold a disk of 4 PiB at most",
+					 measure->sectors * SECTOR_SIZE);
 	}
-	if (json) {
+	if (json)
 		image_print_json(json_pack("{s:I, s:I}", "required", (json_int_t)required, "fully-allocated",
 					   (json_int_t)full));
-		return;
-	}
-	printf("required size: %" PRIu64 "\nfully allocated size: %" PRIu64 "\n", required, full);
+	else
+		printf("required size: %" PRIu64 "\nfully allocated size: %" PRIu64 "\n", required, full);
+	return 0;
 }
 
 static int run_measure(const struct image_command *command, int argc, char **argv)
@@ -280,10 +283,9 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 	} else {
 		ret = measure_given(&measure, argv[optind], format, snapshot, &error);
 	}
-	if (ret)
-		return image_fail(&error);
-	measure_print(&measure, output, json);
-	return 0;
+	if (!ret)
+		ret = measure_print(&measure, output, json, &error);
+	return ret ? image_fail(&error) : 0;
 }
 
 const struct image_command command_measure = {

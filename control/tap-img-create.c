@@ -15,6 +15,7 @@ struct create_arguments {
 	const char *base, *format;
 	struct cow_base_fields fields;
 	struct cow_create_options options;
+	const char *sector_size;	/* NULL: by the base */
 	const char *preallocation;	/* "metadata", "full"; NULL: none */
 	bool json, progress;
 };
@@ -81,38 +82,60 @@ static int preallocate(struct cow_store *store, bool full, bool always)
 	return ret;
 }
 
-static int create_preallocated(const struct create_arguments *arguments, const char *path, struct error_text *error)
+static int create_preallocated(const struct create_arguments *arguments, struct cow_device *device, struct error_text *error)
 {
-	struct image image;
+	struct cow_open_options options = { 0 };
+	struct cow_store *store;
 	int ret, ret_close;
 
-	ret = image_open(&image, path, false, error);
+	ret = cow_open(&store, device, &options, error);
 	if (ret)
 		return ret;
-	ret = preallocate(image.store, !strcmp(arguments->preallocation, "full"), arguments->progress);
-	if (ret)
-		error_set(error, ret, "%s: cannot be preallocated: %s", path, strerror(-ret));
-	ret_close = image_close(&image, error);
-	return ret ? ret : ret_close;
+	ret = preallocate(store, !strcmp(arguments->preallocation, "full"), arguments->progress);
+	ret_close = cow_close(store);
+	ret = ret ? ret : ret_close;
+	if (ret && ret != -EINTR)
+		error_set(error, ret, "%s: cannot be preallocated: %s", device->name, strerror(-ret));
+	return ret;
 }
 
-/* A file that was not there before is not there after a failure either. */
+/* All that was asked for, or no store. */
+static int create_on(const struct create_arguments *arguments, struct cow_device *device, struct error_text *error)
+{
+	int ret = cow_create(device, &arguments->options, error);
+
+	if (ret)
+		return ret;
+	if (signals_caught())
+		ret = -EINTR;
+	else if (arguments->preallocation)
+		ret = create_preallocated(arguments, device, error);
+	if (ret == -EINTR)
+		error_set(error, ret, "%s: interrupted, and not made", device->name);
+	if (ret)
+		cow_wipe(device);
+	return ret;
+}
+
+/*
+ * A file that was not there before is not there after a failure either. It is held from beginning to end: what is removed
+ * is ours, and nobody has opened it.
+ */
 static int create_store(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
 	struct cow_device *device;
 	bool is_new = access(path, F_OK);
 	int ret = not_on_itself(arguments, path, error);
 
+	signals_catch();
 	if (!ret)
 		ret = cow_file_create(&device, path, error);
 	if (ret)
 		return ret;
-	ret = cow_create(device, &arguments->options, error);
-	cow_file_close(device);
-	if (!ret && arguments->preallocation)
-		ret = create_preallocated(arguments, path, error);
+	ret = create_on(arguments, device, error);
 	if (ret && is_new)
 		unlink(path);
+	cow_file_close(device);
 	return ret;
 }
 
@@ -132,7 +155,7 @@ static int create_arguments_read(const struct image_command *command, int argc, 
 		else if (letter == 'F')
 			arguments->format = optarg;
 		else if (letter == 's')
-			arguments->options.sector_size = !strcmp(optarg, "4096") ? 4096 : !strcmp(optarg, "512") ? 512 : 1;
+			arguments->sector_size = optarg;
 		else if (letter == 'P')
 			arguments->preallocation = strcmp(optarg, "off") ? optarg : NULL;
 		else if (letter == 'p')
@@ -140,6 +163,16 @@ static int create_arguments_read(const struct image_command *command, int argc, 
 		else
 			arguments->json = true;
 	}
+	return 0;
+}
+
+static int check_sector_size(struct create_arguments *arguments, struct error_text *error)
+{
+	const char *bytes = arguments->sector_size;
+
+	if (bytes && strcmp(bytes, "512") && strcmp(bytes, "4096"))
+		return error_set(error, -EINVAL, "-s %s: sectors of 512 and 4096 bytes are supported", bytes);
+	arguments->options.sector_size = !bytes ? 0 : *bytes == '5' ? 512 : 4096;
 	return 0;
 }
 
@@ -171,6 +204,8 @@ static int run_create(const struct image_command *command, int argc, char **argv
 			ret = error_set(&error, -EINVAL, "%s: a disk of no size", argv[optind + 1]);
 	}
 	arguments.options.sectors = bytes / SECTOR_SIZE;
+	if (!ret)
+		ret = check_sector_size(&arguments, &error);
 	if (!ret)
 		ret = check_preallocation(&arguments, &error);
 	if (!ret)

@@ -82,28 +82,42 @@ static int run(char *const argv[], int text)
 
 int nbd_image_create(const char *path, const char *format, uint64_t sectors, struct error_text *error)
 {
-	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", (char *)path, size, NULL };
-	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", (char *)path, size, NULL };
-	int ret, text;
+	/* to QEMU what comes before a colon is a protocol, but for names that begin with a slash */
+	char *absolute = realpath(path, NULL);
+	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", absolute, size, NULL };
+	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", absolute, size, NULL };
+	int ret, text = memfd_create("qemu-img", MFD_CLOEXEC);
 
+	if (!absolute || text < 0) {
+		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
+		goto out;
+	}
 	ret = require("qemu-img", path, format, error);
 	if (ret)
-		return ret;
-	text = memfd_create("qemu-img", MFD_CLOEXEC);
-	if (text < 0)
-		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+		goto out;
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)sectors * SECTOR_SIZE);
 	/* Without force_size a VHD would get the size of the next disk geometry. */
 	ret = run(strcmp(format, "vpc") ? argv : vpc, text);
 	if (ret)
 		failure(text, path, error);
-	close(text);
+out:
+	if (text >= 0)
+		close(text);
+	free(absolute);
 	return ret;
+}
+
+/* What the server says is wrong: one that has no room does. */
+static int server_error(void)
+{
+	int error = nbd_get_errno();
+
+	return error > 0 ? -error : -EIO;
 }
 
 static int disk_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
-	return nbd_pread(owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+	return nbd_pread(owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? server_error() : 0;
 }
 
 struct status { uint64_t length; bool zero; };
@@ -130,7 +144,7 @@ static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *z
 	if (nbd_can_meta_context(owner, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
 		return 0;
 	if (nbd_block_status(owner, length < STATUS_BYTES ? length : STATUS_BYTES, sector * SECTOR_SIZE, callback, 0))
-		return -EIO;
+		return server_error();
 	if (status.length < SECTOR_SIZE)
 		return 0;
 	*zero = status.zero;
@@ -141,7 +155,7 @@ static int disk_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *z
 
 int nbd_image_write(const struct cow_base *disk, const void *data, uint64_t sector, uint64_t nr_sectors)
 {
-	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? -EIO : 0;
+	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? server_error() : 0;
 }
 
 /* qemu-nbd writes to our standard error output, which is the descriptor @text for that long. */

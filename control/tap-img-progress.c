@@ -48,6 +48,11 @@ void signals_catch(void)
 	}
 }
 
+bool signals_caught(void)
+{
+	return caught;
+}
+
 void progress_begin(struct progress *progress, const char *what, bool always)
 {
 	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always, .started = now() };
@@ -75,7 +80,7 @@ int progress_step(struct progress *progress, uint64_t done, uint64_t total)
 	double at = now();
 	char line[160];
 
-	if (caught)
+	if (signals_caught())
 		return -EINTR;
 	if ((!progress->terminal && !progress->always) ||
 	    (at - progress->shown < (progress->terminal ? TERMINAL_PERIOD : PIPE_PERIOD) && done < total))

@@ -46,7 +46,6 @@ static int part_make(struct target *target, const char *path, struct error_text 
 		target->part = NULL;
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
 	}
-	signals_catch();
 	fd = mkostemp(target->part, O_CLOEXEC);
 	if (fd < 0) {
 		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
@@ -98,6 +97,7 @@ static int cow_begin(struct target *target, const struct cow_create_options *cre
 		ret = cow_base_open(&target->base, create->base_kind, create->base, error);
 	if (!ret)
 		ret = cow_create(target->device, create, error);
+	target->made = !ret;
 	open.base = target->base;
 	if (!ret)
 		ret = cow_open(&target->store, target->device, &open, error);
@@ -121,6 +121,7 @@ int target_begin(struct target *target, const char *path, const struct target_op
 	struct stat st;
 	int ret = 0;
 
+	signals_catch();
 	*target = (struct target){ .path = strdup(path), .format = options->format };
 	if (!target->path)
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
@@ -184,14 +185,6 @@ static int part_place(struct target *target)
 	return ret;
 }
 
-/* Half a store on a device is none. */
-static void device_wipe(struct cow_device *device)
-{
-	cow_device_zero(device, 0, 4096);
-	cow_device_zero(device, 256 * 4096, 4096);
-	device->ops->sync(device);
-}
-
 static void target_release(struct target *target)
 {
 	if (target->device)
@@ -206,7 +199,8 @@ static void target_release(struct target *target)
 
 int target_end(struct target *target, int ret, struct error_text *error)
 {
-	bool device = !target->part;
+	/* half a copy on a device is no store; before there was one, what stood there is not ours to wipe */
+	bool wipe = !target->part && target->made;
 	int ret_end = 0;
 
 	if (target->store && ret)
@@ -223,8 +217,8 @@ int target_end(struct target *target, int ret, struct error_text *error)
 		ret = error_set(error, ret_end, "%s: could not be completed: %s", target->path, strerror(-ret_end));
 	if (ret && target->part)
 		unlink(target->part);
-	if (ret && device && target->device && is_format(target, "cow"))
-		device_wipe(target->device);
+	if (ret && wipe)
+		cow_wipe(target->device);
 	target_release(target);
 	return ret;
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "inherited.h"
 #include "tap-img.h"
 
 static const struct image_command *const commands[] = {
@@ -31,6 +32,12 @@ static void print_usage(const struct image_command *command, FILE *to)
 	fprintf(to, "usage: tap-img %s %s\n", command->name, command->usage);
 }
 
+static void __attribute__((noreturn)) misused(const struct image_command *command)
+{
+	print_usage(command, stderr);
+	exit(command->misused ? command->misused : 1);
+}
+
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options)
 {
@@ -42,10 +49,8 @@ int image_getopt(const struct image_command *command, int argc, char **argv, con
 		       command->options ? command->options : "");
 		exit(0);
 	}
-	if (letter == '?') {
-		print_usage(command, stderr);
-		exit(1);
-	}
+	if (letter == '?')
+		misused(command);
 	return letter;
 }
 
@@ -55,8 +60,7 @@ void image_arguments(const struct image_command *command, int argc, int count)
 		return;
 	fprintf(stderr, "tap-img %s: %s\n", command->name,
 		argc - optind < count ? "something is missing" : "too many arguments");
-	print_usage(command, stderr);
-	exit(1);
+	misused(command);
 }
 
 int image_fail(const struct error_text *error)
@@ -93,6 +97,7 @@ int main(int argc, char **argv)
 {
 	int i, code;
 
+	inherited_settle();
 	if (argc < 2) {
 		print_overview(stderr);
 		return 1;

@@ -21,6 +21,7 @@ struct image_command {
 	const char *options;		/* a line for each; may be NULL */
 	int (*run)(const struct image_command *command, int argc, char **argv);	/* the exit code */
 	int failed;			/* the exit code when the output could not be written; 0: 1 */
+	int misused;			/* the exit code when it was called the wrong way; 0: 1 */
 };
 
 extern const struct image_command command_create, command_info, command_check, command_snapshot, command_resize,
@@ -98,6 +99,7 @@ struct target {
 	const char *format;
 	struct cow_device *device, *lock;	/* lock: of a file that will be replaced */
 	struct cow_store *store;
+	bool made;			/* a store, which then holds only part of the copy until the end */
 	struct cow_base nbd, base;	/* base: of a cow target that gets one */
 	bool is_zero;			/* what is not written reads as zeros */
 };
@@ -119,6 +121,7 @@ struct progress {
 };
 /* From here on signals that end a program end its work, at the next step; signals_die() is what they meant. */
 void signals_catch(void);
+bool signals_caught(void);
 void signals_die(void);
 /* @always: in a pipe, too. Signals are caught. */
 void progress_begin(struct progress *progress, const char *what, bool always);

@@ -19,6 +19,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include "inherited.h"
 #include "json_memory.h"
 #include "tapback_bus.h"
 #include "tapback_log.h"
@@ -264,8 +265,10 @@ int main(int argc, char **argv)
 {
 	struct tapback tapback = { .max_queues = bus_default_queues() };
 	struct options options = { .detail = TAPBACK_LOG_QUIET };
-	int status = parse_options(argc, argv, &options), ready_fd = -1, lock, error;
+	int status, ready_fd = -1, lock, error;
 
+	inherited_settle();
+	status = parse_options(argc, argv, &options);
 	json_memory_init();
 	if (status >= 0)
 		return status;

@@ -37,6 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "inherited.h"
 #include "sandbox.h"
 #include "tls.h"
 
@@ -345,6 +346,7 @@ int main(int argc, char **argv)
 	struct error_text text = { "" };
 	int error;
 
+	inherited_settle();
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "domain.h"
+#include "inherited.h"
 #include "xl-snapshot.h"
 
 /* For tests: the step at which to kill ourselves, or another process. */
@@ -189,6 +190,7 @@ int main(int argc, char **argv)
 	struct arguments args;
 	int error;
 
+	inherited_settle();
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		print_help();
 		return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-create.c - making a store. The superblocks are wiped first and written
- * last, so that one which was not finished is none.
+ * last, so that one which was not finished is none; should the second fail
+ * when the first was written, both are wiped again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -137,6 +138,13 @@ static int store_write(struct cow_store *store, const struct cow_create_options 
 	return ret ? ret : cow_checkpoint_write(store, COW_SB_CLEAN, salt);
 }
 
+void cow_wipe(struct cow_device *device)
+{
+	cow_device_zero(device, 0, COW_BLOCK);
+	cow_device_zero(device, COW_COPY_BLOCK << COW_SHIFT, COW_BLOCK);
+	device->ops->sync(device);
+}
+
 int cow_create(struct cow_device *device, const struct cow_create_options *options, struct error_text *error)
 {
 	uint64_t log_blocks = options->log_blocks ? options->log_blocks : default_log_blocks(options->sectors);
@@ -158,6 +166,8 @@ int cow_create(struct cow_device *device, const struct cow_create_options *optio
 	if (!ret)
 		ret = store_write(store, options);
 	cow_abandon(store);
+	if (ret)
+		cow_wipe(device);
 	if (ret)
 		return error_set(error, ret, "%s: the store cannot be written: %s", device->name, strerror(-ret));
 	return 0;
@@ -181,6 +191,8 @@ uint64_t cow_measure(uint64_t sectors, uint64_t blocks, uint64_t leaves)
 {
 	uint64_t disk_blocks = cow_blocks_for(sectors), sum, pages;
 
+	if (sectors > COW_MAX_BLOCKS * COW_SECTORS)
+		return 0;
 	sum = COW_LOG_START + default_log_blocks(sectors) + blocks + 2 * nodes_above(disk_blocks, leaves) + MEASURE_SLACK;
 	for (pages = sum / COW_PAGE_BITS + 1; pages > 1; pages = pages / COW_NODE_REFS + 1)
 		sum += 2 * pages;

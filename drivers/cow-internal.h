@@ -386,6 +386,14 @@ bool cow_revert_awaits(const struct cow_store *store, const char *name);
 /* A version's three texts, out of a record that holds them one behind the other. */
 int cow_version_set_text(struct cow_version *version, const char *text, size_t name, size_t description, size_t decision);
 
+/* cow-text.c */
+bool cow_name_valid(const char *name, size_t length);
+/* What a record may hold: also none, and that of a revert that was prepared. */
+bool cow_name_kept(const char *name, size_t length);
+bool cow_description_valid(const char *text);
+/* With a "?" for each byte that may not be there, hence of the same length. */
+void cow_description_show(const char *text, char *shown);
+
 /* cow-delete.c */
 struct cow_version *cow_delete_next(struct cow_store *store);
 /* A step of the deletion that is next: no checkpoint has to come first; it brings the nodes that it needs into the cache,

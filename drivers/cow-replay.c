@@ -45,7 +45,7 @@ static int replay_snapshot(struct cow_store *store, const void *bytes, size_t le
 	    payload->description_length > COW_DESCRIPTION_MAX || payload->decision_length > COW_DECISION_MAX)
 		return -EUCLEAN;
 	texts = (size_t)payload->name_length + payload->description_length + payload->decision_length;
-	if (length != sizeof(*payload) + texts || memchr(text, 0, texts) ||
+	if (length != sizeof(*payload) + texts || memchr(text, 0, texts) || !cow_name_kept(text, payload->name_length) ||
 	    payload->id != store->active->id || payload->generation != store->generation ||
 	    store->generation >= COW_MAX_GENERATION || store->version_count >= COW_MAX_VERSIONS)
 		return -EUCLEAN;

@@ -61,28 +61,6 @@ int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payloa
 	return ret;
 }
 
-static bool name_valid(const char *name)
-{
-	const char *c;
-
-	for (c = name; *c; c++) {
-		if (*c <= ' ' || *c > '~' || strchr("@/\\\"'", *c))
-			return false;
-	}
-	return c != name && c - name <= COW_NAME_MAX;
-}
-
-static bool description_valid(const char *text)
-{
-	const unsigned char *c;
-
-	for (c = (const unsigned char *)text; *c; c++) {
-		if (*c < ' ' || *c == 0x7f)
-			return false;
-	}
-	return strlen(text) <= COW_DESCRIPTION_MAX;
-}
-
 static int store_writable(const struct cow_store *store, struct error_text *error)
 {
 	if (store->failed)
@@ -108,7 +86,7 @@ int cow_version_room(struct cow_store *store, struct error_text *error)
 
 static int name_check(const char *name, struct error_text *error)
 {
-	if (name_valid(name))
+	if (cow_name_valid(name, strlen(name)))
 		return 0;
 	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no spaces, none "
 			 "of @ / \\ and quotes", name, COW_NAME_MAX);
@@ -116,9 +94,9 @@ static int name_check(const char *name, struct error_text *error)
 
 static int texts_check(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
 {
-	if (!description_valid(description))
-		return error_set(error, -EINVAL, "the description of \"%.64s\" has control characters or more than %u bytes",
-				 name, COW_DESCRIPTION_MAX);
+	if (!cow_description_valid(description))
+		return error_set(error, -EINVAL, "the description of \"%.64s\" is not UTF-8, has control characters or more "
+				 "than %u bytes", name, COW_DESCRIPTION_MAX);
 	if (cow_version_by_name(store, name))
 		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
 	return 0;
@@ -321,6 +299,7 @@ int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const st
 		      void *owner)
 {
 	const struct cow_version *current = living_parent(store->active), *version, *parent;
+	char description[COW_DESCRIPTION_MAX + 1];
 	struct snapshot_info info;
 	int ret = 0;
 
@@ -328,8 +307,9 @@ int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const st
 		if (version->deleted || version->decision[0] || version == store->active)
 			continue;
 		parent = living_parent(version);
+		cow_description_show(version->description, description);
 		info = (struct snapshot_info){ version->id, parent ? parent->id : 0, version->time, version->sectors,
-			version->name, version->description, version == current };
+			version->name, description, version == current };
 		ret = each(owner, &info);
 	}
 	return ret;

@@ -328,7 +328,8 @@ static int record_get(struct cow_store *store, const uint8_t *bytes, size_t room
 	memcpy(&record, bytes, sizeof(record));
 	parent = record.parent ? cow_version_find(store, record.parent) : NULL;
 	length = (size_t)record.name_length + record.description_length + record.decision_length;
-	if (!record_valid(store, &record, parent, *last) || length > room - sizeof(record) || memchr(text, 0, length))
+	if (!record_valid(store, &record, parent, *last) || length > room - sizeof(record) || memchr(text, 0, length) ||
+	    !cow_name_kept(text, record.name_length))
 		return -EUCLEAN;
 	version = cow_version_new(store, record.id, parent);
 	if (!version || cow_version_set_text(version, text, record.name_length, record.description_length,

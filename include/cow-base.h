@@ -89,7 +89,7 @@ bool cow_all_zero(const void *data, size_t length);
 
 /*
  * How large a store has to be for a disk of @sectors of which @blocks blocks
- * of 4096 bytes in @leaves ranges of 2 MiB hold data, in bytes.
+ * of 4096 bytes in @leaves ranges of 2 MiB hold data, in bytes. 0: no store holds so large a disk.
  */
 uint64_t cow_measure(uint64_t sectors, uint64_t blocks, uint64_t leaves);
 

@@ -130,8 +130,13 @@ struct cow_info {
 	const struct cow_base_fields *base;
 };
 
-/* The device must be the caller's alone. What it held is lost. */
+/*
+ * The device must be the caller's alone. What it held is lost. On failure there is no store, or, when nothing had been
+ * written yet, what was there before.
+ */
 int cow_create(struct cow_device *device, const struct cow_create_options *options, struct error_text *error);
+/* There is no store any more, as far as the device can be written. */
+void cow_wipe(struct cow_device *device);
 
 /* What the superblock says of the base, before it can be opened. */
 int cow_probe(struct cow_device *device, enum cow_base_kind *kind, struct cow_base_fields *base,

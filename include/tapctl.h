@@ -42,6 +42,13 @@ int tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int timeout
 int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigned nr_fds,
 		    json_t **reply, int timeout_ms, struct error_text *text);
 
+/*
+ * As long as @fd can be read the calls that wait for an answer end with -EINTR instead, as they do with -ETIMEDOUT.
+ * -1, as it is at first: none does. For programs with one thread.
+ */
+void tapctl_set_interrupt(int fd);
+int tapctl_interrupt(void);
+
 /* The asynchronous halves of tapctl_call(), for event loops. send: queues and writes what the socket takes
  * (-EAGAIN never: the rest goes out by later calls). receive: 0 and *@message (a reply or an event) when one is
  * complete, -EAGAIN when not yet, -EPIPE at the end. tapctl_set_nonblocking() first. */

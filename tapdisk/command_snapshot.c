@@ -348,8 +348,7 @@ static int list_one(void *owner, const struct snapshot_info *info)
 				"time", (json_int_t)info->time, "sectors", (json_int_t)info->sectors,
 				"current", info->current);
 
-	/* json_pack() gives none for what is no UTF-8, and then there would be one less */
-	return one && !json_array_append_new(owner, one) ? 0 : -EILSEQ;
+	return one && !json_array_append_new(owner, one) ? 0 : -ENOMEM;
 }
 
 /* With what a store that is made on one of them has to name. */
@@ -384,8 +383,6 @@ void command_snapshot_list(struct commands *commands, struct disk *disk, struct 
 		error = error_set(&request->error, -EOPNOTSUPP, "%s: disks of this type have no snapshots", vbd->target);
 	else
 		error = backend_snapshot_list(vbd->backend, list_one, list);
-	if (error == -EILSEQ)
-		error_set(&request->error, error, "minor %d: a snapshot's name or description is not UTF-8", vbd->minor);
 	control_reply(request, error, error ? NULL : list_reply(vbd->backend, list));
 	json_decref(list);
 }

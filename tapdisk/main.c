@@ -22,6 +22,7 @@
 #include "confine.h"
 #include "heap.h"
 #include "image-folders.h"
+#include "inherited.h"
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
@@ -391,6 +392,7 @@ int main(int argc, char **argv)
 	struct error_text text = { "" };
 	int error;
 
+	inherited_settle();
 	parse_options(&options, argc, argv);
 	log_open("tapdisk", options.foreground);
 	heap_init();

@@ -139,6 +139,15 @@ wait_gone() {	# wait_gone PID
 		grep -q "^State:.[^ZX]" "/proc/$0/status" 2>/dev/null; do :; done' "$1"
 }
 
+# Until a process that this shell has started is the program that it is to become, or has ended: before that a signal would
+# meet this shell's own traps.
+has_begun() {	# has_begun PID PROGRAM
+	local name=bash
+	while [ "$name" ] && [ "$name" != "$2" ]; do
+		name=$(cat "/proc/$1/comm" 2>/dev/null)
+	done
+}
+
 kill_tapdisk() {	# kill_tapdisk PID: what the kernel ends for it has ended
 	kill -9 "$1" && wait_gone "$1"
 }

@@ -159,6 +159,10 @@ test_refusals() {
 		fails 'name it with -n' tap-ctl export $disk -O "$work" "unix:$work/x" &&
 		fails 'in use' tap-ctl export $disk "unix:$work/disk.sock" &&
 		fails 'not tcp:' tap-ctl export $disk tcp:1234 &&
+		fails 'number from 0 to 65535' tap-ctl export $disk tcp:127.0.0.1:65536 &&
+		fails 'number from 0 to 65535' tap-ctl export $disk tcp::99999999999999999999999 &&
+		fails 'number from 0 to 65535' tap-ctl export $disk tcp::nbd &&
+		fails 'number from 0 to 65535' tap-ctl export $disk tcp::-1 &&
 		fails 'not the number' tap-ctl unexport $disk one
 }
 

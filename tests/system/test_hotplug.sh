@@ -61,5 +61,18 @@ check "a guest's disk" xen/block-tapsnap add
 check "is one of them" connected_to_one
 check "which goes with it" xen/block-tapsnap remove
 check "and only that one" tapdisks_are 1
+refused() {	# what is said to xl is kept in a folder that only a Xen host has
+	fails . xen/block-tapsnap add && [ ! -e "$STORE/$XENBUS_PATH/pid" ]
+}
+rm -r "$STORE/backend"
+backend 51728 w "aio:$work/image"
+check "a guest that writes does not get one that is open read-only" refused
+check "which is let alone" tapdisks_are 1
+rm -r "$STORE/backend"
+end_disks
+check "a disk for a guest that writes" eval 'open_target 1 "aio:$work/image"'
+backend 51712 w "aio:$work/image"
+check "is shared" eval 'xen/block-tapsnap add && is "$(node pid)" "${pid[1]}"'
+check "and gone with it" eval 'xen/block-tapsnap remove && tapdisks_are 0'
 
 finish

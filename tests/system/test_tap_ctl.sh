@@ -256,6 +256,47 @@ check 'destroy of the disk that was there all the time' prints '' tap-ctl destro
 check 'nothing is left' nothing_left
 
 #
+# Interrupted
+#
+create_signalled() {	# create_signalled SIGNAL SECONDS TARGET: so long after it has begun; the exit status
+	env --default-signal="$1" tap-ctl create -a "$3" >"$work/made" 2>&1 &
+	has_begun $! tap-ctl
+	sleep "$2"
+	kill -"$1" $! 2>/dev/null
+	wait $!
+}
+interrupted() {	# interrupted SIGNAL TARGET COUNT: a little later each time, until it is through; COUNT disks are there
+	local wait=0 code=1
+	while [ $code != 0 ]; do
+		create_signalled "$1" "$((wait / 1000)).$(printf %03d $((wait % 1000)))" "$2"
+		code=$?
+		[ $code = 0 ] || is "$(tap-ctl list | wc -l)" "$3" || { echo "exit $code after $wait ms"; tap-ctl list; cat "$work/made"; return 1; }
+		[ ! -s "$work/made" ] || grep -q 'interrupted\|tapdisk-[0-9]*$' "$work/made" || { cat "$work/made"; return 1; }
+		wait=$((wait + wait / 5 + 1))
+	done
+}
+check 'create, interrupted' interrupted INT "aio:$work/a.img" 0
+end_disks
+check 'nothing is left' nothing_left
+tap-img create "$work/a.cow" 16M >/dev/null && tap-img snapshot -c one "$work/a.cow"
+create "cow:$work/a.cow"
+check 'create of a snapshot in the tapdisk that has the store, terminated' interrupted TERM "cow:$work/a.cow@one" 1
+end_disks
+check 'nothing is left' nothing_left
+create "cow:$work/a.cow"
+hung() {	# it waits for a tapdisk that does not answer
+	local code
+	kill -STOP "$pid"
+	create_signalled INT 0.3 "cow:$work/a.cow@one"
+	code=$?
+	kill -CONT "$pid"
+	is $code 130 && is "$(tap-ctl list | wc -l)" 1
+}
+check 'create that waits, interrupted' hung
+end_disks
+check 'nothing is left' nothing_left
+
+#
 # A tapdisk that cannot start, a full run directory, no permission
 #
 # shellcheck disable=SC2016 # in that shell

@@ -4,7 +4,7 @@
 # test_tap_img.sh - tap-img from the outside: each command, its JSON, its exit
 # codes, and what it says to bad input.
 #
-# Output is TAP. BUILD says where the programs are. Needs: jq util-linux
+# Output is TAP. BUILD says where the programs are. Needs: jq python3 util-linux
 . "$(dirname "$0")/lib.sh"
 
 # create, info
@@ -21,7 +21,7 @@ check "create: too large" refuses 1 "too large" tap-img create c.cow 99999999999
 check "create: no size" refuses 1 "no size" tap-img create c.cow 0
 check "create: odd size" refuses 1 "512 bytes" tap-img create c.cow 1000
 check "a refused create leaves nothing" test ! -e c.cow
-check "a refused create leaves what was there" unchanged a.cow refuses 1 "sectors of 1 bytes" tap-img create -s 7 a.cow 1M
+check "a refused create leaves what was there" unchanged a.cow refuses 1 "-s 1024: sectors of 512 and 4096 bytes" tap-img create -s 1024 a.cow 1M
 check "create: no such folder" refuses 1 "No such file" tap-img create no/c.cow 1M
 
 # check
@@ -53,6 +53,10 @@ check "snapshot: a name that exists" refuses 1 'called "one" already' tap-img sn
 check "snapshot: no name" refuses 1 "not a snapshot name" tap-img snapshot -c "" a.cow
 check "snapshot: odd name" refuses 1 "not a snapshot name" tap-img snapshot -c "a b" a.cow
 check "snapshot: long name" refuses 1 "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
+check "snapshot: a description that is not UTF-8" refuses 1 "not UTF-8" tap-img snapshot -c z -D $'caf\xe9' a.cow
+check "snapshot: one that is" tap-img snapshot -c z -D $'caf\xc3\xa9' a.cow
+check "snapshot: listed" is "$(json '.[] | select(.name == "z") | .description' tap-img snapshot a.cow)" $'caf\xc3\xa9'
+tap-img snapshot -d z a.cow
 check "snapshot: delete what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -d three a.cow
 check "snapshot: apply what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -a three a.cow
 check "snapshot: delete" tap-img snapshot -d one a.cow
@@ -106,6 +110,55 @@ if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
 	check "no room for a store" refuses 1 "No space left" tap-img create full/a.cow 1G
 	check "no room: nothing left behind" test ! -e full/a.cow
 fi
+
+# interrupted
+interrupted() {	# interrupted SIGNAL OPTION...: of create, a little later each time, until it is through
+	local signal=$1 wait=0 code=1
+	shift
+	while [ $code != 0 ]; do
+		rm -f x.cow
+		env --default-signal="$signal" tap-img create "$@" x.cow 10G >out 2>&1 &
+		has_begun $! tap-img
+		sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		kill -"$signal" $! 2>/dev/null
+		wait $!
+		code=$?
+		[ $code = 0 ] || [ ! -e x.cow ] || { echo "exit $code after $wait ms:"; cat out; return 1; }
+		[ ! -s out ] || grep -q "x.cow: interrupted\|x.cow: a disk of" out || { cat out; return 1; }
+		wait=$((wait + wait / 3 + 1))
+	done
+	exits 0 tap-img check x.cow
+}
+check "create, interrupted: nothing is left" interrupted INT
+check "create, with places for all, terminated: nothing is left" interrupted TERM --preallocation metadata
+
+# Somebody else who wants the store as soon as it can be had: what he has open is not removed under him.
+snatched() {
+	local i
+	for i in {1..40}; do
+		rm -f x.cow
+		/usr/bin/python3 - <<-'END' &
+			import fcntl, time
+			store = None
+			while not store:
+			    try:
+			        store = open("x.cow", "rb")
+			    except OSError:
+			        pass
+			time.sleep(0.001)	# its maker comes first
+			while True:
+			    try:
+			        fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
+			        time.sleep(100)
+			    except OSError:
+			        pass
+		END
+		tap-img create --preallocation metadata x.cow 1M >out 2>&1
+		{ kill $!; wait $!; } 2>/dev/null
+		[ -e x.cow ] || { echo "round $i:"; cat out; return 1; }
+	done
+}
+check "create: a store that somebody has open stays" snatched
 
 # an answer that is cut off is none
 lost() { "$@" 2>&1 >/dev/full; }

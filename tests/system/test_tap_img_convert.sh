@@ -99,6 +99,14 @@ for format in qcow2:qcow2 vhd:vpc vhdx:vhdx vmdk:vmdk; do
 	check "$ours to raw" tap-img convert -f $ours disk.$ours from.$ours.raw
 	check "the same bytes" cmp $source from.$ours.raw
 done
+colon() {	# colon FORMAT NAME: to it and from it, and nothing of another name is there
+	tap-img convert -f raw -O "$1" whole.raw "$2" && tap-img convert -f "$1" "$2" colon.raw && cmp whole.raw colon.raw &&
+		is "$(ls | grep "[:y].*$1" | grep -vFx "$2")" "" && rm "$2"
+}
+for format in qcow2 vhd vmdk; do
+	check "$format: a name that begins like a protocol of QEMU's" colon $format file:y.$format
+	check "$format: and one that has colons" colon $format nbd:localhost:1.$format
+done
 check "qcow2 stays sparse" test "$(du -k disk.qcow2 | cut -f1)" -lt 5000
 
 # what is wrong
@@ -114,6 +122,18 @@ head -c 700 disk.raw >odd.raw
 check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
+
+# no room: QEMU's tools say it, too
+mkdir small
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2M none small 2>/dev/null; then
+	for format in raw cow qcow2 vhd vmdk; do
+		check "no room for $format" refuses 1 "No space left" tap-img convert -f raw -O $format disk.raw small/x
+		check "nothing left of it" is "$(ls small)" ""
+	done
+	umount small
+else
+	skip "no room" "no tmpfs can be mounted here"
+fi
 
 # a target that is there
 cp disk.raw old.raw
@@ -193,19 +213,33 @@ check "compare: but not strictly" exits 1 tap-img compare -s -f raw -F raw zeros
 printf x | dd of=more.raw bs=1 seek=2000000 conv=notrunc status=none
 check "compare: what one has behind the other's end" is "$(json .offset tap-img compare -f raw -F raw zeros.raw more.raw)" 2000000
 check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.raw
+check "compare: something is missing" exits 2 tap-img compare -f raw -F raw zeros.raw
+check "compare: no such option" exits 2 tap-img compare -X zeros.raw more.raw
+check "compare: no such format" exits 2 tap-img compare -f qed -F raw zeros.raw more.raw
 check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
 
 # measure
 check "measure: a size" is "$(json '."fully-allocated"' tap-img measure --size 1G)" 1073741824
 check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-size"')" -le \
 	"$(json .required tap-img measure -f raw -O cow disk.raw)"
+check "measure: the largest size" grep -q "fully-allocated\": $((8191 << 50))" <(tap-img measure --json --size 8191P)
+check "measure: none" is "$(tap-img measure --size 0 | tail -1)" "fully allocated size: 0"
+check "measure: one that is no size" refuses 1 "8192P: too large a size" tap-img measure --size 8192P --json
+check "measure: the largest store" tap-img measure -O cow --size 4P
+check "measure: one that there cannot be" refuses 1 "4 PiB at most" tap-img measure -O cow --size 5P --json
 check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
 check "measure: a format it cannot say" refuses 1 "only for raw and cow" tap-img measure -O qcow2 --size 1G
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&
 	losetup "$device" fits.img 2>/dev/null; then
-	trap 'losetup -d $device; rm -rf "$work"' EXIT
+	loops+=("$device")
 	check "a device of the measured size" tap-img convert -f raw -O cow disk.raw "$device"
 	check "the same disk" same -f raw -F cow disk.raw "$device"
+	check "a store on a device, which would be too small: not touched" unchanged "$device" \
+		refuses 1 "too small for a store" tap-img convert -f raw -O cow huge.raw "$device"
+	check "the same disk" same -f raw -F cow disk.raw "$device"
+	head -c 60M /dev/urandom >large.raw
+	check "no room for what the source holds" refuses 1 "No space left" tap-img convert -f raw -O cow large.raw "$device"
+	check "half a copy is no store" refuses 1 "not a cow store" tap-img info "$device"
 	check "raw onto a device that is too small" refuses 1 "too small" tap-img convert -f raw disk.raw "$device"
 fi
 

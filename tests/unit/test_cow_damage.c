@@ -6,6 +6,7 @@
  * checksums, may be refused or not, but crashes nothing.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -375,6 +376,77 @@ static void test_base_fields(void **state)
 	}
 }
 
+static void open_to_write(void)
+{
+	struct error_text error = { "" };
+
+	if (cow_open(&model->store, &sim.device, &(struct cow_open_options){ 0 }, &error))
+		fail_msg("%s", error.text);
+}
+
+/* A checkpoint with snapshot "two" called @name and described by @description. */
+static void text_put(const char *name, const char *description)
+{
+	char text[200];
+
+	open_to_write();
+	snprintf(text, sizeof(text), "%s%s", name, description);
+	assert_int_equal(cow_version_set_text(cow_version_by_name(model->store, "two"), text, strlen(name),
+					      strlen(description), 0), 0);
+	assert_int_equal(cow_close(model->store), 0);
+	model->store = NULL;
+}
+
+static int description_is(void *owner, const struct snapshot_info *info)
+{
+	if (!strcmp(info->name, "two"))
+		assert_string_equal(info->description, owner);
+	return 0;
+}
+
+/* Some were taken with such a description: they are listed, and can be deleted and gone back to. */
+static void test_descriptions(void **state)
+{
+	static const struct { const char *kept, *shown; } texts[] = {
+		{ "caf\xc3\xa9 \xf0\x9f\x90\x84", "caf\xc3\xa9 \xf0\x9f\x90\x84" }, { "caf\xe9", "caf?" }, { "\xff\xfe", "??" },
+		{ "\xc0\x80", "??" }, { "\xe0\x80\x80", "???" }, { "\xed\xa0\x80", "???" }, { "\xf4\x90\x80\x80", "????" },
+		{ "\xf0\x80\x80\x80", "????" }, { "\xe2\x82", "??" }, { "\x1b[2J\n", "?[2J?" }, { "\xe2\x82x\xe2\x82\xac", "??x\xe2\x82\xac" },
+	};
+	struct error_text error = { "" };
+	size_t i;
+
+	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		text_put("two", texts[i].kept);
+		open_to_write();
+		assert_int_equal(cow_snapshot_list(model->store, description_is, (void *)texts[i].shown), 0);
+		assert_int_equal(cow_snapshot_check_new(model->store, "new", texts[i].kept, &error),
+				 strcmp(texts[i].kept, texts[i].shown) ? -EINVAL : 0);
+		let_go();
+	}
+	open_to_write();
+	assert_int_equal(cow_snapshot_revert(model->store, "two", &error), 0);
+	assert_int_equal(cow_snapshot_delete(model->store, "two", &error), 0);
+	let_go();
+}
+
+/* Names are in messages, in JSON and on terminals, and nobody has ever been let take one with such. */
+static void test_names(void **state)
+{
+	struct error_text error = { "" };
+
+	text_put("a b", "");
+	assert_int_equal(open_read_only(&error), -EUCLEAN);
+	memcpy(sim.now, pristine, STORE_BYTES);
+	text_put("caf\xe9", "");
+	assert_int_equal(open_read_only(&error), -EUCLEAN);
+	memcpy(sim.now, pristine, STORE_BYTES);
+	open_to_write();
+	assert_int_equal(cow_version_prepare(model->store, "caf\xe9", NULL, NULL, &error), 0);
+	assert_int_equal(cow_flush(model->store), 0);
+	let_go();
+	assert_int_equal(open_read_only(&error), -EUCLEAN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -383,6 +455,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_tree_of_the_same_nodes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_base_fields, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_descriptions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_names, setup, teardown),
 	};
 
 	return cmocka_run_group_tests_name("cow: damage", tests, NULL, NULL);

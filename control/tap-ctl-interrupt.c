@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * tap-ctl-interrupt.c - a command that makes what somebody has to take away
+ * again is not ended by a signal, its waits are: it takes that away itself,
+ * and the program dies of the signal then. No second signal keeps it from
+ * that: some come twice, from a terminal and by whoever runs the program.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "tap-ctl.h"
+
+static volatile sig_atomic_t caught;
+static int pipe_fds[2] = { -1, -1 };	/* by which poll() hears of it, also of one that came just before */
+
+static void note_signal(int number)
+{
+	int error = errno;
+
+	caught = number;
+	if (write(pipe_fds[1], "", 1) < 0)
+		errno = error;		/* there was no pipe: waits go on to their end */
+}
+
+void interrupts_catch(void)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+	const struct sigaction action = { .sa_handler = note_signal };
+	struct sigaction before;
+	size_t i;
+
+	if (pipe_fds[0] >= 0 || pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK))
+		return;
+	tapctl_set_interrupt(pipe_fds[0]);
+	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
+			sigaction(signals[i], &action, NULL);
+	}
+}
+
+bool interrupts_stop(void)
+{
+	tapctl_set_interrupt(-1);
+	return caught;
+}
+
+void interrupts_die(void)
+{
+	if (!caught)
+		return;
+	signal(caught, SIG_DFL);
+	raise(caught);
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_daemon.c - how a program is started that goes on by itself: what it
+ * has open, whatever its caller had.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "client_private.h"
+#include "in_child.h"
+
+/* What descriptors 0 to 2 and 4 of a daemon are. */
+static void daemon_look(char *line, size_t size)
+{
+	char *arguments[] = { "sh", "-c", "for n in 0 1 2 4; do readlink /proc/$$/fd/$n || echo none; done | tr '\\n' ' ' >&3; echo >&3", NULL };
+	struct error_text text = { "" };
+
+	require(client_start_daemon(arguments, -1, line, size, &text) == 0);
+}
+
+static void with_all_open(void)
+{
+	char line[200];
+
+	daemon_look(line, sizeof(line));
+	require(!strcmp(line, "/dev/null /dev/null /dev/null none "));
+}
+
+/* The pipe by which it says that it is ready then gets numbers 0 and 1, and what is opened next number 3. */
+static void with_two_closed(void)
+{
+	char line[200];
+
+	close(0);
+	close(1);
+	daemon_look(line, sizeof(line));
+	require(!strcmp(line, "/dev/null /dev/null /dev/null none "));
+}
+
+static void test_all_open(void **state)
+{
+	in_child(with_all_open);
+}
+
+static void test_two_closed(void **state)
+{
+	in_child(with_two_closed);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_all_open),
+		cmocka_unit_test(test_two_closed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
