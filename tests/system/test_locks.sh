@@ -19,7 +19,7 @@ pid_of() { tap-ctl list -m "${1##*-}" --json | jq .tapdisks[0].pid; }
 qemu_writes() { qemu-io -f raw -c "discard 0 0" "$1"; }
 qemu_reads() { qemu-io -r -f raw -c "read 0 512" "$1"; }
 
-# QEMU as the one who is there: qemu-nbd, until its socket is.
+# QEMU as the one who is there: qemu-nbd, until it answers. Its socket is there before it has opened the image.
 qemu_has() {	# qemu_has IMAGE [OPTION...]
 	local file=$1
 	shift
@@ -27,7 +27,7 @@ qemu_has() {	# qemu_has IMAGE [OPTION...]
 	qemu-nbd -t -f raw -k "$work/qemu.socket" "$@" "$file" &
 	qemu=$!
 	until [ -S qemu.socket ] || ! kill -0 $qemu; do sleep 0.02; done
-	[ -S qemu.socket ]
+	nbdinfo --size "nbd+unix:///?socket=$work/qemu.socket"
 }
 qemu_ends() { kill $qemu && { wait $qemu; true; }; }
 

@@ -419,7 +419,7 @@ static void *open_patiently(void *arg)
 /* One who waits for ever keeps no other waiting, and gets what was asked for in the end. */
 static void serves_beside(void)
 {
-	struct patient patients[REACH_MAX];
+	struct patient patients[REACH_MAX] = { 0 };
 	struct stat st;
 
 	for (unsigned i = 0; i < REACH_MAX; i++) {
