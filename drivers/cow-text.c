@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "cow-internal.h"
+#include "utf8.h"
 
 bool cow_name_valid(const char *name, size_t length)
 {
@@ -26,26 +27,10 @@ bool cow_name_kept(const char *name, size_t length)
 		(length == strlen(SNAPSHOT_REVERT_INTENT) && !memcmp(name, SNAPSHOT_REVERT_INTENT, length));
 }
 
-/* The second byte says whether a character is written longer than need be, is a surrogate, or is behind the last one. */
-static bool is_none(const unsigned char *c)
-{
-	return (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
-		(c[0] == 0xf4 && c[1] > 0x8f);
-}
-
 /* Bytes of the character at @c; 0: it is not UTF-8, or a control character. */
-static unsigned character_length(const unsigned char *c)
+static unsigned character_length(const char *c)
 {
-	unsigned length, i;
-
-	if (*c < 0x80)
-		return *c >= ' ' && *c != 0x7f;
-	length = *c < 0xc2 || *c > 0xf4 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : 4;
-	for (i = 1; i < length; i++) {
-		if ((c[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	return length && is_none(c) ? 0 : length;
+	return (unsigned char)*c < ' ' || *c == 0x7f ? 0 : utf8_length(c);
 }
 
 bool cow_description_valid(const char *text)
@@ -54,7 +39,7 @@ bool cow_description_valid(const char *text)
 	unsigned length = 1;
 
 	for (; *c && length; c += length)
-		length = character_length((const unsigned char *)c);
+		length = character_length(c);
 	return length && strlen(text) <= COW_DESCRIPTION_MAX;
 }
 
@@ -63,7 +48,7 @@ void cow_description_show(const char *text, char *shown)
 	unsigned length;
 
 	for (; *text; text += length, shown += length) {
-		length = character_length((const unsigned char *)text);
+		length = character_length(text);
 		memcpy(shown, length ? text : "?", length ? length : 1);
 		length = length ? length : 1;
 	}

@@ -25,6 +25,7 @@
 #include "control_connection.h"
 #include "json_memory.h"
 #include "log.h"
+#include "utf8.h"
 
 #define CHUNK 16384
 #define OUT_MAX PROTOCOL_MAX_LINE
@@ -353,24 +354,11 @@ static void free_request(struct control_request *request)
 }
 
 /* JSON is UTF-8, and a text may name a path that is not, or have been cut within a character. */
-static json_t *error_string(char *text)
-{
-	json_t *string = json_string(text);
-	char *at;
-
-	if (string)
-		return string;
-	for (at = text; *at; at++) {
-		if (*at & 0x80)
-			*at = '?';
-	}
-	return json_string(text);
-}
-
 static json_t *error_reply(struct control_request *request, int error)
 {
 	error_set(&request->error, error, "%s", strerror(-error));
-	return json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -error, "error", error_string(request->error.text));
+	utf8_repair(request->error.text);
+	return json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", -error, "error", request->error.text);
 }
 
 void control_reply(struct control_request *request, int error, json_t *reply)
