@@ -61,7 +61,8 @@ static bool answers(const char *path)
 {
 	char target[PATH_MAX + 8];
 
-	return snprintf(target, sizeof(target), "cow:%s", path) < (int)sizeof(target) && !reach_wait(target, OTHERS_MS, NULL);
+	return snprintf(target, sizeof(target), "cow:%s", path) < (int)sizeof(target) &&
+		!reach_wait(target, OTHERS_MS, tapctl_interrupt(), NULL);
 }
 
 static void look_at_target(struct search *search, int pid, int minor, const char *target)
@@ -162,7 +163,7 @@ unsigned client_store_depth(const char *target)
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	if (reach_wait(target, OTHERS_MS, NULL))
+	if (reach_wait(target, OTHERS_MS, tapctl_interrupt(), NULL))
 		return UINT_MAX;
 	path = cow_target_split(target, &name);
 	while (path && depth < COW_BASE_DEPTH && (base = cow_base_beside(path))) {
@@ -192,7 +193,7 @@ int tapctl_store_process(const char *target, struct error_text *text)
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	error = reach_wait(target, reach_limit_ms(), text);
+	error = reach_wait(target, reach_limit_ms(), tapctl_interrupt(), text);
 	if (error)
 		return error;
 	path = cow_target_split(target, &name);

@@ -14,12 +14,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "tap-ctl.h"
-
-#define FREE_PAUSE_MS 10
-#define FREE_TRIES 500
 
 /* Nobody can interrupt it, so it does not take for ever. */
 static int undo_timeout(const struct arguments *args)
@@ -88,23 +84,16 @@ static int create_in(const struct arguments *args, int pid, int minor, json_t **
 		return error;
 	if (!error)
 		error = call_tapdisk(pid, call_open_request(args, minor), args->timeout_ms, &reply, text);
-	if (error)
+	if (error) {
 		tapctl_set_interrupt(-1);
-	if (error)
-		disk_destroy(pid, minor, true, undo_timeout(args), NULL);
-	else
+		/* an open that nobody waits for any more may come between close and detach, which says so */
+		if (disk_destroy(pid, minor, true, undo_timeout(args), NULL) == -EBUSY)
+			disk_destroy(pid, minor, true, undo_timeout(args), NULL);
+	} else {
 		*disk = json_incref(json_object_get(reply, "disk"));
+	}
 	json_decref(reply);
 	return error;
-}
-
-/* A tapdisk that was told to end has the minor for a moment longer than its socket. */
-static void give_minor_back(int minor)
-{
-	int tries;
-
-	for (tries = 0; tapctl_minor_free(minor, NULL) == -EBUSY && tries < FREE_TRIES; tries++)
-		nanosleep(&(struct timespec){ .tv_nsec = FREE_PAUSE_MS * 1000000 }, NULL);
 }
 
 int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
@@ -127,7 +116,7 @@ int disk_create(const struct arguments *args, int *pid, int *minor, json_t **dis
 	else if (!error)
 		error = create_in_new(args, pid, *minor, disk, text);
 	if (error)
-		give_minor_back(*minor);
+		tapctl_minor_free(*minor, NULL);
 	return error;
 }
 

@@ -26,14 +26,15 @@ void disk_wait_for_end(struct tapctl *ctl)
 {
 	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
 	json_t *message;
-	int error;
+	int error, ready;
 
 	for (;;) {
 		error = tapctl_receive(ctl, &message);
 		json_decref(message);
 		if (error && error != -EAGAIN)
 			return;
-		if (error && poll(&poll_fd, 1, END_TIMEOUT_MS) <= 0)
+		ready = error ? poll(&poll_fd, 1, END_TIMEOUT_MS) : 1;
+		if (!ready || (ready < 0 && errno != EINTR))
 			return;
 	}
 }

@@ -217,16 +217,18 @@ static int begin_apart(const char *target)
 	return -EAGAIN;
 }
 
-int reach_wait(const char *target, unsigned ms, struct error_text *error)
+int reach_wait(const char *target, unsigned ms, int interrupt, struct error_text *error)
 {
-	struct pollfd end = { .fd = begin_apart(target), .events = POLLIN };
+	struct pollfd ends[] = { { begin_apart(target), POLLIN, 0 }, { interrupt, POLLIN, 0 } };
 	int ready;
 
-	if (end.fd < 0)
-		return error_set(error, end.fd, "%s: %s", target, strerror(-end.fd));
+	if (ends[0].fd < 0)
+		return error_set(error, ends[0].fd, "%s: %s", target, strerror(-ends[0].fd));
 	do
-		ready = poll(&end, 1, ms ? (int)ms : -1);
+		ready = poll(ends, 2, ms ? (int)ms : -1);
 	while (ready < 0 && errno == EINTR);
-	close(end.fd);
+	close(ends[0].fd);
+	if (ready > 0 && ends[1].revents)
+		return error_set(error, -EINTR, "%s: interrupted", target);
 	return ready ? 0 : reach_failed(target, ms, error);
 }

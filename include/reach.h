@@ -30,7 +30,7 @@ int reach_begin(const char *target, struct error_text *error);
 int reach_failed(const char *target, unsigned ms, struct error_text *error);
 
 /* For a tool, which has nothing else to do, but may want to end while there is no answer: another process touches it. @ms 0:
- * for ever. 0, -ETIMEDOUT, -errno. */
-int reach_wait(const char *target, unsigned ms, struct error_text *error);
+ * for ever. 0, -ETIMEDOUT, -EINTR when the descriptor @interrupt (-1: none) can be read, -errno. */
+int reach_wait(const char *target, unsigned ms, int interrupt, struct error_text *error);
 
 #endif

@@ -401,6 +401,36 @@ static void test_program(void **state)
 	stop();
 }
 
+static void count_minor(int minor, int locked_by, void *arg)
+{
+	++*(int *)arg;
+}
+
+/* Nobody has to wait for the limit, and nothing stays. timeout(1) says 124, or 137 when it had to kill. */
+static void test_interrupted(void **state)
+{
+	static const char *const types[] = { "aio", "cow" };
+	char command[1200], program[300];
+	int status, minors;
+
+	START_OR_SKIP(FOREVER);
+	fixture_find_program(program, sizeof(program), "tap-ctl");
+	for (unsigned i = 0; i < 6; i++) {
+		hanging_set(true);
+		snprintf(command, sizeof(command), "timeout -k 10 -s INT 0.5 %s create -a %s:%s/%s 2>/dev/null", program,
+			 types[i / 3], mnt, kinds[i % 3]);
+		status = system(command);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 124);
+		minors = 0;
+		assert_int_equal(tapctl_minor_list(count_minor, &minors), 0);
+		assert_int_equal(minors, 1);
+		hanging_set(false);
+		expect_no_file_there();
+	}
+	stop();
+}
+
 /* A store that is open already and does not answer any more holds up nobody who opens another. */
 static void test_other_store(void **state)
 {
@@ -436,6 +466,7 @@ int main(void)
 		cmocka_unit_test(test_taken_over),
 		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_program),
+		cmocka_unit_test(test_interrupted),
 		cmocka_unit_test(test_other_store),
 	};
 
