@@ -200,8 +200,6 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	xenstored_by_socket_only();
-	/* a parent that ignores it leaves that to us, and nobody could wait for a child */
-	signal(SIGCHLD, SIG_DFL);
 	if (!strcmp(argv[1], "guard") && argc == 3)
 		return guard_run(argv[2]);
 	command = find_command(argv[1]);
