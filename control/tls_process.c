@@ -6,7 +6,7 @@
  * From then on it has what it was made with and no way to more: the client's
  * socket, the connector's, which brings the NBD server's, and the end of a pipe
  * for one line; the keys, which are in its memory; no file, no other process,
- * no right, and the two dozen system calls that moving bytes takes.
+ * no right, and the about 30 system calls that moving bytes takes.
  */
 #include "tls.h"
 

@@ -118,8 +118,7 @@ static const int tls_calls[] = {
 
 /* Of ioctls only these; gntdev and evtchn are allowed whole (sandbox_allow_ioctls()). */
 static const unsigned long allowed_ioctls[] = {
-	BLKGETSIZE64, BLKSSZGET, BLKPBSZGET, BLKIOMIN, BLKIOOPT, BLKROGET, BLKALIGNOFF,
-	BLKDISCARD, BLKZEROOUT,
+	BLKGETSIZE64, BLKSSZGET, BLKROGET, BLKDISCARD, BLKZEROOUT,
 	TCGETS,		/* isatty(), which stdio asks of what it opens */
 };
 
