@@ -28,7 +28,7 @@
 #define GUEST_LINES_A_SECOND 10
 #define LINE_SIZE 4096
 
-bool log_debug_control, log_debug_data;
+bool log_debug_control;
 const char *log_socket_path = _PATH_LOG;
 
 static const char *log_program = "tapdisk";
@@ -44,7 +44,6 @@ void log_open(const char *program, bool to_stderr)
 	log_program = program;
 	log_to_stderr = to_stderr;
 	log_debug_control = debug && strstr(debug, "control");
-	log_debug_data = debug && strstr(debug, "data");
 	if (to_stderr)
 		return;
 	tzset();	/* whose file cannot be opened later */

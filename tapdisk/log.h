@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * log.h - where tapdisk says what happened. To syslog, or to stderr with
- * --foreground, one line an event. The data path says nothing unless
- * TAPSNAP_DEBUG=data switches its debug lines on; control has its own switch.
+ * --foreground, one line an event. TAPSNAP_DEBUG=control adds a line for each
+ * command; the data path logs errors only.
  */
 #ifndef TAPDISK_LOG_H
 #define TAPDISK_LOG_H
@@ -11,7 +11,7 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_INFO };
 
-extern bool log_debug_control, log_debug_data;
+extern bool log_debug_control;
 extern const char *log_socket_path;	/* the system's logger; tests set it */
 
 /* @program: the name before each line. @to_stderr: stderr instead of syslog. */
@@ -25,6 +25,5 @@ void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 #define log_warning(...) log_line(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...)    log_line(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_control(...) do { if (log_debug_control) log_debug(__VA_ARGS__); } while (0)
-#define log_data(...)    do { if (log_debug_data) log_debug(__VA_ARGS__); } while (0)
 
 #endif
