@@ -10,6 +10,9 @@
  *   domain_disks.c    the disks at their tapdisks
  *   domain_locate.c   which domain is meant
  *   domain_save.c     the head of a save file
+ *   domain_config.c   a config file for xl out of libxl's JSON
+ *   domain_device.c   a disk's snapshot as libxl's disk (domain-snapshot-libxl.h)
+ *   domain_program.c  programs that an operation runs: xl, tap-img, hooks, the guard
  *   domain_xen*.c     the host, by libxenlight and xenstore; tests have another
  *
  * Invariants:
@@ -242,7 +245,7 @@ int domain_undo_clone(struct domain_operation *operation, const struct domain_fo
 /* What all operations that change something begin with: open, lock, recover. */
 int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make);
 
-/* ---- domain_guard.c: ends the operation when this process is killed ---- */
+/* ---- domain_program.c: the guard, which ends the operation when this process is killed ---- */
 
 struct guard {
 	int fd;				/* its stdin; -1: none */

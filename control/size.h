@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * size.h - a size as people write it: "10G".
+ */
 #ifndef TAPSNAP_SIZE_H
 #define TAPSNAP_SIZE_H
 

@@ -43,7 +43,6 @@ int image_open(struct image *image, const char *target, bool read_only, struct e
 /* What was changed becomes a checkpoint. */
 int image_close(struct image *image, struct error_text *error);
 
-
 /* Parses a command's options with getopt_long; what --help and a wrong option do is done. Returns the option,
  * -1 at the end, or exits. */
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,

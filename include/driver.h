@@ -66,7 +66,7 @@ struct driver_geometry {
 	unsigned discard_alignment;	/* bytes */
 	bool fast_zeroes;		/* WRITE_ZEROES does not take as long as writing them would */
 	bool pages_stable;		/* the device is done with a page once its request completed, so that a guest's
-					 * own pages may be handed to it (design: direct-io-safe) */
+					 * own pages may be handed to it (xen/io/blkif.h, direct-io-safe) */
 };
 
 /*

@@ -113,4 +113,3 @@ void command_detach(struct commands *commands, struct disk *disk, struct control
 	}
 	control_reply(request, 0, json_pack("{s:b}", "exiting", !commands->disks));
 }
-

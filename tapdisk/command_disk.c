@@ -221,4 +221,3 @@ void command_stats(struct commands *commands, struct disk *disk, struct control_
 
 	control_reply(request, reply ? 0 : -ENOMEM, reply);
 }
-

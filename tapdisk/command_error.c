@@ -58,7 +58,7 @@ void command_watch(struct commands *commands, struct disk *only, struct control_
 
 	control_watch(connection);
 	control_reply(request, 0, NULL);
-	for (disk = commands->disks; disk && connection; disk = disk->next) {
+	for (disk = commands->disks; disk; disk = disk->next) {
 		tell(connection, vbd_space_event(disk->vbd));
 		tell(connection, vbd_error_event(disk->vbd));
 		tell(connection, vbd_silence_event(disk->vbd));

@@ -13,8 +13,6 @@
 #include "log.h"
 #include "reach.h"
 
-/* udev is done with a new device long before that, unless the machine is very busy. */
-
 /* vbd_event() has no argument for us; there is one control socket in a process. */
 static struct control *event_control;
 

@@ -1,4 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * heap.c - malloc's thresholds (heap.h says why).
+ */
 #include "heap.h"
 
 #include <malloc.h>
