@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 
 
@@ -50,6 +51,8 @@ class Results:
     def __init__(self, path, source):
         self._path = path
         self._version = _output("git", "-C", source, "describe", "--always", "--dirty", "--abbrev=12")
+        if self._version and self._version.endswith("-dirty"):
+            print(f"run: the tree has changes that are not committed: results will be marked {self._version}", file=sys.stderr)
         self._all = {"cases": {}}
         if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
