@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * overlay.h - a raw image whose disk lives in a snapshot store that stands on
- * it. Whoever opens the image by its own name, as configurations and save
+ * it. A program that opens the image by its own name, as configurations and save
  * files go on doing, has to get the store instead: a durable record beside the
  * image says so, and backend_open() follows it.
  *
@@ -33,18 +33,19 @@ struct overlay {
  */
 int overlay_find(const char *path, struct overlay *overlay, struct error_text *error);
 /*
- * For who opens @path: like overlay_find(), but 0 when the image is the disk
+ * For a program that opens @path: like overlay_find(), but 0 when the image is the disk
  * again. A record that is left over from that is removed, unless @read_only.
  */
 int overlay_resolve(const char *path, bool read_only, struct overlay *overlay, struct error_text *error);
-/* For who does not follow records. -EBUSY when there is one. */
+/* For a program that does not follow records. -EBUSY when there is one. */
 int overlay_refuse(const char *path, struct error_text *error);
-/* Can the image have a record at all, and one that every later open will meet? */
+/* 0: the image can have a record, and one that every later open will find. -ENOTSUP: a device without a lasting name;
+ * -EMLINK: a file with several names; another -errno. */
 int overlay_check(const char *path, struct error_text *error);
-/* -EBUSY: somebody else has the raw image of @backend open (QEMU, by its locks), and would go on with it. */
+/* 0; -EBUSY: another process has the raw image of @backend open (QEMU, by its locks), and would go on with it. */
 int overlay_check_alone(const struct backend *backend, struct error_text *error);
 
-/* Both are durable when they return. */
+/* Both are durable when they return. 0 or -errno. */
 int overlay_write(const struct overlay *overlay, struct error_text *error);
 int overlay_remove(const char *path, struct error_text *error);
 
@@ -52,7 +53,7 @@ int overlay_remove(const char *path, struct error_text *error);
  * The store at @store, made on the image at @path while that was written
  * (cow_base_describe_running()), takes over from it: it learns what the image
  * is like now, and gets the snapshot @name, prepared, that holds it. Then the
- * record is written. Nobody may have either of the two open.
+ * record is written. Neither of the two may be open anywhere.
  */
 struct overlay_take_over {
 	const char *path, *store;

@@ -34,9 +34,9 @@ int tapctl_fd(const struct tapctl *ctl);
 
 /*
  * One command, one reply (events that come in between are dropped). Takes
- * over @request (a JSON object without "version"). On success *@reply (may be NULL if not wanted) is the caller's
- * to json_decref(). @timeout_ms: -1 waits for ever; -ETIMEDOUT closes nothing
- * but the connection is of no further use.
+ * over @request (a JSON object without "version"), also on failure. On success *@reply (may be NULL if not wanted) is
+ * the caller's to json_decref(). @timeout_ms: -1 waits for ever; -ETIMEDOUT closes nothing
+ * but the connection is of no further use. @fds: sent along; they stay the caller's, who closes them.
  */
 int tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int timeout_ms, struct error_text *text);
 int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigned nr_fds,
@@ -49,9 +49,10 @@ int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigne
 void tapctl_set_interrupt(int fd);
 int tapctl_interrupt(void);
 
-/* The asynchronous halves of tapctl_call(), for event loops. send: queues and writes what the socket takes
- * (-EAGAIN never: the rest goes out by later calls). receive: 0 and *@message (a reply or an event) when one is
- * complete, -EAGAIN when not yet, -EPIPE at the end. tapctl_set_nonblocking() first. */
+/* The asynchronous halves of tapctl_call(), for event loops. send: takes over @request, also on failure; queues it and
+ * writes what the socket takes (never -EAGAIN: the rest goes out by later calls). receive: 0 and *@message (a reply or an
+ * event), the caller's to json_decref(), when one is complete, -EAGAIN when not yet, -EPIPE at the end.
+ * tapctl_set_nonblocking() first. */
 int tapctl_set_nonblocking(struct tapctl *ctl);
 int tapctl_send(struct tapctl *ctl, json_t *request);
 int tapctl_receive(struct tapctl *ctl, json_t **message);
@@ -66,16 +67,16 @@ json_t *tapctl_text_json(const char *text);
 /* Minors: marker files. allocate makes the lowest free one (>= 0), or @wanted when that is not -1. */
 int tapctl_minor_allocate(int wanted, struct error_text *text);
 int tapctl_minor_free(int minor, struct error_text *text);
-/* Call @each for every marker; @locked_by is the pid of the tapdisk that has it, or 0. */
+/* Call @each for every marker; @locked_by is the pid of the tapdisk that has it, or 0. 0, or -errno: not all were found. */
 int tapctl_minor_list(void (*each)(int minor, int locked_by, void *arg), void *arg);
-/* Call @each for every tapdisk that answers; sockets of dead ones are removed. */
+/* Call @each for every tapdisk that answers; sockets of dead ones are removed. 0, or -errno: not all were found. */
 int tapctl_process_list(void (*each)(int pid, void *arg), void *arg);
 /* Remove the sockets and statistics that a dead tapdisk left; -EBUSY while it lives. */
 int tapctl_process_clean(int pid);
 
 /*
  * Snapshots of any number of disks, each named by its process and minor. The
- * calls wait; every disk is told at the same time. @text names the disk.
+ * calls wait; every disk gets its command at the same time. @text names the disk.
  */
 struct tapctl_disk {
 	int pid, minor;
@@ -93,8 +94,8 @@ struct tapctl_snapshot {
 	int timeout_ms;			/* for each answer; -1: wait for ever */
 	const char *owner;		/* for tapctl_records_forget(); NULL: none */
 	/*
-	 * Called when the moment is fixed: all disks stand still and have been told to keep it, so who wrote to them may go
-	 * on, though nothing is durable or decided yet. A single disk: when it is taken. NULL: none.
+	 * Called when the moment is fixed: all disks stand still and were instructed to keep it, so a program that wrote to
+	 * them may go on, though nothing is durable or decided yet. A single disk: when it is taken. NULL: none.
 	 */
 	void (*held)(void *arg);
 	void *held_arg;
@@ -105,7 +106,7 @@ struct tapctl_snapshot {
 /*
  * tapctl_snapshot_group() - all of the disks at one instant, or none. A
  * failure with ->taken set means that the snapshot is there, but a disk
- * could not be told; its next opening finds out by itself. May be killed at any point: whatever was
+ * could not be notified; its next opening finds out by itself. May be killed at any point: whatever was
  * not decided by then is undone by each disk.
  */
 int tapctl_snapshot_group(const struct tapctl_disk *disks, unsigned count, struct tapctl_snapshot *snapshot,
@@ -121,13 +122,13 @@ int tapctl_group_begin(struct tapctl_group **group, const struct tapctl_disk *di
 int tapctl_group_take(struct tapctl_group *group, struct error_text *text);
 /* Without tapctl_group_take(): nothing is left. NULL does nothing. */
 void tapctl_group_end(struct tapctl_group *group);
-/* *@snapshots: an array of what docs/protocol.md shows, the caller's. */
+/* 0 or -errno. *@snapshots: an array of what docs/protocol.md shows, the caller's to json_decref(). */
 int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int timeout_ms, struct error_text *text);
 /* Of each disk, when all of them have it. On failure @text says which disks have it no more. */
 int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, const char *name, int timeout_ms,
 			   struct error_text *text);
 /*
- * All of them go back, or none: when all have the snapshot and nobody uses one. @owner as in struct tapctl_snapshot. May
+ * All of them go back, or none: when all have the snapshot and none is in use. @owner as in struct tapctl_snapshot. May
  * be killed at any point, as tapctl_snapshot_group() may. -EINPROGRESS, and whatever fails after the decision: @text says
  * which disk has to be closed and opened to know.
  */
@@ -135,7 +136,7 @@ int tapctl_snapshot_revert(const struct tapctl_disk *disks, unsigned count, cons
 			   int timeout_ms, struct error_text *text);
 /*
  * What was decided for @owner (no "/" in it) is known by now to all of its disks, because each has been opened or
- * told since: the records that a kill or a power cut has left go, for good.
+ * notified since: the records that a kill or a power cut has left go, for good.
  */
 int tapctl_records_forget(const char *owner, struct error_text *text);
 
@@ -149,9 +150,9 @@ int tapctl_store_owner(const char *path, int *minor);
 
 /*
  * tapctl_takeover() - a fresh tapdisk for the disks that the tapdisk @pid had when it died, or (@minor not -1) for that one.
- * Waits until the dead one's I/O has ended. Frontends are connected by whoever has their rings, with `take_over`. Disks that
- * were paused are left alone unless named. Returns the pid; -EBUSY: @pid lives; -ENOENT: it has left nothing, or somebody
- * else was first.
+ * Waits until the dead one's I/O has ended. Frontends are connected by the process that has their rings (tapback), with `take_over`. Disks that
+ * were paused are left alone unless named. Returns the pid; -EBUSY: @pid lives; -ENOENT: it has left nothing, or another
+ * process was first.
  */
 int tapctl_takeover(int pid, int minor, struct error_text *text);
 /* The same of one that lives: all its disks at once. */

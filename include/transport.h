@@ -46,13 +46,14 @@ struct event_channel {
 
 struct transport_ops {
 	const char *name;
-	void (*close)(struct transport *transport);	/* everything unmapped and unbound before */
+	void (*close)(struct transport *transport);	/* and frees it; everything unmapped and unbound before */
 	/* Map @count granted pages side by side, for reading and writing. *@address is a multiple of 4096. 0 or -errno. */
 	int (*map)(struct transport *transport, const uint32_t *refs, unsigned count, void **address);
 	void (*unmap)(struct transport *transport, void *address, unsigned count);
-	/* Do all @count pieces in one call; each has its own error. -errno when the call itself failed. */
+	/* Do all @count pieces in one call; each has its own error. 0, or -errno when the call itself failed. */
 	int (*copy)(struct transport *transport, struct grant_copy *pieces, unsigned count);
-	/* Bind the frontend's @port (xen), or the @port-th pair of eventfds (shm). */
+	/* Bind the frontend's @port (xen), or the @port-th pair of eventfds (shm). 0 or -errno. @channel, its fd included, is
+	 * valid until unbind(), which closes it. */
 	int (*bind)(struct transport *transport, uint32_t port, struct event_channel *channel);
 	void (*unbind)(struct transport *transport, struct event_channel *channel);
 	void (*notify)(struct transport *transport, struct event_channel *channel);
@@ -60,6 +61,7 @@ struct transport_ops {
 	int (*acknowledge)(struct transport *transport, struct event_channel *channel);
 };
 
+/* For the frontends of domain @domid. 0 or -errno. The caller ends *@transport with ops->close(). */
 int transport_xen_open(struct transport **transport, uint32_t domid);
 /* While this process is still root's: open what it cannot open later, nor be sent (gntdev may be tied to the process
  * that opened it). Where there is no Xen it does nothing. */
@@ -68,7 +70,8 @@ void transport_xen_prepare(void);
 /*
  * @fds: the memfd, then for each queue the eventfd that signals us and the
  * eventfd that signals the frontend. They are the transport's from now on
- * (closed by close, and on failure).
+ * (closed by close, and on failure). 0 or -errno; the caller ends *@transport
+ * with ops->close().
  */
 int transport_shm_open(struct transport **transport, const int *fds, unsigned nr_fds);
 
