@@ -26,7 +26,7 @@ struct blkfront_transport;
 struct blkfront_options {
 	const struct blkfront_transport *transport;	/* NULL: the stand-in */
 	const char *xen_frontend;	/* on Xen: the frontend's path in xenstore, with `backend` below it */
-	int pid, minor;			/* the tapdisk and its disk; not on Xen, where xenstore tells */
+	int pid, minor;			/* the tapdisk and its disk; not on Xen, where they are in xenstore */
 	uint32_t domid, devid;		/* who we claim to be; with 0 for devid: 51712 (xvda) */
 	enum blkfront_abi abi;
 	unsigned ring_page_order;	/* 0..4 */

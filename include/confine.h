@@ -13,8 +13,8 @@
 #include "driver.h"	/* struct error_text */
 
 /*
- * What opens images by their names keeps: a tapdisk without an opener, or the opener. Call once, before there is a second
- * thread, since threads have what the one had that made them. Cannot be undone. 0 or -errno with a text. A kernel
+ * For a process that opens images by their names: a tapdisk without an opener, or the opener. Call once, before there is a
+ * second thread, since a thread inherits the rights of the one that made it. Cannot be undone. 0 or -errno with a text. A kernel
  * without Landlock is no error: *@warning then says so.
  */
 int confine(struct error_text *warning, struct error_text *text);
@@ -27,23 +27,23 @@ struct confine_user {
 	gid_t gid;
 };
 
-/* Whether this process can become the user @user, who is looked up: it is root's, and has what it takes. */
+/* Looks up @user; true if we are root with CAP_SETUID and CAP_SETGID. */
 bool confine_has_user(struct confine_user *user);
 /*
- * Be @user, with no capability and no file that is not open but those of /proc
- * and /sys: what a tapdisk keeps that has an opener, which @landlocked is said
- * of. As confine() otherwise.
+ * Become @user, with no capability, able to open only files of /proc and /sys:
+ * what a tapdisk with an opener keeps. @opener_landlocked: whether Landlock
+ * keeps that opener to the image folders. As confine() otherwise.
  */
 int confine_to_user(const struct confine_user *user, bool opener_landlocked, struct error_text *text);
 
 /*
- * What a process keeps that is handed all it works with, open, and makes nothing of its own: as confine_to_user(), of a user
- * whom no file and, where there is a user for them, no tapdisk belongs to; and a limit to its memory and descriptors. Who is
- * not root stays who that is.
+ * For a process that is handed all it works with, open, and makes nothing of its own: as confine_to_user(), with a user that
+ * owns no file and, where tapdisks have a user of their own, no tapdisk; and a limit to its memory and descriptors. A process
+ * that is not root keeps its user.
  */
 int confine_to_session(struct error_text *text);
 
-/* Whether Landlock keeps this process to the folders of images. */
+/* Whether Landlock keeps this process, or its opener, to the image folders. */
 bool confine_has_landlock(void);
 
 #endif

@@ -14,7 +14,7 @@
 
 /* Describing fills in @fields for cow_create() and cow_rebase_end(). */
 int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error);
-/* While it is being written, as a disk of @sectors: what only its end can tell cow_base_settle() tells. */
+/* While it is being written, as a disk of @sectors: what is known only at its end cow_base_settle() fills in. */
 int cow_base_describe_running(struct cow_base_fields *fields, const char *path, uint64_t sectors, struct error_text *error);
 /* @target: "PATH@NAME", with "cow:" before it or without. */
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error);
@@ -31,7 +31,7 @@ char *cow_base_beside(const char *path);
 
 /* The uuid of the store that an open disk, or snapshot, is in. False: it is in none. */
 bool cow_backend_uuid(const struct backend *backend, uint8_t uuid[16]);
-/* Of that store, too: what is still to be given back. */
+/* Also of that store: what is still to be given back. */
 struct cow_leftover {
 	unsigned deletions;		/* deleted snapshots whose blocks are not all free yet */
 	uint64_t unpunched;		/* bytes that are free and still take space on the host */
@@ -62,8 +62,8 @@ char *cow_target_split(const char *target, const char **name);
  * Commit: the disk is written to its raw base, and the store is empty then.
  * The store may hold nothing but the disk. From the beginning on the base
  * differs from what the store had recorded, which is durable before the first
- * write to it; until the end each block written there is still the store's,
- * too. So the disk reads the same at each moment, and a commit that a crash
+ * write to it; until the end each block written there is also still the
+ * store's. So the disk reads the same at each moment, and a commit that a crash
  * cut off is begun again.
  */
 int cow_commit_begin(struct cow_store *store, struct cow_device *base, struct error_text *error);

@@ -46,7 +46,7 @@ struct cow_device_ops {
 	int (*punch)(struct cow_device *device, uint64_t offset, uint64_t length);
 	/* Bytes. */
 	uint64_t (*size)(struct cow_device *device);
-	/* The same, looked at again: somebody may have made it larger. NULL: nobody does. */
+	/* The same, looked at again: it may have been made larger. NULL: that does not happen. */
 	uint64_t (*size_now)(struct cow_device *device);
 	/* Make it @size bytes large, zeros where it was smaller; NULL: it is as large as it is. */
 	int (*resize)(struct cow_device *device, uint64_t size);
@@ -77,7 +77,7 @@ void cow_file_close(struct cow_device *device);
 
 enum cow_base_kind { COW_BASE_NONE, COW_BASE_RAW, COW_BASE_COW };
 
-#define COW_BASE_COMMITTING 1u		/* the disk is being written to its raw base: size and time tell nothing */
+#define COW_BASE_COMMITTING 1u		/* the disk is being written to its raw base: size and time mean nothing */
 #define COW_BASE_COMMITTED 2u		/* all of it is there: the base is the disk, and the store is not opened any more */
 
 struct cow_base_fields {
@@ -92,7 +92,7 @@ struct cow_base_fields {
 
 struct cow_store;
 
-/* What shows through where nothing was written. Sectors behind its end read as zeros. */
+/* What shows through where nothing was written. Sectors after its end read as zeros. */
 struct cow_base {
 	int (*read)(void *owner, void *data, uint64_t sector, uint64_t nr_sectors);
 	void *owner;
@@ -168,7 +168,7 @@ int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *err
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
 int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_text *error);
-/* Whether a snapshot of that name could be created, or is there. For a store that is open for reading only, too. */
+/* Whether a snapshot of that name could be created, or is there. Also for a store that is open for reading only. */
 int cow_snapshot_check_new(const struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_check_there(const struct cow_store *store, const char *name, struct error_text *error);
 /* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
@@ -179,10 +179,10 @@ int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uin
 
 /*
  * Several stores at one instant. Each gets a snapshot that is prepared, by
- * memory alone; durable after cow_flush(). Then somebody decides for all of
+ * memory alone; durable after cow_flush(). Then one process decides for all of
  * them, once: the decision record is a file that says "commit", linked to its
- * name when it is complete, or an empty one, made by whoever finds a prepared
- * snapshot, and no decision, at opening: then nobody can decide otherwise.
+ * name when it is complete, or an empty one, made by the process that finds a
+ * prepared snapshot, and no decision, at opening: then no other decision is possible.
  */
 int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
 			 struct error_text *error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain-snapshot-libxl.h - for callers that use libxenlight, too.
+ * domain-snapshot-libxl.h - for callers that also use libxenlight.
  */
 #ifndef TAPSNAP_DOMAIN_SNAPSHOT_LIBXL_H
 #define TAPSNAP_DOMAIN_SNAPSHOT_LIBXL_H
@@ -16,7 +16,7 @@ extern "C" {
 /*
  * What the disk held at the snapshot, as a read-only disk @vdev that
  * libxl_device_disk_add() takes. @device is initialised here; the caller
- * disposes of it.
+ * disposes of it. 0 or -errno.
  */
 int domain_snapshot_device_disk(const struct disk_snapshot *disk, const char *vdev, libxl_device_disk *device);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * driver.h - what is behind a disk: raw bytes, nothing, a snapshot store.
+ * driver.h - what a disk is made of: raw bytes, nothing, a snapshot store.
  *
- * Each driver file ends in one struct driver_ops. Nobody calls those
+ * Each driver file ends in one struct driver_ops. Those are never called
  * directly: struct backend wraps an open driver, and the backend_* calls
  * check what every driver may rely on (the request is inside the disk, not a
  * write to a read-only one, each request completes exactly once).
@@ -35,19 +35,19 @@ int error_set(struct error_text *text, int error, const char *format, ...)
 #endif
 
 /*
- * Who opens an image besides, of those that lock it in QEMU's way, and is not to be kept away: the QEMU of a HVM guest,
- * which opens the file of a disk without script= itself. Until it has come, a writer is still noticed.
+ * Another process that opens the image, locks it in QEMU's way and is not to be refused: the QEMU of an HVM guest,
+ * which itself opens the file of a disk without script=. Until it has come, a writer is still noticed.
  */
 enum image_beside { BESIDE_NOBODY, BESIDE_COMES, BESIDE_THERE };
 
 struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
-	bool shared;			/* take no writer lock: somebody else keeps writers apart */
+	bool shared;			/* take no writer lock: the caller keeps writers apart by other means */
 	bool locked;			/* the same image is open already, with a writer's lock */
 	enum image_beside beside;
 	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
-	bool undecided;			/* a snapshot that was prepared stays so: who decides is there */
+	bool undecided;			/* a snapshot that was prepared stays so: its coordinator is still there */
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
 	size_t cache_bytes;		/* of a snapshot store's map, kept in memory; 0: 32 MiB */
 	const char *journal;		/* path for what a store keeps for a process that takes over (docs/takeover.md); NULL: nothing */
@@ -194,9 +194,9 @@ int backend_open(struct backend **backend, struct engine *engine, const char *ta
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
 
 /*
- * An open may fail with -EAGAIN when somebody has a device locked who may be
- * udev, or with -EOWNERDEAD when whoever has the image locked is dead but for
- * the I/O that it had begun. Whether to try again, OPEN_AGAIN_MS from now,
+ * An open may fail with -EAGAIN when a process that may be udev has a device
+ * locked, or with -EOWNERDEAD when the process that has the image locked is
+ * dead but for the I/O that it had begun. Whether to try again, OPEN_AGAIN_MS from now,
  * after @error and @tries tries before that.
  */
 #define OPEN_AGAIN_MS 10
@@ -205,7 +205,7 @@ bool backend_open_again(int error, unsigned tries);
 /*
  * backend_submit() - start @req. Out of range, misaligned to the sector size
  * or a write to a read-only disk is completed with -EINVAL, -EINVAL, -EROFS.
- * @req->owner and @req->done are the caller's. Whoever submits must see to
+ * @req->owner and @req->done are the caller's. The caller must call
  * engine_commit() afterwards.
  */
 void backend_submit(struct backend *backend, struct block_request *req);

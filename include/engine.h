@@ -118,10 +118,10 @@ void engine_queue(struct engine *engine, struct engine_io *io);
  */
 bool engine_exchange(struct engine *engine, int fd, const uint32_t *word);
 /*
- * engine_keep() - the file behind @fd stays open, with its locks, at least
+ * engine_keep() - the file that @fd refers to stays open, with its locks, at least
  * until the last io of the engine has ended, also when the process is killed
- * with some in flight: whoever then gets a lock that was on it knows that
- * nothing of theirs will happen any more. Once for an engine. 0 or -errno.
+ * with some in flight: a process that then gets a lock that was on it knows
+ * that none of that I/O will happen any more. Once for an engine. 0 or -errno.
  */
 int engine_keep(struct engine *engine, int fd);
 int engine_commit(struct engine *engine);
@@ -130,7 +130,7 @@ int engine_fd(struct engine *engine);
 
 /*
  * A timer expires once, at @due or somewhat later, on the engine's thread.
- * Who runs an engine for long sees to that: engine_next_timer() says when the
+ * A program that runs an engine for long drives them: engine_next_timer() says when the
  * next one is due (UINT64_MAX: there is none), engine_run_timers() calls
  * expired() of those that are due at @now. Tools that run it until something
  * has ended need not.

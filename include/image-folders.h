@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * image-folders.h - where images may be, when the administrator has said so:
+ * image-folders.h - where images may be, when the administrator has set it:
  * /etc/tapsnap/image-folders, one absolute path a line, empty lines and lines
  * that begin with # aside. A path is a folder, with all that is in it, or one
  * device. Without the file they may be anywhere.
  *
  * tapdisk is held to it by the kernel (tapdisk/confine.c). The tools, which
  * the administrator runs, are held to it where a store names what is beneath
- * it: that is not the administrator's word, but of whoever wrote the store.
+ * it: that is not the administrator's word, but the store's writer's.
  *
  * The file is read once in a process. Any thread may call these.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inherited.h - what a program got from whoever started it, and must not take
- * as it is: descriptors that are closed, signals that are ignored.
+ * inherited.h - what a program got from the one that started it, and must not
+ * take as it is: descriptors that are closed, signals that are ignored.
  */
 #ifndef TAPSNAP_INHERITED_H
 #define TAPSNAP_INHERITED_H

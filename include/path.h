@@ -9,8 +9,8 @@
  * may call them. Those that change nothing wait for an opener no longer than
  * path_patience_ms, and end with ETIMEDOUT; its descriptor the opener closes if
  * it has one later. What changes something may not be done after it was said
- * to have failed, and is waited for. What there is to read in /proc and /sys everybody may read,
- * and opens by himself, but for /proc/self/fd/N: that is this process' own
+ * to have failed, and is waited for. What there is to read in /proc and /sys is world-readable
+ * and opened directly, except for /proc/self/fd/N: that is this process' own
  * descriptor here as elsewhere. An opener that has gone: ECONNRESET.
  */
 #ifndef TAPSNAP_PATH_H
@@ -39,7 +39,7 @@ int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 060
 /* What lasts beyond a reboot: STATE_DIR_DEFAULT, or what the environment says (protocol.h). */
 const char *path_state_dir(void);
 
-/* Who owns what the calls above make. */
+/* The owner of what the calls above make. */
 uid_t path_uid(void);
 
 /* From now on @socket's other end, a process of that user, does it all. Once, while there is one thread. */
@@ -47,16 +47,16 @@ void path_set_opener(int socket, uid_t uid);
 bool path_has_opener(void);
 
 extern unsigned path_patience_ms;		/* tests set it */
-/* The calling thread has nobody waiting for it, and waits for as long as it takes. */
+/* Nothing waits for the calling thread: it waits for as long as it takes. */
 void path_be_patient(void);
 
 /*
  * What goes over the socket, which keeps messages apart: a request, with the
- * names behind it, without their ends; with it comes a socket for the answer,
+ * names after it, without their ends; with it comes a socket for the answer,
  * so that requests of several threads do not meet, and what an operation is
  * about, if that is a descriptor. Answers are a descriptor with one byte, if
  * the operation gives one, and then, when the opener has no copy of that any
- * more (its lock would be kept, too), a struct path_reply and a name.
+ * more (that would also keep its lock), a struct path_reply and a name.
  */
 enum path_operation {
 	PATH_OPEN = 1, PATH_STAT, PATH_LSTAT, PATH_STATFS, PATH_REAL, PATH_MAKE_FOLDER, PATH_REMOVE_FOLDER, PATH_REMOVE,
@@ -72,7 +72,7 @@ struct path_request {
 
 struct path_reply {
 	int32_t error;			/* 0 or -errno */
-	uint32_t length;		/* of the name behind this */
+	uint32_t length;		/* of the name after this */
 	union {
 		struct stat st;
 		struct statfs fs;

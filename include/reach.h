@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * reach.h - does what an image is on answer? Who opens one waits in the kernel
- * for the file server or the device, without an end if that is gone, and
- * nothing takes him out of there. So somebody else goes first and touches all
- * that the opening will: the image, its overlay record, the store where that
- * leads, and what a store stands on, to the last. Nobody has to wait for that.
+ * reach.h - does what an image is on answer? A process that opens one waits in
+ * the kernel for the file server or the device, without an end if that is gone,
+ * and cannot be interrupted. So a thread or process of its own goes first and
+ * touches all that the opening will: the image, its overlay record, the store
+ * where that leads, and what a store stands on, to the last. It need not be
+ * waited for.
  */
 #ifndef TAPSNAP_REACH_H
 #define TAPSNAP_REACH_H
@@ -12,16 +13,16 @@
 #include "driver.h"	/* struct error_text */
 
 #define REACH_MAX 4		/* that have not answered, in a process */
-#define REACH_LIMIT_S 20	/* how long to wait, if nothing else was said: libxl gives a hotplug script 40 seconds */
+#define REACH_LIMIT_S 20	/* how long to wait, if nothing else is configured: libxl gives a hotplug script 40 seconds */
 #define REACH_LIMIT_MAX_S 3600
-#define REACH_LIMIT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* says otherwise: seconds, 0 for ever */
+#define REACH_LIMIT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* replaces it: seconds, 0 for ever */
 
-/* What was said, or REACH_LIMIT_S. 0: for ever. */
+/* What the environment says, or REACH_LIMIT_S. 0: for ever. */
 unsigned reach_limit_ms(void);
 
 /*
  * Begin with @target, in a thread. A descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with
- * errors: those the opening will find and explain. close() it: whatever answers later the thread lets go of by itself.
+ * errors: those the opening will find and explain. close() it: what answers later is closed by the thread itself.
  * -EBUSY with a text when REACH_MAX have not answered; -errno.
  */
 int reach_begin(const char *target, struct error_text *error);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * sandbox.h - after start tapdisk gives up the system calls it has no use
- * for, so that whoever takes it over through a guest's ring, an image or a
- * socket does not get a root process with the whole kernel to play with. So
- * does each process of tapdisk-tls that reads what comes from a network.
+ * for, so that an attacker who takes it over through a guest's ring, an image
+ * or a socket does not get a root process with the whole kernel to play with.
+ * So does each process of tapdisk-tls that reads what comes from a network.
  */
 #ifndef TAPSNAP_SANDBOX_H
 #define TAPSNAP_SANDBOX_H
@@ -26,7 +26,7 @@ int sandbox_prepare(struct sock_fprog *program, enum sandbox_kind kind, struct e
 /*
  * Call once; in a tapdisk when the engine is open and the control socket
  * listens: no engine can be opened afterwards. Holds for every thread of the
- * process, those that run already too, and cannot be undone. 0 or -errno.
+ * process, also those that run already, and cannot be undone. 0 or -errno.
  */
 int sandbox_enter(const struct sock_fprog *program, struct error_text *text);
 
