@@ -43,7 +43,7 @@ DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c)) \
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 # how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
-CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine minor sandbox)
+CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine minor sandbox) $(patsubst %,$(BUILD)/drivers/%.o,error image-folders path)
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
@@ -54,7 +54,7 @@ UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $
 
 # What a toolstack links for snapshots of domains, with $(PKGS), $(XL_PKGS) and -laio.
 LIBRARY = $(BUILD)/lib/libtapsnap.a
-LIBRARY_HEADERS = include/domain-snapshot.h include/domain-snapshot-libxl.h include/driver.h include/block.h include/engine.h
+LIBRARY_HEADERS = $(patsubst %,include/%.h,domain-snapshot domain-snapshot-libxl error-text)
 
 all: $(PROGRAMS) $(LIBRARY)
 
@@ -64,8 +64,9 @@ $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 
-$(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(CONFINE_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
-$(BUILD)/bin/tapdisk-tls: LIBS += $(shell pkg-config --libs gnutls)
+# what strangers on the network speak to has nothing of disks in it
+$(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(CONFINE_OBJS) $(BUILD)/drivers/inherited.o
+$(BUILD)/bin/tapdisk-tls: LIBS = $(shell pkg-config --libs libseccomp gnutls)
 
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "driver.h"
 #include "tap-ctl.h"
 
 /* Nobody can interrupt it, so it does not take for ever. */

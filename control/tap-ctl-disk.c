@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "block.h"
 #include "tap-ctl.h"
 
 /* By force: not for ever, whatever the device does. The command itself goes on. */

@@ -10,6 +10,7 @@
 #define TAPSNAP_TAP_CTL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <jansson.h>
 
 #include "tapctl.h"

@@ -8,9 +8,10 @@
 #ifndef TAPSNAP_CONFINE_H
 #define TAPSNAP_CONFINE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 /*
  * What opens images by their names keeps: a tapdisk without an opener, or the opener. Call once, before there is a second

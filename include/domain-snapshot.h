@@ -23,7 +23,7 @@
 #include <stdint.h>
 #include <jansson.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error-text.h"
 
 #ifdef __cplusplus
 extern "C" {
