@@ -18,7 +18,7 @@ struct job {
 };
 
 /* As what a disk of the snapshot could be attached to another domain. */
-static void print_disk(const struct disk_snapshot *disk)
+static void print_disk(const struct domain_snapshot_disk *disk)
 {
 	libxl_device_disk device;
 
