@@ -70,8 +70,15 @@ $(BUILD)/bin/tapdisk-tls: LIBS = $(shell pkg-config --libs libseccomp gnutls)
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))
 
-$(LIBRARY): $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+# One object, of which only what the headers declare is to be seen: the rest cannot meet the caller's own names.
+OBJCOPY ?= objcopy
+LIBRARY_NAMES = $(sort $(shell grep -oh '\bdomain_snapshot[a-z_]*' $(LIBRARY_HEADERS)))
+$(BUILD)/lib/tapsnap.o: $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS) $(LIBRARY_HEADERS)
 	@mkdir -p $(@D)
+	$(LD) -r -o $@ $(filter %.o,$^)
+	$(OBJCOPY) $(LIBRARY_NAMES:%=--keep-global-symbol=%) $@
+$(LIBRARY): $(BUILD)/lib/tapsnap.o
+	rm -f $@
 	$(AR) rcs $@ $^
 
 EXAMPLES = $(patsubst docs/examples/%.c,$(BUILD)/examples/%,$(wildcard docs/examples/*.c))

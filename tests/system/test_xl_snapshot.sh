@@ -89,6 +89,12 @@ else
 	skip "the library's headers are C++, too" "no g++"
 fi
 
+# What else is in it cannot meet a name of whoever links it.
+check "the library has no names but those of its headers" is \
+	"$(nm -g --defined-only "$build/lib/libtapsnap.a" | awk 'NF == 3 { print $3 }' | sort | paste -sd' ')" \
+	"$(grep -oh '\bdomain_snapshot[a-z_]*(' "$here"/include/domain-snapshot*.h | tr -d '(' | sort -u | paste -sd' ')"
+check "... of which there are seven" is "$(nm -g --defined-only "$build/lib/libtapsnap.a" | grep -c ' T domain_snapshot')" 7
+
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help
 	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"
