@@ -51,7 +51,8 @@ GNUTLS = $(shell pkg-config --exists gnutls && echo yes)
 PROGRAMS += $(if $(GNUTLS),$(BUILD)/bin/tapdisk-tls)
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $(GNUTLS),,%/test_tls_session.c),$(wildcard tests/unit/test_*.c)))
 
-# What a toolstack links for snapshots of domains, with $(PKGS), $(XL_PKGS) and -laio.
+# What a toolstack links for snapshots of domains, with $(LIBRARY_PKGS) and -laio: tapsnap.pc says so.
+LIBRARY_PKGS = jansson liburing libisal xenstore $(XL_PKGS)
 LIBRARY = $(BUILD)/lib/libtapsnap.a
 LIBRARY_HEADERS = $(patsubst %,include/%.h,domain-snapshot domain-snapshot-libxl error-text)
 
@@ -85,7 +86,7 @@ EXAMPLES = $(patsubst docs/examples/%.c,$(BUILD)/examples/%,$(wildcard docs/exam
 examples: $(EXAMPLES)
 $(BUILD)/examples/%: $(BUILD)/docs/examples/%.o $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs $(XL_PKGS))
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(shell pkg-config --libs $(LIBRARY_PKGS)) -laio
 
 $(BUILD)/bin/%:
 	@mkdir -p $(@D)
@@ -322,6 +323,7 @@ measured: all fio-engine unit-tests
 SBINDIR = $(PREFIX)/sbin
 LIBDIR = $(PREFIX)/lib
 INCLUDEDIR = $(PREFIX)/include/tapsnap
+PKGCONFIGDIR = $(LIBDIR)/pkgconfig
 MANDIR = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
@@ -330,9 +332,11 @@ XEN_SCRIPT_DIR = /etc/xen/scripts
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(XEN_SCRIPT_DIR)
 	install $(PROGRAMS) $(DESTDIR)$(SBINDIR)
-	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCLUDEDIR)
+	install -d $(DESTDIR)$(LIBDIR) $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(PKGCONFIGDIR)
 	install -m644 $(LIBRARY) $(DESTDIR)$(LIBDIR)
 	install -m644 $(LIBRARY_HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	sed 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@INCLUDEDIR@|$(INCLUDEDIR)|; s|@VERSION@|$(VERSION)|; s|@PKGS@|$(LIBRARY_PKGS)|' \
+		control/tapsnap.pc.in >$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc
 	install -m644 docs/man/*.8 $(DESTDIR)$(MANDIR)/man8
 	sed 's|@SBINDIR@|$(SBINDIR)|g' control/tapback.service.in >$(DESTDIR)$(UNITDIR)/tapback.service
 	install -m644 control/tapsnap.sysusers $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf
@@ -341,6 +345,7 @@ install: all
 uninstall:
 	rm -f $(PROGRAMS:$(BUILD)/bin/%=$(DESTDIR)$(SBINDIR)/%) $(patsubst docs/man/%,$(DESTDIR)$(MANDIR)/man8/%,$(wildcard docs/man/*.8)) \
 		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap $(DESTDIR)$(LIBDIR)/libtapsnap.a \
+		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc \
 		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
 
 clean:

@@ -5,6 +5,10 @@
  * domain. `xl block-detach OTHER NEWVDEV` takes it away again.
  *
  *   snapshot-attach NAME DOMAIN VDEV OTHER NEWVDEV
+ *
+ * Built by `make examples`, or with the library that is installed:
+ *
+ *   cc -o snapshot-attach snapshot-attach.c $(pkg-config --cflags --libs tapsnap)
  */
 #include <poll.h>
 #include <stdbool.h>

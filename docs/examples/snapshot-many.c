@@ -4,6 +4,10 @@
  * of each domain that is named, all at the same time, with one event loop.
  *
  *   snapshot-many NAME DOMAIN...
+ *
+ * Built by `make examples`, or with the library that is installed:
+ *
+ *   cc -o snapshot-many snapshot-many.c $(pkg-config --cflags --libs tapsnap)
  */
 #include <poll.h>
 #include <stdio.h>
