@@ -191,11 +191,17 @@ $(BUILD)/points/%.o: %.c | prerequisites
 $(BUILD)/tests/tapdisk-points: $(POINT_OBJS) $(BUILD)/tests/unit/point.o $(filter-out $(POINT_SOURCES:%.c=$(BUILD)/%.o), \
 		$(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)) $(BUILD)/control/client_json_memory.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+# An xl-snapshot that kills itself, or xenstored, behind the step that a test names: for the Xen lab.
+$(BUILD)/tests/xl-snapshot-points: $(BUILD)/points/control/xl-snapshot.o $(BUILD)/tests/unit/point_steps.o \
+		$(filter-out %/xl-snapshot.o,$(XLSNAP_OBJS)) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs $(XL_PKGS))
+xl-snapshot-points: $(BUILD)/tests/xl-snapshot-points
+
 TAKEOVER_TESTS = $(patsubst %,$(BUILD)/tests/%,unit/test_takeover unit/test_takeover_steps soak/test_takeover_kills)
 $(TAKEOVER_TESTS): $(BUILD)/tests/unit/takeover_load.o
 $(BUILD)/tests/unit/test_takeover_steps: | $(BUILD)/tests/tapdisk-points
 
-unit-tests: $(UNIT_TESTS) $(PROGRAMS)
+unit-tests: $(UNIT_TESTS) $(PROGRAMS) xl-snapshot-points
 
 # Said in one line, before the compiler says it in many.
 prerequisites:
@@ -351,7 +357,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend build-deps demo-deps check-deps bench-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

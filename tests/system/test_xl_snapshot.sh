@@ -65,6 +65,15 @@ check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 
+# Nobody kills it, or has it kill another, by its environment: that is for the lab's own (include/point.h).
+check "the environment kills nobody" sh -c "! grep -q XL_SNAPSHOT_KILL '$build/bin/xl-snapshot'"
+if [ -x "$build/tests/xl-snapshot-points" ]; then
+	check "... but in the program for tests" grep -q XL_SNAPSHOT_KILL "$build/tests/xl-snapshot-points"
+	check "... which else is the same" is "$("$build/tests/xl-snapshot-points" list --json guest 2>&1)" "$(xl-snapshot list --json guest 2>&1)"
+else
+	skip "... but in the program for tests" "not built"
+fi
+
 # A parent that ignores SIGCHLD: the guard, which waits for its stdin, does not.
 mkfifo never
 exec 9<>never
