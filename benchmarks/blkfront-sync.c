@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "block.h"
 #include "blkfront-internal.h"
 
 #define REQUEST_TIMEOUT_MS 30000

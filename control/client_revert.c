@@ -19,6 +19,7 @@
 
 #include "client_many.h"
 #include "client_private.h"
+#include "driver.h"
 
 #define UNDO_MS 10000
 #define LOOK_NS 10000000	/* 10 ms */

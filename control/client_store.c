@@ -23,7 +23,6 @@
 
 #define LIST_TIMEOUT_MS 10000
 #define OTHERS_MS 1000
-#define MAX_DEPTH 16		/* of stores that stand on one another */
 
 struct search {
 	struct stat store;
@@ -48,7 +47,7 @@ static void look_below(struct search *search, int pid, int minor, const char *pa
 {
 	char *base = cow_base_beside(path), *next;
 
-	for (unsigned depth = 0; base && depth < MAX_DEPTH; depth++) {
+	for (unsigned depth = 0; base && depth < COW_BASE_DEPTH; depth++) {
 		look_at(search, pid, minor, base, false);
 		next = cow_base_beside(base);
 		free(base);
@@ -197,7 +196,7 @@ int tapctl_store_process(const char *target, struct error_text *text)
 	if (error)
 		return error;
 	path = cow_target_split(target, &name);
-	for (depth = 0; path && depth < MAX_DEPTH; depth++) {
+	for (depth = 0; path && depth < COW_BASE_DEPTH; depth++) {
 		pid = find_owner(path, !depth && !name);
 		base = pid ? NULL : find_base(path);
 		free(path);

@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <libxl.h>
 
 #include "cow-base.h"
 #include "cow.h"
@@ -90,18 +90,6 @@ static int name_files(struct clone *clone)
 
 /* ---- the configuration ---- */
 
-static void make_uuid(char *uuid)
-{
-	unsigned char u[16];
-
-	if (getrandom(u, sizeof(u), 0) != sizeof(u))
-		abort();	/* cannot be: the kernel gives that many bytes without fail */
-	u[6] = (u[6] & 0x0f) | 0x40;	/* version 4 */
-	u[8] = (u[8] & 0x3f) | 0x80;
-	snprintf(uuid, DOMAIN_UUID_SIZE, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2],
-		 u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
-}
-
 /* A disk that both could write would be neither's. */
 static int set_disk(struct clone *clone, json_t *device)
 {
@@ -126,6 +114,7 @@ static int make_config(struct clone *clone)
 {
 	json_t *c_info, *device;
 	char uuid[DOMAIN_UUID_SIZE];
+	libxl_uuid fresh;
 	int error = 0;
 	size_t i;
 
@@ -133,7 +122,8 @@ static int make_config(struct clone *clone)
 	c_info = json_object_get(clone->config, "c_info");
 	if (!c_info)
 		return error_set(clone->text, -EBADMSG, "the snapshot's configuration has no names in it");
-	make_uuid(uuid);
+	libxl_uuid_generate(&fresh);
+	snprintf(uuid, sizeof(uuid), LIBXL_UUID_FMT, LIBXL_UUID_BYTES(fresh));
 	json_object_set_new(c_info, "name", json_string(clone->operation->request->new_name));
 	json_object_set_new(c_info, "uuid", json_string(uuid));
 	json_array_foreach(json_object_get(clone->config, "disks"), i, device) {

@@ -212,7 +212,7 @@ static int check_request(struct create *create)
 	if (request->live && !create->memory)
 		return error_set(create->text, -EINVAL, "live is about memory, and none is taken %s", there ? "of disks only" :
 				 "of a domain that is shut off");
-	if (!there && (request->after == DOMAIN_RUNNING || request->after == DOMAIN_PAUSED))
+	if (!there && (request->after == DOMAIN_SNAPSHOT_RUNNING || request->after == DOMAIN_SNAPSHOT_PAUSED))
 		return error_set(create->text, -EINVAL, "domain %s is shut off", create->operation->id.name);
 	return 0;
 }
@@ -276,11 +276,11 @@ static int go_on(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
 	struct domain_host *host = operation->host;
-	bool paused = create->request->after == DOMAIN_PAUSED;
+	bool paused = create->request->after == DOMAIN_SNAPSHOT_PAUSED;
 	int error;
 
 	create->gone_on = true;
-	if (!create->memory || create->request->after == DOMAIN_SHUTDOWN)
+	if (!create->memory || create->request->after == DOMAIN_SNAPSHOT_SHUTDOWN)
 		return 0;
 	error = host->ops->resume(host, operation->id.domid, paused, create->text);
 	if (error)
@@ -416,7 +416,7 @@ static bool can_thaw(const struct create *create)
 {
 	enum domain_snapshot_after after = create->request->after;
 
-	return !create->memory || (after != DOMAIN_PAUSED && after != DOMAIN_SHUTDOWN);
+	return !create->memory || (after != DOMAIN_SNAPSHOT_PAUSED && after != DOMAIN_SNAPSHOT_SHUTDOWN);
 }
 
 static int run(struct create *create)
@@ -494,7 +494,7 @@ static void warn_frozen(struct create *create)
 	const struct domain_operation *operation = create->operation;
 	const char *hook = create->request->hook;
 
-	if (operation->id.there && hook && create->request->after == DOMAIN_PAUSED && !can_thaw(create))
+	if (operation->id.there && hook && create->request->after == DOMAIN_SNAPSHOT_PAUSED && !can_thaw(create))
 		error_set(create->text, 0, DOMAIN_FROZEN, hook, operation->id.name);
 }
 

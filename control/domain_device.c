@@ -7,7 +7,7 @@
 
 #include "domain-snapshot-libxl.h"
 
-int domain_snapshot_device_disk(const struct disk_snapshot *disk, const char *vdev, libxl_device_disk *device)
+int domain_snapshot_device_disk(const struct domain_snapshot_disk *disk, const char *vdev, libxl_device_disk *device)
 {
 	libxl_device_disk_init(device);
 	if (strcmp(disk->format, "cow") != 0)

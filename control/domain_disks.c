@@ -17,8 +17,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "client_disk.h"
 #include "domain.h"
-#include "tap-ctl.h"
 
 #define TIMEOUT_MS 60000
 #define LOOK_NS 50000000
@@ -195,7 +195,7 @@ static void look_into(int pid, void *arg)
 
 static int open_disk(struct domain_disk *disk, bool adopt, struct error_text *text)
 {
-	struct arguments args = { .pid = -1, .minor = -1, .target = disk->target, .timeout_ms = TIMEOUT_MS };
+	const struct disk_options options = { .target = disk->target, .timeout_ms = TIMEOUT_MS };
 	struct search search = { .disk = disk, .by_target = disk->pid == -1, .adopt = adopt };
 	struct error_text reason = { "" };
 	json_t *info;
@@ -210,7 +210,7 @@ static int open_disk(struct domain_disk *disk, bool adopt, struct error_text *te
 		return disk->target ? 0 : -ENOMEM;
 	if (!search.by_target)
 		return error_set(text, -ENODEV, "disk %s: its tapdisk %d does not answer", disk->vdev, disk->pid);
-	error = disk_create(&args, &disk->pid, &disk->minor, &info, &reason);
+	error = disk_create(&options, &disk->pid, &disk->minor, &info, &reason);
 	if (error) {
 		disk->pid = disk->minor = -1;
 		return error_set(text, error, "disk %s: %s", disk->vdev, reason.text);

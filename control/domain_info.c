@@ -203,7 +203,7 @@ static void type_disks(struct domain_snapshot *snapshot)
 	size_t i;
 
 	json_array_foreach(json_object_get(snapshot->info, "disks"), i, disk)
-		snapshot->disks[i] = (struct disk_snapshot){
+		snapshot->disks[i] = (struct domain_snapshot_disk){
 			.device = info_string(disk, "vdev"), .name = snapshot->name, .file = info_string(disk, "path"),
 			.format = info_string(disk, "format"),
 		};
@@ -214,13 +214,13 @@ struct domain_snapshot *info_typed(const json_t *infos, const char *current)
 {
 	size_t count = json_array_size(infos), i;
 	struct domain_snapshot *snapshots = calloc(1, (count + 1) * sizeof(*snapshots) +
-						   count_disks(infos) * sizeof(struct disk_snapshot));
-	struct disk_snapshot *disks;
+						   count_disks(infos) * sizeof(struct domain_snapshot_disk));
+	struct domain_snapshot_disk *disks;
 	const json_t *info;
 
 	if (!snapshots)
 		return NULL;
-	disks = (struct disk_snapshot *)(snapshots + count + 1);
+	disks = (struct domain_snapshot_disk *)(snapshots + count + 1);
 	json_array_foreach(infos, i, info) {
 		const char *name = info_string(info, "name"), *description = info_string(info, "description");
 

@@ -5,12 +5,14 @@
  *
  *   start --> runs on its thread --> over (eventfd) --> dispatch: joined, done(), freed
  *
- * Invariants: the mutex guards the list and what the threads leave in their
- * operations; callbacks are called without it, on the dispatching thread.
+ * Invariants: the list belongs to the one thread that calls us; an operation's
+ * own thread knows only its operation. The mutex guards what that leaves there
+ * for us. Callbacks are called without it, on the dispatching thread.
  */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -234,6 +236,25 @@ static int check_words(const struct domain_snapshot_request *request, struct err
 	return 0;
 }
 
+/*
+ * The caller's signals are for its own threads. SIGCHLD stays as it is there: libxl, whose helpers are children, may wait
+ * for it.
+ */
+static int start_thread(struct domain_snapshot_operation *operation)
+{
+	sigset_t mask, old;
+	int error;
+
+	pthread_sigmask(SIG_SETMASK, NULL, &old);
+	sigfillset(&mask);
+	if (!sigismember(&old, SIGCHLD))
+		sigdelset(&mask, SIGCHLD);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	error = pthread_create(&operation->thread, NULL, run_thread, operation);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return -error;
+}
+
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **started, struct error_text *text)
@@ -253,7 +274,7 @@ int domain_snapshots_start(struct domain_snapshots *session, const struct domain
 	operation->work.progress = note_progress;
 	error = copy_request(operation, request) ? check_words(&operation->request, text) : -ENOMEM;
 	if (!error)
-		error = -pthread_create(&operation->thread, NULL, run_thread, operation);
+		error = start_thread(operation);
 	if (error) {
 		operation_free(operation);
 		return error_set(text, error, "%s", strerror(-error));

@@ -179,11 +179,11 @@ static int leave_domain(struct domain_operation *operation, const json_t *intent
 
 	if (!is_same_domain(intent, id) || (!told && !memory))
 		return 0;
-	if (after == DOMAIN_SHUTDOWN)
+	if (after == DOMAIN_SNAPSHOT_SHUTDOWN)
 		error = host->ops->destroy(host, id->domid, &operation->text);
-	else if (after == DOMAIN_PAUSED && !memory)
+	else if (after == DOMAIN_SNAPSHOT_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
-	if (!error && (after == DOMAIN_SHUTDOWN || after == DOMAIN_PAUSED))
+	if (!error && (after == DOMAIN_SNAPSHOT_SHUTDOWN || after == DOMAIN_SNAPSHOT_PAUSED))
 		domain_did(operation, "left");
 	return error;
 }
@@ -281,12 +281,12 @@ static int give_up_revert(struct domain_operation *operation, const struct domai
 
 static bool wants_paused(const json_t *intent)
 {
-	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_PAUSED;
+	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_SNAPSHOT_PAUSED;
 }
 
 static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info)
 {
-	bool paused = wants_paused(intent), running = json_integer_value(json_object_get(intent, "after")) == DOMAIN_RUNNING;
+	bool paused = wants_paused(intent), running = json_integer_value(json_object_get(intent, "after")) == DOMAIN_SNAPSHOT_RUNNING;
 	struct domain_host *host = operation->host;
 	const char *save = info_string(info, "save");
 

@@ -110,12 +110,10 @@ static int failed(struct xen_host *xen, const char *what, struct error_text *tex
 static void fill_id(struct xen_host *xen, const libxl_dominfo *info, struct domain_id *id)
 {
 	char *name = libxl_domid_to_name(xen->ctx, info->domid);
-	const uint8_t *u = libxl_uuid_bytearray_const(&info->uuid);
 
 	*id = (struct domain_id){ .domid = info->domid, .there = true };
 	snprintf(id->name, sizeof(id->name), "%s", name ? name : "");
-	snprintf(id->uuid, sizeof(id->uuid), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1],
-		 u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	snprintf(id->uuid, sizeof(id->uuid), LIBXL_UUID_FMT, LIBXL_UUID_BYTES(info->uuid));
 	free(name);
 }
 

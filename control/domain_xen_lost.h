@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 struct xen_watchdog {
 	int fd, event;			/* -1: none */

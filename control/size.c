@@ -2,6 +2,7 @@
 /*
  * size.c - a size as people write it.
  */
+#include "block.h"
 #include "size.h"
 
 #include <ctype.h>

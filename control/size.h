@@ -7,7 +7,7 @@
 
 #include <stdint.h>
 
-#include "driver.h"
+#include "error.h"
 
 /* Digits and one of b k M G T P, of 1024 each; a multiple of a sector, below 2^63. 0 or -errno with a text. */
 int size_parse(const char *text, uint64_t *bytes, struct error_text *error);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "block.h"
 #include "tap-ctl.h"
 
 /* By force: not for ever, whatever the device does. The command itself goes on. */
@@ -24,7 +25,9 @@ static int force_into(const struct arguments *args, const char *command, json_t 
 
 static int run_open(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	return call_into(args, call_open_request(args, args->minor), result, text);
+	const struct disk_options options = call_disk_options(args);
+
+	return call_into(args, disk_open_request(&options, args->minor), result, text);
 }
 
 const struct command command_open = {

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "driver.h"
 #include "size.h"
 #include "tap-ctl.h"
 

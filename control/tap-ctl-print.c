@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "block.h"
 #include "tap-ctl.h"
 
 const char *print_state_name(unsigned state)

@@ -48,12 +48,13 @@ static void undo_nodes(struct xen_device *device)
 static int attach_device(struct xen_device *device, const struct arguments *args, int *pid, int *minor,
 			 struct error_text *text)
 {
+	const struct disk_options options = call_disk_options(args);
 	bool added;
 	json_t *disk;
 	int error;
 
 	interrupts_catch();
-	error = disk_create(args, pid, minor, &disk, text);
+	error = disk_create(&options, pid, minor, &disk, text);
 	if (error)
 		return error;
 	json_decref(disk);

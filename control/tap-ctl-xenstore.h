@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <xenstore.h>
 
-#include "driver.h"
+#include "error.h"
 
 /* enum xenbus_state of xen/io/xenbus.h */
 enum { STATE_UNKNOWN = 0, STATE_INIT_WAIT = 2, STATE_CONNECTED = 4, STATE_CLOSING = 5, STATE_CLOSED = 6 };

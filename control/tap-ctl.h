@@ -10,12 +10,10 @@
 #define TAPSNAP_TAP_CTL_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <jansson.h>
 
-#include "tapctl.h"
-
-/* What is done by force does not wait longer for a device, unless told to. */
-#define FORCED_WAIT_MS 10000
+#include "client_disk.h"
 
 struct arguments {
 	int pid, minor;			/* -1: not given */
@@ -74,25 +72,10 @@ extern const struct command command_list, command_allocate, command_free, comman
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
 void options_free(struct arguments *args);
 
-/* tap-ctl-call.c: connect to @pid, send one command about @minor (-1: none), close. @reply may be NULL. */
-json_t *call_request(const char *name, int minor);
-int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struct error_text *text);
-/* Send @request, which may be NULL for want of memory, and add the members of the reply to @result. */
+/* tap-ctl-call.c: send @request, which may be NULL for want of memory, and add the members of the reply to @result. */
 int call_into(const struct arguments *args, json_t *request, json_t *result, struct error_text *text);
-/* The request `open` with the options that @args has. */
-json_t *call_open_request(const struct arguments *args, int minor);
-
-/* tap-ctl-create.c: a whole disk; undoes what it did when it fails. */
-int disk_create(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text);
-/* tap-ctl-destroy.c. Until tapdisk has closed the connection, which it does when its socket is gone. */
-void disk_wait_for_end(struct tapctl *ctl);
-/* Detach, and when that was the tapdisk's last disk wait for its end. */
-int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text);
-/*
- * Close, detach and free, also after a tapdisk that has died. By force a tapdisk that has no other disk is killed
- * when its device answers nothing for @timeout_ms (-1: FORCED_WAIT_MS).
- */
-int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text);
+/* How @args want a disk to be opened. */
+struct disk_options call_disk_options(const struct arguments *args);
 
 /* tap-ctl-print.c: print the object `disk` of @result for a person. */
 void print_disk(const json_t *result, bool terminal);

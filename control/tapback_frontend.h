@@ -9,9 +9,11 @@
 #ifndef TAPBACK_FRONTEND_H
 #define TAPBACK_FRONTEND_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <jansson.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 #include "protocol.h"
 #include "tapback_store.h"
 

@@ -7,7 +7,7 @@
 #include <gnutls/gnutls.h>
 #include <linux/filter.h>
 
-#include "driver.h"	/* struct error_text, error_set() */
+#include "error.h"
 
 struct tls_credentials {
 	gnutls_certificate_credentials_t x509;	/* one of these two */

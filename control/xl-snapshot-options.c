@@ -75,7 +75,7 @@ fail_usage(const struct command *command, const char *format, ...)
 
 static void set_after(struct arguments *args, enum domain_snapshot_after after)
 {
-	if (args->request.after != DOMAIN_AS_SAVED && args->request.after != after)
+	if (args->request.after != DOMAIN_SNAPSHOT_AS_SAVED && args->request.after != after)
 		fail_usage(args->command, "only one of --running, --paused and --shutdown");
 	args->request.after = after;
 }
@@ -113,13 +113,13 @@ static void set_option(struct arguments *args, int letter)
 		request->disk_only = true;
 		break;
 	case 'r':
-		set_after(args, DOMAIN_RUNNING);
+		set_after(args, DOMAIN_SNAPSHOT_RUNNING);
 		break;
 	case 'p':
-		set_after(args, DOMAIN_PAUSED);
+		set_after(args, DOMAIN_SNAPSHOT_PAUSED);
 		break;
 	case 's':
-		set_after(args, DOMAIN_SHUTDOWN);
+		set_after(args, DOMAIN_SNAPSHOT_SHUTDOWN);
 		break;
 	case 'x':
 		add_diskspec(args, optarg);

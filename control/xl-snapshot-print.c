@@ -143,7 +143,7 @@ void print_parent(const struct arguments *args, const struct domain_snapshot_res
 void print_reverted(const struct arguments *args, const struct domain_snapshot_result *result)
 {
 	const struct domain_snapshot *snapshot = &result->snapshots[0];
-	bool off = !snapshot->save && args->request.after == DOMAIN_AS_SAVED;
+	bool off = !snapshot->save && args->request.after == DOMAIN_SNAPSHOT_AS_SAVED;
 
 	printf("domain %s is at snapshot %s%s\n", result->domain, snapshot->name, off ? ", shut off" : "");
 }

@@ -11,17 +11,13 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "domain.h"
 #include "inherited.h"
+#include "point.h"
 #include "xl-snapshot.h"
-
-/* For tests: the step at which to kill ourselves, or another process. */
-#define KILL_AT_ENV "XL_SNAPSHOT_KILL_AT"
-#define KILL_ENV "XL_SNAPSHOT_KILL"
 
 static const struct command commands[] = {
 	{ "create", DOMAIN_SNAPSHOT_CREATE, "ndLDrpsxSk", "DOMAIN", 1, "take a snapshot: memory and all disks at one instant",
@@ -41,7 +37,6 @@ static const struct command commands[] = {
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
 static int interrupted[2];		/* a pipe */
-static const char *kill_at;
 
 struct run {
 	const struct arguments *args;
@@ -124,14 +119,6 @@ static void on_signal(int signal)
 	errno = error;
 }
 
-static void die_at(const char *step)
-{
-	const char *victim = getenv(KILL_ENV);
-
-	if (!strcmp(step, kill_at))
-		kill(victim ? atoi(victim) : getpid(), SIGKILL);
-}
-
 static int wait_for_end(struct domain_snapshots *session, struct domain_snapshot_operation *operation, struct run *run)
 {
 	struct pollfd poll_fds[] = { { .fd = domain_snapshots_fd(session), .events = POLLIN },
@@ -174,9 +161,7 @@ static int prepare(void)
 	struct sigaction action = { .sa_handler = on_signal };
 
 	signal(SIGPIPE, SIG_IGN);
-	kill_at = getenv(KILL_AT_ENV);
-	if (kill_at)
-		domain_step = die_at;
+	test_point("command");		/* not in a guard, which ends what a test has cut short */
 	if (pipe2(interrupted, O_CLOEXEC | O_NONBLOCK))
 		return errno;
 	sigaction(SIGINT, &action, NULL);

@@ -13,7 +13,6 @@
  */
 #include <assert.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,24 +49,6 @@ bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned
 	}
 	status->nr_sectors += nr_sectors;
 	return true;
-}
-
-int (error_set)(struct error_text *text, int error, const char *format, ...)
-{
-	va_list args;
-	char *at;
-
-	if (text && !text->text[0]) {
-		va_start(args, format);
-		vsnprintf(text->text, sizeof(text->text), format, args);
-		va_end(args);
-		/* A path may hold anything; the text stays one line. */
-		for (at = text->text; *at; at++) {
-			if ((unsigned char)*at < ' ')
-				*at = '?';
-		}
-	}
-	return error;
 }
 
 /* "aio, cow, null" */

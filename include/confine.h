@@ -8,9 +8,10 @@
 #ifndef TAPSNAP_CONFINE_H
 #define TAPSNAP_CONFINE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 /*
  * For a process that opens images by their names: a tapdisk without an opener, or the opener. Call once, before there is a

@@ -18,7 +18,7 @@ extern "C" {
  * libxl_device_disk_add() takes. @device is initialised here; the caller
  * disposes of it. 0 or -errno.
  */
-int domain_snapshot_device_disk(const struct disk_snapshot *disk, const char *vdev, libxl_device_disk *device);
+int domain_snapshot_device_disk(const struct domain_snapshot_disk *disk, const char *vdev, libxl_device_disk *device);
 
 #ifdef __cplusplus
 }

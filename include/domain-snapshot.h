@@ -7,7 +7,8 @@
  * its own. A call returns at once; how the operation goes is told through
  * callbacks, which are only ever called from inside
  * domain_snapshots_dispatch(). A callback may start and cancel operations; it
- * is not to dispatch, or to close the session. domain_snapshots_fd() is
+ * is not to dispatch, or to close the session. All calls about a session come
+ * from one thread, those of its callbacks with them. domain_snapshots_fd() is
  * readable when there is something to dispatch. One operation at a time
  * changes the snapshots of a domain, also across processes; another is refused
  * with -EBUSY. Looking at them is always possible.
@@ -23,7 +24,7 @@
 #include <stdint.h>
 #include <jansson.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error-text.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -34,7 +35,7 @@ extern "C" {
 #define DOMAIN_SNAPSHOT_DIR_ENV	"TAPSNAP_SNAPSHOT_DIR"
 
 /* Of one disk, as a part of a domain's. */
-struct disk_snapshot {
+struct domain_snapshot_disk {
 	const char *device;		/* the virtual device: xvda */
 	const char *name;		/* of the snapshot in the store; the domain snapshot's name */
 	const char *file;		/* the store; also of a raw disk that has been given one */
@@ -49,7 +50,7 @@ struct domain_snapshot {
 	bool live;			/* memory was copied while the domain ran */
 	bool disk_only;
 	bool current;			/* what the domain was last at */
-	struct disk_snapshot *disks;
+	struct domain_snapshot_disk *disks;
 	unsigned nr_disks;
 	const json_t *info;		/* all of the information file */
 };
@@ -66,10 +67,10 @@ enum domain_snapshot_command {
 
 /* What the domain is after a create or a revert. */
 enum domain_snapshot_after {
-	DOMAIN_AS_SAVED,		/* create: it goes on; revert: with memory it runs, without it is left off */
-	DOMAIN_RUNNING,
-	DOMAIN_PAUSED,
-	DOMAIN_SHUTDOWN,		/* create */
+	DOMAIN_SNAPSHOT_AS_SAVED,	/* create: it goes on; revert: with memory it runs, without it is left off */
+	DOMAIN_SNAPSHOT_RUNNING,
+	DOMAIN_SNAPSHOT_PAUSED,
+	DOMAIN_SNAPSHOT_SHUTDOWN,	/* create */
 };
 
 /* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute; folders are to be. */
@@ -122,6 +123,12 @@ void domain_snapshots_close(struct domain_snapshots *session);
 int domain_snapshots_fd(const struct domain_snapshots *session);
 void domain_snapshots_dispatch(struct domain_snapshots *session);
 
+/*
+ * 0: it runs, and ends in done(), whatever becomes of it. *@operation, where @operation is not NULL, is what to cancel it
+ * by, until its done() has returned. On failure there is no operation, and done() is not called: -EINVAL, the request says
+ * no domain, no such command or a name that cannot be one; -EILSEQ, a string is not UTF-8; -ENOMEM; -EAGAIN, no thread is
+ * to be had. @text says which; it and @callbacks need not outlast the call.
+ */
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **operation, struct error_text *text);

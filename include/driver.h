@@ -14,24 +14,10 @@
 
 #include "block.h"
 #include "engine.h"
+#include "error.h"
 
 #ifdef __cplusplus
 extern "C" {
-#endif
-
-/* Why an open or another management call failed: one line that names the
- * thing and says what to do. Filled in by whoever knows most. */
-struct error_text {
-	char text[512];
-};
-/* Formats @text (when not NULL and still empty) and returns @error, so that
- * `return error_set(...)` is the idiom. @error is -errno. */
-int error_set(struct error_text *text, int error, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-#ifdef STATIC_ANALYSIS
-/* Which looks at one file at a time, and has to know that the error that was given is what is returned. */
-#define error_set(text, error, ...) \
-	({ int error_ = (error); (error_set)(text, error_, __VA_ARGS__); error_ < 0 ? error_ : -1; })
 #endif
 
 /*

@@ -14,7 +14,7 @@
 #ifndef TAPSNAP_IMAGE_FOLDERS_H
 #define TAPSNAP_IMAGE_FOLDERS_H
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 #define IMAGE_FOLDERS_DEFAULT "/etc/tapsnap/image-folders"
 #define IMAGE_FOLDERS_ENV "TAPSNAP_IMAGE_FOLDERS"	/* replaces it (tests) */

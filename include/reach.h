@@ -10,7 +10,7 @@
 #ifndef TAPSNAP_REACH_H
 #define TAPSNAP_REACH_H
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 #define REACH_MAX 4		/* that have not answered, in a process */
 #define REACH_LIMIT_S 20	/* how long to wait, if nothing else is configured: libxl gives a hotplug script 40 seconds */

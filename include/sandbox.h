@@ -10,7 +10,7 @@
 
 #include <linux/filter.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 enum sandbox_kind {
 	SANDBOX_ALONE,			/* a tapdisk that opens its files itself */

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <jansson.h>
 
-#include "driver.h"	/* struct error_text, error_set() */
+#include "error.h"
 #include "protocol.h"
 
 #ifdef __cplusplus

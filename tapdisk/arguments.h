@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-#include "driver.h"
+#include "error.h"
 #include "vbd.h"
 
 /* @value keeps what it has when there is no such member. 0 or -EINVAL with a text that names the member. */

@@ -12,7 +12,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "driver.h"
+#include "error.h"
 #include "loop.h"
 #include "protocol.h"
 

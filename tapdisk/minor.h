@@ -5,7 +5,7 @@
 #ifndef TAPDISK_MINOR_H
 #define TAPDISK_MINOR_H
 
-#include "driver.h"
+#include "error.h"
 
 /* Directory of sockets and markers (protocol.h). Never freed. */
 const char *minor_run_dir(void);

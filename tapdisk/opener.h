@@ -10,9 +10,10 @@
 #define TAPDISK_OPENER_H
 
 #include <linux/filter.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
-#include "driver.h"	/* struct error_text */
+#include "error.h"
 
 /* How it went with the opener's own giving up (confine.h). */
 struct opener_report {

@@ -5,6 +5,10 @@
  * domain. `xl block-detach OTHER NEWVDEV` takes it away again.
  *
  *   snapshot-attach NAME DOMAIN VDEV OTHER NEWVDEV
+ *
+ * Built by `make examples`, or with the library that is installed:
+ *
+ *   cc -o snapshot-attach snapshot-attach.c $(pkg-config --cflags --libs tapsnap)
  */
 #include <poll.h>
 #include <stdbool.h>
@@ -19,7 +23,7 @@ struct job {
 	bool over, failed;
 };
 
-static int attach(const struct job *job, const struct disk_snapshot *disk)
+static int attach(const struct job *job, const struct domain_snapshot_disk *disk)
 {
 	xentoollog_logger_stdiostream *logger = xtl_createlogger_stdiostream(stderr, XTL_ERROR, 0);
 	libxl_device_disk device;
@@ -39,7 +43,7 @@ static int attach(const struct job *job, const struct disk_snapshot *disk)
 	return error;
 }
 
-static const struct disk_snapshot *find_disk(const struct domain_snapshot *snapshot, const char *vdev)
+static const struct domain_snapshot_disk *find_disk(const struct domain_snapshot *snapshot, const char *vdev)
 {
 	for (unsigned i = 0; i < snapshot->nr_disks; i++) {
 		if (!strcmp(snapshot->disks[i].device, vdev))
@@ -50,7 +54,7 @@ static const struct disk_snapshot *find_disk(const struct domain_snapshot *snaps
 
 static void done(void *owner, const struct domain_snapshot_result *result)
 {
-	const struct disk_snapshot *disk = NULL;
+	const struct domain_snapshot_disk *disk = NULL;
 	struct job *job = owner;
 
 	job->over = true;

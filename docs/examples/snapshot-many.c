@@ -4,6 +4,10 @@
  * of each domain that is named, all at the same time, with one event loop.
  *
  *   snapshot-many NAME DOMAIN...
+ *
+ * Built by `make examples`, or with the library that is installed:
+ *
+ *   cc -o snapshot-many snapshot-many.c $(pkg-config --cflags --libs tapsnap)
  */
 #include <poll.h>
 #include <stdio.h>
@@ -18,7 +22,7 @@ struct job {
 };
 
 /* As what a disk of the snapshot could be attached to another domain. */
-static void print_disk(const struct disk_snapshot *disk)
+static void print_disk(const struct domain_snapshot_disk *disk)
 {
 	libxl_device_disk device;
 

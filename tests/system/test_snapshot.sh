@@ -47,10 +47,16 @@ open_snapshot_of() {	# open_snapshot_of TARGET N: in the process of disk N
 	[ "$(tap-ctl list -m "$minor_of_clone" --json | jq .tapdisks[0].pid)" = "${pid[$2]}" ] || { echo "another process"; return 1; }
 	uri_of_clone="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd${pid[$2]}.$minor_of_clone"
 }
-open_again() {	# open_again N: in the same process
+open_again() {	# open_again N [STORE]: in the same process
 	local before=${pid[$1]}
 
-	open_target "$1" "cow:$1.cow" && is "${pid[$1]}" "$before"
+	open_target "$1" "cow:${2:-$1.cow}" && is "${pid[$1]}" "$before"
+}
+make_levels() {	# make_levels COUNT: stores that stand on one another, each on a snapshot of the one before
+	tap-img create level0.cow 8M || return 1
+	for ((n = 1; n <= $1; n++)); do
+		tap-img snapshot -c s "level$((n - 1)).cow" && tap-img create -b "level$((n - 1)).cow@s" -F cow "level$n.cow" || return 1
+	done
 }
 close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
 
@@ -85,6 +91,15 @@ check "and opened again, where the other is" open_again 0
 check "it holds what is there now" holds "${uri[0]}" new
 check "the other what the snapshot does" holds "$uri_of_clone" old
 check "and is let go" tap-ctl destroy -p "${pid[0]}" -m "$minor_of_clone"
+
+# Far above a store that is in use, which is looked for through all that is allowed to stand between.
+check "twenty stores on one" make_levels 20
+check "the lowest" open_target 9 "cow:level0.cow"
+check "the highest opens in the same process" open_snapshot_of "cow:level20.cow" 9
+check "the lowest is closed" tap-ctl destroy ${disk[9]}
+check "and opened again, where the highest is" open_again 9 level0.cow
+check "both are let go" sh -c "tap-ctl destroy -p ${pid[9]} -m $minor_of_clone && tap-ctl destroy ${disk[9]}"
+
 /usr/bin/python3 -c "import nbd, signal, sys
 disk = nbd.NBD()
 disk.connect_uri(sys.argv[1])

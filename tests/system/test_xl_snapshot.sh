@@ -65,6 +65,15 @@ check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 
+# Nobody kills it, or has it kill another, by its environment: that is for the lab's own (include/point.h).
+check "the environment kills nobody" sh -c "! grep -q XL_SNAPSHOT_KILL '$build/bin/xl-snapshot'"
+if [ -x "$build/tests/xl-snapshot-points" ]; then
+	check "... but in the program for tests" grep -q XL_SNAPSHOT_KILL "$build/tests/xl-snapshot-points"
+	check "... which else is the same" is "$("$build/tests/xl-snapshot-points" list --json guest 2>&1)" "$(xl-snapshot list --json guest 2>&1)"
+else
+	skip "... but in the program for tests" "not built"
+fi
+
 # A parent that ignores SIGCHLD: the guard, which waits for its stdin, does not.
 mkfifo never
 exec 9<>never
@@ -80,15 +89,20 @@ exec 9>&-
 # The library from C++: what is installed of it, and its functions by their names.
 cat >user.cc <<'END'
 #include "domain-snapshot-libxl.h"
-#include "engine.h"
-int use(domain_snapshots *session, struct error_text *text) { return domain_snapshots_fd(session) + error_set(text, 0, "%d", 1); }
+int use(domain_snapshots *session) { return domain_snapshots_fd(session); }
 END
 if command -v g++ >/dev/null; then
 	check "the library's headers are C++, too" g++ -Wall -Wextra -Werror -I"$here/include" -c user.cc
-	check "... and name what is in the library" is "$(nm -u user.o | awk '{print $2}' | paste -sd,)" domain_snapshots_fd,error_set
+	check "... and name what is in the library" is "$(nm -u user.o | awk '{print $2}' | paste -sd,)" domain_snapshots_fd
 else
 	skip "the library's headers are C++, too" "no g++"
 fi
+
+# What else is in it cannot meet a name of whoever links it.
+check "the library has no names but those of its headers" is \
+	"$(nm -g --defined-only "$build/lib/libtapsnap.a" | awk 'NF == 3 { print $3 }' | sort | paste -sd' ')" \
+	"$(grep -oh '\bdomain_snapshot[a-z_]*(' "$here"/include/domain-snapshot*.h | tr -d '(' | sort -u | paste -sd' ')"
+check "... of which there are seven" is "$(nm -g --defined-only "$build/lib/libtapsnap.a" | grep -c ' T domain_snapshot')" 7
 
 for command in create list show current parent edit revert delete clone recover; do
 	check "$command --help" exits 0 xl-snapshot $command --help

@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client_disk.h"
 #include "client_private.h"
 #include "cow.h"
 #include "fixture.h"
-#include "tap-ctl.h"
 
 #define DISK_SECTORS 32768
 #define PATIENCE_MS 20000
@@ -51,15 +51,15 @@ void fake_make_raw(void)
 void fake_start_domain(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++) {
-		struct arguments args = { .timeout_ms = PATIENCE_MS };
+		struct disk_options options = { .timeout_ms = PATIENCE_MS };
 		struct error_text text = { "" };
 		char path[128], target[140];
 		json_t *disk;
 
 		fake_store(path, i);
 		snprintf(target, sizeof(target), "%s:%s", fake_type(i), path);
-		args.target = target;
-		if (disk_create(&args, &fake->pid[i], &fake->minor[i], &disk, &text))
+		options.target = target;
+		if (disk_create(&options, &fake->pid[i], &fake->minor[i], &disk, &text))
 			fail_msg("%s", text.text);
 		json_decref(disk);
 	}

@@ -252,7 +252,7 @@ static void test_disks_only(void **state)
 	expect_disk(0, "d half off");
 	expect_disk(1, "d off");
 	must(delete("half", false));
-	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "off", .after = DOMAIN_PAUSED };
+	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "off", .after = DOMAIN_SNAPSHOT_PAUSED };
 	must(fake_run(request));
 	assert_true(fake->there && fake->paused);
 	fake->paused = false;
@@ -483,7 +483,7 @@ static void test_hook(void **state)
 static void test_hook_stopped(void **state)
 {
 	struct domain_snapshot_request request = {
-		.command = DOMAIN_SNAPSHOT_CREATE, .name = "p", .hook = hook, .after = DOMAIN_PAUSED,
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "p", .hook = hook, .after = DOMAIN_SNAPSHOT_PAUSED,
 	};
 	struct outcome outcome;
 
@@ -496,7 +496,7 @@ static void test_hook_stopped(void **state)
 	assert_true(fake->there && fake->paused);
 	fake->paused = false;
 	request.name = "s";
-	request.after = DOMAIN_SHUTDOWN;
+	request.after = DOMAIN_SNAPSHOT_SHUTDOWN;
 	must(fake_run(request));
 	expect_told("f");
 	assert_false(fake->there);
@@ -505,7 +505,7 @@ static void test_hook_stopped(void **state)
 	must_fail(revert("s"), -EIO, "and runs, frozen as it was then: run '");
 	expect_told("t");
 	expect_running(1);
-	outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "s", .after = DOMAIN_PAUSED });
+	outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "s", .after = DOMAIN_SNAPSHOT_PAUSED });
 	must(outcome);
 	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
 	expect_told("");

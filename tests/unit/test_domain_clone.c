@@ -11,16 +11,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client_disk.h"
 #include "domain-snapshot-libxl.h"
 #include "fixture.h"
-#include "tap-ctl.h"
 
 static void test_clone(void **state)
 {
 	struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
 	};
-	struct arguments args = { .timeout_ms = PATIENCE_MS };
+	struct disk_options options = { .timeout_ms = PATIENCE_MS };
 	struct error_text text = { "" };
 	struct outcome outcome;
 	char target[200];
@@ -34,8 +34,8 @@ static void test_clone(void **state)
 	must_fail(fake_run(request), -EEXIST, "is there already");
 	/* its disk is one that can be opened beside the original's */
 	snprintf(target, sizeof(target), "cow:%s/dolly-xvda.cow", fake_dir);
-	args.target = target;
-	if (disk_create(&args, &pid, &minor, &disk, &text))
+	options.target = target;
+	if (disk_create(&options, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
 	assert_int_equal(json_integer_value(json_object_get(disk, "sector_size")), 4096);
 	json_decref(disk);
@@ -80,7 +80,7 @@ static void test_clone_folder(void **state)
 static void test_clone_raw(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .store = fake_dir };
-	struct arguments args = { .timeout_ms = PATIENCE_MS };
+	struct disk_options options = { .timeout_ms = PATIENCE_MS };
 	struct error_text text = { "" };
 	struct domain_snapshot *typed;
 	struct domain_folder folder;
@@ -103,17 +103,17 @@ static void test_clone_raw(void **state)
 	libxl_device_disk_dispose(&device);
 	free(typed);
 	json_decref(infos);
-	args.target = target;
-	args.read_only = true;
-	if (disk_create(&args, &pid, &minor, &disk, &text))
+	options.target = target;
+	options.read_only = true;
+	if (disk_create(&options, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
 	json_decref(disk);
 	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
 	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "rolly" };
 	must(fake_run(request));
-	args.read_only = false;
+	options.read_only = false;
 	snprintf(target, sizeof(target), "cow:%s/rolly-xvdb.cow", fake_dir);
-	if (disk_create(&args, &pid, &minor, &disk, &text))
+	if (disk_create(&options, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
 	json_decref(disk);
 	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);

@@ -76,7 +76,7 @@ static void test_create(void **state)
 
 static void test_create_shutdown(void **state)
 {
-	sweep_create((struct domain_snapshot_request){ .after = DOMAIN_SHUTDOWN });
+	sweep_create((struct domain_snapshot_request){ .after = DOMAIN_SNAPSHOT_SHUTDOWN });
 }
 
 static void test_create_disks(void **state)

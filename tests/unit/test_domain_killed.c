@@ -58,7 +58,7 @@ static void test_create_killed(void **state)
 static void test_shutdown_killed(void **state)
 {
 	const struct domain_snapshot_request request = {
-		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .after = DOMAIN_SHUTDOWN,
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .after = DOMAIN_SNAPSHOT_SHUTDOWN,
 	};
 	unsigned step = 0;
 	bool killed;
@@ -87,7 +87,7 @@ static void test_shutdown_killed(void **state)
 static void test_shutdown_started_anew(void **state)
 {
 	const struct domain_snapshot_request request = {
-		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SHUTDOWN,
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_SHUTDOWN,
 	};
 	unsigned step = 0;
 	bool killed;
@@ -113,7 +113,7 @@ static void test_shutdown_started_anew(void **state)
 static void test_paused_killed(void **state)
 {
 	const struct domain_snapshot_request request = {
-		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_PAUSED,
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_PAUSED,
 	};
 	unsigned step = 0;
 	bool killed, whole, before, after;
@@ -275,7 +275,7 @@ static void test_revert_disks_killed(void **state)
 {
 	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true };
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
-	const enum domain_snapshot_after after[] = { DOMAIN_AS_SAVED, DOMAIN_RUNNING, DOMAIN_PAUSED };
+	const enum domain_snapshot_after after[] = { DOMAIN_SNAPSHOT_AS_SAVED, DOMAIN_SNAPSHOT_RUNNING, DOMAIN_SNAPSHOT_PAUSED };
 	unsigned step;
 	bool killed;
 
@@ -288,8 +288,8 @@ static void test_revert_disks_killed(void **state)
 			expect_list("k");
 			expect_files(1);
 			expect_no_records();
-			assert_int_equal(fake->there, step == 1 || after[i] != DOMAIN_AS_SAVED);
-			assert_int_equal(fake->paused, step != 1 && after[i] == DOMAIN_PAUSED);
+			assert_int_equal(fake->there, step == 1 || after[i] != DOMAIN_SNAPSHOT_AS_SAVED);
+			assert_int_equal(fake->paused, step != 1 && after[i] == DOMAIN_SNAPSHOT_PAUSED);
 			if (!fake->there)
 				fake_start_domain();
 			fake->paused = false;

@@ -8,6 +8,9 @@
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,6 +238,47 @@ static void test_create_cancelled(void **state)
 	sweep_cancelled(request);
 }
 
+static atomic_bool takes_signals, takes_children;
+
+static void look_at_mask(const char *step)
+{
+	sigset_t mask;
+
+	pthread_sigmask(SIG_SETMASK, NULL, &mask);
+	takes_signals = !sigismember(&mask, SIGTERM) || !sigismember(&mask, SIGUSR1);
+	takes_children = !sigismember(&mask, SIGCHLD);
+}
+
+/* A caller's signals come to its own threads; libxl's, of its children, as the caller has it. */
+static void test_signals(void **state)
+{
+	struct done done = { 0 };
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .domain = FAKE_NAME, .name = "s", .disk_only = true,
+	};
+	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+	sigset_t before, after;
+
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &before);
+	domain_step = look_at_mask;
+	takes_signals = true;
+	takes_children = false;
+	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, NULL, &text), 0);
+	pthread_sigmask(SIG_SETMASK, NULL, &after);
+	wait_for(session, &done, 1);
+	domain_snapshots_close(session);
+	domain_step = NULL;
+	assert_int_equal(done.error, 0);
+	assert_false(takes_signals);
+	assert_true(takes_children);
+	for (int number = 1; number < SIGRTMIN; number++)
+		assert_int_equal(sigismember(&before, number), sigismember(&after, number));
+	must(delete("s", false));
+}
+
 static bool has_sleeper(void)
 {
 	return sleeper();
@@ -307,6 +351,7 @@ int main(void)
 		DOMAIN_TEST(test_removed_meanwhile),
 		DOMAIN_TEST(test_removed_while_waiting),
 		DOMAIN_TEST(test_session),
+		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_create_cancelled),
 		DOMAIN_TEST(test_hook_cancelled),
 		DOMAIN_TEST(test_others_cancelled),

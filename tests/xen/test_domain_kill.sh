@@ -19,7 +19,7 @@ settled() { ! compgen -G "$TAPSNAP_SNAPSHOT_DIR/*/intent.xl" >/dev/null; }
 kill_at() {
 	local at=$1
 	shift
-	XL_SNAPSHOT_KILL_AT=$at xl-snapshot "$@" >/dev/null 2>"$WORK/snap.err" && fail "$1 was not killed at $at: $(cat "$WORK/snap.err")"
+	XL_SNAPSHOT_KILL_AT=$at "$POINTS" "$@" >/dev/null 2>"$WORK/snap.err" && fail "$1 was not killed at $at: $(cat "$WORK/snap.err")"
 	wait_until 60 "the guard has ended what was begun" settled
 }
 
@@ -65,7 +65,7 @@ for at in $steps; do
 done
 
 step "delete killed: it is finished by the next command"
-XL_SNAPSHOT_KILL_AT=unlisted xl-snapshot delete -n k "$name" >/dev/null 2>&1
+XL_SNAPSHOT_KILL_AT=unlisted "$POINTS" delete -n k "$name" >/dev/null 2>&1 && fail "it was not killed"
 must_be ""
 
 guest_destroy a

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * client_disk.c - a disk from nothing (allocate, spawn, attach, open), and its
+ * end (close, detach, free its minor), which is also that of a disk that was
+ * not made to the end.
+ *
+ * A store that another tapdisk has open (a snapshot of it, a clone's base) is
+ * opened in that one; then create is allocate, attach, open.
+ *
+ * When a step of create fails, or its wait is ended by a signal, the ones
+ * before are undone in reverse order, and the error of that step is what is
+ * reported.
+ *
+ * A device that answers no request keeps its image from being closed, and
+ * nothing can take the requests back. With force there is an end all the
+ * same: after FORCED_WAIT_MS a tapdisk that serves nothing else is killed.
+ * The kernel keeps the image's lock, and the pages that the requests are in,
+ * until the device has answered or is gone; so nobody else can open the image
+ * while a write may still come. It may keep the process as long, too (seen with
+ * a suspended device-mapper device): then its minor stays taken.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+
+#include "client_disk.h"
+#include "driver.h"
+
+#define END_TIMEOUT_MS 5000
+#define LIST_TIMEOUT_MS 1000
+
+int disk_undo_timeout(int timeout_ms)
+{
+	return timeout_ms < 0 ? FORCED_WAIT_MS : timeout_ms;
+}
+
+/* ---- its end ---- */
+
+/* Until tapdisk has closed the connection, which it does when its socket is gone. */
+static void wait_for_end(struct tapctl *ctl)
+{
+	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+	json_t *message;
+	int error, ready;
+
+	for (;;) {
+		error = tapctl_receive(ctl, &message);
+		json_decref(message);
+		if (error && error != -EAGAIN)
+			return;
+		ready = error ? poll(&poll_fd, 1, END_TIMEOUT_MS) : 1;
+		if (!ready || (ready < 0 && errno != EINTR))
+			return;
+	}
+}
+
+int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text *text)
+{
+	json_t *reply;
+	int error = tapctl_call(ctl, call_request("detach", minor), &reply, timeout_ms, text);
+
+	if (!error && json_is_true(json_object_get(reply, "exiting")))
+		wait_for_end(ctl);
+	json_decref(reply);
+	return error;
+}
+
+/* A tapdisk that has died left sockets, and the marker, which nobody locks any more. */
+static int clean_after_dead(int pid, int minor, struct error_text *text)
+{
+	int error = tapctl_process_clean(pid);
+
+	if (error)
+		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));
+	error = tapctl_minor_free(minor, text);
+	/* once more: its lock stays as long as a disk may be taken over */
+	if (!error)
+		tapctl_process_clean(pid);
+	return error;
+}
+
+/* The tapdisk, or the one that has taken over from it since the caller wrote down its pid. */
+static int connect_owner(struct tapctl **ctl, int *pid, int minor, struct error_text *text)
+{
+	int error = tapctl_connect(ctl, *pid, text), owner;
+
+	if (error != -ENOENT && error != -ECONNREFUSED)
+		return error;
+	owner = tapctl_takeover_successor(*pid, minor);
+	if (!owner)
+		return error;
+	*pid = owner;
+	text->text[0] = '\0';
+	return tapctl_connect(ctl, owner, text);
+}
+
+static int close_disk(struct tapctl *ctl, int minor, bool force, int timeout_ms, struct error_text *text)
+{
+	json_t *request = json_pack("{s:s, s:i, s:b}", "command", "close", "minor", minor, "force", force);
+
+	return tapctl_call(ctl, request, NULL, timeout_ms, text);
+}
+
+/* Does @pid serve @minor and nothing else? One that does not say so in time is left alone. */
+static bool is_only_disk(int pid, int minor)
+{
+	json_t *reply = NULL, *disks;
+	bool only;
+
+	if (call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, NULL))
+		return false;
+	disks = json_object_get(reply, "disks");
+	only = json_array_size(disks) == 1 &&
+	       json_integer_value(json_object_get(json_array_get(disks, 0), "minor")) == minor;
+	json_decref(reply);
+	return only;
+}
+
+/* The close was not answered in time. */
+static int kill_process(struct tapctl *ctl, int pid, int minor, struct error_text *text)
+{
+	int error;
+
+	if (!is_only_disk(pid, minor))
+		return error_set(text, -ETIMEDOUT, "minor %d: the device does not answer, and tapdisk %d serves other disks: "
+				 "the disk ends when the device has answered", minor, pid);
+	if (kill(pid, SIGKILL) && errno != ESRCH)
+		return error_set(text, -errno, "tapdisk %d cannot be killed: %s", pid, strerror(errno));
+	wait_for_end(ctl);
+	error = tapctl_process_clean(pid);
+	if (error == -EBUSY)
+		return error_set(text, -ETIMEDOUT, "tapdisk %d is killed, and the kernel lets it end when the device has "
+				 "answered; destroy it again then", pid);
+	return error ? error_set(text, error, "tapdisk %d: %s", pid, strerror(-error)) : tapctl_minor_free(minor, text);
+}
+
+int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text)
+{
+	int wait_ms = force && timeout_ms < 0 ? FORCED_WAIT_MS : timeout_ms;
+	struct error_text reason = { "" };
+	struct tapctl *ctl;
+	int error;
+
+	error = connect_owner(&ctl, &pid, minor, &reason);
+	if (error == -ENOENT || error == -ECONNREFUSED)
+		return clean_after_dead(pid, minor, text);
+	if (error)
+		return error_set(text, error, "%s", reason.text);
+	error = close_disk(ctl, minor, force, wait_ms, &reason);
+	if (error == -ETIMEDOUT && force) {
+		error = kill_process(ctl, pid, minor, text);
+		tapctl_close(ctl);
+		return error;
+	}
+	if (!error)
+		error = disk_detach(ctl, minor, timeout_ms, &reason);
+	tapctl_close(ctl);
+	if (error == -EPIPE)		/* it died while we were at it */
+		return clean_after_dead(pid, minor, text);
+	/* a minor that was never attached, or is no longer, is still to be freed */
+	if (error && error != -ENODEV)
+		return error_set(text, error, "%s", reason.text);
+	return tapctl_minor_free(minor, text);
+}
+
+/* ---- from nothing ---- */
+
+json_t *disk_open_request(const struct disk_options *options, int minor)
+{
+	return json_pack("{s:s, s:i, s:s, s:b, s:b, s:b, s:i, s:i, s:s*}", "command", "open", "minor", minor,
+			 "target", options->target, "read_only", options->read_only, "no_direct", options->no_direct,
+			 "beside_qemu", options->beside_qemu, "sector_size", options->sector_size,
+			 "cache_mib", options->cache_mib, "on_error", options->on_error);
+}
+
+/* Attach and open on a fresh tapdisk; on failure that tapdisk is gone again. */
+static int setup_process(struct tapctl *ctl, int pid, int minor, const struct disk_options *options, json_t **disk,
+			 struct error_text *text)
+{
+	json_t *request = disk_open_request(options, minor), *reply;
+	int error;
+
+	if (!request)
+		error = error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+	else
+		error = tapctl_call(ctl, call_request("attach", minor), NULL, options->timeout_ms, text);
+	if (error) {
+		tapctl_set_interrupt(-1);
+		json_decref(request);
+		kill(pid, SIGTERM);
+		wait_for_end(ctl);
+		return error;
+	}
+	error = tapctl_call(ctl, request, &reply, options->timeout_ms, text);
+	if (error)
+		tapctl_set_interrupt(-1);
+	/* after a timeout the replies are out of step, so there is no talking to it any more */
+	if (error && (error == -ETIMEDOUT || error == -EINTR || disk_detach(ctl, minor, disk_undo_timeout(options->timeout_ms), NULL))) {
+		kill(pid, SIGTERM);
+		wait_for_end(ctl);
+	}
+	if (!error)
+		*disk = json_incref(json_object_get(reply, "disk"));
+	json_decref(reply);
+	return error;
+}
+
+static int create_in_new(const struct disk_options *options, int *pid, int minor, json_t **disk, struct error_text *text)
+{
+	struct tapctl *ctl;
+	int error;
+
+	*pid = error = tapctl_spawn(text);
+	if (error < 0)
+		return error;
+	error = tapctl_connect(&ctl, *pid, text);
+	if (error) {
+		kill(*pid, SIGTERM);
+		return error;
+	}
+	error = setup_process(ctl, *pid, minor, options, disk, text);
+	tapctl_close(ctl);
+	return error;
+}
+
+/* On a tapdisk that has other disks, and keeps them whatever happens here. */
+static int create_in(const struct disk_options *options, int pid, int minor, json_t **disk, struct error_text *text)
+{
+	json_t *reply = NULL;
+	int error = call_tapdisk(pid, call_request("attach", minor), options->timeout_ms, NULL, text);
+
+	/* without an answer it may have attached the minor */
+	if (error && error != -ETIMEDOUT && error != -EINTR)
+		return error;
+	if (!error)
+		error = call_tapdisk(pid, disk_open_request(options, minor), options->timeout_ms, &reply, text);
+	if (error) {
+		tapctl_set_interrupt(-1);
+		/* an open that nobody waits for any more may come between close and detach, which says so */
+		if (disk_destroy(pid, minor, true, disk_undo_timeout(options->timeout_ms), NULL) == -EBUSY)
+			disk_destroy(pid, minor, true, disk_undo_timeout(options->timeout_ms), NULL);
+	} else {
+		*disk = json_incref(json_object_get(reply, "disk"));
+	}
+	json_decref(reply);
+	return error;
+}
+
+int disk_create(const struct disk_options *options, int *pid, int *minor, json_t **disk, struct error_text *text)
+{
+	const struct driver_ops *driver;
+	const char *path;
+	int error;
+
+	*disk = NULL;
+	/* a mistake in the form of it needs no process to be found */
+	error = backend_parse_target(options->target, &driver, &path, text);
+	if (error)
+		return error;
+	*minor = error = tapctl_minor_allocate(-1, text);
+	if (error < 0)
+		return error;
+	*pid = error = tapctl_store_process(options->target, text);
+	if (*pid > 0)
+		error = create_in(options, *pid, *minor, disk, text);
+	else if (!error)
+		error = create_in_new(options, pid, *minor, disk, text);
+	if (error)
+		tapctl_minor_free(*minor, NULL);
+	return error;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * error.c - texts of errors, by themselves: also for programs that have
+ * nothing to do with disks.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "error.h"
+
+int (error_set)(struct error_text *text, int error, const char *format, ...)
+{
+	va_list args;
+	char *at;
+
+	if (text && !text->text[0]) {
+		va_start(args, format);
+		vsnprintf(text->text, sizeof(text->text), format, args);
+		va_end(args);
+		/* A path may hold anything; the text stays one line. */
+		for (at = text->text; *at; at++) {
+			if ((unsigned char)*at < ' ')
+				*at = '?';
+		}
+	}
+	return error;
+}

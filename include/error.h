@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * error.h - how an error gets its text: filled in by whoever knows most, which
+ * is who sees it first.
+ */
+#ifndef TAPSNAP_ERROR_H
+#define TAPSNAP_ERROR_H
+
+#include "error-text.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Formats @text (when not NULL and still empty) and returns @error, so that
+ * `return error_set(...)` is the idiom. @error is -errno. */
+int error_set(struct error_text *text, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+#ifdef STATIC_ANALYSIS
+/* Which looks at one file at a time, and has to know that the error that was given is what is returned. */
+#define error_set(text, error, ...) \
+	({ int error_ = (error); (error_set)(text, error_, __VA_ARGS__); error_ < 0 ? error_ : -1; })
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,40 @@
+#!/bin/bash
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# test_install.sh - what `make install` leaves is enough to use: into a folder
+# for a package (DESTDIR), whose content then comes where it belongs (PREFIX).
+#
+# Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config
+. "$(dirname "$0")/lib.sh"
+unset MAKEFLAGS MAKELEVEL MFLAGS
+
+# what is built is not made again (-o)
+make_it() { make -s -C "$here" -o all BUILD="$build" DESTDIR="$work/package" PREFIX="$work/usr" XEN_SCRIPT_DIR="$work/etc" "$@"; }
+
+files() { (cd "$1" && find . ! -type d | sort); }
+
+# a library that counts its lines (make coverage) needs what counts them
+counts=$(! nm "$build/lib/libtapsnap.a" | grep -q gcov || echo --coverage)
+
+compile() { # EXAMPLE
+	# shellcheck disable=SC2046 # words
+	gcc -Wall -Wextra -Werror -Wno-unused-parameter -std=gnu11 $counts -o example "$here/docs/examples/$1.c" $(pkg-config --cflags --libs tapsnap) &&
+		[ "$(./example 2>&1 | head -1 | cut -d' ' -f1,2)" = "usage: $1" ]
+}
+
+check "install" make_it install
+check "nothing but for PREFIX, and Xen's scripts" is "$(ls "package$work" | paste -sd' ')" "etc usr"
+mv "package$work/usr" "package$work/etc" . && rm -r package
+export PKG_CONFIG_PATH=$work/usr/lib/pkgconfig
+check "the headers are those of the library" is "$(ls usr/include/tapsnap | paste -sd' ')" \
+	"domain-snapshot-libxl.h domain-snapshot.h error-text.h"
+check "pkg-config knows the version" is "$(pkg-config --modversion tapsnap)" "$(xl-snapshot --version | awk '{ print $3 }')"
+for example in snapshot-many snapshot-attach; do
+	check "a program with the library: $example" compile $example
+done
+check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
+mkdir package && mv usr etc package/
+mkdir -p "package$work" && mv package/usr package/etc "package$work/"
+check "uninstall" make_it uninstall
+check "nothing is left" is "$(files package)" ""
+finish
