@@ -9,7 +9,8 @@
 #include <jansson.h>
 
 #include "driver.h"
-#include "vbd.h"
+
+struct blkif_params;
 
 /* @value keeps what it has when there is no such member. 0 or -EINVAL with a text that names the member. */
 int argument_bool(const json_t *message, const char *name, bool *value, struct error_text *error);

@@ -29,7 +29,7 @@
 #include <string.h>
 
 #include "log.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define TELL_NS 1000000000u	/* events of errors that are answered come no faster */
 
@@ -133,13 +133,6 @@ static json_t *io_error_event(const struct vbd *vbd)
 			 "errno", -error->error,
 			 "error", strerror(-error->error),
 			 "stopped", vbd->errors.stopped);
-}
-
-void vbd_tell(struct vbd *vbd, json_t *event)
-{
-	if (event && vbd_event)
-		vbd_event(vbd, event);
-	json_decref(event);
 }
 
 static void go_on(struct vbd *vbd);

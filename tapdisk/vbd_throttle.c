@@ -17,7 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define NS 1000000000.0
 #define NS_PER_MS 1000000u
