@@ -578,7 +578,7 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 	struct vbd *vbd = client->vbd;
 
 	assert(vbd->backend);
-	req->client = client;
+	req->front = client;
 	if (req->op == BLOCK_FLUSH && client->losses_told != vbd->losses) {
 		client->losses_told = vbd->losses;
 		vbd->loss_told = true;

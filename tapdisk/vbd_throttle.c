@@ -133,7 +133,7 @@ void vbd_throttle_drop_unwanted(struct vbd_client *client)
 	throttle->nr_held = 0;
 	for (; req; req = next) {
 		next = req->next;
-		if (req->client == client && !client->ops->wanted(client, req))
+		if (req->front == client && !client->ops->wanted(client, req))
 			req->done(req, -ECANCELED);
 		else
 			append(throttle, req);
