@@ -113,7 +113,7 @@ TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 $(BUILD)/tests/%.o: WARNINGS += -Wno-conversion
-$(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow -Icontrol
+$(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow -Icontrol -Ibenchmarks
 
 # tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
@@ -124,13 +124,14 @@ $(filter $(BUILD)/tests/unit/test_tapback_%,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront-xen*.c))
 $(BUILD)/tests/xen/frontend/frontend: $(XEN_FRONTEND_OBJS) $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/tests/xen/%.o: INCLUDES += -Ibenchmarks
 xen-frontend: $(BUILD)/tests/xen/frontend/frontend
 
 # the long ones are made like unit tests, and use their helpers
 SOAK_TESTS = $(patsubst tests/soak/%.c,$(BUILD)/tests/soak/%,$(wildcard tests/soak/test_*.c))
 $(BUILD)/tests/soak/%: $(BUILD)/tests/soak/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
-$(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow
+$(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenchmarks
 
 # a store on a device that loses its power, and the array that it is held against
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "blkif_frontend.h"
-#include "command.h"
+#include "commands_internal.h"
 
 static void forget(struct frontend **place)
 {
