@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_state.h - what a disk consists of (vbd.h). It is vbd*.c's to change;
- * others read it: which disk it is and in which state, the image, and what
- * was set.
+ * vbd_state.h - what a disk consists of (vbd.h). Others read it: which disk
+ * it is and in which state, the image, what was set. It is vbd*.c's to change,
+ * but for `former` and `held_paused`, which commands set, and `past`, where a
+ * frontend that goes leaves its counts.
  */
 #ifndef TAPDISK_VBD_STATE_H
 #define TAPDISK_VBD_STATE_H
