@@ -31,7 +31,7 @@ PKGS = jansson liburing libseccomp libsystemd libisal xengnttab xenevtchn xensto
 XL_PKGS = xenlight xlutil xentoollog xencontrol xenguest
 LIBS = $(shell pkg-config --libs $(PKGS)) -laio
 
-DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c))
+DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c drivers/*/*.c))
 ENGINE_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/engine*.c))
 TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildcard tapdisk/*.c)))
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
@@ -96,6 +96,9 @@ $(BUILD)/%.o: %.c | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
+# the store has a folder of its own, and what all drivers share
+$(BUILD)/drivers/cow/%.o $(BUILD)/points/drivers/cow/%.o: INCLUDES += -Idrivers
+
 # The fio engine. It needs the headers of the installed fio, which benchmarks/fio-headers fetches.
 FIO_DIR = $(BUILD)/fio
 FIO_ENGINE = $(BUILD)/lib/fio-blkfront.so
@@ -118,7 +121,7 @@ TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 $(BUILD)/tests/%.o: WARNINGS += -Wno-conversion
-$(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Icontrol
+$(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow -Icontrol -Ibenchmarks
 
 # tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
@@ -129,13 +132,14 @@ $(filter $(BUILD)/tests/unit/test_tapback_%,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront-xen*.c))
 $(BUILD)/tests/xen/frontend/frontend: $(XEN_FRONTEND_OBJS) $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/tests/xen/%.o: INCLUDES += -Ibenchmarks
 xen-frontend: $(BUILD)/tests/xen/frontend/frontend
 
 # the long ones are made like unit tests, and use their helpers
 SOAK_TESTS = $(patsubst tests/soak/%.c,$(BUILD)/tests/soak/%,$(wildcard tests/soak/test_*.c))
 $(BUILD)/tests/soak/%: $(BUILD)/tests/soak/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
-$(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers
+$(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenchmarks
 
 # a store on a device that loses its power, and the array that it is held against
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
@@ -163,7 +167,7 @@ FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) \
 		$(BUILD)/control/client_json_memory.o
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LIBS)
-$(BUILD)/tests/fuzz/%.o: INCLUDES += -Itapdisk -Idrivers
+$(BUILD)/tests/fuzz/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow
 fuzzers: $(FUZZERS)
 
 # the part of tap-ctl that a unit test looks at by itself
@@ -183,7 +187,7 @@ MEMORY_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,memory_fault memory_swee
 $(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(MEMORY_TEST_OBJS) | $(FAULT_MALLOC) $(PROGRAMS)
 
 # A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
-POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c)
+POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c drivers/*/*.c)
 POINT_OBJS = $(patsubst %.c,$(BUILD)/points/%.o,$(POINT_SOURCES))
 $(BUILD)/points/%.o: %.c | prerequisites
 	@mkdir -p $(@D)
@@ -239,7 +243,8 @@ bench-deps:
 deps: check-deps
 	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
-# What a driver or a tool may include is its own folder and include/ (-I gives no more); paths are not used to get around it.
+# What a driver or a tool may include is its own folder and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
+# are not used to get around it.
 layers:
 	@! grep -rn '#include "[^"]*/' --include='*.[ch]' include tapdisk drivers control benchmarks tests
 
@@ -324,7 +329,7 @@ coverage: coverage-deps
 measured: all fio-engine unit-tests
 	find $(BUILD) -name '*.gcda' -delete
 	KEEP_USER=1 $(PROVE) $(filter-out %/test_tap_ctl.sh,$(SYSTEM_TESTS)) $(UNIT_TESTS)
-	gcovr --root . --fail-under-line 90 -f 'tapdisk/(ring|blkif|vbd|guest_memory|stats|waiter)' -f drivers/cow $(BUILD)
+	gcovr --root . --fail-under-line 90 -f 'tapdisk/(ring|blkif|vbd|guest_memory|stats|waiter)' -f drivers/cow/ $(BUILD)
 
 SBINDIR = $(PREFIX)/sbin
 LIBDIR = $(PREFIX)/lib

@@ -14,7 +14,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 
-#include "blkfront-xen.h"
+#include "blkfront-xen-internal.h"
 
 static int xen_share_memory(struct blkfront *front, size_t pages, struct error_text *text)
 {

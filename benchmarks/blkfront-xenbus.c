@@ -15,7 +15,7 @@
 #include <time.h>
 #include <xenstore.h>
 
-#include "blkfront-xen.h"
+#include "blkfront-xen-internal.h"
 
 #define PATH_SIZE	512
 /* Generous: a backend that does not come is a failure, never a matter of speed. */

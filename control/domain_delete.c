@@ -77,7 +77,7 @@ static bool stands_on(const char *file, const json_t *info)
 	enum cow_base_kind kind;
 	const json_t *disk;
 	size_t i;
-	int error = cow_base_probe_beside(file, &kind, &base, NULL);
+	int error = cow_base_probe_beside(file, NULL, &kind, &base, NULL);
 
 	if (error)
 		return error != -ENOENT && error != -ENOTDIR;

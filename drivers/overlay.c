@@ -19,16 +19,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "aio.h"
-#include "cow-internal.h"
+#include "cow-base.h"
 #include "device.h"
 #include "overlay.h"
 #include "path.h"
@@ -119,45 +117,6 @@ static int record_read(const char *record, struct overlay *overlay, struct error
 	return 1;
 }
 
-/* What is needed of a store's device to read its superblock, without a lock. */
-struct peek {
-	struct cow_device device;
-	int fd;
-};
-
-static int peek_read(struct cow_device *device, void *data, uint64_t offset, size_t length)
-{
-	ssize_t n = pread(((struct peek *)device)->fd, data, length, offset);
-
-	return n < 0 ? -errno : (size_t)n == length ? 0 : -EIO;
-}
-
-static uint64_t peek_size(struct cow_device *device)
-{
-	int fd = ((struct peek *)device)->fd;
-	struct stat st;
-	uint64_t size;
-
-	if (fstat(fd, &st))
-		return 0;
-	if (!S_ISBLK(st.st_mode))
-		return st.st_size;
-	return ioctl(fd, BLKGETSIZE64, &size) ? 0 : size;
-}
-
-static int store_peek(const char *store, struct cow_superblock *sb, struct error_text *error)
-{
-	static const struct cow_device_ops ops = { .read = peek_read, .size = peek_size };
-	struct peek peek = { { &ops, store }, path_open(store, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0) };
-	int ret;
-
-	if (peek.fd < 0)
-		return error_set(error, -errno, "%s: %s", store, strerror(errno));
-	ret = cow_superblock_peek(&peek.device, sb, error);
-	close(peek.fd);
-	return ret;
-}
-
 static bool same_image(const char *one, const char *other)
 {
 	struct stat a, b;
@@ -173,23 +132,25 @@ static bool same_image(const char *one, const char *other)
 static int store_check(const char *real, const char *record, struct overlay *overlay, struct error_text *error)
 {
 	struct error_text why = { "" };
-	struct cow_superblock sb;
+	struct cow_base_fields base;
+	enum cow_base_kind kind;
+	uint8_t uuid[16];
 	/* cppcheck-suppress uninitvar; only where it will be */
-	const char *target = sb.base.target;
-	int ret = store_peek(overlay->store, &sb, &why);
+	const char *target = base.target;
+	int ret = cow_base_probe_beside(overlay->store, uuid, &kind, &base, &why);
 
 	if (ret)
 		return error_set(error, ret, "%s: its disk is in a store that cannot be opened: %s; bring it back, or remove %s "
 				 "to go back to the image as it was when the store was made", real, why.text, record);
-	if (memcmp(sb.uuid, overlay->uuid, sizeof(sb.uuid)))
+	if (memcmp(uuid, overlay->uuid, sizeof(uuid)))
 		return error_set(error, -ESTALE, "%s: its overlay record %s means another store than the one at %s: bring the "
 				 "right one back", real, record, overlay->store);
-	if (sb.base_kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
+	if (kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
 	    !same_image(real, target + strlen(TYPE_RAW)))
 		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, which stands on %s: if the image was "
 				 "moved, move it back; if it is another image, remove the record", real,
 				 record, overlay->store, target);
-	overlay->finished = sb.base.flags & COW_BASE_COMMITTED;
+	overlay->finished = base.flags & COW_BASE_COMMITTED;
 	return 1;
 }
 

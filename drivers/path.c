@@ -8,6 +8,7 @@
  * 2. A descriptor that is returned is the only one of its file: whatever is
  *    locked by it is let go when the caller closes it.
  */
+#include "opener_protocol.h"
 #include "path.h"
 
 #include <errno.h>

@@ -80,7 +80,7 @@ static char *touch_target(const char *target, bool as_is)
 	if (ops != &driver_cow)
 		return next;
 	store = cow_target_split(path, &name);
-	if (store && touch(store) && !cow_base_probe_beside(store, &kind, &fields, NULL) && kind != COW_BASE_NONE)
+	if (store && touch(store) && !cow_base_probe_beside(store, NULL, &kind, &fields, NULL) && kind != COW_BASE_NONE)
 		next = strdup(fields.target);
 	free(store);
 	return next;

@@ -27,7 +27,6 @@ extern "C" {
 #define SECTOR_SIZE  (1u << SECTOR_SHIFT)
 
 struct backend;
-struct vbd_client;
 
 enum block_op {
 	BLOCK_READ,
@@ -77,8 +76,10 @@ struct block_request {
 	void *driver_data;		/* the driver's, from submit to done */
 	struct backend *backend;	/* set by backend_submit(): whose request this is; NULL again in done() */
 	struct block_request *next;	/* link of whatever queue holds it */
-	struct vbd_client *client;	/* of a disk that tapdisk serves: whose request it is (tapdisk/vbd.h) */
-	int waits;			/* there: the error that it waits with, -errno; 0: it was not tried */
+
+	/* For a layer between the maker and backend_submit(), such as a disk of tapdisk's (vbd_submit()). */
+	void *front;			/* which of its clients the maker is; NULL: there is no such layer */
+	int front_error;		/* while it keeps the request back: the error, -errno; 0: it was not tried */
 };
 
 /* "read", "write", "flush", "discard", "write-zeroes", "status". */

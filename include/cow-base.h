@@ -23,8 +23,11 @@ int cow_base_describe_beside(struct cow_base_fields *fields, const char *path, c
 			     struct error_text *error);
 /* What the guest sees of the disk in the store @path, which another process may have open: 512 or 4096 bytes. */
 int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error_text *error);
-/* What the store at @path, which another process may have open, says that it stands on. While it is open it stays on that. */
-int cow_base_probe_beside(const char *path, enum cow_base_kind *kind, struct cow_base_fields *fields,
+/*
+ * What the store at @path, which another process may have open, says that it stands on, and that was committed, too. While it
+ * is open it stays on that. @uuid: 16 bytes, the store's own; NULL: not wanted.
+ */
+int cow_base_probe_beside(const char *path, uint8_t *uuid, enum cow_base_kind *kind, struct cow_base_fields *fields,
 			  struct error_text *error);
 /* The store that the one at @path stands on, or NULL; the caller frees. It may change at any time: for looking only. */
 char *cow_base_beside(const char *path);

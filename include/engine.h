@@ -140,7 +140,7 @@ void engine_cancel_timer(struct engine *engine, struct engine_timer *timer);	/* 
 uint64_t engine_next_timer(const struct engine *engine);
 void engine_run_timers(struct engine *engine, uint64_t now);
 
-/* Run the engine until nothing is queued or in flight any more (tools, tests, close). */
+/* For tests: run the engine until nothing is queued or in flight any more. Who serves disks has a loop of its own. */
 void engine_run(struct engine *engine);
 
 /*

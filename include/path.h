@@ -19,7 +19,6 @@
 #include <dirent.h>
 #include <limits.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/vfs.h>
@@ -49,36 +48,5 @@ bool path_has_opener(void);
 extern unsigned path_patience_ms;		/* tests set it */
 /* Nothing waits for the calling thread: it waits for as long as it takes. */
 void path_be_patient(void);
-
-/*
- * What goes over the socket, which keeps messages apart: a request, with the
- * names after it, without their ends; with it comes a socket for the answer,
- * so that requests of several threads do not meet, and what an operation is
- * about, if that is a descriptor. Answers are a descriptor with one byte, if
- * the operation gives one, and then, when the opener has no copy of that any
- * more (that would also keep its lock), a struct path_reply and a name.
- */
-enum path_operation {
-	PATH_OPEN = 1, PATH_STAT, PATH_LSTAT, PATH_STATFS, PATH_REAL, PATH_MAKE_FOLDER, PATH_REMOVE_FOLDER, PATH_REMOVE,
-	PATH_RENAME, PATH_BIND,
-};
-
-struct path_request {
-	uint32_t operation;		/* enum path_operation */
-	int32_t flags;
-	uint32_t mode;
-	uint16_t length[2];		/* of the names, below PATH_MAX */
-};
-
-struct path_reply {
-	int32_t error;			/* 0 or -errno */
-	uint32_t length;		/* of the name after this */
-	union {
-		struct stat st;
-		struct statfs fs;
-	};
-};
-
-#define PATH_OWN_FD "/proc/self/fd/"	/* with a descriptor in the request: that one */
 
 #endif

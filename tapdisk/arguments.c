@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arguments.h"
+#include "blkif_frontend.h"
 
 int argument_require(const json_t *message, const char *name, struct error_text *error)
 {

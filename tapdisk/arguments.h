@@ -6,10 +6,14 @@
 #ifndef TAPDISK_ARGUMENTS_H
 #define TAPDISK_ARGUMENTS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include <jansson.h>
 
 #include "error.h"
-#include "vbd.h"
+
+struct blkif_params;
 
 /* @value keeps what it has when there is no such member. 0 or -EINVAL with a text that names the member. */
 int argument_bool(const json_t *message, const char *name, bool *value, struct error_text *error);

@@ -2,7 +2,7 @@
 /*
  * blkif.c - a frontend comes and goes.
  *
- * A blkif is linked into its vbd from connect to the end of its disconnect.
+ * A blkif is a client of its vbd from connect to the end of its disconnect.
  * It is taken down only when none of its requests is at the disk: until then
  * the device may still write into pages that are mapped from the guest.
  * Requests that were taken and are not answered by then belong to the guest:
@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -49,7 +50,7 @@ static void blkif_queue_acknowledge_late(struct blkif_queue *queue)
 {
 	struct blkif *blkif = queue->blkif;
 
-	if (!blkif->closing && engine_exchange(blkif->vbd->engine, queue->channel.fd, &queue->channel.port))
+	if (!blkif->client.leaving && engine_exchange(blkif->vbd->engine, queue->channel.fd, &queue->channel.port))
 		queue->unacknowledged = false;
 	else
 		blkif_queue_acknowledge(queue);
@@ -183,7 +184,7 @@ static void blkif_start(struct vbd_client *client)
 {
 	struct blkif *blkif = (struct blkif *)client;
 
-	if (blkif->closing)
+	if (client->leaving)
 		return;
 	blkif->stopped = false;
 	for (unsigned i = 0; i < blkif->nr_queues; i++)
@@ -192,14 +193,134 @@ static void blkif_start(struct vbd_client *client)
 
 static bool blkif_wants(const struct vbd_client *client, const struct block_request *req)
 {
-	return !((const struct blkif *)client)->closing;
+	return !client->leaving;
+}
+
+/* Stop, drain, let go of everything, then closed(arg, 0), also when that is under way already. @closed may be NULL, then it
+ * cannot fail; else 0 or -ENOMEM. */
+static int blkif_leave(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
+{
+	int ret = closed ? waiter_add(&blkif->closed, closed, arg) : 0;
+
+	if (ret)
+		return ret;
+	blkif->stopped = true;
+	blkif->client.leaving = true;
+	vbd_throttle_drop_unwanted(&blkif->client);
+	vbd_error_drop_unwanted(&blkif->client);
+	return 0;
+}
+
+static void blkif_close(struct vbd_client *client)
+{
+	blkif_leave((struct blkif *)client, NULL, NULL);
+}
+
+static void blkif_gone(struct blkif *blkif)
+{
+	struct waiter *closed = blkif->closed;
+
+	vbd_remove_client(&blkif->client);
+	for (unsigned i = 0; i < blkif->nr_queues; i++)
+		stats_add(&blkif->vbd->past, &blkif->queues[i].stats);
+	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid,
+		  blkif->devid);
+	blkif_free(blkif);
+	waiter_wake_all(&closed, 0);
+}
+
+static bool blkif_run(struct vbd_client *client)
+{
+	struct blkif *blkif = (struct blkif *)client;
+	bool more = false;
+
+	/* Answers first: they let the guest go on while we are busy with its next requests. */
+	for (unsigned i = 0; i < blkif->nr_queues; i++)
+		blkif_queue_finish(&blkif->queues[i]);
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		struct blkif_queue *queue = &blkif->queues[i];
+
+		/* Memory comes back with any queue's answers; with nothing at the disk all of it is back. */
+		queue->kicked |= queue->parked.head != NULL;
+		more |= blkif_queue_take(queue);
+		more |= queue->completed.head != NULL;
+		if (blkif_queue_must_acknowledge(queue))
+			blkif_queue_acknowledge_late(queue);
+	}
+	if (client->leaving && !blkif->submitted)
+		blkif_gone(blkif);
+	return more;
+}
+
+/* Each queue's event channel and ring pages as the frontend named them: whoever lost track can tell if they are the
+ * ones that stand in xenstore now. */
+static json_t *blkif_queues_info(const struct blkif *blkif, json_t *ports)
+{
+	json_t *queues = json_array();
+
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		json_t *refs = json_array();
+
+		for (unsigned page = 0; page < blkif->ring_pages; page++)
+			json_array_append_new(refs, json_integer(blkif->queues[i].refs[page]));
+		json_array_append_new(queues, refs);
+		json_array_append_new(ports, json_integer(blkif->queues[i].port));
+	}
+	return queues;
+}
+
+static json_t *blkif_info(const struct vbd_client *client)
+{
+	const struct blkif *blkif = (const struct blkif *)client;
+	json_t *ports = json_array();
+
+	return json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:o, s:o, s:s}",
+			 "transport", blkif->transport->ops->name,
+			 "domid", (json_int_t)blkif->domid,
+			 "devid", (json_int_t)blkif->devid,
+			 "queues", (int)blkif->nr_queues,
+			 "ring_pages", (int)blkif->ring_pages,
+			 "protocol", blkif->abi->protocol,
+			 "persistent", blkif->persistent,
+			 "read_only", blkif->read_only,
+			 "refs", blkif_queues_info(blkif, ports),
+			 "ports", ports,
+			 "error", blkif->error);
+}
+
+static json_t *blkif_stats(const struct vbd_client *client, struct queue_stats *sum)
+{
+	const struct blkif *blkif = (const struct blkif *)client;
+	json_t *queues = json_array();
+
+	for (unsigned i = 0; i < blkif->nr_queues; i++) {
+		stats_add(sum, &blkif->queues[i].stats);
+		json_array_append_new(queues, stats_queue_json(&blkif->queues[i].stats));
+	}
+	return json_pack("{s:I, s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
+			 "rests", (json_int_t)blkif->rests, "queues", queues);
 }
 
 static const struct vbd_client_ops blkif_client_ops = {
 	.stop = blkif_stop,
 	.start = blkif_start,
 	.wanted = blkif_wants,
+	.run = blkif_run,
+	.close = blkif_close,
+	.info = blkif_info,
+	.stats = blkif_stats,
 };
+
+static struct blkif *blkif_find(const struct vbd *vbd, uint32_t domid, uint32_t devid)
+{
+	for (struct vbd_client *client = vbd->clients; client; client = client->next) {
+		struct blkif *blkif = (struct blkif *)client;
+
+		if (client->ops == &blkif_client_ops && blkif->domid == domid && blkif->devid == devid)
+			return blkif;
+	}
+	return NULL;
+}
 
 static int blkif_alloc_memory(struct blkif *blkif, unsigned ring_size)
 {
@@ -262,10 +383,8 @@ static int blkif_check_params(const struct vbd *vbd, const struct blkif_params *
 		return error_set(text, -EINVAL, "%u ring pages: must be 1, 2, 4, 8 or 16", params->ring_pages);
 	if (vbd->geometry.read_only && !params->read_only)
 		return error_set(text, -EROFS, "%s is open read-only, the frontend wants to write", vbd->target);
-	for (const struct blkif *other = vbd->connections; other; other = other->next)
-		if (other->domid == params->domid && other->devid == params->devid)
-			return error_set(text, -EEXIST, "domain %u device %u is connected already",
-					 params->domid, params->devid);
+	if (blkif_find(vbd, params->domid, params->devid))
+		return error_set(text, -EEXIST, "domain %u device %u is connected already", params->domid, params->devid);
 	return 0;
 }
 
@@ -288,13 +407,20 @@ static void blkif_leave_table(struct blkif *blkif)
 	blkif->inflight = NULL;
 }
 
-int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
+/* For who cannot take over the descriptors. */
+static void close_descriptors(const struct blkif_params *params)
+{
+	for (unsigned i = 0; i < params->nr_fds; i++)
+		close(params->fds[i]);
+}
+
+static int blkif_create(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
 {
 	struct blkif *blkif = calloc(1, sizeof(*blkif));
 	int ret;
 
 	if (!blkif) {
-		blkif_params_close(params);
+		close_descriptors(params);
 		return -ENOMEM;
 	}
 	blkif->client.ops = &blkif_client_ops;
@@ -326,8 +452,6 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 		return ret;
 	}
 	blkif->metrics = metrics_open(blkif->domid, blkif->devid);
-	blkif->next = vbd->connections;
-	vbd->connections = blkif;
 	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u connected: %s, %u queue%s of %u slots%s%s%s", vbd->minor,
 		  blkif->domid, blkif->devid, blkif->abi->protocol, blkif->nr_queues, blkif->nr_queues == 1 ? "" : "s",
 		  blkif->queues[0].ring.size, blkif->persistent ? ", persistent grants" : "",
@@ -335,90 +459,24 @@ int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct err
 	return 0;
 }
 
-int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
+int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
 {
-	int ret = closed ? waiter_add(&blkif->closed, closed, arg) : 0;
+	int ret;
 
-	if (ret)
-		return ret;
-	blkif->stopped = true;
-	blkif->closing = true;
-	vbd_throttle_drop_unwanted(&blkif->client);
-	vbd_error_drop_unwanted(&blkif->client);
-	return 0;
-}
-
-bool blkif_finish_close(struct blkif *blkif)
-{
-	struct waiter *closed = blkif->closed;
-	struct blkif **link;
-
-	if (!blkif->closing || blkif->submitted)
-		return false;
-	for (link = &blkif->vbd->connections; *link != blkif; link = &(*link)->next)
-		;
-	*link = blkif->next;
-	vbd_remove_client(&blkif->client);
-	for (unsigned i = 0; i < blkif->nr_queues; i++)
-		stats_add(&blkif->vbd->past, &blkif->queues[i].stats);
-	log_guest(LOG_LEVEL_INFO, "minor %d: domain %u device %u disconnected", blkif->vbd->minor, blkif->domid,
-		  blkif->devid);
-	blkif_free(blkif);
-	waiter_wake_all(&closed, 0);
-	return true;
-}
-
-bool blkif_run(struct blkif *blkif)
-{
-	bool more = false;
-
-	/* Answers first: they let the guest go on while we are busy with its next requests. */
-	for (unsigned i = 0; i < blkif->nr_queues; i++)
-		blkif_queue_finish(&blkif->queues[i]);
-	for (unsigned i = 0; i < blkif->nr_queues; i++) {
-		struct blkif_queue *queue = &blkif->queues[i];
-
-		/* Memory comes back with any queue's answers; with nothing at the disk all of it is back. */
-		queue->kicked |= queue->parked.head != NULL;
-		more |= blkif_queue_take(queue);
-		more |= queue->completed.head != NULL;
-		if (blkif_queue_must_acknowledge(queue))
-			blkif_queue_acknowledge_late(queue);
+	if (vbd->state == VBD_CLOSED || vbd->closing) {
+		close_descriptors(params);
+		return error_set(text, -ENODEV, "minor %d has no image open", vbd->minor);
 	}
-	return more;
+	ret = blkif_create(vbd, params, text);
+	return ret ? error_set(text, ret, "minor %d: cannot connect domain %u device %u: %s", vbd->minor,
+			       params->domid, params->devid, strerror(-ret)) : 0;
 }
 
-/* Each queue's event channel and ring pages as the frontend named them: whoever lost track can tell if they are the
- * ones that stand in xenstore now. */
-static json_t *blkif_queues_info(const struct blkif *blkif, json_t *ports)
+int blkif_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
+		     void (*done)(void *arg, int error), void *arg, struct error_text *text)
 {
-	json_t *queues = json_array();
+	struct blkif *blkif = blkif_find(vbd, domid, devid);
 
-	for (unsigned i = 0; i < blkif->nr_queues; i++) {
-		json_t *refs = json_array();
-
-		for (unsigned page = 0; page < blkif->ring_pages; page++)
-			json_array_append_new(refs, json_integer(blkif->queues[i].refs[page]));
-		json_array_append_new(queues, refs);
-		json_array_append_new(ports, json_integer(blkif->queues[i].port));
-	}
-	return queues;
-}
-
-json_t *blkif_info(const struct blkif *blkif)
-{
-	json_t *ports = json_array();
-
-	return json_pack("{s:s, s:I, s:I, s:i, s:i, s:s, s:b, s:b, s:o, s:o, s:s}",
-			 "transport", blkif->transport->ops->name,
-			 "domid", (json_int_t)blkif->domid,
-			 "devid", (json_int_t)blkif->devid,
-			 "queues", (int)blkif->nr_queues,
-			 "ring_pages", (int)blkif->ring_pages,
-			 "protocol", blkif->abi->protocol,
-			 "persistent", blkif->persistent,
-			 "read_only", blkif->read_only,
-			 "refs", blkif_queues_info(blkif, ports),
-			 "ports", ports,
-			 "error", blkif->error);
+	return blkif ? blkif_leave(blkif, done, arg) :
+		error_set(text, -ENOENT, "minor %d: domain %u device %u is not connected", vbd->minor, domid, devid);
 }

@@ -19,6 +19,7 @@
 #ifndef TAPDISK_BLKIF_H
 #define TAPDISK_BLKIF_H
 
+#include "blkif_frontend.h"
 #include "guest_memory.h"
 #include "inflight.h"
 #include "metrics.h"
@@ -100,7 +101,6 @@ struct blkif_queue {
 struct blkif {
 	struct vbd_client client;
 	struct vbd *vbd;
-	struct blkif *next;			/* in vbd->connections */
 	uint32_t domid, devid;
 	const struct ring_abi *abi;
 	bool persistent, read_only;
@@ -123,8 +123,7 @@ struct blkif {
 	uint64_t rests;				/* so far */
 	struct metrics *metrics;
 	char error[160];			/* why a queue is broken; empty: none is */
-	bool closing;				/* goes when its requests are back from the disk */
-	struct waiter *closed;			/* whoever waits for that */
+	struct waiter *closed;			/* whoever waits until it is gone: it leaves when its requests are back from the disk */
 };
 
 static inline void blkif_io_list_init(struct blkif_io_list *list)
@@ -151,17 +150,6 @@ static inline struct blkif_io *blkif_io_list_take(struct blkif_io_list *list)
 	}
 	return io;
 }
-
-/* blkif.c */
-int blkif_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text);
-/* Stop, drain, let go of everything, then closed(arg, 0), also when that is under way already. @closed may be NULL,
- * then it cannot fail; else 0 or -ENOMEM. */
-int blkif_disconnect(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg);
-/* Before each sleep: answer what is done, take what is new. True when there is more to do at once. */
-bool blkif_run(struct blkif *blkif);
-/* A disconnect whose drain is over ends here; true: the blkif is gone. */
-bool blkif_finish_close(struct blkif *blkif);
-json_t *blkif_info(const struct blkif *blkif);
 
 /* blkif_queue.c */
 void blkif_queue_finish(struct blkif_queue *queue);

@@ -309,7 +309,7 @@ static void blkif_io_step_done(struct block_request *block, int error)
 	blkif->submitted--;
 	if (error)
 		io->error = error;
-	if (blkif->closing && (error == -ECANCELED || (!error && io->steps)))
+	if (blkif->client.leaving && (error == -ECANCELED || (!error && io->steps)))
 		blkif_io_list_add(&io->queue->parked, io);	/* it waited, or would have to, and stays the guest's: not answered */
 	else if (!error && io->steps)
 		blkif_io_submit(io);

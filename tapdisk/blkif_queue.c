@@ -128,14 +128,9 @@ void blkif_queue_break(struct blkif_queue *queue, const char *why)
 	queue->source = NULL;
 	snprintf(blkif->error, sizeof(blkif->error), "queue %u: %s, ring no longer served", queue->number, why);
 	log_guest(LOG_LEVEL_ERROR, "domain %u device %u %s", blkif->domid, blkif->devid, blkif->error);
-	if (vbd_event) {
-		json_t *event = json_pack("{s:s, s:i, s:I, s:I, s:s}", "event", "ring-error",
-					  "minor", blkif->vbd->minor, "domid", (json_int_t)blkif->domid,
-					  "devid", (json_int_t)blkif->devid, "error", blkif->error);
-
-		vbd_event(blkif->vbd, event);
-		json_decref(event);
-	}
+	vbd_tell(blkif->vbd, json_pack("{s:s, s:i, s:I, s:I, s:s}", "event", "ring-error", "minor", blkif->vbd->minor,
+				       "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
+				       "error", blkif->error));
 }
 
 static void blkif_queue_reject(struct blkif_io *io, int error)

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "log.h"
 #include "minor.h"
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "confine.h"
 #include "opener.h"
 #include "takeover.h"

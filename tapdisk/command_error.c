@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "takeover.h"
 
 int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy)

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "nbd.h"
 
 #define ADDRESS_MAX 300

@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "blkif_frontend.h"
+#include "commands_internal.h"
 
 static void forget(struct frontend **place)
 {
@@ -67,7 +68,7 @@ static int connect_frontend(struct commands *commands, struct disk *disk, struct
 	if (!error)
 		error = take_descriptors(request, &params);
 	if (!error)
-		error = vbd_connect(disk->vbd, &params, &request->error);
+		error = blkif_connect(disk->vbd, &params, &request->error);
 	if (error || !params.shm) {
 		free(frontend);
 		return error;
@@ -112,7 +113,7 @@ void command_disconnect(struct commands *commands, struct disk *disk, struct con
 	}
 	/* from now on it is going, and its successor may come from another connection */
 	command_forget_frontend(commands, disk->vbd->minor, (uint32_t)domid, (uint32_t)devid);
-	error = vbd_disconnect(disk->vbd, (uint32_t)domid, (uint32_t)devid, disconnect_done, request, &request->error);
+	error = blkif_disconnect(disk->vbd, (uint32_t)domid, (uint32_t)devid, disconnect_done, request, &request->error);
 	if (error)
 		control_reply(request, error, NULL);
 }
@@ -131,7 +132,7 @@ void command_connection_ended(struct commands *commands, const struct control_co
 		disk = command_find_disk(commands, frontend->minor);
 		/* -ENOENT: a broken ring was disconnected before */
 		if (disk)
-			vbd_disconnect(disk->vbd, frontend->domid, frontend->devid, NULL, NULL, NULL);
+			blkif_disconnect(disk->vbd, frontend->domid, frontend->devid, NULL, NULL, NULL);
 		forget(place);
 	}
 }

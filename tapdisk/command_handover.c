@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "log.h"
 
 static void unpause_all(struct commands *commands)

@@ -16,7 +16,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "log.h"
 #include "processor.h"
 #include "reach.h"

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "cow-base.h"
 #include "log.h"
 

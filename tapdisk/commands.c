@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "command.h"
 #include "commands.h"
+#include "commands_internal.h"
 #include "log.h"
 #include "reach.h"
 

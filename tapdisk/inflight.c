@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "blkif_frontend.h"
 #include "path.h"
 #include "point.h"
 #include "takeover.h"

@@ -37,6 +37,7 @@
 #include "ring.h"
 #include "vbd.h"
 
+struct blkif_params;
 struct inflight;
 
 struct inflight_entry {

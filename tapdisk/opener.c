@@ -37,6 +37,7 @@
 #include <unistd.h>
 
 #include "confine.h"
+#include "opener_protocol.h"
 #include "path.h"
 #include "processor.h"
 #include "reach.h"

@@ -12,7 +12,7 @@
  * steps: a step is submitted from the completion of the one before it, so
  * in_flight never shows zero in between when vbd_prepare() looks.
  */
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,13 +21,28 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blkif.h"
 #include "log.h"
 #include "minor.h"
 #include "nbd.h"
 #include "takeover.h"
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
+
+void vbd_tell(struct vbd *vbd, json_t *event)
+{
+	if (event && vbd_event)
+		vbd_event(vbd, event);
+	json_decref(event);
+}
+
+unsigned vbd_count_frontends(const struct vbd *vbd)
+{
+	unsigned count = 0;
+
+	for (const struct vbd_client *client = vbd->clients; client; client = client->next)
+		count += client->ops->close != NULL;
+	return count;
+}
 
 static void vbd_check(const struct vbd *vbd)
 {
@@ -198,15 +213,15 @@ static void vbd_closed(struct vbd *vbd)
 	waiter_wake_all(&vbd->waiters, 0);
 }
 
-static bool vbd_run_connections(struct vbd *vbd)
+static bool vbd_run_clients(struct vbd *vbd)
 {
-	struct blkif *blkif, *next;
+	struct vbd_client *client, *next;
 	bool more = false;
 
-	for (blkif = vbd->connections; blkif; blkif = next) {
-		next = blkif->next;
-		more |= blkif_run(blkif);
-		blkif_finish_close(blkif);
+	for (client = vbd->clients; client; client = next) {
+		next = client->next;
+		if (client->ops->run)
+			more |= client->ops->run(client);
 	}
 	return more;
 }
@@ -217,8 +232,8 @@ static bool vbd_run_connections(struct vbd *vbd)
  */
 static bool vbd_end_waiting(struct vbd *vbd)
 {
-	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next) {
-		if (blkif->closing) {
+	for (const struct vbd_client *client = vbd->clients; client; client = client->next) {
+		if (client->leaving) {
 			backend_give_up(vbd->backend);
 			return true;
 		}
@@ -230,7 +245,7 @@ static bool vbd_end_waiting(struct vbd *vbd)
 static bool vbd_prepare(void *arg)
 {
 	struct vbd *vbd = arg;
-	bool more = vbd_run_connections(vbd);
+	bool more = vbd_run_clients(vbd);
 
 	if (vbd->backend && vbd->backend->waiting)
 		more |= vbd_end_waiting(vbd);
@@ -241,7 +256,7 @@ static bool vbd_prepare(void *arg)
 		vbd_continue_drain(vbd);
 		more |= vbd->drained;
 	}
-	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd->connections)
+	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd_count_frontends(vbd))
 		vbd_closed(vbd);
 	return more;
 }
@@ -485,18 +500,9 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	return 0;
 }
 
-static unsigned vbd_count_connections(const struct vbd *vbd)
-{
-	unsigned count = 0;
-
-	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		count++;
-	return count;
-}
-
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)
 {
-	unsigned connected = vbd_count_connections(vbd);
+	unsigned connected = vbd_count_frontends(vbd);
 	int ret;
 
 	if (vbd->state == VBD_CLOSED) {
@@ -510,8 +516,9 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 	if (ret)
 		return ret;
 	vbd->closing = true;
-	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		blkif_disconnect(blkif, NULL, NULL);
+	for (struct vbd_client *client = vbd->clients; client; client = client->next)
+		if (client->ops->close)
+			client->ops->close(client);
 	if (vbd->state == VBD_RUNNING)
 		vbd_begin_drain(vbd);
 	vbd_error_end(vbd);
@@ -571,7 +578,7 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 	struct vbd *vbd = client->vbd;
 
 	assert(vbd->backend);
-	req->client = client;
+	req->front = client;
 	if (req->op == BLOCK_FLUSH && client->losses_told != vbd->losses) {
 		client->losses_told = vbd->losses;
 		vbd->loss_told = true;
@@ -586,34 +593,4 @@ void vbd_forward(struct vbd *vbd, struct block_request *req)
 {
 	if (!vbd_error_holds(vbd, req))
 		backend_submit(vbd->backend, req);
-}
-
-void blkif_params_close(const struct blkif_params *params)
-{
-	for (unsigned i = 0; i < params->nr_fds; i++)
-		close(params->fds[i]);
-}
-
-int vbd_connect(struct vbd *vbd, const struct blkif_params *params, struct error_text *text)
-{
-	int ret;
-
-	if (vbd->state == VBD_CLOSED || vbd->closing) {
-		blkif_params_close(params);
-		return error_set(text, -ENODEV, "minor %d has no image open", vbd->minor);
-	}
-	ret = blkif_connect(vbd, params, text);
-	return ret ? error_set(text, ret, "minor %d: cannot connect domain %u device %u: %s", vbd->minor,
-			       params->domid, params->devid, strerror(-ret)) : 0;
-}
-
-int vbd_disconnect(struct vbd *vbd, uint32_t domid, uint32_t devid,
-		   void (*done)(void *arg, int error), void *arg, struct error_text *text)
-{
-	for (struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next) {
-		if (blkif->domid != domid || blkif->devid != devid)
-			continue;
-		return blkif_disconnect(blkif, done, arg);
-	}
-	return error_set(text, -ENOENT, "minor %d: domain %u device %u is not connected", vbd->minor, domid, devid);
 }

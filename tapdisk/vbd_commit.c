@@ -28,7 +28,7 @@
 #include "overlay.h"
 #include "path.h"
 #include "processor.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define LITTLE_BYTES (4ull << 20)
 #define PATIENT_PASSES 4u		/* after them it doubles with each */

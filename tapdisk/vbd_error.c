@@ -29,7 +29,7 @@
 #include <string.h>
 
 #include "log.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define TELL_NS 1000000000u	/* events of errors that are answered come no faster */
 
@@ -58,9 +58,15 @@ static bool is_no_room(int error)
 	return error == -ENOSPC || error == -EDQUOT;
 }
 
+/* NULL: it is the disk's own. */
+static struct vbd_client *client_of(const struct block_request *req)
+{
+	return req->front;
+}
+
 static bool is_wanted(const struct block_request *req)
 {
-	const struct vbd_client *client = req->client;
+	const struct vbd_client *client = client_of(req);
 
 	return !client->ops->wanted || client->ops->wanted(client, req);
 }
@@ -74,7 +80,7 @@ static bool must_wait(enum vbd_on_error policy, const struct block_request *req,
 
 static void append(struct vbd_errors *errors, struct block_request *req, int error)
 {
-	req->waits = error;
+	req->front_error = error;
 	req->next = NULL;
 	if (errors->first)
 		errors->last->next = req;
@@ -87,7 +93,7 @@ static void append(struct vbd_errors *errors, struct block_request *req, int err
 
 static void prepend(struct vbd_errors *errors, struct block_request *req, int error)
 {
-	req->waits = error;
+	req->front_error = error;
 	req->next = errors->first;
 	errors->first = req;
 	if (!req->next)
@@ -107,7 +113,7 @@ static struct block_request *take_first(struct vbd_errors *errors)
 	if (!errors->first)
 		errors->last = NULL;
 	errors->waiting--;
-	errors->no_room -= is_no_room(req->waits);
+	errors->no_room -= is_no_room(req->front_error);
 	req->next = NULL;
 	return req;
 }
@@ -133,13 +139,6 @@ static json_t *io_error_event(const struct vbd *vbd)
 			 "errno", -error->error,
 			 "error", strerror(-error->error),
 			 "stopped", vbd->errors.stopped);
-}
-
-void vbd_tell(struct vbd *vbd, json_t *event)
-{
-	if (event && vbd_event)
-		vbd_event(vbd, event);
-	json_decref(event);
 }
 
 static void go_on(struct vbd *vbd);
@@ -192,9 +191,9 @@ bool vbd_error_takes(struct block_request *req, int error)
 {
 	struct vbd *vbd;
 
-	if (!req->client)
+	if (!req->front)
 		return false;
-	vbd = req->client->vbd;
+	vbd = client_of(req)->vbd;
 	if (vbd->closing || !is_wanted(req))
 		return false;
 	if (!must_wait(vbd->errors.policy, req, error)) {
@@ -214,7 +213,7 @@ bool vbd_error_takes(struct block_request *req, int error)
 
 bool vbd_error_holds(struct vbd *vbd, struct block_request *req)
 {
-	if (!vbd->errors.stopped || !req->client)
+	if (!vbd->errors.stopped || !req->front)
 		return false;
 	if (is_wanted(req))
 		append(&vbd->errors, req, 0);
@@ -259,7 +258,7 @@ static void probe(struct vbd *vbd);
 
 static void probe_over(struct block_request *req, int error)
 {
-	struct vbd *vbd = req->client->vbd;
+	struct vbd *vbd = client_of(req)->vbd;
 	struct vbd_errors *errors = &vbd->errors;
 
 	req->done = errors->probe_done;
@@ -320,10 +319,10 @@ static void answer_refused(struct vbd *vbd)
 	for (req = take_all(&vbd->errors); req; req = next) {
 		next = req->next;
 		req->next = NULL;
-		if (!req->waits || must_wait(vbd->errors.policy, req, req->waits))
-			append(&vbd->errors, req, req->waits);
+		if (!req->front_error || must_wait(vbd->errors.policy, req, req->front_error))
+			append(&vbd->errors, req, req->front_error);
 		else
-			req->done(req, req->waits);
+			req->done(req, req->front_error);
 	}
 }
 
@@ -346,10 +345,10 @@ void vbd_error_drop_unwanted(struct vbd_client *client)
 	for (req = take_all(&vbd->errors); req; req = next) {
 		next = req->next;
 		req->next = NULL;
-		if (req->client == client && !is_wanted(req))
+		if (req->front == client && !is_wanted(req))
 			req->done(req, -ECANCELED);
 		else
-			append(&vbd->errors, req, req->waits);
+			append(&vbd->errors, req, req->front_error);
 	}
 }
 
@@ -361,7 +360,7 @@ void vbd_error_end(struct vbd *vbd)
 	for (req = take_all(&vbd->errors); req; req = next) {
 		next = req->next;
 		req->next = NULL;
-		req->done(req, req->waits ? req->waits : -EIO);
+		req->done(req, req->front_error ? req->front_error : -EIO);
 	}
 }
 

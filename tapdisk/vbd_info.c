@@ -2,9 +2,9 @@
 /* vbd_info.c - a disk as the control socket shows it: docs/protocol.md's disk object and stats. */
 #include <string.h>
 
-#include "blkif.h"
 #include "cow-base.h"
 #include "nbd.h"
+#include "vbd_internal.h"
 
 /* "type:path" in two; @target has a colon, or it would not have been opened. */
 static void vbd_info_target(json_t *info, const char *target)
@@ -20,8 +20,9 @@ static json_t *vbd_info_connections(const struct vbd *vbd)
 {
 	json_t *connections = json_array();
 
-	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		json_array_append_new(connections, blkif_info(blkif));
+	for (const struct vbd_client *client = vbd->clients; client; client = client->next)
+		if (client->ops->info)
+			json_array_append_new(connections, client->ops->info(client));
 	return connections;
 }
 
@@ -58,18 +59,6 @@ json_t *vbd_info(const struct vbd *vbd)
 	return info;
 }
 
-static json_t *vbd_stats_connection(const struct blkif *blkif, struct queue_stats *sum)
-{
-	json_t *queues = json_array();
-
-	for (unsigned i = 0; i < blkif->nr_queues; i++) {
-		stats_add(sum, &blkif->queues[i].stats);
-		json_array_append_new(queues, stats_queue_json(&blkif->queues[i].stats));
-	}
-	return json_pack("{s:I, s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
-			 "rests", (json_int_t)blkif->rests, "queues", queues);
-}
-
 json_t *vbd_stats(const struct vbd *vbd)
 {
 	struct queue_stats sum = vbd->past, nbd = { 0 };
@@ -77,8 +66,9 @@ json_t *vbd_stats(const struct vbd *vbd)
 	struct cow_leftover leftover;
 	json_t *stats;
 
-	for (const struct blkif *blkif = vbd->connections; blkif; blkif = blkif->next)
-		json_array_append_new(connections, vbd_stats_connection(blkif, &sum));
+	for (const struct vbd_client *client = vbd->clients; client; client = client->next)
+		if (client->ops->stats)
+			json_array_append_new(connections, client->ops->stats(client, &sum));
 	nbd_server_stats(vbd->nbd, &nbd);
 	stats_add(&sum, &nbd);
 	stats = json_pack("{s:i, s:i, s:o, s:o, s:o}",

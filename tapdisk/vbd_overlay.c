@@ -23,7 +23,7 @@
 
 #include "log.h"
 #include "overlay.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 static void resume(void *arg)
 {

@@ -10,7 +10,7 @@
  * beginning, and nothing has come back since.
  */
 #include "log.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 unsigned vbd_silence_ms = 5000;
 

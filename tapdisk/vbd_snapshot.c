@@ -25,7 +25,7 @@
 #include <string.h>
 
 #include "log.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 static void thaw_done(struct snapshot_command *thaw, int error)
 {

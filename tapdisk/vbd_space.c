@@ -10,7 +10,7 @@
  * waited for a whole second, and an event never comes twice.
  */
 #include "log.h"
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define RETRY_MS 1000
 

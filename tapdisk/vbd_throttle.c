@@ -17,7 +17,7 @@
 #include <assert.h>
 #include <errno.h>
 
-#include "vbd.h"
+#include "vbd_internal.h"
 
 #define NS 1000000000.0
 #define NS_PER_MS 1000000u
@@ -133,7 +133,7 @@ void vbd_throttle_drop_unwanted(struct vbd_client *client)
 	throttle->nr_held = 0;
 	for (; req; req = next) {
 		next = req->next;
-		if (req->client == client && !client->ops->wanted(client, req))
+		if (req->front == client && !client->ops->wanted(client, req))
 			req->done(req, -ECANCELED);
 		else
 			append(throttle, req);

@@ -114,6 +114,7 @@ static bool connect_frontend(uint8_t switches)
 		.read_only = switches & 32,
 	};
 	int memfd = memfd_create("guest", MFD_ALLOW_SEALING | MFD_CLOEXEC);
+	const struct blkif *blkif;
 	struct error_text error = { "" };
 
 	must(ftruncate(memfd, PAGES * PAGE));
@@ -128,9 +129,10 @@ static bool connect_frontend(uint8_t switches)
 	params.fds[2] = eventfd(0, EFD_NONBLOCK);
 	to_backend = dup(params.fds[1]);
 	produced = 0;
-	must(vbd_connect(vbd, &params, &error));
-	entry_size = vbd->connections->abi->entry_size;
-	slots = vbd->connections->queues[0].ring.size;
+	must(blkif_connect(vbd, &params, &error));
+	blkif = (const struct blkif *)vbd->clients;	/* the newest */
+	entry_size = blkif->abi->entry_size;
+	slots = blkif->queues[0].ring.size;
 	return true;
 }
 
@@ -248,7 +250,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		act(&input);
 	announce(produced);
 	run();
-	must(vbd_disconnect(vbd, 1, 51712, note_end, &gone, &error));
+	must(blkif_disconnect(vbd, 1, 51712, note_end, &gone, &error));
 	while (!gone)
 		run();		/* for ever is a finding, too */
 	munmap(guest, PAGES * PAGE);

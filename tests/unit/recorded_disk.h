@@ -25,6 +25,7 @@
 
 #include <xen/io/blkif.h>
 
+#include "blkif_frontend.h"
 #include "metrics.h"
 #include "transport.h"
 #include "vbd.h"
@@ -127,7 +128,7 @@ static inline void connect_frontend_with(bool persistent, bool direct_io_safe)
 	params.fds[1] = eventfd(0, 0);
 	params.fds[2] = eventfd(0, 0);
 	to_backend = dup(params.fds[1]);
-	if (vbd_connect(vbd, &params, &text))
+	if (blkif_connect(vbd, &params, &text))
 		fail_msg("%s", text.text);
 }
 
@@ -144,7 +145,7 @@ static inline void disconnect_frontend(void)
 {
 	struct error_text text = { "" };
 
-	assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
+	assert_int_equal(blkif_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
 	run();
 	munmap(guest, GUEST_PAGES * PAGE);
 	close(to_backend);

@@ -32,7 +32,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "commands_internal.h"
 #include "commands.h"
 #include "tapctl.h"
 

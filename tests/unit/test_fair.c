@@ -24,6 +24,7 @@
 
 #include <xen/io/blkif.h>
 
+#include "blkif_frontend.h"
 #include "metrics.h"
 #include "transport.h"
 #include "vbd.h"
@@ -150,7 +151,7 @@ static void connect_frontend(struct disk *disk)
 		params.fds[2 + 2 * i] = eventfd(0, 0);
 		disk->signals[i] = dup(params.fds[1 + 2 * i]);
 	}
-	if (vbd_connect(disk->vbd, &params, &text))
+	if (blkif_connect(disk->vbd, &params, &text))
 		fail_msg("%s", text.text);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "failing_disk.h"
+#include "vbd_internal.h"
 
 static void break_disk(int error)
 {

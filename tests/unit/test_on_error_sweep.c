@@ -148,7 +148,7 @@ static void settle(struct run *r)
 	if (vbd->errors.stopped && r->policy != ON_ERROR_STOP)
 		complain(r, "stopped, which is not the policy");
 	for (const struct block_request *req = vbd->errors.first; req; req = req->next) {
-		if (req->op == BLOCK_FLUSH && req->waits)
+		if (req->op == BLOCK_FLUSH && req->front_error)
 			complain(r, "a flush that has failed waits");
 	}
 	fault.broken = false;

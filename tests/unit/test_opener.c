@@ -33,6 +33,7 @@
 #include "image-folders.h"
 #include "in_child.h"
 #include "opener.h"
+#include "opener_protocol.h"
 #include "path.h"
 #include "protocol.h"
 #include "reach.h"

@@ -4,6 +4,7 @@
  * the device, and how they go while requests are at the disk or wait.
  */
 #include "recorded_disk.h"
+#include "vbd_internal.h"
 
 /* Does what the engine was given change when the guest changes its page? */
 static bool engine_has_guest_page(uint8_t operation)
@@ -85,9 +86,9 @@ static void test_disconnect_while_stopped(void **state)
 	push();
 	put(BLKIF_OP_READ, 3, 1);		/* held untried */
 	push();
-	assert_int_equal(vbd_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
+	assert_int_equal(blkif_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
 	run();
-	assert_null(vbd->connections);
+	assert_int_equal(vbd_count_frontends(vbd), 0);
 	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
 	assert_int_equal(vbd->errors.waiting, 0);
 	recorder.io_error = 0;
@@ -112,16 +113,16 @@ static void test_disconnect_drains(void **state)
 	recorder.hold = true;
 	put(BLKIF_OP_READ, 1, 1);
 	push();
-	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &result, &text), 0);
+	assert_int_equal(blkif_disconnect(vbd, 1, 51712, note, &result, &text), 0);
 	run();
 	assert_int_equal(result, 1);
-	assert_non_null(vbd->connections);
-	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &second, &text), 0);
+	assert_int_equal(vbd_count_frontends(vbd), 1);
+	assert_int_equal(blkif_disconnect(vbd, 1, 51712, note, &second, &text), 0);
 	recorder.hold = false;
 	run();
 	assert_int_equal(result, 0);
 	assert_int_equal(second, 0);
-	assert_null(vbd->connections);
+	assert_int_equal(vbd_count_frontends(vbd), 0);
 }
 
 static struct block_request *without_room[4];
@@ -178,10 +179,10 @@ static void test_disconnect_does_not_wait_for_room(void **state)
 	push();
 	vbd_submit(&other, &req);
 	assert_int_equal(nr_without_room, 2);
-	assert_int_equal(vbd_disconnect(vbd, 1, 51712, note, &result, &text), 0);
+	assert_int_equal(blkif_disconnect(vbd, 1, 51712, note, &result, &text), 0);
 	run();
 	assert_int_equal(result, 0);
-	assert_null(vbd->connections);
+	assert_int_equal(vbd_count_frontends(vbd), 0);
 	assert_int_equal(written, 1);
 	vbd->backend->ops = &driver_aio;	/* there is room */
 	while (written == 1)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-pace.c - how much of the time goes to what a store does in the
+ * cow-disk-pace.c - how much of the time goes to what a store does in the
  * background, such as giving back what deleted snapshots held.
  *
  * It is done in turns. After one that took a time T, waiting for its I/O

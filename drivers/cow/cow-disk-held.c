@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-held.c - writes to a served store that wait, each where it waits for
+ * cow-disk-held.c - writes to a served store that wait, each where it waits for
  * what it needs, so that none is started anew for what others need.
  *
  *    held          the disk is frozen: until the thaw; or it is being opened for writing, and so do reads

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-prefill.c - places in a store file that are written before they are needed.
+ * cow-disk-prefill.c - places in a store file that are written before they are needed.
  *
  * A file system has to allocate what is written into a hole, and to commit
  * that at the next sync: both cost more than the write itself. So in a file

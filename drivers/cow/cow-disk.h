@@ -1,11 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-disk.h - a store that is being served: what the files of the driver
- * `cow` share (cow.c, cow-disk.c, cow-request.c, cow-held.c, cow-read.c,
- * cow-write.c, cow-status.c, cow-prefill.c, cow-flusher.c, cow-task.c,
- * cow-command.c, cow-merge.c, cow-pace.c, cow-retire.c, cow-reopen.c).
+ * `cow` share. They do no more than the library does (cow-internal.h), but
+ * without a wait, for many requests at a time.
  *
- *        request ---> held (frozen, overlap, gate, places: cow-held.c) ---> running ---> done
+ *   cow.c               the driver: opening, closing, what each export is
+ *   cow-disk-request.c  requests: what runs, and the pieces that one is cut into
+ *   cow-disk-held.c     writes that wait, each where it waits for what it needs
+ *   cow-disk-read.c     reads
+ *   cow-disk-write.c    writes
+ *   cow-disk-status.c   questions of what is allocated, and what has changed
+ *   cow-disk-flusher.c  flushes
+ *   cow-disk-prefill.c  places that are written before they are needed
+ *   cow-disk-task.c     one thing after the other: checkpoints, commands, zeroing, deletion
+ *   cow-disk-command.c  the commands: snapshots taken, prepared, deleted, gone back to; a larger disk
+ *   cow-disk-merge.c    the commit to the base of a disk that is in use
+ *   cow-disk-retire.c   from freed to free, and to holes
+ *   cow-disk-pace.c     how much of the time the background gets
+ *   cow-disk-reopen.c   from open for reading to open for writing
+ *   cow-disk-io.c       the library's own I/O, in fibers
+ *
+ *        request ---> held (frozen, overlap, gate, places: cow-disk-held.c) ---> running ---> done
  *                        ^                                                  |
  *                        +----- a node of the map has to be read first <----+
  *
@@ -21,7 +36,7 @@
  * 4. Frozen: no write runs, and none begins.
  * 5. No two running requests have fresh blocks for the same disk block.
  * 6. A store block that was freed is not used again before every request
- *    that was running then has ended (cow-retire.c).
+ *    that was running then has ended (cow-disk-retire.c).
  * 7. The library's flush runs in one fiber at a time (`flush_locked`).
  */
 #ifndef DRIVERS_COW_DISK_H
@@ -53,7 +68,7 @@ struct cow_retired {
 	uint64_t sequence;		/* requests from here on began after the blocks were freed */
 };
 
-/* cow-pace.c: something that goes on in the background. */
+/* cow-disk-pace.c: something that goes on in the background. */
 struct cow_pace {
 	struct cow_disk *disk;
 	unsigned rest;			/* a pause, in times of what the turn before it took */
@@ -65,17 +80,17 @@ struct cow_pace {
 };
 
 struct cow_disk {
-	struct cow_device device;	/* first: the store's, see cow-disk.c */
+	struct cow_device device;	/* first: the store's, see cow-disk-io.c */
 	struct cow_disk *next;		/* of those that are open in this process */
 	dev_t dev;
 	ino_t ino;
 	struct engine *engine;
 	struct backend *backend;	/* the store's bytes */
-	struct backend *reader;		/* cow-reopen.c: the one before it, which has the locks. NULL: there was none */
+	struct backend *reader;		/* cow-disk-reopen.c: the one before it, which has the locks. NULL: there was none */
 	struct backend *base_backend;	/* NULL: no base */
 	struct cow_store *store;
 	bool read_only;
-	bool reopening;			/* cow-reopen.c: all requests wait */
+	bool reopening;			/* cow-disk-reopen.c: all requests wait */
 	unsigned exports;
 	struct cow_export *active;	/* the export that serves the active disk; NULL: there is none */
 	struct cow_export *snapshots;
@@ -85,7 +100,7 @@ struct cow_disk {
 	struct cow_request *free;
 	struct cow_request *oldest, *newest;	/* running, by the time they began */
 	struct cow_request *fresh;		/* of those: with fresh blocks */
-	struct cow_requests held, overlapping, ready;		/* cow-held.c; as well as these */
+	struct cow_requests held, overlapping, ready;		/* cow-disk-held.c; as well as these */
 	struct cow_line gate, places;
 	struct cow_requests no_room;
 	uint64_t sequence;			/* of the next request that begins */
@@ -180,7 +195,7 @@ struct cow_request {
 	uint64_t zeroed;		/* a discard or zeroing: done below this sector */
 };
 
-/* cow-disk.c: the library's I/O, from inside fibers only. */
+/* cow-disk-io.c: the library's I/O, from inside fibers only. */
 extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
 int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length);
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
@@ -194,11 +209,11 @@ int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const
 			  const struct driver_options *options, struct error_text *error);
 void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store);
 
-/* cow-reopen.c: one that is open for reading; what fails leaves it so. */
+/* cow-disk-reopen.c: one that is open for reading; what fails leaves it so. */
 int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver_options *options,
 		    struct error_text *error);
 
-/* cow-request.c */
+/* cow-disk-request.c */
 const struct cow_version *cow_request_version(const struct cow_request *r);
 void cow_requests_init(struct cow_requests *list);
 void cow_requests_add(struct cow_requests *list, struct cow_request *r);
@@ -224,7 +239,7 @@ void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct bac
 /* Reads a node of the map, then starts @r anew. */
 void cow_request_load(struct cow_request *r, const struct cow_missing *missing);
 
-/* cow-held.c. @r, which runs, has fresh blocks; it ends. */
+/* cow-disk-held.c. @r, which runs, has fresh blocks; it ends. */
 void cow_fresh_begin(struct cow_request *r);
 void cow_fresh_end(struct cow_request *r);
 /* True: somebody has fresh blocks in its range, and it waits for that to end. */
@@ -240,19 +255,19 @@ void cow_disk_kick(struct cow_disk *disk);
 /* Nothing runs that would do that, and there is no memory for a fiber that would: they wait as for room. */
 void cow_held_give_up(struct cow_disk *disk);
 
-/* cow-read.c, cow-status.c, cow-write.c */
+/* cow-disk-read.c, cow-disk-status.c, cow-disk-write.c */
 void cow_read_start(struct cow_request *r);
 void cow_status_start(struct cow_request *r);
 void cow_write_start(struct cow_request *r);
 
-/* cow-flusher.c */
+/* cow-disk-flusher.c */
 void cow_flush_start(struct cow_request *r);
 void cow_flusher_wake(struct cow_disk *disk);
 /* In a fiber: the library's flush is this one's from lock to unlock. */
 void cow_flush_lock(struct cow_disk *disk);
 void cow_flush_unlock(struct cow_disk *disk);
 
-/* cow-task.c */
+/* cow-disk-task.c */
 void cow_task_wake(struct cow_disk *disk);		/* there may be something to do, or to go on with */
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
 /* In the task's fiber. */
@@ -261,13 +276,13 @@ int cow_task_pause(void *disk);			/* of a checkpoint: who cannot wait for its en
 void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
 void cow_exclusive_end(struct cow_disk *disk);
 
-/* cow-prefill.c */
+/* cow-disk-prefill.c */
 /* Of @count fresh blocks the first can be had at once, and at most *@most of them. */
 bool cow_prefill_ready(const struct cow_disk *disk, uint64_t count, uint64_t *most);
 void cow_prefill_now(struct cow_disk *disk);		/* in the task's fiber, after cow_alloc_prepare() */
 void cow_prefill_ahead(struct cow_disk *disk);
 
-/* cow-pace.c */
+/* cow-disk-pace.c */
 #define COW_IDLE_NS 20000000u		/* without a request for so long a disk is idle */
 void cow_pace_init(struct cow_pace *pace, struct cow_disk *disk, unsigned rest, void (*wake)(struct cow_disk *disk));
 bool cow_pace_due(const struct cow_pace *pace);		/* a turn may begin; else wake() will say so */
@@ -275,7 +290,7 @@ void cow_pace_begin(struct cow_pace *pace);
 void cow_pace_end(struct cow_pace *pace);
 void cow_pace_stop(struct cow_pace *pace);		/* the disk is being closed */
 
-/* cow-command.c */
+/* cow-disk-command.c */
 uint64_t cow_clock_now(void);		/* CLOCK_MONOTONIC, ns */
 void cow_command_start(struct cow_disk *disk, struct snapshot_command *command);
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command);	/* in the task's fiber */
@@ -283,12 +298,12 @@ bool cow_command_hurries(const struct cow_disk *disk);		/* the next one does not
 void cow_commands_fail(struct cow_disk *disk, int error);	/* all that wait for their turn */
 bool cow_disk_snapshot_open(const struct cow_disk *disk, uint32_t id);
 
-/* cow-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
+/* cow-disk-merge.c. run: in the task's fiber. changed: disk blocks from @first to @end, by a request that is over. */
 int cow_merge_run(struct cow_disk *disk, struct snapshot_command *command);
 void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end);
 void cow_merge_free(struct cow_disk *disk);
 
-/* cow-retire.c */
+/* cow-disk-retire.c */
 void cow_retire(void *disk, struct cow_list *blocks);
 void cow_retire_wake(struct cow_disk *disk);
 bool cow_retire_pending(const struct cow_disk *disk);

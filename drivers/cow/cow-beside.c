@@ -53,7 +53,7 @@ static const struct cow_device_ops beside_ops = { .read = beside_read, .size = b
 
 static int superblock_beside(const char *path, struct cow_superblock *sb, struct error_text *error)
 {
-	struct beside beside = { { &beside_ops, path }, path_open(path, O_RDONLY, 0) };
+	struct beside beside = { { &beside_ops, path }, path_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0) };
 	struct cow_superblock *read;
 	int ret;
 
@@ -96,13 +96,16 @@ int cow_sector_size_beside(const char *path, unsigned *sector_size, struct error
 	return ret;
 }
 
-int cow_base_probe_beside(const char *path, enum cow_base_kind *kind, struct cow_base_fields *fields, struct error_text *error)
+int cow_base_probe_beside(const char *path, uint8_t *uuid, enum cow_base_kind *kind, struct cow_base_fields *fields,
+			  struct error_text *error)
 {
 	struct cow_superblock sb;
 	int ret = superblock_beside(path, &sb, error);
 
 	if (ret)
 		return ret;
+	if (uuid)
+		memcpy(uuid, sb.uuid, sizeof(sb.uuid));
 	*kind = sb.base_kind;
 	*fields = sb.base;
 	return 0;
@@ -114,7 +117,7 @@ char *cow_base_beside(const char *path)
 	enum cow_base_kind kind;
 	const char *name;
 
-	if (cow_base_probe_beside(path, &kind, &fields, NULL) || kind != COW_BASE_COW)
+	if (cow_base_probe_beside(path, NULL, &kind, &fields, NULL) || kind != COW_BASE_COW)
 		return NULL;
 	return cow_target_split(fields.target, &name);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-read.c - reading the active disk, or a snapshot, of a served store.
+ * cow-disk-read.c - reading the active disk, or a snapshot, of a served store.
  * Neighbours on the disk that are neighbours in the store are one piece. Where
  * a few blocks of a stretch have been written elsewhere since, what is left of
  * it is still read in one go; what lies between is thrown away.

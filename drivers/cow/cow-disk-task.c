@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-task.c - what a served store does besides reads and writes, one thing
+ * cow-disk-task.c - what a served store does besides reads and writes, one thing
  * after the other in one fiber: room for fresh blocks, checkpoints, commands,
  * zeroing, giving back what deleted snapshots held.
  *
  * A request that changes the map waits while one of these needs it to stand
- * still; reads, and writes in place, go on. Deletion has the time: cow-pace.c
+ * still; reads, and writes in place, go on. Deletion has the time: cow-disk-pace.c
  * says how much of it while there are requests.
  */
 #include <errno.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-status.c - STATUS requests to a served store: what is allocated, and
+ * cow-disk-status.c - STATUS requests to a served store: what is allocated, and
  * what has changed since a snapshot, both by the map alone.
  *
  * What was found stays found while a node is read, so a request gets on

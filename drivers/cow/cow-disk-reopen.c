@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-reopen.c - a store that is open for reading, because clones of its
+ * cow-disk-reopen.c - a store that is open for reading, because clones of its
  * snapshots are in use, is opened for writing beside them.
  *
  *    reader's lock ---> writer's lock ---> the store, opened anew ---> it is the one that counts

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-merge.c - the commit of a disk that is in use: all that the store has
+ * cow-disk-merge.c - the commit of a disk that is in use: all that the store has
  * of it is copied to its raw base, until the base is the disk.
  *
  *   BEGIN: the store says that its base is being written ---> STEP, STEP, ..., SYNC ---> END: the rest, then

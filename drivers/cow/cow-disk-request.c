@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-request.c - requests to a served store: what runs, and the pieces that
+ * cow-disk-request.c - requests to a served store: what runs, and the pieces that
  * one is cut into.
  *
  * A request looks at the map and sends all its pieces off in one go. If the

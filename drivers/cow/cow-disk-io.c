@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-disk.c - the I/O of the library when a store is served: its calls, made
+ * cow-disk-io.c - the I/O of the library when a store is served: its calls, made
  * in a fiber, become requests to the backends that have the bytes of the
  * store and of its base.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-retire.c - from freed to free, and to holes.
+ * cow-disk-retire.c - from freed to free, and to holes.
  *
  * A request that has begun may still read a block, or write to it in place,
  * after the map has let go of it. So what was freed waits until all requests
@@ -9,7 +9,7 @@
  *
  * A file system stops all other writes to a file while it makes a hole in it:
  * those that run must end first. So while there are requests, holes take a
- * small part of the time (cow-pace.c), some of them in each turn, and none of
+ * small part of the time (cow-disk-pace.c), some of them in each turn, and none of
  * it before a deletion has had its part. A disk that is being closed makes a
  * few more only: somebody may wait to open it again.
  */

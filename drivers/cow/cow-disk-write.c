@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-write.c - writing to the active disk of a served store.
+ * cow-disk-write.c - writing to the active disk of a served store.
  *
  * What the active disk alone holds is overwritten where it is. Other blocks
  * get fresh places, and the map is changed once the whole request has been

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-flusher.c - flushes of a served store.
+ * cow-disk-flusher.c - flushes of a served store.
  *
  * When the log has nothing to be told, a flush is a sync. Otherwise the
  * flusher runs the library's flush for all that have come by then; those that

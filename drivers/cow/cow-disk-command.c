@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-command.c - the snapshots of a served store: taking, preparing,
+ * cow-disk-command.c - the snapshots of a served store: taking, preparing,
  * deleting, going back; and a larger disk.
  *
  *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed

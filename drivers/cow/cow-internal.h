@@ -1,6 +1,38 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow-internal.h - a store in memory, shared by the cow-*.c files only.
+ * cow-internal.h - a store in memory, shared by the files of this folder only:
+ * the library (cow.h, cow-base.h), and on top of it the driver, whose files
+ * are cow.c and cow-disk-*.c (cow-disk.h). From a write to the medium:
+ *
+ *   the disk
+ *     cow-io.c          reads, writes, zeroing, discards, one at a time
+ *     cow-extent.c cow-run.c   which parts are alike
+ *   the map: where a block is
+ *     cow-map.c         lookups, and whose a block is
+ *     cow-layer.c cow-touched.c   changes in memory, and under which nodes they are
+ *     cow-cache.c cow-wanted.c    nodes in memory, and those that are needed next
+ *   the space
+ *     cow-alloc.c       which blocks are in use
+ *     cow-stale.c       which of the free ones still take space on the host
+ *   the versions of the disk
+ *     cow-version.c     the list, and its table on the store
+ *     cow-snapshot.c cow-revert.c cow-text.c   taking one, going back to one, names
+ *     cow-decision.c    whether a group's prepared ones count
+ *     cow-delete.c      giving back what only a deleted one holds
+ *   what is durable
+ *     cow-flush.c cow-log.c       the data, then map changes and events as records
+ *     cow-journal.c     what the log does not have yet, should only the process die
+ *     cow-checkpoint.c cow-tree.c cow-bitmap.c   from layers to trees, and the bitmap that goes with them
+ *     cow-superblock.c  what names all of it
+ *   from the beginning to the end of a store
+ *     cow-create.c cow-preallocate.c   making one
+ *     cow-open.c cow-replay.c     opening one, and the log after a crash
+ *     cow-check.c       everything that is mapped, against the bitmap
+ *   what it stands on
+ *     cow-base.c cow-rebase.c cow-commit.c   a base, another one, back to it
+ *     cow-beside.c      of a store that another process has open
+ *     cow-device.c cow-file.c     the medium: in general; a file, for the tools
+ *   cow-list.c          growing arrays, and the checksum
  *
  * Invariants:
  * 1. A map node on the store is never changed where it stands, so a cached

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command.h - what the files of the commands share.
+ * commands_internal.h - what the files of the commands share.
  *
  * Invariants:
  *  - A disk is in the list from attach to detach, and its marker is locked
@@ -16,8 +16,8 @@
  *    is not closed. One that waits for an image to answer (command_reach.c) does
  *    not, and finds out for itself.
  */
-#ifndef TAPDISK_COMMAND_H
-#define TAPDISK_COMMAND_H
+#ifndef TAPDISK_COMMANDS_INTERNAL_H
+#define TAPDISK_COMMANDS_INTERNAL_H
 
 #include "arguments.h"
 #include "control.h"
