@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,9 +40,9 @@
 #include "processor.h"
 #include "reach.h"
 #include "sandbox.h"
+#include "thread.h"
 
 #define THREADS (REACH_MAX + 4)
-#define STACK_SIZE (256 * 1024)
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -373,21 +372,15 @@ static void *thread_main(void *arg)
 /* Besides the first one. @socket stays where it is. */
 static int start_threads(const int *socket)
 {
-	pthread_attr_t attr;
-	pthread_t thread;
 	unsigned count = 1;
-	int error = sem_init(&started, 0, 0) ? errno : pthread_attr_init(&attr);
+	int error = sem_init(&started, 0, 0) ? -errno : 0;
 
-	if (error)
-		return -error;
-	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
 	for (; !error && count < THREADS; count++)
-		error = pthread_create(&thread, &attr, thread_main, (void *)socket);
-	pthread_attr_destroy(&attr);
+		error = thread_start(NULL, thread_main, (void *)socket);
 	while (!error && --count)
 		while (sem_wait(&started) && errno == EINTR)
 			;
-	return -error;
+	return error;
 }
 
 static void be_opener(int socket, const struct sock_fprog *filter)
