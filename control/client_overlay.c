@@ -21,6 +21,7 @@
 #include "client_private.h"
 #include "cow-base.h"
 #include "overlay.h"
+#include "path.h"
 
 static json_t *info_request(struct many_disk *disk, void *arg)
 {
@@ -165,7 +166,7 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	error = cow_create(device, &options, text);
 	cow_file_close(device);
 	if (!error)
-		error = cow_folder_sync(path);
+		error = path_sync_name(path);
 	if (error && stat(path, &st) == 0 && S_ISREG(st.st_mode))
 		unlink(path);
 	return error ? error_set(text, error, "%s: cannot be made: %s", path, strerror(-error)) : 0;

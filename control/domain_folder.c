@@ -19,6 +19,7 @@
 
 #include "client_private.h"
 #include "domain.h"
+#include "path.h"
 
 #define LOCK_FILE "lock"
 #define POLL_NS 20000000
@@ -28,16 +29,6 @@ const char *folder_root(void)
 	const char *root = getenv(DOMAIN_SNAPSHOT_DIR_ENV);
 
 	return root && *root ? root : DOMAIN_SNAPSHOT_DIR;
-}
-
-static int sync_folder(const char *path, struct error_text *text)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int error = fd < 0 || fsync(fd) ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return error ? error_set(text, error, "%s: %s", path, strerror(-error)) : 0;
 }
 
 /* With what is above it, each durable. */
@@ -57,7 +48,10 @@ static int make_folders(const char *path, struct error_text *text)
 	error = make_folders(above, text);
 	if (!error && mkdir(path, 0700) && errno != EEXIST)
 		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	return error ? error : sync_folder(above, text);
+	if (error)
+		return error;
+	error = path_sync(above);
+	return error ? error_set(text, error, "%s: %s", above, strerror(-error)) : 0;
 }
 
 int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)

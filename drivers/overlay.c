@@ -279,8 +279,8 @@ static int make_folders(const char *record)
 		return 0;
 	if ((path_make_folder(path_state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
 		return -errno;
-	ret = cow_folder_sync(path_state_dir());
-	return ret ? ret : cow_folder_sync(folder);
+	ret = path_sync_name(path_state_dir());
+	return ret ? ret : path_sync_name(folder);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -301,7 +301,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 		ret = -errno;
 	if (ret)
 		path_remove(fresh);
-	else if ((ret = cow_folder_sync(record)))
+	else if ((ret = path_sync_name(record)))
 		path_remove(record);		/* it may not last: then it must not count */
 	return ret ? error_set(error, ret, "%s: the overlay record cannot be written: %s", record, strerror(-ret)) : 0;
 }
@@ -314,6 +314,6 @@ int overlay_remove(const char *path, struct error_text *error)
 	if (!ret && path_remove(record) && errno != ENOENT)
 		ret = -errno;
 	if (!ret)
-		ret = cow_folder_sync(record);
+		ret = path_sync_name(record);
 	return ret ? error_set(error, ret, "%s: its overlay record cannot be removed: %s", path, strerror(-ret)) : 0;
 }

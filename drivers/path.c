@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -296,6 +297,24 @@ int path_bind(int socket, const char *path)
 		return 0;
 	unlink(path);
 	return -1;
+}
+
+int path_sync(const char *path)
+{
+	int fd = path_open(path, O_RDONLY, 0), ret = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int path_sync_name(const char *path)
+{
+	char copy[PATH_MAX];
+
+	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	return path_sync(dirname(copy));
 }
 
 const char *path_state_dir(void)

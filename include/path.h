@@ -36,6 +36,10 @@ int path_remove(const char *path);
 int path_rename(const char *from, const char *to);
 int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
 
+/* Durable: all of the file, its times too, or the names in a folder; the name @path in its folder. 0 or -errno. */
+int path_sync(const char *path);
+int path_sync_name(const char *path);
+
 /* What lasts beyond a reboot: STATE_DIR_DEFAULT, or what the environment says (protocol.h). */
 const char *path_state_dir(void);
 
