@@ -19,10 +19,10 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client_private.h"
+#include "clock.h"
 #include "json_memory.h"
 
 #define CONNECT_TIMEOUT_S 10	/* only a tapdisk that hangs keeps its queue of connections full */
@@ -271,14 +271,6 @@ int tapctl_receive(struct tapctl *ctl, json_t **message)
 	}
 }
 
-int64_t client_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int interrupt = -1;
 
 void tapctl_set_interrupt(int fd)
@@ -291,7 +283,7 @@ int tapctl_interrupt(void)
 	return interrupt;
 }
 
-/* Wait for @events until @deadline (client_clock_ms(); -1: for ever). */
+/* Wait for @events until @deadline (clock_ms(); -1: for ever). */
 static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 {
 	struct pollfd poll_fds[] = { { ctl->fd, events, 0 }, { interrupt, POLLIN, 0 } };
@@ -300,7 +292,7 @@ static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 
 	do {
 		if (deadline >= 0) {
-			left = deadline - client_clock_ms();
+			left = deadline - clock_ms();
 			if (left < 0)
 				left = 0;
 		}
@@ -383,7 +375,7 @@ int tapctl_reply_error(json_t *reply, struct error_text *text)
 int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigned nr_fds,
 		    json_t **reply, int timeout_ms, struct error_text *text)
 {
-	int64_t deadline = timeout_ms < 0 ? -1 : client_clock_ms() + timeout_ms;
+	int64_t deadline = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
 	json_t *message = NULL;
 	int error;
 

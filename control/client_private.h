@@ -10,9 +10,6 @@
 
 #include "tapctl.h"
 
-/* CLOCK_MONOTONIC, milliseconds. */
-int64_t client_clock_ms(void);
-
 /* Make the run directory and the directory of the markers. */
 int client_make_run_dir(struct error_text *text);
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "client_private.h"
+#include "clock.h"
 #include "domain.h"
 #include "path.h"
 
@@ -85,7 +86,7 @@ void folder_close(struct domain_folder *folder)
 
 int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + wait_ms;
+	int64_t deadline = clock_ms() + wait_ms;
 	/* who does not wait only looks, and leaves no file behind */
 	int fd = openat(folder->fd, LOCK_FILE, O_RDWR | (wait_ms ? O_CREAT : 0) | O_CLOEXEC, 0600);
 	/* in a folder that was removed nothing can be made */
@@ -94,7 +95,7 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 
 	while (!error && flock(fd, LOCK_EX | LOCK_NB)) {
 		error = errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
-		if (!error && client_clock_ms() >= deadline)
+		if (!error && clock_ms() >= deadline)
 			error = -EBUSY;
 		else if (!error)
 			nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);

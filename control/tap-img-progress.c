@@ -12,9 +12,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "tap-img.h"
 
 #define BAR_WIDTH 30
@@ -26,14 +26,6 @@ static volatile sig_atomic_t caught;
 static void catch(int number)
 {
 	caught = number;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
 void signals_catch(void)
@@ -55,7 +47,7 @@ bool signals_caught(void)
 
 void progress_begin(struct progress *progress, const char *what, bool always)
 {
-	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always, .started = now() };
+	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always, .started = (double)clock_ns() / 1e9 };
 	progress->shown = progress->started;
 	signals_catch();
 }
@@ -77,7 +69,7 @@ void progress_line(const struct progress *progress, double seconds, uint64_t don
 
 int progress_step(struct progress *progress, uint64_t done, uint64_t total)
 {
-	double at = now();
+	double at = (double)clock_ns() / 1e9;
 	char line[160];
 
 	if (signals_caught())

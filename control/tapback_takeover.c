@@ -20,9 +20,9 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "tapback_log.h"
 
 #define TAKEOVERS_MAX 5
@@ -173,18 +173,10 @@ static int run_start(struct tapback *tapback, int pid)
 	return 0;
 }
 
-static uint64_t seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec;
-}
-
 /* One more, or too many by now. */
 static bool takeover_allowed(struct device *device)
 {
-	uint64_t now = seconds();
+	uint64_t now = (uint64_t)clock_ms() / 1000;
 
 	if (device->takeover_given_up == device->pid)
 		return false;

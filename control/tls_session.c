@@ -32,8 +32,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
 
 #define TLS_HANDSHAKE_S	30
 #define BUFFER_SIZE	65536
@@ -230,17 +231,9 @@ struct pump {
 	int untaken;				/* bytes that were on their way to it when that was set */
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void pump_set_deadline(struct pump *pump)
 {
-	pump->deadline = now_ms() + tls_stall_ms;
+	pump->deadline = (uint64_t)clock_ms() + tls_stall_ms;
 	pump->untaken = 0;
 	ioctl(pump->client, SIOCOUTQ, &pump->untaken);
 }
@@ -257,7 +250,7 @@ static bool pump_is_stalled(struct pump *pump)
 {
 	int before = pump->untaken;
 
-	if (!pump->deadline || now_ms() < pump->deadline)
+	if (!pump->deadline || (uint64_t)clock_ms() < pump->deadline)
 		return false;
 	pump_set_deadline(pump);
 	return pump->server_gone || pump->untaken >= before;
@@ -352,7 +345,7 @@ static bool pump_to_client(struct pump *pump)
 
 static int pump_timeout(const struct pump *pump)
 {
-	uint64_t now = now_ms();
+	uint64_t now = (uint64_t)clock_ms();
 
 	if (!pump->deadline)
 		return -1;
