@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boot_id.h"
 #include "client_private.h"
 #include "clock.h"
 
@@ -71,14 +72,9 @@ static json_t *read_json(const char *path)
 
 static bool this_boot(const char *boot)
 {
-	char now[64] = "";
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, now, sizeof(now) - 1);
+	char now[BOOT_ID_SIZE];
 
-	if (fd >= 0)
-		close(fd);
-	now[strcspn(now, "\n")] = '\0';
-	return length > 0 && !strcmp(now, boot);
+	return !boot_id_read(now) && !strcmp(now, boot);
 }
 
 static int record_read(struct record *record, int minor)

@@ -23,15 +23,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "boot_id.h"
 #include "json_memory.h"
 #include "log.h"
 #include "minor.h"
 #include "path.h"
 
-#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
 
-static char process_name[TAKEOVER_NAME_MAX], boot[40];
+static char process_name[TAKEOVER_NAME_MAX], boot[BOOT_ID_SIZE];
 static int lock_fd = -1;
 
 bool takeover_started(void)
@@ -47,21 +47,6 @@ const char *takeover_name(void)
 const char *takeover_boot(void)
 {
 	return boot;
-}
-
-static int read_boot(struct error_text *text)
-{
-	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, boot, sizeof(boot) - 1);
-	int error = errno;
-
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
-		return error_set(text, length ? -error : -EIO, BOOT_ID ": %s", strerror(length ? error : EIO));
-	boot[length] = '\0';
-	boot[strcspn(boot, "\n")] = '\0';
-	return 0;
 }
 
 static bool lock_path(char path[PATH_MAX], const char *name)
@@ -105,10 +90,11 @@ static int make_lock(struct error_text *text)
 
 int takeover_start(struct engine *engine, struct error_text *text)
 {
-	int error = read_boot(text);
+	int error = boot_id_read(boot);
 
-	if (!error)
-		error = make_name();
+	if (error)
+		return error_set(text, error, BOOT_ID_FILE ": %s", strerror(-error));
+	error = make_name();
 	if (!error)
 		error = make_lock(text);
 	if (!error)
