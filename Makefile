@@ -43,7 +43,7 @@ DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) contr
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 # how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
-CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine minor sandbox)
+CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine sandbox)
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot

@@ -24,6 +24,7 @@
 #include "client_private.h"
 #include "clock.h"
 #include "json_memory.h"
+#include "path.h"
 
 #define CONNECT_TIMEOUT_S 10	/* only a tapdisk that hangs keeps its queue of connections full */
 #define READ_SIZE 16384
@@ -42,9 +43,7 @@ struct tapctl {
 
 const char *tapctl_run_dir(void)
 {
-	const char *dir = getenv(RUN_DIR_ENV);
-
-	return dir && *dir ? dir : RUN_DIR_DEFAULT;
+	return path_run_dir();
 }
 
 static int buffer_reserve(struct buffer *buffer, size_t room)

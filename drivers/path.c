@@ -317,9 +317,19 @@ int path_sync_name(const char *path)
 	return path_sync(dirname(copy));
 }
 
+static const char *folder_said(const char *name, const char *otherwise)
+{
+	const char *folder = getenv(name);
+
+	return folder && *folder ? folder : otherwise;
+}
+
+const char *path_run_dir(void)
+{
+	return folder_said(RUN_DIR_ENV, RUN_DIR_DEFAULT);
+}
+
 const char *path_state_dir(void)
 {
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
+	return folder_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
 }

@@ -40,7 +40,9 @@ int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 060
 int path_sync(const char *path);
 int path_sync_name(const char *path);
 
-/* What lasts beyond a reboot: STATE_DIR_DEFAULT, or what the environment says (protocol.h). */
+/* What is there until a reboot, and what lasts beyond: RUN_DIR_DEFAULT and STATE_DIR_DEFAULT, or what the environment says
+ * (protocol.h). */
+const char *path_run_dir(void);
 const char *path_state_dir(void);
 
 /* Who owns what the calls above make. */

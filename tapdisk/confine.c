@@ -38,7 +38,6 @@
 #include <unistd.h>
 
 #include "image-folders.h"
-#include "minor.h"
 #include "path.h"
 
 /* Linux 6.2's, which the headers of 6.1 have not */
@@ -94,7 +93,7 @@ static int allow_all(int rules, char *const *folders, uint64_t known, struct err
 		const char *path;
 		uint64_t rights;
 	} own[] = {
-		{ minor_run_dir(), WRITING },	/* sockets, markers */
+		{ path_run_dir(), WRITING },	/* sockets, markers */
 		{ path_state_dir(), WRITING },	/* decisions, records of devices */
 		{ "/dev/shm", WRITING },	/* counters for xentop */
 		{ "/dev/xen", WRITING },	/* grants and event channels, opened for each frontend */
@@ -161,8 +160,8 @@ static int confine_files(char *const *folders, struct error_text *warning, struc
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
-	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
-		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), path_state_dir(), strerror(errno));
+	if ((mkdir(path_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
+		return error_set(text, -errno, "%s, %s: cannot be made: %s", path_run_dir(), path_state_dir(), strerror(errno));
 	ret = restrict_files(version, folders, text);
 	landlocked = !ret;
 	return ret;

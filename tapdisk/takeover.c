@@ -26,7 +26,6 @@
 #include "boot_id.h"
 #include "json_memory.h"
 #include "log.h"
-#include "minor.h"
 #include "path.h"
 
 #define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
@@ -51,12 +50,12 @@ const char *takeover_boot(void)
 
 static bool lock_path(char path[PATH_MAX], const char *name)
 {
-	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, minor_run_dir(), name) < PATH_MAX;
+	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, path_run_dir(), name) < PATH_MAX;
 }
 
 static bool folder_path(char path[PATH_MAX])
 {
-	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, minor_run_dir()) < PATH_MAX;
+	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, path_run_dir()) < PATH_MAX;
 }
 
 /* A name that no process had before, whatever its pid. */
@@ -75,7 +74,7 @@ static int make_lock(struct error_text *text)
 	char folder[PATH_MAX], path[PATH_MAX];
 
 	if (!folder_path(folder) || !lock_path(path, process_name))
-		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", path_run_dir());
 	for (int tries = 0; lock_fd < 0 && tries < START_TRIES; tries++) {
 		if (path_make_folder(folder, 0700) && errno != EEXIST)
 			break;
@@ -135,7 +134,7 @@ int takeover_ended(const char *name, struct error_text *text)
 
 bool takeover_path(char *path, size_t size, int minor, const char *name)
 {
-	int length = snprintf(path, size, TAKEOVER_DISK_FORMAT "%s%s", minor_run_dir(), minor, name ? "/" : "", name ? name : "");
+	int length = snprintf(path, size, TAKEOVER_DISK_FORMAT "%s%s", path_run_dir(), minor, name ? "/" : "", name ? name : "");
 
 	return length > 0 && (size_t)length < size;
 }

@@ -23,8 +23,8 @@
 
 #include "blkif.h"
 #include "log.h"
-#include "minor.h"
 #include "nbd.h"
+#include "path.h"
 #include "takeover.h"
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
@@ -304,9 +304,9 @@ static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
 {
 	char path[128];
 
-	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, minor_run_dir(), (int)getpid(), vbd->minor) >=
+	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, path_run_dir(), (int)getpid(), vbd->minor) >=
 	    (int)sizeof(path))
-		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", minor_run_dir());
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", path_run_dir());
 	return nbd_server_start(&vbd->nbd, vbd, path, text);
 }
 
