@@ -39,7 +39,7 @@ TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) contr
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
 TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c) control/size.c)
 DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) control/xen_disks.c) \
-	$(patsubst %,$(BUILD)/control/tap-ctl-%.o,call create destroy interrupt print)
+	$(patsubst %,$(BUILD)/control/tap-ctl-%.o,call create destroy print)
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 # how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too

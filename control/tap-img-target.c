@@ -121,7 +121,7 @@ int target_begin(struct target *target, const char *path, const struct target_op
 	struct stat st;
 	int ret = 0;
 
-	signals_catch();
+	interrupts_catch();
 	*target = (struct target){ .path = strdup(path), .format = options->format };
 	if (!target->path)
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
