@@ -34,8 +34,8 @@ static void vbd_check(const struct vbd *vbd)
 	switch (vbd->state) {
 	case VBD_CLOSED:
 		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
-		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held);
-		assert(!vbd->errors.waiting && !vbd->errors.stopped && !vbd->errors.probe);
+		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held.count);
+		assert(!vbd->errors.waiting.count && !vbd->errors.stopped && !vbd->errors.probe);
 		break;
 	case VBD_RUNNING:
 		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
