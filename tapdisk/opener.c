@@ -32,7 +32,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "confine.h"
@@ -146,21 +145,6 @@ static int open_file(const char *path, int flags, mode_t mode)
 	return ret;
 }
 
-static int bind_socket(int socket, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	if (bind(socket, (struct sockaddr *)&address, sizeof(address)))
-		return -errno;
-	if (!chmod(path, 0600))
-		return 0;
-	unlink(path);
-	return -EPERM;
-}
-
 static int real_name(const char *path, struct path_reply *reply, char real[PATH_MAX])
 {
 	if (!realpath(path, real))
@@ -197,7 +181,7 @@ static int do_it(struct asked *asked, struct path_reply *reply, char real[PATH_M
 	case PATH_RENAME:
 		return RESULT(rename(path, asked->to));
 	case PATH_BIND:
-		return bind_socket(asked->about, path);
+		return RESULT(path_bind(asked->about, path));
 	}
 	return -EINVAL;
 }
