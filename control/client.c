@@ -23,6 +23,7 @@
 
 #include "client_private.h"
 #include "clock.h"
+#include "descriptors.h"
 #include "json_memory.h"
 #include "path.h"
 
@@ -175,24 +176,15 @@ out:
 /* Write what the socket takes, the descriptors with the first byte. 0 when all is out, -EAGAIN when not yet. */
 static int write_some(struct tapctl *ctl, const int *fds, unsigned nr_fds)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int) * PROTOCOL_MAX_FDS)];
-	} control = { 0 };
+	union descriptors room;
 	struct iovec iov = { ctl->out.data, ctl->out.length };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t sent;
 
 	if (!ctl->out.length)
 		return 0;
-	if (nr_fds) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
-		memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * nr_fds);
-	}
+	if (nr_fds)
+		descriptors_attach(&message, &room, fds, nr_fds);
 	do
 		sent = sendmsg(ctl->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);

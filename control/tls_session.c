@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "descriptors.h"
 
 #define TLS_HANDSHAKE_S	30
 #define BUFFER_SIZE	65536
@@ -183,23 +184,16 @@ static const char *tls_handshake(const struct tls_credentials *credentials, int 
 
 static int receive_descriptor(int connector)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
+	union descriptors room;
 	char byte;
 	struct iovec iov = { &byte, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	const struct cmsghdr *header;
-	int fd = -1;
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fd;
 
+	descriptors_expect(&message, &room, 1);
 	if (recvmsg(connector, &message, MSG_CMSG_CLOEXEC) != 1)
 		return -1;
-	header = CMSG_FIRSTHDR(&message);
-	if (header && header->cmsg_type == SCM_RIGHTS)
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	descriptors_take(&message, &fd, 1);
 	return fd;
 }
 

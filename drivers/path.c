@@ -20,6 +20,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "protocol.h"
 
 static int opener = -1;
@@ -58,11 +59,6 @@ struct call {
 	int fd;				/* that was opened */
 };
 
-union descriptors {
-	struct cmsghdr header;
-	char bytes[CMSG_SPACE(2 * sizeof(int))];
-};
-
 static int send_request(struct call *call, int answer)
 {
 	struct iovec parts[] = {
@@ -70,17 +66,11 @@ static int send_request(struct call *call, int answer)
 		{ (char *)call->path, call->request.length[0] },
 		{ (char *)call->to, call->request.length[1] },
 	};
-	union descriptors control = { 0 };
-	int fds[2] = { answer, call->about };
-	size_t bytes = (call->about < 0 ? 1 : 2) * sizeof(int);
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = call->to ? 3 : 2, .msg_control = &control,
-		.msg_controllen = CMSG_SPACE(bytes) };
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	const int fds[2] = { answer, call->about };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = call->to ? 3 : 2 };
+	union descriptors room;
 
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(bytes);
-	memcpy(CMSG_DATA(header), fds, bytes);
+	descriptors_attach(&message, &room, fds, call->about < 0 ? 1 : 2);
 	while (sendmsg(opener, &message, MSG_NOSIGNAL) < 0) {
 		if (errno != EINTR)
 			return errno == EPIPE ? -ECONNRESET : -errno;
@@ -88,34 +78,21 @@ static int send_request(struct call *call, int answer)
 	return 0;
 }
 
-/* The descriptor of @message, or -1. */
-static int descriptor_of(struct msghdr *message)
-{
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fd;
-
-	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(sizeof(fd)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-	return fd;
-}
-
 /* One message of the answer: 1 for the last. */
 static int receive(struct call *call, int socket)
 {
-	union descriptors control;
+	union descriptors room;
 	struct iovec parts[] = { { &call->reply, sizeof(call->reply) }, { call->name, call->name ? PATH_MAX - 1 : 0 } };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control,
-		.msg_controllen = sizeof(control) };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
 	ssize_t length;
 
+	descriptors_expect(&message, &room, 1);
 	while ((length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0) {
 		if (errno != EINTR)
 			return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	}
 	if (length == 1 && call->fd < 0) {
-		call->fd = descriptor_of(&message);
+		descriptors_take(&message, &call->fd, 1);
 		return call->fd < 0 ? -EMFILE : 0;	/* no room for one more */
 	}
 	if (length < (ssize_t)sizeof(call->reply) || length != (ssize_t)sizeof(call->reply) + call->reply.length)

@@ -35,6 +35,7 @@
 #include <unistd.h>
 
 #include "confine.h"
+#include "descriptors.h"
 #include "path.h"
 #include "processor.h"
 #include "reach.h"
@@ -236,37 +237,6 @@ static int take_names(struct asked *asked, const char *bytes, size_t length)
 	return ret ? ret : name_descriptor(asked);
 }
 
-static void take_descriptors(struct asked *asked, struct msghdr *message)
-{
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fds[2] = { -1, -1 };
-
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-	    header->cmsg_len >= CMSG_LEN(sizeof(int)) && header->cmsg_len <= CMSG_LEN(sizeof(fds)))
-		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
-	asked->answer = fds[0];
-	asked->about = fds[1];
-}
-
-/* Who does not take it has nothing. */
-static void send_descriptor(int answer, int fd)
-{
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec part = { "", 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-		.msg_controllen = sizeof(control) };
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-	sendmsg(answer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 static void answer_request(struct asked *asked, int ret)
 {
 	char real[PATH_MAX];
@@ -278,7 +248,7 @@ static void answer_request(struct asked *asked, int ret)
 	if (!ret)
 		ret = do_it(asked, &reply, real);
 	if (ret >= 0 && asked->request.operation == PATH_OPEN) {
-		send_descriptor(asked->answer, ret);
+		descriptor_send(asked->answer, ret, MSG_NOSIGNAL | MSG_DONTWAIT);	/* who does not take it has nothing */
 		close(ret);
 		ret = 0;
 	}
@@ -294,18 +264,19 @@ static bool serve_one(int socket)
 {
 	struct asked asked;
 	char names[2 * PATH_MAX];
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control;
+	union descriptors room;
 	struct iovec parts[] = { { &asked.request, sizeof(asked.request) }, { names, sizeof(names) } };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control) };
-	ssize_t length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	int ret = -EINVAL;
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	int fds[2], ret = -EINVAL;
+	ssize_t length;
 
+	descriptors_expect(&message, &room, 2);
+	length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
 	if (length <= 0)
 		return length < 0 && errno == EINTR;
-	take_descriptors(&asked, &message);
+	descriptors_take(&message, fds, 2);
+	asked.answer = fds[0];
+	asked.about = fds[1];
 	if (length > (ssize_t)sizeof(asked.request) && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		ret = take_names(&asked, names, (size_t)length - sizeof(asked.request));
 	if (asked.answer >= 0) {
