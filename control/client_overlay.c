@@ -88,13 +88,6 @@ static char *name_store(const struct many_disk *disk, struct error_text *text)
 	return path;
 }
 
-static bool same_file(const char *one, const char *other)
-{
-	struct stat a, b;
-
-	return !stat(one, &a) && !stat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 static int nothing_to_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
 	return -EIO;
@@ -134,7 +127,7 @@ static bool remove_left_over(const char *path, const char *image)
 	if (cow_file_open(&device, path, false, NULL))
 		return false;
 	if (!cow_probe(device, &kind, &fields, NULL) && kind == COW_BASE_RAW && !strncmp(fields.target, "aio:", 4) &&
-	    same_file(fields.target + 4, image) && store_unused(device, &fields))
+	    path_same_image(fields.target + 4, image) && store_unused(device, &fields))
 		gone = !unlink(path);
 	cow_file_close(device);
 	return gone;

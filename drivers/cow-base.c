@@ -337,14 +337,8 @@ void cow_base_close(struct cow_base *base)
 bool cow_base_stands_on(const struct cow_base *base, const char *path)
 {
 	const struct base_image *image = base->owner;
-	struct stat mine, theirs;
 
-	if (!image)
-		return false;
-	if (!path_stat(path, &theirs) && !path_stat(image->device->name, &mine) && mine.st_dev == theirs.st_dev &&
-	    mine.st_ino == theirs.st_ino)
-		return true;
-	return cow_base_stands_on(&image->beneath, path);
+	return image && (path_same_image(image->device->name, path) || cow_base_stands_on(&image->beneath, path));
 }
 
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error)

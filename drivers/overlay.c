@@ -158,17 +158,6 @@ static int store_peek(const char *store, struct cow_superblock *sb, struct error
 	return ret;
 }
 
-static bool same_image(const char *one, const char *other)
-{
-	struct stat a, b;
-
-	if (path_stat(one, &a) || path_stat(other, &b))
-		return false;
-	if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode))
-		return a.st_rdev == b.st_rdev;
-	return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 /* The store is the one that the record means, and stands on this image. */
 static int store_check(const char *real, const char *record, struct overlay *overlay, struct error_text *error)
 {
@@ -185,7 +174,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 		return error_set(error, -ESTALE, "%s: its overlay record %s means another store than the one at %s: bring the "
 				 "right one back", real, record, overlay->store);
 	if (sb.base_kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
-	    !same_image(real, target + strlen(TYPE_RAW)))
+	    !path_same_image(real, target + strlen(TYPE_RAW)))
 		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, which stands on %s: if the image was "
 				 "moved, move it back; if it is another image, remove the record", real,
 				 record, overlay->store, target);

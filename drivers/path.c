@@ -276,6 +276,17 @@ int path_bind(int socket, const char *path)
 	return -1;
 }
 
+bool path_same_image(const char *one, const char *other)
+{
+	struct stat a, b;
+
+	if (path_stat(one, &a) || path_stat(other, &b))
+		return false;
+	if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode))
+		return a.st_rdev == b.st_rdev;
+	return S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 int path_sync(const char *path)
 {
 	int fd = path_open(path, O_RDONLY, 0), ret = fd < 0 || fsync(fd) ? -errno : 0;
