@@ -6,21 +6,13 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
 #include "block.h"
 #include "blkfront-internal.h"
+#include "clock.h"
 
 #define REQUEST_TIMEOUT_MS 30000
 #define CHUNK (BOUNCE_PAGES * GUEST_PAGE_SIZE)
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
 
 static int status_error(int16_t status)
 {
@@ -37,13 +29,13 @@ static int status_error(int16_t status)
 /* Push the one request that was put into queue 0 and wait for its response. */
 static int request_finish(struct blkfront *front)
 {
-	int64_t deadline = now_ms() + REQUEST_TIMEOUT_MS, left;
+	int64_t deadline = clock_ms() + REQUEST_TIMEOUT_MS, left;
 	struct blkfront_response response;
 	int r;
 
 	blkfront_push(front, 0);
 	while (!blkfront_reap(front, 0, &response, 1)) {
-		left = deadline - now_ms();
+		left = deadline - clock_ms();
 		r = left > 0 ? blkfront_wait(front, 0, (int)left) : 0;
 		if (r <= 0)
 			return r < 0 ? r : -ETIMEDOUT;

@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <xenstore.h>
 
 #include "blkfront-xen-internal.h"
+#include "clock.h"
 
 #define PATH_SIZE	512
 /* Generous: a backend that does not come is a failure, never a matter of speed. */
@@ -98,14 +98,6 @@ void blkfront_xenbus_close(struct blkfront *front)
 
 /* ---- waiting for the backend ---- */
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
 /* Forget what has been written so far; was there anything? */
 static bool take_events(struct blkfront *front)
 {
@@ -122,11 +114,11 @@ static bool take_events(struct blkfront *front)
 int blkfront_xen_wait_written(struct blkfront *front, int timeout_ms)
 {
 	struct pollfd fd = { .fd = xs_fileno(front->xen->xs), .events = POLLIN };
-	int64_t deadline = now_ms() + timeout_ms, left;
+	int64_t deadline = clock_ms() + timeout_ms, left;
 	int r;
 
 	while (!take_events(front)) {
-		left = deadline - now_ms();
+		left = deadline - clock_ms();
 		r = poll(&fd, 1, left > 0 ? (int)left : 0);
 		if (r < 0 && errno != EINTR)
 			return -errno;
@@ -151,11 +143,11 @@ enum blkfront_state blkfront_xen_backend_state(struct blkfront *front)
 
 int blkfront_xen_wait_backend(struct blkfront *front, enum blkfront_state state, int timeout_ms)
 {
-	int64_t deadline = now_ms() + timeout_ms, left;
+	int64_t deadline = clock_ms() + timeout_ms, left;
 	int r;
 
 	while (blkfront_xen_backend_state(front) != state) {
-		left = deadline - now_ms();
+		left = deadline - clock_ms();
 		r = blkfront_xen_wait_written(front, left > 0 ? (int)left : 0);
 		if (r < 0)
 			return r;

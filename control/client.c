@@ -19,11 +19,13 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client_private.h"
+#include "clock.h"
+#include "descriptors.h"
 #include "json_memory.h"
+#include "path.h"
 
 #define CONNECT_TIMEOUT_S 10	/* only a tapdisk that hangs keeps its queue of connections full */
 #define READ_SIZE 16384
@@ -42,9 +44,7 @@ struct tapctl {
 
 const char *tapctl_run_dir(void)
 {
-	const char *dir = getenv(RUN_DIR_ENV);
-
-	return dir && *dir ? dir : RUN_DIR_DEFAULT;
+	return path_run_dir();
 }
 
 static int buffer_reserve(struct buffer *buffer, size_t room)
@@ -176,24 +176,15 @@ out:
 /* Write what the socket takes, the descriptors with the first byte. 0 when all is out, -EAGAIN when not yet. */
 static int write_some(struct tapctl *ctl, const int *fds, unsigned nr_fds)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int) * PROTOCOL_MAX_FDS)];
-	} control = { 0 };
+	union descriptors room;
 	struct iovec iov = { ctl->out.data, ctl->out.length };
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t sent;
 
 	if (!ctl->out.length)
 		return 0;
-	if (nr_fds) {
-		message.msg_control = &control;
-		message.msg_controllen = CMSG_SPACE(sizeof(int) * nr_fds);
-		control.header.cmsg_level = SOL_SOCKET;
-		control.header.cmsg_type = SCM_RIGHTS;
-		control.header.cmsg_len = CMSG_LEN(sizeof(int) * nr_fds);
-		memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * nr_fds);
-	}
+	if (nr_fds)
+		descriptors_attach(&message, &room, fds, nr_fds);
 	do
 		sent = sendmsg(ctl->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
@@ -271,14 +262,6 @@ int tapctl_receive(struct tapctl *ctl, json_t **message)
 	}
 }
 
-int64_t client_clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int interrupt = -1;
 
 void tapctl_set_interrupt(int fd)
@@ -291,7 +274,7 @@ int tapctl_interrupt(void)
 	return interrupt;
 }
 
-/* Wait for @events until @deadline (client_clock_ms(); -1: for ever). */
+/* Wait for @events until @deadline (clock_ms(); -1: for ever). */
 static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 {
 	struct pollfd poll_fds[] = { { ctl->fd, events, 0 }, { interrupt, POLLIN, 0 } };
@@ -300,7 +283,7 @@ static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 
 	do {
 		if (deadline >= 0) {
-			left = deadline - client_clock_ms();
+			left = deadline - clock_ms();
 			if (left < 0)
 				left = 0;
 		}
@@ -383,7 +366,7 @@ int tapctl_reply_error(json_t *reply, struct error_text *text)
 int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigned nr_fds,
 		    json_t **reply, int timeout_ms, struct error_text *text)
 {
-	int64_t deadline = timeout_ms < 0 ? -1 : client_clock_ms() + timeout_ms;
+	int64_t deadline = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
 	json_t *message = NULL;
 	int error;
 

@@ -5,7 +5,6 @@
  */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,24 +32,15 @@ void client_step(const char *name)
 /* A folder that is durable, in one that is there. */
 static int make_folder(const char *path, struct error_text *text)
 {
-	char above[PATH_MAX];
-	char *slash;
-	int fd, error = 0;
+	int error;
 
 	if (mkdir(path, 0700)) {
 		if (errno == EEXIST)
 			return 0;
 		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
 	}
-	snprintf(above, sizeof(above), "%s", path);
-	slash = strrchr(above, '/');
-	slash[slash == above] = '\0';
-	fd = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0 || fsync(fd))
-		error = error_set(text, -errno, "%s: %s", above, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return error;
+	error = path_sync_name(path);
+	return error ? error_set(text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
 /* @folder, of DECISION_MAX + 1 bytes: where the records are. */

@@ -28,6 +28,7 @@
 
 #include "client_many.h"
 #include "client_private.h"
+#include "utf8.h"
 
 #define LEASE_MS 5000
 #define GRACE_MS 2000		/* a tapdisk says itself that the lease has run out; one that does not by then hangs */
@@ -190,15 +191,6 @@ static int create_alone(struct tapctl_group *group, struct error_text *text)
 	return error;
 }
 
-static bool is_utf8(const char *string)
-{
-	json_t *value = json_string(string);
-	bool valid = value;
-
-	json_decref(value);
-	return valid;
-}
-
 static bool is_alone(const struct tapctl_group *group)
 {
 	return group->many.count == 1 && !group->many.disks[0].disk.store;
@@ -213,7 +205,7 @@ int tapctl_group_begin(struct tapctl_group **made, const struct tapctl_disk *dis
 	*made = NULL;
 	snapshot->stall_us = 0;
 	snapshot->taken = false;
-	if (!is_utf8(snapshot->name) || (snapshot->description && !is_utf8(snapshot->description)))
+	if (!utf8_valid(snapshot->name) || (snapshot->description && !utf8_valid(snapshot->description)))
 		return error_set(text, -EINVAL, "the name or the description is not UTF-8");
 	group = calloc(1, sizeof(*group));
 	if (!group)

@@ -8,6 +8,7 @@
 
 #include "client_many.h"
 #include "client_private.h"
+#include "clock.h"
 
 static void cut_off(struct many_disk *disk)
 {
@@ -146,7 +147,7 @@ static void disk_receive(struct many_disk *disk)
 /* One wait for whatever comes first. 0, -ETIMEDOUT or another error of poll(). */
 static int wait_pending(struct many *many, struct pollfd *poll_fds, int64_t deadline)
 {
-	int64_t left = deadline < 0 ? -1 : deadline - client_clock_ms();
+	int64_t left = deadline < 0 ? -1 : deadline - clock_ms();
 	unsigned i;
 	int ready;
 
@@ -201,7 +202,7 @@ static void fail_pending(struct many *many, int error)
 int many_call(struct many *many, json_t *(*request)(struct many_disk *disk, void *arg), void *arg, bool stop,
 	      int timeout_ms, struct error_text *text)
 {
-	int64_t deadline = timeout_ms < 0 ? -1 : client_clock_ms() + timeout_ms;
+	int64_t deadline = timeout_ms < 0 ? -1 : clock_ms() + timeout_ms;
 	const struct many_disk *failed = NULL;
 	struct pollfd *poll_fds = calloc(many->count, sizeof(*poll_fds));
 	unsigned i;

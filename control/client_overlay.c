@@ -21,6 +21,7 @@
 #include "client_private.h"
 #include "cow-base.h"
 #include "overlay.h"
+#include "path.h"
 
 static json_t *info_request(struct many_disk *disk, void *arg)
 {
@@ -87,13 +88,6 @@ static char *name_store(const struct many_disk *disk, struct error_text *text)
 	return path;
 }
 
-static bool same_file(const char *one, const char *other)
-{
-	struct stat a, b;
-
-	return !stat(one, &a) && !stat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
-
 static int nothing_to_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
 	return -EIO;
@@ -133,7 +127,7 @@ static bool remove_left_over(const char *path, const char *image)
 	if (cow_file_open(&device, path, false, NULL))
 		return false;
 	if (!cow_probe(device, &kind, &fields, NULL) && kind == COW_BASE_RAW && !strncmp(fields.target, "aio:", 4) &&
-	    same_file(fields.target + 4, image) && store_unused(device, &fields))
+	    path_same_image(fields.target + 4, image) && store_unused(device, &fields))
 		gone = !unlink(path);
 	cow_file_close(device);
 	return gone;
@@ -165,7 +159,7 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	error = cow_create(device, &options, text);
 	cow_file_close(device);
 	if (!error)
-		error = cow_folder_sync(path);
+		error = path_sync_name(path);
 	if (error && stat(path, &st) == 0 && S_ISREG(st.st_mode))
 		unlink(path);
 	return error ? error_set(text, error, "%s: cannot be made: %s", path, strerror(-error)) : 0;

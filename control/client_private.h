@@ -5,13 +5,12 @@
 #ifndef TAPSNAP_CLIENT_PRIVATE_H
 #define TAPSNAP_CLIENT_PRIVATE_H
 
+#include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "tapctl.h"
-
-/* CLOCK_MONOTONIC, milliseconds. */
-int64_t client_clock_ms(void);
 
 /* Make the run directory and the directory of the markers. */
 int client_make_run_dir(struct error_text *text);
@@ -21,6 +20,9 @@ int client_make_run_dir(struct error_text *text);
  * it is not. @listener: a descriptor for it, or -1.
  */
 int client_start_daemon(char *const arguments[], int listener, char *line, size_t size, struct error_text *text);
+
+/* client_process.c: @path: the program @name in the folder of the one that runs. False: there is none. */
+bool client_program_beside(const char *name, char path[PATH_MAX]);
 
 /* For tests: called between the steps of what a group does, with the name of the one that is done. */
 extern void (*client_group_step)(const char *step);

@@ -107,47 +107,50 @@ int tapctl_process_list(void (*each)(int pid, void *arg), void *arg)
 	return error;
 }
 
-static bool try_program(char *path, size_t size, const char *directory, size_t length)
+static bool try_program(char path[PATH_MAX], const char *name, const char *directory, size_t length)
 {
 	struct stat st;
-	int written = snprintf(path, size, "%.*s/tapdisk", (int)length, directory);
 
-	return length && written > 0 && (size_t)written < size &&
+	return length && snprintf(path, PATH_MAX, "%.*s/%s", (int)length, directory, name) < PATH_MAX &&
 	       !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
 }
 
-static bool search_directories(char *path, size_t size, const char *directories)
+bool client_program_beside(const char *name, char path[PATH_MAX])
+{
+	char self[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self));
+
+	while (length > 0 && self[length - 1] != '/')
+		length--;
+	return length > 0 && try_program(path, name, self, (size_t)length - 1);
+}
+
+static bool search_directories(char path[PATH_MAX], const char *directories)
 {
 	size_t length;
 
 	for (; directories && *directories; directories += length + (directories[length] == ':')) {
 		length = strcspn(directories, ":");
-		if (try_program(path, size, directories, length))
+		if (try_program(path, "tapdisk", directories, length))
 			return true;
 	}
 	return false;
 }
 
 /* Beside the running program (a build tree, an installation), then where the environment says. */
-static int find_tapdisk(char *path, size_t size, struct error_text *text)
+static int find_tapdisk(char path[PATH_MAX], struct error_text *text)
 {
 	const char *named = getenv(TAPDISK_ENV);
-	char self[PATH_MAX];
-	ssize_t length;
 
-	length = readlink("/proc/self/exe", self, sizeof(self) - 1);
-	if (length > 0) {
-		self[length] = '\0';
-		if (try_program(path, size, self, strrchr(self, '/') - self))
-			return 0;
-	}
+	if (client_program_beside("tapdisk", path))
+		return 0;
 	if (named && *named) {
-		if ((size_t)snprintf(path, size, "%s", named) < size && !access(path, X_OK))
+		if (snprintf(path, PATH_MAX, "%s", named) < PATH_MAX && !access(path, X_OK))
 			return 0;
 		return error_set(text, -ENOENT, "%s (from $" TAPDISK_ENV "): no program to run", named);
 	}
-	if (search_directories(path, size, getenv("PATH")) ||
-	    search_directories(path, size, "/usr/local/sbin:/usr/sbin:/usr/local/libexec:/usr/libexec"))
+	if (search_directories(path, getenv("PATH")) ||
+	    search_directories(path, "/usr/local/sbin:/usr/sbin:/usr/local/libexec:/usr/libexec"))
 		return 0;
 	return error_set(text, -ENOENT, "tapdisk is not installed beside this program, in $" TAPDISK_ENV " or in $PATH");
 }
@@ -161,7 +164,7 @@ int tapctl_spawn(struct error_text *text)
 
 	error = client_make_run_dir(text);
 	if (!error)
-		error = find_tapdisk(found, sizeof(found), text);
+		error = find_tapdisk(found, text);
 	if (error)
 		return error;
 	if (!realpath(found, path))	/* it is started from another directory */

@@ -19,6 +19,7 @@
 
 #include "client_many.h"
 #include "client_private.h"
+#include "clock.h"
 #include "driver.h"
 
 #define UNDO_MS 10000
@@ -72,10 +73,10 @@ static int prepare(struct many *many, struct revert *revert, int timeout_ms, str
 static int in_turn(int (*ask)(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text),
 		   struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + timeout_ms;
+	int64_t deadline = clock_ms() + timeout_ms;
 	int error = ask(many, revert, timeout_ms, text);
 
-	while (error == -EALREADY && (timeout_ms < 0 || client_clock_ms() < deadline)) {
+	while (error == -EALREADY && (timeout_ms < 0 || clock_ms() < deadline)) {
 		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
 		text->text[0] = '\0';
 		error = ask(many, revert, timeout_ms, text);

@@ -23,7 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "boot_id.h"
 #include "client_private.h"
+#include "clock.h"
 
 #define RECORD_MAX	65536
 #define ENDED_MS	60000	/* how long a dead tapdisk's I/O may take to end */
@@ -70,14 +72,9 @@ static json_t *read_json(const char *path)
 
 static bool this_boot(const char *boot)
 {
-	char now[64] = "";
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, now, sizeof(now) - 1);
+	char now[BOOT_ID_SIZE];
 
-	if (fd >= 0)
-		close(fd);
-	now[strcspn(now, "\n")] = '\0';
-	return length > 0 && !strcmp(now, boot);
+	return !boot_id_read(now) && !strcmp(now, boot);
 }
 
 static int record_read(struct record *record, int minor)
@@ -198,10 +195,10 @@ static int take_turn(const char *name, struct error_text *text)
 
 static int wait_for_end(int pid, int lock, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + ENDED_MS;
+	int64_t deadline = clock_ms() + ENDED_MS;
 
 	while (flock(lock, LOCK_SH | LOCK_NB)) {
-		if (client_clock_ms() > deadline)
+		if (clock_ms() > deadline)
 			return error_set(text, -EBUSY, "tapdisk %d: its I/O has not ended for %d s; is the storage stuck?", pid,
 					 ENDED_MS / 1000);
 		pause_ms(PAUSE_MS);
@@ -212,7 +209,7 @@ static int wait_for_end(int pid, int lock, struct error_text *text)
 /* One that is being killed may still take a connection, but answers no more. */
 static int check_dead(int pid, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + ALIVE_MS;
+	int64_t deadline = clock_ms() + ALIVE_MS;
 	struct tapctl *ctl;
 	int error;
 
@@ -226,7 +223,7 @@ static int check_dead(int pid, struct error_text *text)
 		}
 		if (error == -EPIPE)
 			pause_ms(PAUSE_MS);
-	} while (error == -EPIPE && client_clock_ms() < deadline);
+	} while (error == -EPIPE && clock_ms() < deadline);
 	return error_set(text, -EBUSY, "tapdisk %d is alive: 'tap-ctl upgrade' replaces it", pid);
 }
 
@@ -255,13 +252,13 @@ static json_t *throttle_request(const struct record *record)
 /* Who else has the image may be udev, or somebody who looks at it. */
 static int open_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + IMAGE_MS;
+	int64_t deadline = clock_ms() + IMAGE_MS;
 	int error;
 
 	for (;;) {
 		text->text[0] = '\0';
 		error = tapctl_call(ctl, open_request(record), NULL, CALL_MS, text);
-		if (error != -EBUSY || client_clock_ms() > deadline)
+		if (error != -EBUSY || clock_ms() > deadline)
 			return error;
 		pause_ms(PAUSE_MS);
 	}
@@ -406,12 +403,12 @@ int tapctl_takeover_successor(int pid, int minor)
  */
 static bool is_free(const char *path)
 {
-	int64_t deadline = client_clock_ms() + RING_END_MS;
+	int64_t deadline = clock_ms() + RING_END_MS;
 	int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW), error = 0;
 
 	if (fd < 0)
 		return false;
-	while ((error = flock(fd, LOCK_SH | LOCK_NB)) && errno == EWOULDBLOCK && client_clock_ms() < deadline)
+	while ((error = flock(fd, LOCK_SH | LOCK_NB)) && errno == EWOULDBLOCK && clock_ms() < deadline)
 		pause_ms(PAUSE_MS);
 	close(fd);
 	return !error;
@@ -466,11 +463,11 @@ static int find_successor(const int *minors, size_t count, int pid)
 /* @minors: what the old one had. tapback sees it end as well, and may be first. */
 static int replace(int pid, const int *minors, size_t count, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + CALL_MS;
+	int64_t deadline = clock_ms() + CALL_MS;
 	int ret, successor;
 
 	while (!gone(pid)) {
-		if (client_clock_ms() > deadline)
+		if (clock_ms() > deadline)
 			return error_set(text, -ETIMEDOUT, "tapdisk %d: has handed over and does not end", pid);
 		pause_ms(PAUSE_MS);
 	}

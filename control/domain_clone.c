@@ -20,6 +20,7 @@
 #include "cow-base.h"
 #include "cow.h"
 #include "domain.h"
+#include "path.h"
 
 #define COPY_BYTES (64u << 20)		/* until somebody looks whether it is cancelled */
 
@@ -139,7 +140,7 @@ static int make_config(struct clone *clone)
 
 static int sync_name(struct clone *clone, const char *path)
 {
-	int error = cow_folder_sync(path);
+	int error = path_sync_name(path);
 
 	return error ? error_set(clone->text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
 }
@@ -299,7 +300,7 @@ static int remove_file(const char *path)
 
 	if (unlink(path) && errno != ENOENT)
 		return -errno;
-	error = cow_folder_sync(path);
+	error = path_sync_name(path);
 	return error == -ENOENT ? 0 : error;	/* its folder has gone, too */
 }
 

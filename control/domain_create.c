@@ -30,6 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "domain.h"
 
 struct create {
@@ -44,19 +45,11 @@ struct create {
 	int64_t time;
 	bool memory;
 	struct disks_snapshot taking;
-	double stopped;			/* when its memory was saved, us */
+	uint64_t stopped;		/* when its memory was saved: clock_ns() */
 	bool gone_on;
 	int resume_error;
 	struct guard guard;
 };
-
-static double clock_us(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
-}
 
 /* ---- before anything is done ---- */
 
@@ -285,7 +278,7 @@ static int go_on(struct create *create)
 	error = host->ops->resume(host, operation->id.domid, paused, create->text);
 	if (error)
 		return error;
-	operation->stopped_us = clock_us() - create->stopped;
+	operation->stopped_us = (double)(clock_ns() - create->stopped) / 1e3;
 	domain_did(operation, "resumed");
 	return 0;
 }
@@ -337,7 +330,7 @@ static int take(struct create *create)
 		error = begin_disks(create);
 	if (!error && create->memory)
 		error = take_memory(create, fd);
-	create->stopped = clock_us();
+	create->stopped = clock_ns();
 	if (!error)
 		error = domain_check_cancelled(create->operation);
 	if (!error)

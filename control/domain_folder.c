@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 #include "client_private.h"
+#include "clock.h"
 #include "domain.h"
+#include "path.h"
 
 #define LOCK_FILE "lock"
 #define POLL_NS 20000000
@@ -28,16 +30,6 @@ const char *folder_root(void)
 	const char *root = getenv(DOMAIN_SNAPSHOT_DIR_ENV);
 
 	return root && *root ? root : DOMAIN_SNAPSHOT_DIR;
-}
-
-static int sync_folder(const char *path, struct error_text *text)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int error = fd < 0 || fsync(fd) ? -errno : 0;
-
-	if (fd >= 0)
-		close(fd);
-	return error ? error_set(text, error, "%s: %s", path, strerror(-error)) : 0;
 }
 
 /* With what is above it, each durable. */
@@ -57,7 +49,10 @@ static int make_folders(const char *path, struct error_text *text)
 	error = make_folders(above, text);
 	if (!error && mkdir(path, 0700) && errno != EEXIST)
 		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	return error ? error : sync_folder(above, text);
+	if (error)
+		return error;
+	error = path_sync(above);
+	return error ? error_set(text, error, "%s: %s", above, strerror(-error)) : 0;
 }
 
 int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)
@@ -91,7 +86,7 @@ void folder_close(struct domain_folder *folder)
 
 int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text)
 {
-	int64_t deadline = client_clock_ms() + wait_ms;
+	int64_t deadline = clock_ms() + wait_ms;
 	/* who does not wait only looks, and leaves no file behind */
 	int fd = openat(folder->fd, LOCK_FILE, O_RDWR | (wait_ms ? O_CREAT : 0) | O_CLOEXEC, 0600);
 	/* in a folder that was removed nothing can be made */
@@ -100,7 +95,7 @@ int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *te
 
 	while (!error && flock(fd, LOCK_EX | LOCK_NB)) {
 		error = errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
-		if (!error && client_clock_ms() >= deadline)
+		if (!error && clock_ms() >= deadline)
 			error = -EBUSY;
 		else if (!error)
 			nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "boot_id.h"
 #include "domain.h"
 
 #define LOCK_WAIT_MS 2000
@@ -43,22 +44,11 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 }
 
-/* Of the host: domids are new with each. "" when it is not to be had. */
-static void read_boot_id(char boot[DOMAIN_UUID_SIZE])
-{
-	FILE *file = fopen("/proc/sys/kernel/random/boot_id", "r");
-
-	if (!file || !fgets(boot, DOMAIN_UUID_SIZE, file))
-		boot[0] = '\0';
-	if (file)
-		fclose(file);
-}
-
 json_t *domain_to_json(const struct domain_id *id)
 {
-	char boot[DOMAIN_UUID_SIZE];
+	char boot[BOOT_ID_SIZE];
 
-	read_boot_id(boot);
+	boot_id_read(boot);
 	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
 }
 
@@ -67,9 +57,9 @@ static bool is_same_domain(const json_t *intent, const struct domain_id *id)
 {
 	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
 	const char *then = info_string(domain, "boot");
-	char boot[DOMAIN_UUID_SIZE];
+	char boot[BOOT_ID_SIZE];
 
-	read_boot_id(boot);
+	boot_id_read(boot);
 	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
 }
 

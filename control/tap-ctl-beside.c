@@ -13,20 +13,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xenstore.h>
 
 #include "tap-ctl.h"
+#include "xen_disks.h"
 
 #define NO_SCRIPT "block-tap"	/* what libxl writes then */
-
-static char *read_node(struct xs_handle *xs, const char *folder, const char *name)
-{
-	char path[256];
-
-	if (snprintf(path, sizeof(path), "%s/%s", folder, name) >= (int)sizeof(path))
-		return NULL;
-	return xs_read(xs, XBT_NULL, path, NULL);
-}
 
 static bool ends_in_no_script(const char *script)
 {
@@ -59,7 +50,7 @@ static bool is_hvm(struct xs_handle *xs, const char *domid)
 	bool hvm;
 
 	if (domid && snprintf(folder, sizeof(folder), "/libxl/%s", domid) < (int)sizeof(folder))
-		type = read_node(xs, folder, "type");
+		type = xen_read_value(xs, folder, "type");
 	hvm = type && !strcmp(type, "hvm");
 	free(type);
 	return hvm;
@@ -77,9 +68,9 @@ bool qemu_comes_beside(const char *target)
 	xs = xs_open(0);
 	if (!xs)
 		return false;
-	script = read_node(xs, backend, "script");
-	dev = read_node(xs, backend, "dev");
-	domid = read_node(xs, backend, "frontend-id");
+	script = xen_read_value(xs, backend, "script");
+	dev = xen_read_value(xs, backend, "dev");
+	domid = xen_read_value(xs, backend, "frontend-id");
 	comes = ends_in_no_script(script) && is_emulated(dev) && is_hvm(xs, domid);
 	free(script);
 	free(dev);

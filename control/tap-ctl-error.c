@@ -7,8 +7,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "tap-ctl.h"
 
 static int run_on_error(const struct arguments *args, json_t *result, struct error_text *text)
@@ -61,14 +61,6 @@ const struct command command_resume = {
 	.summary = "let a disk that an error has stopped go on: what waits is tried again",
 	.run = run_resume, .print = print_resume,
 };
-
-static int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* 0: there may be something to read. -ETIMEDOUT. */
 static int wait_for_input(const struct tapctl *ctl, int64_t deadline)

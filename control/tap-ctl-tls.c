@@ -7,24 +7,11 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "client_private.h"
 #include "tap-ctl.h"
 
 #define PROGRAM "tapdisk-tls"
-
-/* Beside this program, or in $PATH. */
-static void program_path(char *path, size_t size)
-{
-	ssize_t length = readlink("/proc/self/exe", path, size - sizeof("/" PROGRAM));
-
-	while (length > 0 && path[length - 1] != '/')
-		length--;
-	strcpy(path + (length > 0 ? length : 0), PROGRAM);
-	if (length <= 0 || access(path, X_OK))
-		strcpy(path, PROGRAM);
-}
 
 /* Options are words of their own; a path may begin with a dash. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text)
@@ -34,7 +21,8 @@ int tls_start(const struct arguments *args, int listener, const char *server, st
 	unsigned count = 0;
 	int error;
 
-	program_path(path, sizeof(path));
+	if (!client_program_beside(PROGRAM, path))
+		strcpy(path, PROGRAM);		/* in $PATH */
 	if (!realpath(given, folder))
 		return error_set(text, -errno, "%s: %s", given, strerror(errno));
 	arguments[count++] = path;

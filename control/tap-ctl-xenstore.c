@@ -16,6 +16,7 @@
 
 #include "tap-ctl.h"
 #include "tap-ctl-xenstore.h"
+#include "xen_disks.h"
 
 #define BACKEND_KIND "vbd3"
 #define SCRIPT "/etc/xen/scripts/block-tap"
@@ -40,16 +41,6 @@ static char *join_path(const char *format, ...)
 	return path;
 }
 
-/* A node's value, malloc'ed; NULL when there is none. */
-static char *read_node(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, const char *name)
-{
-	char *path = join_path("%s/%s", directory, name);
-	char *value = path ? xs_read(xs, transaction, path, NULL) : NULL;
-
-	free(path);
-	return value;
-}
-
 static bool write_node(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, const char *name,
 		       const char *value)
 {
@@ -58,22 +49,6 @@ static bool write_node(struct xs_handle *xs, xs_transaction_t transaction, const
 
 	free(path);
 	return written;
-}
-
-static int read_number(const struct xen_device *device, const char *directory, const char *name)
-{
-	char *value = read_node(device->xs, XBT_NULL, directory, name);
-	char *end;
-	long number = -1;
-
-	if (value && *value) {
-		errno = 0;
-		number = strtol(value, &end, 10);
-		if (errno || *end || number < 0 || number > INT_MAX)
-			number = -1;
-	}
-	free(value);
-	return (int)number;
 }
 
 static bool node_exists(struct xs_handle *xs, xs_transaction_t transaction, const char *path)
@@ -94,7 +69,7 @@ static int find_domain_name(struct xs_handle *xs, const char *name)
 
 	for (i = 0; domains && i < count && domid < 0; i++) {
 		char *path = join_path("/local/domain/%s", domains[i]);
-		char *value = path ? read_node(xs, XBT_NULL, path, "name") : NULL;
+		char *value = path ? xen_read_value(xs, path, "name") : NULL;
 
 		if (value && !strcmp(value, name))
 			domid = atoi(domains[i]);
@@ -146,7 +121,6 @@ static bool libxl_knows_vbd3(void)
 
 int xen_device_open(struct xen_device *device, const char *domain, const char *vdev, struct error_text *text)
 {
-	char *own;
 	int error;
 
 	*device = (struct xen_device){ .vdev = vdev };
@@ -159,9 +133,7 @@ int xen_device_open(struct xen_device *device, const char *domain, const char *v
 	error = xen_find_domain(device->xs, domain, &device->domid, text);
 	if (error)
 		return error;
-	own = xs_read(device->xs, XBT_NULL, "domid", NULL);	/* absent in a dom0 that never wrote it */
-	device->backend_domid = own ? (unsigned)atoi(own) : 0;
-	free(own);
+	device->backend_domid = xen_own_domid(device->xs);
 	device->libxl_knows = libxl_knows_vbd3();
 	device->frontend = join_path("/local/domain/%u/device/vbd/%u", device->domid, device->devid);
 	device->backend = join_path("/local/domain/%u/backend/" BACKEND_KIND "/%u/%u", device->backend_domid, device->domid,
@@ -387,22 +359,22 @@ int xen_device_remove(struct xen_device *device, struct error_text *text)
 
 int xen_device_state(const struct xen_device *device, const char *directory)
 {
-	int state = read_number(device, directory, "state");
+	int state = xen_read_number(device->xs, directory, "state", INT_MAX);
 
 	return state < 0 ? STATE_UNKNOWN : state;
 }
 
 int xen_device_tapdisk(const struct xen_device *device, int *pid, int *minor)
 {
-	*pid = read_number(device, device->backend, "pid");
-	*minor = read_number(device, device->backend, "minor");
-	return *pid > 0 && *minor >= 0 && *minor <= MINOR_MAX ? 0 : -ENOENT;
+	*pid = xen_read_number(device->xs, device->backend, "pid", INT_MAX);
+	*minor = xen_read_number(device->xs, device->backend, "minor", MINOR_MAX);
+	return *pid > 0 && *minor >= 0 ? 0 : -ENOENT;
 }
 
 static bool uses_tapdisk(const struct xen_device *device, const char *backend, int pid, int minor)
 {
-	return strcmp(backend, device->backend) && read_number(device, backend, "pid") == pid &&
-	       read_number(device, backend, "minor") == minor;
+	return strcmp(backend, device->backend) && xen_read_number(device->xs, backend, "pid", INT_MAX) == pid &&
+	       xen_read_number(device->xs, backend, "minor", MINOR_MAX) == minor;
 }
 
 bool xen_device_is_shared(const struct xen_device *device, int pid, int minor)

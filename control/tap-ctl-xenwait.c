@@ -11,18 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "tap-ctl.h"
 #include "tap-ctl-xenstore.h"
-
-static int64_t clock_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* Until a watch, or something else, has happened. 0, -ETIMEDOUT, -EINTR, -EIO. */
 static int wait_for_watch(struct xs_handle *xs, int64_t deadline)

@@ -14,6 +14,7 @@
 #include <jansson.h>
 
 #include "client_disk.h"
+#include "client_interrupt.h"
 
 struct arguments {
 	int pid, minor;			/* -1: not given */
@@ -93,13 +94,6 @@ void listen_undo(int fd, const char *name);
 
 /* tap-ctl-tls.c: TLS for clients that connect to @listener, in front of the Unix socket @server. It ends when that is removed. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text);
-
-/* tap-ctl-interrupt.c: SIGINT, SIGTERM and SIGHUP, unless they are ignored, end waits with -EINTR from here on. */
-void interrupts_catch(void);
-/* They do not any more: there is something to undo, or all is done. True when one has come. */
-bool interrupts_stop(void);
-/* When one has come, it ends the program. */
-void interrupts_die(void);
 
 /* tap-ctl-beside.c: called from a hotplug script, for a disk whose image the guest's QEMU will open itself */
 bool qemu_comes_beside(const char *target);

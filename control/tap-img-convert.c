@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "path.h"
 #include "size.h"
 #include "tap-img.h"
 
@@ -178,20 +178,12 @@ static int copy_all(struct copy *copy, struct error_text *error)
 	return ret;
 }
 
-static bool same_file(const char *a, const char *b)
-{
-	struct stat one, other;
-
-	return !stat(a, &one) && !stat(b, &other) && one.st_dev == other.st_dev && one.st_ino == other.st_ino &&
-		!S_ISCHR(one.st_mode);
-}
-
 static int target_prepare(struct copy *copy, const char *path, struct error_text *error)
 {
 	struct convert *convert = copy->convert;
 	struct cow_create_options *create = &convert->options.cow;
 
-	if (same_file(copy->source.path, path))
+	if (path_same_image(copy->source.path, path))
 		return error_set(error, -EINVAL, "%s: is what is to be converted", path);
 	convert->sectors = copy->source.disk.sectors;
 	create->sectors = convert->sectors;
@@ -200,7 +192,7 @@ static int target_prepare(struct copy *copy, const char *path, struct error_text
 		return convert->base_format ? error_set(error, -EINVAL, "-F %s without -B BASE", convert->base_format) : 0;
 	if (strcmp(convert->options.format, "cow"))
 		return error_set(error, -EINVAL, "-B: only a cow image can be made on a base");
-	if (same_file(convert->base, path))
+	if (path_same_image(convert->base, path))
 		return error_set(error, -EINVAL, "%s: is its own base", path);
 	create->base = &convert->fields;
 	return image_base_describe(convert->base, convert->base_format, &create->base_kind, &convert->fields, error);

@@ -106,7 +106,7 @@ static int create_on(const struct create_arguments *arguments, struct cow_device
 
 	if (ret)
 		return ret;
-	if (signals_caught())
+	if (interrupts_caught())
 		ret = -EINTR;
 	else if (arguments->preallocation)
 		ret = create_preallocated(arguments, device, error);
@@ -127,7 +127,7 @@ static int create_store(const struct create_arguments *arguments, const char *pa
 	bool is_new = access(path, F_OK);
 	int ret = not_on_itself(arguments, path, error);
 
-	signals_catch();
+	interrupts_catch();
 	if (!ret)
 		ret = cow_file_create(&device, path, error);
 	if (ret)

@@ -9,55 +9,22 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "tap-img.h"
 
 #define BAR_WIDTH 30
 #define TERMINAL_PERIOD 0.1		/* seconds between two looks of it */
 #define PIPE_PERIOD 1.0
 
-static volatile sig_atomic_t caught;
-
-static void catch(int number)
-{
-	caught = number;
-}
-
-static double now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-void signals_catch(void)
-{
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = catch }, before;
-	size_t i;
-
-	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
-		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
-			sigaction(signals[i], &action, NULL);
-	}
-}
-
-bool signals_caught(void)
-{
-	return caught;
-}
-
 void progress_begin(struct progress *progress, const char *what, bool always)
 {
-	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always, .started = now() };
-	progress->shown = progress->started;
-	signals_catch();
+	*progress = (struct progress){ .what = what, .terminal = isatty(STDERR_FILENO), .always = always };
+	progress->started = progress->shown = (double)clock_ns() / 1e9;
+	interrupts_catch();
 }
 
 void progress_line(const struct progress *progress, double seconds, uint64_t done, uint64_t total, char *line, size_t size)
@@ -77,10 +44,10 @@ void progress_line(const struct progress *progress, double seconds, uint64_t don
 
 int progress_step(struct progress *progress, uint64_t done, uint64_t total)
 {
-	double at = now();
+	double at = (double)clock_ns() / 1e9;
 	char line[160];
 
-	if (signals_caught())
+	if (interrupts_caught())
 		return -EINTR;
 	if ((!progress->terminal && !progress->always) ||
 	    (at - progress->shown < (progress->terminal ? TERMINAL_PERIOD : PIPE_PERIOD) && done < total))
@@ -97,12 +64,4 @@ void progress_end(struct progress *progress)
 	if (progress->drawn)
 		fprintf(stderr, "\r%*s\r", 100, "");
 	progress->drawn = false;
-}
-
-void signals_die(void)
-{
-	if (!caught)
-		return;
-	signal(caught, SIG_DFL);
-	raise(caught);
 }

@@ -7,13 +7,13 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "path.h"
 #include "tap-img.h"
 
 static bool is_format(const struct target *target, const char *format)
@@ -121,7 +121,7 @@ int target_begin(struct target *target, const char *path, const struct target_op
 	struct stat st;
 	int ret = 0;
 
-	signals_catch();
+	interrupts_catch();
 	*target = (struct target){ .path = strdup(path), .format = options->format };
 	if (!target->path)
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
@@ -157,31 +157,18 @@ int target_zero(struct target *target, uint64_t sector, uint64_t nr_sectors)
 	return cow_device_zero(target->device, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
 }
 
-static int sync_path(const char *path, int flags)
-{
-	int fd = open(path, flags | O_CLOEXEC), ret = 0;
-
-	if (fd < 0 || fsync(fd))
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 /* The file is durable before its name is, and its name before we say so. */
 static int part_place(struct target *target)
 {
-	char *folder = strdup(target->path);
-	int ret = folder ? sync_path(target->part, O_RDONLY) : -ENOMEM;
+	int ret = path_sync(target->part);
 
 	if (!ret && rename(target->part, target->path))
 		ret = -errno;
 	if (!ret) {
 		free(target->part);
 		target->part = NULL;
-		ret = sync_path(dirname(folder), O_RDONLY | O_DIRECTORY);
+		ret = path_sync_name(target->path);
 	}
-	free(folder);
 	return ret;
 }
 

@@ -114,7 +114,7 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i]->name))
 			continue;
 		code = output_end(commands[i], commands[i]->run(commands[i], argc - 1, argv + 1));
-		signals_die();
+		interrupts_die();
 		return code;
 	}
 	fprintf(stderr, "tap-img: no command \"%s\": see tap-img --help\n", argv[1]);

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <jansson.h>
 
+#include "client_interrupt.h"
 #include "cow-base.h"
 
 /* What `check` exits with besides 0 (nothing found) and 1 (failed), as qemu-img does. */
@@ -118,10 +119,6 @@ struct progress {
 	bool terminal, always, drawn;
 	double started, shown;
 };
-/* From here on signals that end a program end its work, at the next step; signals_die() is what they meant. */
-void signals_catch(void);
-bool signals_caught(void);
-void signals_die(void);
 /* @always: in a pipe, too. Signals are caught. */
 void progress_begin(struct progress *progress, const char *what, bool always);
 /* Bytes. -EINTR: the work is to end. */

@@ -33,8 +33,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "tapback_log.h"
 #include "tapback_ring.h"
 
@@ -57,11 +57,10 @@ void device_log(const struct device *device, int priority, const char *format, .
 
 static bool report_is_due(struct device *device)
 {
-	struct timespec now;
+	uint64_t second = (uint64_t)clock_ms() / 1000;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if ((uint64_t)now.tv_sec != device->report_second) {
-		device->report_second = now.tv_sec;
+	if (second != device->report_second) {
+		device->report_second = second;
 		device->report_count = 0;
 	}
 	return device->report_count++ < REPORTS_PER_SECOND;

@@ -20,9 +20,10 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "client_private.h"
+#include "clock.h"
 #include "tapback_log.h"
 
 #define TAKEOVERS_MAX 5
@@ -66,22 +67,6 @@ static void run_free(struct run *run)
 	free(run);
 }
 
-/* The program beside ours, or what $PATH has. */
-static const char *find_program(char path[PATH_MAX])
-{
-	ssize_t length = readlink("/proc/self/exe", path, PATH_MAX - 16);
-	char *slash;
-
-	if (length > 0) {
-		path[length] = '\0';
-		slash = strrchr(path, '/');
-		strcpy(slash + 1, "tap-ctl");
-		if (!access(path, X_OK))
-			return path;
-	}
-	return "tap-ctl";
-}
-
 static int spawn(struct run *run, int said)
 {
 	char path[PATH_MAX], number[16], name[] = "tap-ctl", command[] = "takeover", option[] = "-p";
@@ -104,7 +89,7 @@ static int spawn(struct run *run, int said)
 	if (!error)
 		error = posix_spawn_file_actions_adddup2(&actions, said, 2);
 	if (!error)
-		error = posix_spawnp(&run->child, find_program(path), &actions, &attributes, arguments, environ);
+		error = posix_spawnp(&run->child, client_program_beside(name, path) ? path : name, &actions, &attributes, arguments, environ);
 	posix_spawnattr_destroy(&attributes);
 	posix_spawn_file_actions_destroy(&actions);
 	return -error;
@@ -173,18 +158,10 @@ static int run_start(struct tapback *tapback, int pid)
 	return 0;
 }
 
-static uint64_t seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec;
-}
-
 /* One more, or too many by now. */
 static bool takeover_allowed(struct device *device)
 {
-	uint64_t now = seconds();
+	uint64_t now = (uint64_t)clock_ms() / 1000;
 
 	if (device->takeover_given_up == device->pid)
 		return false;

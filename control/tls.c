@@ -37,6 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "inherited.h"
 #include "sandbox.h"
 #include "tls.h"
@@ -154,22 +155,6 @@ static void log_reports(struct server *server)
 	}
 }
 
-static bool send_descriptor(int to, int fd)
-{
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { .header = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
-	char byte = 0;
-	struct iovec iov = { &byte, 1 };
-	const struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control.space),
-	};
-
-	memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-	return sendmsg(to, &message, MSG_NOSIGNAL) == 1;
-}
-
 /* When the session asks for it. False: there is nobody any more to connect to. */
 static bool connect_session(const struct server *server, int session_fd)
 {
@@ -183,7 +168,7 @@ static bool connect_session(const struct server *server, int session_fd)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	strcpy(address.sun_path, server->path);		/* setup() has seen to its length */
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
-		send_descriptor(session_fd, fd);
+		descriptor_send(session_fd, fd, MSG_NOSIGNAL);
 	else
 		there = fd < 0 || (errno != ECONNREFUSED && errno != ENOENT);
 	if (fd >= 0)

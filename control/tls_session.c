@@ -33,8 +33,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "clock.h"
+#include "descriptors.h"
 
 #define TLS_HANDSHAKE_S	30
 #define BUFFER_SIZE	65536
@@ -183,23 +185,16 @@ static const char *tls_handshake(const struct tls_credentials *credentials, int 
 
 static int receive_descriptor(int connector)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
+	union descriptors room;
 	char byte;
 	struct iovec iov = { &byte, 1 };
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	const struct cmsghdr *header;
-	int fd = -1;
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fd;
 
+	descriptors_expect(&message, &room, 1);
 	if (recvmsg(connector, &message, MSG_CMSG_CLOEXEC) != 1)
 		return -1;
-	header = CMSG_FIRSTHDR(&message);
-	if (header && header->cmsg_type == SCM_RIGHTS)
-		memcpy(&fd, CMSG_DATA(header), sizeof(fd));
+	descriptors_take(&message, &fd, 1);
 	return fd;
 }
 
@@ -231,17 +226,9 @@ struct pump {
 	int untaken;				/* bytes that were on their way to it when that was set */
 };
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 static void pump_set_deadline(struct pump *pump)
 {
-	pump->deadline = now_ms() + tls_stall_ms;
+	pump->deadline = (uint64_t)clock_ms() + tls_stall_ms;
 	pump->untaken = 0;
 	ioctl(pump->client, SIOCOUTQ, &pump->untaken);
 }
@@ -258,7 +245,7 @@ static bool pump_is_stalled(struct pump *pump)
 {
 	int before = pump->untaken;
 
-	if (!pump->deadline || now_ms() < pump->deadline)
+	if (!pump->deadline || (uint64_t)clock_ms() < pump->deadline)
 		return false;
 	pump_set_deadline(pump);
 	return pump->server_gone || pump->untaken >= before;
@@ -353,7 +340,7 @@ static bool pump_to_client(struct pump *pump)
 
 static int pump_timeout(const struct pump *pump)
 {
-	uint64_t now = now_ms();
+	uint64_t now = (uint64_t)clock_ms();
 
 	if (!pump->deadline)
 		return -1;

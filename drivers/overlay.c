@@ -117,16 +117,6 @@ static int record_read(const char *record, struct overlay *overlay, struct error
 	return 1;
 }
 
-static bool same_image(const char *one, const char *other)
-{
-	struct stat a, b;
-
-	if (path_stat(one, &a) || path_stat(other, &b))
-		return false;
-	if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode))
-		return a.st_rdev == b.st_rdev;
-	return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
-}
 
 /* The store is the one that the record means, and stands on this image. */
 static int store_check(const char *real, const char *record, struct overlay *overlay, struct error_text *error)
@@ -146,7 +136,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 		return error_set(error, -ESTALE, "%s: its overlay record %s means another store than the one at %s: bring the "
 				 "right one back", real, record, overlay->store);
 	if (kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
-	    !same_image(real, target + strlen(TYPE_RAW)))
+	    !path_same_image(real, target + strlen(TYPE_RAW)))
 		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, which stands on %s: if the image was "
 				 "moved, move it back; if it is another image, remove the record", real,
 				 record, overlay->store, target);
@@ -240,8 +230,8 @@ static int make_folders(const char *record)
 		return 0;
 	if ((path_make_folder(path_state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
 		return -errno;
-	ret = cow_folder_sync(path_state_dir());
-	return ret ? ret : cow_folder_sync(folder);
+	ret = path_sync_name(path_state_dir());
+	return ret ? ret : path_sync_name(folder);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -262,7 +252,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 		ret = -errno;
 	if (ret)
 		path_remove(fresh);
-	else if ((ret = cow_folder_sync(record)))
+	else if ((ret = path_sync_name(record)))
 		path_remove(record);		/* it may not last: then it must not count */
 	return ret ? error_set(error, ret, "%s: the overlay record cannot be written: %s", record, strerror(-ret)) : 0;
 }
@@ -275,6 +265,6 @@ int overlay_remove(const char *path, struct error_text *error)
 	if (!ret && path_remove(record) && errno != ENOENT)
 		ret = -errno;
 	if (!ret)
-		ret = cow_folder_sync(record);
+		ret = path_sync_name(record);
 	return ret ? error_set(error, ret, "%s: its overlay record cannot be removed: %s", path, strerror(-ret)) : 0;
 }

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "protocol.h"
 
 static int opener = -1;
@@ -58,11 +60,6 @@ struct call {
 	int fd;				/* that was opened */
 };
 
-union descriptors {
-	struct cmsghdr header;
-	char bytes[CMSG_SPACE(2 * sizeof(int))];
-};
-
 static int send_request(struct call *call, int answer)
 {
 	struct iovec parts[] = {
@@ -70,17 +67,11 @@ static int send_request(struct call *call, int answer)
 		{ (char *)call->path, call->request.length[0] },
 		{ (char *)call->to, call->request.length[1] },
 	};
-	union descriptors control = { 0 };
-	int fds[2] = { answer, call->about };
-	size_t bytes = (call->about < 0 ? 1 : 2) * sizeof(int);
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = call->to ? 3 : 2, .msg_control = &control,
-		.msg_controllen = CMSG_SPACE(bytes) };
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	const int fds[2] = { answer, call->about };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = call->to ? 3 : 2 };
+	union descriptors room;
 
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(bytes);
-	memcpy(CMSG_DATA(header), fds, bytes);
+	descriptors_attach(&message, &room, fds, call->about < 0 ? 1 : 2);
 	while (sendmsg(opener, &message, MSG_NOSIGNAL) < 0) {
 		if (errno != EINTR)
 			return errno == EPIPE ? -ECONNRESET : -errno;
@@ -88,34 +79,21 @@ static int send_request(struct call *call, int answer)
 	return 0;
 }
 
-/* The descriptor of @message, or -1. */
-static int descriptor_of(struct msghdr *message)
-{
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fd;
-
-	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS ||
-	    header->cmsg_len != CMSG_LEN(sizeof(fd)))
-		return -1;
-	memcpy(&fd, CMSG_DATA(header), sizeof(fd));
-	return fd;
-}
-
 /* One message of the answer: 1 for the last. */
 static int receive(struct call *call, int socket)
 {
-	union descriptors control;
+	union descriptors room;
 	struct iovec parts[] = { { &call->reply, sizeof(call->reply) }, { call->name, call->name ? PATH_MAX - 1 : 0 } };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control,
-		.msg_controllen = sizeof(control) };
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
 	ssize_t length;
 
+	descriptors_expect(&message, &room, 1);
 	while ((length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC)) < 0) {
 		if (errno != EINTR)
 			return errno == EAGAIN ? -ETIMEDOUT : -errno;
 	}
 	if (length == 1 && call->fd < 0) {
-		call->fd = descriptor_of(&message);
+		descriptors_take(&message, &call->fd, 1);
 		return call->fd < 0 ? -EMFILE : 0;	/* no room for one more */
 	}
 	if (length < (ssize_t)sizeof(call->reply) || length != (ssize_t)sizeof(call->reply) + call->reply.length)
@@ -299,9 +277,48 @@ int path_bind(int socket, const char *path)
 	return -1;
 }
 
+bool path_same_image(const char *one, const char *other)
+{
+	struct stat a, b;
+
+	if (path_stat(one, &a) || path_stat(other, &b))
+		return false;
+	if (S_ISBLK(a.st_mode) && S_ISBLK(b.st_mode))
+		return a.st_rdev == b.st_rdev;
+	return S_ISREG(a.st_mode) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+int path_sync(const char *path)
+{
+	int fd = path_open(path, O_RDONLY, 0), ret = fd < 0 || fsync(fd) ? -errno : 0;
+
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int path_sync_name(const char *path)
+{
+	char copy[PATH_MAX];
+
+	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
+		return -ENAMETOOLONG;
+	return path_sync(dirname(copy));
+}
+
+static const char *folder_said(const char *name, const char *otherwise)
+{
+	const char *folder = getenv(name);
+
+	return folder && *folder ? folder : otherwise;
+}
+
+const char *path_run_dir(void)
+{
+	return folder_said(RUN_DIR_ENV, RUN_DIR_DEFAULT);
+}
+
 const char *path_state_dir(void)
 {
-	const char *dir = getenv(STATE_DIR_ENV);
-
-	return dir && *dir ? dir : STATE_DIR_DEFAULT;
+	return folder_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
 }

@@ -17,8 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,8 +29,8 @@
 #include "image-folders.h"
 #include "overlay.h"
 #include "path.h"
+#include "thread.h"
 
-#define STACK_SIZE (256 * 1024)
 #define FIRST_PAGE 4096
 
 static atomic_uint reaching;
@@ -111,28 +109,6 @@ static void *reach_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for those who wait for them. */
-static int start_thread(struct reach *reach)
-{
-	pthread_attr_t attr;
-	pthread_t thread;
-	sigset_t all, old;
-	int error = pthread_attr_init(&attr);
-
-	if (error)
-		return -error;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
-	if (!error)
-		error = pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	if (!error)
-		error = pthread_create(&thread, &attr, reach_main, reach);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return -error;
-}
-
 static int begin(const char *target, int done)
 {
 	struct reach *reach = calloc(1, sizeof(*reach));
@@ -142,7 +118,7 @@ static int begin(const char *target, int done)
 		reach->target = strdup(target);
 	if (reach && reach->target) {
 		reach->done = done;
-		error = start_thread(reach);
+		error = thread_start(NULL, reach_main, reach);
 	}
 	if (error && reach)
 		free(reach->target);

@@ -26,6 +26,15 @@ unsigned utf8_length(const char *text)
 	return length && is_none(c) ? 0 : length;
 }
 
+bool utf8_valid(const char *text)
+{
+	unsigned length;
+
+	while ((length = utf8_length(text)) && *text)
+		text += length;
+	return length;
+}
+
 void utf8_repair(char *text)
 {
 	unsigned length;

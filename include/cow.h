@@ -199,8 +199,6 @@ bool cow_decision_valid(const char *path);
 int cow_decision_commit(const char *path, struct error_text *error);
 /* 0: aborted, now or before, or no record of this host; 1: it was committed. Durable when it returns. */
 int cow_decision_abort(const char *path, struct error_text *error);
-/* The entry of @path in its folder is durable. */
-int cow_folder_sync(const char *path);
 /* How many snapshots are prepared. */
 unsigned cow_prepared_count(const struct cow_store *store);
 /* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */

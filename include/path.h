@@ -35,7 +35,16 @@ int path_remove(const char *path);
 int path_rename(const char *from, const char *to);
 int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
 
-/* What lasts beyond a reboot: STATE_DIR_DEFAULT, or what the environment says (protocol.h). */
+/* Both name one file or block device. False when that cannot be seen. */
+bool path_same_image(const char *one, const char *other);
+
+/* Durable: all of the file, its times too, or the names in a folder; the name @path in its folder. 0 or -errno. */
+int path_sync(const char *path);
+int path_sync_name(const char *path);
+
+/* What is there until a reboot, and what lasts beyond: RUN_DIR_DEFAULT and STATE_DIR_DEFAULT, or what the environment says
+ * (protocol.h). */
+const char *path_run_dir(void);
 const char *path_state_dir(void);
 
 /* The owner of what the calls above make. */

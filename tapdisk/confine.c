@@ -39,7 +39,6 @@
 #include <unistd.h>
 
 #include "image-folders.h"
-#include "minor.h"
 #include "path.h"
 
 /* Linux 6.2's, which the headers of 6.1 have not */
@@ -89,31 +88,15 @@ static int allow(int rules, const char *path, uint64_t rights)
 	return ret;
 }
 
-static int allow_all(int rules, char *const *folders, uint64_t known, struct error_text *text)
+/* @paths: a NULL ends them. */
+static int allow_each(int rules, const char *const *paths, uint64_t rights, struct error_text *text)
 {
-	const struct {
-		const char *path;
-		uint64_t rights;
-	} own[] = {
-		{ minor_run_dir(), WRITING },	/* sockets, markers */
-		{ path_state_dir(), WRITING },	/* decisions, records of devices */
-		{ "/dev/shm", WRITING },	/* counters for xentop */
-		{ "/dev/xen", WRITING },	/* grants and event channels, opened for each frontend */
-		{ "/proc", READING },		/* locks, mounts */
-		{ "/sys", READING },		/* what a device is like */
-		{ "/etc/localtime", READING },	/* the log's time stamps */
-	};
 	int ret = 0;
 
-	for (size_t i = 0; !ret && i < sizeof(own) / sizeof(own[0]); i++) {
-		ret = allow(rules, own[i].path, own[i].rights & known);
+	for (; !ret && *paths; paths++) {
+		ret = allow(rules, *paths, rights);
 		if (ret)
-			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", own[i].path, strerror(-ret));
-	}
-	for (; !ret && *folders; folders++) {
-		ret = allow(rules, *folders, WRITING & known);
-		if (ret)
-			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", *folders, strerror(-ret));
+			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", *paths, strerror(-ret));
 	}
 	return ret;
 }
@@ -121,15 +104,30 @@ static int allow_all(int rules, char *const *folders, uint64_t known, struct err
 /* What everybody may read, and who has an opener opens himself. */
 static int allow_public(int rules, uint64_t known, struct error_text *text)
 {
-	static const char *const paths[] = { "/proc", "/sys", "/etc/localtime" };
-	int ret = 0;
+	static const char *const paths[] = {
+		"/proc",		/* locks, mounts */
+		"/sys",			/* what a device is like */
+		"/etc/localtime",	/* the log's time stamps */
+		NULL
+	};
 
-	for (size_t i = 0; !ret && i < sizeof(paths) / sizeof(paths[0]); i++) {
-		ret = allow(rules, paths[i], READING & known);
-		if (ret)
-			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", paths[i], strerror(-ret));
-	}
-	return ret;
+	return allow_each(rules, paths, READING & known, text);
+}
+
+static int allow_all(int rules, char *const *folders, uint64_t known, struct error_text *text)
+{
+	const char *const own[] = {
+		path_run_dir(),		/* sockets, markers */
+		path_state_dir(),	/* decisions, records of devices */
+		"/dev/shm",		/* counters for xentop */
+		"/dev/xen",		/* grants and event channels, opened for each frontend */
+		NULL
+	};
+	int ret = allow_each(rules, own, WRITING & known, text);
+
+	if (!ret)
+		ret = allow_each(rules, (const char *const *)folders, WRITING & known, text);
+	return ret ? ret : allow_public(rules, known, text);
 }
 
 static int landlock_version(void)
@@ -162,8 +160,8 @@ static int confine_files(char *const *folders, struct error_text *warning, struc
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
-	if ((mkdir(minor_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
-		return error_set(text, -errno, "%s, %s: cannot be made: %s", minor_run_dir(), path_state_dir(), strerror(errno));
+	if ((mkdir(path_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
+		return error_set(text, -errno, "%s, %s: cannot be made: %s", path_run_dir(), path_state_dir(), strerror(errno));
 	ret = restrict_files(version, folders, text);
 	landlocked = !ret;
 	return ret;

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "control_connection.h"
+#include "descriptors.h"
 #include "json_memory.h"
 #include "log.h"
 #include "utf8.h"
@@ -170,41 +171,25 @@ static int refuse_input(struct control_connection *connection, const char *why)
 /* Keep the descriptors that came with this read; more than a command can use are closed at once. */
 static int keep_descriptors(struct control_connection *connection, struct msghdr *message)
 {
-	bool too_many = message->msg_flags & MSG_CTRUNC;
-	struct cmsghdr *header;
-	size_t count, i;
-	int fd;
+	unsigned room = PROTOCOL_MAX_FDS - connection->nr_fds;
+	unsigned came = descriptors_take(message, connection->fds + connection->nr_fds, room);
 
-	for (header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
-		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
-			continue;
-		count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		for (i = 0; i < count; i++) {
-			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-			if (connection->nr_fds < PROTOCOL_MAX_FDS) {
-				connection->fds[connection->nr_fds++] = fd;
-			} else {
-				close(fd);
-				too_many = true;
-			}
-		}
-	}
-	return too_many ? refuse_input(connection, "more descriptors than a command can have") : 0;
+	connection->nr_fds += came < room ? came : room;
+	if (came <= room && !(message->msg_flags & MSG_CTRUNC))
+		return 0;
+	return refuse_input(connection, "more descriptors than a command can have");
 }
 
 /* Read @want bytes (fewer when descriptors begin in between) with what descriptors come along. */
 static int read_bytes(struct control_connection *connection, char *chunk, size_t want)
 {
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int) * PROTOCOL_MAX_FDS)];
-	} control;
+	union descriptors room;
 	struct iovec iov = { chunk, want };
-	struct msghdr message = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control),
-	};
-	ssize_t got = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1 };
+	ssize_t got;
 
+	descriptors_expect(&message, &room, PROTOCOL_MAX_FDS);
+	got = recvmsg(connection->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	if (got < 0)
 		return errno == EINTR || errno == EWOULDBLOCK ? -EAGAIN : -errno;
 	if (keep_descriptors(connection, &message))

@@ -14,15 +14,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 
 #include "engine_list.h"
 #include "engine_offload.h"
 #include "engine_syscall.h"
-
-#define STACK_SIZE (256 * 1024)
+#include "thread.h"
 
 struct offload {
 	pthread_t thread;
@@ -56,26 +54,6 @@ static void *offload_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for the thread that runs the event loop. */
-static int offload_start_thread(struct offload *offload)
-{
-	pthread_attr_t attr;
-	sigset_t all, old;
-	int error;
-
-	error = pthread_attr_init(&attr);
-	if (error)
-		return -error;
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
-	if (!error)
-		error = pthread_create(&offload->thread, &attr, offload_main, offload);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return -error;
-}
-
 int offload_create(struct offload **result, int event)
 {
 	struct offload *offload = calloc(1, sizeof(*offload));
@@ -88,7 +66,7 @@ int offload_create(struct offload **result, int event)
 	engine_list_init(&offload->finished);
 	pthread_mutex_init(&offload->lock, NULL);
 	pthread_cond_init(&offload->work, NULL);
-	error = offload_start_thread(offload);
+	error = thread_start(&offload->thread, offload_main, offload);
 	if (error) {
 		pthread_cond_destroy(&offload->work);
 		pthread_mutex_destroy(&offload->lock);

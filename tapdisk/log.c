@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "log.h"
 
 #define GUEST_LINES_A_SECOND 10
@@ -104,12 +105,11 @@ static int level_priority(enum log_level level)
 /* Start a new budget when the second has passed. */
 static void renew_budget(void)
 {
-	struct timespec now;
+	uint64_t second = (uint64_t)clock_ms() / 1000;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	if ((uint64_t)now.tv_sec == guest_second)
+	if (second == guest_second)
 		return;
-	guest_second = now.tv_sec;
+	guest_second = second;
 	guest_lines = 0;
 	if (guest_dropped)
 		write_formatted(LOG_WARNING, "%u lines about guests were left out", guest_dropped);

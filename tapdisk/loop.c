@@ -24,9 +24,9 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "loop.h"
 
 #define MAX_EVENTS 64
@@ -66,10 +66,7 @@ struct loop {
 
 uint64_t loop_clock(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec;
+	return clock_ns();
 }
 
 uint64_t loop_now(const struct loop *loop)

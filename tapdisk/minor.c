@@ -10,7 +10,6 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,13 +17,6 @@
 #include "minor.h"
 #include "path.h"
 #include "protocol.h"
-
-const char *minor_run_dir(void)
-{
-	const char *dir = getenv(RUN_DIR_ENV);
-
-	return dir && *dir ? dir : RUN_DIR_DEFAULT;
-}
 
 /* False when it was freed, or freed and allocated anew, between open and lock. */
 static bool still_named(const char *path, int fd)
@@ -58,8 +50,8 @@ int minor_lock(int minor, int *fd, struct error_text *text)
 
 	if (minor < 0 || minor > MINOR_MAX)
 		return error_set(text, -EINVAL, "minor %d is out of range, choose one from 0 to %d", minor, MINOR_MAX);
-	if (snprintf(path, sizeof(path), MINOR_MARKER_FORMAT, minor_run_dir(), minor) >= (int)sizeof(path))
-		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
+	if (snprintf(path, sizeof(path), MINOR_MARKER_FORMAT, path_run_dir(), minor) >= (int)sizeof(path))
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", path_run_dir());
 	*fd = path_open(path, O_RDWR | O_NOFOLLOW, 0);
 	if (*fd < 0 && errno == ENOENT)
 		return error_set(text, -ENOENT, "minor %d is not allocated; 'tap-ctl allocate' first", minor);

@@ -7,9 +7,6 @@
 
 #include "error.h"
 
-/* Directory of sockets and markers (protocol.h). Never freed. */
-const char *minor_run_dir(void);
-
 /*
  * Lock @minor's marker. 0 and the descriptor that holds the lock in *@fd;
  * -EINVAL out of range, -ENOENT not allocated, -EBUSY another tapdisk's.

@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
-#include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
@@ -33,18 +32,18 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "confine.h"
+#include "descriptors.h"
 #include "opener_protocol.h"
 #include "path.h"
 #include "processor.h"
 #include "reach.h"
 #include "sandbox.h"
+#include "thread.h"
 
 #define THREADS (REACH_MAX + 4)
-#define STACK_SIZE (256 * 1024)
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -148,21 +147,6 @@ static int open_file(const char *path, int flags, mode_t mode)
 	return ret;
 }
 
-static int bind_socket(int socket, const char *path)
-{
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-
-	if (strlen(path) >= sizeof(address.sun_path))
-		return -ENAMETOOLONG;
-	strcpy(address.sun_path, path);
-	if (bind(socket, (struct sockaddr *)&address, sizeof(address)))
-		return -errno;
-	if (!chmod(path, 0600))
-		return 0;
-	unlink(path);
-	return -EPERM;
-}
-
 static int real_name(const char *path, struct path_reply *reply, char real[PATH_MAX])
 {
 	if (!realpath(path, real))
@@ -199,7 +183,7 @@ static int do_it(struct asked *asked, struct path_reply *reply, char real[PATH_M
 	case PATH_RENAME:
 		return RESULT(rename(path, asked->to));
 	case PATH_BIND:
-		return bind_socket(asked->about, path);
+		return RESULT(path_bind(asked->about, path));
 	}
 	return -EINVAL;
 }
@@ -254,37 +238,6 @@ static int take_names(struct asked *asked, const char *bytes, size_t length)
 	return ret ? ret : name_descriptor(asked);
 }
 
-static void take_descriptors(struct asked *asked, struct msghdr *message)
-{
-	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int fds[2] = { -1, -1 };
-
-	if (header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS &&
-	    header->cmsg_len >= CMSG_LEN(sizeof(int)) && header->cmsg_len <= CMSG_LEN(sizeof(fds)))
-		memcpy(fds, CMSG_DATA(header), header->cmsg_len - CMSG_LEN(0));
-	asked->answer = fds[0];
-	asked->about = fds[1];
-}
-
-/* Who does not take it has nothing. */
-static void send_descriptor(int answer, int fd)
-{
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec part = { "", 1 };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
-		.msg_controllen = sizeof(control) };
-	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-
-	header->cmsg_level = SOL_SOCKET;
-	header->cmsg_type = SCM_RIGHTS;
-	header->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
-	sendmsg(answer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 static void answer_request(struct asked *asked, int ret)
 {
 	char real[PATH_MAX];
@@ -296,7 +249,7 @@ static void answer_request(struct asked *asked, int ret)
 	if (!ret)
 		ret = do_it(asked, &reply, real);
 	if (ret >= 0 && asked->request.operation == PATH_OPEN) {
-		send_descriptor(asked->answer, ret);
+		descriptor_send(asked->answer, ret, MSG_NOSIGNAL | MSG_DONTWAIT);	/* who does not take it has nothing */
 		close(ret);
 		ret = 0;
 	}
@@ -312,18 +265,19 @@ static bool serve_one(int socket)
 {
 	struct asked asked;
 	char names[2 * PATH_MAX];
-	union {
-		struct cmsghdr header;
-		char bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control;
+	union descriptors room;
 	struct iovec parts[] = { { &asked.request, sizeof(asked.request) }, { names, sizeof(names) } };
-	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2, .msg_control = &control, .msg_controllen = sizeof(control) };
-	ssize_t length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-	int ret = -EINVAL;
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
+	int fds[2], ret = -EINVAL;
+	ssize_t length;
 
+	descriptors_expect(&message, &room, 2);
+	length = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
 	if (length <= 0)
 		return length < 0 && errno == EINTR;
-	take_descriptors(&asked, &message);
+	descriptors_take(&message, fds, 2);
+	asked.answer = fds[0];
+	asked.about = fds[1];
 	if (length > (ssize_t)sizeof(asked.request) && !(message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
 		ret = take_names(&asked, names, (size_t)length - sizeof(asked.request));
 	if (asked.answer >= 0) {
@@ -374,21 +328,15 @@ static void *thread_main(void *arg)
 /* Besides the first one. @socket stays where it is. */
 static int start_threads(const int *socket)
 {
-	pthread_attr_t attr;
-	pthread_t thread;
 	unsigned count = 1;
-	int error = sem_init(&started, 0, 0) ? errno : pthread_attr_init(&attr);
+	int error = sem_init(&started, 0, 0) ? -errno : 0;
 
-	if (error)
-		return -error;
-	error = pthread_attr_setstacksize(&attr, STACK_SIZE);
 	for (; !error && count < THREADS; count++)
-		error = pthread_create(&thread, &attr, thread_main, (void *)socket);
-	pthread_attr_destroy(&attr);
+		error = thread_start(NULL, thread_main, (void *)socket);
 	while (!error && --count)
 		while (sem_wait(&started) && errno == EINTR)
 			;
-	return -error;
+	return error;
 }
 
 static void be_opener(int socket, const struct sock_fprog *filter)

@@ -23,15 +23,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "boot_id.h"
 #include "json_memory.h"
 #include "log.h"
-#include "minor.h"
 #include "path.h"
 
-#define BOOT_ID "/proc/sys/kernel/random/boot_id"
 #define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
 
-static char process_name[TAKEOVER_NAME_MAX], boot[40];
+static char process_name[TAKEOVER_NAME_MAX], boot[BOOT_ID_SIZE];
 static int lock_fd = -1;
 
 bool takeover_started(void)
@@ -49,29 +48,14 @@ const char *takeover_boot(void)
 	return boot;
 }
 
-static int read_boot(struct error_text *text)
-{
-	int fd = open(BOOT_ID, O_RDONLY | O_CLOEXEC);
-	ssize_t length = fd < 0 ? -1 : read(fd, boot, sizeof(boot) - 1);
-	int error = errno;
-
-	if (fd >= 0)
-		close(fd);
-	if (length <= 0)
-		return error_set(text, length ? -error : -EIO, BOOT_ID ": %s", strerror(length ? error : EIO));
-	boot[length] = '\0';
-	boot[strcspn(boot, "\n")] = '\0';
-	return 0;
-}
-
 static bool lock_path(char path[PATH_MAX], const char *name)
 {
-	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, minor_run_dir(), name) < PATH_MAX;
+	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, path_run_dir(), name) < PATH_MAX;
 }
 
 static bool folder_path(char path[PATH_MAX])
 {
-	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, minor_run_dir()) < PATH_MAX;
+	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, path_run_dir()) < PATH_MAX;
 }
 
 /* A name that no process had before, whatever its pid. */
@@ -90,7 +74,7 @@ static int make_lock(struct error_text *text)
 	char folder[PATH_MAX], path[PATH_MAX];
 
 	if (!folder_path(folder) || !lock_path(path, process_name))
-		return error_set(text, -ENAMETOOLONG, "%s: path too long", minor_run_dir());
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", path_run_dir());
 	for (int tries = 0; lock_fd < 0 && tries < START_TRIES; tries++) {
 		if (path_make_folder(folder, 0700) && errno != EEXIST)
 			break;
@@ -105,10 +89,11 @@ static int make_lock(struct error_text *text)
 
 int takeover_start(struct engine *engine, struct error_text *text)
 {
-	int error = read_boot(text);
+	int error = boot_id_read(boot);
 
-	if (!error)
-		error = make_name();
+	if (error)
+		return error_set(text, error, BOOT_ID_FILE ": %s", strerror(-error));
+	error = make_name();
 	if (!error)
 		error = make_lock(text);
 	if (!error)
@@ -149,7 +134,7 @@ int takeover_ended(const char *name, struct error_text *text)
 
 bool takeover_path(char *path, size_t size, int minor, const char *name)
 {
-	int length = snprintf(path, size, TAKEOVER_DISK_FORMAT "%s%s", minor_run_dir(), minor, name ? "/" : "", name ? name : "");
+	int length = snprintf(path, size, TAKEOVER_DISK_FORMAT "%s%s", path_run_dir(), minor, name ? "/" : "", name ? name : "");
 
 	return length > 0 && (size_t)length < size;
 }

@@ -22,8 +22,8 @@
 #include <unistd.h>
 
 #include "log.h"
-#include "minor.h"
 #include "nbd.h"
+#include "path.h"
 #include "takeover.h"
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
@@ -49,8 +49,8 @@ static void vbd_check(const struct vbd *vbd)
 	switch (vbd->state) {
 	case VBD_CLOSED:
 		assert(!vbd->backend && !vbd->clients && !vbd->waiters && !vbd->target && !vbd->stop_time);
-		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held);
-		assert(!vbd->errors.waiting && !vbd->errors.stopped && !vbd->errors.probe);
+		assert(!vbd->snapshots && !vbd->freeze.state && !vbd->reverting && !vbd->throttle.held.count);
+		assert(!vbd->errors.waiting.count && !vbd->errors.stopped && !vbd->errors.probe);
 		break;
 	case VBD_RUNNING:
 		assert(vbd->backend && vbd->target && !vbd->stop_time && !vbd->resume_failed);
@@ -319,9 +319,9 @@ static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
 {
 	char path[128];
 
-	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, minor_run_dir(), (int)getpid(), vbd->minor) >=
+	if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, path_run_dir(), (int)getpid(), vbd->minor) >=
 	    (int)sizeof(path))
-		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", minor_run_dir());
+		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", path_run_dir());
 	return nbd_server_start(&vbd->nbd, vbd, path, text);
 }
 

@@ -18,7 +18,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,6 +27,7 @@
 #include "overlay.h"
 #include "path.h"
 #include "processor.h"
+#include "thread.h"
 #include "vbd_internal.h"
 
 #define LITTLE_BYTES (4ull << 20)
@@ -288,17 +288,8 @@ static void *close_last(void *fd)
 /* With the last descriptor a file's space is given back, which takes a while if there is much. */
 static void close_aside(int fd)
 {
-	pthread_attr_t attributes;
-	pthread_t thread;
-	bool started = false;
-
 	processor_leave();
-	if (!pthread_attr_init(&attributes)) {
-		started = !pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED) &&
-			!pthread_create(&thread, &attributes, close_last, (void *)(intptr_t)fd);
-		pthread_attr_destroy(&attributes);
-	}
-	if (!started)
+	if (thread_start(NULL, close_last, (void *)(intptr_t)fd))
 		close(fd);
 }
 

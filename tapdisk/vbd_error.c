@@ -81,51 +81,29 @@ static bool must_wait(enum vbd_on_error policy, const struct block_request *req,
 static void append(struct vbd_errors *errors, struct block_request *req, int error)
 {
 	req->front_error = error;
-	req->next = NULL;
-	if (errors->first)
-		errors->last->next = req;
-	else
-		errors->first = req;
-	errors->last = req;
-	errors->waiting++;
+	request_list_append(&errors->waiting, req);
 	errors->no_room += is_no_room(error);
 }
 
 static void prepend(struct vbd_errors *errors, struct block_request *req, int error)
 {
 	req->front_error = error;
-	req->next = errors->first;
-	errors->first = req;
-	if (!req->next)
-		errors->last = req;
-	errors->waiting++;
+	request_list_prepend(&errors->waiting, req);
 	errors->no_room += is_no_room(error);
 }
 
-/* The first one; NULL: there is none. */
 static struct block_request *take_first(struct vbd_errors *errors)
 {
-	struct block_request *req = errors->first;
+	struct block_request *req = request_list_take(&errors->waiting);
 
-	if (!req)
-		return NULL;
-	errors->first = req->next;
-	if (!errors->first)
-		errors->last = NULL;
-	errors->waiting--;
-	errors->no_room -= is_no_room(req->front_error);
-	req->next = NULL;
+	errors->no_room -= req && is_no_room(req->front_error);
 	return req;
 }
 
-/* All of them, in order; the list is empty. */
-static struct block_request *take_all(struct vbd_errors *errors)
+static struct request_list take_all(struct vbd_errors *errors)
 {
-	struct block_request *first = errors->first;
-
-	errors->first = errors->last = NULL;
-	errors->waiting = errors->no_room = 0;
-	return first;
+	errors->no_room = 0;
+	return request_list_take_all(&errors->waiting);
 }
 
 static json_t *io_error_event(const struct vbd *vbd)
@@ -225,13 +203,11 @@ bool vbd_error_holds(struct vbd *vbd, struct block_request *req)
 /* To the disk with what waits; what fails again is back in the list afterwards. */
 static void try_all(struct vbd *vbd)
 {
-	struct block_request *req, *next;
+	struct request_list all = take_all(&vbd->errors);
+	struct block_request *req;
 
-	for (req = take_all(&vbd->errors); req; req = next) {
-		next = req->next;
-		req->next = NULL;
+	while ((req = request_list_take(&all)))
 		vbd_forward(vbd, req);
-	}
 }
 
 void vbd_error_try_room(struct vbd *vbd)
@@ -249,8 +225,8 @@ static void go_on(struct vbd *vbd)
 
 	errors->stopped = false;
 	errors->told = 0;
-	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting);
-	vbd_tell(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting));
+	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting.count);
+	vbd_tell(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting.count));
 	vbd_error_try_room(vbd);
 }
 
@@ -290,7 +266,7 @@ static void probe(struct vbd *vbd)
 
 unsigned vbd_error_go_on(struct vbd *vbd)
 {
-	unsigned count = vbd->errors.waiting + (vbd->errors.probe != NULL) + vbd->backend->waiting;
+	unsigned count = vbd->errors.waiting.count + (vbd->errors.probe != NULL) + vbd->backend->waiting;
 
 	assert(vbd->state == VBD_RUNNING);
 	if (!vbd->errors.stopped)
@@ -314,11 +290,10 @@ int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text)
 /* What waits with an error that the policy lets no request wait with is answered; so the disk may not be stopped any more. */
 static void answer_refused(struct vbd *vbd)
 {
-	struct block_request *req, *next;
+	struct request_list all = take_all(&vbd->errors);
+	struct block_request *req;
 
-	for (req = take_all(&vbd->errors); req; req = next) {
-		next = req->next;
-		req->next = NULL;
+	while ((req = request_list_take(&all))) {
 		if (!req->front_error || must_wait(vbd->errors.policy, req, req->front_error))
 			append(&vbd->errors, req, req->front_error);
 		else
@@ -340,11 +315,10 @@ void vbd_on_error_set(struct vbd *vbd, enum vbd_on_error policy)
 void vbd_error_drop_unwanted(struct vbd_client *client)
 {
 	struct vbd *vbd = client->vbd;
-	struct block_request *req, *next;
+	struct request_list all = take_all(&vbd->errors);
+	struct block_request *req;
 
-	for (req = take_all(&vbd->errors); req; req = next) {
-		next = req->next;
-		req->next = NULL;
+	while ((req = request_list_take(&all))) {
 		if (req->front == client && !is_wanted(req))
 			req->done(req, -ECANCELED);
 		else
@@ -354,14 +328,12 @@ void vbd_error_drop_unwanted(struct vbd_client *client)
 
 void vbd_error_end(struct vbd *vbd)
 {
-	struct block_request *req, *next;
+	struct request_list all = take_all(&vbd->errors);
+	struct block_request *req;
 
 	vbd->errors.stopped = false;
-	for (req = take_all(&vbd->errors); req; req = next) {
-		next = req->next;
-		req->next = NULL;
+	while ((req = request_list_take(&all)))
 		req->done(req, req->front_error ? req->front_error : -EIO);
-	}
 }
 
 json_t *vbd_error_info(const struct vbd *vbd)
@@ -369,7 +341,7 @@ json_t *vbd_error_info(const struct vbd *vbd)
 	const struct vbd_errors *errors = &vbd->errors;
 	json_t *info = json_pack("{s:s, s:b, s:i, s:I}", "policy", vbd_on_error_name(errors->policy),
 				 "stopped", errors->stopped,
-				 "waiting", (int)(errors->waiting + (errors->probe != NULL) + (vbd->backend ? vbd->backend->waiting : 0)),
+				 "waiting", (int)(errors->waiting.count + (errors->probe != NULL) + (vbd->backend ? vbd->backend->waiting : 0)),
 				 "answered", (json_int_t)errors->answered);
 
 	if (info && errors->stopped) {

@@ -11,6 +11,7 @@
 #include "driver.h"
 #include "loop.h"
 #include "protocol.h"
+#include "request_list.h"
 #include "stats.h"
 #include "waiter.h"
 
@@ -69,8 +70,7 @@ struct vbd_throttle {
 	uint64_t iops, bytes;			/* 0: no limit */
 	unsigned burst_ms;			/* so much of a second's may come at once */
 	uint64_t iops_paid, bytes_paid;		/* loop clock, ns: what was let through is paid for by then */
-	struct block_request *held, *last;
-	unsigned nr_held;
+	struct request_list held;
 	uint64_t delayed;			/* requests that have waited */
 	struct loop_source *timer;		/* while some are held */
 };
@@ -86,8 +86,8 @@ struct vbd_io_error {
 /* Requests that wait because the disk has failed them, or is stopped (vbd_error.c). */
 struct vbd_errors {
 	enum vbd_on_error policy;
-	struct block_request *first, *last;	/* that wait, in order */
-	unsigned waiting, no_room;		/* how many; those of them that wait for room */
+	struct request_list waiting;
+	unsigned no_room;			/* of those: how many wait for room */
 	bool stopped;
 	struct block_request *probe;		/* tried alone while stopped, and at the disk; NULL: none */
 	void (*probe_done)(struct block_request *req, int error);	/* its own */

@@ -53,30 +53,9 @@ static uint64_t next_time(const struct vbd_throttle *throttle)
 	return paid > burst ? paid - burst : 0;
 }
 
-static void append(struct vbd_throttle *throttle, struct block_request *req)
-{
-	req->next = NULL;
-	if (throttle->held)
-		throttle->last->next = req;
-	else
-		throttle->held = req;
-	throttle->last = req;
-	throttle->nr_held++;
-}
-
-static struct block_request *take(struct vbd_throttle *throttle)
-{
-	struct block_request *req = throttle->held;
-
-	throttle->held = req->next;
-	throttle->nr_held--;
-	req->next = NULL;
-	return req;
-}
-
 static void let_go(struct vbd *vbd, uint64_t now)
 {
-	struct block_request *req = take(&vbd->throttle);
+	struct block_request *req = request_list_take(&vbd->throttle.held);
 
 	pay(&vbd->throttle, req, now);
 	vbd_forward(vbd, req);
@@ -90,7 +69,7 @@ static void set_timer(struct vbd *vbd, uint64_t now)
 	struct vbd_throttle *throttle = &vbd->throttle;
 	uint64_t next = next_time(throttle), ms = next > now ? (next - now + NS_PER_MS - 1) / NS_PER_MS : 1;
 
-	if (throttle->held && !throttle->timer)
+	if (throttle->held.count && !throttle->timer)
 		loop_add_timer(vbd->loop, &throttle->timer, ms < 1000 ? (unsigned)ms : 1000, time_has_come, vbd);
 }
 
@@ -100,7 +79,7 @@ static void time_has_come(void *arg)
 	uint64_t now = loop_clock();
 
 	vbd->throttle.timer = NULL;
-	while (vbd->throttle.held && next_time(&vbd->throttle) <= now)
+	while (vbd->throttle.held.count && next_time(&vbd->throttle) <= now)
 		let_go(vbd, now);
 	set_timer(vbd, now);
 }
@@ -113,11 +92,11 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
 	if ((!throttle->iops && !throttle->bytes) || !is_counted(req))
 		return false;
 	now = loop_clock();
-	if (vbd->state != VBD_RUNNING || (!throttle->held && next_time(throttle) <= now)) {
+	if (vbd->state != VBD_RUNNING || (!throttle->held.count && next_time(throttle) <= now)) {
 		pay(throttle, req, now);
 		return false;
 	}
-	append(throttle, req);
+	request_list_append(&throttle->held, req);
 	throttle->delayed++;
 	set_timer(vbd, now);
 	return true;
@@ -126,17 +105,14 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
 void vbd_throttle_drop_unwanted(struct vbd_client *client)
 {
 	struct vbd_throttle *throttle = &client->vbd->throttle;
-	struct block_request *req, *next;
+	struct request_list all = request_list_take_all(&throttle->held);
+	struct block_request *req;
 
-	req = throttle->held;
-	throttle->held = NULL;
-	throttle->nr_held = 0;
-	for (; req; req = next) {
-		next = req->next;
+	while ((req = request_list_take(&all))) {
 		if (req->front == client && !client->ops->wanted(client, req))
 			req->done(req, -ECANCELED);
 		else
-			append(throttle, req);
+			request_list_append(&throttle->held, req);
 	}
 }
 
@@ -146,7 +122,7 @@ void vbd_throttle_release(struct vbd *vbd)
 
 	loop_remove(vbd->throttle.timer);
 	vbd->throttle.timer = NULL;
-	while (vbd->throttle.held)
+	while (vbd->throttle.held.count)
 		let_go(vbd, now);
 }
 
@@ -158,7 +134,7 @@ void vbd_throttle_set(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned b
 	throttle->bytes = bytes;
 	throttle->burst_ms = burst_ms;
 	throttle->iops_paid = throttle->bytes_paid = 0;
-	if (throttle->held)
+	if (throttle->held.count)
 		time_has_come(vbd);
 }
 
@@ -170,6 +146,6 @@ json_t *vbd_throttle_info(const struct vbd *vbd)
 			 "iops", (json_int_t)throttle->iops,
 			 "bytes", (json_int_t)throttle->bytes,
 			 "burst_ms", (int)throttle->burst_ms,
-			 "waiting", (int)throttle->nr_held,
+			 "waiting", (int)throttle->held.count,
 			 "delayed", (json_int_t)throttle->delayed);
 }

@@ -10,12 +10,10 @@
  * it from one that was taken in a copy of the store.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "cow-base.h"
 #include "image-folders.h"
@@ -339,14 +337,8 @@ void cow_base_close(struct cow_base *base)
 bool cow_base_stands_on(const struct cow_base *base, const char *path)
 {
 	const struct base_image *image = base->owner;
-	struct stat mine, theirs;
 
-	if (!image)
-		return false;
-	if (!path_stat(path, &theirs) && !path_stat(image->device->name, &mine) && mine.st_dev == theirs.st_dev &&
-	    mine.st_ino == theirs.st_ino)
-		return true;
-	return cow_base_stands_on(&image->beneath, path);
+	return image && (path_same_image(image->device->name, path) || cow_base_stands_on(&image->beneath, path));
 }
 
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error)
@@ -386,22 +378,11 @@ int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *targe
 	return ret;
 }
 
-/* fdatasync() leaves the time of the last write behind, which is what the base is known by. */
-static int file_sync_all(const char *path)
-{
-	int ret = 0, fd = path_open(path, O_RDONLY, 0);
-
-	if (fd < 0 || fsync(fd))
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 int cow_base_settle(const struct cow_base *base, struct cow_base_fields *fields, struct error_text *error)
 {
 	struct cow_device *device = cow_base_device(base);
-	int ret = file_sync_all(device->name);
+	/* fdatasync() leaves the time of the last write behind, which is what the base is known by */
+	int ret = path_sync(device->name);
 
 	if (ret)
 		return error_set(error, ret, "%s: cannot be made durable: %s", device->name, strerror(-ret));

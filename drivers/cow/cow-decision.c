@@ -11,7 +11,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,22 +22,6 @@
 
 #define COMMIT "commit\n"
 #define RANDOM_DIGITS 32
-
-int cow_folder_sync(const char *path)
-{
-	char copy[PATH_MAX];
-	int fd, ret = 0;
-
-	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy))
-		return -ENAMETOOLONG;
-	fd = path_open(dirname(copy), O_RDONLY | O_DIRECTORY, 0);
-	if (fd < 0)
-		return -errno;
-	if (fsync(fd))
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 /* What is behind @start, if @path starts with it. */
 static const char *path_behind(const char *path, const char *start)
@@ -96,7 +79,7 @@ int cow_decision_commit(const char *path, struct error_text *error)
 		ret = 1;
 	unlink(beside);
 	if (ret == 1)
-		ret = cow_folder_sync(path);
+		ret = path_sync_name(path);
 	else if (!ret)
 		return error_set(error, -ECANCELED, "%s: a disk of the group was opened anew and has decided against it", path);
 	return ret ? error_set(error, ret, "%s: cannot be decided: %s", path, strerror(-ret)) : 0;
@@ -116,7 +99,7 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	else if (errno != EEXIST)
 		return error_set(error, -errno, "%s: cannot be decided: %s", path, strerror(errno));
 	ret = decision_read(path);
-	if (ret >= 0 && cow_folder_sync(path))
+	if (ret >= 0 && path_sync_name(path))
 		ret = -EIO;
 	return ret < 0 ? error_set(error, ret, "%s: cannot be read: %s", path, strerror(-ret)) : ret;
 }

@@ -12,16 +12,13 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <time.h>
 
+#include "clock.h"
 #include "cow-disk.h"
 
 uint64_t cow_clock_now(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec;
+	return clock_ns();
 }
 
 static int make_room(struct cow_disk *disk, struct snapshot_command *command)

@@ -44,11 +44,11 @@ static void test_stop(void **state)
 	submit(2, BLOCK_READ, 0, 1, 9);
 	run();
 	assert_int_equal(fault.seen, 1);
-	assert_int_equal(vbd->errors.waiting, 3);
+	assert_int_equal(vbd->errors.waiting.count, 3);
 	expect_events("io-error");
 	assert_int_equal(resume(), 3);
 	assert_int_equal(fault.seen, 2);	/* the write alone */
-	assert_int_equal(vbd->errors.waiting, 3);
+	assert_int_equal(vbd->errors.waiting.count, 3);
 	expect_events("io-error");
 	mend_disk();
 	assert_int_equal(resume(), 3);
@@ -227,7 +227,7 @@ static void test_client_goes(void **state)
 	assert_int_equal(entries[1].error, -EIO);
 	submit(2, BLOCK_READ, 3, 1, 1);
 	assert_int_equal(entries[2].error, -ECANCELED);
-	assert_int_equal(vbd->errors.waiting, 0);
+	assert_int_equal(vbd->errors.waiting.count, 0);
 	mend_disk();
 	disk_close();
 }

@@ -147,7 +147,7 @@ static void settle(struct run *r)
 		complain(r, "something waits that is to be answered");
 	if (vbd->errors.stopped && r->policy != ON_ERROR_STOP)
 		complain(r, "stopped, which is not the policy");
-	for (const struct block_request *req = vbd->errors.first; req; req = req->next) {
+	for (const struct block_request *req = vbd->errors.waiting.first; req; req = req->next) {
 		if (req->op == BLOCK_FLUSH && req->front_error)
 			complain(r, "a flush that has failed waits");
 	}
@@ -209,7 +209,7 @@ static bool run_one(struct run *r)
 	fault.broken = r->lasting;
 	run_sequence(r);
 	met = fault.seen >= r->at;
-	if (vbd->errors.waiting || vbd->errors.stopped)
+	if (vbd->errors.waiting.count || vbd->errors.stopped)
 		complain(r, "it is over, and still something waits");
 	fault.fail_at = 0;
 	disk_close();

@@ -30,21 +30,21 @@ static void test_throttle(void **state)
 	expect(1, BLKIF_RSP_OKAY);		/* nothing was owed when it came */
 	expect(4, BLKIF_RSP_OKAY);
 	expect_log("ws");
-	assert_int_equal(vbd->throttle.nr_held, 2);
+	assert_int_equal(vbd->throttle.held.count, 2);
 	assert_int_equal(vbd->throttle.delayed, 2);
 	vbd_throttle_set(vbd, 0, 0, 1);
 	run();
 	expect(2, BLKIF_RSP_OKAY);
 	expect(3, BLKIF_RSP_OKAY);
 	expect_log("wsrw");
-	assert_int_equal(vbd->throttle.nr_held, 0);
+	assert_int_equal(vbd->throttle.held.count, 0);
 
 	vbd_throttle_set(vbd, 1, 0, 1);
 	put(BLKIF_OP_READ, 5, 1);
 	put(BLKIF_OP_READ, 6, 1);
 	push();
 	expect(5, BLKIF_RSP_OKAY);
-	assert_int_equal(vbd->throttle.nr_held, 1);
+	assert_int_equal(vbd->throttle.held.count, 1);
 	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), 0);
 	run();
 	assert_int_equal(vbd->state, VBD_PAUSED);
@@ -52,7 +52,7 @@ static void test_throttle(void **state)
 	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
 	put(BLKIF_OP_READ, 7, 1);
 	push();
-	assert_int_equal(vbd->throttle.nr_held, 1);	/* what the pause let go is paid for */
+	assert_int_equal(vbd->throttle.held.count, 1);	/* what the pause let go is paid for */
 
 	vbd_throttle_set(vbd, 1000, 0, 1);
 	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
@@ -101,14 +101,14 @@ static void test_throttle_of_one_that_goes(void **state)
 	push();
 	other_writes(&other);
 	expect_log("w");
-	assert_int_equal(vbd->throttle.nr_held, 2);	/* the barrier waits for what is before it */
+	assert_int_equal(vbd->throttle.held.count, 2);	/* the barrier waits for what is before it */
 	reconnect_frontend();				/* which does not wait */
 	expect_log("w");
-	assert_int_equal(vbd->throttle.nr_held, 1);
+	assert_int_equal(vbd->throttle.held.count, 1);
 	assert_int_equal(other.result, 1);
 	put(BLKIF_OP_WRITE, 4, 1);			/* as the one before it had */
 	push();
-	assert_int_equal(vbd->throttle.nr_held, 2);
+	assert_int_equal(vbd->throttle.held.count, 2);
 	vbd_throttle_set(vbd, 0, 0, 1);
 	run();
 	expect(4, BLKIF_RSP_OKAY);

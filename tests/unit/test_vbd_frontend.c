@@ -90,7 +90,7 @@ static void test_disconnect_while_stopped(void **state)
 	run();
 	assert_int_equal(vbd_count_frontends(vbd), 0);
 	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
-	assert_int_equal(vbd->errors.waiting, 0);
+	assert_int_equal(vbd->errors.waiting.count, 0);
 	recorder.io_error = 0;
 	munmap(guest, GUEST_PAGES * PAGE);
 	close(to_backend);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-interrupt.c - a command that makes what somebody has to take away
+ * client_interrupt.c - a command that makes what somebody has to take away
  * again is not ended by a signal, its waits are: it takes that away itself,
  * and the program dies of the signal then. No second signal keeps it from
  * that: some come twice, from a terminal and by whoever runs the program.
@@ -10,7 +10,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "tap-ctl.h"
+#include "client_interrupt.h"
+#include "tapctl.h"
 
 static volatile sig_atomic_t caught;
 static int pipe_fds[2] = { -1, -1 };	/* by which poll() hears of it, also of one that came just before */
@@ -38,6 +39,11 @@ void interrupts_catch(void)
 		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
 			sigaction(signals[i], &action, NULL);
 	}
+}
+
+bool interrupts_caught(void)
+{
+	return caught;
 }
 
 bool interrupts_stop(void)
