@@ -168,9 +168,9 @@ void cow_alloc_free(struct cow_alloc *alloc)
 	size_t i;
 
 	for (i = 0; i < alloc->pages; i++) {
-		free(alloc->page[i].bits);
-		free(alloc->page[i].hold);
-		free(alloc->page[i].stale);
+		cow_set_free(&alloc->page[i].bits);
+		cow_set_free(&alloc->page[i].hold);
+		cow_set_free(&alloc->page[i].stale);
 	}
 	for (level = 2; level <= COW_BITMAP_MAX_LEVELS; level++)
 		free(alloc->node[level]);
@@ -183,51 +183,52 @@ void cow_alloc_trim(struct cow_alloc *alloc)
 	size_t i, loaded = 0;
 
 	for (i = 0; i < alloc->pages; i++) {
-		if (!alloc->page[i].bits || alloc->page[i].dirty || i == alloc->at_page || ++loaded < KEEP_PAGES)
+		if (!alloc->page[i].loaded || alloc->page[i].dirty || i == alloc->at_page || ++loaded < KEEP_PAGES)
 			continue;
-		free(alloc->page[i].bits);
-		alloc->page[i].bits = NULL;
+		cow_set_free(&alloc->page[i].bits);
+		alloc->page[i].loaded = false;
 	}
 }
 
-/* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
-static bool page_count_right(const struct cow_store *store, size_t index, const uint8_t *bits)
+static int page_read(struct cow_store *store, const struct cow_page *page, uint8_t *bytes)
 {
-	unsigned used = 0, i;
-	uint64_t word;
+	int ret;
 
-	for (i = 0; i < COW_BLOCK; i += sizeof(word)) {
-		memcpy(&word, bits + i, sizeof(word));
-		used += __builtin_popcountll(word);
+	memset(bytes, 0, COW_BLOCK);
+	if (!page->ref.where)
+		return 0;
+	ret = store->device->ops->read(store->device, bytes, cow_entry_block(page->ref.where) << COW_SHIFT, COW_BLOCK);
+	return !ret && cow_crc(0, bytes, COW_BLOCK) != page->ref.crc ? -EUCLEAN : ret;
+}
+
+/* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
+static int page_accept(struct cow_store *store, size_t index, const uint8_t *bytes)
+{
+	struct cow_page *page = &store->alloc.page[index];
+	int ret = cow_set_load(&page->bits, bytes);
+
+	if (!ret && page->clear + page->bits.count != page_blocks(store->store_blocks, index)) {
+		cow_set_free(&page->bits);
+		ret = -EUCLEAN;
 	}
-	return store->alloc.page[index].clear + used == page_blocks(store->store_blocks, index);
+	page->loaded = !ret;
+	return ret;
 }
 
 static int page_load(struct cow_store *store, size_t index)
 {
-	struct cow_page *page = &store->alloc.page[index];
-	uint8_t *bits;
-	int ret = 0;
+	uint8_t *bytes;
+	int ret;
 
-	if (page->bits)
+	if (store->alloc.page[index].loaded)
 		return 0;
-	bits = aligned_alloc(COW_BLOCK, COW_BLOCK);
-	if (!bits)
+	bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
+	if (!bytes)
 		return -ENOMEM;
-	memset(bits, 0, COW_BLOCK);
-	if (page->ref.where) {
-		ret = store->device->ops->read(store->device, bits, cow_entry_block(page->ref.where) << COW_SHIFT,
-					       COW_BLOCK);
-		if (!ret && cow_crc(0, bits, COW_BLOCK) != page->ref.crc)
-			ret = -EUCLEAN;
-	}
-	page = &store->alloc.page[index];
-	if (!ret && !page->bits && !page_count_right(store, index, bits))
-		ret = -EUCLEAN;
-	if (ret || page->bits)
-		free(bits);	/* in a fiber, another one may have been faster */
-	else
-		page->bits = bits;
+	ret = page_read(store, &store->alloc.page[index], bytes);
+	if (!ret && !store->alloc.page[index].loaded)	/* in a fiber, another one may have been faster */
+		ret = page_accept(store, index, bytes);
+	free(bytes);
 	return ret;
 }
 
@@ -238,54 +239,41 @@ static void page_set_dirty(struct cow_alloc *alloc, struct cow_page *page)
 	page->dirty = true;
 }
 
-static bool bit_get(const uint8_t *bits, uint64_t block)
-{
-	unsigned bit = block % COW_PAGE_BITS;
-
-	return bits && bits[bit / 8] >> bit % 8 & 1;
-}
-
-static void bit_flip(uint8_t *bits, uint64_t block)
-{
-	unsigned bit = block % COW_PAGE_BITS;
-
-	bits[bit / 8] ^= 1u << bit % 8;
-}
-
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error)
 {
 	*error = page_load(store, block / COW_PAGE_BITS);
-	return !*error && bit_get(store->alloc.page[block / COW_PAGE_BITS].bits, block);
+	return !*error && cow_set_has(&store->alloc.page[block / COW_PAGE_BITS].bits, block % COW_PAGE_BITS);
 }
 
 void cow_alloc_unhold(struct cow_store *store, uint64_t block)
 {
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 
-	if (!bit_get(page->hold, block))
+	if (!cow_set_has(&page->hold, block % COW_PAGE_BITS))
 		return;
-	bit_flip(page->hold, block);
+	cow_set_put(&page->hold, block % COW_PAGE_BITS, false);
 	store->alloc.held--;
-	if (!--page->held) {
-		free(page->hold);
-		page->hold = NULL;
-	}
+	if (!page->hold.count)
+		cow_set_free(&page->hold);
 }
 
 int cow_alloc_mark(struct cow_store *store, uint64_t block)
 {
 	int ret = page_load(store, block / COW_PAGE_BITS);
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	unsigned bit = block % COW_PAGE_BITS;
 
 	if (ret)
 		return ret;
+	if (!cow_set_has(&page->bits, bit)) {
+		ret = cow_set_put(&page->bits, bit, true);
+		if (ret)
+			return ret;
+		page->clear--;
+		store->alloc.clear--;
+		page_set_dirty(&store->alloc, page);
+	}
 	cow_alloc_unhold(store, block);
-	if (bit_get(page->bits, block))
-		return 0;
-	bit_flip(page->bits, block);
-	page->clear--;
-	store->alloc.clear--;
-	page_set_dirty(&store->alloc, page);
 	return 0;
 }
 
@@ -293,23 +281,23 @@ int cow_alloc_release(struct cow_store *store, uint64_t block)
 {
 	int ret = page_load(store, block / COW_PAGE_BITS);
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
+	unsigned bit = block % COW_PAGE_BITS;
+	bool held = cow_set_has(&page->hold, bit);
 
+	if (!ret)
+		ret = cow_set_put(&page->hold, bit, true);
 	if (ret)
 		return ret;
-	if (!page->hold)
-		page->hold = calloc(1, COW_BLOCK);
-	if (!page->hold)
-		return -ENOMEM;
-	if (!bit_get(page->hold, block)) {
-		bit_flip(page->hold, block);
-		page->held++;
-		store->alloc.held++;
-	}
-	if (bit_get(page->bits, block)) {
-		bit_flip(page->bits, block);
+	if (cow_set_has(&page->bits, bit)) {
+		ret = cow_set_put(&page->bits, bit, false);
+		if (ret) {
+			cow_set_put(&page->hold, bit, held);
+			return ret;
+		}
 		page->clear++;
 		store->alloc.clear++;
 	}
+	store->alloc.held += !held;
 	page_set_dirty(&store->alloc, page);
 	cow_cache_drop(&store->cache, block);
 	return 0;
@@ -385,18 +373,23 @@ uint64_t cow_alloc_reserve(struct cow_store *store)
 	return sum + store->others_reserve;
 }
 
+static uint32_t page_room(const struct cow_page *page)
+{
+	return page->clear - page->hold.count;
+}
+
 /* The page with the most room, and from its start. False: there is none. */
 static bool alloc_next_page(struct cow_alloc *alloc)
 {
 	size_t i, best = 0;
 
 	for (i = 1; i < alloc->pages; i++) {
-		if (alloc->page[i].clear - alloc->page[i].held > alloc->page[best].clear - alloc->page[best].held)
+		if (page_room(&alloc->page[i]) > page_room(&alloc->page[best]))
 			best = i;
 	}
 	alloc->at_page = best;
 	alloc->at_bit = 0;
-	return alloc->page[best].clear > alloc->page[best].held;
+	return page_room(&alloc->page[best]);
 }
 
 static bool has_room(const struct cow_store *store, uint64_t need)
@@ -437,16 +430,20 @@ static int alloc_make_larger(struct cow_store *store, uint64_t need)
 	return cow_alloc_grow(store, blocks);
 }
 
-/* Takes what is free at the cursor and next to it, up to @want. */
+static bool is_free(const struct cow_page *page, unsigned bit)
+{
+	return !cow_set_has(&page->bits, bit) && !cow_set_has(&page->hold, bit);
+}
+
+/* Takes what is free at the cursor and next to it, up to @want. The page is a bitmap, so that it cannot fail. */
 static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint64_t want, unsigned limit)
 {
 	uint64_t got = 0;
 
-	while (alloc->at_bit < limit && (bit_get(page->bits, alloc->at_bit) || bit_get(page->hold, alloc->at_bit)))
+	while (alloc->at_bit < limit && !is_free(page, alloc->at_bit))
 		alloc->at_bit++;
-	while (got < want && alloc->at_bit < limit && !bit_get(page->bits, alloc->at_bit) &&
-	       !bit_get(page->hold, alloc->at_bit)) {
-		bit_flip(page->bits, alloc->at_bit++);
+	while (got < want && alloc->at_bit < limit && is_free(page, alloc->at_bit)) {
+		cow_set_put(&page->bits, alloc->at_bit++, true);
 		got++;
 	}
 	page->clear -= (uint32_t)got;
@@ -464,7 +461,7 @@ static int page_load_current(struct cow_store *store)
 		at = store->alloc.at_page;
 		ret = page_load(store, at);
 	} while (!ret && at != store->alloc.at_page);
-	return ret;
+	return ret ? ret : cow_set_make_bitmap(&store->alloc.page[at].bits);
 }
 
 /* The first free bit at the cursor or after it; false: there is none in the page. */
@@ -474,7 +471,7 @@ static bool alloc_seek(const struct cow_store *store, unsigned *first)
 	const struct cow_page *page = &alloc->page[alloc->at_page];
 	unsigned bit = alloc->at_bit, limit = page_blocks(store->store_blocks, alloc->at_page);
 
-	while (bit < limit && (bit_get(page->bits, bit) || bit_get(page->hold, bit)))
+	while (bit < limit && !is_free(page, bit))
 		bit++;
 	*first = bit;
 	return bit < limit;
@@ -482,7 +479,7 @@ static bool alloc_seek(const struct cow_store *store, unsigned *first)
 
 static bool page_ready(const struct cow_store *store, unsigned *bit)
 {
-	return store->alloc.page[store->alloc.at_page].bits && alloc_seek(store, bit);
+	return store->alloc.page[store->alloc.at_page].bits.form == COW_SET_BITMAP && alloc_seek(store, bit);
 }
 
 /* The cursor goes on to the next page when its own is used up: a large write may need what is left in several of them. */
@@ -490,29 +487,28 @@ bool cow_alloc_ready(struct cow_store *store, unsigned *bit)
 {
 	if (page_ready(store, bit))
 		return true;
-	return store->alloc.page[store->alloc.at_page].bits && alloc_next_page(&store->alloc) && page_ready(store, bit);
+	return store->alloc.page[store->alloc.at_page].loaded && alloc_next_page(&store->alloc) && page_ready(store, bit);
 }
 
 unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least)
 {
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
-	unsigned i, count;
+	unsigned i, count, bit = block % COW_PAGE_BITS, limit = page_blocks(store->store_blocks, block / COW_PAGE_BITS);
 
-	for (count = 0; count < most && block + count < store->store_blocks; count++) {
-		if (bit_get(page->bits, block + count) || bit_get(page->hold, block + count))
+	if (!page->loaded)
+		return 0;
+	for (count = 0; count < most && bit + count < limit; count++) {
+		if (!is_free(page, bit + count))
 			break;
 	}
-	if (!page->bits || count < least)
+	if (count < least)
 		return 0;
-	if (!page->hold)
-		page->hold = calloc(1, COW_BLOCK);
-	if (!page->hold)
-		return 0;
-	for (i = 0; i < count; i++)
-		bit_flip(page->hold, block + i);
-	page->held += count;
-	store->alloc.held += count;
-	return count;
+	for (i = 0; i < count; i++) {
+		if (cow_set_put(&page->hold, bit + i, true))
+			break;
+	}
+	store->alloc.held += i;
+	return i;
 }
 
 void cow_alloc_unhold_run(struct cow_store *store, uint64_t block, unsigned count)

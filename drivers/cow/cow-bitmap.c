@@ -14,6 +14,8 @@
 
 #include "cow-internal.h"
 
+#define GATHER_BLOCKS 64u
+
 /* New references, by level and index; level 1 are the pages. None: stays where it is. */
 struct plan {
 	struct cow_store *store;
@@ -21,6 +23,9 @@ struct plan {
 	struct cow_ref *fresh[COW_BITMAP_MAX_LEVELS + 1];
 	size_t count[COW_BITMAP_MAX_LEVELS + 1];
 	unsigned levels;
+	uint8_t *gathered;		/* neighbours, to be written together */
+	uint64_t first;
+	unsigned gathering;
 };
 
 static size_t level_count(const struct cow_alloc *alloc, unsigned level)
@@ -149,23 +154,37 @@ static void node_fill(struct plan *plan, unsigned level, size_t index, struct co
 	}
 }
 
+static int gathered_write(struct plan *plan)
+{
+	struct cow_device *device = plan->store->device;
+	unsigned count = plan->gathering;
+
+	plan->gathering = 0;
+	return count ? device->ops->write(device, plan->gathered, plan->first << COW_SHIFT, count * COW_BLOCK) : 0;
+}
+
 static int plan_write_one(struct plan *plan, unsigned level, size_t index)
 {
-	struct cow_store *store = plan->store;
-	struct cow_ref refs[COW_NODE_REFS] __attribute__((aligned(COW_BLOCK)));
 	struct cow_ref *ref = &plan->fresh[level][index];
-	const void *bytes = refs;
-	uint32_t clear;
+	uint64_t block = cow_entry_block(ref->where);
+	uint8_t *bytes;
+	int ret = 0;
 
+	if (plan->gathering == GATHER_BLOCKS || block != plan->first + plan->gathering)
+		ret = gathered_write(plan);
+	if (ret)
+		return ret;
+	if (!plan->gathering)
+		plan->first = block;
+	bytes = plan->gathered + (size_t)plan->gathering++ * COW_BLOCK;
 	if (level == 1) {
-		bytes = store->alloc.page[index].bits;
-		clear = store->alloc.page[index].clear;
+		cow_set_store(&plan->store->alloc.page[index].bits, bytes);
+		ref->extra = plan->store->alloc.page[index].clear;
 	} else {
-		node_fill(plan, level, index, refs, &clear);
+		node_fill(plan, level, index, (struct cow_ref *)bytes, &ref->extra);
 	}
 	ref->crc = cow_crc(0, bytes, COW_BLOCK);
-	ref->extra = clear;
-	return store->device->ops->write(store->device, bytes, cow_entry_block(ref->where) << COW_SHIFT, COW_BLOCK);
+	return 0;
 }
 
 static int plan_write(struct plan *plan)
@@ -181,7 +200,7 @@ static int plan_write(struct plan *plan)
 				return ret;
 		}
 	}
-	return 0;
+	return gathered_write(plan);
 }
 
 static void plan_commit(struct plan *plan, struct cow_ref *root)
@@ -207,11 +226,12 @@ static void plan_commit(struct plan *plan, struct cow_ref *root)
 
 int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct cow_list *freed, struct cow_ref *root)
 {
-	struct plan plan = { .store = store, .allocated = allocated, .freed = freed };
+	struct plan plan = { .store = store, .allocated = allocated, .freed = freed,
+		.gathered = aligned_alloc(COW_BLOCK, GATHER_BLOCKS * COW_BLOCK) };
 	unsigned level;
 	int ret;
 
-	ret = plan_fit(&plan);
+	ret = plan.gathered ? plan_fit(&plan) : -ENOMEM;
 	while (!ret && (ret = plan_round(&plan)) == 1)
 		ret = 0;
 	if (!ret)
@@ -220,5 +240,6 @@ int cow_bitmap_write(struct cow_store *store, struct cow_list *allocated, struct
 		plan_commit(&plan, root);
 	for (level = 1; level <= COW_BITMAP_MAX_LEVELS; level++)
 		free(plan.fresh[level]);
+	free(plan.gathered);
 	return ret;
 }

@@ -13,6 +13,7 @@
  *     cow-cache.c cow-wanted.c    nodes in memory, and those that are needed next
  *   the space
  *     cow-alloc.c       which blocks are in use
+ *     cow-set.c         a page's bits, in little memory where few are set or clear
  *     cow-stale.c       which of the free ones still take space on the host
  *   the versions of the disk
  *     cow-version.c     the list, and its table on the store
@@ -186,15 +187,41 @@ bool cow_wanted_add(struct cow_wanted *wanted, struct cow_store *store, const st
 /* They are in the cache now, if they can be had. */
 void cow_wanted_read(struct cow_wanted *wanted, struct cow_store *store);
 
+/* cow-set.c: a set of the bits of a bitmap page; all 0 is an empty one. */
+enum cow_set_form {
+	COW_SET_FEW,			/* the list of the bits that are set */
+	COW_SET_ALL_BUT,		/* the list of those that are clear */
+	COW_SET_BITMAP,
+};
+
+struct cow_set {
+	void *items;			/* uint16_t, sorted; or COW_BLOCK bytes */
+	uint16_t count;			/* bits that are set */
+	uint16_t listed, room;
+	uint8_t form;
+};
+bool cow_set_has(const struct cow_set *set, unsigned bit);
+/* The first that is set from @bit on; COW_PAGE_BITS: none. */
+unsigned cow_set_next(const struct cow_set *set, unsigned bit);
+/*
+ * 0 or -ENOMEM, and then it is as it was. Does not fail where it undoes the
+ * last one, nor in a bitmap, nor where a set that began empty loses a bit.
+ */
+int cow_set_put(struct cow_set *set, unsigned bit, bool value);
+int cow_set_make_bitmap(struct cow_set *set);
+/* COW_BLOCK bytes in, into an empty set, or out. */
+int cow_set_load(struct cow_set *set, const uint8_t *bytes);
+void cow_set_store(const struct cow_set *set, uint8_t *bytes);
+void cow_set_free(struct cow_set *set);		/* it is empty */
+
 /* cow-alloc.c: which store blocks are in use. */
 struct cow_page {
 	struct cow_ref ref;		/* as on the store; extra: unused here */
-	uint8_t *bits;			/* NULL: not loaded */
-	uint8_t *hold;			/* freed, not free yet; NULL: none */
-	uint8_t *stale;			/* cow-stale.c; NULL: none */
+	struct cow_set bits;		/* in use; of a page that is loaded */
+	struct cow_set hold;		/* freed, not free yet */
+	struct cow_set stale;		/* cow-stale.c */
 	uint32_t clear;			/* clear bits of bits, within the store */
-	uint32_t held, stale_count;
-	bool dirty;
+	bool loaded, dirty;
 };
 
 struct cow_alloc {

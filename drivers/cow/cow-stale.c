@@ -9,44 +9,29 @@
  * What is not remembered here, for want of memory, or because the store was
  * closed before, costs space on the host until it is used again, no more.
  */
-#include <stdlib.h>
-
 #include "cow-internal.h"
 
-static bool is_stale(const struct cow_page *page, unsigned bit)
+static void stale_drop(struct cow_alloc *alloc, struct cow_page *page, unsigned bit)
 {
-	return page->stale && page->stale[bit / 8] >> bit % 8 & 1;
-}
-
-static void set_stale(struct cow_alloc *alloc, struct cow_page *page, unsigned bit, bool stale)
-{
-	if (is_stale(page, bit) == stale)
-		return;
-	page->stale[bit / 8] ^= (uint8_t)(1u << bit % 8);
-	page->stale_count += stale ? 1 : -1;
-	alloc->stale += stale ? 1 : -1;
-	if (!page->stale_count) {
-		free(page->stale);
-		page->stale = NULL;
-	}
+	cow_set_put(&page->stale, bit, false);
+	alloc->stale--;
+	if (!page->stale.count)
+		cow_set_free(&page->stale);
 }
 
 void cow_stale_add(struct cow_store *store, uint64_t block)
 {
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 
-	if (!page->stale)
-		page->stale = calloc(1, COW_BLOCK);
-	if (page->stale)
-		set_stale(&store->alloc, page, block % COW_PAGE_BITS, true);
+	if (!cow_set_has(&page->stale, block % COW_PAGE_BITS) &&
+	    !cow_set_put(&page->stale, block % COW_PAGE_BITS, true))
+		store->alloc.stale++;
 }
 
 static void page_forget(struct cow_alloc *alloc, struct cow_page *page)
 {
-	alloc->stale -= page->stale_count;
-	page->stale_count = 0;
-	free(page->stale);
-	page->stale = NULL;
+	alloc->stale -= page->stale.count;
+	cow_set_free(&page->stale);
 }
 
 void cow_stale_forget(struct cow_store *store)
@@ -64,10 +49,9 @@ static uint64_t next_stale(const struct cow_alloc *alloc)
 	unsigned bit = alloc->stale_at % COW_PAGE_BITS;
 
 	for (;; page = (page + 1) % alloc->pages, bit = 0) {
-		for (; alloc->page[page].stale && bit < COW_PAGE_BITS; bit++) {
-			if (is_stale(&alloc->page[page], bit))
-				return (uint64_t)page * COW_PAGE_BITS + bit;
-		}
+		bit = cow_set_next(&alloc->page[page].stale, bit);
+		if (bit < COW_PAGE_BITS)
+			return (uint64_t)page * COW_PAGE_BITS + bit;
 	}
 }
 
@@ -77,11 +61,11 @@ static unsigned run_take(struct cow_store *store, uint64_t block)
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 	unsigned bit = block % COW_PAGE_BITS, most = 1, count, i;
 
-	while (bit + most < COW_PAGE_BITS && is_stale(page, bit + most))
+	while (bit + most < COW_PAGE_BITS && cow_set_has(&page->stale, bit + most))
 		most++;
 	count = cow_alloc_hold_run(store, block, most, 1);
 	for (i = 0; i < (count ? count : 1); i++)
-		set_stale(&store->alloc, page, bit + i, false);
+		stale_drop(&store->alloc, page, bit + i);
 	return count;
 }
 

@@ -183,8 +183,8 @@ static void test_discard_without_bitmap(void **state)
 	model_verify(model);			/* the map is in memory */
 	page = &model->store->alloc.page[1];
 	assert_false(page->dirty);
-	free(page->bits);			/* as cow_alloc_trim() does where there are many */
-	page->bits = NULL;
+	cow_set_free(&page->bits);		/* as cow_alloc_trim() does where there are many */
+	page->loaded = false;
 	sim.fail_error = -EIO;
 	sim.fail_at = sim.calls + 1;
 	assert_int_equal(cow_discard(model->store, 0, COW_SECTORS), -EIO);
