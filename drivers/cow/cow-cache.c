@@ -40,14 +40,17 @@ static size_t round_up(size_t bytes, size_t unit)
 
 int cow_cache_init(struct cow_cache *cache, size_t bytes)
 {
-	size_t limit = (bytes ? bytes : DEFAULT_BYTES) / (sizeof(*cache->node) + sizeof(*cache->slot)), head;
+	/* A node with all that belongs to it: there are less than two buckets for each. */
+	size_t each = sizeof(*cache->node) + sizeof(*cache->slot) + sizeof(*cache->used) + 2 * sizeof(*cache->bucket);
+	size_t all = bytes ? bytes : DEFAULT_BYTES, shortcuts = SHORTCUTS * sizeof(*cache->shortcut), limit, head;
 	uint8_t *mapping;
 
+	limit = all > shortcuts + COW_BLOCK ? (all - shortcuts - COW_BLOCK) / each : 0;
 	limit = limit < LEAST_NODES ? LEAST_NODES : limit;
 	cache->limit = limit < MOST_NODES ? (uint32_t)limit : MOST_NODES;
 	for (cache->buckets = LEAST_NODES; cache->buckets < cache->limit; cache->buckets *= 2)
 		;
-	head = SHORTCUTS * sizeof(*cache->shortcut) + cache->buckets * sizeof(*cache->bucket) +
+	head = shortcuts + cache->buckets * sizeof(*cache->bucket) +
 		cache->limit * (sizeof(*cache->slot) + sizeof(*cache->used));
 	head = round_up(head, COW_BLOCK);
 	cache->mapped = head + cache->limit * sizeof(*cache->node) + LARGE_PAGE;
