@@ -179,6 +179,8 @@ struct domain_disk *disks_find(const struct domain_disks *disks, const char *vde
 void disks_free(struct domain_disks *disks);
 /* Each is served by a tapdisk: the one that does already, or a new one. */
 int disks_open(struct domain_disks *disks, struct error_text *text);
+/* -EBUSY: a domain or a client of NBD has one, which nobody is to have while they go back. */
+int disks_check_unused(const struct domain_disks *disks, struct error_text *text);
 /* Those that disks_open() has opened. */
 void disks_close(struct domain_disks *disks);
 /* Of each that is open: what the tapdisk has followed its target to. */

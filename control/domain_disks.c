@@ -159,9 +159,16 @@ struct search {
 	bool found;
 };
 
-/* No guest and no client of NBD has it. */
+/* No guest and no client of NBD has it, and none of its snapshots is published. */
 static bool is_unused(const json_t *disk)
 {
+	const json_t *export;
+	size_t i;
+
+	json_array_foreach(json_object_get(disk, "exports"), i, export) {
+		if (info_string(export, "snapshot"))
+			return false;
+	}
 	return !json_array_size(json_object_get(disk, "connections")) &&
 	       !json_integer_value(json_object_get(disk, "nbd_connections"));
 }
@@ -272,6 +279,29 @@ static int find_store(struct domain_disk *disk, struct error_text *text)
 	if (store && !disk->moved)
 		error = error_set(text, -ENOMEM, "out of memory");
 	json_decref(reply);
+	return error;
+}
+
+static int check_unused(const struct domain_disk *disk, struct error_text *text)
+{
+	json_t *reply;
+	int error = read_disk(disk, &reply, text);
+
+	if (error)
+		return error;
+	if (!is_unused(json_object_get(reply, "disk")))
+		error = error_set(text, -EBUSY, "disk %s: %s is in use: disconnect NBD clients, end exports of its snapshots, and "
+				  "detach it from other domains, dom0 included, first", disk->vdev, disk->target);
+	json_decref(reply);
+	return error;
+}
+
+int disks_check_unused(const struct domain_disks *disks, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++)
+		error = check_unused(&disks->disk[i], text);
 	return error;
 }
 
