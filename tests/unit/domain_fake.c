@@ -78,12 +78,18 @@ void fake_stop_domain(void)
 
 /* ---- the host ---- */
 
+static const char *current_uuid(void)
+{
+	return fake->other_uuid ? FAKE_OTHER_UUID : FAKE_UUID;
+}
+
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
+	*id = (struct domain_id){ .name = FAKE_NAME, .domid = fake->domid, .there = true };
+	strcpy(id->uuid, current_uuid());
 	if (fake->store_lost)
 		id->name[0] = '\0';
-	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, FAKE_UUID)))
+	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -112,7 +118,9 @@ static int host_read_config(struct domain_host *host, const char *path, struct d
 	char *words;
 
 	assert_int_equal(*path, '/');
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME };
+	*id = (struct domain_id){ .name = FAKE_NAME };
+	if (!fake->other_uuid)
+		strcpy(id->uuid, FAKE_UUID);
 	if (access(path, R_OK))
 		return error_set(text, -errno, "%s: %s", path, strerror(errno));
 	assert_int_equal(host_config(host, 0, &words, text), 0);

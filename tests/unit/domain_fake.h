@@ -16,12 +16,14 @@
 #include "domain.h"
 
 #define FAKE_UUID "01234567-89ab-4def-8123-456789abcdef"
+#define FAKE_OTHER_UUID "01234567-89ab-4def-8123-000000000000"
 #define FAKE_NAME "guest"
 #define FAKE_DISKS 2
 
 struct fake_domain {
 	bool there, suspended, paused;
 	bool renamed;			/* it is found by its uuid only */
+	bool other_uuid;		/* it was started anew from a config file without one */
 	bool loses_store, store_lost;	/* xenstored goes when it goes on: nobody knows its name any more */
 	unsigned domid;			/* another at each start */
 	int memory;

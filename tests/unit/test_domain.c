@@ -369,6 +369,42 @@ static void test_renamed(void **state)
 	fake->renamed = false;
 }
 
+/* Nor because it was started anew, without a uuid in its config file, and has another one: its snapshots stay with the old. */
+static void test_other_uuid(void **state)
+{
+	const char *const names[] = { FAKE_UUID, NULL };
+	char config[100];
+
+	must(create("a"));
+	fake_stop_domain();
+	fake_start_domain();
+	fake->memory = 2;
+	fake->other_uuid = true;
+	snprintf(config, sizeof(config), "%s/guest.cfg", fake_dir);
+	close(open(config, O_WRONLY | O_CREAT, 0600));
+	for (unsigned i = 0; i < 2; i++) {
+		struct domain_snapshot_request request = {
+			.command = DOMAIN_SNAPSHOT_CREATE, .name = "b", .domain = names[i] ? names[i] : config,
+		};
+		struct outcome outcome;
+
+		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		request.command = DOMAIN_SNAPSHOT_REVERT;
+		request.name = "a";
+		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .domain = request.domain };
+		outcome = fake_run(request);
+		must(outcome);
+		assert_string_equal(outcome.names, "a");
+		expect_running(2);
+		expect_disks("a");
+		expect_files(2);
+	}
+	must(fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_DELETE, .name = "a", .domain = FAKE_UUID }));
+	expect_disks("");
+	fake->other_uuid = false;
+}
+
 /* When it is gone it is found by the name that it had when the snapshot was begun. */
 static void test_name_lost(void **state)
 {
@@ -532,6 +568,7 @@ int main(void)
 		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_renamed),
+		DOMAIN_TEST(test_other_uuid),
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
