@@ -55,6 +55,7 @@ struct domain_disk {
 	int pid, minor;			/* -1: not open */
 	bool opened;			/* by us */
 	json_int_t id, time, sectors;	/* of the snapshot */
+	bool read;			/* somebody has the snapshot open */
 };
 
 struct domain_disks {
@@ -193,6 +194,8 @@ int disk_move_back(const struct domain_disk *disk, struct error_text *text);
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
 /* Each has the one that its information file is of, by id and time: one of that name that was taken later is another moment. */
 int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text);
+/* -EBUSY: of one that would be deleted, because somebody reads it. */
+int disks_check_closed(const struct domain_disks *disks, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
 /* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */

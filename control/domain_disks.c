@@ -377,6 +377,7 @@ int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_t
 		disk->id = json_integer_value(json_object_get(one, "id"));
 		disk->time = json_integer_value(json_object_get(one, "time"));
 		disk->sectors = json_integer_value(json_object_get(one, "sectors"));
+		disk->read = json_is_true(json_object_get(one, "open"));
 	}
 	json_decref(snapshots);
 	return found;
@@ -408,6 +409,21 @@ int disks_check_snapshot(struct domain_disks *disks, const char *name, struct er
 static bool is_ours(const struct domain_disk *known, const struct domain_disk *found, json_int_t since)
 {
 	return known->id ? known->id == found->id && known->time == found->time : found->time >= since;
+}
+
+int disks_check_closed(const struct domain_disks *disks, const char *name, struct error_text *text)
+{
+	for (unsigned i = 0; i < disks->count; i++) {
+		struct domain_disk found = disks->disk[i];
+		int error = disk_has_snapshot(&found, name, text);
+
+		if (error < 0 && error != -EOPNOTSUPP)
+			return error;
+		if (error == 1 && is_ours(&disks->disk[i], &found, 0) && found.read)
+			return error_set(text, -EBUSY, "disk %s: its snapshot \"%s\" is open: whoever reads it (an NBD client, an "
+					 "export, a disk that it is attached as) has to close it first", found.vdev, name);
+	}
+	return 0;
 }
 
 /*

@@ -168,6 +168,13 @@ same_names() {
 }
 check "each has the same snapshots" same_names
 check "no decision is left over" is "$(ls state/groups)" ""
+check "a snapshot of all" tap-ctl snapshot-create -n read $group
+check "one of them is open" open_snapshot 1 read
+check "it is deleted of none" refuses 16 '' tap-ctl snapshot-delete -n read $group
+check "each has the same snapshots" same_names
+check "it is closed" close_snapshot 1
+check "it is deleted of all" tap-ctl snapshot-delete -n read $group
+check "each has the same snapshots" same_names
 check "end" end_disks
 check "the stores are clean" stores_are_clean 0 1 2
 rm ./*.cow

@@ -116,11 +116,65 @@ static void test_revert_waits(void **state)
 	expect_no_records();
 }
 
+/* A snapshot that somebody reads is refused, not half deleted. */
+static void expect_not_deleted(void)
+{
+	must_fail(delete("k", true), -EBUSY, "disk xvda: its snapshot \"k\" is open");
+	expect_list("k l");
+	expect_disks("k l");
+	expect_files(4);
+}
+
+/* A tapdisk hears of a client's end in its own time. */
+static void expect_deleted(void)
+{
+	struct outcome outcome;
+
+	do
+		outcome = delete("k", false);
+	while (outcome.error == -EBUSY);
+	must(outcome);
+	expect_list("l");
+	expect_disks("l");
+}
+
+static void test_delete_refused(void **state)
+{
+	struct arguments args = { .timeout_ms = PATIENCE_MS, .read_only = true };
+	char path[128], target[140];
+	struct error_text text = { "" };
+	int pid, minor, client;
+	json_t *disk;
+
+	must(create("k"));
+	must(create("l"));
+	client = connect_to(fake->pid[0], fake->minor[0], "k");
+	expect_not_deleted();
+	client_leave(client);
+	expect_deleted();
+	must(delete("l", false));
+
+	must(create("k"));
+	must(create("l"));
+	fake_store(path, 0);
+	snprintf(target, sizeof(target), "cow:%s@k", path);
+	args.target = target;
+	if (disk_create(&args, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	expect_not_deleted();
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, NULL), 0);
+	expect_deleted();
+	must(delete("l", false));
+	expect_files(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_revert_refused),
 		DOMAIN_TEST(test_revert_waits),
+		DOMAIN_TEST(test_delete_refused),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
