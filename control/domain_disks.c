@@ -71,8 +71,8 @@ static int append_target(struct domain_disks *disks, struct domain_disk *disk, c
 }
 
 /*
- * libxl leaves out members that have their defaults. A path that is not
- * absolute is TYPE:PATH, which our hotplug script takes.
+ * libxl leaves out members that have their defaults. Without a backend it chooses one itself, and never ours: who then writes
+ * to the image knows nothing of a store on it. A path that is not absolute is TYPE:PATH, which our hotplug script takes.
  */
 int disks_from_config(struct domain_disks *disks, const json_t *config, struct error_text *text)
 {
@@ -90,7 +90,7 @@ int disks_from_config(struct domain_disks *disks, const json_t *config, struct e
 		    json_is_true(json_object_get(device, "is_cdrom")))
 			continue;
 		disk.writable = json_is_true(writable) || json_integer_value(writable);
-		if (backend && strcmp(backend, "tap") && disk.writable)
+		if (disk.writable && (!backend || strcmp(backend, "tap") != 0))
 			error = append_target(disks, &disk, vdev, "", "", text);
 		else if (disk.writable)
 			error = append_target(disks, &disk, vdev, *path == '/' ? "aio:" : "", path, text);

@@ -29,6 +29,7 @@ struct fake_domain {
 	int memory;
 	bool unable;			/* to be saved */
 	bool raw;			/* the second disk is a raw image */
+	bool unsaid;			/* the config file does not say who serves it */
 	bool attached, detached;	/* a third disk came, the second went */
 	int fail_save, fail_restore, fail_destroy;	/* -errno */
 	atomic_bool hold_save;		/* until it is aborted */

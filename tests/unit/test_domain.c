@@ -316,6 +316,28 @@ static void test_raw_undone(void **state)
 	must(delete("r", false));
 }
 
+/* One that nobody said tapdisk serves is written to by others, who do not know of a store: it does not move. */
+static void test_raw_unsaid(void **state)
+{
+	const char *const left_out[] = { "xvdb", NULL };
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "r", .store = fake_dir };
+	char config[100];
+
+	use_raw(6);
+	fake_stop_domain();
+	snprintf(config, sizeof(config), "%s/guest.cfg", fake_dir);
+	close(open(config, O_WRONLY | O_CREAT, 0600));
+	request.domain = config;
+	fake->unsaid = true;
+	must_fail(fake_run(request), -EOPNOTSUPP, "disk xvdb: no tapdisk serves it");
+	request.leave_out = left_out;
+	must(fake_run(request));
+	must(delete("r", false));
+	fake->unsaid = false;
+	fake_start_domain();
+	assert_false(is_moved());
+}
+
 /* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
 static void test_config_file(void **state)
 {
@@ -566,6 +588,7 @@ int main(void)
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_raw),
 		DOMAIN_TEST(test_raw_undone),
+		DOMAIN_TEST(test_raw_unsaid),
 		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_renamed),
 		DOMAIN_TEST(test_other_uuid),
