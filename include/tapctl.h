@@ -94,7 +94,7 @@ struct tapctl_snapshot {
 	const char *owner;		/* for tapctl_records_forget(); NULL: none */
 	/*
 	 * Called when the moment is fixed: all disks stand still and have been told to keep it, so who wrote to them may go
-	 * on, though nothing is durable or decided yet. A single disk: when it is taken. NULL: none.
+	 * on, though nothing is durable or decided yet. NULL: none.
 	 */
 	void (*held)(void *arg);
 	void *held_arg;

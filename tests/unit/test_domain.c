@@ -200,6 +200,28 @@ static void test_goes_on_early(void **state)
 	must(delete("x", false));
 }
 
+/* Nor does one with a single disk wait for that. */
+static void test_goes_on_early_alone(void **state)
+{
+	const char *const left_out[] = { "xvdb", NULL };
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "x", .leave_out = left_out,
+	};
+
+	stood[0] = false;
+	stood[1] = true;
+	client_group_step = note_stood;
+	must(fake_run(request));
+	client_group_step = NULL;
+	assert_true(stood[0]);
+	assert_false(stood[1]);
+	expect_running(1);
+	expect_disk(0, "x");
+	expect_disk(1, "");
+	expect_no_records();
+	must(delete("x", false));
+}
+
 /* The connection to the second disk's tapdisk breaks when all is decided. */
 static void lose_connection(const char *step)
 {
@@ -584,6 +606,7 @@ int main(void)
 		DOMAIN_TEST(test_words),
 		DOMAIN_TEST(test_failures),
 		DOMAIN_TEST(test_goes_on_early),
+		DOMAIN_TEST(test_goes_on_early_alone),
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_raw),
