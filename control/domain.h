@@ -86,6 +86,8 @@ struct domain_host_ops {
 	/* When it returns its disks are not in use any more. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);
+	/* Whether boot() can work, as far as that can be told before. */
+	int (*can_boot)(struct domain_host *host, const json_t *info, struct error_text *text);
 	/* Boot what an information file is of. */
 	int (*boot)(struct domain_host *host, const json_t *info, bool paused, struct error_text *text);
 	/* From another thread: make save() fail soon. */
@@ -289,6 +291,7 @@ struct xs_handle;
 int xen_read_disks(struct xs_handle *xs, unsigned domid, struct domain_disks *disks, struct error_text *text);
 int xen_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 		    struct error_text *text);
+int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text);
 int xen_boot(const json_t *info, bool paused, struct error_text *text);
 /*
  * When xenstored's socket is dead libxenstore would go by way of the kernel, which has nobody to ask then and lets a

@@ -55,6 +55,21 @@ static int check_memory(struct revert *revert)
 	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
 }
 
+/* Nor when it is to be booted and cannot be: that is no time to find out. */
+static int check_boot(struct revert *revert)
+{
+	enum domain_snapshot_after after = revert->operation->request->after;
+	struct domain_host *host = revert->operation->host;
+	struct error_text reason = { "" };
+	int error;
+
+	if (info_string(revert->info, "save") || (after != DOMAIN_RUNNING && after != DOMAIN_PAUSED))
+		return 0;
+	error = host->ops->can_boot(host, revert->info, &reason);
+	return error ? error_set(revert->text, error, "the domain cannot be booted: %.380s; without --running or --paused it is left "
+				 "off", reason.text) : 0;
+}
+
 /* Nothing is lost yet: each disk has to have what it is to go back to. */
 static int check_disks(struct revert *revert)
 {
@@ -205,6 +220,8 @@ int domain_revert(struct domain_operation *operation)
 		error = find_info(&revert);
 	if (!error)
 		error = check_memory(&revert);
+	if (!error)
+		error = check_boot(&revert);
 	if (!error)
 		error = check_disks(&revert);
 	if (!error)

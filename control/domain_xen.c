@@ -491,7 +491,8 @@ static void xen_close(struct domain_host *host)
 
 static const struct domain_host_ops xen_ops = {
 	.find = xen_find, .config = xen_config, .read_config = xen_read_config, .disks = xen_disks, .can_save = xen_can_save,
-	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore, .boot = xen_start,
+	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore,
+	.can_boot = xen_can_boot, .boot = xen_start,
 	.abort = xen_abort, .close = xen_close,
 };
 

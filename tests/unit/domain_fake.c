@@ -215,8 +215,15 @@ static int host_restore(struct domain_host *host, const char *file, bool paused,
 	return 0;
 }
 
+static int host_can_boot(struct domain_host *host, const json_t *info, struct error_text *text)
+{
+	return fake->unbootable ? error_set(text, -EOPNOTSUPP, "it has devices") : 0;
+}
+
 static int host_boot(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
 {
+	if (fake->unbootable)
+		return error_set(text, -EOPNOTSUPP, "it has devices");
 	fake_start_domain();
 	fake->memory = 1;
 	fake->paused = paused;
@@ -235,8 +242,8 @@ static void host_close(struct domain_host *host)
 
 static const struct domain_host_ops fake_ops = {
 	.find = host_find, .config = host_config, .read_config = host_read_config, .disks = host_disks,
-	.can_save = host_can_save, .save = host_save, .resume = host_resume, .destroy = host_destroy, .restore = host_restore,
-	.boot = host_boot, .abort = host_abort, .close = host_close,
+	.can_save = host_can_save, .save = host_save, .resume = host_resume, .destroy = host_destroy,
+	.restore = host_restore, .can_boot = host_can_boot, .boot = host_boot, .abort = host_abort, .close = host_close,
 };
 
 int fake_open_host(struct domain_host **host, struct error_text *text)

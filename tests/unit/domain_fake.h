@@ -27,7 +27,7 @@ struct fake_domain {
 	bool loses_store, store_lost;	/* xenstored goes when it goes on: nobody knows its name any more */
 	unsigned domid;			/* another at each start */
 	int memory;
-	bool unable;			/* to be saved */
+	bool unable, unbootable;	/* to be saved; to be booted */
 	bool raw;			/* the second disk is a raw image */
 	bool unsaid;			/* the config file does not say who serves it */
 	bool attached, detached;	/* a third disk came, the second went */

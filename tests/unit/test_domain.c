@@ -283,6 +283,27 @@ static void test_disks_only(void **state)
 	expect_files(0);
 }
 
+/* That a domain cannot be booted is found while it runs. */
+static void test_unbootable(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "d", .disk_only = true };
+
+	must(fake_run(request));
+	fake->memory = 2;
+	fake->unbootable = true;
+	request.command = DOMAIN_SNAPSHOT_REVERT;
+	for (request.after = DOMAIN_RUNNING; request.after <= DOMAIN_PAUSED; request.after++) {
+		must_fail(fake_run(request), -EOPNOTSUPP, "it has devices");
+		expect_running(2);
+		expect_files(1);
+	}
+	request.after = DOMAIN_AS_SAVED;
+	must(fake_run(request));
+	assert_false(fake->there);
+	fake->unbootable = false;
+	must(delete("d", false));
+}
+
 /* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
 static void test_raw(void **state)
 {
@@ -609,6 +630,7 @@ int main(void)
 		DOMAIN_TEST(test_goes_on_early_alone),
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
+		DOMAIN_TEST(test_unbootable),
 		DOMAIN_TEST(test_raw),
 		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_raw_unsaid),
