@@ -83,6 +83,8 @@ struct domain_host_ops {
 	int (*save)(struct domain_host *host, unsigned domid, int fd, bool live, struct error_text *text);
 	/* It goes on, or stays paused, when it stood still for save(); also when that save() was cut short anywhere. */
 	int (*resume)(struct domain_host *host, unsigned domid, bool paused, struct error_text *text);
+	/* It runs, if it was paused; not for one that save() has stopped. */
+	int (*unpause)(struct domain_host *host, unsigned domid, struct error_text *text);
 	/* When it returns its disks are not in use any more. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);

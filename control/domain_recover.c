@@ -183,6 +183,8 @@ static int leave_domain(struct domain_operation *operation, const json_t *intent
 		error = host->ops->destroy(host, id->domid, &operation->text);
 	else if (after == DOMAIN_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
+	else if (after == DOMAIN_RUNNING && !memory)
+		error = host->ops->unpause(host, id->domid, &operation->text);
 	if (!error && (after == DOMAIN_SHUTDOWN || after == DOMAIN_PAUSED))
 		domain_did(operation, "left");
 	return error;

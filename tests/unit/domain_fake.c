@@ -187,6 +187,13 @@ static int host_resume(struct domain_host *host, unsigned domid, bool paused, st
 	return 0;
 }
 
+static int host_unpause(struct domain_host *host, unsigned domid, struct error_text *text)
+{
+	assert_true(fake->there && !fake->suspended);
+	fake->paused = false;
+	return 0;
+}
+
 static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	if (fake->fail_destroy)
@@ -242,7 +249,7 @@ static void host_close(struct domain_host *host)
 
 static const struct domain_host_ops fake_ops = {
 	.find = host_find, .config = host_config, .read_config = host_read_config, .disks = host_disks,
-	.can_save = host_can_save, .save = host_save, .resume = host_resume, .destroy = host_destroy,
+	.can_save = host_can_save, .save = host_save, .resume = host_resume, .unpause = host_unpause, .destroy = host_destroy,
 	.restore = host_restore, .can_boot = host_can_boot, .boot = host_boot, .abort = host_abort, .close = host_close,
 };
 

@@ -304,6 +304,22 @@ static void test_unbootable(void **state)
 	must(delete("d", false));
 }
 
+/* A domain that was paused is left that, or as it was asked for. */
+static void test_disks_only_paused(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "a", .disk_only = true };
+
+	fake->paused = true;
+	must(fake_run(request));
+	assert_true(fake->paused);
+	request.name = "b";
+	request.after = DOMAIN_RUNNING;
+	must(fake_run(request));
+	expect_running(1);
+	must(delete("a", false));
+	must(delete("b", false));
+}
+
 /* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
 static void test_raw(void **state)
 {
@@ -631,6 +647,7 @@ int main(void)
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_unbootable),
+		DOMAIN_TEST(test_disks_only_paused),
 		DOMAIN_TEST(test_raw),
 		DOMAIN_TEST(test_raw_undone),
 		DOMAIN_TEST(test_raw_unsaid),
