@@ -110,6 +110,15 @@ static int host_config(struct domain_host *host, unsigned domid, char **config, 
 	return 0;
 }
 
+static int read_second(struct domain_id *id, char **config)
+{
+	*id = (struct domain_id){ .uuid = FAKE_SECOND_UUID, .name = FAKE_SECOND };
+	if (asprintf(config, "{\"c_info\": {\"name\": \"" FAKE_SECOND "\"}, \"disks\": [{\"pdev_path\": \"cow:%s/" FAKE_SECOND ".cow\", "
+		     "\"vdev\": \"xvda\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}]}", fake_dir) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 /* Its disks and its names, as all that is known of a config file. */
 static int host_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 			    struct error_text *text)
@@ -118,6 +127,8 @@ static int host_read_config(struct domain_host *host, const char *path, struct d
 	char *words;
 
 	assert_int_equal(*path, '/');
+	if (strstr(path, "/" FAKE_SECOND ".cfg"))
+		return read_second(id, config);
 	*id = (struct domain_id){ .name = FAKE_NAME };
 	if (!fake->other_uuid)
 		strcpy(id->uuid, FAKE_UUID);
@@ -168,6 +179,8 @@ static int host_save(struct domain_host *host, unsigned domid, int fd, bool live
 {
 	assert_true(fake->there && !fake->suspended);
 	fake->saving = true;
+	if (fake->hold_save)
+		host->operation->progress(host->operation, "memory", 42);
 	while (fake->hold_save && !fake->aborted)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	fake->saving = false;
@@ -345,9 +358,19 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 
 /* ---- the folders ---- */
 
+void fake_make_store(const char *path, unsigned sector_size)
+{
+	const struct cow_create_options options = { .sectors = DISK_SECTORS, .sector_size = sector_size };
+	struct error_text text = { "" };
+	struct cow_device *device;
+
+	assert_int_equal(cow_file_create(&device, path, &text), 0);
+	assert_int_equal(cow_create(device, &options, &text), 0);
+	cow_file_close(device);
+}
+
 int fake_setup(void **state)
 {
-	struct cow_create_options options = { .sectors = DISK_SECTORS };
 	char path[128];
 
 	fixture_make_dir(&folder);
@@ -359,14 +382,8 @@ int fake_setup(void **state)
 	fake = mmap(NULL, sizeof(*fake), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(fake, MAP_FAILED);
 	for (unsigned i = 0; i < FAKE_DISKS; i++) {
-		struct error_text text = { "" };
-		struct cow_device *device;
-
 		fake_store(path, i);
-		options.sector_size = i ? 512 : 4096;
-		assert_int_equal(cow_file_create(&device, path, &text), 0);
-		assert_int_equal(cow_create(device, &options, &text), 0);
-		cow_file_close(device);
+		fake_make_store(path, i ? 512 : 4096);
 	}
 	fake_start_domain();
 	fake->memory = 1;
