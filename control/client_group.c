@@ -178,7 +178,7 @@ static json_t *create_request(struct many_disk *disk, void *arg)
 			 "name", snapshot->name, "description", snapshot->description ? snapshot->description : "");
 }
 
-/* One disk decides for itself. */
+/* One disk decides for itself; whoever wrote to it is told nothing before it is durable. */
 static int create_alone(struct tapctl_group *group, struct error_text *text)
 {
 	struct tapctl_snapshot *snapshot = group->snapshot;
@@ -186,14 +186,13 @@ static int create_alone(struct tapctl_group *group, struct error_text *text)
 
 	snapshot->taken = !error;
 	snapshot->stall_us = json_number_value(json_object_get(group->many.disks[0].reply, "stall_us"));
-	if (!error && snapshot->held)
-		snapshot->held(snapshot->held_arg);
 	return error;
 }
 
+/* Without a moment of which somebody is to be told before it is durable. */
 static bool is_alone(const struct tapctl_group *group)
 {
-	return group->many.count == 1 && !group->many.disks[0].disk.store;
+	return group->many.count == 1 && !group->many.disks[0].disk.store && !group->snapshot->held;
 }
 
 int tapctl_group_begin(struct tapctl_group **made, const struct tapctl_disk *disks, unsigned count,

@@ -53,18 +53,19 @@ int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int
 	return error;
 }
 
-static bool has_snapshot(const struct many_disk *disk, const char *name)
+/* NULL: it has none of that name. */
+static const json_t *find_snapshot(const struct many_disk *disk, const char *name)
 {
-	const json_t *snapshots = json_object_get(disk->reply, "snapshots");
+	const json_t *one;
 	const char *there;
 	size_t i;
 
-	for (i = 0; i < json_array_size(snapshots); i++) {
-		there = json_string_value(json_object_get(json_array_get(snapshots, i), "name"));
+	json_array_foreach(json_object_get(disk->reply, "snapshots"), i, one) {
+		there = json_string_value(json_object_get(one, "name"));
 		if (there && !strcmp(there, name))
-			return true;
+			return one;
 	}
-	return false;
+	return NULL;
 }
 
 static int check_names(struct many *many, const char *name, int timeout_ms, struct error_text *text)
@@ -75,11 +76,24 @@ static int check_names(struct many *many, const char *name, int timeout_ms, stru
 	for (i = 0; !error && i < many->count; i++) {
 		const struct many_disk *disk = &many->disks[i];
 
-		if (!has_snapshot(disk, name))
+		if (!find_snapshot(disk, name))
 			error = error_set(text, -ENOENT, "minor %d of tapdisk %d has no snapshot called \"%s\"; nothing was done",
 					  disk->disk.minor, disk->disk.pid, name);
 	}
 	return error;
+}
+
+/* By the answers that check_names() has got. */
+static int check_closed(const struct many *many, const char *name, struct error_text *text)
+{
+	for (unsigned i = 0; i < many->count; i++) {
+		const struct many_disk *disk = &many->disks[i];
+
+		if (json_is_true(json_object_get(find_snapshot(disk, name), "open")))
+			return error_set(text, -EBUSY, "minor %d of tapdisk %d: snapshot \"%s\" is open: close it first; nothing was "
+					 "done", disk->disk.minor, disk->disk.pid, name);
+	}
+	return 0;
 }
 
 static int check_unused(struct many *many, int timeout_ms, struct error_text *text)
@@ -127,6 +141,8 @@ int tapctl_snapshot_delete(const struct tapctl_disk *disks, unsigned count, cons
 	error = many_open(&many, disks, count, text);
 	if (!error)
 		error = check_names(&many, name, timeout_ms, text);
+	if (!error)
+		error = check_closed(&many, name, text);
 	if (error)
 		goto out;
 	error = many_call(&many, delete_request, (void *)name, false, timeout_ms, &reason);

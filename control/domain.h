@@ -58,6 +58,7 @@ struct domain_disk {
 	int pid, minor;			/* -1: not open */
 	bool opened;			/* by us */
 	json_int_t id, time, sectors;	/* of the snapshot */
+	bool read;			/* somebody has the snapshot open */
 };
 
 struct domain_disks {
@@ -85,9 +86,13 @@ struct domain_host_ops {
 	int (*save)(struct domain_host *host, unsigned domid, int fd, bool live, struct error_text *text);
 	/* It goes on, or stays paused, when it stood still for save(); also when that save() was cut short anywhere. */
 	int (*resume)(struct domain_host *host, unsigned domid, bool paused, struct error_text *text);
+	/* It runs, if it was paused; not for one that save() has stopped. */
+	int (*unpause)(struct domain_host *host, unsigned domid, struct error_text *text);
 	/* When it returns its disks are not in use any more. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);
+	/* Whether boot() can work, as far as that can be told before. */
+	int (*can_boot)(struct domain_host *host, const json_t *info, struct error_text *text);
 	/* Boot what an information file is of. */
 	int (*boot)(struct domain_host *host, const json_t *info, bool paused, struct error_text *text);
 	/* From another thread: make save() fail soon. */
@@ -182,6 +187,8 @@ struct domain_disk *disks_find(const struct domain_disks *disks, const char *vde
 void disks_free(struct domain_disks *disks);
 /* Each is served by a tapdisk: the one that does already, or a new one. */
 int disks_open(struct domain_disks *disks, struct error_text *text);
+/* -EBUSY: a domain or a client of NBD has one, which nobody is to have while they go back. */
+int disks_check_unused(const struct domain_disks *disks, struct error_text *text);
 /* Those that disks_open() has opened. */
 void disks_close(struct domain_disks *disks);
 /* Of each that is open: what the tapdisk has followed its target to. */
@@ -194,6 +201,8 @@ int disk_move_back(const struct domain_disk *disk, struct error_text *text);
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
 /* Each has the one that its information file is of, by id and time: one of that name that was taken later is another moment. */
 int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text);
+/* -EBUSY: of one that would be deleted, because somebody reads it. */
+int disks_check_closed(const struct domain_disks *disks, const char *name, struct error_text *text);
 /* The snapshot goes wherever it is, if it is not older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
 /* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */
@@ -287,6 +296,7 @@ struct xs_handle;
 int xen_read_disks(struct xs_handle *xs, unsigned domid, struct domain_disks *disks, struct error_text *text);
 int xen_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 		    struct error_text *text);
+int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text);
 int xen_boot(const json_t *info, bool paused, struct error_text *text);
 /*
  * When xenstored's socket is dead libxenstore would go by way of the kernel, which has nobody to ask then and lets a

@@ -32,6 +32,7 @@ struct clone {
 	json_t *info, *config;
 	json_t *files;			/* of the clone's disks, in the order of the disks */
 	char main[PATH_MAX];		/* the save or config file */
+	size_t made;			/* of these, in order: they are ours */
 };
 
 static int check_folder(struct clone *clone, const char *path)
@@ -145,6 +146,16 @@ static int sync_name(struct clone *clone, const char *path)
 	return error ? error_set(clone->text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
+/* A file that somebody else makes meanwhile stays his. */
+static int make_file(struct clone *clone, const char *path, int *fd)
+{
+	*fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (*fd < 0)
+		return error_set(clone->text, -errno, "%s: %s", path, strerror(errno));
+	clone->made++;
+	return 0;
+}
+
 static int make_store(struct clone *clone, const struct domain_disk *disk, const char *path)
 {
 	const struct snapshot_info snapshot = {
@@ -156,12 +167,16 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
-	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text);
+	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text), fd;
 
 	if (!error)		/* its partitions are counted in these */
 		error = cow_sector_size_beside(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
-		error = cow_file_create(&device, path, clone->text);
+		error = make_file(clone, path, &fd);
+	if (error)
+		return error;
+	close(fd);
+	error = cow_file_create(&device, path, clone->text);
 	if (error)
 		return error;
 	error = cow_create(device, &options, clone->text);
@@ -215,10 +230,10 @@ static int make_save(struct clone *clone)
 	error = !config ? -ENOMEM : from < 0 ? error_set(clone->text, -errno, "%s: %s", save, strerror(errno)) : 0;
 	if (!error)
 		error = save_read_head(from, &old, clone->text);
-	if (!error) {
-		to = open(clone->main, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-		error = to < 0 ? -errno : save_write_head(to, config, clone->text);
-	}
+	if (!error)
+		error = make_file(clone, clone->main, &to);
+	if (!error)
+		error = save_write_head(to, config, clone->text);
 	if (!error)
 		error = copy_stream(clone, from, to);
 	if (!error && fsync(to))
@@ -251,6 +266,7 @@ static int make_files(struct clone *clone)
 	if (info_string(clone->info, "save"))
 		return make_save(clone);
 	error = config_write(clone->config, clone->main, clone->text);
+	clone->made += error != -EEXIST;
 	return error ? error : sync_name(clone, clone->main);
 }
 
@@ -318,11 +334,22 @@ int domain_undo_clone(struct domain_operation *operation, const struct domain_fo
 	return folder_remove(folder, INTENT_FILE, &operation->text);
 }
 
+/* In the intent are all that were to be made. */
+static void undo(struct clone *clone, json_t *intent)
+{
+	json_t *files = json_object_get(intent, "files");
+	struct error_text reason = *clone->text;
+
+	while (json_array_size(files) > clone->made)
+		json_array_remove(files, json_array_size(files) - 1);
+	domain_undo_clone(clone->operation, &clone->folder, intent);
+	*clone->text = reason;
+}
+
 static int run(struct clone *clone)
 {
 	struct domain_operation *operation = clone->operation;
 	json_t *intent = make_intent(clone);
-	struct error_text reason;
 	int error = folder_write(&clone->folder, INTENT_FILE, intent, clone->text);
 
 	if (!error)
@@ -335,11 +362,8 @@ static int run(struct clone *clone)
 		error = note_clone(clone);
 	if (!error)
 		error = folder_remove(&clone->folder, INTENT_FILE, clone->text);
-	if (error) {
-		reason = *clone->text;
-		domain_undo_clone(operation, &clone->folder, intent);
-		*clone->text = reason;
-	}
+	if (error)
+		undo(clone, intent);
 	json_decref(intent);
 	return error;
 }

@@ -298,7 +298,7 @@ static int begin_disks(struct create *create)
 
 	create->taking.snapshot = (struct tapctl_snapshot){
 		.name = create->name, .description = create->request->description, .owner = create->folder.uuid,
-		.held = on_held, .held_arg = create,
+		.held = create->memory ? on_held : NULL, .held_arg = create,
 	};
 	error = disks_snapshot_begin(&create->taking, &create->disks, &reason);
 	return error ? error_set(create->text, error, "the snapshot of the disks failed: %s", reason.text) : 0;

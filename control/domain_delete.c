@@ -101,7 +101,7 @@ static int check_clones(struct removal *removal, const json_t *info)
 	return 0;
 }
 
-/* Found out before anything is done: a disk that is gone could never be told. */
+/* Found out before anything is done: a disk that is gone, or whose snapshot somebody reads, would keep it waiting. */
 static int check_disks(struct removal *removal, const json_t *info)
 {
 	struct error_text *text = &removal->operation->text, reason = { "" };
@@ -116,6 +116,8 @@ static int check_disks(struct removal *removal, const json_t *info)
 	error = disks_from_info(&disks, info, &reason);
 	if (!error)
 		error = disks_open(&disks, &reason);
+	if (!error)
+		error = disks_check_closed(&disks, info_string(info, "name"), &reason);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error ? error_set(text, error, "%.380s; --keep-disks deletes the rest of the snapshot", reason.text) : 0;

@@ -71,8 +71,8 @@ static int append_target(struct domain_disks *disks, struct domain_disk *disk, c
 }
 
 /*
- * libxl leaves out members that have their defaults. A path that is not
- * absolute is TYPE:PATH, which our hotplug script takes.
+ * libxl leaves out members that have their defaults. Without a backend it chooses one itself, and never ours: who then writes
+ * to the image knows nothing of a store on it. A path that is not absolute is TYPE:PATH, which our hotplug script takes.
  */
 int disks_from_config(struct domain_disks *disks, const json_t *config, struct error_text *text)
 {
@@ -90,7 +90,7 @@ int disks_from_config(struct domain_disks *disks, const json_t *config, struct e
 		    json_is_true(json_object_get(device, "is_cdrom")))
 			continue;
 		disk.writable = json_is_true(writable) || json_integer_value(writable);
-		if (backend && strcmp(backend, "tap") && disk.writable)
+		if (disk.writable && (!backend || strcmp(backend, "tap") != 0))
 			error = append_target(disks, &disk, vdev, "", "", text);
 		else if (disk.writable)
 			error = append_target(disks, &disk, vdev, *path == '/' ? "aio:" : "", path, text);
@@ -159,9 +159,16 @@ struct search {
 	bool found;
 };
 
-/* No guest and no client of NBD has it. */
+/* No guest and no client of NBD has it, and none of its snapshots is published. */
 static bool is_unused(const json_t *disk)
 {
+	const json_t *export;
+	size_t i;
+
+	json_array_foreach(json_object_get(disk, "exports"), i, export) {
+		if (info_string(export, "snapshot"))
+			return false;
+	}
 	return !json_array_size(json_object_get(disk, "connections")) &&
 	       !json_integer_value(json_object_get(disk, "nbd_connections"));
 }
@@ -275,6 +282,29 @@ static int find_store(struct domain_disk *disk, struct error_text *text)
 	return error;
 }
 
+static int check_unused(const struct domain_disk *disk, struct error_text *text)
+{
+	json_t *reply;
+	int error = read_disk(disk, &reply, text);
+
+	if (error)
+		return error;
+	if (!is_unused(json_object_get(reply, "disk")))
+		error = error_set(text, -EBUSY, "disk %s: %s is in use: disconnect NBD clients, end exports of its snapshots, and "
+				  "detach it from other domains, dom0 included, first", disk->vdev, disk->target);
+	json_decref(reply);
+	return error;
+}
+
+int disks_check_unused(const struct domain_disks *disks, struct error_text *text)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < disks->count; i++)
+		error = check_unused(&disks->disk[i], text);
+	return error;
+}
+
 int disks_find_stores(struct domain_disks *disks, struct error_text *text)
 {
 	int error = 0;
@@ -347,6 +377,7 @@ int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_t
 		disk->id = json_integer_value(json_object_get(one, "id"));
 		disk->time = json_integer_value(json_object_get(one, "time"));
 		disk->sectors = json_integer_value(json_object_get(one, "sectors"));
+		disk->read = json_is_true(json_object_get(one, "open"));
 	}
 	json_decref(snapshots);
 	return found;
@@ -378,6 +409,21 @@ int disks_check_snapshot(struct domain_disks *disks, const char *name, struct er
 static bool is_ours(const struct domain_disk *known, const struct domain_disk *found, json_int_t since)
 {
 	return known->id ? known->id == found->id && known->time == found->time : found->time >= since;
+}
+
+int disks_check_closed(const struct domain_disks *disks, const char *name, struct error_text *text)
+{
+	for (unsigned i = 0; i < disks->count; i++) {
+		struct domain_disk found = disks->disk[i];
+		int error = disk_has_snapshot(&found, name, text);
+
+		if (error < 0 && error != -EOPNOTSUPP)
+			return error;
+		if (error == 1 && is_ours(&disks->disk[i], &found, 0) && found.read)
+			return error_set(text, -EBUSY, "disk %s: its snapshot \"%s\" is open: whoever reads it (an NBD client, an "
+					 "export, a disk that it is attached as) has to close it first", found.vdev, name);
+	}
+	return 0;
 }
 
 /*

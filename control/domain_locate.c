@@ -49,6 +49,29 @@ static int find_folder(const char *domain, struct domain_id *id)
 	return search.count == 1 ? 0 : search.count ? -EEXIST : -ENOENT;
 }
 
+/*
+ * Nothing is there with this uuid. When the domain runs all the same, with another one, its disks are not those of one that is
+ * shut off; the old snapshots can still be looked at, and deleted.
+ */
+static int check_not_there(struct domain_operation *operation)
+{
+	enum domain_snapshot_command command = operation->request->command;
+	const struct domain_id *id = &operation->id;
+	struct error_text reason = { "" };
+	struct domain_id other;
+	int error;
+
+	if (command != DOMAIN_SNAPSHOT_CREATE && command != DOMAIN_SNAPSHOT_REVERT)
+		return 0;
+	error = operation->host->ops->find(operation->host, id->name, &other, &reason);
+	if (error)
+		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+	if (strcmp(other.name, id->name))
+		return 0;
+	return error_set(&operation->text, -ENOENT, "domain %s runs, and has uuid %s now, not %s. Put uuid=\"%s\" into its "
+			 "configuration to keep it, and start it anew", id->name, other.uuid, id->uuid, id->uuid);
+}
+
 static int locate_config(struct domain_operation *operation, char **config)
 {
 	const char *path = operation->request->domain;
@@ -64,7 +87,9 @@ static int locate_config(struct domain_operation *operation, char **config)
 	error = host->ops->find(host, id->uuid, &there, NULL);
 	if (!error)
 		*id = there;
-	return error == -ENOENT ? 0 : error ? error_set(&operation->text, error, "%s: %s", path, strerror(-error)) : 0;
+	if (error == -ENOENT)
+		return check_not_there(operation);
+	return error ? error_set(&operation->text, error, "%s: %s", path, strerror(-error)) : 0;
 }
 
 /* By the name that it had when its last snapshot was taken; it may be running under another one. */
@@ -87,7 +112,7 @@ static int locate_folder(struct domain_operation *operation)
 	operation->text.text[0] = '\0';
 	if (!error)
 		operation->id = there;
-	return 0;
+	return error && host ? check_not_there(operation) : 0;
 }
 
 /* A domain without a uuid in its config file gets another one at each start, and its snapshots stay with the old one. */

@@ -173,6 +173,8 @@ static int leave_domain(struct domain_operation *operation, const json_t *intent
 		error = host->ops->destroy(host, id->domid, &operation->text);
 	else if (after == DOMAIN_SNAPSHOT_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
+	else if (after == DOMAIN_SNAPSHOT_RUNNING && !memory)
+		error = host->ops->unpause(host, id->domid, &operation->text);
 	if (!error && (after == DOMAIN_SNAPSHOT_SHUTDOWN || after == DOMAIN_SNAPSHOT_PAUSED))
 		domain_did(operation, "left");
 	return error;
@@ -232,16 +234,21 @@ static int write_phase(struct domain_operation *operation, const struct domain_f
 	return folder_write(folder, INTENT_FILE, intent, &operation->text);
 }
 
-/* @gone: one cannot be opened. */
-static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info, bool *gone)
+/* Nothing is done to one before all of them can be had: the phase goes on being "stop" until then. @gone: one cannot be opened. */
+static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent, bool *gone)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
+	const json_t *info = json_object_get(intent, "info");
 	int error = disks_from_info(&disks, info, &operation->text);
 
 	if (!error) {
 		error = disks_open(&disks, &operation->text);
 		*gone = error != 0;
 	}
+	if (!error)
+		error = disks_check_unused(&disks, &operation->text);
+	if (!error)
+		error = write_phase(operation, folder, intent, "disks");
 	if (!error)
 		error = disks_revert(&disks, info_string(info, "name"), folder->uuid, &operation->text);
 	disks_close(&disks);
@@ -250,21 +257,23 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 }
 
 /* Each disk that is there finds out by its opening whether it has gone back. The domain stays off. */
-static int give_up_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *info,
+static int give_up_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
 			  const struct domain_id *id)
 {
 	struct domain_disks disks = { .adopt = operation->adopts, .give_up = true };
+	bool begun = !is_phase(intent, "stop");
 	struct error_text reason = operation->text;
 	int error;
 
 	operation->text.text[0] = '\0';
-	error_set(&operation->text, 0, "%.380s; the revert is given up, and its disks may not be of one moment", reason.text);
-	error = disks_from_info(&disks, info, NULL);
+	error_set(&operation->text, 0, "%.380s; the revert is given up, and its disks %s", reason.text,
+		  begun ? "may not be of one moment" : "are as they were");
+	error = disks_from_info(&disks, json_object_get(intent, "info"), NULL);
 	if (!error)
 		error = disks_open(&disks, NULL);
 	disks_close(&disks);
 	disks_free(&disks);
-	if (!error)
+	if (!error && begun)
 		error = info_set_current(folder, id, NULL, &operation->text);
 	return error ? error : domain_remove_intent(folder, &operation->text);
 }
@@ -349,11 +358,11 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 		if (id.there)
 			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
 					 "down, then the next command finishes that", id.name, info_string(info, "name"));
-		error = write_phase(operation, folder, intent, "disks");
-		if (!error)
-			error = revert_disks(operation, folder, info, &gone);
+		error = revert_disks(operation, folder, intent, &gone);
+		if (error && is_forced(operation) && (gone || is_phase(intent, "stop")))
+			return give_up_revert(operation, folder, intent, &id);
 		if (error)
-			return gone && is_forced(operation) ? give_up_revert(operation, folder, info, &id) : error;
+			return error;
 		domain_did(operation, "reverted");
 		error = write_phase(operation, folder, intent, "start");
 	}

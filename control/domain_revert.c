@@ -2,7 +2,8 @@
 /*
  * domain_revert.c - a domain goes back to a snapshot.
  *
- *   checks -> intent "stop" -> the domain is destroyed -> "disks": all of them -> "start": restored or booted -> intent removed
+ *   checks -> intent "stop" -> the domain is destroyed -> all disks can be had -> "disks": all of them
+ *          -> "start": restored or booted -> intent removed
  *
  * Each disk's way back can be gone again, so what was cut short is finished,
  * or another revert takes its place. That one begins with "disks", since they
@@ -54,6 +55,21 @@ static int check_memory(struct revert *revert)
 	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
 }
 
+/* Nor when it is to be booted and cannot be: that is no time to find out. */
+static int check_boot(struct revert *revert)
+{
+	enum domain_snapshot_after after = revert->operation->request->after;
+	struct domain_host *host = revert->operation->host;
+	struct error_text reason = { "" };
+	int error;
+
+	if (info_string(revert->info, "save") || (after != DOMAIN_SNAPSHOT_RUNNING && after != DOMAIN_SNAPSHOT_PAUSED))
+		return 0;
+	error = host->ops->can_boot(host, revert->info, &reason);
+	return error ? error_set(revert->text, error, "the domain cannot be booted: %.380s; without --running or --paused it is left "
+				 "off", reason.text) : 0;
+}
+
 /* Nothing is lost yet: each disk has to have what it is to go back to. */
 static int check_disks(struct revert *revert)
 {
@@ -64,6 +80,9 @@ static int check_disks(struct revert *revert)
 		error = disks_open(&disks, revert->text);
 	if (!error)
 		error = disks_check_snapshot(&disks, info_string(revert->info, "name"), revert->text);
+	/* a domain that is there has them itself */
+	if (!error && !revert->operation->id.there)
+		error = disks_check_unused(&disks, revert->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
@@ -105,17 +124,23 @@ static int check_change(struct revert *revert)
 	return error;
 }
 
+/* Something may have been done to the disks. */
+static bool has_begun(const json_t *intent)
+{
+	const char *phase = info_string(intent, "phase");
+
+	return !phase || strcmp(phase, "stop") != 0;
+}
+
 /* Of the revert whose place this one takes, if there is one. */
 static bool is_half_way(const struct revert *revert)
 {
-	const char *phase;
 	json_t *intent;
 	bool half_way;
 
 	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
 		return false;
-	phase = info_string(intent, "phase");
-	half_way = !phase || strcmp(phase, "stop") != 0;
+	half_way = has_begun(intent);
 	json_decref(intent);
 	return half_way;
 }
@@ -142,6 +167,19 @@ static void explain_half_way(struct revert *revert)
 	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command goes on with the revert", reason.text);
 }
 
+/* A domain that was off, and whose disks cannot be had, is what it was: nothing is to go on with that later. */
+static void end_failed(struct revert *revert, const json_t *intent)
+{
+	struct error_text reason = *revert->text;
+
+	if (revert->operation->id.there || has_begun(intent) || domain_remove_intent(&revert->folder, NULL)) {
+		explain_half_way(revert);
+		return;
+	}
+	revert->text->text[0] = '\0';
+	error_set(revert->text, -EIO, "%.480s; nothing was done", reason.text);
+}
+
 static int run(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
@@ -160,7 +198,7 @@ static int run(struct revert *revert)
 		domain_did(operation, "stopped");
 		error = domain_finish_revert(operation, &revert->folder, intent);
 		if (error)
-			explain_half_way(revert);
+			end_failed(revert, intent);
 	} else {
 		domain_recover(operation, &revert->folder);
 	}
@@ -182,6 +220,8 @@ int domain_revert(struct domain_operation *operation)
 		error = find_info(&revert);
 	if (!error)
 		error = check_memory(&revert);
+	if (!error)
+		error = check_boot(&revert);
 	if (!error)
 		error = check_disks(&revert);
 	if (!error)

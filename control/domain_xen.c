@@ -373,6 +373,18 @@ static int xen_resume(struct domain_host *host, unsigned domid, bool paused, str
 	return error;
 }
 
+static int xen_unpause(struct domain_host *host, unsigned domid, struct error_text *text)
+{
+	struct xen_host *xen = to_xen(host);
+	libxl_dominfo info;
+	int error = xen_info(xen, domid, &info, text);
+
+	if (!error && info.paused && libxl_domain_unpause(xen->ctx, domid, NULL))
+		error = failed(xen, "unpausing the domain", text);
+	libxl_dominfo_dispose(&info);
+	return error;
+}
+
 /*
  * On another thread. Before its helper runs libxl cannot be stopped: it would look for the helper that is not there (a NULL
  * pointer). What else libxl does for us is to be done to its end.
@@ -489,7 +501,8 @@ static void xen_close(struct domain_host *host)
 
 static const struct domain_host_ops xen_ops = {
 	.find = xen_find, .config = xen_config, .read_config = xen_read_config, .disks = xen_disks, .can_save = xen_can_save,
-	.save = xen_save, .resume = xen_resume, .destroy = xen_destroy, .restore = xen_restore, .boot = xen_start,
+	.save = xen_save, .resume = xen_resume, .unpause = xen_unpause, .destroy = xen_destroy, .restore = xen_restore,
+	.can_boot = xen_can_boot, .boot = xen_start,
 	.abort = xen_abort, .close = xen_close,
 };
 

@@ -100,23 +100,66 @@ int xen_read_config(struct domain_host *host, const char *path, struct domain_id
 	return error;
 }
 
+#define MADE "/tmp/xl-snapshot-XXXXXX"
+
+/* A config file, in a folder of its own. */
+struct made {
+	char folder[sizeof(MADE)], file[sizeof(MADE) + 8];
+};
+
+static void made_remove(const struct made *made)
+{
+	unlink(made->file);
+	rmdir(made->folder);
+}
+
+static int made_write(struct made *made, const json_t *info, struct error_text *text)
+{
+	int error;
+
+	strcpy(made->folder, MADE);
+	if (!mkdtemp(made->folder))
+		return error_set(text, -errno, "%s: %s", made->folder, strerror(errno));
+	snprintf(made->file, sizeof(made->file), "%s/config", made->folder);
+	error = config_write(json_object_get(info, "config"), made->file, text);
+	if (error)
+		made_remove(made);
+	return error;
+}
+
+int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text)
+{
+	const char *named = info_string(info, "config_file");
+	struct domain_id id;
+	struct made made;
+	char *config;
+	int error;
+
+	if (named) {
+		error = xen_read_config(host, named, &id, &config, text);
+		free(config);
+		return error;
+	}
+	error = made_write(&made, info, text);
+	if (!error)
+		made_remove(&made);
+	return error;
+}
+
 /* The file that the domain came from where it is known, otherwise one made of its configuration. */
 int xen_boot(const json_t *info, bool paused, struct error_text *text)
 {
 	const char *named = info_string(info, "config_file");
-	char made[] = "/tmp/xl-snapshot-XXXXXX", file[sizeof(made) + 8];
-	const char *const arguments[] = { "xl", "create", paused ? "-qp" : "-q", named ? named : file, NULL };
+	struct made made;
+	const char *const arguments[] = { "xl", "create", paused ? "-qp" : "-q", named ? named : made.file, NULL };
 	int error;
 
 	if (named)
 		return program_run(arguments, text);
-	if (!mkdtemp(made))
-		return error_set(text, -errno, "%s: %s", made, strerror(errno));
-	snprintf(file, sizeof(file), "%s/config", made);
-	error = config_write(json_object_get(info, "config"), file, text);
-	if (!error)
-		error = program_run(arguments, text);
-	unlink(file);
-	rmdir(made);
+	error = made_write(&made, info, text);
+	if (error)
+		return error;
+	error = program_run(arguments, text);
+	made_remove(&made);
 	return error;
 }

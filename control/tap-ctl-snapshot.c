@@ -92,14 +92,34 @@ const struct command command_snapshot_create = {
 	.run = run_snapshot_create, .print = print_snapshot_create,
 };
 
+/* @to: the object that gets "snapshots". */
+static int list_into(json_t *to, const struct tapctl_disk *disk, int timeout_ms, struct error_text *text)
+{
+	json_t *snapshots;
+	int error = tapctl_snapshot_list(disk, &snapshots, timeout_ms, text);
+
+	if (!error && json_object_set_new(to, "snapshots", snapshots))
+		error = error_set(text, -ENOMEM, "out of memory");
+	return error;
+}
+
+/* One that was named alone is the result itself. */
 static int run_snapshot_list(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	const struct tapctl_disk disk = { args->pid, args->minor };
-	json_t *snapshots;
-	int error = tapctl_snapshot_list(&disk, &snapshots, args->timeout_ms, text);
+	struct disks disks;
+	json_t *one;
+	size_t i;
+	int error = disks_find(args, &disks, text);
 
-	if (!error && json_object_set_new(result, "snapshots", snapshots))
+	if (!error && disks.count == 1 && !args->domain)
+		return list_into(result, disks.disks, args->timeout_ms, text);
+	if (!error && add_disks(result, &disks))
 		error = error_set(text, -ENOMEM, "out of memory");
+	json_array_foreach(json_object_get(result, "disks"), i, one) {
+		if (!error)
+			error = list_into(one, &disks.disks[i], args->timeout_ms, text);
+	}
+	free(disks.found);
 	return error;
 }
 
@@ -119,9 +139,8 @@ static void print_snapshot(const json_t *snapshot)
 	       json_string_value(json_object_get(snapshot, "name")), description ? description : "");
 }
 
-static void print_snapshot_list(const json_t *result, bool terminal)
+static void print_snapshots(const json_t *snapshots)
 {
-	const json_t *snapshots = json_object_get(result, "snapshots");
 	size_t i;
 
 	printf("  %-6s %-6s %-20s %16s %-24s %s\n", "ID", "PARENT", "TIME", "SIZE", "NAME", "DESCRIPTION");
@@ -129,9 +148,23 @@ static void print_snapshot_list(const json_t *result, bool terminal)
 		print_snapshot(json_array_get(snapshots, i));
 }
 
+static void print_snapshot_list(const json_t *result, bool terminal)
+{
+	const json_t *disks = json_object_get(result, "disks"), *one;
+	size_t i;
+
+	if (!disks)
+		print_snapshots(json_object_get(result, "snapshots"));
+	json_array_foreach(disks, i, one) {
+		printf("%spid=%lld minor=%lld\n", i ? "\n" : "", (long long)json_integer_value(json_object_get(one, "pid")),
+		       (long long)json_integer_value(json_object_get(one, "minor")));
+		print_snapshots(json_object_get(one, "snapshots"));
+	}
+}
+
 const struct command command_snapshot_list = {
-	.name = "snapshot-list", .options = "pmt", .required = "pm", .words = "",
-	.summary = "show a disk's snapshots",
+	.name = "snapshot-list", .options = "pmot", .required = "", .words = "", .many = true,
+	.summary = "show the snapshots of disks",
 	.run = run_snapshot_list, .print = print_snapshot_list,
 };
 

@@ -119,6 +119,7 @@ struct snapshot_info {
 	uint64_t sectors;
 	const char *name, *description;	/* "" where there is none; theirs until the call returns */
 	bool current;			/* what the disk goes back to */
+	bool open;			/* somebody reads it, so it cannot be deleted */
 };
 
 struct driver_ops {

@@ -95,7 +95,7 @@ struct tapctl_snapshot {
 	const char *owner;		/* for tapctl_records_forget(); NULL: none */
 	/*
 	 * Called when the moment is fixed: all disks stand still and were instructed to keep it, so a program that wrote to
-	 * them may go on, though nothing is durable or decided yet. A single disk: when it is taken. NULL: none.
+	 * them may go on, though nothing is durable or decided yet. NULL: none.
 	 */
 	void (*held)(void *arg);
 	void *held_arg;

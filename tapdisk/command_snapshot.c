@@ -343,10 +343,10 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 
 static int list_one(void *owner, const struct snapshot_info *info)
 {
-	json_t *one = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:b}", "id", (json_int_t)info->id,
+	json_t *one = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:b, s:b}", "id", (json_int_t)info->id,
 				"parent", (json_int_t)info->parent, "name", info->name, "description", info->description,
 				"time", (json_int_t)info->time, "sectors", (json_int_t)info->sectors,
-				"current", info->current);
+				"current", info->current, "open", info->open);
 
 	return one && !json_array_append_new(owner, one) ? 0 : -ENOMEM;
 }

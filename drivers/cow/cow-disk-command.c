@@ -6,9 +6,10 @@
  *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed
  *    CREATE:  all of it at once
  *
- * Room in the log and a checkpoint that is due come first, so that nothing
- * is written between the freeze and the thaw. What was held in memory is made
- * durable after the thaw: whatever is written then is behind it in the log.
+ * Room in the log and a checkpoint that is overdue come first, so that nothing
+ * is written between the freeze and the thaw. One that is only due comes after
+ * the snapshot: a guest may stand still for that. What was held in memory is
+ * made durable after the thaw: whatever is written then is behind it in the log.
  */
 #include <errno.h>
 #include <string.h>
@@ -32,6 +33,19 @@ static int make_room(struct cow_disk *disk, struct snapshot_command *command)
 	if (ret)
 		error_set(&command->error, ret, "%s: no room in the log: %s", disk->device.name, strerror(-ret));
 	return ret;
+}
+
+/* For a snapshot. No write takes any of the log in between: where a checkpoint is due those that would wait for it. */
+static int make_room_now(struct cow_disk *disk, struct snapshot_command *command)
+{
+	const struct cow_store *store = disk->store;
+	bool enough;
+
+	cow_exclusive_begin(disk);
+	enough = !store->failed && !store->read_only && !cow_checkpoint_overdue(disk->store);
+	disk->want_checkpoint |= enough && cow_checkpoint_due(disk->store);
+	cow_exclusive_end(disk);
+	return enough ? 0 : make_room(disk, command);
 }
 
 static void freeze(struct cow_disk *disk)
@@ -80,7 +94,7 @@ static int prepare(struct cow_disk *disk, struct snapshot_command *command)
 
 static int run_create(struct cow_disk *disk, struct snapshot_command *command)
 {
-	int ret = make_room(disk, command);
+	int ret = make_room_now(disk, command);
 
 	if (ret)
 		return ret;
@@ -92,7 +106,7 @@ static int run_create(struct cow_disk *disk, struct snapshot_command *command)
 /* The freeze is answered when it stands; this goes on until somebody ends it. */
 static void run_freeze(struct cow_disk *disk, struct snapshot_command *command)
 {
-	int ret = make_room(disk, command);
+	int ret = make_room_now(disk, command);
 	struct snapshot_command *end;
 
 	if (ret) {
@@ -204,14 +218,26 @@ static int run_resize(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
-/* To go back: nobody can use the disk before. */
+static bool is_hurry(const struct cow_disk *disk, const struct snapshot_command *command)
+{
+	switch (command->op) {
+	case SNAPSHOT_FREEZE:
+		return true;
+	case SNAPSHOT_CREATE:
+		return !cow_version_by_name(disk->store, command->name);
+	case SNAPSHOT_REVERT:
+		return cow_version_by_name(disk->store, command->name);
+	case SNAPSHOT_COMMIT:
+		return !strcmp(command->name, SNAPSHOT_REVERT_INTENT) && cow_version_by_name(disk->store, command->name);
+	default:
+		return false;
+	}
+}
+
+/* A snapshot, for which a guest may stand still, and going back: nobody can use the disk before. Not what will fail. */
 bool cow_command_hurries(const struct cow_disk *disk)
 {
-	const struct snapshot_command *command = disk->commands;
-	bool back = command && (command->op == SNAPSHOT_REVERT ||
-				(command->op == SNAPSHOT_COMMIT && !strcmp(command->name, SNAPSHOT_REVERT_INTENT)));
-
-	return back && cow_version_by_name(disk->store, command->name) && !cow_checkpoint_overdue(disk->store);
+	return disk->commands && is_hurry(disk, disk->commands) && !cow_checkpoint_overdue(disk->store);
 }
 
 void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)

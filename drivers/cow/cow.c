@@ -438,9 +438,27 @@ static void driver_cow_snapshot(void *handle, struct snapshot_command *command)
 	cow_command_start(((struct cow_export *)handle)->disk, command);
 }
 
+struct listing {
+	const struct cow_disk *disk;
+	int (*each)(void *owner, const struct snapshot_info *info);
+	void *owner;
+};
+
+/* The store does not know who has it open. */
+static int list_one(void *owner, const struct snapshot_info *info)
+{
+	const struct listing *listing = owner;
+	struct snapshot_info all = *info;
+
+	all.open = cow_disk_snapshot_open(listing->disk, info->id);
+	return listing->each(listing->owner, &all);
+}
+
 static int driver_cow_snapshot_list(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner)
 {
-	return cow_snapshot_list(((struct cow_export *)handle)->disk->store, each, owner);
+	struct listing listing = { ((struct cow_export *)handle)->disk, each, owner };
+
+	return cow_snapshot_list(listing.disk->store, list_one, &listing);
 }
 
 static void no_room_end(struct cow_disk *disk, int error)

@@ -182,7 +182,21 @@ same_names() {
 	is "$(names 1)" "$(names 0)" && is "$(names 2)" "$(names 0)"
 }
 check "each has the same snapshots" same_names
+listed_together() {
+	is "$(tap-ctl snapshot-list $group --json | jq -c '[.disks[] | ["-p", .pid, "-m", .minor, ([.snapshots[].name] | sort)]]')" \
+		"$(for n in 0 1 2; do echo "-p ${pid[$n]} -m ${minor[$n]}" $(names $n); done |
+			jq -Rc 'split(" ") | [.[0], (.[1] | tonumber), .[2], (.[3] | tonumber), .[4:]]' | jq -sc .)"
+}
+check "they are listed in one call" listed_together
+check "for people, too" is "$(tap-ctl snapshot-list $group | grep -c '^pid=')" 3
 check "no decision is left over" is "$(ls state/groups)" ""
+check "a snapshot of all" tap-ctl snapshot-create -n read $group
+check "one of them is open" open_snapshot 1 read
+check "it is deleted of none" refuses 16 '' tap-ctl snapshot-delete -n read $group
+check "each has the same snapshots" same_names
+check "it is closed" close_snapshot 1
+check "it is deleted of all" tap-ctl snapshot-delete -n read $group
+check "each has the same snapshots" same_names
 check "end" end_disks
 check "the stores are clean" stores_are_clean 0 1 2
 rm ./*.cow

@@ -78,12 +78,18 @@ void fake_stop_domain(void)
 
 /* ---- the host ---- */
 
+static const char *current_uuid(void)
+{
+	return fake->other_uuid ? FAKE_OTHER_UUID : FAKE_UUID;
+}
+
 static int host_find(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text)
 {
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME, .domid = fake->domid, .there = true };
+	*id = (struct domain_id){ .name = FAKE_NAME, .domid = fake->domid, .there = true };
+	strcpy(id->uuid, current_uuid());
 	if (fake->store_lost)
 		id->name[0] = '\0';
-	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, FAKE_UUID)))
+	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -104,6 +110,15 @@ static int host_config(struct domain_host *host, unsigned domid, char **config, 
 	return 0;
 }
 
+static int read_second(struct domain_id *id, char **config)
+{
+	*id = (struct domain_id){ .uuid = FAKE_SECOND_UUID, .name = FAKE_SECOND };
+	if (asprintf(config, "{\"c_info\": {\"name\": \"" FAKE_SECOND "\"}, \"disks\": [{\"pdev_path\": \"cow:%s/" FAKE_SECOND ".cow\", "
+		     "\"vdev\": \"xvda\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}]}", fake_dir) < 0)
+		return -ENOMEM;
+	return 0;
+}
+
 /* Its disks and its names, as all that is known of a config file. */
 static int host_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 			    struct error_text *text)
@@ -112,11 +127,17 @@ static int host_read_config(struct domain_host *host, const char *path, struct d
 	char *words;
 
 	assert_int_equal(*path, '/');
-	*id = (struct domain_id){ .uuid = FAKE_UUID, .name = FAKE_NAME };
+	if (strstr(path, "/" FAKE_SECOND ".cfg"))
+		return read_second(id, config);
+	*id = (struct domain_id){ .name = FAKE_NAME };
+	if (!fake->other_uuid)
+		strcpy(id->uuid, FAKE_UUID);
 	if (access(path, R_OK))
 		return error_set(text, -errno, "%s: %s", path, strerror(errno));
 	assert_int_equal(host_config(host, 0, &words, text), 0);
 	all = json_loads(words, 0, NULL);
+	if (fake->unsaid)
+		json_object_del(json_array_get(json_object_get(all, "disks"), 1), "backend");
 	some = json_pack("{s:{s:s}, s:O}", "c_info", "name", FAKE_NAME, "disks", json_object_get(all, "disks"));
 	*config = json_dumps(some, 0);
 	json_decref(some);
@@ -158,6 +179,8 @@ static int host_save(struct domain_host *host, unsigned domid, int fd, bool live
 {
 	assert_true(fake->there && !fake->suspended);
 	fake->saving = true;
+	if (fake->hold_save)
+		host->operation->progress(host->operation, "memory", 42);
 	while (fake->hold_save && !fake->aborted)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	fake->saving = false;
@@ -174,6 +197,13 @@ static int host_resume(struct domain_host *host, unsigned domid, bool paused, st
 	fake->suspended = false;
 	fake->paused = paused;
 	fake->store_lost = fake->loses_store;
+	return 0;
+}
+
+static int host_unpause(struct domain_host *host, unsigned domid, struct error_text *text)
+{
+	assert_true(fake->there && !fake->suspended);
+	fake->paused = false;
 	return 0;
 }
 
@@ -205,8 +235,15 @@ static int host_restore(struct domain_host *host, const char *file, bool paused,
 	return 0;
 }
 
+static int host_can_boot(struct domain_host *host, const json_t *info, struct error_text *text)
+{
+	return fake->unbootable ? error_set(text, -EOPNOTSUPP, "it has devices") : 0;
+}
+
 static int host_boot(struct domain_host *host, const json_t *info, bool paused, struct error_text *text)
 {
+	if (fake->unbootable)
+		return error_set(text, -EOPNOTSUPP, "it has devices");
 	fake_start_domain();
 	fake->memory = 1;
 	fake->paused = paused;
@@ -225,8 +262,8 @@ static void host_close(struct domain_host *host)
 
 static const struct domain_host_ops fake_ops = {
 	.find = host_find, .config = host_config, .read_config = host_read_config, .disks = host_disks,
-	.can_save = host_can_save, .save = host_save, .resume = host_resume, .destroy = host_destroy, .restore = host_restore,
-	.boot = host_boot, .abort = host_abort, .close = host_close,
+	.can_save = host_can_save, .save = host_save, .resume = host_resume, .unpause = host_unpause, .destroy = host_destroy,
+	.restore = host_restore, .can_boot = host_can_boot, .boot = host_boot, .abort = host_abort, .close = host_close,
 };
 
 int fake_open_host(struct domain_host **host, struct error_text *text)
@@ -321,9 +358,19 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 
 /* ---- the folders ---- */
 
+void fake_make_store(const char *path, unsigned sector_size)
+{
+	const struct cow_create_options options = { .sectors = DISK_SECTORS, .sector_size = sector_size };
+	struct error_text text = { "" };
+	struct cow_device *device;
+
+	assert_int_equal(cow_file_create(&device, path, &text), 0);
+	assert_int_equal(cow_create(device, &options, &text), 0);
+	cow_file_close(device);
+}
+
 int fake_setup(void **state)
 {
-	struct cow_create_options options = { .sectors = DISK_SECTORS };
 	char path[128];
 
 	fixture_make_dir(&folder);
@@ -335,14 +382,8 @@ int fake_setup(void **state)
 	fake = mmap(NULL, sizeof(*fake), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(fake, MAP_FAILED);
 	for (unsigned i = 0; i < FAKE_DISKS; i++) {
-		struct error_text text = { "" };
-		struct cow_device *device;
-
 		fake_store(path, i);
-		options.sector_size = i ? 512 : 4096;
-		assert_int_equal(cow_file_create(&device, path, &text), 0);
-		assert_int_equal(cow_create(device, &options, &text), 0);
-		cow_file_close(device);
+		fake_make_store(path, i ? 512 : 4096);
 	}
 	fake_start_domain();
 	fake->memory = 1;

@@ -16,20 +16,26 @@
 #include "domain.h"
 
 #define FAKE_UUID "01234567-89ab-4def-8123-456789abcdef"
+#define FAKE_OTHER_UUID "01234567-89ab-4def-8123-000000000000"
 #define FAKE_NAME "guest"
+/* Another domain, which is off, by its config file, a path that ends like this; its disk is "second.cow". */
+#define FAKE_SECOND "second"
+#define FAKE_SECOND_UUID "fedcba98-89ab-4def-8123-456789abcdef"
 #define FAKE_DISKS 2
 
 struct fake_domain {
 	bool there, suspended, paused;
 	bool renamed;			/* it is found by its uuid only */
+	bool other_uuid;		/* it was started anew from a config file without one */
 	bool loses_store, store_lost;	/* xenstored goes when it goes on: nobody knows its name any more */
 	unsigned domid;			/* another at each start */
 	int memory;
-	bool unable;			/* to be saved */
+	bool unable, unbootable;	/* to be saved; to be booted */
 	bool raw;			/* the second disk is a raw image */
+	bool unsaid;			/* the config file does not say who serves it */
 	bool attached, detached;	/* a third disk came, the second went */
 	int fail_save, fail_restore, fail_destroy;	/* -errno */
-	atomic_bool hold_save;		/* until it is aborted */
+	atomic_bool hold_save;		/* until it is aborted; 42 per cent are done then */
 	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];
 };
@@ -46,6 +52,7 @@ void fake_make_raw(void);
 void fake_start_domain(void);
 void fake_stop_domain(void);
 void fake_store(char *path, unsigned disk);
+void fake_make_store(const char *path, unsigned sector_size);
 const char *fake_type(unsigned disk);
 
 int fake_open_host(struct domain_host **host, struct error_text *text);

@@ -345,6 +345,59 @@ static void test_revert_beside_a_checkpoint(void **state)
 	end();
 }
 
+/* Nor does a snapshot, for which a guest may stand still. */
+static void test_snapshot_beside_a_checkpoint(void **state)
+{
+	uint64_t sequence;
+
+	begin_at_a_checkpoint();
+	sequence = inside()->store->sb.sequence;
+	create_begin();
+	disk.crash.held = NULL;
+	while (disk.maker.busy)
+		rounds(1);
+	assert_int_equal(disk.maker.error, 0);
+	assert_int_equal(inside()->store->sb.sequence, sequence);
+	rounds(10 * PLENTY);
+	assert_true(inside()->store->sb.sequence > sequence);
+	end();
+}
+
+static void test_freeze_beside_a_checkpoint(void **state)
+{
+	uint64_t sequence;
+
+	begin_at_a_checkpoint();
+	sequence = inside()->store->sb.sequence;
+	live_command(&disk, &disk.freezer, SNAPSHOT_FREEZE, NULL);
+	disk.crash.held = NULL;
+	while (disk.freezer.busy)
+		rounds(1);
+	assert_int_equal(disk.freezer.error, 0);
+	assert_int_equal(inside()->store->sb.sequence, sequence);
+	live_thaw(&disk);
+	rounds(10 * PLENTY);
+	assert_true(inside()->store->sb.sequence > sequence);
+	end();
+}
+
+/* One that is overdue is needed first: there has to be room for what the snapshot writes. */
+static void test_snapshot_with_a_checkpoint_overdue(void **state)
+{
+	uint64_t sequence;
+
+	begin_at_a_checkpoint();
+	sequence = inside()->store->sb.sequence;
+	inside()->store->layer_entries /= 4;
+	create_begin();
+	disk.crash.held = NULL;
+	while (disk.maker.busy)
+		rounds(1);
+	assert_int_equal(disk.maker.error, 0);
+	assert_true(inside()->store->sb.sequence > sequence);
+	end();
+}
+
 /* One that will fail is no reason to give it up. */
 static void test_revert_to_nowhere_beside_a_checkpoint(void **state)
 {
@@ -378,6 +431,9 @@ int main(void)
 		cmocka_unit_test(test_base_of_larger_sectors),
 		cmocka_unit_test(test_writes_beside_a_checkpoint),
 		cmocka_unit_test(test_revert_beside_a_checkpoint),
+		cmocka_unit_test(test_snapshot_beside_a_checkpoint),
+		cmocka_unit_test(test_freeze_beside_a_checkpoint),
+		cmocka_unit_test(test_snapshot_with_a_checkpoint_overdue),
 		cmocka_unit_test(test_revert_to_nowhere_beside_a_checkpoint),
 	};
 

@@ -200,6 +200,28 @@ static void test_goes_on_early(void **state)
 	must(delete("x", false));
 }
 
+/* Nor does one with a single disk wait for that. */
+static void test_goes_on_early_alone(void **state)
+{
+	const char *const left_out[] = { "xvdb", NULL };
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "x", .leave_out = left_out,
+	};
+
+	stood[0] = false;
+	stood[1] = true;
+	client_group_step = note_stood;
+	must(fake_run(request));
+	client_group_step = NULL;
+	assert_true(stood[0]);
+	assert_false(stood[1]);
+	expect_running(1);
+	expect_disk(0, "x");
+	expect_disk(1, "");
+	expect_no_records();
+	must(delete("x", false));
+}
+
 /* The connection to the second disk's tapdisk breaks when all is decided. */
 static void lose_connection(const char *step)
 {
@@ -261,6 +283,43 @@ static void test_disks_only(void **state)
 	expect_files(0);
 }
 
+/* That a domain cannot be booted is found while it runs. */
+static void test_unbootable(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "d", .disk_only = true };
+
+	must(fake_run(request));
+	fake->memory = 2;
+	fake->unbootable = true;
+	request.command = DOMAIN_SNAPSHOT_REVERT;
+	for (request.after = DOMAIN_SNAPSHOT_RUNNING; request.after <= DOMAIN_SNAPSHOT_PAUSED; request.after++) {
+		must_fail(fake_run(request), -EOPNOTSUPP, "it has devices");
+		expect_running(2);
+		expect_files(1);
+	}
+	request.after = DOMAIN_SNAPSHOT_AS_SAVED;
+	must(fake_run(request));
+	assert_false(fake->there);
+	fake->unbootable = false;
+	must(delete("d", false));
+}
+
+/* A domain that was paused is left that, or as it was asked for. */
+static void test_disks_only_paused(void **state)
+{
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "a", .disk_only = true };
+
+	fake->paused = true;
+	must(fake_run(request));
+	assert_true(fake->paused);
+	request.name = "b";
+	request.after = DOMAIN_SNAPSHOT_RUNNING;
+	must(fake_run(request));
+	expect_running(1);
+	must(delete("a", false));
+	must(delete("b", false));
+}
+
 /* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
 static void test_raw(void **state)
 {
@@ -316,6 +375,28 @@ static void test_raw_undone(void **state)
 	must(delete("r", false));
 }
 
+/* One that nobody said tapdisk serves is written to by others, who do not know of a store: it does not move. */
+static void test_raw_unsaid(void **state)
+{
+	const char *const left_out[] = { "xvdb", NULL };
+	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "r", .store = fake_dir };
+	char config[100];
+
+	use_raw(6);
+	fake_stop_domain();
+	snprintf(config, sizeof(config), "%s/guest.cfg", fake_dir);
+	close(open(config, O_WRONLY | O_CREAT, 0600));
+	request.domain = config;
+	fake->unsaid = true;
+	must_fail(fake_run(request), -EOPNOTSUPP, "disk xvdb: no tapdisk serves it");
+	request.leave_out = left_out;
+	must(fake_run(request));
+	must(delete("r", false));
+	fake->unsaid = false;
+	fake_start_domain();
+	assert_false(is_moved());
+}
+
 /* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
 static void test_config_file(void **state)
 {
@@ -367,6 +448,42 @@ static void test_renamed(void **state)
 	json_decref(info);
 	must(delete("before", true));
 	fake->renamed = false;
+}
+
+/* Nor because it was started anew, without a uuid in its config file, and has another one: its snapshots stay with the old. */
+static void test_other_uuid(void **state)
+{
+	const char *const names[] = { FAKE_UUID, NULL };
+	char config[100];
+
+	must(create("a"));
+	fake_stop_domain();
+	fake_start_domain();
+	fake->memory = 2;
+	fake->other_uuid = true;
+	snprintf(config, sizeof(config), "%s/guest.cfg", fake_dir);
+	close(open(config, O_WRONLY | O_CREAT, 0600));
+	for (unsigned i = 0; i < 2; i++) {
+		struct domain_snapshot_request request = {
+			.command = DOMAIN_SNAPSHOT_CREATE, .name = "b", .domain = names[i] ? names[i] : config,
+		};
+		struct outcome outcome;
+
+		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		request.command = DOMAIN_SNAPSHOT_REVERT;
+		request.name = "a";
+		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .domain = request.domain };
+		outcome = fake_run(request);
+		must(outcome);
+		assert_string_equal(outcome.names, "a");
+		expect_running(2);
+		expect_disks("a");
+		expect_files(2);
+	}
+	must(fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_DELETE, .name = "a", .domain = FAKE_UUID }));
+	expect_disks("");
+	fake->other_uuid = false;
 }
 
 /* When it is gone it is found by the name that it had when the snapshot was begun. */
@@ -526,12 +643,17 @@ int main(void)
 		DOMAIN_TEST(test_words),
 		DOMAIN_TEST(test_failures),
 		DOMAIN_TEST(test_goes_on_early),
+		DOMAIN_TEST(test_goes_on_early_alone),
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
+		DOMAIN_TEST(test_unbootable),
+		DOMAIN_TEST(test_disks_only_paused),
 		DOMAIN_TEST(test_raw),
 		DOMAIN_TEST(test_raw_undone),
+		DOMAIN_TEST(test_raw_unsaid),
 		DOMAIN_TEST(test_config_file),
 		DOMAIN_TEST(test_renamed),
+		DOMAIN_TEST(test_other_uuid),
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),

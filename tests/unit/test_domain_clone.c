@@ -76,6 +76,56 @@ static void test_clone_folder(void **state)
 	must(delete("c", false));
 }
 
+static const char *comes_at, *comes_as;
+
+/* Somebody makes a file of that name himself. */
+static void make_foreign(const char *step)
+{
+	char path[200];
+	FILE *file;
+
+	if (strcmp(step, comes_at))
+		return;
+	snprintf(path, sizeof(path), "%s/%s", fake_dir, comes_as);
+	file = fopen(path, "wx");
+	assert_non_null(file);
+	fputs("his", file);
+	fclose(file);
+}
+
+/* What comes while the clone is being made is neither written to nor removed; what was made is. */
+static void test_clone_foreign(void **state)
+{
+	static const char *const files[] = { "dolly-xvda.cow", "dolly-xvdb.cow", "dolly.save" };
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
+	};
+	char path[200], words[8];
+
+	must(create("c"));
+	for (unsigned i = 0; i < 3; i++) {
+		comes_at = i == 2 ? "stores" : "intent";
+		comes_as = files[i];
+		domain_step = make_foreign;
+		must_fail(fake_run(request), -EEXIST, files[i]);
+		domain_step = NULL;
+		for (unsigned j = 0; j < 3; j++) {
+			FILE *file;
+
+			snprintf(path, sizeof(path), "%s/%s", fake_dir, files[j]);
+			file = fopen(path, "r");
+			assert_int_equal(file != NULL, j == i);
+			if (!file)
+				continue;
+			assert_string_equal(fgets(words, sizeof(words), file), "his");
+			fclose(file);
+			unlink(path);
+		}
+		expect_files(2);
+	}
+	must(delete("c", false));
+}
+
 /* A raw disk that has moved onto a store is known by that. */
 static void test_clone_raw(void **state)
 {
@@ -276,6 +326,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_clone),
 		DOMAIN_TEST(test_clone_folder),
+		DOMAIN_TEST(test_clone_foreign),
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
 		DOMAIN_TEST(test_clone_killed),

@@ -152,6 +152,105 @@ static void test_session(void **state)
 	expect_files(0);
 }
 
+struct told {
+	struct done done;
+	unsigned halves;		/* of the memory, about */
+	bool late;
+};
+
+static void note_done(void *owner, const struct domain_snapshot_result *result)
+{
+	count_done(&((struct told *)owner)->done, result);
+}
+
+static void note_progress(void *owner, const char *step, int percent)
+{
+	struct told *told = owner;
+
+	told->late |= told->done.count;
+	told->halves += !strcmp(step, "memory") && percent == 42;
+}
+
+/* How far the memory is is told while it is being saved, and nothing after the end. */
+static void test_progress(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .domain = FAKE_NAME,
+	};
+	struct told told = { 0 };
+	const struct domain_snapshot_callbacks callbacks = { .done = note_done, .progress = note_progress, .owner = &told };
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+	struct pollfd poll_fd = { .events = POLLIN };
+
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	poll_fd.fd = domain_snapshots_fd(session);
+	fake->hold_save = true;
+	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, NULL, &text), 0);
+	while (!told.halves) {
+		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+		domain_snapshots_dispatch(session);
+	}
+	assert_int_equal(told.done.count, 0);
+	fake->hold_save = false;
+	wait_for(session, &told.done, 1);
+	domain_snapshots_close(session);
+	assert_int_equal(told.done.error, 0);
+	assert_int_equal(told.halves, 1);
+	assert_false(told.late);
+	must(delete("c", false));
+}
+
+static void start_on(struct domain_snapshots *session, const char *domain, enum domain_snapshot_command command,
+		     struct done *done)
+{
+	const struct domain_snapshot_request request = { .command = command, .name = "c", .domain = domain };
+	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = done };
+	struct error_text text = { "" };
+
+	if (domain_snapshots_start(session, &request, &callbacks, NULL, &text))
+		fail_msg("%s", text.text);
+}
+
+/* Two domains, changed side by side; one that takes long keeps the other not waiting. */
+static void test_domains(void **state)
+{
+	static const enum domain_snapshot_command commands[] = { DOMAIN_SNAPSHOT_REVERT, DOMAIN_SNAPSHOT_DELETE };
+	struct done first = { 0 }, second = { 0 };
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+	char path[128], config[128];
+
+	snprintf(path, sizeof(path), "%s/" FAKE_SECOND ".cow", fake_dir);
+	snprintf(config, sizeof(config), "%s/" FAKE_SECOND ".cfg", fake_dir);
+	fake_make_store(path, 512);
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
+	fake->hold_save = true;
+	start_on(session, FAKE_NAME, DOMAIN_SNAPSHOT_CREATE, &first);
+	start_on(session, config, DOMAIN_SNAPSHOT_CREATE, &second);
+	wait_for(session, &second, 1);
+	assert_int_equal(second.error, 0);
+	assert_int_equal(first.count, 0);
+	fake->hold_save = false;
+	wait_for(session, &first, 1);
+	assert_int_equal(first.error, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		fake->memory = 5;
+		start_on(session, FAKE_NAME, commands[i], &first);
+		start_on(session, config, commands[i], &second);
+		wait_for(session, &first, i + 2);
+		wait_for(session, &second, i + 2);
+		assert_int_equal(first.error, 0);
+		assert_int_equal(second.error, 0);
+		expect_running(i ? 5 : 1);
+		expect_disks(i ? "" : "c");
+	}
+	domain_snapshots_close(session);
+	expect_files(0);
+	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_SECOND_UUID, fake_dir);
+	assert_int_equal(access(path, F_OK), -1);
+}
+
 static struct domain_snapshot_operation *_Atomic to_cancel;
 static unsigned steps_left;		/* until it is cancelled, there; 0: it is not */
 static char cancelled_at[40];
@@ -352,6 +451,8 @@ int main(void)
 		DOMAIN_TEST(test_removed_while_waiting),
 		DOMAIN_TEST(test_session),
 		DOMAIN_TEST(test_signals),
+		DOMAIN_TEST(test_progress),
+		DOMAIN_TEST(test_domains),
 		DOMAIN_TEST(test_create_cancelled),
 		DOMAIN_TEST(test_hook_cancelled),
 		DOMAIN_TEST(test_others_cancelled),

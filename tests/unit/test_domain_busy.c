@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_domain_busy.c - snapshots of a domain, without Xen: somebody else has a
+ * disk of it, or reads a snapshot.
+ */
+#include "domain_expect.h"
+
+#include "nbd_client.h"
+#include "client_disk.h"
+
+/* A disk that is opened by somebody while the domain is off, and his client. */
+static struct {
+	int pid, minor, client;
+} other;
+
+static int connect_to(int pid, int minor, const char *export)
+{
+	char path[108];
+	int fd;
+
+	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), pid, minor);
+	fd = client_greet_on(path, NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES);
+	assert_int_equal(client_go_to(fd, export), NBD_REP_ACK);
+	return fd;
+}
+
+static void come(void)
+{
+	char path[128], target[140];
+	struct disk_options options = { .timeout_ms = PATIENCE_MS, .target = target };
+	struct error_text text = { "" };
+	json_t *disk;
+
+	fake_store(path, 0);
+	snprintf(target, sizeof(target), "%s:%s", fake_type(0), path);
+	if (disk_create(&options, &other.pid, &other.minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	other.client = connect_to(other.pid, other.minor, "");
+}
+
+static void leave(void)
+{
+	client_leave(other.client);
+	assert_int_equal(disk_destroy(other.pid, other.minor, false, PATIENCE_MS, NULL), 0);
+}
+
+static const char *comes_at;
+
+static void come_at_step(const char *step)
+{
+	if (comes_at && !strcmp(step, comes_at)) {
+		comes_at = NULL;
+		come();
+	}
+}
+
+/* What was refused is not done later, when it could be. */
+static void test_revert_refused(void **state)
+{
+	must(create("k"));
+	fake_stop_domain();
+	come();
+	must_fail(revert("k"), -EBUSY, "disk xvda");
+	expect_files(2);
+	leave();
+	expect_list("k");
+	assert_false(fake->there);
+	expect_disks("k");
+
+	/* he comes when it was found that nobody has it */
+	comes_at = "intent";
+	domain_step = come_at_step;
+	must_fail(revert("k"), -EBUSY, "nothing was done");
+	domain_step = NULL;
+	expect_files(2);
+	leave();
+	expect_list("k");
+	assert_false(fake->there);
+	must(revert("k"));
+	expect_running(1);
+	must(delete("k", false));
+}
+
+/* The domain is destroyed already: that goes on when it can, unless it was started meanwhile, or is given up. */
+static void test_revert_waits(void **state)
+{
+	const struct domain_snapshot_request give_up = { .command = DOMAIN_SNAPSHOT_RECOVER, .force = true };
+	struct outcome outcome;
+
+	must(create("k"));
+	for (unsigned i = 0; i < 3; i++) {
+		fake->memory = 2;
+		comes_at = "stopped";
+		domain_step = come_at_step;
+		must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+		domain_step = NULL;
+		assert_false(fake->there);
+		must_fail(create("other"), -EBUSY, "an earlier revert was cut short");
+		if (i == 1) {
+			outcome = fake_run(give_up);
+			must(outcome);
+			assert_non_null(strstr(outcome.text, "its disks are as they were"));
+		}
+		leave();
+		if (i)
+			fake_start_domain();
+		if (i)
+			fake->memory = 3;
+		expect_list("k");
+		assert_string_equal(list().current, "k");
+		expect_running(i ? 3 : 1);
+		expect_files(2);
+	}
+	must(delete("k", false));
+	expect_no_records();
+}
+
+/* A snapshot that somebody reads is refused, not half deleted. */
+static void expect_not_deleted(void)
+{
+	must_fail(delete("k", true), -EBUSY, "disk xvda: its snapshot \"k\" is open");
+	expect_list("k l");
+	expect_disks("k l");
+	expect_files(4);
+}
+
+/* A tapdisk hears of a client's end in its own time. */
+static void expect_deleted(void)
+{
+	struct outcome outcome;
+
+	do
+		outcome = delete("k", false);
+	while (outcome.error == -EBUSY);
+	must(outcome);
+	expect_list("l");
+	expect_disks("l");
+}
+
+static void test_delete_refused(void **state)
+{
+	struct disk_options options = { .timeout_ms = PATIENCE_MS, .read_only = true };
+	char path[128], target[140];
+	struct error_text text = { "" };
+	int pid, minor, client;
+	json_t *disk;
+
+	must(create("k"));
+	must(create("l"));
+	client = connect_to(fake->pid[0], fake->minor[0], "k");
+	expect_not_deleted();
+	client_leave(client);
+	expect_deleted();
+	must(delete("l", false));
+
+	must(create("k"));
+	must(create("l"));
+	fake_store(path, 0);
+	snprintf(target, sizeof(target), "cow:%s@k", path);
+	options.target = target;
+	if (disk_create(&options, &pid, &minor, &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	expect_not_deleted();
+	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, NULL), 0);
+	expect_deleted();
+	must(delete("l", false));
+	expect_files(0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		DOMAIN_TEST(test_revert_refused),
+		DOMAIN_TEST(test_revert_waits),
+		DOMAIN_TEST(test_delete_refused),
+	};
+
+	cmocka_set_message_output(CM_OUTPUT_TAP);
+	return cmocka_run_group_tests_name("domain: somebody else has a disk", tests, NULL, NULL);
+}
