@@ -255,20 +255,22 @@ bool nbd_request_is_wanted(const struct block_request *block)
 	return request->connection->phase != NBD_CLOSED;
 }
 
+/* When the submission returns the request may be over, answered and freed; not so its connection, which the server frees. */
 static void request_submit(struct nbd_request *request)
 {
-	struct nbd_server *server = request->connection->server;
+	struct nbd_connection *connection = request->connection;
+	struct nbd_server *server = connection->server;
 
 	if (!request->begun) {
 		request->begun = true;
-		request->connection->looks += request->type == NBD_CMD_BLOCK_STATUS;
+		connection->looks += request->type == NBD_CMD_BLOCK_STATUS;
 		request->started = loop_now(server->client.vbd->loop);
 		request->counted = true;
 		stats_submit(&server->stats, request->op);
 	}
-	request->connection->in_flight++;
-	nbd_export_submit(request->connection->export, &request->block);
-	nbd_connection_submitted(request->connection);
+	connection->in_flight++;
+	nbd_export_submit(connection->export, &request->block);
+	nbd_connection_submitted(connection);
 }
 
 static bool pump_may_submit(const struct nbd_connection *connection)

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -172,6 +173,7 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
+	mallopt(M_PERTURB, 0xa5);	/* what is used after it was freed shows without a sanitizer, too */
 	/* as in main.c: the engine's hook first, so that it runs after the disk's */
 	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
 	    loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||

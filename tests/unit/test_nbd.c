@@ -220,6 +220,36 @@ static void test_many_small_requests(void **state)
 	client_leave(fd);
 }
 
+/* Reads of holes are done as soon as they are submitted, and nobody is there for the replies. */
+static void test_holes_for_nobody(void **state)
+{
+	const uint32_t length = 3993600;
+	struct nbd_wire_request requests[8];
+	int fd;
+
+	for (unsigned i = 0; i < 8; i++)
+		requests[i] = wire(NBD_CMD_READ, 0, i, 24 << 20, length);
+	for (unsigned round = 0; round < 4; round++) {
+		/* that the client takes nothing is found when the replies are sent */
+		fd = client_go();
+		assert_int_equal(shutdown(fd, SHUT_RD), 0);
+		client_send(fd, requests, sizeof(requests));
+		expect_service();
+		close(fd);
+
+		/* here it is known before they are made */
+		fd = client_go();
+		assert_int_equal(server_command('p'), 'k');
+		client_send(fd, requests, sizeof(requests));
+		client_request(fd, NBD_CMD_DISC, 0, 0, 0, 0);
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+		close(fd);
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+		assert_int_equal(server_command('u'), 'k');
+		expect_service();
+	}
+}
+
 static void test_pause(void **state)
 {
 	struct pollfd ready = { .events = POLLIN };
@@ -359,6 +389,8 @@ int main(void)
 		ON_NULL(test_slow_reader),
 		ON_FILE(test_slow_reader),
 		ON_FILE(test_many_small_requests),
+		ON_NULL(test_many_small_requests),
+		ON_STORE(test_holes_for_nobody),
 		ON_FILE(test_pause),
 		ON_FILE(test_disconnect_with_requests),
 		ON_FILE(test_vanishing_clients),
