@@ -141,10 +141,11 @@ static void server_watch_listener(struct nbd_server *server, bool accept)
 static bool server_prepare(void *arg)
 {
 	struct nbd_server *server = arg;
+	bool more = nbd_exports_end_waiting(server);
 	unsigned left;
 
 	if (!server->dirty)
-		return false;
+		return more;
 	server->dirty = false;
 	left = server_service_connections(server);
 	if (server->ending) {
