@@ -69,7 +69,7 @@ struct nbd_request {
 	uint32_t length;		/* bytes: of the payload, or of the range */
 	uint32_t pieces_left;		/* bytes still to be done in pieces */
 	uint64_t received;		/* bytes of a WRITE's data */
-	bool begun;			/* was at the disk already */
+	bool begun;			/* was at the disk already, and goes on though the vbd has stopped us */
 	uint64_t started;		/* loop clock, ns */
 	bool counted;			/* submitted in the statistics, not yet completed */
 

@@ -4,7 +4,7 @@
  *
  * The child runs the real server over a real disk (a temporary file, or
  * null) and takes one-letter commands on a socket pair, so that a test can
- * pause it, go on and end it, hold its syncs back, and publish snapshot s2.
+ * pause it, go on and end it, hold a sync or a write back, and publish snapshot s2.
  *
  * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
  */
@@ -53,28 +53,30 @@ struct server_process {
 	int control;
 };
 
-/* The engine's own, but for a sync that stays here. */
+/* The engine's own, but for a sync or a write that stays here. */
+static enum engine_op process_holds;
 static struct engine_ops process_ops;
 static const struct engine_ops *process_engine_ops;
 static struct engine_io *process_held;
 
 static inline void process_queue(struct engine *engine, struct engine_io *io)
 {
-	if (io->op == ENGINE_SYNC && !process_held)
+	if (io->op == process_holds && !process_held)
 		process_held = io;
 	else
 		process_engine_ops->queue(engine, io);
 }
 
-static inline void process_hold_syncs(struct engine *engine)
+static inline void process_hold(struct engine *engine, enum engine_op op)
 {
+	process_holds = op;
 	process_engine_ops = engine->ops;
 	process_ops = *engine->ops;
 	process_ops.queue = process_queue;
 	engine->ops = &process_ops;
 }
 
-static inline void process_release_syncs(struct engine *engine)
+static inline void process_release(struct engine *engine)
 {
 	engine->ops = process_engine_ops;
 	if (process_held)
@@ -133,11 +135,15 @@ static inline void process_command(void *arg, uint32_t events)
 		process_reply(process, vbd_unpause(process->vbd, NULL, &text));
 		break;
 	case 'h':
-		process_hold_syncs(process->engine);
+		process_hold(process->engine, ENGINE_SYNC);
+		process_reply(process, 0);
+		break;
+	case 'w':
+		process_hold(process->engine, ENGINE_WRITE);
 		process_reply(process, 0);
 		break;
 	case 'r':
-		process_release_syncs(process->engine);
+		process_release(process->engine);
 		process_reply(process, 0);
 		break;
 	case 'x':

@@ -278,6 +278,29 @@ static void test_pause(void **state)
 	client_leave(fd);
 }
 
+/* The pause waits for the piece that is at the disk; the others come after it. */
+static void test_pause_between_pieces(void **state)
+{
+	struct stat status;
+	uint64_t cookie;
+	int fd = client_go();
+
+	assert_int_equal(server_command('w'), 'k');
+	client_request(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FUA, 1, 0, DISK_BYTES);
+	expect_service();
+	assert_int_equal(write(control, "p", 1), 1);
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	assert_int_equal(stat(image, &status), 0);
+	assert_in_range(status.st_blocks, NBD_PIECE_SIZE / 512, 2 * NBD_PIECE_SIZE / 512);
+
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_reply(fd, &cookie), 0);
+	assert_int_equal(stat(image, &status), 0);
+	assert_true(status.st_blocks >= DISK_BYTES / 512);
+	client_leave(fd);
+}
+
 /* What was asked for before a DISC is done, even if nobody stays for the answer. */
 static void test_disconnect_with_requests(void **state)
 {
@@ -392,6 +415,7 @@ int main(void)
 		ON_NULL(test_many_small_requests),
 		ON_STORE(test_holes_for_nobody),
 		ON_FILE(test_pause),
+		ON_FILE(test_pause_between_pieces),
 		ON_FILE(test_disconnect_with_requests),
 		ON_FILE(test_vanishing_clients),
 		ON_NULL(test_too_many_connections),
