@@ -251,6 +251,13 @@ static inline bool fake_take_over(void *arg)
 	return false;
 }
 
+/* For a driver that does I/O. */
+static inline bool fake_run_engine(void *arg)
+{
+	engine_commit(arg);
+	return engine_reap(arg) > 0;
+}
+
 static inline void fake_release_held(void *arg, uint32_t events)
 {
 	eventfd_t count;
@@ -262,7 +269,7 @@ static inline void fake_release_held(void *arg, uint32_t events)
 
 static inline int fake_main(struct fake_disk *disk, int release, int ready)
 {
-	struct loop_source *hook, *source;
+	struct loop_source *hook, *source, *engine_source;
 	struct error_text text = { "" };
 	struct engine *engine;
 	struct loop *loop;
@@ -278,6 +285,7 @@ static inline int fake_main(struct fake_disk *disk, int release, int ready)
 	fake_ops.refresh_size = fake_refresh_size;
 	if (loop_create(&loop) || engine_open(&engine, "sync", 16) ||
 	    commands_start(&fake_commands, loop, engine, &text) ||
+	    loop_add_prepare(loop, &engine_source, fake_run_engine, engine) ||
 	    loop_add_prepare(loop, &hook, fake_take_over, NULL) ||
 	    loop_add_fd(loop, &source, release, EPOLLIN, fake_release_held, &release) ||
 	    write(ready, "", 1) != 1)
@@ -288,6 +296,7 @@ static inline int fake_main(struct fake_disk *disk, int release, int ready)
 	commands_stop(fake_commands);
 	loop_remove(hook);
 	loop_remove(source);
+	loop_remove(engine_source);
 	engine_close(engine);
 	loop_destroy(loop);
 	return 0;
@@ -319,7 +328,8 @@ static inline json_t *fake_request(const struct fake_process *process, const cha
 	return json_pack("{s:s, s:i}", "command", command, "minor", process->minor);
 }
 
-static inline void fake_start(struct fake_process *process)
+/* Over the driver of @target, unless that is null's. */
+static inline void fake_start_on(struct fake_process *process, const char *target)
 {
 	struct error_text text = { "" };
 	json_t *request;
@@ -348,8 +358,13 @@ static inline void fake_start(struct fake_process *process)
 		fail_msg("connect: %s", text.text);
 	json_decref(fake_call(process, fake_request(process, "attach")));
 	request = fake_request(process, "open");
-	json_object_set_new(request, "target", json_string("null:" FAKE_SIZE));
+	json_object_set_new(request, "target", json_string(target));
 	json_decref(fake_call(process, request));
+}
+
+static inline void fake_start(struct fake_process *process)
+{
+	fake_start_on(process, "null:" FAKE_SIZE);
 }
 
 /* Dead or alive; nothing of it may be left after this. */
