@@ -57,6 +57,7 @@ struct fake_disk {
 	pid_t victim;				/* a process to kill ... */
 	int kill_at;				/* ... at that command; -1: none */
 	volatile bool no_room;
+	uint64_t fails_flush;			/* the disk of so many sectors: its flush is held, and fails */
 	uint64_t sectors_after_revert;		/* 0: as before */
 };
 
@@ -73,7 +74,7 @@ static struct fake_disk *fake;
 static struct driver_ops fake_ops;
 static struct commands *fake_commands;
 static struct snapshot_command *fake_held[8];
-static struct block_request *fake_waiting[8];
+static struct block_request *fake_waiting[8], *fake_flush;
 static unsigned fake_nr_held;
 static uint64_t fake_sectors = FAKE_SECTORS;
 
@@ -200,6 +201,10 @@ static inline int fake_list(void *handle, int (*each)(void *owner, const struct 
 
 static inline void fake_submit(void *handle, struct block_request *req)
 {
+	if (req->op == BLOCK_FLUSH && req->backend->geometry.sectors == fake->fails_flush) {
+		fake_flush = req;
+		return;
+	}
 	if (req->op != BLOCK_WRITE || !fake->no_room) {
 		driver_null.submit(handle, req);
 		return;
@@ -265,6 +270,12 @@ static inline void fake_release_held(void *arg, uint32_t events)
 	eventfd_read(*(int *)arg, &count);
 	while (fake_nr_held)
 		fake_end(fake_held[--fake_nr_held]);
+	if (fake_flush) {
+		struct block_request *flush = fake_flush;
+
+		fake_flush = NULL;
+		backend_done(flush, -EIO);
+	}
 }
 
 static inline int fake_main(struct fake_disk *disk, int release, int ready)

@@ -604,6 +604,41 @@ static void test_disk_without_snapshots(void **state)
 	fake_call_fails(raw, fake_request(raw, "snapshot-list"), -EOPNOTSUPP);
 }
 
+static json_int_t state_of(int minor)
+{
+	json_t *reply = fake_call(&p, json_pack("{s:s, s:i}", "command", "info", "minor", minor));
+	json_int_t bits = json_integer_value(json_object_get(json_object_get(reply, "disk"), "state"));
+
+	json_decref(reply);
+	return bits;
+}
+
+/* A hand-over that comes to nothing ends its own pauses; not that of a disk which somebody has paused meanwhile. */
+static void test_failed_hand_over(void **state)
+{
+	int second = tapctl_minor_allocate(-1, NULL);
+
+	assert_true(second >= 0);
+	json_decref(fake_call(&p, json_pack("{s:s, s:i}", "command", "attach", "minor", second)));
+	json_decref(fake_call(&p, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", second, "target", "null:8388608")));
+	p.disk->fails_flush = 8388608 / 512;
+	begin(other, json_pack("{s:s}", "command", "hand-over"));
+	wait_until(state_of(p.minor) & TD_PAUSED);
+	json_decref(fake_call(&p, fake_request(&p, "pause")));
+	fake_release(&p);
+	finish(other, -EIO);
+	assert_false(state_of(second) & TD_PAUSED);
+	assert_true(state_of(p.minor) & TD_PAUSED);
+	json_decref(fake_call(&p, fake_request(&p, "unpause")));
+
+	begin(other, json_pack("{s:s}", "command", "hand-over"));
+	wait_until(state_of(p.minor) & TD_PAUSED);
+	fake_release(&p);
+	finish(other, -EIO);
+	assert_false((state_of(p.minor) | state_of(second)) & TD_PAUSED);
+	tapctl_minor_free(second, NULL);
+}
+
 #define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -627,6 +662,7 @@ int main(void)
 		ON_DISK(test_writes_wait_for_room),
 		ON_DISK(test_pause_does_not_wait_for_room),
 		ON_DISK(test_close_does_not_wait_for_room),
+		ON_DISK(test_failed_hand_over),
 		ON_DISK(test_disk_without_snapshots),
 	};
 
