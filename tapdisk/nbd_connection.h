@@ -18,6 +18,7 @@
 #define NBD_MAX_PAYLOAD		(32u << 20)	/* bytes in one READ or WRITE; told to the client */
 #define NBD_MAX_REQUESTS	128u		/* of one connection, from header to reply sent */
 #define NBD_MAX_BYTES		(NBD_MAX_PAYLOAD + (1u << 20))	/* of one connection's buffers, from header to reply sent */
+#define NBD_SOCKET_ROOM		(2u << 20)	/* bytes of replies in a Unix socket; the kernel takes twice as much for it */
 #define NBD_PIECE_SIZE		(1u << 20)	/* bytes at a time, of zeroes that have to be real, and of CACHE */
 #define NBD_MAX_EXTENTS		512u		/* in one answer to BLOCK_STATUS, for each context */
 #define NBD_LOOKS_A_PASS	4u		/* BLOCK_STATUS requests of a connection that are begun in one round of the loop */

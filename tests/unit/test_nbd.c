@@ -5,6 +5,7 @@
  *
  * TAPSNAP_SEED=N repeats a run of the random part; the seed is printed.
  */
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -200,6 +201,27 @@ static void test_slow_reader(void **state)
 	close(fd);
 	expect_service();
 	free(data);
+}
+
+/* So many replies are on their way to a client that it need not be waited for after each few. */
+static void test_replies_in_the_socket(void **state)
+{
+	FILE *file = fopen("/proc/sys/net/core/wmem_max", "r");
+	int fd, there, wmem_max = 0;
+
+	if (file && fscanf(file, "%d", &wmem_max) != 1)
+		wmem_max = 0;
+	if (file)
+		fclose(file);
+	if (wmem_max < 1 << 20)
+		skip();
+	fd = client_go();
+	for (unsigned i = 0; i < 16; i++)
+		client_request(fd, NBD_CMD_READ, 0, i, i * 65536, 65536);
+	expect_service();
+	assert_int_equal(ioctl(fd, FIONREAD, &there), 0);
+	assert_int_equal(there, 16 * (sizeof(struct nbd_wire_reply) + 65536));
+	close(fd);
 }
 
 static void test_many_small_requests(void **state)
@@ -411,6 +433,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_4096_byte_sectors, start_4096, end),
 		ON_NULL(test_slow_reader),
 		ON_FILE(test_slow_reader),
+		ON_NULL(test_replies_in_the_socket),
 		ON_FILE(test_many_small_requests),
 		ON_NULL(test_many_small_requests),
 		ON_STORE(test_holes_for_nobody),
