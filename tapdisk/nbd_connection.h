@@ -116,7 +116,8 @@ struct nbd_connection {
 	struct nbd_queue waiting;	/* to be submitted */
 	struct nbd_queue replies;	/* to be sent */
 	unsigned looks;			/* begun in this round of the loop */
-	unsigned submitted, replied;	/* since the socket was read from; since something was sent */
+	unsigned submitted, replied;	/* since the socket was read from; since the loop slept */
+	size_t unsent;			/* bytes of data in replies that were made since something was sent */
 	unsigned in_flight;		/* at the disk */
 	unsigned requests;		/* everywhere */
 	uint64_t bytes;			/* in their buffers */
@@ -167,8 +168,8 @@ void nbd_connection_service(struct nbd_connection *connection);
 void nbd_connection_close(struct nbd_connection *connection);
 /* A request went to the disk: perhaps the disk is told to begin. */
 void nbd_connection_submitted(struct nbd_connection *connection);
-/* There is one more reply: perhaps they are sent. May close the connection. */
-void nbd_connection_replied(struct nbd_connection *connection);
+/* There is one more reply, with so many bytes of data: perhaps they are sent. May close the connection. */
+void nbd_connection_replied(struct nbd_connection *connection, size_t bytes);
 /* Nothing is left of it but the memory. */
 bool nbd_connection_is_over(const struct nbd_connection *connection);
 /* Then this gives that back, too. */

@@ -128,7 +128,7 @@ static void request_reply(struct nbd_request *request, int error)
 	}
 	nbd_reply_make(request, error);
 	queue_append(&connection->replies, request);
-	nbd_connection_replied(connection);
+	nbd_connection_replied(connection, request->type == NBD_CMD_READ && !error ? request->length : 0);
 }
 
 /* Steps: each sets up request->block. */
