@@ -225,7 +225,7 @@ static int take_line(struct tapctl *ctl, json_t **message)
 	newline = memchr(ctl->in.data + ctl->scanned, '\n', ctl->in.length - ctl->scanned);
 	if (!newline) {
 		ctl->scanned = ctl->in.length;
-		return ctl->in.length < PROTOCOL_MAX_LINE ? -EAGAIN : -EPROTO;
+		return ctl->in.length < PROTOCOL_MAX_REPLY ? -EAGAIN : -EPROTO;
 	}
 	length = newline - ctl->in.data;
 	*message = json_loadb(ctl->in.data, length, 0, NULL);

@@ -19,11 +19,6 @@ static json_t *make_request(const char *command, const struct many_disk *disk)
 	return json_pack("{s:s, s:i}", "command", command, "minor", disk->disk.minor);
 }
 
-static json_t *list_request(struct many_disk *disk, void *arg)
-{
-	return make_request("snapshot-list", disk);
-}
-
 static json_t *info_request(struct many_disk *disk, void *arg)
 {
 	return make_request("info", disk);
@@ -32,6 +27,17 @@ static json_t *info_request(struct many_disk *disk, void *arg)
 static json_t *name_request(const char *command, const struct many_disk *disk, const char *name)
 {
 	return json_pack("{s:s, s:i, s:s}", "command", command, "minor", disk->disk.minor, "name", name);
+}
+
+/* Of all snapshots, or of the one called @arg. */
+static json_t *list_request(struct many_disk *disk, void *arg)
+{
+	json_t *request = make_request("snapshot-list", disk);
+
+	/* what is no UTF-8 is nobody's name, and is not found */
+	if (request && arg)
+		json_object_set_new(request, "name", json_string(arg));
+	return request;
 }
 
 static json_t *delete_request(struct many_disk *disk, void *arg)
@@ -70,7 +76,7 @@ static const json_t *find_snapshot(const struct many_disk *disk, const char *nam
 
 static int check_names(struct many *many, const char *name, int timeout_ms, struct error_text *text)
 {
-	int error = many_call(many, list_request, NULL, false, timeout_ms, text);
+	int error = many_call(many, list_request, (void *)name, false, timeout_ms, text);
 	unsigned i;
 
 	for (i = 0; !error && i < many->count; i++) {

@@ -90,11 +90,13 @@ static int ask_sector_size(const struct arguments *args, unsigned *sector_size, 
 static int make_overlay(const struct arguments *args, int *fd, struct error_text *text)
 {
 	struct cow_base_fields fields = { 0 };
+	json_t *request = call_request("snapshot-list", args->minor), *reply;
 	unsigned sector_size;
-	json_t *reply;
 	int error;
 
-	error = call_tapdisk(args->pid, call_request("snapshot-list", args->minor), args->timeout_ms, &reply, text);
+	if (request)
+		json_object_set_new(request, "name", json_string(args->name));
+	error = call_tapdisk(args->pid, request, args->timeout_ms, &reply, text);
 	if (!error)
 		error = describe_snapshot(args, reply, &fields, text);
 	json_decref(reply);

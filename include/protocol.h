@@ -33,7 +33,8 @@
 /* A control connection is a SOCK_STREAM; each message is one JSON object on
  * one line. Descriptors travel by SCM_RIGHTS with the line they belong to. */
 #define PROTOCOL_VERSION	1
-#define PROTOCOL_MAX_LINE	(1u << 20)		/* bytes, newline included */
+#define PROTOCOL_MAX_LINE	(1u << 20)		/* bytes of a request, newline included */
+#define PROTOCOL_MAX_REPLY	(256u << 20)		/* bytes; a million snapshots fit */
 #define PROTOCOL_MAX_FDS	33			/* memfd + 2 * 16 queues */
 
 /* What `tap-ctl list` prints as state (blktap's bits). */

@@ -6,7 +6,8 @@
  * All disks are paused, so that no request is at the disk and every image is
  * closed; then the process ends without disconnecting any frontend. What
  * follows is what follows a death (docs/takeover.md), with nothing in flight
- * but what waits for memory. When one disk cannot be paused all go on.
+ * but what waits for memory. When one disk cannot be paused all go on,
+ * but those that somebody else has paused meanwhile.
  */
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +21,7 @@ static void unpause_all(struct commands *commands)
 	struct error_text text = { "" };
 
 	for (struct disk *disk = commands->disks; disk; disk = disk->next) {
-		if (disk->vbd->state == VBD_PAUSED && vbd_unpause(disk->vbd, NULL, &text))
+		if (disk->vbd->state == VBD_PAUSED && !disk->vbd->held_paused && vbd_unpause(disk->vbd, NULL, &text))
 			log_error("minor %d: %s", disk->vbd->minor, text.text);
 	}
 }

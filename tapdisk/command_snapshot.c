@@ -341,14 +341,23 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 	control_reply(request, error, error ? NULL : command_size(vbd));
 }
 
+struct listing {
+	const char *name;		/* NULL: all */
+	json_t *list;
+};
+
 static int list_one(void *owner, const struct snapshot_info *info)
 {
-	json_t *one = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:b, s:b}", "id", (json_int_t)info->id,
-				"parent", (json_int_t)info->parent, "name", info->name, "description", info->description,
-				"time", (json_int_t)info->time, "sectors", (json_int_t)info->sectors,
-				"current", info->current, "open", info->open);
+	const struct listing *listing = owner;
+	json_t *one;
 
-	return one && !json_array_append_new(owner, one) ? 0 : -ENOMEM;
+	if (listing->name && strcmp(listing->name, info->name))
+		return 0;
+	one = json_pack("{s:I, s:I, s:s, s:s, s:I, s:I, s:b, s:b}", "id", (json_int_t)info->id,
+			"parent", (json_int_t)info->parent, "name", info->name, "description", info->description,
+			"time", (json_int_t)info->time, "sectors", (json_int_t)info->sectors,
+			"current", info->current, "open", info->open);
+	return one && !json_array_append_new(listing->list, one) ? 0 : -ENOMEM;
 }
 
 /* With what a store that is made on one of them has to name. */
@@ -373,16 +382,16 @@ static json_t *list_reply(const struct backend *backend, json_t *list)
 void command_snapshot_list(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	const struct vbd *vbd = disk->vbd;
-	json_t *list = json_array();
-	int error;
+	struct listing listing = { .list = json_array() };
+	int error = argument_string(request->message, "name", &listing.name, &request->error);
 
-	if (!vbd->backend)
+	if (!error && !vbd->backend)
 		error = error_set(&request->error, vbd->state == VBD_PAUSED ? -EBUSY : -EINVAL, "minor %d has no image open",
 				  vbd->minor);
-	else if (!vbd->backend->ops->snapshot_list)
+	else if (!error && !vbd->backend->ops->snapshot_list)
 		error = error_set(&request->error, -EOPNOTSUPP, "%s: disks of this type have no snapshots", vbd->target);
-	else
-		error = backend_snapshot_list(vbd->backend, list_one, list);
-	control_reply(request, error, error ? NULL : list_reply(vbd->backend, list));
-	json_decref(list);
+	else if (!error)
+		error = backend_snapshot_list(vbd->backend, list_one, &listing);
+	control_reply(request, error, error ? NULL : list_reply(vbd->backend, listing.list));
+	json_decref(listing.list);
 }

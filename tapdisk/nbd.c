@@ -141,10 +141,11 @@ static void server_watch_listener(struct nbd_server *server, bool accept)
 static bool server_prepare(void *arg)
 {
 	struct nbd_server *server = arg;
+	bool more = nbd_exports_end_waiting(server);
 	unsigned left;
 
 	if (!server->dirty)
-		return false;
+		return more;
 	server->dirty = false;
 	left = server_service_connections(server);
 	if (server->ending) {
@@ -185,14 +186,23 @@ static unsigned server_count_connections(const struct nbd_server *server)
 	return count;
 }
 
-/* Over a network replies leave at once, and a peer that is gone without a word is noticed. A Unix socket knows of
- * neither. */
+/*
+ * Over a network replies leave at once, and a peer that is gone without a word is noticed; how much is on its way TCP
+ * finds out by itself. A Unix socket is given room for more than a few replies, as far as wmem_max allows.
+ */
 static void server_tune_socket(int fd)
 {
-	const int on = 1;
+	const int on = 1, room = NBD_SOCKET_ROOM;
+	int domain = AF_UNIX;
+	socklen_t length = sizeof(domain);
 
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+	if (domain == AF_UNIX) {
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	} else {
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	}
 }
 
 static void server_accept(void *arg, uint32_t events)
@@ -206,8 +216,7 @@ static void server_accept(void *arg, uint32_t events)
 			server_accept_failed(server, errno);
 		return;
 	}
-	if (server->id)
-		server_tune_socket(fd);
+	server_tune_socket(fd);
 	if (server_count_connections(server) >= NBD_MAX_CONNECTIONS) {
 		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: more than %u clients, one is turned away",
 			  server->client.vbd->minor, NBD_MAX_CONNECTIONS);

@@ -17,8 +17,8 @@
  *  2. Nothing here frees a connection: the server does, when
  *     nbd_connection_is_over(). So every function may close one and go on.
  *  3. Replies that are ready together go out together, before the loop
- *     sleeps; of many, REPLIES at a time, so that the client has work while
- *     the rest is being prepared.
+ *     sleeps; of many, the first few sooner, and REPLIES or REPLY_BYTES at a
+ *     time, so that the client has work while the rest is being prepared.
  *  4. A socket that is not read is not watched for a hang-up's EPOLLIN, but
  *     epoll reports EPOLLHUP always: it ends the connection then.
  */
@@ -38,6 +38,7 @@
 #define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot keep the loop */
 #define SEND_IOV	64
 #define REPLIES		8
+#define REPLY_BYTES	(32u << 10)
 
 static void connection_release_socket(struct nbd_connection *connection)
 {
@@ -375,7 +376,7 @@ static void connection_sent(struct nbd_connection *connection, size_t bytes)
 
 static void connection_send(struct nbd_connection *connection)
 {
-	connection->replied = 0;
+	connection->unsent = 0;
 	while (nbd_connection_can_send(connection)) {
 		struct iovec iov[SEND_IOV];
 		struct msghdr message = { .msg_iov = iov };
@@ -394,9 +395,13 @@ static void connection_send(struct nbd_connection *connection)
 	}
 }
 
-void nbd_connection_replied(struct nbd_connection *connection)
+/* After 1, 2, 4, 8, 16, 24, ... replies, and before that when there are many bytes. */
+void nbd_connection_replied(struct nbd_connection *connection, size_t bytes)
 {
-	if (++connection->replied == REPLIES)
+	unsigned n = ++connection->replied;
+
+	connection->unsent += bytes;
+	if (!(n & (n - 1)) || n % REPLIES == 0 || connection->unsent >= REPLY_BYTES)
 		connection_send(connection);
 }
 
@@ -420,6 +425,7 @@ void nbd_connection_service(struct nbd_connection *connection)
 		vbd_error_drop_unwanted(&connection->server->client);
 	}
 	connection_send(connection);
+	connection->replied = 0;
 	if (connection->looks) {
 		connection->looks = 0;
 		nbd_request_pump(connection);

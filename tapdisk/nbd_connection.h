@@ -18,6 +18,7 @@
 #define NBD_MAX_PAYLOAD		(32u << 20)	/* bytes in one READ or WRITE; told to the client */
 #define NBD_MAX_REQUESTS	128u		/* of one connection, from header to reply sent */
 #define NBD_MAX_BYTES		(NBD_MAX_PAYLOAD + (1u << 20))	/* of one connection's buffers, from header to reply sent */
+#define NBD_SOCKET_ROOM		(2u << 20)	/* bytes of replies in a Unix socket; the kernel takes twice as much for it */
 #define NBD_PIECE_SIZE		(1u << 20)	/* bytes at a time, of zeroes that have to be real, and of CACHE */
 #define NBD_MAX_EXTENTS		512u		/* in one answer to BLOCK_STATUS, for each context */
 #define NBD_LOOKS_A_PASS	4u		/* BLOCK_STATUS requests of a connection that are begun in one round of the loop */
@@ -69,7 +70,7 @@ struct nbd_request {
 	uint32_t length;		/* bytes: of the payload, or of the range */
 	uint32_t pieces_left;		/* bytes still to be done in pieces */
 	uint64_t received;		/* bytes of a WRITE's data */
-	bool begun;			/* was at the disk already */
+	bool begun;			/* was at the disk already, and goes on though the vbd has stopped us */
 	uint64_t started;		/* loop clock, ns */
 	bool counted;			/* submitted in the statistics, not yet completed */
 
@@ -115,7 +116,8 @@ struct nbd_connection {
 	struct nbd_queue waiting;	/* to be submitted */
 	struct nbd_queue replies;	/* to be sent */
 	unsigned looks;			/* begun in this round of the loop */
-	unsigned submitted, replied;	/* since the socket was read from; since something was sent */
+	unsigned submitted, replied;	/* since the socket was read from; since the loop slept */
+	size_t unsent;			/* bytes of data in replies that were made since something was sent */
 	unsigned in_flight;		/* at the disk */
 	unsigned requests;		/* everywhere */
 	uint64_t bytes;			/* in their buffers */
@@ -166,8 +168,8 @@ void nbd_connection_service(struct nbd_connection *connection);
 void nbd_connection_close(struct nbd_connection *connection);
 /* A request went to the disk: perhaps the disk is told to begin. */
 void nbd_connection_submitted(struct nbd_connection *connection);
-/* There is one more reply: perhaps they are sent. May close the connection. */
-void nbd_connection_replied(struct nbd_connection *connection);
+/* There is one more reply, with so many bytes of data: perhaps they are sent. May close the connection. */
+void nbd_connection_replied(struct nbd_connection *connection, size_t bytes);
 /* Nothing is left of it but the memory. */
 bool nbd_connection_is_over(const struct nbd_connection *connection);
 /* Then this gives that back, too. */

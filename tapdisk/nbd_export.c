@@ -8,7 +8,10 @@
  *     snapshot that is read cannot be deleted, and one that nobody reads is
  *     in nobody's way. None is opened while the disk drains: it would keep
  *     the store open, writable, that a pause says is closed.
- *  2. One that cannot be opened again after a pause, or is not of the image
+ *  2. What is written to an overlay waits for room no longer than it takes to
+ *     try once more: nobody is told that it waits, and a pause would wait
+ *     with it. It is tried again once a second at most.
+ *  3. One that cannot be opened again after a pause, or is not of the image
  *     that the disk goes on with, stays closed; the server hangs up on its users.
  */
 #include "nbd_export.h"
@@ -23,6 +26,7 @@
 #include "nbd_connection.h"
 
 #define PREFERRED_BLOCK 4096u
+#define RETRY_NS 1000000000u
 
 /* All connections submit to one backend and nothing is cached above it, so a flush or FUA write of one covers what was
  * completed on any other: hence CAN_MULTI_CONN. */
@@ -266,11 +270,32 @@ void nbd_export_submit(struct nbd_export *export, struct block_request *req)
 		vbd_submit(&export->server->client, req);
 }
 
+bool nbd_exports_end_waiting(struct nbd_server *server)
+{
+	uint64_t now = loop_now(server->client.vbd->loop);
+	bool any = false;
+
+	for (struct nbd_export *export = server->exports; export; export = export->next) {
+		if (!export->backend || !export->backend->waiting)
+			continue;
+		any = true;
+		if (now - export->tried < RETRY_NS) {
+			backend_give_up(export->backend);
+		} else {
+			export->tried = now;
+			backend_retry(export->backend);
+		}
+	}
+	return any;
+}
+
 bool nbd_exports_closed(struct nbd_server *server)
 {
 	bool closed = true;
 
 	for (struct nbd_export *export = server->exports; export; export = export->next) {
+		if (export->backend && export->backend->waiting)
+			backend_give_up(export->backend);
 		if (export->backend && !export->backend->in_flight) {
 			backend_close(export->backend);
 			export->backend = NULL;

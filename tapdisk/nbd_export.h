@@ -21,6 +21,7 @@ struct nbd_export {
 	struct backend *backend;	/* a snapshot's; NULL while the disk is paused */
 	struct driver_geometry geometry;	/* a snapshot's */
 	unsigned users;			/* connections that chose it */
+	uint64_t tried;			/* loop clock, ns: when what waited for room was tried again */
 };
 
 /* What the handshake asks; owner: the server. */
@@ -34,6 +35,9 @@ const struct driver_geometry *nbd_export_geometry(const struct nbd_export *expor
 bool nbd_export_read_only(const struct nbd_export *export);
 /* Never while the server is stopped, except for what was begun before. */
 void nbd_export_submit(struct nbd_export *export, struct block_request *req);
+
+/* Before each sleep: what waits for room is tried again, or answered. True: something did. */
+bool nbd_exports_end_waiting(struct nbd_server *server);
 
 /*
  * The disk is paused, goes on, is being paused: snapshots are closed once

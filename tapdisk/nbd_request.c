@@ -8,7 +8,9 @@
  *     submission goes through nbd_request_pump(). One that was begun runs to
  *     its end, each step submitted from the completion of the one before, so
  *     that a drain waits for all of them and FUA's flush reaches the image
- *     that has the write.
+ *     that has the write. But between two of many pieces it waits like one
+ *     that was not begun: a drain does not wait for 4 GiB, and its flush
+ *     covers the pieces that are in the image.
  *  2. A request's buffer lives until the disk is done with it, whatever
  *     becomes of the connection meanwhile.
  *  3. Looking takes the event loop's time, not the disk's: between two rounds
@@ -126,7 +128,7 @@ static void request_reply(struct nbd_request *request, int error)
 	}
 	nbd_reply_make(request, error);
 	queue_append(&connection->replies, request);
-	nbd_connection_replied(connection);
+	nbd_connection_replied(connection, request->type == NBD_CMD_READ && !error ? request->length : 0);
 }
 
 /* Steps: each sets up request->block. */
@@ -228,10 +230,25 @@ static int step_error(struct nbd_request *request, int error)
 	return error;
 }
 
+/* Its next step waits to be submitted: first of all, unless it is a piece and may come after the pause. */
+static void request_go_on(struct nbd_request *request, bool piece)
+{
+	struct nbd_connection *connection = request->connection;
+
+	if (piece && connection->server->stopped) {
+		request->begun = false;
+		queue_append(&connection->waiting, request);
+	} else {
+		queue_prepend(&connection->waiting, request);
+	}
+	nbd_request_pump(connection);
+}
+
 static void request_done(struct block_request *block, int error)
 {
 	struct nbd_request *request = block->owner;
 	struct nbd_connection *connection = request->connection;
+	bool piece = !request->looking && request->pieces_left;
 
 	assert(connection->in_flight > 0);
 	connection->in_flight--;
@@ -241,8 +258,7 @@ static void request_done(struct block_request *block, int error)
 		nbd_request_free(request);
 		connection->server->dirty = true;
 	} else if (!error && request_next(request)) {
-		queue_prepend(&connection->waiting, request);
-		nbd_request_pump(connection);
+		request_go_on(request, piece);
 	} else {
 		request_reply(request, error);
 	}
@@ -255,20 +271,22 @@ bool nbd_request_is_wanted(const struct block_request *block)
 	return request->connection->phase != NBD_CLOSED;
 }
 
+/* When the submission returns the request may be over, answered and freed; not so its connection, which the server frees. */
 static void request_submit(struct nbd_request *request)
 {
-	struct nbd_server *server = request->connection->server;
+	struct nbd_connection *connection = request->connection;
+	struct nbd_server *server = connection->server;
 
-	if (!request->begun) {
-		request->begun = true;
-		request->connection->looks += request->type == NBD_CMD_BLOCK_STATUS;
+	request->begun = true;
+	if (!request->counted) {
+		connection->looks += request->type == NBD_CMD_BLOCK_STATUS;
 		request->started = loop_now(server->client.vbd->loop);
 		request->counted = true;
 		stats_submit(&server->stats, request->op);
 	}
-	request->connection->in_flight++;
-	nbd_export_submit(request->connection->export, &request->block);
-	nbd_connection_submitted(request->connection);
+	connection->in_flight++;
+	nbd_export_submit(connection->export, &request->block);
+	nbd_connection_submitted(connection);
 }
 
 static bool pump_may_submit(const struct nbd_connection *connection)

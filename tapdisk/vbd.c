@@ -9,8 +9,9 @@
  *   PAUSED    no backend; clients are stopped
  *
  * A request that was begun runs to its end while draining, with all its
- * steps: a step is submitted from the completion of the one before it, so
- * in_flight never shows zero in between when vbd_prepare() looks.
+ * steps, unless there may be thousands of them (nbd_request.c): a step is
+ * submitted from the completion of the one before it, so in_flight never
+ * shows zero in between when vbd_prepare() looks.
  */
 #include "vbd_internal.h"
 

@@ -8,11 +8,13 @@
  *   0  an option: its number (1), length of its data (1), data
  *   1  an option about contexts: its number (1), the export (1), how many (1), which (1 each)
  *   2  GO or INFO (1), the export (1)
- *   3  a request: type (1), flags (1), sector (2), bytes (3), and a WRITE's data
+ *   3  a request: type (1), flags (1), sector (2), bytes (3), and a WRITE's data;
+ *      it is sent as often as the action divided by 8 says, up to 16 times
  *   4  bytes: how many (1), bytes
  *   5  let the server run, and take what it says
  *   6  let the server run, and take nothing
  *   7  pause and go on
+ * 0xf6 and 0xfe are no 6: the client takes nothing any more, or goes; nobody runs.
  * Switches: 1 no flags are sent, 2 structured replies, 4 GO to the disk, 8 to a
  * snapshot, 16 no zeroes are wanted behind an answer of the old style. So that a few bytes get far, lengths, magics and names are right,
  * but where bytes are sent as they are.
@@ -129,7 +131,7 @@ static void give_contexts(struct input *input)
 }
 
 /* Most of them are of whole sectors and not too long; offsets go a little beyond the end. */
-static void give_request(struct input *input)
+static void give_request(struct input *input, unsigned times)
 {
 	static uint8_t data[MAX_BYTES];
 	uint8_t type = next(input), flags = next(input);
@@ -149,9 +151,11 @@ static void give_request(struct input *input)
 		offset = ~offset;
 	request = (struct nbd_wire_request){ htobe32(NBD_REQUEST_MAGIC), htobe16(flags & 0x3f), htobe16(type % 10), type,
 					     htobe64(offset), htobe32(length) };
-	give(&request, sizeof(request));
-	if (type % 10 == NBD_CMD_WRITE)
-		give(data, length < sizeof(data) ? length : sizeof(data));
+	while (times--) {
+		give(&request, sizeof(request));
+		if (type % 10 == NBD_CMD_WRITE)
+			give(data, length < sizeof(data) ? length : sizeof(data));
+	}
 }
 
 static void note_end(void *arg, int error)
@@ -172,11 +176,12 @@ static void pause_and_go_on(void)
 
 static void act(struct input *input)
 {
+	uint8_t action = next(input);
 	const uint8_t *at;
 	uint32_t number;
 	size_t length;
 
-	switch (next(input) % 8) {
+	switch (action % 8) {
 	case 0:
 		number = next(input);
 		length = next(input);
@@ -191,7 +196,7 @@ static void act(struct input *input)
 		give_go(number, exports[next(input) % 4]);
 		break;
 	case 3:
-		give_request(input);
+		give_request(input, action / 8 % 16 + 1);
 		break;
 	case 4:
 		length = next(input);
@@ -203,7 +208,10 @@ static void act(struct input *input)
 		take();
 		break;
 	case 6:
-		run();
+		if (action >= 0xf0)
+			shutdown(client, action & 8 ? SHUT_RDWR : SHUT_RD);
+		else
+			run();
 		break;
 	case 7:
 		pause_and_go_on();

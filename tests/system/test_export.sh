@@ -5,7 +5,7 @@
 # their own, read by libnbd and QEMU; incremental backup over NBD.
 #
 # Output is TAP. BUILD says where the programs are.
-# Needs: libnbd-bin python3-libnbd qemu-utils
+# Needs: libnbd-bin python3-libnbd qemu-utils; for overlays without room root (mount)
 
 . "$(dirname "$0")/lib.sh"
 
@@ -229,6 +229,60 @@ test_raw() {
 	tap-ctl destroy ${disk[1]} && return $status
 }
 
+# full_overlay PYTHON: an export with an overlay where there is no room left, and PYTHON; then it ends, and all is free
+full_overlay() {
+	local id
+	id=$(tap-ctl export $disk -n tuesday -O small "unix:$work/full.sock") || return
+	timeout 60 nbdsh -c "
+import errno, subprocess, time
+data = nbd.Buffer.from_bytearray(bytearray(b'\x08' * (1 << 20)))
+def write_all():
+    try:
+        for i in range(16):
+            h.pwrite(data.to_bytearray(), i << 20)
+        return 'done'
+    except nbd.Error as e:
+        return errno.errorcode[e.errnum]
+def begin_all():
+    for i in range(16):
+        h.aio_pwrite(data, i << 20)
+def tap_ctl(command, *options):
+    subprocess.run(['tap-ctl', command, *'$disk'.split(), *options], check=True, timeout=20)
+h.connect_uri('$(at full.sock '')')
+assert write_all() == 'ENOSPC' and write_all() == 'ENOSPC'
+assert h.pread(1 << 20, 0) == data.to_bytearray()
+export = '$id'
+$1
+" || return
+	[ -z "$(json ".disk.exports[] | select(.id == $id)" tap-ctl info $disk)" ] || tap-ctl unexport $disk "$id" || return
+	eventually small_is_empty
+}
+
+small_is_empty() { [ "$(stat -fc %b small)" = "$(stat -fc %f small)" ]; }
+
+pause_full_overlay() {
+	full_overlay "
+begin_all()
+tap_ctl('pause')
+tap_ctl('unpause')
+while h.aio_in_flight():
+    h.poll(-1)
+assert write_all() == 'ENOSPC'
+subprocess.run('mount -o remount,size=64M small'.split(), check=True)
+time.sleep(1)
+assert write_all() == 'done'
+h.flush()
+h.shutdown()
+" && mount -o remount,size=8M small
+}
+
+end_full_overlay() {
+	full_overlay "
+begin_all()
+tap_ctl('unexport', export)
+"
+}
+
 test_end() {
 	local sockets=("$work"/*.sock)
 	[ ${#sockets[@]} -gt 0 ] && tap-ctl destroy $disk || return
@@ -251,5 +305,11 @@ check 'another image, and back' test_other_image
 check 'what is refused' test_refusals
 check 'the control socket' test_control
 check 'a raw disk that is in a store' test_raw
+if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=8M none small; then
+	check 'an overlay that has no room: its client is told, the disk can be paused' pause_full_overlay
+	check 'and it ends when it is told to' end_full_overlay
+else
+	skip 'overlays that have no room' 'needs root, and a file system to fill'
+fi
 check 'the end of the disk is that of its exports' test_end
 finish

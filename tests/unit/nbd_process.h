@@ -4,7 +4,7 @@
  *
  * The child runs the real server over a real disk (a temporary file, or
  * null) and takes one-letter commands on a socket pair, so that a test can
- * pause it, go on and end it, hold its syncs back, and publish snapshot s2.
+ * pause it, go on and end it, hold a sync or a write back, and publish snapshot s2.
  *
  * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
  */
@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -52,28 +53,30 @@ struct server_process {
 	int control;
 };
 
-/* The engine's own, but for a sync that stays here. */
+/* The engine's own, but for a sync or a write that stays here. */
+static enum engine_op process_holds;
 static struct engine_ops process_ops;
 static const struct engine_ops *process_engine_ops;
 static struct engine_io *process_held;
 
 static inline void process_queue(struct engine *engine, struct engine_io *io)
 {
-	if (io->op == ENGINE_SYNC && !process_held)
+	if (io->op == process_holds && !process_held)
 		process_held = io;
 	else
 		process_engine_ops->queue(engine, io);
 }
 
-static inline void process_hold_syncs(struct engine *engine)
+static inline void process_hold(struct engine *engine, enum engine_op op)
 {
+	process_holds = op;
 	process_engine_ops = engine->ops;
 	process_ops = *engine->ops;
 	process_ops.queue = process_queue;
 	engine->ops = &process_ops;
 }
 
-static inline void process_release_syncs(struct engine *engine)
+static inline void process_release(struct engine *engine)
 {
 	engine->ops = process_engine_ops;
 	if (process_held)
@@ -132,11 +135,15 @@ static inline void process_command(void *arg, uint32_t events)
 		process_reply(process, vbd_unpause(process->vbd, NULL, &text));
 		break;
 	case 'h':
-		process_hold_syncs(process->engine);
+		process_hold(process->engine, ENGINE_SYNC);
+		process_reply(process, 0);
+		break;
+	case 'w':
+		process_hold(process->engine, ENGINE_WRITE);
 		process_reply(process, 0);
 		break;
 	case 'r':
-		process_release_syncs(process->engine);
+		process_release(process->engine);
 		process_reply(process, 0);
 		break;
 	case 'x':
@@ -172,6 +179,7 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
+	mallopt(M_PERTURB, 0xa5);	/* what is used after it was freed shows without a sanitizer, too */
 	/* as in main.c: the engine's hook first, so that it runs after the disk's */
 	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
 	    loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||

@@ -57,6 +57,7 @@ struct fake_disk {
 	pid_t victim;				/* a process to kill ... */
 	int kill_at;				/* ... at that command; -1: none */
 	volatile bool no_room;
+	uint64_t fails_flush;			/* the disk of so many sectors: its flush is held, and fails */
 	uint64_t sectors_after_revert;		/* 0: as before */
 };
 
@@ -73,7 +74,7 @@ static struct fake_disk *fake;
 static struct driver_ops fake_ops;
 static struct commands *fake_commands;
 static struct snapshot_command *fake_held[8];
-static struct block_request *fake_waiting[8];
+static struct block_request *fake_waiting[8], *fake_flush;
 static unsigned fake_nr_held;
 static uint64_t fake_sectors = FAKE_SECTORS;
 
@@ -200,6 +201,10 @@ static inline int fake_list(void *handle, int (*each)(void *owner, const struct 
 
 static inline void fake_submit(void *handle, struct block_request *req)
 {
+	if (req->op == BLOCK_FLUSH && req->backend->geometry.sectors == fake->fails_flush) {
+		fake_flush = req;
+		return;
+	}
 	if (req->op != BLOCK_WRITE || !fake->no_room) {
 		driver_null.submit(handle, req);
 		return;
@@ -251,6 +256,13 @@ static inline bool fake_take_over(void *arg)
 	return false;
 }
 
+/* For a driver that does I/O. */
+static inline bool fake_run_engine(void *arg)
+{
+	engine_commit(arg);
+	return engine_reap(arg) > 0;
+}
+
 static inline void fake_release_held(void *arg, uint32_t events)
 {
 	eventfd_t count;
@@ -258,11 +270,17 @@ static inline void fake_release_held(void *arg, uint32_t events)
 	eventfd_read(*(int *)arg, &count);
 	while (fake_nr_held)
 		fake_end(fake_held[--fake_nr_held]);
+	if (fake_flush) {
+		struct block_request *flush = fake_flush;
+
+		fake_flush = NULL;
+		backend_done(flush, -EIO);
+	}
 }
 
 static inline int fake_main(struct fake_disk *disk, int release, int ready)
 {
-	struct loop_source *hook, *source;
+	struct loop_source *hook, *source, *engine_source;
 	struct error_text text = { "" };
 	struct engine *engine;
 	struct loop *loop;
@@ -278,6 +296,7 @@ static inline int fake_main(struct fake_disk *disk, int release, int ready)
 	fake_ops.refresh_size = fake_refresh_size;
 	if (loop_create(&loop) || engine_open(&engine, "sync", 16) ||
 	    commands_start(&fake_commands, loop, engine, &text) ||
+	    loop_add_prepare(loop, &engine_source, fake_run_engine, engine) ||
 	    loop_add_prepare(loop, &hook, fake_take_over, NULL) ||
 	    loop_add_fd(loop, &source, release, EPOLLIN, fake_release_held, &release) ||
 	    write(ready, "", 1) != 1)
@@ -288,6 +307,7 @@ static inline int fake_main(struct fake_disk *disk, int release, int ready)
 	commands_stop(fake_commands);
 	loop_remove(hook);
 	loop_remove(source);
+	loop_remove(engine_source);
 	engine_close(engine);
 	loop_destroy(loop);
 	return 0;
@@ -319,7 +339,8 @@ static inline json_t *fake_request(const struct fake_process *process, const cha
 	return json_pack("{s:s, s:i}", "command", command, "minor", process->minor);
 }
 
-static inline void fake_start(struct fake_process *process)
+/* Over the driver of @target, unless that is null's. */
+static inline void fake_start_on(struct fake_process *process, const char *target)
 {
 	struct error_text text = { "" };
 	json_t *request;
@@ -348,8 +369,13 @@ static inline void fake_start(struct fake_process *process)
 		fail_msg("connect: %s", text.text);
 	json_decref(fake_call(process, fake_request(process, "attach")));
 	request = fake_request(process, "open");
-	json_object_set_new(request, "target", json_string("null:" FAKE_SIZE));
+	json_object_set_new(request, "target", json_string(target));
 	json_decref(fake_call(process, request));
+}
+
+static inline void fake_start(struct fake_process *process)
+{
+	fake_start_on(process, "null:" FAKE_SIZE);
 }
 
 /* Dead or alive; nothing of it may be left after this. */

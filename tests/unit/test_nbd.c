@@ -5,6 +5,7 @@
  *
  * TAPSNAP_SEED=N repeats a run of the random part; the seed is printed.
  */
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -202,6 +203,27 @@ static void test_slow_reader(void **state)
 	free(data);
 }
 
+/* So many replies are on their way to a client that it need not be waited for after each few. */
+static void test_replies_in_the_socket(void **state)
+{
+	FILE *file = fopen("/proc/sys/net/core/wmem_max", "r");
+	int fd, there, wmem_max = 0;
+
+	if (file && fscanf(file, "%d", &wmem_max) != 1)
+		wmem_max = 0;
+	if (file)
+		fclose(file);
+	if (wmem_max < 1 << 20)
+		skip();
+	fd = client_go();
+	for (unsigned i = 0; i < 16; i++)
+		client_request(fd, NBD_CMD_READ, 0, i, i * 65536, 65536);
+	expect_service();
+	assert_int_equal(ioctl(fd, FIONREAD, &there), 0);
+	assert_int_equal(there, 16 * (sizeof(struct nbd_wire_reply) + 65536));
+	close(fd);
+}
+
 static void test_many_small_requests(void **state)
 {
 	const unsigned count = 3 * NBD_MAX_REQUESTS;
@@ -218,6 +240,36 @@ static void test_many_small_requests(void **state)
 		assert_int_equal(seen[cookie]++, 0);
 	}
 	client_leave(fd);
+}
+
+/* Reads of holes are done as soon as they are submitted, and nobody is there for the replies. */
+static void test_holes_for_nobody(void **state)
+{
+	const uint32_t length = 3993600;
+	struct nbd_wire_request requests[8];
+	int fd;
+
+	for (unsigned i = 0; i < 8; i++)
+		requests[i] = wire(NBD_CMD_READ, 0, i, 24 << 20, length);
+	for (unsigned round = 0; round < 4; round++) {
+		/* that the client takes nothing is found when the replies are sent */
+		fd = client_go();
+		assert_int_equal(shutdown(fd, SHUT_RD), 0);
+		client_send(fd, requests, sizeof(requests));
+		expect_service();
+		close(fd);
+
+		/* here it is known before they are made */
+		fd = client_go();
+		assert_int_equal(server_command('p'), 'k');
+		client_send(fd, requests, sizeof(requests));
+		client_request(fd, NBD_CMD_DISC, 0, 0, 0, 0);
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+		close(fd);
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+		assert_int_equal(server_command('u'), 'k');
+		expect_service();
+	}
 }
 
 static void test_pause(void **state)
@@ -245,6 +297,29 @@ static void test_pause(void **state)
 	memset(data, 0, sizeof(data));
 	assert_int_equal(client_command(fd, NBD_CMD_READ, 0, 8192, sizeof(data), data), 0);
 	assert_int_equal(data[4095], 0x11);
+	client_leave(fd);
+}
+
+/* The pause waits for the piece that is at the disk; the others come after it. */
+static void test_pause_between_pieces(void **state)
+{
+	struct stat status;
+	uint64_t cookie;
+	int fd = client_go();
+
+	assert_int_equal(server_command('w'), 'k');
+	client_request(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FUA, 1, 0, DISK_BYTES);
+	expect_service();
+	assert_int_equal(write(control, "p", 1), 1);
+	assert_int_equal(server_command('r'), 'k');
+	assert_int_equal(server_command(0), 'k');
+	assert_int_equal(stat(image, &status), 0);
+	assert_in_range(status.st_blocks, NBD_PIECE_SIZE / 512, 2 * NBD_PIECE_SIZE / 512);
+
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(client_reply(fd, &cookie), 0);
+	assert_int_equal(stat(image, &status), 0);
+	assert_true(status.st_blocks >= DISK_BYTES / 512);
 	client_leave(fd);
 }
 
@@ -358,8 +433,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_4096_byte_sectors, start_4096, end),
 		ON_NULL(test_slow_reader),
 		ON_FILE(test_slow_reader),
+		ON_NULL(test_replies_in_the_socket),
 		ON_FILE(test_many_small_requests),
+		ON_NULL(test_many_small_requests),
+		ON_STORE(test_holes_for_nobody),
 		ON_FILE(test_pause),
+		ON_FILE(test_pause_between_pieces),
 		ON_FILE(test_disconnect_with_requests),
 		ON_FILE(test_vanishing_clients),
 		ON_NULL(test_too_many_connections),

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "cow.h"
 #include "nbd_protocol.h"
 
 #define LONG_LEASE_MS 30000	/* no test waits for it */
@@ -160,6 +161,59 @@ static void test_one_disk(void **state)
 	json_decref(fake_call(&p, with_name("snapshot-revert")));
 	json_decref(fake_call(&p, with_name("snapshot-delete")));
 	fake_call_fails(&p, with_name("snapshot-delete"), -ENOENT);
+}
+
+#define MANY 10000
+
+static void make_store(const char *path)
+{
+	const struct cow_create_options create = { .sectors = FAKE_SECTORS };
+	const struct cow_open_options options = { 0 };
+	struct error_text text = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	char name[16];
+
+	assert_int_equal(cow_file_create(&device, path, &text), 0);
+	assert_int_equal(cow_create(device, &create, &text), 0);
+	assert_int_equal(cow_open(&store, device, &options, &text), 0);
+	for (unsigned i = 0; i < MANY; i++) {
+		snprintf(name, sizeof(name), "snap-%u", i);
+		assert_int_equal(cow_snapshot_create(store, name, NULL, &text), 0);
+	}
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+/* A reply of more than a mebibyte, and commands that have to find one snapshot among them. */
+static void test_many_snapshots(void **state)
+{
+	struct error_text text = { "" };
+	struct fake_process many;
+	struct tapctl_disk disk;
+	json_t *list, *reply;
+	char target[100];
+	int errors[4];
+
+	/* in memory, where it may: each snapshot is a sync */
+	snprintf(target, sizeof(target), "cow:%s-%d", access("/dev/shm", W_OK) ? fake_dir : "/dev/shm/tapsnap-snapshot", (int)getpid());
+	make_store(target + 4);
+	fake_start_on(&many, target);
+	disk = (struct tapctl_disk){ many.pid, many.minor };
+	errors[0] = tapctl_snapshot_list(&disk, &list, PATIENCE_MS, &text);
+	reply = fake_call(&many, json_pack("{s:s, s:i, s:s}", "command", "snapshot-list", "minor", many.minor, "name", "snap-77"));
+	errors[1] = tapctl_snapshot_revert(&disk, 1, "snap-5000", "test", PATIENCE_MS, &text);
+	errors[2] = tapctl_snapshot_delete(&disk, 1, "snap-9999", PATIENCE_MS, &text);
+	errors[3] = tapctl_snapshot_delete(&disk, 1, "snap-9999", PATIENCE_MS, NULL);
+	fake_stop(&many);
+	unlink(target + 4);
+	if (errors[0] || errors[1] || errors[2])
+		fail_msg("%s", text.text);
+	assert_int_equal(errors[3], -ENOENT);
+	assert_int_equal(json_array_size(list), MANY);
+	assert_int_equal(json_array_size(json_object_get(reply, "snapshots")), 1);
+	json_decref(reply);
+	json_decref(list);
 }
 
 static void test_bad_arguments(void **state)
@@ -550,12 +604,48 @@ static void test_disk_without_snapshots(void **state)
 	fake_call_fails(raw, fake_request(raw, "snapshot-list"), -EOPNOTSUPP);
 }
 
+static json_int_t state_of(int minor)
+{
+	json_t *reply = fake_call(&p, json_pack("{s:s, s:i}", "command", "info", "minor", minor));
+	json_int_t bits = json_integer_value(json_object_get(json_object_get(reply, "disk"), "state"));
+
+	json_decref(reply);
+	return bits;
+}
+
+/* A hand-over that comes to nothing ends its own pauses; not that of a disk which somebody has paused meanwhile. */
+static void test_failed_hand_over(void **state)
+{
+	int second = tapctl_minor_allocate(-1, NULL);
+
+	assert_true(second >= 0);
+	json_decref(fake_call(&p, json_pack("{s:s, s:i}", "command", "attach", "minor", second)));
+	json_decref(fake_call(&p, json_pack("{s:s, s:i, s:s}", "command", "open", "minor", second, "target", "null:8388608")));
+	p.disk->fails_flush = 8388608 / 512;
+	begin(other, json_pack("{s:s}", "command", "hand-over"));
+	wait_until(state_of(p.minor) & TD_PAUSED);
+	json_decref(fake_call(&p, fake_request(&p, "pause")));
+	fake_release(&p);
+	finish(other, -EIO);
+	assert_false(state_of(second) & TD_PAUSED);
+	assert_true(state_of(p.minor) & TD_PAUSED);
+	json_decref(fake_call(&p, fake_request(&p, "unpause")));
+
+	begin(other, json_pack("{s:s}", "command", "hand-over"));
+	wait_until(state_of(p.minor) & TD_PAUSED);
+	fake_release(&p);
+	finish(other, -EIO);
+	assert_false((state_of(p.minor) | state_of(second)) & TD_PAUSED);
+	tapctl_minor_free(second, NULL);
+}
+
 #define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_DISK(test_one_disk),
+		cmocka_unit_test(test_many_snapshots),
 		ON_DISK(test_bad_arguments),
 		ON_DISK(test_lease_runs_out),
 		ON_DISK(test_lease_runs_out_before_the_freeze),
@@ -572,6 +662,7 @@ int main(void)
 		ON_DISK(test_writes_wait_for_room),
 		ON_DISK(test_pause_does_not_wait_for_room),
 		ON_DISK(test_close_does_not_wait_for_room),
+		ON_DISK(test_failed_hand_over),
 		ON_DISK(test_disk_without_snapshots),
 	};
 
