@@ -75,7 +75,9 @@ static int look(const struct snapshot_arguments *arguments, const char *target, 
 	ret = image_open(&image, target, true, error);
 	if (ret)
 		return ret;
-	if (arguments->action == 'c')
+	if (cow_prepared_count(image.store))
+		ret = 0;		/* what it has tells the opening that settles them */
+	else if (arguments->action == 'c')
 		ret = cow_snapshot_check_new(image.store, arguments->name, arguments->description, error);
 	else
 		ret = cow_snapshot_check_there(image.store, arguments->name, error);

@@ -146,6 +146,8 @@ int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 	unsigned count = cow_prepared_count(store);
 	int ret = 0;
 
+	if (store->read_only)
+		return 0;
 	if (count > COW_PREPARED_MAX)	/* we would make a file for each */
 		return error_set(error, -EUCLEAN, "%s: damaged: %u prepared snapshots", store->device->name, count);
 	while (ret >= 0 && (version = prepared_next(store))) {

@@ -37,7 +37,7 @@ static void reopen_run(void *arg)
 	ret = cow_open(&reopening->store, &reopening->disk->device, &reopening->options, reopening->error);
 	if (ret)
 		reopening->store = NULL;
-	else if (!reopening->store->read_only && !reopening->undecided)
+	else if (!reopening->undecided)
 		ret = cow_prepared_settle(reopening->store, reopening->error);
 	reopening->ret = ret;
 }

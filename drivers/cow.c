@@ -108,7 +108,7 @@ static void open_run(void *arg)
 		ret = open_base(opening, kind, &fields, &options.base);
 	if (!ret)
 		ret = cow_open(&disk->store, &disk->device, &options, opening->error);
-	if (!ret && !disk->store->read_only && !opening->options->undecided)
+	if (!ret && !opening->options->undecided)
 		ret = cow_prepared_settle(disk->store, opening->error);
 	opening->ret = ret;
 }

@@ -125,7 +125,7 @@ struct cow_info {
 	uint64_t log_blocks;
 	uint32_t generation;
 	bool clean;			/* when it was opened */
-	unsigned snapshots, deletions;	/* deletions: versions whose space is still to be given back */
+	unsigned snapshots, deletions;	/* those that are listed; versions whose space is still to be given back */
 	enum cow_base_kind base_kind;
 	const struct cow_base_fields *base;
 };
@@ -203,7 +203,7 @@ int cow_decision_abort(const char *path, struct error_text *error);
 int cow_folder_sync(const char *path);
 /* How many snapshots are prepared. */
 unsigned cow_prepared_count(const struct cow_store *store);
-/* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */
+/* After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading leaves it. */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 
 int cow_checkpoint(struct cow_store *store);
