@@ -164,6 +164,8 @@ int cow_flush(struct cow_store *store);
  */
 int cow_preallocate_step(struct cow_store *store, uint64_t block, bool full, uint64_t *count);
 int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error);
+/* The longest part of a resize to fewer @sectors, before it: what lies behind them is zeroed, some of it from *@sector on. */
+int cow_resize_cut(struct cow_store *store, uint64_t sectors, uint64_t *sector, struct error_text *error);
 
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
@@ -210,6 +212,8 @@ int cow_checkpoint(struct cow_store *store);
 
 /* One step of giving back the space of deleted versions. 1: there is more to do, 0: all done. */
 int cow_delete_step(struct cow_store *store);
+/* How much of their disks is still to be looked at for that, in bytes. */
+uint64_t cow_delete_left(const struct cow_store *store);
 
 struct cow_check {
 	uint64_t leaks;			/* store blocks marked used that nothing uses */
