@@ -144,6 +144,9 @@ $(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fib
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 
+# the record of an overlay, which has to last
+$(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
+
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
 DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
