@@ -145,6 +145,7 @@ $(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenc
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 $(BUILD)/tests/unit/test_cow_damage: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
+$(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite
 $(BUILD)/tests/unit/test_cow_growth: private ALL_LDFLAGS += -Wl,--wrap=cow_version_gone
 
 # the same for one that is served, with many requests in flight
@@ -154,6 +155,9 @@ $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): private ALL_LDFLA
 $(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fiber_start -Wl,--wrap=cow_write_start
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
+
+# the record of an overlay, which has to last
+$(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
 
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o

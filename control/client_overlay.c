@@ -106,7 +106,7 @@ static bool store_unused(struct cow_device *device, const struct cow_base_fields
 	if (cow_open(&store, device, &options, NULL))
 		return false;
 	cow_get_info(store, &info);
-	unused = !info.deletions && info.snapshots == !(fields->flags & COW_BASE_COMMITTING) &&
+	unused = !info.deletions && info.snapshots + cow_prepared_count(store) == !(fields->flags & COW_BASE_COMMITTING) &&
 		!cow_extent_find(store, 0, &extent) && extent.kind == COW_EXTENT_BASE && extent.nr_sectors == info.sectors;
 	cow_abandon(store);
 	return unused;

@@ -98,6 +98,35 @@ static int close_after(struct image *image, int ret, struct error_text *error)
 	return ret ? ret : ret_close;
 }
 
+static const char *raw_path(const char *base)
+{
+	return strncmp(base, "aio:", 4) ? NULL : base + 4;
+}
+
+/* As overlay_find(); *@ours: the record leads to the store @target. */
+static int find_record(const char *target, const char *base, struct overlay *overlay, bool *ours, struct error_text *error)
+{
+	struct stat named, image;
+	int ret = raw_path(base) ? overlay_find(raw_path(base), overlay, error) : 0;
+
+	*ours = ret == 1 && !stat(overlay->store, &named) && !stat(image_path(target), &image) &&
+		named.st_dev == image.st_dev && named.st_ino == image.st_ino;
+	return ret;
+}
+
+/* Whoever opens the base is led to a store; another one than that must not write it. We have its lock: it stays so. */
+static int check_record(const char *target, const char *base, struct error_text *error)
+{
+	struct overlay overlay;
+	bool ours;
+	int ret = find_record(target, base, &overlay, &ours, error);
+
+	if (ret != 1 || ours || overlay.finished)
+		return ret < 0 ? ret : 0;
+	return error_set(error, -EBUSY, "%s: its disk is in the store %s now: commit that, not %s", raw_path(base), overlay.store,
+			 image_path(target));
+}
+
 static int commit_copy(struct image *image, const char *target, bool always, struct error_text *error)
 {
 	struct progress progress;
@@ -125,6 +154,9 @@ static int commit_opened(struct image *image, const char *target, bool always, c
 	cow_get_info(image->store, &info);
 	fields = *info.base;
 	strcpy(base, fields.target);
+	ret = check_record(target, base, error);
+	if (ret)
+		return ret;
 	ret = cow_commit_begin(image->store, info.base_kind == COW_BASE_RAW ? cow_base_device(&image->base) : NULL, error);
 	if (!ret)
 		ret = commit_copy(image, target, always, error);
@@ -136,17 +168,11 @@ static int commit_opened(struct image *image, const char *target, bool always, c
 /* Whoever opens the base finds it now, if it was this image that they were led to. */
 static int remove_record(const char *target, const char *base, struct error_text *error)
 {
-	const char *path = strncmp(base, "aio:", 4) ? NULL : base + 4;
 	struct overlay overlay;
-	struct stat named, image;
-	int ret = path ? overlay_find(path, &overlay, error) : 0;
+	bool ours;
+	int ret = find_record(target, base, &overlay, &ours, error);
 
-	if (ret != 1)
-		return ret;
-	if (stat(overlay.store, &named) || stat(image_path(target), &image) || named.st_dev != image.st_dev ||
-	    named.st_ino != image.st_ino)
-		return 0;
-	return overlay_remove(path, error);
+	return ret < 0 || !ours ? ret : overlay_remove(raw_path(base), error);
 }
 
 static int run_commit(const struct image_command *command, int argc, char **argv)

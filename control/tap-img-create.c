@@ -222,7 +222,7 @@ static int run_create(const struct image_command *command, int argc, char **argv
 }
 
 const struct image_command command_create = {
-	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] PATH SIZE", .help = "make an empty disk, or one on a base",
+	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] [-p] PATH SIZE", .help = "make an empty disk, or one on a base",
 	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
 		"  -F, --base-format FMT  the base's format: raw, or cow (BASE is PATH@NAME then, a snapshot)\n"
 		"  -s, --sector-size BYTES  what the guest sees: 512 or 4096; default: as BASE where\n"
@@ -249,52 +249,118 @@ static int resize_to(const char *text, uint64_t now, uint64_t *sectors, struct e
 	return *sectors ? 0 : error_set(error, -EINVAL, "%s: nothing would be left of the disk", text);
 }
 
+struct resize {
+	const char *target, *size;
+	bool shrink, progress, json;
+	uint64_t sectors;		/* out */
+};
+
+static int resize_cut(struct image *image, const struct resize *resize, uint64_t now, struct error_text *error)
+{
+	uint64_t sector = resize->sectors;
+	struct progress progress;
+	int ret = 0;
+
+	progress_begin(&progress, "shrink", resize->progress);
+	while (!ret && sector < now) {
+		ret = cow_resize_cut(image->store, resize->sectors, &sector, error);
+		if (!ret)
+			ret = progress_step(&progress, (sector - resize->sectors) * SECTOR_SIZE,
+					    (now - resize->sectors) * SECTOR_SIZE);
+	}
+	progress_end(&progress);
+	if (ret == -EINTR)
+		return error_set(error, ret, "%s: interrupted: the size is as before, and some of what was to go is zeros",
+				 resize->target);
+	return ret;
+}
+
 /* Opening a store for writing writes to it: with @read_only it is only found out whether this will be refused. */
-static int resize_image(const char *target, bool read_only, const char *size, bool shrink, uint64_t *sectors,
-			struct error_text *error)
+static int resize_image(struct resize *resize, bool read_only, struct error_text *error)
 {
 	struct cow_info info;
 	struct image image;
 	int ret, ret_close;
 
-	ret = image_open(&image, target, read_only, error);
+	ret = image_open(&image, resize->target, read_only, error);
 	if (ret)
 		return ret;
 	cow_get_info(image.store, &info);
-	ret = resize_to(size, info.sectors, sectors, error);
-	if (!ret && *sectors < info.sectors && !shrink)
+	ret = resize_to(resize->size, info.sectors, &resize->sectors, error);
+	if (!ret && resize->sectors < info.sectors && !resize->shrink)
 		ret = error_set(error, -EINVAL, "%s: would become smaller, and lose what lies behind: say --shrink for that",
-				target);
+				resize->target);
 	if (!ret && !read_only)
-		ret = cow_resize(image.store, *sectors, error);
+		ret = resize_cut(&image, resize, info.sectors, error);
+	if (!ret && !read_only)
+		ret = cow_resize(image.store, resize->sectors, error);
 	ret_close = image_close(&image, error);
 	return ret ? ret : ret_close;
 }
 
-static int run_resize(const struct image_command *command, int argc, char **argv)
+/* "-1G" is a size, not options. */
+static bool is_option(const char *argument)
 {
-	static const struct option options[] = { { "shrink", no_argument, NULL, 'S' }, COMMON_OPTIONS };
-	struct error_text error = { "" };
-	bool shrink = false, json = false;
-	uint64_t sectors;
+	return argument[0] == '-' && argument[1] && !strchr("0123456789", argument[1]);
+}
+
+/* Options, "--", and the rest, each in its order; none of the options has an argument. How many that makes. */
+static int options_first(int argc, char **argv, char *sorted[])
+{
+	int i, options_end = 1, count;
+
+	while (options_end < argc && strcmp(argv[options_end], "--"))
+		options_end++;
+	sorted[0] = argv[0];
+	for (i = count = 1; i < options_end; i++) {
+		if (is_option(argv[i]))
+			sorted[count++] = argv[i];
+	}
+	sorted[count++] = "--";
+	for (i = 1; i < argc; i++) {
+		if (i > options_end || (i < options_end && !is_option(argv[i])))
+			sorted[count++] = argv[i];
+	}
+	sorted[count] = NULL;
+	return count;
+}
+
+static void resize_arguments(const struct image_command *command, int argc, char **argv, struct resize *resize)
+{
+	static const struct option options[] = {
+		{ "shrink", no_argument, NULL, 'S' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
+	};
+	char *sorted[argc + 2];
 	int letter;
 
-	/* "-1G" is a size, not options. */
-	while ((letter = image_getopt(command, argc, argv, "+h", options)) != -1) {
-		shrink = shrink || letter == 'S';
-		json = json || letter == JSON_LETTER;
+	argc = options_first(argc, argv, sorted);
+	while ((letter = image_getopt(command, argc, sorted, "ph", options)) != -1) {
+		resize->shrink |= letter == 'S';
+		resize->progress |= letter == 'p';
+		resize->json |= letter == JSON_LETTER;
 	}
 	image_arguments(command, argc, 2);
-	if (resize_image(argv[optind], true, argv[optind + 1], shrink, &sectors, &error) ||
-	    resize_image(argv[optind], false, argv[optind + 1], shrink, &sectors, &error))
+	resize->target = sorted[optind];
+	resize->size = sorted[optind + 1];
+}
+
+static int run_resize(const struct image_command *command, int argc, char **argv)
+{
+	struct error_text error = { "" };
+	struct resize resize = { 0 };
+
+	resize_arguments(command, argc, argv, &resize);
+	if (resize_image(&resize, true, &error) || resize_image(&resize, false, &error))
 		return image_fail(&error);
-	if (json)
-		return image_print_json(json_pack("{s:I}", "virtual-size", (json_int_t)(sectors * SECTOR_SIZE)));
-	printf("%s: %llu bytes\n", image_path(argv[optind]), (unsigned long long)sectors * SECTOR_SIZE);
+	if (resize.json)
+		return image_print_json(json_pack("{s:I}", "virtual-size", (json_int_t)(resize.sectors * SECTOR_SIZE)));
+	printf("%s: %llu bytes\n", image_path(resize.target), (unsigned long long)resize.sectors * SECTOR_SIZE);
 	return 0;
 }
 
 const struct image_command command_resize = {
-	.name = "resize", .usage = "[--shrink] PATH [+|-]SIZE", .help = "change the size of the disk",
-	.options = "  --shrink  allow a smaller size\n", .run = run_resize,
+	.name = "resize", .usage = "[--shrink] [-p] PATH [+|-]SIZE", .help = "change the size of the disk",
+	.options = "  --shrink  allow a smaller size\n"
+		"  -p, --progress  show it even where there is no terminal\n",
+	.run = run_resize,
 };

@@ -58,7 +58,13 @@ int image_open_on(struct image *image, const char *target, bool read_only, enum 
 	if (!ret)
 		ret = cow_open(&image->store, image->device, &options, error);
 	if (ret)
-		image_release(image);
+		goto out;
+	ret = cow_prepared_settle(image->store, error);
+	if (!ret)
+		return 0;
+	cow_abandon(image->store);
+out:
+	image_release(image);
 	return ret;
 }
 

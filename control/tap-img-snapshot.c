@@ -14,7 +14,7 @@
 struct snapshot_arguments {
 	int action;			/* l, c, a or d; 0: none yet */
 	const char *name, *description;
-	bool json;
+	bool json, progress;
 };
 
 static int list_one(void *owner, const struct snapshot_info *info)
@@ -57,12 +57,25 @@ static int list_all(const char *target, bool json, struct error_text *error)
 	return ret;
 }
 
-static int give_back(struct image *image, struct error_text *error)
+/* What is left when it is interrupted whoever opens the store next goes on with: a tapdisk, or this. */
+static int give_back(struct image *image, const char *what, bool always, struct error_text *error)
 {
+	uint64_t total = cow_delete_left(image->store), left;
+	struct progress progress;
 	int ret;
 
-	while ((ret = cow_delete_step(image->store)) > 0)
-		;
+	progress_begin(&progress, what, always);
+	do {
+		ret = cow_delete_step(image->store);
+		left = cow_delete_left(image->store);
+		total = left > total ? left : total;	/* the end of one may let another begin */
+		if (ret >= 0 && progress_step(&progress, total - left, total))
+			ret = ret ? -EINTR : 0;
+	} while (ret > 0);
+	progress_end(&progress);
+	if (ret == -EINTR)
+		return error_set(error, ret, "%s: interrupted: it is done, but not all of the space is given back yet",
+				 image->device->name);
 	return ret ? error_set(error, ret, "%s: space could not be given back: %s", image->device->name, strerror(-ret)) : 0;
 }
 
@@ -75,7 +88,9 @@ static int look(const struct snapshot_arguments *arguments, const char *target, 
 	ret = image_open(&image, target, true, error);
 	if (ret)
 		return ret;
-	if (arguments->action == 'c')
+	if (cow_prepared_count(image.store))
+		ret = 0;		/* what it has tells the opening that settles them */
+	else if (arguments->action == 'c')
 		ret = cow_snapshot_check_new(image.store, arguments->name, arguments->description, error);
 	else
 		ret = cow_snapshot_check_there(image.store, arguments->name, error);
@@ -98,7 +113,7 @@ static int change(const struct snapshot_arguments *arguments, const char *target
 	else
 		ret = cow_snapshot_delete(image.store, arguments->name, error);
 	if (!ret && arguments->action != 'c')
-		ret = give_back(&image, error);
+		ret = give_back(&image, arguments->action == 'a' ? "apply" : "delete", arguments->progress, error);
 	ret_close = image_close(&image, error);
 	return ret ? ret : ret_close;
 }
@@ -109,15 +124,17 @@ static void arguments_read(const struct image_command *command, int argc, char *
 	static const struct option options[] = {
 		{ "list", no_argument, NULL, 'l' }, { "create", required_argument, NULL, 'c' },
 		{ "apply", required_argument, NULL, 'a' }, { "delete", required_argument, NULL, 'd' },
-		{ "description", required_argument, NULL, 'D' }, COMMON_OPTIONS
+		{ "description", required_argument, NULL, 'D' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
 	int letter, actions = 0;
 
-	while ((letter = image_getopt(command, argc, argv, "lc:a:d:D:h", options)) != -1) {
+	while ((letter = image_getopt(command, argc, argv, "lc:a:d:D:ph", options)) != -1) {
 		if (letter == 'D') {
 			arguments->description = optarg;
 		} else if (letter == JSON_LETTER) {
 			arguments->json = true;
+		} else if (letter == 'p') {
+			arguments->progress = true;
 		} else {
 			arguments->action = letter;
 			arguments->name = optarg;
@@ -151,9 +168,10 @@ static int run_snapshot(const struct image_command *command, int argc, char **ar
 }
 
 const struct image_command command_snapshot = {
-	.name = "snapshot", .usage = "[-l | -c NAME [-D TEXT] | -a NAME | -d NAME] PATH",
+	.name = "snapshot", .usage = "[-l | -c NAME [-D TEXT] | -a NAME | -d NAME] [-p] PATH",
 	.help = "list, create, apply (go back to) or delete snapshots",
 	.options = "  -l, --list  (default)\n  -c, --create NAME\n  -D, --description TEXT\n"
-		"  -a, --apply NAME  the disk becomes what it was then; what it is now is lost\n  -d, --delete NAME\n",
+		"  -a, --apply NAME  the disk becomes what it was then; what it is now is lost\n  -d, --delete NAME\n"
+		"  -p, --progress  show it even where there is no terminal\n",
 	.run = run_snapshot,
 };

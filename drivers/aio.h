@@ -16,7 +16,7 @@ struct aio_disk {
 	struct aio_request *free;
 
 	/* aio_unaligned.c: writes and zeroing, by when they came */
-	struct aio_request *active, *waiting;
+	struct aio_request *active, *waiting, **last_waiting;
 };
 
 struct aio_request {
@@ -28,6 +28,8 @@ struct aio_request {
 	/* aio_unaligned.c only; all in bytes of the disk */
 	uint64_t from, to;		/* the request */
 	uint64_t start, end;		/* the whole units it touches */
+	struct aio_request **link;	/* active: what points to it */
+	unsigned conflicts;		/* waiting: earlier ones, not ended, that it may not run beside */
 	bool exclusive;			/* read-modify-write: nothing else may write to these units meanwhile */
 	char *buffer;			/* NULL, or room for start..end; for zeroing, one unit */
 	uint64_t position;		/* zeroing: how far steps have been started */

@@ -14,7 +14,10 @@
  *     (then it is the guest that left their order open). Otherwise one of
  *     them would write back what it read before the other's write.
  *  3. Who waits goes before whoever came later and touches the same unit.
- *  4. All memory is allocated at submission, so a request that has started
+ *  4. Who waits knows of how many, and goes when the last of them has ended.
+ *     As many can run, and wait, as frontends have room for in their rings, so
+ *     the end of one is no more than a short look at each that waits.
+ *  5. All memory is allocated at submission, so a request that has started
  *     fails only when the device does.
  *
  *   submit --> (waiting) --> start --> write ----------------------> done
@@ -69,44 +72,54 @@ static bool in_conflict(const struct aio_request *a, const struct aio_request *b
 	return (a->exclusive || b->exclusive) && a->start < b->end && b->start < a->end;
 }
 
-/* Whether @r meets one of the list, up to (not including) @last. */
-static bool must_wait(const struct aio_request *list, const struct aio_request *last, const struct aio_request *r)
+static unsigned count_conflicts(const struct aio_request *list, const struct aio_request *r)
 {
-	for (; list != last; list = list->next) {
-		if (in_conflict(list, r))
-			return true;
-	}
-	return false;
-}
+	unsigned count = 0;
 
-static void unlink_request(struct aio_request **list, struct aio_request *r)
-{
-	while (*list != r)
-		list = &(*list)->next;
-	*list = r->next;
+	for (; list; list = list->next)
+		count += in_conflict(list, r);
+	return count;
 }
 
 static void start_write(struct aio_request *r);
 
 static void activate(struct aio_request *r)
 {
-	r->next = r->disk->active;
-	r->disk->active = r;
+	struct aio_disk *disk = r->disk;
+
+	r->next = disk->active;
+	r->link = &disk->active;
+	if (r->next)
+		r->next->link = &r->next;
+	disk->active = r;
 	start_write(r);
 }
 
-static void wake_waiting(struct aio_disk *disk)
+static void wait_in_line(struct aio_request *r)
 {
-	struct aio_request **link = &disk->waiting;
-	struct aio_request *r;
+	struct aio_disk *disk = r->disk;
 
-	while ((r = *link)) {
-		if (must_wait(disk->active, NULL, r) || must_wait(disk->waiting, r, r)) {
-			link = &r->next;
-			continue;
-		}
-		*link = r->next;
-		activate(r);
+	r->next = NULL;
+	if (!disk->waiting)
+		disk->last_waiting = &disk->waiting;
+	*disk->last_waiting = r;
+	disk->last_waiting = &r->next;
+}
+
+/* What is no more active: whatever waits, and is in conflict with it, came later. */
+static void wake_waiting(const struct aio_request *ended)
+{
+	struct aio_disk *disk = ended->disk;
+	struct aio_request *r, *next = disk->waiting;
+
+	disk->waiting = NULL;
+	while ((r = next)) {
+		next = r->next;
+		r->conflicts -= in_conflict(r, ended);
+		if (r->conflicts)
+			wait_in_line(r);
+		else
+			activate(r);
 	}
 }
 
@@ -115,9 +128,11 @@ static void finish(struct aio_request *r, int error)
 	free(r->buffer);
 	r->buffer = NULL;
 	if (r->req->op != BLOCK_READ) {
-		unlink_request(&r->disk->active, r);
+		*r->link = r->next;
+		if (r->next)
+			r->next->link = r->link;
 		/* Before done(): what that submits comes later than those that wait. */
-		wake_waiting(r->disk);
+		wake_waiting(r);
 	}
 	aio_request_done(r, error);
 }
@@ -287,7 +302,6 @@ static int prepare(struct aio_request *r)
 void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req)
 {
 	struct aio_request *r = aio_request_get(disk, req);
-	struct aio_request **link;
 	int error;
 
 	if (!r) {
@@ -297,14 +311,15 @@ void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req)
 	error = prepare(r);
 	if (error) {
 		aio_request_done(r, error);
-	} else if (req->op == BLOCK_READ) {
-		start_read(r);
-	} else if (must_wait(disk->active, NULL, r) || must_wait(disk->waiting, NULL, r)) {
-		for (link = &disk->waiting; *link; link = &(*link)->next)
-			;
-		r->next = NULL;
-		*link = r;
-	} else {
-		activate(r);
+		return;
 	}
+	if (req->op == BLOCK_READ) {
+		start_read(r);
+		return;
+	}
+	r->conflicts = count_conflicts(disk->active, r) + count_conflicts(disk->waiting, r);
+	if (r->conflicts)
+		wait_in_line(r);
+	else
+		activate(r);
 }

@@ -252,8 +252,11 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 		ret = -errno;
 	if (ret)
 		path_remove(fresh);
-	else if ((ret = path_sync_name(record)))
-		path_remove(record);		/* it may not last: then it must not count */
+	else if ((ret = path_sync_name(record))) {
+		/* It may not last: then it must not count. Nor come back, as far as we can see to that: the image goes on. */
+		path_remove(record);
+		path_sync_name(record);
+	}
 	return ret ? error_set(error, ret, "%s: the overlay record cannot be written: %s", record, strerror(-ret)) : 0;
 }
 

@@ -125,7 +125,7 @@ struct cow_info {
 	uint64_t log_blocks;
 	uint32_t generation;
 	bool clean;			/* when it was opened */
-	unsigned snapshots, deletions;	/* deletions: versions whose space is still to be given back */
+	unsigned snapshots, deletions;	/* those that are listed; versions whose space is still to be given back */
 	enum cow_base_kind base_kind;
 	const struct cow_base_fields *base;
 };
@@ -164,6 +164,8 @@ int cow_flush(struct cow_store *store);
  */
 int cow_preallocate_step(struct cow_store *store, uint64_t block, bool full, uint64_t *count);
 int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error);
+/* The longest part of a resize to fewer @sectors, before it: what lies behind them is zeroed, some of it from *@sector on. */
+int cow_resize_cut(struct cow_store *store, uint64_t sectors, uint64_t *sector, struct error_text *error);
 
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error);
@@ -201,13 +203,15 @@ int cow_decision_commit(const char *path, struct error_text *error);
 int cow_decision_abort(const char *path, struct error_text *error);
 /* How many snapshots are prepared. */
 unsigned cow_prepared_count(const struct cow_store *store);
-/* After an opening for writing: what was prepared is committed or aborted, as was or is now decided. */
+/* After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading leaves it. */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 
 int cow_checkpoint(struct cow_store *store);
 
 /* One step of giving back the space of deleted versions. 1: there is more to do, 0: all done. */
 int cow_delete_step(struct cow_store *store);
+/* How much of their disks is still to be looked at for that, in bytes. */
+uint64_t cow_delete_left(const struct cow_store *store);
 
 struct cow_check {
 	uint64_t leaks;			/* store blocks marked used that nothing uses */

@@ -22,9 +22,11 @@
  *     is what the one opened at start can do.
  *  4. One that has an opener (opener.h) changes nothing by a file's name; the
  *     opener can do that and nothing else.
- *  5. A session (tls_process.c) uses what it has open: it opens nothing, by a name
+ *  5. No signals by way of a descriptor (F_SETOWN, F_SETSIG, O_ASYNC): the
+ *     kernel would send another process of this user whatever it is told to.
+ *  6. A session (tls_process.c) uses what it has open: it opens nothing, by a name
  *     or without, and reaches no other process.
- *  6. Whatever cannot be checked here (paths, mostly: images are opened by
+ *  7. Whatever cannot be checked here (paths, mostly: images are opened by
  *     name during the whole life) is said in docs/security.md.
  */
 #include "sandbox.h"
@@ -71,7 +73,7 @@ static const int allowed_calls[] = {
 	ALLOW(open), ALLOW(openat), ALLOW(close), ALLOW(close_range), ALLOW(lseek),
 	ALLOW(stat), ALLOW(lstat), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx), ALLOW(statfs), ALLOW(fstatfs),
 	ALLOW(access), ALLOW(faccessat), ALLOW(faccessat2), ALLOW(readlink), ALLOW(readlinkat),
-	ALLOW(getdents64), ALLOW(getcwd), ALLOW(fcntl), ALLOW(flock), ALLOW(dup), ALLOW(dup2), ALLOW(dup3),
+	ALLOW(getdents64), ALLOW(getcwd), ALLOW(flock), ALLOW(dup), ALLOW(dup2), ALLOW(dup3),
 	ALLOW(pipe2), ALLOW(umask),
 
 	/* the control and NBD sockets, and the system log */
@@ -122,6 +124,11 @@ static const unsigned long allowed_ioctls[] = {
 	TCGETS,		/* isatty(), which stdio asks of what it opens */
 };
 
+/* Flags, locks, seals, copies; F_SETFL is allow_flags(). */
+static const unsigned allowed_fcntls[] = {
+	F_GETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, F_GETLK, F_SETLK, F_OFD_GETLK, F_OFD_SETLK, F_GET_SEALS, F_ADD_SEALS,
+};
+
 #define IOC_TYPE_MASK	0xff00u
 #define IOC_TYPE(type)	((unsigned)(type) << 8)
 
@@ -151,6 +158,26 @@ static int allow_own_name(scmp_filter_ctx filter)
 	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0_32(SCMP_CMP_EQ, PR_SET_NAME));
 }
 
+static int allow_fcntl(scmp_filter_ctx filter, unsigned command)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, command));
+}
+
+static int allow_flags(scmp_filter_ctx filter)
+{
+	return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 2, SCMP_A1_32(SCMP_CMP_EQ, F_SETFL),
+				SCMP_A2_32(SCMP_CMP_MASKED_EQ, O_ASYNC, 0));
+}
+
+static int allow_fcntls(scmp_filter_ctx filter)
+{
+	int error = allow_flags(filter);
+
+	for (size_t i = 0; !error && i < sizeof(allowed_fcntls) / sizeof(allowed_fcntls[0]); i++)
+		error = allow_fcntl(filter, allowed_fcntls[i]);
+	return error;
+}
+
 static int allow_opener(scmp_filter_ctx filter)
 {
 	int error = ALLOW_LIST(filter, opener_calls);
@@ -167,10 +194,8 @@ static int allow_tls(scmp_filter_ctx filter)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, SIOCOUTQ));
 	/* a socket that is not to be waited for, and no further descriptor or signal by this call */
 	if (!error)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, F_GETFL));
-	if (!error)
-		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(fcntl), 1, SCMP_A1_32(SCMP_CMP_EQ, F_SETFL));
-	return error;
+		error = allow_fcntl(filter, F_GETFL);
+	return error ? error : allow_flags(filter);
 }
 
 static int allow_ioctls(scmp_filter_ctx filter)
@@ -279,10 +304,10 @@ typedef int add_rules(scmp_filter_ctx filter);
 
 /* What makes up the filter of each kind. */
 static add_rules *const alone[] = {
-	set_attributes, allow_calls, allow_naming, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
+	set_attributes, allow_calls, allow_naming, allow_fcntls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
 };
 static add_rules *const served[] = {
-	set_attributes, allow_calls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
+	set_attributes, allow_calls, allow_fcntls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
 };
 static add_rules *const opener[] = { set_attributes, allow_opener, allow_naming, allow_memory, allow_sanitizer, NULL };
 static add_rules *const tls[] = { set_attributes, allow_tls, allow_memory, allow_sanitizer, NULL };

@@ -5,8 +5,11 @@
  *
  * Each limit has a time at which all that was let through is paid for. A
  * request is let through while that is at most the burst ahead of now; what
- * is not waits here, in order, for a timer. Flushes pass: what waits is not
- * complete, so they need not cover it. So do questions of what is allocated.
+ * is not waits here, in order, for a timer. A flush is a request like others:
+ * whoever shares the device feels its cache being emptied. That of a drain is
+ * none of a client's, and does not come here. A discard, or zeroing, is one
+ * request of no bytes, however large: no data comes with it, and by its bytes
+ * one mkfs would use up hours of a limit. Questions of what is allocated pass.
  *
  * A drain does not wait for it: what is held goes to the disk at once, but is
  * paid for all the same. A guest cannot cause that. It can have its frontend
@@ -24,7 +27,7 @@
 
 static bool is_counted(const struct block_request *req)
 {
-	return req->op != BLOCK_FLUSH && req->op != BLOCK_STATUS;
+	return req->op != BLOCK_STATUS;
 }
 
 static void pay_one(uint64_t *paid, uint64_t now, uint64_t rate, uint64_t amount)

@@ -114,7 +114,7 @@ unsigned cow_prepared_count(const struct cow_store *store)
 	return count;
 }
 
-static const struct cow_version *prepared_next(const struct cow_store *store)
+const struct cow_version *cow_prepared_next(const struct cow_store *store)
 {
 	const struct cow_version *version = store->versions;
 
@@ -129,9 +129,11 @@ int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 	unsigned count = cow_prepared_count(store);
 	int ret = 0;
 
+	if (store->read_only)
+		return 0;
 	if (count > COW_PREPARED_MAX)	/* we would make a file for each */
 		return error_set(error, -EUCLEAN, "%s: damaged: %u prepared snapshots", store->device->name, count);
-	while (ret >= 0 && (version = prepared_next(store))) {
+	while (ret >= 0 && (version = cow_prepared_next(store))) {
 		ret = cow_decision_abort(version->decision, error);
 		if (ret == 1)
 			ret = cow_snapshot_commit(store, version->name, error);

@@ -248,6 +248,19 @@ static struct walk walk_of(struct cow_store *store, bool looks)
 		.child = cow_version_child(version), .looks = looks };
 }
 
+uint64_t cow_delete_left(const struct cow_store *store)
+{
+	const struct cow_version *version;
+	uint64_t left = 0, at;
+
+	for (version = store->gone_from; version; version = version->next) {
+		at = version->cursor * COW_SECTORS;
+		if (cow_version_gone(version) && at < version->sectors)
+			left += (version->sectors - at) * SECTOR_SIZE;
+	}
+	return left;
+}
+
 bool cow_delete_ready(struct cow_store *store)
 {
 	const struct cow_version *version = cow_delete_next(store), *child = cow_version_child(version);

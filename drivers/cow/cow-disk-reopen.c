@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow-disk-reopen.c - a store that is open for reading, because clones of its
- * snapshots are in use, is opened for writing beside them.
+ * snapshots are in use, is opened for writing beside them. One that they
+ * have kept open for writing is only settled, when its disk is opened again.
  *
  *    reader's lock ---> writer's lock ---> the store, opened anew ---> it is the one that counts
  *
@@ -14,6 +15,7 @@
  *    because it may be changed already.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -37,7 +39,7 @@ static void reopen_run(void *arg)
 	ret = cow_open(&reopening->store, &reopening->disk->device, &reopening->options, reopening->error);
 	if (ret)
 		reopening->store = NULL;
-	else if (!reopening->store->read_only && !reopening->undecided)
+	else if (!reopening->undecided)
 		ret = cow_prepared_settle(reopening->store, reopening->error);
 	reopening->ret = ret;
 }
@@ -124,6 +126,47 @@ static void writer_close(struct cow_disk *disk)
 	disk->backend = disk->reader;
 	disk->reader = NULL;
 	file_relock(file_of(disk->backend), false);
+}
+
+static void one_settled(struct snapshot_command *command, int error)
+{
+	*(int *)command->owner = error;
+}
+
+/* By commands: the task may be at work. */
+static int settle_one(struct cow_disk *disk, const struct cow_version *version, struct error_text *error)
+{
+	int decided = cow_decision_abort(version->decision, error), result = 1;
+	struct snapshot_command command = { .op = decided ? SNAPSHOT_COMMIT : SNAPSHOT_ABORT, .done = one_settled,
+		.owner = &result };
+	char name[COW_NAME_MAX + 1];
+
+	if (decided < 0)
+		return decided;
+	snprintf(name, sizeof(name), "%s", version->name);
+	command.name = name;
+	cow_command_start(disk, &command);
+	while (result == 1) {
+		disk->engine->ops->wait(disk->engine);
+		engine_reap(disk->engine);
+	}
+	return result ? error_set(error, result, "%s", command.error.text) : 0;
+}
+
+int cow_disk_settle(struct cow_disk *disk, struct error_text *error)
+{
+	const struct cow_version *version;
+	unsigned count;
+	int ret = 0;
+
+	/* It may fail because somebody has just done it: then there is one less, too. */
+	while (!ret && (version = cow_prepared_next(disk->store))) {
+		count = cow_prepared_count(disk->store);
+		ret = settle_one(disk, version, error);
+		if (cow_prepared_count(disk->store) < count)
+			ret = 0;
+	}
+	return ret;
 }
 
 int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver_options *options,

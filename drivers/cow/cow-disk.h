@@ -212,6 +212,8 @@ void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store);
 /* cow-disk-reopen.c: one that is open for reading; what fails leaves it so. */
 int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver_options *options,
 		    struct error_text *error);
+/* What is prepared in one that is open for writing, and whose disk is not, is committed or aborted, as is decided. */
+int cow_disk_settle(struct cow_disk *disk, struct error_text *error);
 
 /* cow-disk-request.c */
 const struct cow_version *cow_request_version(const struct cow_request *r);

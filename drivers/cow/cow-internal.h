@@ -437,6 +437,9 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 int cow_snapshot_room(struct cow_store *store, struct error_text *error);	/* in the log, for a command */
 int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error);
 
+/* cow-decision.c: one that is prepared; NULL: none is */
+const struct cow_version *cow_prepared_next(const struct cow_store *store);
+
 /* cow-revert.c */
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
 int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error);

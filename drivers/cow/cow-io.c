@@ -12,6 +12,8 @@
 
 #include "cow-internal.h"
 
+#define CUT_BLOCKS 65536u		/* in a step */
+
 static bool range_valid(const struct cow_version *version, uint64_t sector, uint64_t nr_sectors)
 {
 	return sector <= version->sectors && nr_sectors <= version->sectors - sector;
@@ -378,33 +380,60 @@ int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_secto
  * too, and the base will not show there again: growing shows zeros. That of
  * the base comes before all, so that nothing has to mask it.
  */
-static int resize_cut(struct cow_store *store, uint64_t sectors)
+static int resize_hide_base(struct cow_store *store, uint64_t sectors)
 {
 	struct cow_version *active = store->active;
 	struct cow_resize_payload payload = { active->sectors, sectors };
-	int ret = 0;
+	int ret;
 
-	if (sectors < active->base_shows)
-		ret = cow_event_add(store, active, COW_RECORD_RESIZE, 1, &payload, sizeof(payload));
+	if (sectors >= active->base_shows)
+		return 0;
+	ret = cow_event_add(store, active, COW_RECORD_RESIZE, 1, &payload, sizeof(payload));
+	if (!ret)
+		active->base_shows = sectors;
+	return ret;
+}
+
+static int size_check(const struct cow_store *store, uint64_t sectors, struct error_text *error)
+{
+	if (sectors && sectors <= COW_MAX_BLOCKS * COW_SECTORS && sectors % (store->sb.sector_size / SECTOR_SIZE) == 0)
+		return 0;
+	return error_set(error, -EINVAL, "%s: a disk of %llu sectors: 1 to 4 PiB in whole sectors are possible",
+			 store->device->name, (unsigned long long)sectors);
+}
+
+static int resize_failed(const struct cow_store *store, uint64_t sectors, int ret, struct error_text *error)
+{
+	return error_set(error, ret, "%s: cannot be made %llu sectors large: %s", store->device->name,
+			 (unsigned long long)sectors, strerror(-ret));
+}
+
+int cow_resize_cut(struct cow_store *store, uint64_t sectors, uint64_t *sector, struct error_text *error)
+{
+	uint64_t budget = CUT_BLOCKS;
+	int ret = size_check(store, sectors, error);
+
 	if (ret)
 		return ret;
-	if (sectors < active->base_shows)
-		active->base_shows = sectors;
-	return cow_write_zeroes(store, sectors, active->sectors - sectors);
+	ret = resize_hide_base(store, sectors);
+	if (!ret)
+		ret = cow_zero_some(store, sector, store->active->sectors, true, &budget);
+	return ret ? resize_failed(store, sectors, ret, error) : 0;
 }
 
 int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *error)
 {
 	struct cow_resize_payload payload = { sectors, sectors };
 	struct cow_version *active = store->active;
-	int ret;
+	int ret = size_check(store, sectors, error);
 
-	if (!sectors || sectors > COW_MAX_BLOCKS * COW_SECTORS || sectors % (store->sb.sector_size / SECTOR_SIZE))
-		return error_set(error, -EINVAL, "%s: a disk of %llu sectors: 1 to 4 PiB in whole sectors are possible",
-				 store->device->name, (unsigned long long)sectors);
+	if (ret)
+		return ret;
 	ret = cow_checkpoint_if_due(store);
 	if (!ret && sectors < active->sectors)
-		ret = resize_cut(store, sectors);
+		ret = resize_hide_base(store, sectors);
+	if (!ret && sectors < active->sectors)
+		ret = cow_write_zeroes(store, sectors, active->sectors - sectors);
 	if (payload.base_shows > active->base_shows)
 		payload.base_shows = active->base_shows;
 	if (!ret)
@@ -414,8 +443,5 @@ int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *err
 		active->base_shows = payload.base_shows;
 		ret = cow_flush(store);
 	}
-	if (ret)
-		return error_set(error, ret, "%s: cannot be made %llu sectors large: %s", store->device->name,
-				 (unsigned long long)sectors, strerror(-ret));
-	return 0;
+	return ret ? resize_failed(store, sectors, ret, error) : 0;
 }

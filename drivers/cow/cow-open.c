@@ -176,6 +176,6 @@ void cow_get_info(const struct cow_store *store, struct cow_info *info)
 	memcpy(info->uuid, store->sb.uuid, sizeof(info->uuid));
 	for (version = store->versions; version; version = version->next) {
 		info->deletions += version->deleted;
-		info->snapshots += !version->deleted && version != store->active;
+		info->snapshots += !version->deleted && !version->decision[0] && version != store->active;
 	}
 }

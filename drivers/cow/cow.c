@@ -108,7 +108,7 @@ static void open_run(void *arg)
 		ret = open_base(opening, kind, &fields, &options.base);
 	if (!ret)
 		ret = cow_open(&disk->store, &disk->device, &options, opening->error);
-	if (!ret && !disk->store->read_only && !opening->options->undecided)
+	if (!ret && !opening->options->undecided)
 		ret = cow_prepared_settle(disk->store, opening->error);
 	opening->ret = ret;
 }
@@ -316,6 +316,16 @@ static int export_of_active(struct cow_export *export, const struct driver_optio
 	return 0;
 }
 
+/* A store that is open for writing, for its snapshots: its disk is opened again. */
+static int take_up(struct cow_disk *disk, const struct driver_options *options, struct error_text *error)
+{
+	int ret = options->journal ? cow_journal_attach(disk->store, options->journal) : 0;
+
+	if (ret)
+		return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
+	return options->undecided ? 0 : cow_disk_settle(disk, error);
+}
+
 static int export_open(struct cow_export *export, struct engine *engine, const char *path, const char *name,
 		     const struct driver_options *options, struct error_text *error)
 {
@@ -335,10 +345,10 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 		ret = cow_disk_reopen(export->disk, path, options, error);
 		if (ret)
 			return ret;
-	} else if (!name && options->journal && !export->disk->active && !wanted.read_only && !export->disk->read_only) {
-		ret = cow_journal_attach(export->disk->store, options->journal);
+	} else if (!name && !wanted.read_only && !export->disk->active) {
+		ret = take_up(export->disk, options, error);
 		if (ret)
-			return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
+			return ret;
 	}
 	export->disk->exports++;
 	ret = name ? export_of_snapshot(export, name, error) : export_of_active(export, options, error);

@@ -182,6 +182,22 @@ check "the image is the disk" image_holds 0 new
 check "which can be opened" open_disk 0
 check "end" end_disks
 
+# Another store on the image, as a copy is, does not write it under the one that its record names.
+rm 0.img.cow
+check "a raw disk" open_disk 0
+check "a snapshot" move 0 one
+check "overwrite" fill 0 more
+check "end" end_disks
+check "a copy of the store" cp --sparse=always 0.img.cow other.cow
+check "delete" tap-img snapshot -d one other.cow
+check "no commit of the copy" unchanged 0.img refuses 1 "its disk is in the store $work/0.img.cow now" tap-img commit other.cow
+check "the disk is opened" open_disk 0
+check "and holds what it did" holds "${uri[0]}" more
+check "end" end_disks
+check "delete" tap-img snapshot -d one 0.img.cow
+check "a commit of the one that the record names" tap-img commit 0.img.cow
+check "the image is the disk" image_holds 0 more
+
 # It becomes larger in the store, and its image with it.
 at() { nbdsh -u "${uri[$1]}" -c "assert h.pread(512, $2) == b'$3'.ljust(512, b'\\0')"; }
 put_at() { nbdsh -u "${uri[$1]}" -c "h.pwrite(b'$3'.ljust(512, b'\\0'), $2); h.flush()"; }

@@ -60,6 +60,10 @@ tap-img snapshot -d z a.cow
 check "snapshot: delete what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -d three a.cow
 check "snapshot: apply what is not there" refuses 1 'no snapshot called "three"' tap-img snapshot -a three a.cow
 check "snapshot: delete" tap-img snapshot -d one a.cow
+check "snapshot: no progress in a pipe" is "$(tap-img snapshot -c p a.cow; tap-img snapshot -d p a.cow 2>&1)" ""
+tap-img snapshot -c p a.cow
+check "snapshot: apply, unless with -p" bash -c 'tap-img snapshot -p -a p a.cow 2>&1 | grep -q "^apply .*100.0%"'
+check "snapshot: delete, unless with -p" bash -c 'tap-img snapshot -d p a.cow -p 2>&1 | grep -q "^delete .*100.0%"'
 check "snapshot: gone from the list" is "$(json 'map(.name) | join(" ")' tap-img snapshot a.cow)" two
 check "snapshot: two things at once" exits 1 tap-img snapshot -c x -d two a.cow
 check "check after all that" exits 0 tap-img check a.cow
@@ -72,6 +76,13 @@ check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 134217728
 check "resize: smaller needs a word" refuses 1 "--shrink" tap-img resize a.cow 1M
 check "resize: smaller" tap-img resize --shrink a.cow -127M
 check "resize: seen" is "$(json '."virtual-size"' tap-img info a.cow)" 1048576
+check "resize: options behind the size" is "$(tap-img resize a.cow +1M --json | jq '."virtual-size"')" 2097152
+check "resize: and before it, a smaller one, too" is "$(tap-img resize a.cow --json -1M --shrink -p 2>progress | jq '."virtual-size"')" 1048576
+check "resize: -p shows how far it is" grep -q "^shrink .*100.0%" progress
+check "resize: a size that looks like an option" tap-img resize --shrink -- a.cow -512k
+check "resize: no such option" exits 1 tap-img resize a.cow -x 1M
+check "resize: one size" exits 1 tap-img resize a.cow 1M 2M
+tap-img resize a.cow 1M >/dev/null
 check "resize: to nothing" refuses 1 "nothing would be left" tap-img resize --shrink a.cow -1M
 check "the snapshot kept its size" is "$(json '.[0]."virtual-size"' tap-img snapshot a.cow)" 67108864
 
@@ -131,6 +142,34 @@ interrupted() {	# interrupted SIGNAL OPTION...: of create, a little later each t
 }
 check "create, interrupted: nothing is left" interrupted INT
 check "create, with places for all, terminated: nothing is left" interrupted TERM --preallocation metadata
+
+# Later each time, until it is through. What was begun is told of, and the store is whole.
+cut_off() {	# cut_off COMMAND OPTION...
+	local wait=20 code=1 times=0
+	while [ $code != 0 ]; do
+		env --default-signal=INT tap-img "$@" >out 2>&1 &
+		has_begun $! tap-img
+		sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		kill -INT $! 2>/dev/null
+		wait $!
+		code=$?
+		[ ! -s out ] || grep -q "interrupted\|x.cow: [0-9]* bytes\|no snapshot called" out || { cat out; return 1; }
+		! grep -q "no snapshot called" out || code=0
+		exits 0 tap-img check x.cow || return 1
+		wait=$((wait * 2)) times=$((times + 1))
+	done
+	[ $times -gt 1 ]
+}
+rm -f x.cow
+tap-img create --preallocation metadata x.cow 1G >/dev/null
+tap-img snapshot -c all x.cow
+check "resize, interrupted" cut_off resize --shrink x.cow 1M
+check "it is as small as it was to be" is "$(json '."virtual-size"' tap-img info x.cow)" 1048576
+check "delete, interrupted" cut_off snapshot -d all x.cow
+check "the snapshot is gone" is "$(json length tap-img snapshot x.cow)" 0
+tap-img snapshot -c one x.cow
+check "the next one gives back what is left" tap-img snapshot -d one x.cow
+check "all of it" is "$(json .deletions tap-img info x.cow)" 0
 
 # Somebody else who wants the store as soon as it can be had: what he has open is not removed under him.
 snatched() {

@@ -161,6 +161,58 @@ static void every_operation_may_fail(void **state)
 	assert_true(n > 8);
 }
 
+#define MANY 2048u
+
+static uint64_t thread_ns(void)
+{
+	struct timespec now;
+
+	assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+/*
+ * As many writes of part of a unit as frontends have room for, and as many
+ * that wait for them. The end of one has a short look at each that waits; to
+ * look from each at all that run would take many seconds.
+ */
+static void many_wait(void **state)
+{
+	static struct request r[2 * MANY];
+	static char data[2][512] __attribute__((aligned(4096))), back[4096] __attribute__((aligned(4096)));
+	const char *path = scratch_file("many", MANY * 4096);
+	struct driver_options options = { 0 };
+	struct fault_engine fault;
+	struct backend *backend;
+	char target[PATH_MAX + 8];
+	uint64_t start;
+	unsigned i;
+
+	snprintf(target, sizeof(target), "aio:%s", path);
+	fault_engine_init(&fault, 0, 0);
+	assert_int_equal(backend_open(&backend, &fault.engine, target, &options, NULL), 0);
+	set_unit(backend, 4096);
+	memset(data[0], 'a', 512);
+	memset(data[1], 'b', 512);
+	for (i = 0; i < 2 * MANY; i++)
+		request_set(&r[i], BLOCK_WRITE, i % MANY * 8 + 1 + i / MANY, 1, data[i / MANY]);
+	for (i = 0; i < 2 * MANY; i++)
+		backend_submit(backend, &r[i].req);
+	assert_int_equal(fault.seen, MANY);
+	start = thread_ns();
+	engine_run(&fault.engine);
+	start = thread_ns() - start;
+	print_message("# %u ms\n", (unsigned)(start / 1000000));
+	assert_true(start < 2000000000u);
+	for (i = 0; i < 2 * MANY; i++)
+		assert_true(r[i].calls == 1 && !r[i].error);
+	for (i = 0; i < MANY; i += 100) {
+		assert_int_equal(do_request(backend, BLOCK_READ, i * 8, 8, back), 0);
+		assert_true(!back[511] && back[512] == 'a' && back[1024] == 'b' && !back[1536]);
+	}
+	backend_close(backend);
+}
+
 struct slot {
 	struct block_request req;
 	struct iovec iov[4];
@@ -376,6 +428,7 @@ int main(void)
 		cmocka_unit_test(other_formats_are_bytes),
 		cmocka_unit_test(failed_flush_stays_failed),
 		cmocka_unit_test(every_operation_may_fail),
+		cmocka_unit_test(many_wait),
 		FOR_EACH_ENGINE(random_512_on_4k),
 		FOR_EACH_ENGINE(random_4k_on_4k),
 		FOR_EACH_ENGINE(random_512_on_512),

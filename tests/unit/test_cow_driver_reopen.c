@@ -16,11 +16,12 @@
 #include "cow-base.h"
 #include "cow-internal.h"
 #include "fault_store.h"
+#include "protocol.h"
 
 #define SECTORS 4096u
 #define PART 64u			/* sectors of one read or write */
 
-static char original[PATH_MAX], pristine[PATH_MAX];
+static char original[PATH_MAX], pristine[PATH_MAX], record[PATH_MAX];
 static struct fault_store clone;
 
 static void fill(uint8_t data[PART * SECTOR_SIZE], int with)
@@ -201,6 +202,109 @@ static void test_original_after_its_clone(void **state)
 	end();
 }
 
+static int do_command(struct backend *backend, struct snapshot_command command)
+{
+	int result = 1;
+
+	command.done = command_done;
+	command.owner = &result;
+	backend_snapshot(backend, &command);
+	while (result == 1)
+		engine_reap(&clone.fault.engine);
+	return result;
+}
+
+static void prepare_revert(struct backend *backend)
+{
+	assert_int_equal(do_command(backend, (struct snapshot_command){ .op = SNAPSHOT_REVERT, .name = "s", .decision = record }), 0);
+}
+
+static void prepare_snapshot(struct backend *backend)
+{
+	assert_int_equal(do_command(backend, (struct snapshot_command){ .op = SNAPSHOT_FREEZE }), 0);
+	assert_int_equal(do_command(backend, (struct snapshot_command){ .op = SNAPSHOT_PREPARE, .name = "t", .decision = record }),
+			 0);
+}
+
+static int count_one(void *owner, const struct snapshot_info *info)
+{
+	++*(unsigned *)owner;
+	return 0;
+}
+
+static unsigned snapshots(struct backend *backend)
+{
+	unsigned count = 0;
+
+	assert_int_equal(backend->ops->snapshot_list(backend->handle, count_one, &count), 0);
+	return count;
+}
+
+/*
+ * The disk is closed when it has prepared something, and opened again while
+ * the clone keeps the store open: it is settled, as in any opening, and not
+ * in a later one, on top of what was written since.
+ */
+static void test_what_was_prepared(void **state)
+{
+	struct error_text error = { "" };
+	struct backend *backend;
+
+	for (unsigned round = 0; round < 4; round++) {
+		bool commit = round & 1, revert = round & 2;
+
+		unlink(record);
+		begin();
+		assert_int_equal(open_original(&backend, &error), 0);
+		(revert ? prepare_revert : prepare_snapshot)(backend);
+		backend_close(backend);
+		if (commit)
+			assert_int_equal(cow_decision_commit(record, &error), 0);
+		assert_int_equal(open_original(&backend, &error), 0);
+		assert_int_equal(cow_decision_abort(record, &error), commit);
+		expect(backend, PART, revert && commit ? 7 : 8);
+		assert_int_equal(snapshots(backend), !revert && commit ? 2 : 1);
+		do_write(backend, PART, 9);
+		backend_close(backend);
+		backend_close(clone.backend);
+		fault_store_open(&clone);
+		assert_int_equal(open_original(&backend, &error), 0);
+		expect(backend, PART, 9);
+		backend_close(backend);
+		end();
+	}
+}
+
+/* Who decides is there: it waits. What cannot be settled is not opened. */
+static void test_what_stays_prepared(void **state)
+{
+	struct error_text error = { "" };
+	struct backend *backend;
+	char target[PATH_MAX + 8];
+
+	unlink(record);
+	begin();
+	assert_int_equal(open_original(&backend, &error), 0);
+	prepare_revert(backend);
+	backend_close(backend);
+	snprintf(target, sizeof(target), "cow:%s", original);
+	assert_int_equal(backend_open(&backend, &clone.fault.engine, target, &(struct driver_options){ .no_direct = true,
+				      .undecided = true }, &error), 0);
+	assert_int_equal(access(record, F_OK), -1);
+	expect(backend, PART, 8);
+	backend_close(backend);
+	assert_int_equal(mkdir(record, 0700), 0);
+	assert_int_equal(open_original(&backend, &error), -EISDIR);
+	assert_non_null(strstr(error.text, "cannot be read"));
+	expect(clone.backend, 0, 7);
+	assert_int_equal(rmdir(record), 0);
+	assert_int_equal(cow_decision_commit(record, &error), 0);
+	assert_int_equal(open_original(&backend, &error), 0);
+	expect(backend, PART, 7);
+	backend_close(backend);
+	end();
+}
+
 struct reader {
 	struct block_request req;
 	struct iovec iov;
@@ -325,15 +429,28 @@ static void test_each_operation_fails(void **state)
 	unlink(clone.target + 4);
 }
 
+static void make_state_folder(void)
+{
+	snprintf(record, sizeof(record), "%s", scratch_path("state"));
+	setenv(STATE_DIR_ENV, record, 1);
+	mkdir(record, 0700);
+	strcat(record, "/" COW_DECISION_FOLDER);
+	mkdir(record, 0700);
+	strcat(record, "/0123456789abcdef0123456789abcdef");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_original_after_its_clone),
+		cmocka_unit_test(test_what_was_prepared),
+		cmocka_unit_test(test_what_stays_prepared),
 		cmocka_unit_test(test_reads_meanwhile),
 		cmocka_unit_test(test_readers_elsewhere),
 		cmocka_unit_test(test_each_operation_fails),
 	};
 
 	scratch_init();
+	make_state_folder();
 	return cmocka_run_group_tests_name("cow: the driver, a store opened for writing beside its clones", tests, NULL, NULL);
 }

@@ -369,6 +369,71 @@ static void test_device(void **state)
 	scratch_loop_remove(loop);
 }
 
+/* What is done to names, and to make that last: 'u', 'r' and 's'; 'S': it failed. */
+static char events[64];
+static unsigned nr_syncs, fail_sync;	/* the Nth from here on; 0: none */
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_unlink(const char *name);
+int __wrap_unlink(const char *name);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+static void note(char event)
+{
+	size_t length = strlen(events);
+
+	if (length < sizeof(events) - 1)
+		events[length] = event;
+}
+
+int __wrap_fsync(int fd)
+{
+	bool fails = ++nr_syncs == fail_sync;
+
+	note(fails ? 'S' : 's');
+	errno = EIO;
+	return fails ? -1 : __real_fsync(fd);
+}
+
+int __wrap_unlink(const char *name)
+{
+	note('u');
+	return __real_unlink(name);
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+	note('r');
+	return __real_rename(from, to);
+}
+
+/* A record that may not last is taken back, and does not come back: the image is written from then on. */
+static void test_record_that_may_not_last(void **state)
+{
+	struct overlay overlay = { .uuid = { 1 } };
+	struct error_text error = { "" };
+	int ret = -EIO;
+
+	snprintf(overlay.base, sizeof(overlay.base), "%s", image);
+	snprintf(overlay.store, sizeof(overlay.store), "%s", store);
+	for (unsigned nth = 1; ret; nth++) {
+		memset(events, 0, sizeof(events));
+		nr_syncs = 0;
+		fail_sync = nth;
+		ret = overlay_write(&overlay, &error);
+		fail_sync = 0;
+		if (!ret) {
+			assert_string_equal(events, "usrs");
+			break;
+		}
+		assert_int_equal(ret, -EIO);
+		assert_int_equal(access(record, F_OK), -1);
+		assert_string_equal(events, nth == 1 ? "uSu" : "usrSus");
+	}
+}
+
 /* In a process that is killed at the @nth begin or end of a system call. False: it had come to its end before. */
 static bool killed_at(unsigned nth)
 {
@@ -430,6 +495,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_left_over, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_device, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_record_that_may_not_last, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_at_every_call, setup, teardown),
 	};
 

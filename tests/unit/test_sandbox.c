@@ -269,6 +269,58 @@ static void no_power_over_the_machine(void)
 	require_refused(chroot("/"));
 }
 
+/* Nor does the kernel signal another process for it when something happens to a descriptor; locks and flags are its own. */
+static void only_harmless_fcntl(enum sandbox_kind kind, bool locks)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct f_owner_ex owner = { F_OWNER_PID, getppid() };
+	int fd, pair[2];
+
+	require((fd = memfd_create("file", MFD_CLOEXEC | MFD_ALLOW_SEALING)) >= 0);
+	require(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
+	enter_as(kind);
+	require_refused(fcntl(pair[0], F_SETOWN, owner.pid));
+	require_refused(fcntl(pair[0], F_SETOWN_EX, &owner));
+	require_refused(fcntl(pair[0], F_SETSIG, SIGKILL));
+	require_refused(fcntl(pair[0], F_SETFL, O_ASYNC));
+	require_refused(fcntl(fd, F_SETLEASE, F_WRLCK));
+	require_refused(fcntl(fd, F_NOTIFY, DN_MODIFY | DN_MULTISHOT));
+	if (locks) {
+		require(!fcntl(pair[0], F_SETFL, fcntl(pair[0], F_GETFL) | O_NONBLOCK));
+		require(!fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_DIRECT) || errno == EINVAL);
+		require(!fcntl(fd, F_SETFD, fcntl(fd, F_GETFD)));
+		require(!fcntl(fd, F_SETLK, &lock) && !fcntl(fd, F_GETLK, &lock));
+		lock.l_pid = 0;
+		lock.l_type = F_UNLCK;
+		require(!fcntl(fd, F_SETLK, &lock));
+		lock.l_type = F_WRLCK;
+		require(!fcntl(fd, F_OFD_SETLK, &lock) && !fcntl(fd, F_OFD_GETLK, &lock));
+		require(!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK) && fcntl(fd, F_GET_SEALS) == F_SEAL_SHRINK);
+		require(fcntl(fd, F_DUPFD_CLOEXEC, 0) >= 0);
+	}
+	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit() */
+}
+
+static void alone_fcntl(void)
+{
+	only_harmless_fcntl(SANDBOX_ALONE, true);
+}
+
+static void served_fcntl(void)
+{
+	only_harmless_fcntl(SANDBOX_SERVED, true);
+}
+
+static void opener_fcntl(void)
+{
+	only_harmless_fcntl(SANDBOX_OPENER, false);
+}
+
+static void session_fcntl(void)
+{
+	only_harmless_fcntl(SANDBOX_TLS, false);
+}
+
 static void cannot_gain_privileges(void)
 {
 	char line[128];
@@ -410,6 +462,14 @@ static void test_no_power_over_the_machine(void **state)
 	in_child(no_power_over_the_machine);
 }
 
+static void test_no_signals_by_descriptors(void **state)
+{
+	in_child(alone_fcntl);
+	in_child(served_fcntl);
+	in_child(opener_fcntl);
+	in_child(session_fcntl);
+}
+
 static void test_cannot_gain_privileges(void **state)
 {
 	in_child(cannot_gain_privileges);
@@ -479,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_no_services),
 		cmocka_unit_test(test_log_goes_on),
 		cmocka_unit_test(test_no_power_over_the_machine),
+		cmocka_unit_test(test_no_signals_by_descriptors),
 		cmocka_unit_test(test_cannot_gain_privileges),
 		cmocka_unit_test(test_all_threads),
 		cmocka_unit_test(test_foreign_abi_ends_the_process),

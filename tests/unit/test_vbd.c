@@ -16,7 +16,7 @@ static void test_flush_is_a_sync(void **state)
 	expect_log("ws");
 }
 
-/* Held, in order; a flush passes; time, a pause, or the end of the limit lets go. */
+/* Held, in order; time, a pause, or the end of the limit lets go. */
 static void test_throttle(void **state)
 {
 	struct error_text text = { "" };
@@ -28,15 +28,15 @@ static void test_throttle(void **state)
 	put(BLKIF_OP_FLUSH_DISKCACHE, 4, 0);
 	push();
 	expect(1, BLKIF_RSP_OKAY);		/* nothing was owed when it came */
-	expect(4, BLKIF_RSP_OKAY);
-	expect_log("ws");
-	assert_int_equal(vbd->throttle.held.count, 2);
-	assert_int_equal(vbd->throttle.delayed, 2);
+	expect_log("w");
+	assert_int_equal(vbd->throttle.held.count, 3);
+	assert_int_equal(vbd->throttle.delayed, 3);
 	vbd_throttle_set(vbd, 0, 0, 1);
 	run();
 	expect(2, BLKIF_RSP_OKAY);
 	expect(3, BLKIF_RSP_OKAY);
-	expect_log("wsrw");
+	expect(4, BLKIF_RSP_OKAY);
+	expect_log("wrws");
 	assert_int_equal(vbd->throttle.held.count, 0);
 
 	vbd_throttle_set(vbd, 1, 0, 1);
@@ -58,6 +58,39 @@ static void test_throttle(void **state)
 	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
 		run();
 	expect(7, BLKIF_RSP_OKAY);
+}
+
+/* A flush has the device empty its cache, which all that share it feel. One that a pause needs waits for nothing. */
+static void test_throttle_of_flushes(void **state)
+{
+	struct error_text text = { "" };
+	uint64_t start;
+	unsigned i;
+
+	vbd_throttle_set(vbd, 100, 0, 1);
+	start = loop_clock();
+	for (i = 1; i <= 10; i++)
+		put(BLKIF_OP_FLUSH_DISKCACHE, i, 0);
+	push();
+	for (i = 1; i <= 10; i++) {
+		while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
+			run();
+		expect(i, BLKIF_RSP_OKAY);
+	}
+	assert_true(loop_clock() - start >= 85 * 1000000u);	/* the tenth is due after 90 ms */
+	assert_true(vbd->throttle.delayed >= 8);
+
+	vbd_throttle_set(vbd, 1, 0, 1);
+	put(BLKIF_OP_FLUSH_DISKCACHE, 11, 0);
+	put(BLKIF_OP_FLUSH_DISKCACHE, 12, 0);
+	push();
+	expect(11, BLKIF_RSP_OKAY);
+	assert_int_equal(vbd->throttle.held.count, 1);
+	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), 0);
+	run();
+	assert_int_equal(vbd->state, VBD_PAUSED);
+	expect(12, BLKIF_RSP_OKAY);
+	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
 }
 
 struct other_client {
@@ -336,6 +369,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DISK_TEST(test_flush_is_a_sync),
 		DISK_TEST(test_throttle),
+		DISK_TEST(test_throttle_of_flushes),
 		DISK_TEST(test_throttle_of_one_that_goes),
 		DISK_TEST(test_failed_flush_is_reported),
 		DISK_TEST(test_barrier_is_flush_write_flush),

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_cow_file.c - a store in a file, as the tools have it: the Nth read or
+ * write moves less than it was to, is interrupted, or fails, for every N; and
+ * what a deletion reads is a matter of what it frees, not of the store's size.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "cow-internal.h"
+#include "scratch.h"
+
+static char path[PATH_MAX];
+
+/* What becomes of the Nth pread() or pwrite(). */
+enum fault { SHORT, INTERRUPTED, NOTHING, FAILS_EIO, FAILS_ENOSPC };
+
+static struct {
+	enum fault fault;
+	unsigned nth, calls;		/* nth 0: of none */
+	bool all;			/* and of all after it */
+	bool came;
+	unsigned blocks_read;
+} io;
+
+static ssize_t faulty(ssize_t (*move)(int fd, void *data, size_t length, off_t offset), int fd, void *data, size_t length,
+		      off_t offset)
+{
+	static const int errors[] = { [INTERRUPTED] = EINTR, [FAILS_EIO] = EIO, [FAILS_ENOSPC] = ENOSPC };
+
+	io.calls++;
+	if (!io.nth || (io.all ? io.calls < io.nth : io.calls != io.nth))
+		return move(fd, data, length, offset);
+	io.came = true;
+	if (io.fault == SHORT)	/* not whole sectors either */
+		return move(fd, data, length > 1000 ? 1000 : (length + 1) / 2, offset);
+	if (io.fault == NOTHING)
+		return 0;
+	errno = errors[io.fault];
+	return -1;
+}
+
+ssize_t __real_pread(int fd, void *data, size_t length, off_t offset);
+ssize_t __wrap_pread(int fd, void *data, size_t length, off_t offset);
+ssize_t __real_pwrite(int fd, const void *data, size_t length, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset);
+
+static ssize_t real_pwrite(int fd, void *data, size_t length, off_t offset)
+{
+	return __real_pwrite(fd, data, length, offset);
+}
+
+ssize_t __wrap_pread(int fd, void *data, size_t length, off_t offset)
+{
+	io.blocks_read += (unsigned)(length / COW_BLOCK);
+	return faulty(__real_pread, fd, data, length, offset);
+}
+
+ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
+{
+	return faulty(real_pwrite, fd, (void *)data, length, offset);
+}
+
+#define BLOCKS 40u
+#define ROUND_BLOCKS(round) (BLOCKS >> (round))	/* that the round writes: all, half, a quarter */
+#define ROUNDS 3u
+
+/* How far it came: rounds that were begun, and that are safe. */
+static unsigned begun, safe;
+
+static int write_round(struct cow_store *store, unsigned round)
+{
+	static uint8_t data[BLOCKS * COW_BLOCK];
+	struct error_text error;
+	int ret;
+
+	memset(data, 'a' + (int)round, sizeof(data));
+	begun = round + 1;
+	ret = cow_write(store, data, 0, ROUND_BLOCKS(round) * COW_SECTORS);
+	if (!ret)
+		ret = cow_flush(store);
+	if (!ret)
+		safe = round + 1;
+	if (!ret && round == 0)
+		ret = cow_snapshot_create(store, "s", NULL, &error);
+	if (!ret && round == 1)
+		ret = cow_snapshot_delete(store, "s", &error);
+	if (!ret && round == 1)
+		ret = cow_delete_step(store);
+	return ret < 0 ? ret : 0;
+}
+
+static int use(struct cow_device *device)
+{
+	struct error_text error;
+	struct cow_store *store;
+	uint8_t block[COW_BLOCK];
+	unsigned round;
+	int ret = 0;
+
+	for (round = 0; !ret && round < ROUNDS; round++) {
+		ret = cow_open(&store, device, &(struct cow_open_options){ 0 }, &error);
+		if (ret)
+			return ret;
+		ret = write_round(store, round);
+		if (!ret)
+			ret = cow_read(store, block, (BLOCKS - 1) * COW_SECTORS, COW_SECTORS);
+		if (ret)
+			cow_abandon(store);
+		else
+			ret = cow_close(store);
+	}
+	return ret;
+}
+
+static void expect_block(const uint8_t *data, unsigned block, unsigned nth)
+{
+	unsigned round, oldest = 0, newest = 0;		/* 0: zeros; else the round, from 1 */
+
+	for (round = 0; round < begun && block < ROUND_BLOCKS(round); round++) {
+		newest = round + 1;
+		if (round < safe)
+			oldest = round + 1;
+	}
+	round = data[0] ? data[0] - 'a' + 1u : 0;
+	if (round < oldest || round > newest || memcmp(data, data + 1, COW_BLOCK - 1))
+		fail_msg("fault %u, call %u: block %u is of round %u, not of %u to %u", io.fault, nth, block, round, oldest, newest);
+}
+
+/* Without faults, and with a look at all of it. */
+static void look(struct cow_device *device, unsigned nth)
+{
+	static uint8_t data[BLOCKS * COW_BLOCK];
+	struct error_text error = { "" };
+	struct cow_check check = { 0 };
+	struct cow_store *store;
+	unsigned block;
+
+	if (cow_open(&store, device, &(struct cow_open_options){ 0 }, &error))
+		fail_msg("fault %u, call %u: %s", io.fault, nth, error.text);
+	assert_int_equal(cow_read(store, data, 0, BLOCKS * COW_SECTORS), 0);
+	for (block = 0; block < BLOCKS; block++)
+		expect_block(data + block * COW_BLOCK, block, nth);
+	assert_int_equal(cow_check(store, &check, false), 0);
+	assert_int_equal(check.errors, 0);
+	cow_abandon(store);
+}
+
+/* False: it was through before the Nth call came. */
+static bool run_fault(enum fault fault, unsigned nth, bool all)
+{
+	struct cow_create_options options = { .sectors = BLOCKS * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	static const int errors[] = { [NOTHING] = -EIO, [FAILS_EIO] = -EIO, [FAILS_ENOSPC] = -ENOSPC };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	bool made;
+	int ret;
+
+	unlink(path);
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	begun = safe = 0;
+	memset(&io, 0, sizeof(io));
+	io.fault = fault;
+	io.nth = nth;
+	io.all = all;
+	ret = cow_create(device, &options, &error);
+	made = !ret;
+	if (!ret)
+		ret = use(device);
+	/* what fails need not be heard of: a superblock has a copy, and a checkpoint is made another time */
+	if (ret && (!io.came || ret != errors[fault]))
+		fail_msg("fault %u, call %u: error %d", fault, nth, ret);
+	io.nth = 0;
+	if (made)
+		look(device, nth);
+	cow_file_close(device);
+	return io.came;
+}
+
+static void sweep(enum fault fault)
+{
+	unsigned nth;
+
+	for (nth = 1; run_fault(fault, nth, false); nth++)
+		;
+	print_message("# %u calls\n", nth - 1);
+	assert_true(nth > 50);
+}
+
+/* What moves less than it was to is gone on with, in whatever pieces it comes. */
+static void test_short(void **state)
+{
+	sweep(SHORT);
+	assert_true(run_fault(SHORT, 1, true));
+}
+
+static void test_interrupted(void **state)
+{
+	sweep(INTERRUPTED);
+}
+
+/* A file that has become shorter, or a device that takes no more. */
+static void test_nothing_is_moved(void **state)
+{
+	sweep(NOTHING);
+}
+
+static void test_eio(void **state)
+{
+	sweep(FAILS_EIO);
+}
+
+static void test_enospc(void **state)
+{
+	sweep(FAILS_ENOSPC);
+}
+
+#define MAPPED 200000u			/* blocks: three levels of nodes */
+#define LEVELS 3u
+#define LEAVES (MAPPED / COW_LEAF_ENTRIES)
+
+static void map_all(struct cow_store *store)
+{
+	uint64_t block, n;
+
+	for (block = 0; block < MAPPED; block += n)
+		assert_int_equal(cow_preallocate_step(store, block, false, &n), 0);
+	assert_int_equal(cow_flush(store), 0);
+}
+
+/* @count blocks, each in a leaf of its own. */
+static void change(struct cow_store *store, unsigned count)
+{
+	uint8_t data[COW_BLOCK] = { 1 };
+	unsigned i;
+
+	for (i = 0; i < count; i++)
+		assert_int_equal(cow_write(store, data, (uint64_t)i * (LEAVES / count) * COW_LEAF_ENTRIES * COW_SECTORS, COW_SECTORS), 0);
+}
+
+static unsigned delete_all(struct cow_store *store, const char *name)
+{
+	struct error_text error = { "" };
+
+	io.blocks_read = 0;
+	if (cow_snapshot_delete(store, name, &error))
+		fail_msg("%s", error.text);
+	while (cow_delete_step(store) == 1)
+		;
+	assert_null(cow_delete_next(store));
+	return io.blocks_read;
+}
+
+/*
+ * Of snapshots "a", "b" and the disk each has @count other blocks. To delete
+ * one is to read the nodes on the way to those, its own, and the same of its
+ * parent and its child; and what the freeing needs of the bitmap.
+ */
+static unsigned delete_of(unsigned count, const char *name)
+{
+	struct cow_create_options options = { .sectors = MAPPED * COW_SECTORS };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	struct cow_info before, after;
+	unsigned reads;
+
+	unlink(path);
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), 0);
+	map_all(store);
+	assert_int_equal(cow_snapshot_create(store, "a", NULL, &error), 0);
+	change(store, count);
+	assert_int_equal(cow_snapshot_create(store, "b", NULL, &error), 0);
+	change(store, count);
+	assert_int_equal(cow_close(store), 0);
+	/* nothing is in the cache */
+	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), 0);
+	cow_get_info(store, &before);
+	reads = delete_all(store, name);
+	cow_get_info(store, &after);
+	assert_in_range(after.free_blocks - before.free_blocks, count, count * (1 + LEVELS) + LEVELS);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+	return reads;
+}
+
+static void test_deletion_reads_the_difference(void **state)
+{
+	static const unsigned counts[] = { 1, 4, 16 };
+	static const char *const names[] = { "a", "b" };
+	unsigned i, j, reads, most;
+
+	for (i = 0; i < 3; i++) {
+		for (j = 0; j < 2; j++) {
+			reads = delete_of(counts[i], names[j]);
+			most = 3 * (counts[i] + LEVELS) + MAPPED / COW_PAGE_BITS;
+			print_message("# %u of %u blocks: %u read, %u at most\n", counts[i], MAPPED, reads, most);
+			assert_in_range(reads, 1, most);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_short),
+		cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_nothing_is_moved),
+		cmocka_unit_test(test_eio),
+		cmocka_unit_test(test_enospc),
+		cmocka_unit_test(test_deletion_reads_the_difference),
+	};
+
+	scratch_init_in(access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
+	snprintf(path, sizeof(path), "%s", scratch_path("store"));
+	return cmocka_run_group_tests_name("cow: a store in a file", tests, NULL, NULL);
+}

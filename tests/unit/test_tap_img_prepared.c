@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_tap_img_prepared.c - a group's tapdisk was killed between PREPARE and
+ * COMMIT, before or after the decision, and the next one to open the store is
+ * tap-img: what was prepared is settled then, and never after what tap-img did.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "cow-base.h"
+#include "fixture.h"
+#include "scratch.h"
+
+#define SECTORS 4096u
+#define PART 64u			/* sectors that are looked at */
+
+static char tap_img[PATH_MAX], image[PATH_MAX], base[PATH_MAX], record[PATH_MAX];
+
+enum then { PREPARED, DECIDED };
+
+static void must(int ret, const struct error_text *error)
+{
+	if (ret)
+		fail_msg("%d: %s", ret, error->text);
+}
+
+static void make_base(struct cow_create_options *options, struct cow_base_fields *fields)
+{
+	struct error_text error = { "" };
+
+	snprintf(base, sizeof(base), "%s", scratch_file("base", SECTORS * SECTOR_SIZE));
+	must(cow_base_describe(fields, base, &error), &error);
+	options->base_kind = COW_BASE_RAW;
+	options->base = fields;
+}
+
+static void write_part(struct cow_store *store, int with)
+{
+	uint8_t data[PART * SECTOR_SIZE];
+
+	memset(data, with, sizeof(data));
+	assert_int_equal(cow_write(store, data, 0, PART), 0);
+}
+
+/* "there" holds 1s, "other" 2s, the disk 3s; if @with_base there is no snapshot. What was prepared is what @prepare made. */
+static void make_image(bool with_base, int (*prepare)(struct cow_store *store, struct error_text *error), enum then then)
+{
+	struct cow_create_options options = { .sectors = SECTORS };
+	struct error_text error = { "" };
+	struct cow_base_fields fields;
+	struct cow_base below = { 0 };
+	struct cow_device *device;
+	struct cow_store *store;
+
+	unlink(image);
+	unlink(record);
+	if (with_base) {
+		make_base(&options, &fields);
+		must(cow_base_open(&below, COW_BASE_RAW, &fields, &error), &error);
+	}
+	must(cow_file_create(&device, image, &error), &error);
+	must(cow_create(device, &options, &error), &error);
+	must(cow_open(&store, device, &(struct cow_open_options){ .base = below }, &error), &error);
+	write_part(store, 1);
+	if (!with_base) {
+		must(cow_snapshot_create(store, "there", NULL, &error), &error);
+		write_part(store, 2);
+		must(cow_snapshot_create(store, "other", NULL, &error), &error);
+	}
+	write_part(store, 3);
+	must(prepare(store, &error), &error);
+	must(cow_flush(store), &error);
+	if (then == DECIDED)
+		must(cow_decision_commit(record, &error), &error);
+	cow_abandon(store);
+	cow_base_close(&below);
+	cow_file_close(device);
+}
+
+static int revert(struct cow_store *store, struct error_text *error)
+{
+	return cow_revert_prepare(store, "there", record, error);
+}
+
+static int snapshot(struct cow_store *store, struct error_text *error)
+{
+	return cow_snapshot_prepare(store, "s", NULL, record, error);
+}
+
+/* Its exit code; what it printed is in the file "out". */
+static int run(const char *arguments)
+{
+	char command[3 * PATH_MAX];
+
+	snprintf(command, sizeof(command), "%s %s %s >%s 2>&1", tap_img, arguments, image, scratch_path("out"));
+	return scratch_run(command) >> 8;
+}
+
+static void must_run(const char *arguments)
+{
+	char command[PATH_MAX + 16];
+
+	if (!run(arguments))
+		return;
+	snprintf(command, sizeof(command), "cat %s", scratch_path("out"));
+	scratch_run(command);
+	fail_msg("tap-img %s", arguments);
+}
+
+static void out_has(const char *text)
+{
+	char line[4096] = "";
+	FILE *file = fopen(scratch_path("out"), "r");
+
+	assert_non_null(file);
+	line[fread(line, 1, sizeof(line) - 1, file)] = '\0';
+	fclose(file);
+	if (!strstr(line, text))
+		fail_msg("no \"%s\" in: %s", text, line);
+}
+
+/* As the next tapdisk opens it: @data is what the disk holds, and nothing is left to be settled. */
+static void expect(int data, bool committed)
+{
+	uint8_t found[PART * SECTOR_SIZE], expected[PART * SECTOR_SIZE];
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+
+	must(cow_file_open(&device, image, false, &error), &error);
+	must(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), &error);
+	assert_int_equal(cow_prepared_count(store), 0);
+	must(cow_prepared_settle(store, &error), &error);
+	memset(expected, data, sizeof(expected));
+	assert_int_equal(cow_read(store, found, 0, PART), 0);
+	assert_memory_equal(found, expected, sizeof(found));
+	cow_abandon(store);
+	cow_file_close(device);
+	/* For the group's other disks, too. */
+	assert_int_equal(cow_decision_abort(record, &error), committed);
+}
+
+static void test_revert(void **state)
+{
+	for (enum then then = PREPARED; then <= DECIDED; then++) {
+		make_image(false, revert, then);
+		must_run("snapshot -a other");
+		expect(2, then == DECIDED);
+		make_image(false, revert, then);
+		must_run("snapshot -c more");
+		expect(then == DECIDED ? 1 : 3, then == DECIDED);
+		make_image(false, revert, then);
+		must_run("check -r");
+		expect(then == DECIDED ? 1 : 3, then == DECIDED);
+		make_image(false, revert, then);
+		must_run("snapshot -d there");
+		expect(then == DECIDED ? 1 : 3, then == DECIDED);
+	}
+}
+
+static void test_snapshot(void **state)
+{
+	make_image(false, snapshot, PREPARED);
+	must_run("snapshot -c s");
+	expect(3, false);
+	make_image(false, snapshot, PREPARED);
+	assert_int_equal(run("snapshot -d s"), 1);
+	out_has("no snapshot called \"s\"");
+	expect(3, false);
+	make_image(false, snapshot, DECIDED);
+	assert_int_equal(run("snapshot -c s"), 1);
+	out_has("has a snapshot called \"s\" already");
+	expect(3, true);
+	must_run("snapshot -l");
+	out_has(" s ");
+	make_image(false, snapshot, DECIDED);
+	must_run("snapshot -d s");
+	expect(3, true);
+}
+
+/* What is not listed does not count, either. */
+static void test_info(void **state)
+{
+	make_image(false, snapshot, PREPARED);
+	must_run("info");
+	out_has("snapshots: 2\n");
+}
+
+static void test_commit_and_rebase(void **state)
+{
+	make_image(true, snapshot, PREPARED);
+	must_run("commit");
+	make_image(true, snapshot, PREPARED);
+	must_run("rebase -b ''");
+	expect(3, false);
+	make_image(true, snapshot, DECIDED);
+	assert_int_equal(run("commit"), 1);
+	out_has("\"s\"");
+	must_run("snapshot -l");
+	out_has(" s ");
+}
+
+/* The record cannot be had: nothing is done behind its back. */
+static void test_no_decision(void **state)
+{
+	make_image(false, revert, PREPARED);
+	assert_int_equal(mkdir(record, 0700), 0);
+	assert_int_equal(run("snapshot -a other"), 1);
+	out_has("cannot be read");
+	assert_int_equal(rmdir(record), 0);
+	must_run("snapshot -a other");
+	expect(2, false);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_revert),
+		cmocka_unit_test(test_snapshot),
+		cmocka_unit_test(test_info),
+		cmocka_unit_test(test_commit_and_rebase),
+		cmocka_unit_test(test_no_decision),
+	};
+	char folder[PATH_MAX];
+
+	scratch_init();
+	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
+	snprintf(image, sizeof(image), "%s", scratch_path("image"));
+	snprintf(folder, sizeof(folder), "%s", scratch_path("state"));
+	setenv(STATE_DIR_ENV, folder, 1);
+	mkdir(folder, 0700);
+	snprintf(record, sizeof(record), "%s/state/" COW_DECISION_FOLDER, scratch_dir);
+	mkdir(record, 0700);
+	strcat(record, "/0123456789abcdef0123456789abcdef");
+	return cmocka_run_group_tests_name("tap-img: what was prepared when a tapdisk was killed", tests, NULL, NULL);
+}
