@@ -112,7 +112,7 @@ struct cow_create_options {
 struct cow_open_options {
 	bool read_only;
 	size_t cache_bytes;		/* of map nodes; 0: 32 MiB */
-	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 131072 */
+	unsigned layer_entries;		/* map changes that call for a checkpoint; 0: 45056 */
 	struct cow_base base;		/* all zero: there is none, and the store names none */
 	const char *journal;		/* path of the journal (docs/takeover.md): played if it is there, and kept; NULL: none */
 };

@@ -37,7 +37,7 @@ struct driver_options {
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
 	size_t cache_bytes;		/* of a snapshot store's map, kept in memory; 0: 32 MiB */
 	const char *journal;		/* path for what a store keeps for a process that takes over (docs/takeover.md); NULL: nothing */
-	unsigned layer_entries;		/* changes of a store's map that call for a checkpoint; 0: 131072 */
+	unsigned layer_entries;		/* changes of a store's map that call for a checkpoint; 0: 45056 */
 };
 
 struct driver_geometry {

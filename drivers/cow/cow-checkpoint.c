@@ -30,6 +30,7 @@ struct cow_checkpoint {
 	struct cow_builder builder;
 	struct cow_superblock sb;		/* from settle on */
 	struct cow_list table;			/* the new version table's blocks */
+	bool settled;
 	uint32_t flags;
 	uint64_t salt;
 	uint64_t log_head, log_sequence;	/* when it began */
@@ -167,6 +168,8 @@ int cow_checkpoint_settle(struct cow_store *store)
 	sb->bitmap_levels = cow_bitmap_levels(store->store_blocks);
 	if (ret)
 		cow_checkpoint_abort(store);
+	else
+		checkpoint->settled = true;
 	return ret;
 }
 
@@ -219,6 +222,24 @@ bool cow_checkpoint_due(struct cow_store *store)
 	return store->others_entries + store->active->layer.count >= store->layer_entries ||
 		store->others > MAX_VERSIONS_WITH_LAYERS || store->alloc.dirty_pages > MAX_DIRTY_PAGES ||
 		cow_log_used(&store->log) > store->log.size / 2;
+}
+
+/*
+ * First writes that come faster than a checkpoint writes down the last ones
+ * would fill the new layer, and then all stand still until its end, for
+ * seconds. So they are let in as it comes on; an eighth of the layer is there
+ * at once, one is left for its end.
+ */
+bool cow_checkpoint_keeps_up(const struct cow_store *store)
+{
+	const struct cow_checkpoint *checkpoint = store->checkpoint;
+	uint64_t part = store->layer_entries / 8, changes, done;
+
+	if (!checkpoint || checkpoint->settled)
+		return true;
+	changes = checkpoint->builder.changes;
+	done = checkpoint->builder.done;
+	return store->active->layer.count < part + (changes ? 6 * part * done / changes : 0);
 }
 
 /* The same before one begins, while it is at work and when it was given up: or it would be given up for ever. */

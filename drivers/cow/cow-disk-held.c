@@ -5,7 +5,7 @@
  *
  *    held          the disk is frozen: until the thaw; or it is being opened for writing, and so do reads
  *    overlapping   others that run have fresh blocks in its range: until the last of these has ended
- *    gate          the map may not be changed now, or the log has no room for it
+ *    gate          the map may not be changed now, the log has no room for it, or a checkpoint does not keep up
  *    places        there are none that are ready
  *    ready         nothing any more
  *
@@ -141,6 +141,14 @@ void cow_held_wake(struct cow_disk *disk)
 {
 	disk->gate.again |= disk->gate_asks;
 	disk->gate_asks = false;
+	held_restart(disk);
+}
+
+void cow_held_checkpoint_on(struct cow_disk *disk)
+{
+	if (!disk->gate.waiting.first)
+		return;
+	disk->gate.again = true;
 	held_restart(disk);
 }
 

@@ -131,6 +131,8 @@ int cow_task_pause(void *owner)
 
 	if (disk->want_places)
 		run_places(disk);
+	else
+		cow_held_checkpoint_on(disk);
 	return disk->gives_way && cow_command_hurries(disk) ? -ECANCELED : 0;
 }
 

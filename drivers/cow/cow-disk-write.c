@@ -167,7 +167,8 @@ static bool write_admitted(struct cow_request *r)
 	if (cow_checkpoint_due(store))
 		disk->want_checkpoint = true;
 	/* those that come behind one that finds too little wait: else small ones could keep a large one out for ever */
-	if (!disk->exclusive && !disk->want_checkpoint && !cow_line_before(&disk->gate, r) && log_has_room(r))
+	if (!disk->exclusive && !disk->want_checkpoint && !cow_line_before(&disk->gate, r) && log_has_room(r) &&
+	    cow_checkpoint_keeps_up(store))
 		return true;
 	cow_line_wait(&disk->gate, r);
 	cow_task_wake(disk);

@@ -254,6 +254,8 @@ void cow_line_wait(struct cow_line *line, struct cow_request *r);
 void cow_held_wake(struct cow_disk *disk);
 /* What somebody waits for may be there now, if it is not the end of another. */
 void cow_disk_kick(struct cow_disk *disk);
+/* The checkpoint that is at work has come on. */
+void cow_held_checkpoint_on(struct cow_disk *disk);
 /* Nothing runs that would do that, and there is no memory for a fiber that would: they wait as for room. */
 void cow_held_give_up(struct cow_disk *disk);
 

@@ -501,6 +501,8 @@ void cow_checkpoint_abort(struct cow_store *store);	/* between two of them */
 /* Before a change: makes room in the log and in memory. */
 int cow_checkpoint_if_due(struct cow_store *store);
 bool cow_checkpoint_due(struct cow_store *store);
+/* False: what changes the map is to wait until the one that is at work has come on. */
+bool cow_checkpoint_keeps_up(const struct cow_store *store);
 /* Much more than due: nothing may come before it. */
 bool cow_checkpoint_overdue(struct cow_store *store);
 /* Map changes that are not in the log, in bytes of it. */

@@ -14,7 +14,7 @@
 #include "cow-base.h"
 #include "cow-internal.h"
 
-#define DEFAULT_LAYER_ENTRIES 131072
+#define DEFAULT_LAYER_ENTRIES 45056
 
 static int fresh_salt(uint64_t *salt)
 {

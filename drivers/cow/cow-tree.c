@@ -190,6 +190,8 @@ static int node_build(struct cow_builder *builder, unsigned level, uint64_t inde
 	size_t n;
 	int ret;
 
+	if (level == 1)
+		builder->done += count;
 	ret = node_begin(builder, level, ref);
 	for (; !ret && count; element += n, count -= n) {
 		if (level == 1) {
@@ -221,10 +223,16 @@ static int tree_raise(struct cow_builder *builder, unsigned level, struct cow_re
 	return ret ? ret : gathered_write(builder);		/* it is read again at once */
 }
 
+/* What becomes a tree: of a layer on which changes come in meanwhile the part that stands still. */
+static const struct cow_layer *layer_of(const struct cow_version *version)
+{
+	return version->layer.below ? version->layer.below : &version->layer;
+}
+
 static int tree_build(struct cow_builder *builder)
 {
 	struct cow_version *version = builder->version;
-	const struct cow_layer *layer = version->layer.below ? version->layer.below : &version->layer;
+	const struct cow_layer *layer = layer_of(version);
 	struct cow_map_element *elements;
 	size_t count;
 	unsigned levels;
@@ -253,6 +261,8 @@ int cow_builder_trees(struct cow_builder *builder)
 	struct cow_version *version;
 	int ret;
 
+	for (version = builder->store->versions; version; version = version->next)
+		builder->changes += layer_of(version)->count;
 	for (version = builder->store->versions; version; version = version->next) {
 		version->new_root = (struct cow_ref){ 0 };
 		version->new_levels = 0;

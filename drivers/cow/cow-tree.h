@@ -13,6 +13,7 @@ struct cow_builder {
 	struct cow_version *version;
 	struct cow_list allocated, freed;
 	size_t released;			/* of freed, in the bitmap */
+	uint64_t changes, done;			/* of all layers; those of them that are in new leaves */
 	uint64_t pool, pool_count;		/* blocks that are taken and not used yet */
 	uint8_t *node[COW_MAX_LEVELS + 1];	/* one for each level of the path */
 	/* Nodes of one version that go to neighbouring blocks are written together. Nothing reads them before its end. */

@@ -328,6 +328,27 @@ static void test_writes_beside_a_checkpoint(void **state)
 	end();
 }
 
+/* First writes that come faster than it writes down wait early, one by one, not all of them at last and until its end. */
+static void test_writes_faster_than_a_checkpoint(void **state)
+{
+	const struct cow_store *store;
+	unsigned i;
+
+	begin_at_a_checkpoint();
+	store = inside()->store;
+	for (i = 1; !inside()->gate.waiting.first; i++) {
+		assert_true(i < LIVE_ISLANDS / 2);
+		live_submit(&disk, BLOCK_WRITE, (LIVE_ISLANDS - i) * LIVE_STRIDE, WHOLE_BLOCKS);
+		rounds(PLENTY);
+	}
+	assert_true(store->active->layer.count < store->layer_entries);
+	disk.crash.held = NULL;
+	while (inside()->gate.waiting.first)
+		rounds(1);
+	assert_non_null(store->checkpoint);
+	end();
+}
+
 /* Going back does not wait for a checkpoint to end: it is given up, and made afterwards. */
 static void test_revert_beside_a_checkpoint(void **state)
 {
@@ -430,6 +451,7 @@ int main(void)
 		cmocka_unit_test(test_many_snapshots),
 		cmocka_unit_test(test_base_of_larger_sectors),
 		cmocka_unit_test(test_writes_beside_a_checkpoint),
+		cmocka_unit_test(test_writes_faster_than_a_checkpoint),
 		cmocka_unit_test(test_revert_beside_a_checkpoint),
 		cmocka_unit_test(test_snapshot_beside_a_checkpoint),
 		cmocka_unit_test(test_freeze_beside_a_checkpoint),
