@@ -84,7 +84,7 @@ static int preallocate(struct cow_store *store, bool full, bool always)
 
 static int create_preallocated(const struct create_arguments *arguments, struct cow_device *device, struct error_text *error)
 {
-	struct cow_open_options options = { 0 };
+	struct cow_open_options options = { .layer_entries = LAYER_ENTRIES };
 	struct cow_store *store;
 	int ret, ret_close;
 

@@ -44,7 +44,7 @@ static int base_open(struct image *image, enum image_base how, struct error_text
 
 int image_open_on(struct image *image, const char *target, bool read_only, enum image_base how, struct error_text *error)
 {
-	struct cow_open_options options = { .read_only = read_only };
+	struct cow_open_options options = { .read_only = read_only, .layer_entries = LAYER_ENTRIES };
 	int ret;
 
 	*image = (struct image){ 0 };

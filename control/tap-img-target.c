@@ -90,7 +90,7 @@ static int raw_begin(struct target *target, uint64_t sectors, struct error_text 
 
 static int cow_begin(struct target *target, const struct cow_create_options *create, struct error_text *error)
 {
-	struct cow_open_options open = { 0 };
+	struct cow_open_options open = { .layer_entries = LAYER_ENTRIES };
 	int ret = 0;
 
 	if (create->base_kind)

@@ -79,6 +79,8 @@ void source_close(struct source *source);
  * DISK_CHUNK of data at most, which is what is read at once, and DISK_SKIP of zeros.
  */
 int disk_zero_from(const struct cow_base *disk, uint64_t sector, uint64_t *nr_sectors, bool *zero);
+/* Map changes between two checkpoints: with no requests to wait for one, and no other disks, more than a tapdisk has. */
+#define LAYER_ENTRIES 131072u
 #define DISK_CHUNK 2048u		/* sectors: 1 MiB */
 #define DISK_SKIP (1u << 21)		/* sectors: 1 GiB */
 
