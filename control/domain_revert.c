@@ -22,6 +22,7 @@ struct revert {
 	struct domain_folder folder;
 	struct error_text *text;
 	json_t *info;
+	bool replaces;			/* another one that has not ended */
 };
 
 static int find_info(struct revert *revert)
@@ -167,12 +168,16 @@ static void explain_half_way(struct revert *revert)
 	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command goes on with the revert", reason.text);
 }
 
-/* A domain that was off, and whose disks cannot be had, is what it was: nothing is to go on with that later. */
+/*
+ * A domain that was off, and whose disks cannot be had, is what it was: nothing is to go on with that later. Unless it is
+ * off because of a revert before this one, which is to.
+ */
 static void end_failed(struct revert *revert, const json_t *intent)
 {
 	struct error_text reason = *revert->text;
 
-	if (revert->operation->id.there || has_begun(intent) || domain_remove_intent(&revert->folder, NULL)) {
+	if (revert->operation->id.there || revert->replaces || has_begun(intent) ||
+	    domain_remove_intent(&revert->folder, NULL)) {
 		explain_half_way(revert);
 		return;
 	}
@@ -186,8 +191,13 @@ static int run(struct revert *revert)
 	struct domain_host *host = operation->host;
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
+	json_t *former;
 	int error = guard_start(&guard, operation, &revert->folder, revert->text);
 
+	if (!folder_read(&revert->folder, INTENT_FILE, &former, NULL)) {
+		revert->replaces = true;
+		json_decref(former);
+	}
 	if (!error)
 		error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
 	if (!error)

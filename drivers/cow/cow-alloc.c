@@ -190,15 +190,15 @@ void cow_alloc_trim(struct cow_alloc *alloc)
 	}
 }
 
-static int page_read(struct cow_store *store, const struct cow_page *page, uint8_t *bytes)
+static int page_read(struct cow_store *store, const struct cow_ref *ref, uint8_t *bytes)
 {
 	int ret;
 
 	memset(bytes, 0, COW_BLOCK);
-	if (!page->ref.where)
+	if (!ref->where)
 		return 0;
-	ret = store->device->ops->read(store->device, bytes, cow_entry_block(page->ref.where) << COW_SHIFT, COW_BLOCK);
-	return !ret && cow_crc(0, bytes, COW_BLOCK) != page->ref.crc ? -EUCLEAN : ret;
+	ret = store->device->ops->read(store->device, bytes, cow_entry_block(ref->where) << COW_SHIFT, COW_BLOCK);
+	return !ret && cow_crc(0, bytes, COW_BLOCK) != ref->crc ? -EUCLEAN : ret;
 }
 
 /* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
@@ -215,18 +215,34 @@ static int page_accept(struct cow_store *store, size_t index, const uint8_t *byt
 	return ret;
 }
 
+static bool same_ref(const struct cow_ref *a, const struct cow_ref *b)
+{
+	return a->where == b->where && a->crc == b->crc;
+}
+
+/*
+ * In a fiber, others go on while it is read: one may have been faster, the
+ * page may have been changed and written elsewhere since, and the store may
+ * have grown, with which all pages move in memory.
+ */
 static int page_load(struct cow_store *store, size_t index)
 {
+	struct cow_ref ref;
 	uint8_t *bytes;
-	int ret;
+	int ret = 0;
 
 	if (store->alloc.page[index].loaded)
 		return 0;
 	bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
 	if (!bytes)
 		return -ENOMEM;
-	ret = page_read(store, &store->alloc.page[index], bytes);
-	if (!ret && !store->alloc.page[index].loaded)	/* in a fiber, another one may have been faster */
+	do {
+		ref = store->alloc.page[index].ref;
+		ret = page_read(store, &ref, bytes);
+	} while (!store->alloc.page[index].loaded && !same_ref(&ref, &store->alloc.page[index].ref));
+	if (store->alloc.page[index].loaded)
+		ret = 0;
+	else if (!ret)
 		ret = page_accept(store, index, bytes);
 	free(bytes);
 	return ret;
@@ -317,7 +333,7 @@ void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count
 	struct cow_alloc *alloc = &store->alloc;
 
 	cow_alloc_return(store, block, count);
-	if (count && block + count == (uint64_t)alloc->at_page * COW_PAGE_BITS + alloc->at_bit)
+	if (count && count <= alloc->at_bit && block + count == (uint64_t)alloc->at_page * COW_PAGE_BITS + alloc->at_bit)
 		alloc->at_bit -= (unsigned)count;
 }
 

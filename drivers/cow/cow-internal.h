@@ -216,7 +216,7 @@ void cow_set_free(struct cow_set *set);		/* it is empty */
 
 /* cow-alloc.c: which store blocks are in use. */
 struct cow_page {
-	struct cow_ref ref;		/* as on the store; extra: unused here */
+	struct cow_ref ref;		/* as on the store */
 	struct cow_set bits;		/* in use; of a page that is loaded */
 	struct cow_set hold;		/* freed, not free yet */
 	struct cow_set stale;		/* cow-stale.c */

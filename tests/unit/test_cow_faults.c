@@ -5,6 +5,7 @@
  * A write that found no space leaves the store usable.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "cow-internal.h"
@@ -164,6 +165,56 @@ static void write_to_second_page(struct model *model, uint64_t sector)
 	}
 }
 
+static const struct cow_device_ops *real_ops;
+static struct cow_store *growing;
+
+/* As when another fiber goes on meanwhile. */
+static int read_growing(struct cow_device *device, void *data, uint64_t offset, size_t length)
+{
+	struct cow_store *store = growing;
+
+	growing = NULL;
+	if (store)
+		assert_int_equal(cow_alloc_grow(store, 64 * store->store_blocks), 0);
+	return real_ops->read(device, data, offset, length);
+}
+
+/* All pages move in memory while one of them is being read. */
+static void test_growth_while_a_page_is_read(void **state)
+{
+	struct model *model = malloc(sizeof(*model));
+	struct cow_device_ops ops;
+	struct cow_page *page;
+	struct sim sim;
+	int error;
+
+	(void)state;
+	assert_non_null(model);
+	sim_init(&sim, 16ull * COW_PAGE_BITS * COW_BLOCK, 0, 1);	/* enough pages for M_PERTURB to see them freed */
+	model_init(model, &sim, 1, 12000, false);
+	assert_int_equal(model_open(model), 0);
+	write_to_second_page(model, 0);
+	assert_int_equal(cow_close(model->store), 0);
+	assert_int_equal(model_open(model), 0);
+	page = &model->store->alloc.page[1];
+	cow_set_free(&page->bits);
+	page->loaded = false;
+	real_ops = sim.device.ops;
+	ops = *real_ops;
+	ops.read = read_growing;
+	sim.device.ops = &ops;
+	growing = model->store;
+	mallopt(M_PERTURB, 0x5a);		/* what was freed is something else */
+	cow_alloc_is_used(model->store, COW_PAGE_BITS, &error);
+	mallopt(M_PERTURB, 0);
+	assert_null(growing);
+	assert_int_equal(error, 0);
+	sim.device.ops = real_ops;
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+}
+
 /* A discard cannot read the page with the block that it would give back: the block is not given back. */
 static void test_discard_without_bitmap(void **state)
 {
@@ -212,6 +263,7 @@ int main(void)
 		cmocka_unit_test(test_no_space_then_space),
 		cmocka_unit_test(test_checkpoint_without_space),
 		cmocka_unit_test(test_discard_without_bitmap),
+		cmocka_unit_test(test_growth_while_a_page_is_read),
 	};
 
 	return cmocka_run_group_tests_name("cow: faults", tests, NULL, NULL);

@@ -116,6 +116,24 @@ static void test_revert_waits(void **state)
 	expect_no_records();
 }
 
+/* Another one in its place, of which nothing comes either, is no reason to leave the domain destroyed. */
+static void test_revert_waits_twice(void **state)
+{
+	must(create("k"));
+	domain_step = come_at_step;
+	comes_at = "stopped";
+	must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+	leave();
+	comes_at = "intent";
+	must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+	domain_step = NULL;
+	leave();
+	expect_list("k");
+	expect_running(1);
+	must(delete("k", false));
+	expect_no_records();
+}
+
 /* A snapshot that somebody reads is refused, not half deleted. */
 static void expect_not_deleted(void)
 {
@@ -174,6 +192,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_revert_refused),
 		DOMAIN_TEST(test_revert_waits),
+		DOMAIN_TEST(test_revert_waits_twice),
 		DOMAIN_TEST(test_delete_refused),
 	};
 
