@@ -215,11 +215,6 @@ static int page_accept(struct cow_store *store, size_t index, const uint8_t *byt
 	return ret;
 }
 
-static bool same_ref(const struct cow_ref *a, const struct cow_ref *b)
-{
-	return a->where == b->where && a->crc == b->crc;
-}
-
 /*
  * In a fiber, others go on while it is read: one may have been faster, the
  * page may have been changed and written elsewhere since, and the store may
@@ -239,7 +234,7 @@ static int page_load(struct cow_store *store, size_t index)
 	do {
 		ref = store->alloc.page[index].ref;
 		ret = page_read(store, &ref, bytes);
-	} while (!store->alloc.page[index].loaded && !same_ref(&ref, &store->alloc.page[index].ref));
+	} while (!store->alloc.page[index].loaded && !cow_ref_same(&ref, &store->alloc.page[index].ref));
 	if (store->alloc.page[index].loaded)
 		ret = 0;
 	else if (!ret)

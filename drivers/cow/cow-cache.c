@@ -82,11 +82,6 @@ static struct cow_slot *slot_of(const struct cow_cache *cache, uint32_t number)
 	return &cache->slot[number - 1];
 }
 
-static bool same_ref(const struct cow_ref *a, const struct cow_ref *b)
-{
-	return a->where == b->where && a->crc == b->crc;
-}
-
 static uint32_t *bucket_of(struct cow_cache *cache, uint64_t block)
 {
 	return &cache->bucket[(block * 0x9e3779b97f4a7c15ull) >> 20 & (cache->buckets - 1)];
@@ -157,7 +152,7 @@ const union cow_node *cow_cache_shortcut(struct cow_cache *cache, const struct c
 {
 	const struct cow_shortcut *shortcut = &cache->shortcut[leaf % SHORTCUTS];
 
-	if (!shortcut->number || shortcut->leaf != leaf || !same_ref(&cache->root, root))
+	if (!shortcut->number || shortcut->leaf != leaf || !cow_ref_same(&cache->root, root))
 		return NULL;
 	cache->used[shortcut->number - 1] = 1;
 	return &cache->node[shortcut->number - 1];
@@ -168,7 +163,7 @@ void cow_cache_remember(struct cow_cache *cache, const struct cow_ref *root, uin
 	struct cow_shortcut *shortcut = &cache->shortcut[leaf % SHORTCUTS];
 	uint32_t number = (uint32_t)(node - cache->node) + 1;
 
-	if (!same_ref(&cache->root, root)) {
+	if (!cow_ref_same(&cache->root, root)) {
 		memset(cache->shortcut, 0, SHORTCUTS * sizeof(*cache->shortcut));
 		cache->root = *root;
 	}

@@ -60,6 +60,12 @@ void cow_list_sort(struct cow_list *list);
 
 uint32_t cow_crc(uint32_t crc, const void *data, size_t length);	/* start and chain with 0 */
 
+/* The same block, and the same contents of it. */
+static inline bool cow_ref_same(const struct cow_ref *a, const struct cow_ref *b)
+{
+	return a->where == b->where && a->crc == b->crc;
+}
+
 /* cow-touched.c: nodes of a tree, by level and index. */
 struct cow_touched {
 	uint32_t *slot;			/* 0: empty */
