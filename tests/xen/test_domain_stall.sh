@@ -5,7 +5,7 @@
 # Limit: 1500 s
 # How long a guest stands still: by its own clock, live and plain in the same
 # boot, idle and while fio writes; and what the disks add to that, with one disk
-# and with eight.
+# and with eight; which are brought back.
 . ./lib.sh
 . ./domain.sh
 
@@ -39,6 +39,15 @@ live=--live
 read -r one one_stopped <<<"$(added $rounds $live $(printf -- '--diskspec xvd%s,snapshot=no ' "${letters[@]:1}"))"
 read -r eight eight_stopped <<<"$(added $rounds $live)"
 echo "# one disk: $one ms, the guest went on $one_stopped ms after its memory was saved; eight: $eight ms, $eight_stopped ms"
+
+step "all eight are brought back"
+disks=("${letters[@]/#/xvd}")
+guest_must a "mark 1 ${disks[*]}"
+must snap create -n s $live "$name"
+guest_must a "mark 2 ${disks[*]}"
+back_to s
+must_hold a "1 1 1 1 1 1 1 1 1" "${disks[@]}"
+must snap delete -n s "$name"
 
 # gap_ms OPTION...: median of the guest's longest gap
 gap_ms() {
