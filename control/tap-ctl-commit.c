@@ -88,7 +88,8 @@ static json_t *make_request(const struct arguments *args)
 {
 	json_t *request = call_request(args->cancel ? "commit-cancel" : "commit", args->minor);
 
-	if (request && !args->cancel && args->rate >= 0 && json_object_set_new(request, "rate", json_integer(args->rate))) {
+	if (request && !args->cancel && args->rate_mib >= 0 &&
+	    json_object_set_new(request, "rate", json_integer((json_int_t)args->rate_mib << 20))) {
 		json_decref(request);
 		return NULL;
 	}

@@ -80,7 +80,7 @@ static int run_resize(const struct arguments *args, json_t *result, struct error
 {
 	json_t *request = call_request("resize", args->minor);
 
-	if (args->size && json_object_set_new(request, "sectors", json_integer((json_int_t)(args->size >> SECTOR_SHIFT)))) {
+	if (args->size && json_object_set_new(request, "sectors", json_integer(args->size >> SECTOR_SHIFT))) {
 		json_decref(request);
 		request = NULL;
 	}
@@ -110,9 +110,9 @@ static int run_throttle(const struct arguments *args, json_t *result, struct err
 	json_t *request = call_request("throttle", args->minor);
 
 	if (request && args->iops >= 0)
-		json_object_set_new(request, "iops", json_integer((json_int_t)args->iops));
+		json_object_set_new(request, "iops", json_integer(args->iops));
 	if (request && args->bytes >= 0)
-		json_object_set_new(request, "bytes", json_integer((json_int_t)args->bytes));
+		json_object_set_new(request, "bytes", json_integer(args->bytes));
 	if (request && args->burst_ms)
 		json_object_set_new(request, "burst_ms", json_integer(args->burst_ms));
 	return call_into(args, request, result, text);

@@ -59,7 +59,7 @@ static int add_disks(json_t *result, const struct disks *disks)
 static int run_snapshot_create(const struct arguments *args, json_t *result, struct error_text *text)
 {
 	struct tapctl_snapshot snapshot = {
-		.name = args->name, .description = args->description, .lease_ms = args->lease_ms,
+		.name = args->name, .description = args->description, .lease_ms = (unsigned)args->lease_ms,
 		.timeout_ms = args->timeout_ms,
 	};
 	struct disks disks;

@@ -16,14 +16,16 @@
 #include "client_disk.h"
 #include "client_interrupt.h"
 
+struct command;
 struct arguments {
+	const struct command *command;
 	int pid, minor;			/* -1: not given */
 	struct tapctl_disk *disks;	/* each -p with a -m, of commands that take many */
 	unsigned nr_disks;
 	const char *domain;		/* all of its disks instead */
 	const char *name, *description;	/* of a snapshot */
 	const char *store;		/* the folder for the stores of all raw disks; NULL: none */
-	unsigned lease_ms;		/* 0: the default */
+	int lease_ms;			/* 0: the default */
 	const char *overlay;		/* folder for what the clients of an export write; NULL: they write to the disk */
 	const char *tls_x509, *tls_psk;	/* folders with credentials; NULL: no TLS */
 	bool tls_verify;
@@ -34,10 +36,11 @@ struct arguments {
 	bool read_only, no_direct, force, json;
 	bool beside_qemu;		/* the guest's QEMU opens the image, too */
 	bool cancel, no_wait;		/* of a commit */
-	uint64_t size;			/* bytes; 0: not given */
-	int64_t iops, bytes;		/* limits; 0: none, -1: not given */
+	int64_t size;			/* bytes; 0: not given */
+	int iops;			/* requests a second; 0: no limit, -1: not given */
+	int64_t bytes;			/* the same */
 	int burst_ms;			/* 0: not given */
-	int64_t rate;			/* bytes a second, 0: no limit; -1: not given */
+	int rate_mib;			/* a second, 0: no limit; -1: not given */
 	int sector_size;		/* bytes; 0: the default */
 	int cache_mib;			/* 0: the default */
 	const char *on_error;		/* "report", "enospc", "stop"; NULL: not given */

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * options.c - the options of a program's commands (options.h).
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+#include "size.h"
+
+void options_fail(const struct options *options, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "%s: %s: ", options->program, options->command);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see '%s %s --help' (%s)\n", options->program, options->command, strerror(EINVAL));
+	exit(EINVAL);
+}
+
+static int parse_number(const struct options *options, const struct known_option *option, const char *argument)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(argument, &end, 10);
+	if (errno || end == argument || *end || number < option->min || number > option->max)
+		options_fail(options, "-%c %s: out of range, it has to be a number from %" PRId64 " to %" PRId64, option->letter,
+			     argument, option->min, option->max);
+	return (int)number * (option->unit ? option->unit : 1);
+}
+
+static int64_t parse_bytes(const struct options *options, const struct known_option *option, const char *argument)
+{
+	struct error_text text = { "" };
+	uint64_t bytes;
+
+	if (size_parse(argument, &bytes, &text))
+		options_fail(options, "%s", text.text);
+	if ((int64_t)bytes < option->min)
+		options_fail(options, "-%c %s: too small, it has to be at least %" PRId64, option->letter, argument, option->min);
+	if ((int64_t)bytes > option->max)
+		options_fail(options, "-%c %s: too large, it has to be at most %" PRId64, option->letter, argument, option->max);
+	return (int64_t)bytes;
+}
+
+void option_set(const struct options *options, const struct known_option *option, struct arguments *args, const char *argument)
+{
+	void *member = (char *)args + option->offset;
+
+	switch (option->kind) {
+	case OPTION_IGNORED:
+		break;
+	case OPTION_FLAG:
+		*(bool *)member = true;
+		break;
+	case OPTION_TEXT:
+		*(const char **)member = argument;
+		break;
+	case OPTION_NUMBER:
+		*(int *)member = parse_number(options, option, argument);
+		break;
+	case OPTION_BYTES:
+		*(int64_t *)member = parse_bytes(options, option, argument);
+		break;
+	}
+}
+
+static const struct known_option *find_letter(const struct options *options, int letter)
+{
+	const struct known_option *const *known = options->known;
+
+	while (*known && (*known)->letter != letter)
+		known++;
+	return *known;
+}
+
+/* getopt's two tables. */
+static void build_tables(const struct options *options, char *letters, struct option *table)
+{
+	for (const struct known_option *const *known = options->known; *known; known++) {
+		if (!(*known)->long_only) {
+			*letters++ = (*known)->letter;
+			if ((*known)->argument)
+				*letters++ = ':';
+		}
+		*table++ = (struct option){ (*known)->name, (*known)->argument ? required_argument : no_argument, NULL,
+					    (*known)->letter };
+	}
+	*letters = '\0';
+	*table = (struct option){ 0 };
+}
+
+int options_read(struct options *options, struct arguments *args, int argc, char **argv)
+{
+	struct option table[OPTIONS_MAX + 1];
+	char letters[2 * OPTIONS_MAX + 1];
+	int letter;
+
+	build_tables(options, letters, table);
+	while ((letter = getopt_long(argc, argv, letters, table, NULL)) != -1) {
+		const struct known_option *option = find_letter(options, letter);
+
+		if (!option)		/* '?': getopt has said what is wrong */
+			exit(EINVAL);
+		options->given[letter] = true;
+		if (option->set)
+			option->set(options, option, args, optarg);
+		else
+			option_set(options, option, args, optarg);
+	}
+	return optind;
+}
+
+void options_print_help(const struct options *options, int width)
+{
+	for (const struct known_option *const *known = options->known; *known; known++) {
+		const struct known_option *option = *known;
+		char name[64], letter[] = { '-', option->letter, ',', '\0' };
+
+		if (!option->help)
+			continue;
+		snprintf(name, sizeof(name), "--%s%s%s", option->name, option->argument ? " " : "",
+			 option->argument ? option->argument : "");
+		printf("  %3s %-*s %s\n", option->long_only ? "" : letter, width, name, option->help);
+	}
+}
