@@ -2,9 +2,6 @@
 /*
  * domain_program.c - programs that an operation runs: xl, tap-img, a hook, and
  * the guard.
- *
- * What a program says goes to a file without a name, not to a pipe: a daemon
- * that it leaves behind would keep a pipe open.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,15 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "domain.h"
-
-extern char **environ;
 
 #define LOOK_MS 50
 
@@ -40,37 +35,6 @@ void domain_did(struct domain_operation *operation, const char *step)
 int domain_check_cancelled(struct domain_operation *operation)
 {
 	return atomic_load(&operation->cancelled) ? error_set(&operation->text, -ECANCELED, "cancelled") : 0;
-}
-
-/* With signals as a program expects them, and no more files than @in and @out. */
-static int spawn(pid_t *pid, const char *const arguments[], int in, int out, short flags)
-{
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none, usual;
-	int error;
-
-	sigemptyset(&none);
-	sigemptyset(&usual);
-	sigaddset(&usual, SIGPIPE);
-	sigaddset(&usual, SIGCHLD);
-	posix_spawn_file_actions_init(&actions);
-	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
-	posix_spawnattr_setsigdefault(&attributes, &usual);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | flags);
-	error = posix_spawn_file_actions_adddup2(&actions, in, 0);
-	if (!error)
-		error = posix_spawn_file_actions_adddup2(&actions, out, 1);
-	if (!error)
-		error = posix_spawn_file_actions_adddup2(&actions, out, 2);
-	if (!error)
-		error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	if (!error)
-		error = posix_spawnp(pid, arguments[0], &actions, &attributes, (char *const *)arguments, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return -error;
 }
 
 /* The first line that speaks of an error, as libxl's do: those that follow are of its cleaning up. Or the last one, or "". */
@@ -128,28 +92,24 @@ static bool kill_cancelled(pid_t pid, const struct patience *patience)
 /* @patience: NULL: it is waited for to its end. */
 static int run_program(const char *const arguments[], const struct patience *patience, struct error_text *text)
 {
-	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = memfd_create("output", MFD_CLOEXEC), status, error;
-	pid_t pid = -1, got;
+	int out = child_output(), status, error;
+	pid_t pid;
 	bool killed;
 
 	/* a session of its own is what can be killed whole */
-	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, patience ? POSIX_SPAWN_SETSID : 0);
+	error = out < 0 ? out : child_start(&pid, arguments, -1, out, patience ? POSIX_SPAWN_SETSID : 0);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;
 	}
 	killed = patience && kill_cancelled(pid, patience);
-	do
-		got = waitpid(pid, &status, 0);
-	while (got < 0 && errno == EINTR);
+	status = child_wait(pid);
 	if (killed)
 		error = error_set(text, -ECANCELED, "%s was killed, since the operation was cancelled", arguments[0]);
 	else
-		error = got < 0 ? error_set(text, -errno, "%s: %s", arguments[0], strerror(errno)) :
-				  judge(arguments[0], status, out, text);
+		error = status < 0 ? error_set(text, status, "%s: %s", arguments[0], strerror(-status)) :
+				     judge(arguments[0], status, out, text);
 out:
-	if (in >= 0)
-		close(in);
 	if (out >= 0)
 		close(out);
 	return error;
@@ -181,18 +141,15 @@ int guard_start(struct guard *guard, const struct domain_operation *operation, c
 		struct error_text *text)
 {
 	const char *const arguments[] = { operation->guard, "guard", folder->uuid, NULL };
-	int null, ends[2], error;
+	int ends[2], error;
 
 	guard->fd = -1;
 	if (!operation->guard)
 		return 0;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
 		return error_set(text, -errno, "socketpair: %s", strerror(errno));
-	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	error = null < 0 ? -errno : spawn(&guard->pid, arguments, ends[0], null, POSIX_SPAWN_SETSID);
+	error = child_start(&guard->pid, arguments, ends[0], -1, POSIX_SPAWN_SETSID);
 	close(ends[0]);
-	if (null >= 0)
-		close(null);
 	if (error) {
 		close(ends[1]);
 		return error_set(text, error, "%s: the guard cannot be started: %s", operation->guard, strerror(-error));
@@ -209,8 +166,7 @@ void guard_stop(struct guard *guard)
 	send(guard->fd, "d", 1, MSG_NOSIGNAL);
 	close(guard->fd);
 	guard->fd = -1;
-	while (waitpid(guard->pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	child_wait(guard->pid);
 }
 
 int guard_run(const char *uuid)

@@ -7,21 +7,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libnbd.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "tap-img.h"
 
 #define STATUS_BYTES (1ull << 30)	/* asked about at once */
 
-extern char **environ;
-
-/* Whether there is such a program in PATH. */
+/* Whether there is such a program in PATH: libnbd does not tell. */
 static bool is_installed(const char *program)
 {
 	const char *path = getenv("PATH"), *end;
@@ -36,10 +32,8 @@ static bool is_installed(const char *program)
 	return false;
 }
 
-static int require(const char *program, const char *path, const char *format, struct error_text *error)
+static int not_installed(const char *program, const char *path, const char *format, struct error_text *error)
 {
-	if (is_installed(program))
-		return 0;
 	return error_set(error, -ENOENT, "%s: images of format %s need %s, which is not installed (Debian: qemu-utils)", path,
 			 format, program);
 }
@@ -48,58 +42,37 @@ static int require(const char *program, const char *path, const char *format, st
 static int failure(int text, const char *path, struct error_text *error)
 {
 	char line[400];
-	ssize_t n = pread(text, line, sizeof(line) - 1, 0);
 	char *said = line;
 
-	line[n > 0 ? n : 0] = 0;
-	line[strcspn(line, "\n")] = 0;
+	child_first_line(text, line, sizeof(line));
 	if (!strncmp(line, "qemu-", 5) && strstr(line, ": "))
 		said = strstr(line, ": ") + 2;
 	return error_set(error, -EIO, "%s: %s", path, *said ? said : "QEMU's tools could not open it");
-}
-
-/* What it says goes to @text. */
-static int run(char *const argv[], int text)
-{
-	posix_spawn_file_actions_t actions;
-	int ret, status = -1;
-	pid_t pid;
-
-	if (posix_spawn_file_actions_init(&actions))
-		return -ENOMEM;
-	ret = posix_spawn_file_actions_adddup2(&actions, text, STDERR_FILENO);
-	if (!ret)
-		ret = posix_spawn_file_actions_adddup2(&actions, text, STDOUT_FILENO);
-	if (!ret)
-		ret = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
-	posix_spawn_file_actions_destroy(&actions);
-	if (ret)
-		return -ret;
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EIO;
 }
 
 int nbd_image_create(const char *path, const char *format, uint64_t sectors, struct error_text *error)
 {
 	/* to QEMU what comes before a colon is a protocol, but for names that begin with a slash */
 	char *absolute = realpath(path, NULL);
-	char size[32], *argv[] = { "qemu-img", "create", "-q", "-f", (char *)format, "--", absolute, size, NULL };
-	char *vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", absolute, size, NULL };
-	int ret, text = memfd_create("qemu-img", MFD_CLOEXEC);
+	char size[32];
+	const char *const argv[] = { "qemu-img", "create", "-q", "-f", format, "--", absolute, size, NULL };
+	const char *const vpc[] = { "qemu-img", "create", "-q", "-f", "vpc", "-o", "force_size=on", "--", absolute, size, NULL };
+	int ret = absolute ? 0 : -errno, text = child_output();
+	pid_t pid;
 
-	if (!absolute || text < 0) {
-		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
+	if (!ret && text < 0)
+		ret = text;
+	if (ret) {
+		error_set(error, ret, "%s: %s", path, strerror(-ret));
 		goto out;
 	}
-	ret = require("qemu-img", path, format, error);
-	if (ret)
-		goto out;
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)sectors * SECTOR_SIZE);
 	/* Without force_size a VHD would get the size of the next disk geometry. */
-	ret = run(strcmp(format, "vpc") ? argv : vpc, text);
-	if (ret)
-		failure(text, path, error);
+	ret = child_start(&pid, strcmp(format, "vpc") ? argv : vpc, -1, text, 0);
+	if (ret == -ENOENT)
+		not_installed("qemu-img", path, format, error);
+	else if (ret || child_wait(pid))
+		ret = failure(text, path, error);
 out:
 	if (text >= 0)
 		close(text);
@@ -184,14 +157,15 @@ int nbd_image_open(struct cow_base *disk, const char *path, const char *format, 
 	int ret, text;
 
 	*disk = (struct cow_base){ 0 };
-	text = memfd_create("qemu-nbd", MFD_CLOEXEC);
+	text = child_output();
 	if (!absolute || !nbd || text < 0) {
 		ret = error_set(error, -errno, "%s: %s", path, strerror(errno));
 		goto out;
 	}
-	ret = require("qemu-nbd", path, format, error);
-	if (ret)
+	if (!is_installed("qemu-nbd")) {
+		ret = not_installed("qemu-nbd", path, format, error);
 		goto out;
+	}
 	snprintf(option, sizeof(option), "--format=%s", format);
 	ret = nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) ? -EIO : 0;
 	if (!ret)

@@ -10,18 +10,15 @@
 #include "tapback_takeover.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "client_private.h"
 #include "clock.h"
 #include "tapback_log.h"
@@ -33,15 +30,13 @@ struct run {
 	struct tapback *tapback;
 	int pid;			/* of the dead tapdisk */
 	pid_t child;
-	int said;			/* its stderr */
+	int said;			/* what it says */
 	int pidfd;
 	sd_event_source *ended;
 	struct run *next;
 };
 
 static struct run *runs;
-
-extern char **environ;
 
 static struct run *run_find(int pid)
 {
@@ -63,56 +58,28 @@ static void run_free(struct run *run)
 	sd_event_source_disable_unref(run->ended);
 	if (run->pidfd >= 0)
 		close(run->pidfd);
-	close(run->said);
+	if (run->said >= 0)
+		close(run->said);
 	free(run);
 }
 
-static int spawn(struct run *run, int said)
+static int start_program(struct run *run)
 {
-	char path[PATH_MAX], number[16], name[] = "tap-ctl", command[] = "takeover", option[] = "-p";
-	char *const arguments[] = { name, command, option, number, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attributes;
-	sigset_t none;
-	int error = posix_spawn_file_actions_init(&actions);
+	char path[PATH_MAX], number[16];
+	const char *name = client_program_beside("tap-ctl", path) ? path : "tap-ctl";
+	const char *const arguments[] = { name, "takeover", "-p", number, NULL };
 
-	if (error)
-		return -error;
-	posix_spawnattr_init(&attributes);
-	sigemptyset(&none);
-	posix_spawnattr_setsigmask(&attributes, &none);		/* ours are blocked */
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
 	snprintf(number, sizeof(number), "%d", run->pid);
-	error = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-	if (!error)
-		error = posix_spawn_file_actions_adddup2(&actions, 0, 1);
-	if (!error)
-		error = posix_spawn_file_actions_adddup2(&actions, said, 2);
-	if (!error)
-		error = posix_spawnp(&run->child, client_program_beside(name, path) ? path : name, &actions, &attributes, arguments, environ);
-	posix_spawnattr_destroy(&attributes);
-	posix_spawn_file_actions_destroy(&actions);
-	return -error;
-}
-
-/* The first line of what it said. */
-static void read_said(const struct run *run, char *line, size_t size)
-{
-	ssize_t length = read(run->said, line, size - 1);
-
-	line[length > 0 ? length : 0] = '\0';
-	line[strcspn(line, "\n")] = '\0';
+	return child_start(&run->child, arguments, -1, run->said, 0);
 }
 
 static int run_ended(sd_event_source *source, int fd, uint32_t events, void *arg)
 {
 	struct run *run = arg;
 	struct error_text why = { "" };
-	int status;
+	int status = child_wait(run->child);
 
-	if (waitpid(run->child, &status, 0) != run->child)
-		status = -1;
-	read_said(run, why.text, sizeof(why.text));
+	child_first_line(run->said, why.text, sizeof(why.text));
 	if (status)
 		tapback_log(LOG_ERR, "tapdisk %d has died and its disks are not all taken over: %s", run->pid, why.text);
 	else
@@ -133,18 +100,13 @@ static int run_ended(sd_event_source *source, int fd, uint32_t events, void *arg
 static int run_start(struct tapback *tapback, int pid)
 {
 	struct run *run = calloc(1, sizeof(*run));
-	int ends[2], error;
+	int error;
 
 	if (!run)
 		return -ENOMEM;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK)) {
-		free(run);
-		return -errno;
-	}
-	*run = (struct run){ .tapback = tapback, .pid = pid, .said = ends[0], .pidfd = -1, .next = runs };
+	*run = (struct run){ .tapback = tapback, .pid = pid, .said = child_output(), .pidfd = -1, .next = runs };
 	runs = run;
-	error = spawn(run, ends[1]);
-	close(ends[1]);
+	error = run->said < 0 ? run->said : start_program(run);
 	if (!error) {
 		run->pidfd = (int)syscall(SYS_pidfd_open, run->child, 0);
 		error = run->pidfd < 0 ? -errno :
