@@ -28,11 +28,11 @@ static int connect_frontend(struct xen_device *device, int pid, int minor, const
 {
 	int error;
 
-	error = xen_device_wait_state(device, STATE_INIT_WAIT, INIT_WAIT_TIMEOUT_MS, text);
+	error = xen_device_wait_state(device, XenbusStateInitWait, INIT_WAIT_TIMEOUT_MS, text);
 	if (!error)
 		error = xen_device_publish(device, pid, minor, text);
 	if (!error)
-		error = xen_device_wait_state(device, STATE_CONNECTED,
+		error = xen_device_wait_state(device, XenbusStateConnected,
 					      args->timeout_ms < 0 ? ATTACH_TIMEOUT_MS : args->timeout_ms, text);
 	return error;
 }
@@ -41,7 +41,7 @@ static void undo_nodes(struct xen_device *device)
 {
 	/* let the backend unmap what it may have mapped; when it does not, its frontend goes with force below */
 	if (!xen_device_close_backend(device, NULL))
-		xen_device_wait_state(device, STATE_CLOSED, UNDO_TIMEOUT_MS, NULL);
+		xen_device_wait_state(device, XenbusStateClosed, UNDO_TIMEOUT_MS, NULL);
 	xen_device_remove(device, NULL);
 }
 
@@ -112,14 +112,14 @@ static int close_frontend(struct xen_device *device, const struct arguments *arg
 	error = xen_device_close_backend(device, text);
 	if (error)
 		return error;
-	error = xen_device_wait_state(device, STATE_CLOSED, args->timeout_ms < 0 ? DETACH_TIMEOUT_MS : args->timeout_ms,
+	error = xen_device_wait_state(device, XenbusStateClosed, args->timeout_ms < 0 ? DETACH_TIMEOUT_MS : args->timeout_ms,
 				      &reason);
 	if (!error || error == -ENOENT)
 		return 0;
 	if (!args->force)
 		return error_set(text, error, "%s; --force takes the disk away all the same", reason.text);
 	xen_device_remove_frontend(device);
-	error = xen_device_wait_state(device, STATE_CLOSED, UNDO_TIMEOUT_MS, NULL);
+	error = xen_device_wait_state(device, XenbusStateClosed, UNDO_TIMEOUT_MS, NULL);
 	return error == -EINTR ? error_set(text, error, "interrupted") : 0;
 }
 
@@ -129,10 +129,10 @@ static int detach_device(struct xen_device *device, const struct arguments *args
 	int pid, minor, error;
 	bool has_tapdisk;
 
-	if (xen_device_state(device, device->backend) == STATE_UNKNOWN)
+	if (xen_device_state(device, device->backend) == XenbusStateUnknown)
 		return error_set(text, -ENOENT, "domain %u has no device %s with backend vbd3", device->domid, device->vdev);
 	has_tapdisk = !xen_device_tapdisk(device, &pid, &minor);
-	if (xen_device_state(device, device->backend) != STATE_CLOSED) {
+	if (xen_device_state(device, device->backend) != XenbusStateClosed) {
 		error = close_frontend(device, args, text);
 		if (error)
 			return error;

@@ -22,6 +22,7 @@
 #define SCRIPT "/etc/xen/scripts/block-tap"
 #define MAX_DOMID 0x7ff0	/* DOMID_FIRST_RESERVED */
 #define VALUE_MAX 4096		/* bytes in a node, XENSTORE_PAYLOAD_MAX */
+#define TRANSACTION_TRIES 100	/* a guest that keeps writing can make them conflict, not keep us for ever */
 
 struct entry {
 	const char *name, *value;
@@ -227,9 +228,35 @@ static bool write_backend(struct xen_device *device, xs_transaction_t transactio
 	       write_entries(device->xs, transaction, device->libxl, entries);
 }
 
-static int add_in_transaction(struct xen_device *device, xs_transaction_t transaction, const char *target, bool read_only,
-			      struct error_text *text)
+/* Do @body in a transaction, again as long as it conflicts with others'. */
+static int transact(struct xen_device *device, int (*body)(struct xen_device *device, xs_transaction_t transaction,
+							   const void *arg, struct error_text *text),
+		    const void *arg, struct error_text *text)
 {
+	xs_transaction_t transaction;
+	int error;
+
+	for (int try = 0; try < TRANSACTION_TRIES; try++) {
+		transaction = xs_transaction_start(device->xs);
+		if (transaction == XBT_NULL)
+			break;
+		error = body(device, transaction, arg, text);
+		if (xs_transaction_end(device->xs, transaction, error != 0) || error)
+			return error;
+		if (errno != EAGAIN)
+			break;
+	}
+	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));
+}
+
+struct added {
+	const char *target;
+	bool read_only;
+};
+
+static int add_nodes(struct xen_device *device, xs_transaction_t transaction, const void *arg, struct error_text *text)
+{
+	const struct added *added = arg;
 	char *home = join_path("/local/domain/%u", device->domid);
 	bool exists = home && node_exists(device->xs, transaction, home);
 
@@ -243,50 +270,26 @@ static int add_in_transaction(struct xen_device *device, xs_transaction_t transa
 	if (node_exists(device->xs, transaction, device->backend))
 		return error_set(text, -EEXIST, "%s is left from an earlier device; 'tap-ctl xen-detach --force %u %s' first",
 				 device->backend, device->domid, device->vdev);
-	if (write_frontend(device, transaction) && write_backend(device, transaction, target, read_only))
+	if (write_frontend(device, transaction) && write_backend(device, transaction, added->target, added->read_only))
 		return 0;
 	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));
 }
 
 int xen_device_add(struct xen_device *device, const char *target, bool read_only, struct error_text *text)
 {
-	xs_transaction_t transaction;
-	int error;
-
 	if (strlen(target) >= VALUE_MAX)
 		return error_set(text, -ENAMETOOLONG, "the image's name is too long for xenstore");
-	for (;;) {
-		transaction = xs_transaction_start(device->xs);
-		if (transaction == XBT_NULL)
-			return error_set(text, -errno, "xenstore: %s", strerror(errno));
-		error = add_in_transaction(device, transaction, target, read_only, text);
-		if (xs_transaction_end(device->xs, transaction, error != 0) || error)
-			return error;
-		if (errno != EAGAIN)
-			return error_set(text, -errno, "xenstore: %s", strerror(errno));
-	}
+	return transact(device, add_nodes, &(struct added){ target, read_only }, text);
 }
 
-/* Write @entries below the backend, all at once. */
-static int write_backend_nodes(struct xen_device *device, const struct entry *entries, struct error_text *text)
+static int write_backend_nodes(struct xen_device *device, xs_transaction_t transaction, const void *entries,
+			       struct error_text *text)
 {
-	xs_transaction_t transaction;
-	bool written;
-
-	do {
-		transaction = xs_transaction_start(device->xs);
-		if (transaction == XBT_NULL)
-			return error_set(text, -errno, "xenstore: %s", strerror(errno));
-		/* the domain may have been destroyed, and half a device must not come back */
-		written = node_exists(device->xs, transaction, device->backend);
-		if (!written) {
-			xs_transaction_end(device->xs, transaction, true);
-			return error_set(text, -ENOENT, "%s is gone, the domain has ended", device->backend);
-		}
-		written = write_entries(device->xs, transaction, device->backend, entries);
-		if (xs_transaction_end(device->xs, transaction, !written) && written)
-			return 0;
-	} while (written && errno == EAGAIN);
+	/* the domain may have been destroyed, and half a device must not come back */
+	if (!node_exists(device->xs, transaction, device->backend))
+		return error_set(text, -ENOENT, "%s is gone, the domain has ended", device->backend);
+	if (write_entries(device->xs, transaction, device->backend, entries))
+		return 0;
 	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));
 }
 
@@ -304,14 +307,14 @@ int xen_device_publish(struct xen_device *device, int pid, int minor, struct err
 	snprintf(pid_value, sizeof(pid_value), "%d", pid);
 	snprintf(minor_value, sizeof(minor_value), "%d", minor);
 	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), pid, minor);
-	return write_backend_nodes(device, entries, text);
+	return transact(device, write_backend_nodes, entries, text);
 }
 
 int xen_device_close_backend(struct xen_device *device, struct error_text *text)
 {
 	static const struct entry entries[] = { { "online", "0" }, { "state", "5" }, { NULL, NULL } };
 
-	return write_backend_nodes(device, entries, text);
+	return transact(device, write_backend_nodes, entries, text);
 }
 
 void xen_device_remove_frontend(struct xen_device *device)
@@ -339,29 +342,25 @@ static void remove_path(struct xs_handle *xs, xs_transaction_t transaction, cons
 	free(directory);
 }
 
-int xen_device_remove(struct xen_device *device, struct error_text *text)
+static int remove_nodes(struct xen_device *device, xs_transaction_t transaction, const void *arg, struct error_text *text)
 {
-	xs_transaction_t transaction;
-
-	do {
-		transaction = xs_transaction_start(device->xs);
-		if (transaction == XBT_NULL)
-			break;
-		remove_path(device->xs, transaction, device->frontend, 0);
-		remove_path(device->xs, transaction, device->backend, 1);
-		if (device->libxl_knows)
-			remove_path(device->xs, transaction, device->libxl, 0);
-		if (xs_transaction_end(device->xs, transaction, false))
-			return 0;
-	} while (errno == EAGAIN);
-	return error_set(text, -errno, "cannot remove the device from xenstore: %s", strerror(errno));
+	remove_path(device->xs, transaction, device->frontend, 0);
+	remove_path(device->xs, transaction, device->backend, 1);
+	if (device->libxl_knows)
+		remove_path(device->xs, transaction, device->libxl, 0);
+	return 0;
 }
 
-int xen_device_state(const struct xen_device *device, const char *directory)
+int xen_device_remove(struct xen_device *device, struct error_text *text)
 {
-	int state = xen_read_number(device->xs, directory, "state", INT_MAX);
+	return transact(device, remove_nodes, NULL, text);
+}
 
-	return state < 0 ? STATE_UNKNOWN : state;
+enum xenbus_state xen_device_state(const struct xen_device *device, const char *directory)
+{
+	int state = xen_read_number(device->xs, directory, "state", XenbusStateReconfigured);
+
+	return state < 0 ? XenbusStateUnknown : (enum xenbus_state)state;
 }
 
 int xen_device_tapdisk(const struct xen_device *device, int *pid, int *minor)

@@ -8,11 +8,9 @@
 
 #include <stdbool.h>
 #include <xenstore.h>
+#include <xen/io/xenbus.h>
 
 #include "error.h"
-
-/* enum xenbus_state of xen/io/xenbus.h */
-enum { STATE_UNKNOWN = 0, STATE_INIT_WAIT = 2, STATE_CONNECTED = 4, STATE_CLOSING = 5, STATE_CLOSED = 6 };
 
 struct xen_device {
 	struct xs_handle *xs;
@@ -40,8 +38,8 @@ void xen_device_remove_frontend(struct xen_device *device);
 int xen_device_remove(struct xen_device *device, struct error_text *text);
 
 /* 0, -ETIMEDOUT, -EINTR (interrupts_catch(), which it calls), -ENOENT (the node is gone); the text has the backend's own reason. */
-int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, struct error_text *text);
-int xen_device_state(const struct xen_device *device, const char *directory);
+int xen_device_wait_state(struct xen_device *device, enum xenbus_state state, int timeout_ms, struct error_text *text);
+enum xenbus_state xen_device_state(const struct xen_device *device, const char *directory);
 
 /* The backend's pid and minor; -ENOENT when it never got that far. */
 int xen_device_tapdisk(const struct xen_device *device, int *pid, int *minor);

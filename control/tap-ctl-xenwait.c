@@ -54,10 +54,10 @@ static char *backend_complaint(const struct xen_device *device)
 	return value;
 }
 
-static int explain_wait(const struct xen_device *device, int error, int state, struct error_text *text)
+static int explain_wait(const struct xen_device *device, int error, enum xenbus_state state, struct error_text *text)
 {
 	char *complaint = backend_complaint(device);
-	int backend = xen_device_state(device, device->backend), frontend = xen_device_state(device, device->frontend);
+	enum xenbus_state backend = xen_device_state(device, device->backend), frontend = xen_device_state(device, device->frontend);
 
 	if (complaint)
 		error_set(text, error, "the backend says: %s", complaint);
@@ -65,9 +65,9 @@ static int explain_wait(const struct xen_device *device, int error, int state, s
 		error_set(text, error, "interrupted");
 	else if (error == -ENOENT)
 		error_set(text, error, "domain %u ended meanwhile, or somebody removed the device", device->domid);
-	else if (backend == 1 || (state == STATE_CLOSED && frontend == STATE_CLOSED))
+	else if (backend == XenbusStateInitialising || (state == XenbusStateClosed && frontend == XenbusStateClosed))
 		error_set(text, error, "the backend does not react (state %d); is tapback running?", backend);
-	else if (state == STATE_CLOSED)
+	else if (state == XenbusStateClosed)
 		error_set(text, error, "the guest does not let go of %s (frontend in state %d)", device->vdev, frontend);
 	else
 		error_set(text, error, "the guest does not connect to %s (frontend in state %d, backend in state %d)",
@@ -76,10 +76,11 @@ static int explain_wait(const struct xen_device *device, int error, int state, s
 	return error;
 }
 
-int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, struct error_text *text)
+int xen_device_wait_state(struct xen_device *device, enum xenbus_state state, int timeout_ms, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
-	int error = 0, now;
+	enum xenbus_state now;
+	int error = 0;
 	char *path;
 
 	interrupts_catch();
@@ -93,7 +94,7 @@ int xen_device_wait_state(struct xen_device *device, int state, int timeout_ms, 
 		now = xen_device_state(device, device->backend);
 		if (now == state)
 			break;
-		error = now == STATE_UNKNOWN ? -ENOENT : wait_for_watch(device->xs, deadline);
+		error = now == XenbusStateUnknown ? -ENOENT : wait_for_watch(device->xs, deadline);
 	}
 	xs_unwatch(device->xs, path, "state");
 	if (error)

@@ -6,12 +6,12 @@
 # is left behind, whatever went wrong.
 #
 # Output is TAP. BUILD says where the programs are.
-# Needs: jq util-linux (mount and setpriv, as root; tests of those are skipped otherwise)
+# Needs: jq python3 util-linux (mount and setpriv, as root; tests of those are skipped otherwise)
 
 . "$(dirname "$0")/lib.sh"
 
 # errno values, which are exit statuses
-ENOENT=2 EEXIST=17 EACCES=13 EBUSY=16 EISDIR=21 EINVAL=22 ENOSPC=28 EOPNOTSUPP=95 ENODEV=19
+ENOENT=2 EEXIST=17 EACCES=13 EBUSY=16 EISDIR=21 EINVAL=22 ENOSPC=28 EOPNOTSUPP=95 ENODEV=19 EAGAIN=11
 
 # prints WANTED COMMAND...: the command succeeds and prints exactly that, and nothing on stderr
 prints() {
@@ -222,6 +222,11 @@ for option in '-2 /x' '-s' '-e 3' '-r' '-C /log'; do
 	check "blktap's open $option" rejects $EOPNOTSUPP "${option%% *}" tap-ctl open -p "$other" -m 0 -a "aio:$work/b.img" $option
 done
 check 'a bad virtual device' rejects $EINVAL xvd0 tap-ctl xen-attach 1 xvd0 "aio:$work/b.img"
+python3 "$here/tests/system/xenstored.py" "$work/xenstored" conflict &
+check 'a xenstore' eventually test -S "$work/xenstored"
+check 'xen-attach gives up when somebody always comes between' rejects $EAGAIN 'write to xenstore' \
+	env XENSTORED_PATH="$work/xenstored" timeout -s KILL 10 tap-ctl xen-attach 1 xvdb "aio:$work/b.img"
+kill $!
 [ -e /proc/xen ] || check 'xen-attach without Xen' rejects $ENOENT xenstored tap-ctl xen-attach 1 xvdb "aio:$work/b.img"
 [ -e /proc/xen ] || check 'xen-detach without Xen' rejects $ENOENT xenstored tap-ctl xen-detach 1 xvdb
 check 'a failure with --json' prints '2 false' sh -c \

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""xenstored.py SOCKET - an empty xenstore: takes watches, knows no node.
+"""xenstored.py SOCKET [conflict] - an empty xenstore: takes watches, knows no node.
 
-For programs that are to come up without Xen: XENSTORED_PATH=SOCKET.
+For programs that are to come up without Xen: XENSTORED_PATH=SOCKET. With
+`conflict` it has domain 1 and takes changes, but every transaction conflicts.
 """
 import os
 import socket
@@ -10,7 +11,18 @@ import sys
 import threading
 
 HEADER = struct.Struct("<IIII")     # type, request, transaction, length
-WATCH, WATCH_EVENT, ERROR = 4, 15, 16
+READ, WATCH, START, END, WRITE, MKDIR, RM, SET_PERMS, WATCH_EVENT, ERROR = 2, 4, 6, 7, 11, 12, 13, 14, 15, 16
+conflict = sys.argv[2:] == ["conflict"]
+
+
+def answer_to(kind, body):
+    if kind == WATCH or conflict and kind in (WRITE, MKDIR, RM, SET_PERMS):
+        return kind, b"OK\0"
+    if conflict and kind == START:
+        return kind, b"1\0"
+    if conflict and kind == READ and body == b"/local/domain/1\0":
+        return kind, b""
+    return ERROR, b"EAGAIN\0" if conflict and kind == END and body == b"T\0" else b"ENOENT\0"
 
 
 def serve(client):
@@ -18,7 +30,7 @@ def serve(client):
         while header := stream.read(HEADER.size):
             kind, request, transaction, length = HEADER.unpack(header)
             body = stream.read(length)
-            answer, reply = (WATCH, b"OK\0") if kind == WATCH else (ERROR, b"ENOENT\0")
+            answer, reply = answer_to(kind, body)
             client.sendall(HEADER.pack(answer, request, transaction, len(reply)) + reply)
             if kind == WATCH:       # fires once when it is set
                 client.sendall(HEADER.pack(WATCH_EVENT, 0, 0, len(body)) + body)
