@@ -171,6 +171,9 @@ const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
 /* What the domain was last at, to be freed; NULL: nothing. */
 char *info_current(const struct domain_folder *folder);
+/* The one that the request names, or that the domain is at: its name, the caller's; its information. */
+int info_choose_name(struct domain_operation *operation, const struct domain_folder *folder, char **name);
+int info_find_named(struct domain_operation *operation, const struct domain_folder *folder, json_t **info);
 int info_set_current(const struct domain_folder *folder, const struct domain_id *id, const char *name,
 		     struct error_text *text);
 /* The typed form, which points into @infos; free() it. */

@@ -368,19 +368,6 @@ static int run(struct clone *clone)
 	return error;
 }
 
-static int find_info(struct clone *clone)
-{
-	const char *name = clone->operation->request->name;
-	char *current = name ? NULL : info_current(&clone->folder);
-	int error;
-
-	if (!name && !current)
-		return error_set(clone->text, -ENOENT, "domain %s is at no snapshot; name one with -n", clone->operation->id.name);
-	error = info_read(&clone->folder, name ? name : current, &clone->info, clone->text);
-	free(current);
-	return error;
-}
-
 int domain_clone(struct domain_operation *operation)
 {
 	struct clone clone = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
@@ -392,7 +379,7 @@ int domain_clone(struct domain_operation *operation)
 	if (!error)
 		error = domain_begin(operation, &clone.folder, false);
 	if (!error)
-		error = find_info(&clone);
+		error = info_find_named(operation, &clone.folder, &clone.info);
 	if (!error)
 		error = check_disks(&clone);
 	if (!error)

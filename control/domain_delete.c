@@ -23,7 +23,7 @@ static int find(struct removal *removal, const char *name)
 	struct domain_operation *operation = removal->operation;
 	struct error_text reason = { "" };
 	json_t *info;
-	int error = name ? info_read(&removal->folder, name, &info, &reason) : -ENOENT;
+	int error = info_read(&removal->folder, name, &info, &reason);
 
 	if (!error) {
 		json_decref(info);
@@ -31,7 +31,7 @@ static int find(struct removal *removal, const char *name)
 	}
 	removal->damaged = error == -EBADMSG && operation->request->keep_disks;
 	if (!removal->damaged)
-		return error_set(&operation->text, error, "%s", name ? reason.text : "the domain is at no snapshot; name one with -n");
+		return error_set(&operation->text, error, "%s", reason.text);
 	json_array_append_new(removal->infos, json_pack("{s:s, s:[]}", "name", name, "disks"));
 	return 0;
 }
@@ -197,7 +197,7 @@ int domain_delete(struct domain_operation *operation)
 	if (!error)
 		error = info_read_all(&removal.folder, &removal.infos, NULL, &operation->text);
 	if (!error)
-		name = operation->request->name ? strdup(operation->request->name) : info_current(&removal.folder);
+		error = info_choose_name(operation, &removal.folder, &name);
 	if (!error)
 		error = find(&removal, name);
 	if (!error)

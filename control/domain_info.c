@@ -176,6 +176,25 @@ char *info_current(const struct domain_folder *folder)
 	return current;
 }
 
+int info_choose_name(struct domain_operation *operation, const struct domain_folder *folder, char **name)
+{
+	const char *wanted = operation->request->name;
+
+	*name = wanted ? strdup(wanted) : info_current(folder);
+	return *name ? 0 : error_set(&operation->text, -ENOENT, "domain %s is at no snapshot; name one with -n", operation->id.name);
+}
+
+int info_find_named(struct domain_operation *operation, const struct domain_folder *folder, json_t **info)
+{
+	char *name;
+	int error = info_choose_name(operation, folder, &name);
+
+	if (!error)
+		error = info_read(folder, name, info, &operation->text);
+	free(name);
+	return error;
+}
+
 int info_set_current(const struct domain_folder *folder, const struct domain_id *id, const char *name,
 		     struct error_text *text)
 {

@@ -75,29 +75,23 @@ int domain_edit(struct domain_operation *operation)
 {
 	const struct domain_snapshot_request *request = operation->request;
 	struct domain_folder folder = { .fd = -1, .lock = -1 };
-	char *config, *current = NULL, file[NAME_MAX + 1];
-	const char *name = request->name;
+	char *config, file[NAME_MAX + 1];
 	json_t *info = NULL;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
 		error = domain_begin(operation, &folder, false);
-	if (!error && !name)
-		name = current = info_current(&folder);
-	if (!error && !name)
-		error = error_set(&operation->text, -ENOENT, "domain %s is at no snapshot; name one with -n", operation->id.name);
 	if (!error)
-		error = info_read(&folder, name, &info, &operation->text);
+		error = info_find_named(operation, &folder, &info);
 	if (!error) {
-		info_file(file, name);
+		info_file(file, info_string(info, "name"));
 		json_object_set_new(info, "description", json_string(request->description ? request->description : ""));
 		error = folder_write(&folder, file, info, &operation->text);
 	}
 	if (!error)
 		json_array_append(operation->infos, info);
 	json_decref(info);
-	free(current);
 	folder_close(&folder);
 	return error;
 }

@@ -25,19 +25,6 @@ struct revert {
 	bool replaces;			/* another one that has not ended */
 };
 
-static int find_info(struct revert *revert)
-{
-	const char *name = revert->operation->request->name;
-	char *current = name ? NULL : info_current(&revert->folder);
-	int error;
-
-	if (!name && !current)
-		return error_set(revert->text, -ENOENT, "domain %s is at no snapshot; name one with -n", revert->operation->id.name);
-	error = info_read(&revert->folder, name ? name : current, &revert->info, revert->text);
-	free(current);
-	return error;
-}
-
 static int check_memory(struct revert *revert)
 {
 	const char *save = info_string(revert->info, "save");
@@ -227,7 +214,7 @@ int domain_revert(struct domain_operation *operation)
 	if (!error)
 		error = domain_begin(operation, &revert.folder, false);
 	if (!error)
-		error = find_info(&revert);
+		error = info_find_named(operation, &revert.folder, &revert.info);
 	if (!error)
 		error = check_memory(&revert);
 	if (!error)

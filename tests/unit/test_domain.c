@@ -76,6 +76,23 @@ static void test_tree(void **state)
 	expect_files(0);
 }
 
+/* The one that it was at is gone: who names none is told of which domain. */
+static void test_at_none(void **state)
+{
+	static const enum domain_snapshot_command commands[] = {
+		DOMAIN_SNAPSHOT_REVERT, DOMAIN_SNAPSHOT_DELETE, DOMAIN_SNAPSHOT_CLONE, DOMAIN_SNAPSHOT_EDIT,
+	};
+
+	must(create("a"));
+	must(create("b"));
+	must(revert("a"));
+	must(delete("a", false));
+	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+		must_fail(fake_run((struct domain_snapshot_request){ .command = commands[i], .new_name = "new" }), -ENOENT,
+			  "domain " FAKE_NAME " is at no snapshot");
+	must(delete("b", false));
+}
+
 static void test_refusals(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "a/b" };
@@ -639,6 +656,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_there_and_back),
 		DOMAIN_TEST(test_tree),
+		DOMAIN_TEST(test_at_none),
 		DOMAIN_TEST(test_refusals),
 		DOMAIN_TEST(test_words),
 		DOMAIN_TEST(test_failures),
