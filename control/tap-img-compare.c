@@ -27,11 +27,6 @@ struct compare {
 	uint64_t offset;		/* bytes: the first difference */
 };
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 /* How much from @sector on is zero or may not be. What lies behind the end of the smaller disk counts as zeros. */
 static int part_zero(const struct cow_base *disk, uint64_t sector, uint64_t *n, bool *zero)
 {

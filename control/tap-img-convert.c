@@ -41,11 +41,6 @@ struct copy {
 	struct zeros zeros;
 };
 
-static uint64_t smaller(uint64_t a, uint64_t b)
-{
-	return a < b ? a : b;
-}
-
 static int below_read(struct copy *copy, uint64_t sector, uint64_t n)
 {
 	const struct cow_base *base = &copy->target.base;

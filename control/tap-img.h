@@ -128,6 +128,11 @@ int progress_step(struct progress *progress, uint64_t done, uint64_t total);
 void progress_end(struct progress *progress);
 void progress_line(const struct progress *progress, double seconds, uint64_t done, uint64_t total, char *line, size_t size);
 
+static inline uint64_t smaller(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 #define JSON_LETTER 'J'
 #define COMMON_OPTIONS { "json", no_argument, NULL, JSON_LETTER }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 }
 
