@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tapctl.h - the client library: one connection to one tapdisk, and the
- * housekeeping of minors and processes. tap-ctl, tapback, the frontend
- * library and storage managers sit on it. docs/protocol.md says what the
- * commands mean.
+ * housekeeping of minors and processes, for the programs of this project.
+ * It is not installed: other programs call tap-ctl --json, or speak
+ * docs/protocol.md, which says what the commands mean. What is installed for
+ * them is domain-snapshot.h.
  *
  * Errors are -errno. A call with @text fills it with one line for a person
  * on failure. Threads: a connection belongs to one thread at a time.
