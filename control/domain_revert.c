@@ -19,7 +19,7 @@
 
 struct revert {
 	struct domain_operation *operation;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text *text;
 	json_t *info;
 	bool replaces;			/* another one that has not ended */
@@ -126,7 +126,7 @@ static bool is_half_way(const struct revert *revert)
 	json_t *intent;
 	bool half_way;
 
-	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
 		return false;
 	half_way = has_begun(intent);
 	json_decref(intent);
@@ -148,7 +148,7 @@ static void explain_half_way(struct revert *revert)
 	struct error_text reason = *revert->text;
 	json_t *intent;
 
-	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
 		return;
 	json_decref(intent);
 	revert->text->text[0] = '\0';
@@ -164,7 +164,7 @@ static void end_failed(struct revert *revert, const json_t *intent)
 	struct error_text reason = *revert->text;
 
 	if (revert->operation->id.there || revert->replaces || has_begun(intent) ||
-	    domain_remove_intent(&revert->folder, NULL)) {
+	    domain_remove_intent(&revert->directory, NULL)) {
 		explain_half_way(revert);
 		return;
 	}
@@ -179,25 +179,25 @@ static int run(struct revert *revert)
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
 	json_t *former;
-	int error = guard_start(&guard, operation, &revert->folder, revert->text);
+	int error = guard_start(&guard, operation, &revert->directory, revert->text);
 
-	if (!folder_read(&revert->folder, INTENT_FILE, &former, NULL)) {
+	if (!directory_read(&revert->directory, INTENT_FILE, &former, NULL)) {
 		revert->replaces = true;
 		json_decref(former);
 	}
 	if (!error)
-		error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
+		error = directory_write(&revert->directory, INTENT_FILE, intent, revert->text);
 	if (!error)
 		domain_did(operation, "intent");
 	if (!error && operation->id.there)
 		error = host->ops->destroy(host, operation->id.domid, revert->text);
 	if (!error) {
 		domain_did(operation, "stopped");
-		error = domain_finish_revert(operation, &revert->folder, intent);
+		error = domain_finish_revert(operation, &revert->directory, intent);
 		if (error)
 			end_failed(revert, intent);
 	} else {
-		domain_recover(operation, &revert->folder);
+		domain_recover(operation, &revert->directory);
 	}
 	guard_stop(&guard);
 	json_decref(intent);
@@ -206,15 +206,15 @@ static int run(struct revert *revert)
 
 int domain_revert(struct domain_operation *operation)
 {
-	struct revert revert = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	struct revert revert = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
-		error = domain_begin(operation, &revert.folder, false);
+		error = domain_begin(operation, &revert.directory, false);
 	if (!error)
-		error = info_find_named(operation, &revert.folder, &revert.info);
+		error = info_find_named(operation, &revert.directory, &revert.info);
 	if (!error)
 		error = check_memory(&revert);
 	if (!error)
@@ -229,7 +229,7 @@ int domain_revert(struct domain_operation *operation)
 		error = run(&revert);
 	if (!error)
 		json_array_append(operation->infos, revert.info);
-	folder_close(&revert.folder);
+	directory_close(&revert.directory);
 	json_decref(revert.info);
 	return error;
 }

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "child.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "clock.h"
 #include "tapback_log.h"
 

@@ -52,7 +52,7 @@ static const struct known_option known[] = {
 	{ 's', "shutdown", NULL, "the domain is gone afterwards, as with xl save", .set = set_after, LONG_ONLY },
 	{ 'x', "diskspec", "VDEV,snapshot=no", "leave this disk out; may be given several times",
 	  .set = add_diskspec, LONG_ONLY },
-	{ 'S', "store", "FOLDER", "raw disks move onto stores that are made there", TEXT(request.store), LONG_ONLY },
+	{ 'S', "store", "DIRECTORY", "raw disks move onto stores that are made there", TEXT(request.store), LONG_ONLY },
 	{ 'k', "hook", "PROGRAM", "run it with 'freeze DOMAIN' before and 'thaw DOMAIN' after", TEXT(request.hook), LONG_ONLY },
 	{ 'l', "long", NULL, "all about each", FLAG(longer) },
 	{ 't', "tree", NULL, "what goes back to what", FLAG(tree), LONG_ONLY },
