@@ -27,6 +27,7 @@
 
 #include "cow-base.h"
 #include "image-folders.h"
+#include "number.h"
 #include "overlay.h"
 #include "path.h"
 #include "thread.h"
@@ -148,14 +149,10 @@ int reach_begin(const char *target, struct error_text *error)
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
-unsigned reach_limit_ms(void)
+int reach_limit(unsigned *seconds, struct error_text *error)
 {
-	const char *text = getenv(REACH_LIMIT_ENV);
-	char *end;
-	unsigned long seconds = text ? strtoul(text, &end, 10) : REACH_LIMIT_S;
-
-	/* what is no number tapdisk does not begin with */
-	return (text && (!*text || *end)) || seconds > REACH_LIMIT_MAX_S ? REACH_LIMIT_S * 1000 : (unsigned)seconds * 1000;
+	*seconds = REACH_LIMIT_S;
+	return number_from_environment(REACH_LIMIT_ENV, REACH_LIMIT_MAX_S, seconds, error);
 }
 
 int reach_failed(const char *target, unsigned ms, struct error_text *error)

@@ -26,6 +26,7 @@
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
+#include "number.h"
 #include "opener.h"
 #include "processor.h"
 #include "reach.h"
@@ -77,21 +78,8 @@ static void print_help(void)
 	       "      --version        the version\n", IDLE_EXIT_S, REACH_LIMIT_S);
 }
 
-/* What is called @name: an option or a variable. */
-static int parse_number(const char *text, long max, const char *name)
-{
-	char *end;
-	long number;
-
-	errno = 0;
-	number = strtol(text, &end, 10);
-	if (!errno && *text && !*end && number >= 0 && number <= max)
-		return (int)number;
-	fprintf(stderr, "tapdisk: %s %s: no number from 0 to %ld\n", name, text, max);
-	exit(EINVAL);
-}
-
-static void parse_options(struct options *options, int argc, char **argv)
+/* All of them, whatever is wrong: --ready-fd, where that is said, may be the last. */
+static int parse_options(struct options *options, int argc, char **argv, struct error_text *text)
 {
 	static const struct option table[] = {
 		{ "foreground", no_argument, NULL, 'f' },
@@ -105,14 +93,12 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *poll = getenv("TAPSNAP_POLL"), *open_timeout = getenv(REACH_LIMIT_ENV);
-	int option, idle_exit = -1;
+	unsigned ready_fd = UINT_MAX, idle_exit = UINT_MAX;
+	int option, at, error = 0;
 
-	if (poll)
-		options->poll = parse_number(poll, MAX_POLL_US, "TAPSNAP_POLL");
-	if (open_timeout)
-		options->open_timeout = parse_number(open_timeout, REACH_LIMIT_MAX_S, REACH_LIMIT_ENV);
-	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+	error |= number_from_environment("TAPSNAP_POLL", MAX_POLL_US, &options->poll, text);
+	error |= reach_limit(&options->open_timeout, text);
+	while (at = optind, (option = getopt_long(argc, argv, "+:", table, NULL)) != -1) {
 		switch (option) {
 		case 'f':
 			options->foreground = true;
@@ -121,16 +107,16 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->engine = optarg;
 			break;
 		case 'r':
-			options->ready_fd = parse_number(optarg, INT_MAX, "--ready-fd");
+			error |= number_parse(optarg, "--ready-fd", INT_MAX, &ready_fd, text);
 			break;
 		case 'i':
-			idle_exit = parse_number(optarg, UINT_MAX / 1000, "--idle-exit");
+			error |= number_parse(optarg, "--idle-exit", UINT_MAX / 1000, &idle_exit, text);
 			break;
 		case 'p':
-			options->poll = parse_number(optarg, MAX_POLL_US, "--poll");
+			error |= number_parse(optarg, "--poll", MAX_POLL_US, &options->poll, text);
 			break;
 		case 'o':
-			options->open_timeout = parse_number(optarg, REACH_LIMIT_MAX_S, "--open-timeout");
+			error |= number_parse(optarg, "--open-timeout", REACH_LIMIT_MAX_S, &options->open_timeout, text);
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -141,15 +127,18 @@ static void parse_options(struct options *options, int argc, char **argv)
 		case 'v':
 			printf("tapdisk (tapsnap) " VERSION "\n");
 			exit(0);
+		case ':':
+			error |= error_set(text, -EINVAL, "%s needs a value", argv[at]);
+			break;
 		default:
-			exit(EINVAL);
+			error |= error_set(text, -EINVAL, "%s: not an option of tapdisk, or not one with a value", argv[at]);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tapdisk: %s: there are no arguments besides options\n", argv[optind]);
-		exit(EINVAL);
-	}
-	options->idle_exit = idle_exit >= 0 ? (unsigned)idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
+	if (optind < argc)
+		error |= error_set(text, -EINVAL, "%s: there are no arguments besides options", argv[optind]);
+	options->ready_fd = ready_fd == UINT_MAX ? -1 : (int)ready_fd;
+	options->idle_exit = idle_exit != UINT_MAX ? idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
+	return error ? -EINVAL : 0;
 }
 
 /* Each queue of each frontend takes descriptors. */
@@ -373,8 +362,15 @@ static void teardown(struct tapdisk *tapdisk)
 	loop_destroy(tapdisk->loop);
 }
 
-static void report_ready(int fd, int error, const struct error_text *text)
+/* To whoever waits, and to the log; on stderr as well when that is not where the log goes. */
+static void report(const struct options *options, int error, const struct error_text *text)
 {
+	int fd = options->ready_fd;
+
+	if (error)
+		log_error("%s", text->text);
+	if (error && !options->foreground && fd < 0)
+		fprintf(stderr, "tapdisk: %s\n", text->text);
 	if (fd < 0)
 		return;
 	/* whoever waited may have given up: then the log has it */
@@ -387,27 +383,26 @@ static void report_ready(int fd, int error, const struct error_text *text)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .ready_fd = -1, .open_timeout = REACH_LIMIT_S };
+	struct options options = { 0 };
 	struct tapdisk tapdisk = { .signal_fd = -1, .timer_due = UINT64_MAX };
 	struct error_text text = { "" };
 	int error;
 
 	inherited_settle();
-	parse_options(&options, argc, argv);
+	error = parse_options(&options, argc, argv, &text);
 	log_open("tapdisk", options.foreground);
+	if (error) {
+		report(&options, error, &text);
+		return EINVAL;
+	}
 	heap_init();
 	json_memory_init();
 	umask(077);
 	raise_limits();
 	error = (options.no_sandbox ? setup : setup_sandboxed)(&tapdisk, &options, &text);
-	if (error)
-		log_error("%s", text.text);
-	else
+	if (!error)
 		log_info("version " VERSION ", pid %d, engine %s", (int)getpid(), tapdisk.engine->ops->name);
-	/* said on stderr as well when that is not where the log goes */
-	if (error && !options.foreground && options.ready_fd < 0)
-		fprintf(stderr, "tapdisk: %s\n", text.text);
-	report_ready(options.ready_fd, error, &text);
+	report(&options, error, &text);
 	if (!error) {
 		error = loop_run(tapdisk.loop);
 		if (!error)

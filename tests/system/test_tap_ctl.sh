@@ -308,6 +308,15 @@ rm -rf "$work"/xxx*
 check 'tapdisk: an unknown engine' rejects 1 'io_uring or libaio' tapdisk --engine rocket
 check 'tapdisk: the engine that is for tools' rejects 1 'io_uring or libaio' tapdisk --engine sync
 check 'tapdisk: an unknown option' rejects $EINVAL rocket tapdisk --rocket
+check 'tapdisk: an option without its value' rejects $EINVAL '--poll needs a value' tapdisk --poll
+check 'tapdisk: a setting that is no number' rejects $EINVAL 'TAPSNAP_POLL fast: not a number from 0 to 10000' \
+	env TAPSNAP_POLL=fast tapdisk
+check '... told by who started it' rejects $EINVAL 'TAPSNAP_POLL fast: not a number' env TAPSNAP_POLL=fast tap-ctl spawn
+check '... and another one' rejects $EINVAL 'TAPSNAP_OPEN_TIMEOUT soon: not a number' env TAPSNAP_OPEN_TIMEOUT=soon tap-ctl create -a null:1G
+check '... that tap-ctl needs itself' rejects $EINVAL 'create: TAPSNAP_OPEN_TIMEOUT 3601: not a number from 0 to 3600' \
+	env TAPSNAP_OPEN_TIMEOUT=3601 tap-ctl create -a "cow:$work/none.cow"
+check 'tapdisk: whoever waits is told, in whatever order the options are' sh -c \
+	'! tapdisk --poll fast --ready-fd 3 3>"$0" && grep -qx "error 22 --poll fast: not a number from 0 to 10000" "$0"' "$work/ready"
 check 'tapdisk: nobody attaches a disk' timeout 10 tapdisk --foreground --idle-exit 1
 check 'tapdisk --version' like 'tapdisk \(tapsnap\) [0-9.]+' tapdisk --version
 check 'tap-ctl --version' like 'tap-ctl \(tapsnap\) [0-9.]+' tap-ctl --version
