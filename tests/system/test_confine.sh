@@ -138,6 +138,7 @@ kill -9 $started
 wait $started 2>/dev/null
 check "doctor: a dead one's socket" exits 1 tap-ctl doctor
 check "says so" grep -q "wrong  socket: $TAPSNAP_RUN_DIR/ctl$started is a dead" out
+check "and leaves it" exits 1 tap-ctl doctor
 check "list takes it away" tap-ctl list
 check "and all is well" tap-ctl doctor
 chmod 777 "$TAPSNAP_RUN_DIR"
