@@ -4,6 +4,7 @@
  * of them share on their way in and out.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,14 +28,8 @@ static void print_overview(FILE *to)
 	fprintf(to, "\nA path may be written as cow:PATH, too. Each command knows --json and --help.\n");
 }
 
-static void print_usage(const struct image_command *command, FILE *to)
+static void __attribute__((noreturn)) exit_misused(const struct image_command *command)
 {
-	fprintf(to, "usage: tap-img %s %s\n", command->name, command->usage);
-}
-
-static void __attribute__((noreturn)) misused(const struct image_command *command)
-{
-	print_usage(command, stderr);
 	exit(command->misused ? command->misused : 1);
 }
 
@@ -44,23 +39,45 @@ int image_getopt(const struct image_command *command, int argc, char **argv, con
 	int letter = getopt_long(argc, argv, letters, options, NULL);
 
 	if (letter == 'h') {
-		print_usage(command, stdout);
+		printf("usage: tap-img %s %s\n", command->name, command->usage);
 		printf("\n%s\n\n%s  --json  print the result as JSON\n  -h, --help  this text\n", command->help,
 		       command->options ? command->options : "");
 		exit(0);
 	}
-	if (letter == '?')
-		misused(command);
+	if (letter == '?')	/* getopt has said what is wrong */
+		exit_misused(command);
 	return letter;
+}
+
+void image_misused(const struct image_command *command, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "tap-img: %s: ", command->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see 'tap-img %s --help'\n", command->name);
+	exit_misused(command);
 }
 
 void image_arguments(const struct image_command *command, int argc, int count)
 {
-	if (argc - optind == count)
+	const char *name = command->usage + strlen(command->usage);
+	int missing = count - (argc - optind);
+
+	if (missing < 0)
+		image_misused(command, "too many arguments");
+	if (!missing)
 		return;
-	fprintf(stderr, "tap-img %s: %s\n", command->name,
-		argc - optind < count ? "something is missing" : "too many arguments");
-	misused(command);
+	/* the usage ends with the arguments */
+	for (; missing; missing--) {
+		if (*name)
+			name--;
+		while (name > command->usage && name[-1] != ' ')
+			name--;
+	}
+	image_misused(command, "%.*s is missing", (int)strcspn(name, " )"), name);
 }
 
 int image_fail(const struct error_text *error)
@@ -89,7 +106,7 @@ static int output_end(const struct image_command *command, int code)
 		why = strerror(errno);
 	if (!why)
 		return code;
-	fprintf(stderr, "tap-img %s: the output cannot be written: %s\n", command->name, why);
+	fprintf(stderr, "tap-img: %s: the output cannot be written: %s\n", command->name, why);
 	return code ? code : command->failed ? command->failed : 1;
 }
 

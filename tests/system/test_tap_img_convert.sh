@@ -213,7 +213,7 @@ check "compare: but not strictly" exits 1 tap-img compare -s -f raw -F raw zeros
 printf x | dd of=more.raw bs=1 seek=2000000 conv=notrunc status=none
 check "compare: what one has behind the other's end" is "$(json .offset tap-img compare -f raw -F raw zeros.raw more.raw)" 2000000
 check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.raw
-check "compare: something is missing" exits 2 tap-img compare -f raw -F raw zeros.raw
+check "compare: something is missing" refuses 2 "compare: B is missing" tap-img compare -f raw -F raw zeros.raw
 check "compare: no such option" exits 2 tap-img compare -X zeros.raw more.raw
 check "compare: no such format" exits 2 tap-img compare -f qed -F raw zeros.raw more.raw
 check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
