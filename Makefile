@@ -362,6 +362,11 @@ uninstall:
 		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap $(DESTDIR)$(LIBDIR)/libtapsnap.a \
 		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc \
 		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
+	[ ! -d $(DESTDIR)$(INCLUDEDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(INCLUDEDIR)
+	@for link in $(DESTDIR)/etc/systemd/system/*.wants/tapback.service; do \
+		[ "$$(readlink "$$link")" != $(UNITDIR)/tapback.service ] || rm -v "$$link"; done
+	@echo "what stays: the user tapsnap, /etc/tapsnap, /var/lib/tapsnap and /var/lib/xen/snapshots (which disks are in which"
+	@echo "store, and the snapshots of domains), all images, and what still runs: a tapdisk ends with its last disk"
 
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz

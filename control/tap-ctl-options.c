@@ -54,6 +54,7 @@ static const struct known_option {
 	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)" },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on" },
 	{ 'f', "force", NULL, "also when a frontend is connected" },
+	{ 'A', "all", NULL, "every tapdisk that has a disk" },
 	{ 'J', "json", NULL, "print the result as JSON" },
 	{ 'h', "help", NULL, "this text" },
 	{ 'X', "debug", NULL, NULL },
@@ -384,6 +385,9 @@ static void set_option(const struct command *command, struct arguments *args, in
 	case 'f':
 		args->file = optarg;
 		args->force = true;
+		break;
+	case 'A':
+		args->all = true;
 		break;
 	case JSON_LETTER:
 		args->json = true;

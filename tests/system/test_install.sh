@@ -35,6 +35,11 @@ done
 check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
 mkdir package && mv usr etc package/
 mkdir -p "package$work" && mv package/usr package/etc "package$work/"
-check "uninstall" make_it uninstall
+# what `systemctl enable` makes
+mkdir -p package/etc/systemd/system/multi-user.target.wants
+ln -s "$work/usr/lib/systemd/system/tapback.service" package/etc/systemd/system/multi-user.target.wants/
+check "uninstall" exits 0 make_it uninstall
+check "says what stays" grep -q /var/lib/tapsnap out
 check "nothing is left" is "$(files package)" ""
+check "nor our own folder" test ! -e "package$work/usr/include/tapsnap"
 finish

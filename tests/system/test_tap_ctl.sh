@@ -256,6 +256,24 @@ check 'destroy of the disk that was there all the time' prints '' tap-ctl destro
 check 'nothing is left' nothing_left
 
 #
+# A program that was installed anew
+#
+idle=$(tap-ctl spawn)
+create null:1G && first=$pid
+create "aio:$work/b.img" && second=$pid
+check 'upgrade --all' like '[0-9]+'$'\n''[0-9]+' tap-ctl upgrade --all
+check '... others have the disks' is "$(tap-ctl list -p "$first"; tap-ctl list -p "$second"; tap-ctl list | grep -c ' minor=')" 2
+check '... one without a disk is left alone' prints "pid=$idle" tap-ctl list -p "$idle"
+first=$(tap-ctl list -m 0 --json | jq .tapdisks[0].pid) second=$(tap-ctl list -m 1 --json | jq .tapdisks[0].pid)
+tap-ctl pause -p "$first" -m 0
+check '... one that cannot be is told' refuses $ENOENT "tapdisk $first" tap-ctl upgrade --all
+check '... and stays, the other does not' is "$(tap-ctl list -p "$first" | cut -d' ' -f1,2) $(tap-ctl list -p "$second")" "pid=$first minor=0 "
+check 'upgrade of none' rejects $EINVAL 'either -p PID or --all' tap-ctl upgrade
+end_disks
+kill_tapdisk "$idle"
+check 'nothing is left' nothing_left
+
+#
 # Interrupted
 #
 create_signalled() {	# create_signalled SIGNAL SECONDS TARGET: so long after it has begun; the exit status
