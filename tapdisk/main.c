@@ -40,7 +40,7 @@
 #define MAX_POLL_US 10000
 
 struct options {
-	bool foreground;
+	bool log_stderr;
 	const char *engine;
 	int ready_fd;			/* -1: nobody waits */
 	unsigned idle_exit;		/* seconds; 0: stay */
@@ -64,7 +64,7 @@ static void print_help(void)
 	printf("Usage: tapdisk [OPTION]...\n"
 	       "Serve block devices to Xen guests. Usually started by tap-ctl(8).\n"
 	       "\n"
-	       "      --foreground     log to stderr, not to the system log\n"
+	       "      --log-stderr     log to stderr, not to the system log\n"
 	       "      --engine NAME    io_uring or libaio (default: io_uring where it is permitted)\n"
 	       "      --ready-fd N     write \"listening PID\" or \"error ERRNO TEXT\" to descriptor N\n"
 	       "      --idle-exit SEC  end when no disk is attached within SEC seconds (0: never;\n"
@@ -82,7 +82,7 @@ static void print_help(void)
 static int parse_options(struct options *options, int argc, char **argv, struct error_text *text)
 {
 	static const struct option table[] = {
-		{ "foreground", no_argument, NULL, 'f' },
+		{ "log-stderr", no_argument, NULL, 'l' },
 		{ "engine", required_argument, NULL, 'e' },
 		{ "ready-fd", required_argument, NULL, 'r' },
 		{ "idle-exit", required_argument, NULL, 'i' },
@@ -100,8 +100,8 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 	error |= reach_limit(&options->open_timeout, text);
 	while (at = optind, (option = getopt_long(argc, argv, "+:", table, NULL)) != -1) {
 		switch (option) {
-		case 'f':
-			options->foreground = true;
+		case 'l':
+			options->log_stderr = true;
 			break;
 		case 'e':
 			options->engine = optarg;
@@ -369,7 +369,7 @@ static void report(const struct options *options, int error, const struct error_
 
 	if (error)
 		log_error("%s", text->text);
-	if (error && !options->foreground && fd < 0)
+	if (error && !options->log_stderr && fd < 0)
 		fprintf(stderr, "tapdisk: %s\n", text->text);
 	if (fd < 0)
 		return;
@@ -390,7 +390,7 @@ int main(int argc, char **argv)
 
 	inherited_settle();
 	error = parse_options(&options, argc, argv, &text);
-	log_open("tapdisk", options.foreground);
+	log_open("tapdisk", options.log_stderr);
 	if (error) {
 		report(&options, error, &text);
 		return EINVAL;

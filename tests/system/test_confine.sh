@@ -129,7 +129,7 @@ check "doctor tells" exits 1 tap-ctl doctor
 check "where" grep -q "wrong  image folders: $work/list: line 1" out
 unset TAPSNAP_IMAGE_FOLDERS
 
-tapdisk --foreground --no-sandbox 2>tapdisk.log &
+tapdisk --log-stderr --no-sandbox 2>tapdisk.log &
 started=$!
 until [ -S "$TAPSNAP_RUN_DIR/ctl$started" ] || ! kill -0 $started; do sleep 0.02; done
 check "doctor: one with all rights" exits 1 tap-ctl doctor

@@ -335,7 +335,7 @@ check '... that tap-ctl needs itself' rejects $EINVAL 'create: TAPSNAP_OPEN_TIME
 	env TAPSNAP_OPEN_TIMEOUT=3601 tap-ctl create -a "cow:$work/none.cow"
 check 'tapdisk: whoever waits is told, in whatever order the options are' sh -c \
 	'! tapdisk --poll fast --ready-fd 3 3>"$0" && grep -qx "error 22 --poll fast: not a number from 0 to 10000" "$0"' "$work/ready"
-check 'tapdisk: nobody attaches a disk' timeout 10 tapdisk --foreground --idle-exit 1
+check 'tapdisk: nobody attaches a disk' timeout 10 tapdisk --log-stderr --idle-exit 1
 check 'tapdisk --version' like 'tapdisk \(tapsnap\) [0-9.]+' tapdisk --version
 check 'tap-ctl --version' like 'tap-ctl \(tapsnap\) [0-9.]+' tap-ctl --version
 for command in $(tap-ctl --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do
