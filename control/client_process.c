@@ -137,18 +137,18 @@ static bool search_directories(char path[PATH_MAX], const char *directories)
 	return false;
 }
 
-/* Beside the running program (a build tree, an installation), then where the environment says. */
+/* What the environment names; else the one beside the running program (a build tree, an installation). */
 static int find_tapdisk(char path[PATH_MAX], struct error_text *text)
 {
 	const char *named = getenv(TAPDISK_ENV);
 
-	if (client_program_beside("tapdisk", path))
-		return 0;
 	if (named && *named) {
 		if (snprintf(path, PATH_MAX, "%s", named) < PATH_MAX && !access(path, X_OK))
 			return 0;
 		return error_set(text, -ENOENT, "%s (from $" TAPDISK_ENV "): no program to run", named);
 	}
+	if (client_program_beside("tapdisk", path))
+		return 0;
 	if (search_directories(path, getenv("PATH")) ||
 	    search_directories(path, "/usr/local/sbin:/usr/sbin:/usr/local/libexec:/usr/libexec"))
 		return 0;
