@@ -12,20 +12,24 @@
 
 #include "inherited.h"
 #include "tap-img.h"
+#include "tapctl.h"
 
 static const struct image_command *const commands[] = {
 	&command_create, &command_info, &command_check, &command_snapshot, &command_resize, &command_map,
 	&command_convert, &command_measure, &command_compare, &command_commit, &command_rebase, NULL,
 };
 
-static void print_overview(FILE *to)
+static void print_help(FILE *to)
 {
 	int i;
 
-	fprintf(to, "usage: tap-img COMMAND ...\n\ncow images, while no tapdisk has them open\n\n");
+	fprintf(to, "Usage: tap-img COMMAND [OPTION]... PATH...\n"
+		"Work on cow images while no tapdisk has them open.\n\n");
 	for (i = 0; commands[i]; i++)
 		fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->help);
-	fprintf(to, "\nA path may be written as cow:PATH, too. Each command knows --json and --help.\n");
+	fprintf(to, "\nA path may be written as cow:PATH, too.\n"
+		"'tap-img COMMAND --help' lists its options. Every command takes --json.\n"
+		"The exit status is 0, or 1 for an error; check and compare have others. See tap-img(8).\n");
 }
 
 static void __attribute__((noreturn)) exit_misused(const struct image_command *command)
@@ -33,17 +37,21 @@ static void __attribute__((noreturn)) exit_misused(const struct image_command *c
 	exit(command->misused ? command->misused : 1);
 }
 
+/* --json was given, and nothing has been printed yet. */
+static bool json_wanted;
+
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options)
 {
 	int letter = getopt_long(argc, argv, letters, options, NULL);
 
 	if (letter == 'h') {
-		printf("usage: tap-img %s %s\n", command->name, command->usage);
+		printf("Usage: tap-img %s %s\n", command->name, command->usage);
 		printf("\n%s\n\n%s  --json  print the result as JSON\n  -h, --help  this text\n", command->help,
 		       command->options ? command->options : "");
 		exit(0);
 	}
+	json_wanted |= letter == JSON_LETTER;
 	if (letter == '?')	/* getopt has said what is wrong */
 		exit_misused(command);
 	return letter;
@@ -80,17 +88,20 @@ void image_arguments(const struct image_command *command, int argc, int count)
 	image_misused(command, "%.*s is missing", (int)strcspn(name, " )"), name);
 }
 
-int image_fail(const struct error_text *error)
-{
-	fprintf(stderr, "tap-img: %s\n", error->text);
-	return 1;
-}
-
 /* Not all of the result could be put into JSON. */
 static bool no_json;
 
+int image_fail(const struct error_text *error)
+{
+	fprintf(stderr, "tap-img: %s\n", error->text);
+	if (json_wanted)
+		image_print_json(json_pack("{s:b, s:o}", "ok", 0, "error", tapctl_text_json(error->text)));
+	return 1;
+}
+
 int image_print_json(json_t *json)
 {
+	json_wanted = false;
 	no_json |= json_dumpf(json, stdout, JSON_INDENT(4)) && !ferror(stdout);
 	putchar('\n');
 	json_decref(json);
@@ -116,15 +127,15 @@ int main(int argc, char **argv)
 
 	inherited_settle();
 	if (argc < 2) {
-		print_overview(stderr);
+		print_help(stderr);
 		return 1;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_overview(stdout);
+		print_help(stdout);
 		return 0;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("tap-img %s\n", VERSION);
+		printf("tap-img (tapsnap) " VERSION "\n");
 		return 0;
 	}
 	for (i = 0; commands[i]; i++) {
@@ -134,6 +145,6 @@ int main(int argc, char **argv)
 		interrupts_die();
 		return code;
 	}
-	fprintf(stderr, "tap-img: no command \"%s\": see tap-img --help\n", argv[1]);
+	fprintf(stderr, "tap-img: there is no command '%s'; 'tap-img --help' lists them\n", argv[1]);
 	return 1;
 }

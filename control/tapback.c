@@ -34,7 +34,7 @@ struct options {
 };
 
 static const char help[] =
-	"Usage: tapback [OPTIONS]\n"
+	"Usage: tapback [OPTION]...\n"
 	"Connect the disks of Xen guests (backendtype=tap) to their tapdisks.\n\n"
 	"  -f, --foreground    do not become a daemon; log to stderr instead of syslog\n"
 	"  -v, --verbose       log every state change of every disk\n"
@@ -251,7 +251,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 				return EXIT_FAILURE;
 			break;
 		case 'h': fputs(help, stdout); return EXIT_SUCCESS;
-		case 'V': puts("tapback " VERSION); return EXIT_SUCCESS;
+		case 'V': puts("tapback (tapsnap) " VERSION); return EXIT_SUCCESS;
 		default: fputs("Try 'tapback --help'.\n", stderr); return EXIT_FAILURE;
 		}
 	}

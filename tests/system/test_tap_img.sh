@@ -212,8 +212,15 @@ check "what is no JSON" exits 1 tap-img info --json $'lost\xff.cow'
 
 # the whole
 check "help" tap-img --help
+for tool in tap-ctl xl-snapshot tap-img; do
+	check "$tool --help" grep -qx "Usage: $tool COMMAND .*" <($tool --help)
+	check "$tool --version" grep -qx "$tool (tapsnap) [0-9.]*" <($tool --version)
+	check "$tool without a command: the help, as an error" exits $([ $tool = tap-img ] && echo 1 || echo 22) $tool
+	check "... on stderr" is "$($tool 2>/dev/null)" ""
+done
+check "a failure in JSON" is "$(json '[.ok, .error] | @csv' tap-img info none.cow 2>/dev/null)" 'false,"none.cow: No such file or directory"'
 check "help of a command" tap-img snapshot --help
-check "no such command" refuses 1 'no command "snapshto"' tap-img snapshto a.cow
+check "no such command" refuses 1 "no command 'snapshto'" tap-img snapshto a.cow
 check "no such option" exits 1 tap-img info --frobnicate a.cow
 
 finish
