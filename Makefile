@@ -343,6 +343,8 @@ MANDIR = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 XEN_SCRIPT_DIR = /etc/xen/scripts
+COMPLETIONDIR = $(PREFIX)/share/bash-completion/completions
+COMPLETED = tap-ctl tap-img xl-snapshot
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(XEN_SCRIPT_DIR)
@@ -356,11 +358,13 @@ install: all
 	sed 's|@SBINDIR@|$(SBINDIR)|g' control/tapback.service.in >$(DESTDIR)$(UNITDIR)/tapback.service
 	install -m644 control/tapsnap.sysusers $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf
 	install control/block-tapsnap $(DESTDIR)$(XEN_SCRIPT_DIR)
+	install -d $(DESTDIR)$(COMPLETIONDIR)
+	for program in $(COMPLETED); do install -m644 control/tapsnap.bash $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
 
 uninstall:
 	rm -f $(PROGRAMS:$(BUILD)/bin/%=$(DESTDIR)$(SBINDIR)/%) $(patsubst docs/man/%,$(DESTDIR)$(MANDIR)/man8/%,$(wildcard docs/man/*.8)) \
 		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap $(DESTDIR)$(LIBDIR)/libtapsnap.a \
-		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc \
+		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc $(COMPLETED:%=$(DESTDIR)$(COMPLETIONDIR)/%) \
 		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
 	[ ! -d $(DESTDIR)$(INCLUDEDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(INCLUDEDIR)
 	@for link in $(DESTDIR)/etc/systemd/system/*.wants/tapback.service; do \

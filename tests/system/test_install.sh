@@ -32,6 +32,8 @@ check "pkg-config knows the version" is "$(pkg-config --modversion tapsnap)" "$(
 for example in snapshot-many snapshot-attach; do
 	check "a program with the library: $example" compile $example
 done
+check "bash finds the completion of each by its name" is "$(grep -l 'complete -o default -F' usr/share/bash-completion/completions/* | xargs -n1 basename | paste -sd' ')" \
+	"tap-ctl tap-img xl-snapshot"
 check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
 mkdir package && mv usr etc package/
 mkdir -p "package$work" && mv package/usr package/etc "package$work/"
