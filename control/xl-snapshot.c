@@ -176,7 +176,7 @@ int main(int argc, char **argv)
 	struct arguments args;
 	int error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	if (argc < 2) {
 		print_help(stderr);
 		return EINVAL;

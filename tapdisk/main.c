@@ -21,15 +21,15 @@
 #include "commands.h"
 #include "confine.h"
 #include "heap.h"
-#include "image-folders.h"
+#include "image_directories.h"
 #include "inherited.h"
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
 #include "number.h"
 #include "opener.h"
+#include "probe.h"
 #include "processor.h"
-#include "reach.h"
 #include "sandbox.h"
 #include "takeover.h"
 #include "transport.h"
@@ -75,7 +75,7 @@ static void print_help(void)
 	       "                       default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
 	       "      --no-sandbox     give up no rights and no system calls (to find out whether that is at fault)\n"
 	       "      --help           this text\n"
-	       "      --version        the version\n", IDLE_EXIT_S, REACH_LIMIT_S);
+	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);
 }
 
 /* All of them, whatever is wrong: --ready-fd, where that is said, may be the last. */
@@ -116,7 +116,7 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 			error |= number_parse(optarg, "--poll", MAX_POLL_US, &options->poll, text);
 			break;
 		case 'o':
-			error |= number_parse(optarg, "--open-timeout", REACH_LIMIT_MAX_S, &options->open_timeout, text);
+			error |= number_parse(optarg, "--open-timeout", PROBE_TIMEOUT_MAX_S, &options->open_timeout, text);
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -297,8 +297,8 @@ static int separate(const struct confine_user *user, struct error_text *text)
 {
 	struct sock_fprog filter = { 0 };
 	struct opener_report report;
-	char *const *folders;
-	int error = image_folders(&folders, text);	/* both know them */
+	char *const *directories;
+	int error = image_directories(&directories, text);	/* both know them */
 
 	if (!error)
 		error = sandbox_prepare(&filter, SANDBOX_OPENER, text);
@@ -350,7 +350,7 @@ static void teardown(struct tapdisk *tapdisk)
 	if (!commands_have_open(tapdisk->commands))
 		takeover_stop();
 	commands_stop(tapdisk->commands);
-	metrics_remove_folder();
+	metrics_remove_directory();
 	loop_remove(tapdisk->engine_source);
 	loop_remove(tapdisk->commit);
 	loop_remove(tapdisk->timer);
@@ -388,7 +388,7 @@ int main(int argc, char **argv)
 	struct error_text text = { "" };
 	int error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	error = parse_options(&options, argc, argv, &text);
 	log_open("tapdisk", options.log_stderr);
 	if (error) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_hotplug.sh - the hotplug script, with a folder for xenstore and in the
+# test_hotplug.sh - the hotplug script, with a directory for xenstore and in the
 # place of Xen's own scripts, which it builds upon, what it uses of them. (All
 # of it with the real ones: tests/xen/.)
 #

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_install.sh - what `make install` leaves is enough to use: into a folder
+# test_install.sh - what `make install` leaves is enough to use: into a directory
 # for a package (DESTDIR), whose content then comes where it belongs (PREFIX).
 #
 # Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config
@@ -43,5 +43,5 @@ ln -s "$work/usr/lib/systemd/system/tapback.service" package/etc/systemd/system/
 check "uninstall" exits 0 make_it uninstall
 check "says what stays" grep -q /var/lib/tapsnap out
 check "nothing is left" is "$(files package)" ""
-check "nor our own folder" test ! -e "package$work/usr/include/tapsnap"
+check "nor our own directory" test ! -e "package$work/usr/include/tapsnap"
 finish
