@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client_many.h"
@@ -27,20 +26,6 @@ void client_step(const char *name)
 {
 	if (client_group_step)
 		client_group_step(name);
-}
-
-/* A folder that is durable, in one that is there. */
-static int make_folder(const char *path, struct error_text *text)
-{
-	int error;
-
-	if (mkdir(path, 0700)) {
-		if (errno == EEXIST)
-			return 0;
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	}
-	error = path_sync_name(path);
-	return error ? error_set(text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
 /* @folder, of DECISION_MAX + 1 bytes: where the records are. */
@@ -66,9 +51,7 @@ int client_decision_name(char *path, const char *owner, struct error_text *text)
 
 	error = name_folder(folder, owner ? owner : "", text);
 	if (!error)
-		error = make_folder(path_state_dir(), text);
-	if (!error)
-		error = make_folder(folder, text);
+		error = path_make_state_dir(COW_DECISION_FOLDER, text);
 	if (error)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))

@@ -37,22 +37,16 @@ static int make_folders(const char *path, struct error_text *text)
 {
 	char above[PATH_MAX];
 	char *slash;
-	int error;
+	int error = 0;
 
-	if (!mkdir(path, 0700) || errno == EEXIST)
-		return 0;
 	snprintf(above, sizeof(above), "%s", path);
 	slash = strrchr(above, '/');
-	if (!slash || slash == above || errno != ENOENT)
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	*slash = '\0';
-	error = make_folders(above, text);
-	if (!error && mkdir(path, 0700) && errno != EEXIST)
-		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	if (error)
-		return error;
-	error = path_sync(above);
-	return error ? error_set(text, error, "%s: %s", above, strerror(-error)) : 0;
+	if (slash != above) {
+		*slash = '\0';
+		if (access(above, F_OK))
+			error = make_folders(above, text);
+	}
+	return error ? error : path_make_lasting_folder(path, text);
 }
 
 int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)
@@ -67,7 +61,9 @@ int folder_open(struct domain_folder *folder, const char *uuid, bool make, struc
 	if (snprintf(folder->path, sizeof(folder->path), "%s/%s", root, uuid) >= (int)sizeof(folder->path))
 		return error_set(text, -ENAMETOOLONG, "%s: too long", root);
 	if (make)
-		error = make_folders(folder->path, text);
+		error = make_folders(root, text);
+	if (make && !error)
+		error = path_make_lasting_folder(folder->path, text);
 	if (!error)
 		folder->fd = open(folder->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (!error && folder->fd < 0)

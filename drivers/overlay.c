@@ -220,18 +220,12 @@ static int record_write(const char *path, const struct overlay *overlay)
 }
 
 /* Of the state folder, for the records of devices. */
-static int make_folders(const char *record)
+static int make_folders(const char *record, struct error_text *error)
 {
 	char folder[PATH_MAX];
-	int ret = 0;
 
 	snprintf(folder, sizeof(folder), "%s/overlays", path_state_dir());
-	if (strncmp(record, folder, strlen(folder)))
-		return 0;
-	if ((path_make_folder(path_state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
-		return -errno;
-	ret = path_sync_name(path_state_dir());
-	return ret ? ret : path_sync_name(folder);
+	return strncmp(record, folder, strlen(folder)) ? 0 : path_make_state_dir("overlays", error);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -244,7 +238,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (!ret && snprintf(fresh, sizeof(fresh), "%s.new", record) >= (int)sizeof(fresh))
 		ret = -ENAMETOOLONG;
 	if (!ret)
-		ret = make_folders(record);
+		ret = make_folders(record, error);
 	if (ret)
 		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);

@@ -160,9 +160,11 @@ static int confine_files(char *const *folders, struct error_text *warning, struc
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
-	if ((mkdir(path_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
-		return error_set(text, -errno, "%s, %s: cannot be made: %s", path_run_dir(), path_state_dir(), strerror(errno));
-	ret = restrict_files(version, folders, text);
+	ret = path_make_run_dir(text);
+	if (!ret)
+		ret = path_make_state_dir(NULL, text);
+	if (!ret)
+		ret = restrict_files(version, folders, text);
 	landlocked = !ret;
 	return ret;
 }
