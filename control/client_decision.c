@@ -17,7 +17,6 @@
 #include "cow.h"
 #include "path.h"
 
-#define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
 #define RANDOM_BYTES 16		/* of its name */
 
 void (*client_group_step)(const char *step);
@@ -28,7 +27,7 @@ void client_step(const char *name)
 		client_group_step(name);
 }
 
-/* @folder, of DECISION_MAX + 1 bytes: where the records are. */
+/* @folder, of SNAPSHOT_TEXT_MAX + 1 bytes: where the records are. */
 static int name_folder(char *folder, const char *owner, struct error_text *text)
 {
 	const char *state = path_state_dir();
@@ -36,8 +35,8 @@ static int name_folder(char *folder, const char *owner, struct error_text *text)
 
 	if (*state != '/')
 		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, DECISION_MAX + 1, "%s/" COW_DECISION_FOLDER, state);
-	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > DECISION_MAX)
+	length = snprintf(folder, SNAPSHOT_TEXT_MAX + 1, "%s/" COW_DECISION_FOLDER, state);
+	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > SNAPSHOT_TEXT_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
 	return 0;
 }
@@ -45,7 +44,7 @@ static int name_folder(char *folder, const char *owner, struct error_text *text)
 int client_decision_name(char *path, const char *owner, struct error_text *text)
 {
 	unsigned char random[RANDOM_BYTES];
-	char folder[DECISION_MAX + 1];
+	char folder[SNAPSHOT_TEXT_MAX + 1];
 	int length, error;
 	unsigned i;
 
@@ -75,7 +74,7 @@ static bool is_owners(const char *file, const char *owner)
 
 int tapctl_records_forget(const char *owner, struct error_text *text)
 {
-	char folder[DECISION_MAX + 1];
+	char folder[SNAPSHOT_TEXT_MAX + 1];
 	struct dirent *entry;
 	DIR *dir;
 	int error = name_folder(folder, owner, text);

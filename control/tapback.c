@@ -60,7 +60,7 @@ static int take_lock(void)
 		fprintf(stderr, "tapback: %s\n", text.text);
 		return fd;
 	}
-	if (snprintf(path, sizeof(path), "%s/tapback.lock", path_run_dir()) >= (int)sizeof(path))
+	if (snprintf(path, sizeof(path), TAPBACK_LOCK_FORMAT, path_run_dir()) >= (int)sizeof(path))
 		return complain(path_run_dir(), -ENAMETOOLONG);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)

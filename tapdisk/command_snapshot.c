@@ -15,7 +15,6 @@
 #include "cow-base.h"
 #include "log.h"
 
-#define LEASE_MAX_MS 60000
 
 /* From the command to its reply. The strings of the command are the request's. */
 struct snapshot_call {
