@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cow-base.h"
+#include "cow-internal.h"
 #include "live_disk.h"
 
 struct look {
