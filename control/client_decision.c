@@ -15,6 +15,7 @@
 #include "client_many.h"
 #include "client_private.h"
 #include "cow.h"
+#include "hex.h"
 #include "path.h"
 
 #define RANDOM_BYTES 16		/* of its name */
@@ -43,10 +44,9 @@ static int name_folder(char *folder, const char *owner, struct error_text *text)
 
 int client_decision_name(char *path, const char *owner, struct error_text *text)
 {
-	unsigned char random[RANDOM_BYTES];
-	char folder[SNAPSHOT_TEXT_MAX + 1];
-	int length, error;
-	unsigned i;
+	char folder[SNAPSHOT_TEXT_MAX + 1], name[2 * RANDOM_BYTES + 1];
+	uint8_t random[RANDOM_BYTES];
+	int error;
 
 	error = name_folder(folder, owner ? owner : "", text);
 	if (!error)
@@ -55,11 +55,8 @@ int client_decision_name(char *path, const char *owner, struct error_text *text)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return error_set(text, -EIO, "no random number to be had");
-	length = snprintf(path, PATH_MAX, "%s/", folder);
-	for (i = 0; i < sizeof(random); i++)
-		length += snprintf(path + length, PATH_MAX - length, "%02x", random[i]);
-	if (owner)
-		snprintf(path + length, PATH_MAX - length, ".%s", owner);
+	hex_print(name, random, sizeof(random));
+	snprintf(path, PATH_MAX, "%s/%s%s%s", folder, name, owner ? "." : "", owner ? owner : "");
 	return 0;
 }
 

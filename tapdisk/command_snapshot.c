@@ -13,6 +13,7 @@
 
 #include "commands_internal.h"
 #include "cow-base.h"
+#include "hex.h"
 #include "log.h"
 
 
@@ -369,8 +370,7 @@ static json_t *list_reply(const struct backend *backend, json_t *list)
 
 	if (!reply || !cow_backend_uuid(backend, uuid))
 		return reply;
-	for (size_t i = 0; i < sizeof(uuid); i++)
-		sprintf(text + 2 * i, "%02x", uuid[i]);
+	hex_print(text, uuid, sizeof(uuid));
 	path = cow_target_split(backend->path, &name);
 	json_object_set_new(reply, "store", json_string(path ? path : ""));
 	json_object_set_new(reply, "uuid", json_string(text));
