@@ -12,8 +12,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "cow.h"
 #include "hex.h"
 #include "path.h"
@@ -28,15 +28,15 @@ void client_step(const char *name)
 		client_group_step(name);
 }
 
-/* @folder, of SNAPSHOT_TEXT_MAX + 1 bytes: where the records are. */
-static int name_folder(char *folder, const char *owner, struct error_text *text)
+/* @directory, of SNAPSHOT_TEXT_MAX + 1 bytes: where the records are. */
+static int name_directory(char *directory, const char *owner, struct error_text *text)
 {
 	const char *state = path_state_dir();
 	int length;
 
 	if (*state != '/')
 		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, SNAPSHOT_TEXT_MAX + 1, "%s/" COW_DECISION_FOLDER, state);
+	length = snprintf(directory, SNAPSHOT_TEXT_MAX + 1, "%s/" COW_DECISION_DIRECTORY, state);
 	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > SNAPSHOT_TEXT_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
 	return 0;
@@ -44,19 +44,19 @@ static int name_folder(char *folder, const char *owner, struct error_text *text)
 
 int client_decision_name(char *path, const char *owner, struct error_text *text)
 {
-	char folder[SNAPSHOT_TEXT_MAX + 1], name[2 * RANDOM_BYTES + 1];
+	char directory[SNAPSHOT_TEXT_MAX + 1], name[2 * RANDOM_BYTES + 1];
 	uint8_t random[RANDOM_BYTES];
 	int error;
 
-	error = name_folder(folder, owner ? owner : "", text);
+	error = name_directory(directory, owner ? owner : "", text);
 	if (!error)
-		error = path_make_state_dir(COW_DECISION_FOLDER, text);
+		error = path_make_state_dir(COW_DECISION_DIRECTORY, text);
 	if (error)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return error_set(text, -EIO, "no random number to be had");
 	hex_print(name, random, sizeof(random));
-	snprintf(path, PATH_MAX, "%s/%s%s%s", folder, name, owner ? "." : "", owner ? owner : "");
+	snprintf(path, PATH_MAX, "%s/%s%s%s", directory, name, owner ? "." : "", owner ? owner : "");
 	return 0;
 }
 
@@ -71,16 +71,16 @@ static bool is_owners(const char *file, const char *owner)
 
 int tapctl_records_forget(const char *owner, struct error_text *text)
 {
-	char folder[SNAPSHOT_TEXT_MAX + 1];
+	char directory[SNAPSHOT_TEXT_MAX + 1];
 	struct dirent *entry;
 	DIR *dir;
-	int error = name_folder(folder, owner, text);
+	int error = name_directory(directory, owner, text);
 
 	if (error)
 		return error;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	if (!dir)
-		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", folder, strerror(errno));
+		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", directory, strerror(errno));
 	while (!error && (entry = readdir(dir))) {
 		if (is_owners(entry->d_name, owner) && unlinkat(dirfd(dir), entry->d_name, 0) && errno != ENOENT)
 			error = -errno;
@@ -88,7 +88,7 @@ int tapctl_records_forget(const char *owner, struct error_text *text)
 	if (!error && fsync(dirfd(dir)))
 		error = -errno;
 	closedir(dir);
-	return error ? error_set(text, error, "%s: %s", folder, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: %s", directory, strerror(-error)) : 0;
 }
 
 int client_decision_make(const char *path, struct error_text *text)

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "path.h"
 
 int client_make_run_dir(struct error_text *text)
@@ -21,7 +21,7 @@ int client_make_run_dir(struct error_text *text)
 		return error;
 	if (asprintf(&markers, MINOR_DIR_FORMAT, tapctl_run_dir()) < 0)
 		return error_set(text, -ENOMEM, "out of memory");
-	if (path_make_folder(markers, 0755) && errno != EEXIST)
+	if (path_mkdir(markers, 0755) && errno != EEXIST)
 		error = error_set(text, -errno, "%s: cannot make the directory: %s", markers, strerror(errno));
 	free(markers);
 	return error;

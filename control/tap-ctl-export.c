@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "hex.h"
 #include "tap-ctl.h"
 

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "aio.h"
-#include "cow-base.h"
+#include "cow_base.h"
 #include "device.h"
 #include "hex.h"
 #include "overlay.h"
@@ -116,7 +116,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 	uint8_t uuid[16];
 	/* cppcheck-suppress uninitvar; only where it will be */
 	const char *target = base.target;
-	int ret = cow_base_probe_beside(overlay->store, uuid, &kind, &base, &why);
+	int ret = cow_base_probe_peek(overlay->store, uuid, &kind, &base, &why);
 
 	if (ret)
 		return error_set(error, ret, "%s: its disk is in a store that cannot be opened: %s; bring it back, or remove %s "
@@ -206,13 +206,13 @@ static int record_write(const char *path, const struct overlay *overlay)
 	return ret;
 }
 
-/* Of the state folder, for the records of devices. */
-static int make_folders(const char *record, struct error_text *error)
+/* Of the state directory, for the records of devices. */
+static int make_directories(const char *record, struct error_text *error)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 
-	snprintf(folder, sizeof(folder), "%s/overlays", path_state_dir());
-	return strncmp(record, folder, strlen(folder)) ? 0 : path_make_state_dir("overlays", error);
+	snprintf(directory, sizeof(directory), "%s/overlays", path_state_dir());
+	return strncmp(record, directory, strlen(directory)) ? 0 : path_make_state_dir("overlays", error);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -225,7 +225,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (!ret && snprintf(fresh, sizeof(fresh), "%s.new", record) >= (int)sizeof(fresh))
 		ret = -ENAMETOOLONG;
 	if (!ret)
-		ret = make_folders(record, error);
+		ret = make_directories(record, error);
 	if (ret)
 		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);

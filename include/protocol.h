@@ -21,7 +21,7 @@
 #define MINOR_MAX		65535
 #define TAPBACK_LOCK_FORMAT	"%s/tapback.lock"	/* run dir; whoever holds it is the one tapback */
 #define STATS_DIR_FORMAT	"/dev/shm/td3-%d"	/* pid; counters for xentop */
-/* What outlives a tapdisk that dies (docs/takeover.md): a folder for each disk that is open, with a record of how it
+/* What outlives a tapdisk that dies (docs/takeover.md): a directory for each disk that is open, with a record of how it
  * was opened, and a lock for each process that is free once all its I/O has ended. */
 #define TAKEOVER_DIR_FORMAT	"%s/takeover"		/* run dir */
 #define TAKEOVER_LOCK_FORMAT	"%s/takeover/lock-%s"	/* run dir, the process' name in the record */

@@ -8,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cow-base.h"
-#include "cow-internal.h"
+#include "cow_base.h"
+#include "cow_internal.h"
 #include "live_disk.h"
 
 struct look {
