@@ -35,9 +35,9 @@ DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c drivers/*/*.c
 ENGINE_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/engine*.c))
 TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildcard tapdisk/*.c)))
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c))
-TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) control/size.c control/xen_disks.c)
+TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) control/xen_disks.c)
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
-TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c) control/size.c)
+TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
 DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) control/xen_disks.c)
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
@@ -158,6 +158,7 @@ $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock
 
 # the record of an overlay, which has to last
 $(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
+$(BUILD)/tests/unit/test_snapshot_group: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o

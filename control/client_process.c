@@ -18,7 +18,6 @@
 #include "client_internal.h"
 
 #define TAPDISK_ENV	"TAPSNAP_TAPDISK"
-#define STATS_DIR	"/dev/shm/td3-%d"
 
 static void remove_stats(int pid)
 {
@@ -26,7 +25,7 @@ static void remove_stats(int pid)
 	struct dirent *entry;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), STATS_DIR, pid);
+	snprintf(path, sizeof(path), STATS_DIR_FORMAT, pid);
 	dir = opendir(path);
 	if (!dir)
 		return;

@@ -104,7 +104,7 @@ static void look_for_left_overs(json_t *findings)
 		for (size_t i = 0; i < count; i++) {
 			snprintf(path, sizeof(path), "/proc/%d", pids[i]);
 			if (access(path, F_OK))
-				doctor_find(findings, "counters", "note", "/dev/shm/td3-%d is a dead tapdisk's and can be removed",
+				doctor_find(findings, "counters", "note", STATS_DIR_FORMAT " is a dead tapdisk's and can be removed",
 					    pids[i]);
 		}
 		free(pids);
@@ -135,7 +135,7 @@ static void look_for_tapback(json_t *findings)
 	char path[4096];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/tapback.lock", tapctl_run_dir());
+	snprintf(path, sizeof(path), TAPBACK_LOCK_FORMAT, tapctl_run_dir());
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK)
 		doctor_find(findings, "tapback", "ok", "running");

@@ -21,8 +21,6 @@
 
 #define MAX_TIMEOUT_S 86400
 #define MAX_RATE_MIB (1 << 20)
-#define MAX_LEASE_MS 60000
-#define MAX_CACHE_MIB 65536
 #define JSON_LETTER 'J'
 #define DEBUG_LETTER 'X'
 #define ALWAYS "hJX"		/* what every command knows */
@@ -315,7 +313,7 @@ static void set_option(const struct command *command, struct arguments *args, in
 		args->burst_ms = parse_number(command, 'u', 1, THROTTLE_MAX_BURST_MS);
 		break;
 	case 'l':
-		args->lease_ms = (unsigned)parse_number(command, 'l', 1, MAX_LEASE_MS);
+		args->lease_ms = (unsigned)parse_number(command, 'l', 1, LEASE_MAX_MS);
 		break;
 	case 'd':
 		if (command != &command_snapshot_create)
@@ -374,7 +372,7 @@ static void set_option(const struct command *command, struct arguments *args, in
 		args->sector_size = parse_number(command, 'b', 512, 4096);
 		break;
 	case 'M':
-		args->cache_mib = parse_number(command, 'M', 1, MAX_CACHE_MIB);
+		args->cache_mib = parse_number(command, 'M', 1, CACHE_MAX_MIB);
 		break;
 	case 't':
 		if (command == &command_list)

@@ -322,3 +322,37 @@ const char *path_state_dir(void)
 {
 	return directory_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
 }
+
+static int make_directory(const char *path, mode_t mode, struct error_text *text)
+{
+	if (!path_mkdir(path, mode) || errno == EEXIST)
+		return 0;
+	return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+}
+
+int path_make_run_dir(struct error_text *text)
+{
+	return make_directory(path_run_dir(), 0755, text);
+}
+
+int path_make_lasting_directory(const char *path, struct error_text *text)
+{
+	int error = make_directory(path, 0700, text);
+
+	if (error)
+		return error;
+	error = path_sync_name(path);
+	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
+}
+
+int path_make_state_dir(const char *below, struct error_text *text)
+{
+	int error = path_make_lasting_directory(path_state_dir(), text);
+	char path[PATH_MAX];
+
+	if (error || !below)
+		return error;
+	if (snprintf(path, sizeof(path), "%s/%s", path_state_dir(), below) >= (int)sizeof(path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long", path_state_dir());
+	return path_make_lasting_directory(path, text);
+}

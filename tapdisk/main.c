@@ -36,7 +36,6 @@
 
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
-#define WANTED_FDS 65536
 #define MAX_POLL_US 10000
 
 struct options {
@@ -141,16 +140,17 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 	return error ? -EINVAL : 0;
 }
 
-/* Each queue of each frontend takes descriptors. */
-static void raise_limits(void)
+/* Each queue of each frontend takes descriptors: so many for all, and no more. */
+static void limit_descriptors(void)
 {
-	struct rlimit limit, raised = { WANTED_FDS, WANTED_FDS };
+	struct rlimit limit = { CONFINE_MAX_FILES, CONFINE_MAX_FILES };
 
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < WANTED_FDS && setrlimit(RLIMIT_NOFILE, &raised)) {
+	if (!setrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	if (!getrlimit(RLIMIT_NOFILE, &limit))
 		limit.rlim_cur = limit.rlim_max;	/* not ours to raise further */
-		if (setrlimit(RLIMIT_NOFILE, &limit))
-			log_warning("cannot raise the limit of open files: %s", strerror(errno));
-	}
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warning("cannot raise the limit of open files: %s", strerror(errno));
 }
 
 static void signal_ready(void *arg, uint32_t events)
@@ -398,7 +398,7 @@ int main(int argc, char **argv)
 	heap_init();
 	json_memory_init();
 	umask(077);
-	raise_limits();
+	limit_descriptors();
 	error = (options.no_sandbox ? setup : setup_sandboxed)(&tapdisk, &options, &text);
 	if (!error)
 		log_info("version " VERSION ", pid %d, engine %s", (int)getpid(), tapdisk.engine->ops->name);

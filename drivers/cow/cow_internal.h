@@ -401,6 +401,9 @@ int cow_version_extent(struct cow_store *store, const struct cow_version *versio
 int cow_zero_some(struct cow_store *store, uint64_t *sector, uint64_t end, bool parts, uint64_t *budget);
 /* What was absent is zero. */
 int cow_zero_mask(struct cow_store *store, uint64_t block);
+/* For tests; tools have cow_view_read(), and none discards. What the snapshot holds; -ENOENT. */
+int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
+int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors);
 
 /* cow_commit.c: 0 when the active disk is all that there is; then deleted versions have been given back, too. */
 int cow_no_snapshots(const struct cow_store *store, const char *otherwise, struct error_text *error);

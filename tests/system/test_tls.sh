@@ -174,7 +174,8 @@ test_refusals() {
 		fails 'one of' tap-ctl export $disk -x "$work/x509" -k "$work/psk" tcp:127.0.0.1:0 &&
 		fails 'it has no snapshots' tap-ctl export $disk -n x -k "$work/psk" tcp:127.0.0.1:0 &&
 		echo 'alice:xyz' >"$work/wrong/keys.psk" &&
-		fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0
+		fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0 &&
+		echo 'alice:abc' >"$work/wrong/keys.psk" && fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0
 }
 
 # How many there are; those that are about to end have a moment.

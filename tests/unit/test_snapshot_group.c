@@ -228,6 +228,58 @@ static void test_disk_not_told(void **state)
 	expect_records(0);
 }
 
+static ino_t synced[16];
+static unsigned nr_synced;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	if (nr_synced < sizeof(synced) / sizeof(synced[0]) && !fstat(fd, &st))
+		synced[nr_synced++] = st.st_ino;
+	return __real_fsync(fd);
+}
+
+static unsigned nr_synced_at_decision;
+
+static void note_syncs(const char *step)
+{
+	if (!strcmp(step, "prepared"))
+		nr_synced_at_decision = nr_synced;
+}
+
+static bool was_synced(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	for (unsigned i = 0; i < nr_synced_at_decision; i++) {
+		if (synced[i] == st.st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* The record's directories may have been made by somebody who was stopped before their names lasted: a decision in them has to. */
+static void test_directories_that_are_there_last(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/groups", fake_state);
+	assert_int_equal(mkdir(fake_state, 0700), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	nr_synced = nr_synced_at_decision = 0;
+	client_group_step = note_syncs;
+	assert_int_equal(take(&snapshot, &text), 0);
+	client_group_step = NULL;
+	assert_true(was_synced(fake_dir));
+	assert_true(was_synced(fake_state));
+}
+
 /* No room for the record: nothing is decided, and nothing counts. */
 static void test_no_decision_to_be_had(void **state)
 {
@@ -578,6 +630,7 @@ int main(void)
 		ON_DISKS(test_failures_before_the_decision),
 		ON_DISKS(test_failure_after_the_decision),
 		ON_DISKS(test_disk_not_told),
+		ON_DISKS(test_directories_that_are_there_last),
 		ON_DISKS(test_no_decision_to_be_had),
 		ON_DISKS(test_disk_dies),
 		ON_DISKS(test_disk_hangs),
