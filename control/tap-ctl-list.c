@@ -128,7 +128,7 @@ static int run_list(const struct arguments *args, json_t *result, struct error_t
 	if (list.error)
 		error_set(text, list.error, "%s: %s", tapctl_run_dir(), strerror(-list.error));
 	else if (json_object_set_new(result, "tapdisks", filter_rows(args, list.rows)) ||
-		 json_object_set(result, "not answering", list.unresponsive))
+		 json_object_set(result, "unresponsive", list.unresponsive))
 		list.error = -ENOMEM;
 	json_decref(list.rows);
 	json_decref(list.unresponsive);

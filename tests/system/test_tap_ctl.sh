@@ -238,7 +238,7 @@ create null:1G
 kill -STOP "$pid"
 check 'a tapdisk that hangs: no longer than told' refuses 110 "tapdisk $pid" tap-ctl pause -p "$pid" -m "$minor" -t 1
 check '... list goes on without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
-check '... and names it' is "$(jq -c .silent "$work/listed")" "[$pid]"
+check '... and names it' is "$(jq -c .unresponsive "$work/listed")" "[$pid]"
 check '... on stderr as well' grep -q "tapdisk $pid" "$work/err"
 kill -CONT "$pid"
 check '... and when it goes on it has done it' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
