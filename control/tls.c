@@ -337,6 +337,7 @@ int main(int argc, char **argv)
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGALRM, SIG_DFL);	/* ends a session that does not begin; ignored, exec would have left it so */
 	umask(077);
 	error = setup(&server, &options, &text);
 	report_ready(options.ready, error, &text);

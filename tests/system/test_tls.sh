@@ -33,9 +33,9 @@ make_credentials() {
 		psktool -u alice -p "$work/wrong/keys.psk"
 }
 
-# export_on OPTION...: prints the port
+# export_on OPTION...: prints the port. Whatever signals are ignored or blocked, the one that ends sessions is not.
 export_on() {
-	tap-ctl export $disk "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
+	env --ignore-signal=ALRM --block-signal=ALRM tap-ctl export $disk "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
 }
 
 start() {
@@ -150,6 +150,7 @@ for pid in filter(str.isdigit, os.listdir('/proc')):
 assert sorted(users) == (['0', '0', '65534'] if os.geteuid() == 0 else 3 * [str(os.geteuid())]), users
 (pid, session), = filtered
 assert session['Uid'].split()[0] == ('65534' if os.geteuid() == 0 else str(os.geteuid())), session
+assert not (int(session['SigIgn'], 16) | int(session['SigBlk'], 16)) & 1 << 13, session
 assert session['NoNewPrivs'] == '1' and session['CapPrm'] == '0000000000000000', session
 limits = open('/proc/%s/limits' % pid).read()
 for limit in ('core file size', 'processes', 'file size'):
