@@ -35,7 +35,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "log.h"
 #include "nbd_connection.h"
 #include "path.h"
