@@ -37,20 +37,33 @@ static void remove_stats(int pid)
 	rmdir(path);
 }
 
-static void remove_nbd_sockets(int pid)
+/* A disk's is called nbdPID.MINOR; that of tapdisk-tls has ".tlsN" after it. */
+static bool is_nbd_socket(const char *name, int pid)
 {
-	char prefix[32], path[PATH_MAX];
-	size_t count, i;
-	int *minors;
+	int minor, number, end = 0;
+	char prefix[32];
 
 	snprintf(prefix, sizeof(prefix), "nbd%d.", pid);
-	if (client_list_numbers(tapctl_run_dir(), prefix, MINOR_MAX, &minors, &count))
-		return;
-	for (i = 0; i < count; i++) {
-		if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), pid, minors[i]) < (int)sizeof(path))
+	if (strncmp(name, prefix, strlen(prefix)))
+		return false;
+	name += strlen(prefix);
+	return client_parse_number(name, MINOR_MAX) >= 0 ||
+		(sscanf(name, "%d.tls%d%n", &minor, &number, &end) == 2 && !name[end]);
+}
+
+static void remove_nbd_sockets(int pid)
+{
+	DIR *dir = opendir(tapctl_run_dir());
+	struct dirent *entry;
+	char path[PATH_MAX];
+
+	while (dir && (entry = readdir(dir))) {
+		if (is_nbd_socket(entry->d_name, pid) &&
+		    snprintf(path, sizeof(path), "%s/%s", tapctl_run_dir(), entry->d_name) < (int)sizeof(path))
 			unlink(path);
 	}
-	free(minors);
+	if (dir)
+		closedir(dir);
 }
 
 /* Gone, or a zombie that nobody has waited for. Where we may not look it counts as running. */

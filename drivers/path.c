@@ -24,7 +24,7 @@
 #include "descriptors.h"
 #include "protocol.h"
 
-static int opener = -1;
+static int openers[2] = { -1, -1 };
 static uid_t opener_uid;
 static _Thread_local bool no_timeout;
 
@@ -35,15 +35,15 @@ void path_no_timeout(void)
 	no_timeout = true;
 }
 
-void path_set_opener(int socket, uid_t uid)
+void path_set_opener(const int sockets[2], uid_t uid)
 {
-	opener = socket;
+	memcpy(openers, sockets, sizeof(openers));
 	opener_uid = uid;
 }
 
 bool path_has_opener(void)
 {
-	return opener >= 0;
+	return openers[0] >= 0;
 }
 
 uid_t path_uid(void)
@@ -60,8 +60,22 @@ struct call {
 	int fd;				/* that was opened */
 };
 
+static bool is_own(const char *path)
+{
+	const char *const directories[] = { path_run_dir(), path_state_dir(), "/dev/shm" };
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++) {
+		size_t length = strlen(directories[i]);
+
+		if (!strncmp(path, directories[i], length) && (!path[length] || path[length] == '/'))
+			return true;
+	}
+	return false;
+}
+
 static int send_request(struct call *call, int answer)
 {
+	int opener = openers[is_own(call->path)];
 	struct iovec parts[] = {
 		{ &call->request, sizeof(call->request) },
 		{ (char *)call->path, call->request.length[0] },

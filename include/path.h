@@ -57,8 +57,11 @@ int path_make_state_dir(const char *below, struct error_text *text);
 /* The owner of what the calls above make. */
 uid_t path_uid(void);
 
-/* From now on @socket's other end, a process of that user, does it all. Once, while there is one thread. */
-void path_set_opener(int socket, uid_t uid);
+/*
+ * From now on the sockets' other ends, a process of that user, do it all; the second one what is in tapdisk's own directories,
+ * which answer whatever becomes of images: run and state directory, /dev/shm. Once, while there is one thread.
+ */
+void path_set_opener(const int sockets[2], uid_t uid);
 bool path_has_opener(void);
 
 extern unsigned path_timeout_ms;		/* tests set it */

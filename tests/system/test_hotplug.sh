@@ -71,6 +71,7 @@ check "which is let alone" tapdisks_are 1
 rm -r "$STORE/backend"
 end_disks
 check "a disk for a guest that writes" eval 'open_target 1 "aio:$work/image"'
+check "with an export that is read-only" tap-ctl export ${disk[1]} -R "unix:$work/export"
 backend 51712 w "aio:$work/image"
 check "is shared" eval 'xen/block-tapsnap add && is "$(node pid)" "${pid[1]}"'
 check "and gone with it" eval 'xen/block-tapsnap remove && tapdisks_are 0'

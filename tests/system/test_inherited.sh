@@ -53,7 +53,7 @@ xl-snapshot list "$uuid" <&- >&- 2>&- &
 check "xl-snapshot" eventually settled $!
 { kill -KILL $!; wait $!; } 2>/dev/null
 if command -v tapdisk-tls >/dev/null; then
-	tapdisk-tls --server "$work/socket" --listen-fd 9 --tls-psk "$work/psk" 9<. <&- >&- 2>&- &
+	tapdisk-tls --server "$work/socket" --pid $$ --listen-fd 9 --tls-psk "$work/psk" 9<. <&- >&- 2>&- &
 	check "tapdisk-tls" eventually settled $!
 	kill $!
 	wait $!
