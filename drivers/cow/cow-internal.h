@@ -261,6 +261,8 @@ void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_unhold(struct cow_store *store, uint64_t block);
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
+/* The next checkpoint writes all pages of the bitmap, and the nodes above them, to other places. */
+int cow_alloc_move_pages(struct cow_store *store);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
 uint64_t cow_alloc_reserve(struct cow_store *store);
