@@ -451,6 +451,8 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store);
 /* cow-revert.c */
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
 int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error);
+/* The same in memory alone, of a store that is open for reading. */
+int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error);
 bool cow_revert_awaits(const struct cow_store *store, const char *name);
 
 /* A version's three texts, out of a record that holds them one behind the other. */
