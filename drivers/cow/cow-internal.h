@@ -491,7 +491,7 @@ void cow_journal_cut(struct cow_store *store);
 /* Around the checkpoint that begins writing, under the salt @salt: before; when it is durable. */
 int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt);
 void cow_journal_begin(struct cow_store *store);
-/* The store is let go of; @needed: and not closed in order. */
+/* The store is let go of; @needed: what is in the journal may be nowhere else. */
 void cow_journal_end(struct cow_store *store, bool needed);
 /* -ESTALE: the store is not as the journal's process left it; -ENOBUFS: it has not all; -EUCLEAN. */
 int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(struct cow_store *store,

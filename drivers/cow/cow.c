@@ -227,6 +227,8 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 		ret = opening.ret;
 	opening_now = disk->next;
 	if (ret) {
+		if (disk->store)
+			cow_journal_end(disk->store, false);	/* nobody was told anything; what was played is in the store */
 		disk_free(disk);
 		return ret;
 	}
