@@ -325,6 +325,9 @@ static int take_up(struct cow_disk *disk, const struct driver_options *options, 
 
 	if (ret)
 		return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
+	/* until the next flush the journal does not have all */
+	if (options->journal && !cow_flush_idle(disk->store))
+		cow_flusher_wake(disk);
 	return options->undecided ? 0 : cow_disk_settle(disk, error);
 }
 

@@ -339,6 +339,50 @@ static void test_no_journal_of_what_was_not_opened(void **state)
 	}
 }
 
+static void reap_all(void)
+{
+	while (engine_reap(&clone.fault.engine))
+		;
+}
+
+/*
+ * What the disk's last user has not flushed is in no journal when the disk is
+ * opened again, beside a clone. That is mended without another flush: a
+ * successor finds all of it.
+ */
+static void test_journal_of_a_store_that_is_not_flushed(void **state)
+{
+	uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK))), found[PART * SECTOR_SIZE];
+	char store_copy[PATH_MAX], journal_copy[PATH_MAX];
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	struct backend *backend;
+
+	strcpy(store_copy, scratch_path("dead"));
+	strcpy(journal_copy, scratch_path("left"));
+	unlink(journal);
+	begin();
+	assert_int_equal(open_with_journal(&backend, journal, &error), 0);
+	fill(data, 9);
+	assert_int_equal(do_one(backend, BLOCK_WRITE, 2 * PART, data), 0);
+	backend_close(backend);
+	assert_int_equal(open_with_journal(&backend, journal, &error), 0);
+	reap_all();
+	copy(original, store_copy);
+	copy(journal, journal_copy);
+	assert_int_equal(chmod(journal_copy, 0600), 0);
+	assert_int_equal(cow_file_open(&device, store_copy, false, &error), 0);
+	if (cow_open(&store, device, &(struct cow_open_options){ .journal = journal_copy }, &error))
+		fail_msg("%s", error.text);
+	assert_int_equal(cow_read(store, found, 2 * PART, PART), 0);
+	assert_memory_equal(found, data, sizeof(found));
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+	backend_close(backend);
+	end();
+}
+
 struct reader {
 	struct block_request req;
 	struct iovec iov;
@@ -480,6 +524,7 @@ int main(void)
 		cmocka_unit_test(test_what_was_prepared),
 		cmocka_unit_test(test_what_stays_prepared),
 		cmocka_unit_test(test_no_journal_of_what_was_not_opened),
+		cmocka_unit_test(test_journal_of_a_store_that_is_not_flushed),
 		cmocka_unit_test(test_reads_meanwhile),
 		cmocka_unit_test(test_readers_elsewhere),
 		cmocka_unit_test(test_each_operation_fails),
