@@ -200,7 +200,10 @@ int cow_decision_commit(const char *path, struct error_text *error);
 int cow_decision_abort(const char *path, struct error_text *error);
 /* How many snapshots are prepared. */
 unsigned cow_prepared_count(const struct cow_store *store);
-/* After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading leaves it. */
+/*
+ * After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading shows what is
+ * decided for as committed, and leaves the rest; it changes neither the store nor the record.
+ */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 
 int cow_checkpoint(struct cow_store *store);

@@ -14,6 +14,8 @@
 
 #include "client_internal.h"
 #include "client_many.h"
+#include "cow.h"
+#include "overlay.h"
 #include "protocol.h"
 
 #define NR_DISKS 3
@@ -619,6 +621,79 @@ static void test_lone_revert_behind_another(void **state)
 	assert_int_equal(disk->went_back, 3);
 }
 
+static char image[PATH_MAX], store[PATH_MAX + 8];
+
+/* A raw disk, in place of the first one. */
+static int setup_raw(void **state)
+{
+	char target[PATH_MAX + 8];
+
+	snprintf(image, sizeof(image), "%s/image", fake_dir);
+	snprintf(store, sizeof(store), "%s.cow", image);
+	snprintf(target, sizeof(target), "aio:%s", image);
+	close(open(image, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(truncate(image, FAKE_SECTORS * SECTOR_SIZE), 0);
+	fake_start_on(&processes[0], target);
+	disks[0] = (struct tapctl_disk){ processes[0].pid, processes[0].minor, .store = fake_dir };
+	return 0;
+}
+
+static int teardown_raw(void **state)
+{
+	fake_stop(&processes[0]);
+	overlay_remove(image, NULL);
+	unlink(store);
+	return unlink(image);
+}
+
+/* The store is made; then nothing comes of it. */
+static void make_and_undo(void (*meanwhile)(void))
+{
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
+	struct error_text text = { "" };
+	struct tapctl_group *group;
+
+	if (tapctl_group_begin(&group, disks, 1, &snapshot, &text))
+		fail_msg("%s", text.text);
+	assert_int_equal(access(store, F_OK), 0);
+	meanwhile();
+	tapctl_group_end(group);
+}
+
+static void nothing(void)
+{
+}
+
+static void move_disk(void)
+{
+	struct overlay_install what = { .path = image, .store = store, .name = "other" };
+	struct error_text text = { "" };
+
+	json_decref(fake_call(&processes[0], fake_request(&processes[0], "pause")));
+	if (overlay_install(&what, &text))
+		fail_msg("%s", text.text);
+}
+
+static struct cow_device *opened;
+
+static void open_store(void)
+{
+	assert_int_equal(cow_file_open(&opened, store, false, NULL), 0);
+}
+
+/* A disk that stands still does not say in what store it is: only its record does, and until that is there the lock. */
+static void test_store_that_another_took(void **state)
+{
+	make_and_undo(nothing);
+	assert_int_equal(access(store, F_OK), -1);
+	make_and_undo(open_store);
+	assert_int_equal(access(store, F_OK), 0);
+	cow_file_close(opened);
+	make_and_undo(move_disk);
+	assert_int_equal(access(store, F_OK), 0);
+	json_decref(fake_call(&processes[0], fake_request(&processes[0], "unpause")));
+}
+
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -642,6 +717,7 @@ int main(void)
 		ON_DISKS(test_reverter_killed),
 		ON_DISKS(test_revert_behind_another),
 		ON_DISKS(test_lone_revert_behind_another),
+		cmocka_unit_test_setup_teardown(test_store_that_another_took, setup_raw, teardown_raw),
 	};
 
 	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_directory, fake_remove_directory);
