@@ -35,11 +35,11 @@ DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c drivers/*/*.c
 ENGINE_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/engine*.c))
 TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildcard tapdisk/*.c)))
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c) control/child.c)
-TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) $(patsubst %,control/%.c,options size xen_disks))
+TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) control/options.c control/xen_disks.c)
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
-TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c) control/size.c)
+TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
 DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) control/xen_disks.c)
-XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c) control/options.c control/size.c)
+XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c) control/options.c)
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 # how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
 CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine sandbox) $(patsubst %,$(BUILD)/drivers/%.o,descriptors error image_directories path)
@@ -158,6 +158,7 @@ $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock
 
 # the record of an overlay, which has to last
 $(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
+$(BUILD)/tests/unit/test_snapshot_group: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
@@ -343,6 +344,8 @@ MANDIR = $(PREFIX)/share/man
 UNITDIR = $(PREFIX)/lib/systemd/system
 SYSUSERSDIR = $(PREFIX)/lib/sysusers.d
 XEN_SCRIPT_DIR = /etc/xen/scripts
+COMPLETIONDIR = $(PREFIX)/share/bash-completion/completions
+COMPLETED = tap-ctl tap-img xl-snapshot
 
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) $(DESTDIR)$(XEN_SCRIPT_DIR)
@@ -356,12 +359,19 @@ install: all
 	sed 's|@SBINDIR@|$(SBINDIR)|g' control/tapback.service.in >$(DESTDIR)$(UNITDIR)/tapback.service
 	install -m644 control/tapsnap.sysusers $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf
 	install control/block-tapsnap $(DESTDIR)$(XEN_SCRIPT_DIR)
+	install -d $(DESTDIR)$(COMPLETIONDIR)
+	for program in $(COMPLETED); do install -m644 control/tapsnap.bash $(DESTDIR)$(COMPLETIONDIR)/$$program || exit; done
 
 uninstall:
 	rm -f $(PROGRAMS:$(BUILD)/bin/%=$(DESTDIR)$(SBINDIR)/%) $(patsubst docs/man/%,$(DESTDIR)$(MANDIR)/man8/%,$(wildcard docs/man/*.8)) \
 		$(DESTDIR)$(UNITDIR)/tapback.service $(DESTDIR)$(SYSUSERSDIR)/tapsnap.conf $(DESTDIR)$(XEN_SCRIPT_DIR)/block-tapsnap $(DESTDIR)$(LIBDIR)/libtapsnap.a \
-		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc \
+		$(DESTDIR)$(PKGCONFIGDIR)/tapsnap.pc $(COMPLETED:%=$(DESTDIR)$(COMPLETIONDIR)/%) \
 		$(LIBRARY_HEADERS:include/%=$(DESTDIR)$(INCLUDEDIR)/%)
+	[ ! -d $(DESTDIR)$(INCLUDEDIR) ] || rmdir --ignore-fail-on-non-empty $(DESTDIR)$(INCLUDEDIR)
+	@for link in $(DESTDIR)/etc/systemd/system/*.wants/tapback.service; do \
+		[ "$$(readlink "$$link")" != $(UNITDIR)/tapback.service ] || rm -v "$$link"; done
+	@echo "what stays: the user tapsnap, /etc/tapsnap, /var/lib/tapsnap and /var/lib/xen/snapshots (which disks are in which"
+	@echo "store, and the snapshots of domains), all images, and what still runs: a tapdisk ends with its last disk"
 
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz

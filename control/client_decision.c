@@ -10,15 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client_internal.h"
 #include "client_many.h"
 #include "cow.h"
+#include "hex.h"
 #include "path.h"
 
-#define DECISION_MAX 255	/* bytes of its path, docs/cow-format.md */
 #define RANDOM_BYTES 16		/* of its name */
 
 void (*client_group_step)(const char *step);
@@ -29,21 +28,7 @@ void client_step(const char *name)
 		client_group_step(name);
 }
 
-/* A directory that is durable, in one that is there. */
-static int make_directory(const char *path, struct error_text *text)
-{
-	int error;
-
-	if (mkdir(path, 0700)) {
-		if (errno == EEXIST)
-			return 0;
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	}
-	error = path_sync_name(path);
-	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
-}
-
-/* @directory, of DECISION_MAX + 1 bytes: where the records are. */
+/* @directory, of SNAPSHOT_TEXT_MAX + 1 bytes: where the records are. */
 static int name_directory(char *directory, const char *owner, struct error_text *text)
 {
 	const char *state = path_state_dir();
@@ -51,33 +36,27 @@ static int name_directory(char *directory, const char *owner, struct error_text 
 
 	if (*state != '/')
 		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(directory, DECISION_MAX + 1, "%s/" COW_DECISION_DIRECTORY, state);
-	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > DECISION_MAX)
+	length = snprintf(directory, SNAPSHOT_TEXT_MAX + 1, "%s/" COW_DECISION_DIRECTORY, state);
+	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > SNAPSHOT_TEXT_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
 	return 0;
 }
 
 int client_decision_name(char *path, const char *owner, struct error_text *text)
 {
-	unsigned char random[RANDOM_BYTES];
-	char directory[DECISION_MAX + 1];
-	int length, error;
-	unsigned i;
+	char directory[SNAPSHOT_TEXT_MAX + 1], name[2 * RANDOM_BYTES + 1];
+	uint8_t random[RANDOM_BYTES];
+	int error;
 
 	error = name_directory(directory, owner ? owner : "", text);
 	if (!error)
-		error = make_directory(path_state_dir(), text);
-	if (!error)
-		error = make_directory(directory, text);
+		error = path_make_state_dir(COW_DECISION_DIRECTORY, text);
 	if (error)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return error_set(text, -EIO, "no random number to be had");
-	length = snprintf(path, PATH_MAX, "%s/", directory);
-	for (i = 0; i < sizeof(random); i++)
-		length += snprintf(path + length, PATH_MAX - length, "%02x", random[i]);
-	if (owner)
-		snprintf(path + length, PATH_MAX - length, ".%s", owner);
+	hex_print(name, random, sizeof(random));
+	snprintf(path, PATH_MAX, "%s/%s%s%s", directory, name, owner ? "." : "", owner ? owner : "");
 	return 0;
 }
 
@@ -92,7 +71,7 @@ static bool is_owners(const char *file, const char *owner)
 
 int tapctl_records_forget(const char *owner, struct error_text *text)
 {
-	char directory[DECISION_MAX + 1];
+	char directory[SNAPSHOT_TEXT_MAX + 1];
 	struct dirent *entry;
 	DIR *dir;
 	int error = name_directory(directory, owner, text);

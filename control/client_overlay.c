@@ -114,8 +114,9 @@ static bool store_unused(struct cow_device *device, const struct cow_base_fields
 
 /*
  * A store that was made for this image, and did not come to take over from it:
- * whoever made it was killed. The caller knows that no record names it; that
- * nobody is about to make one says the lock. True: it is gone.
+ * whoever made it was killed, or has failed. No record leads to it, and that
+ * nobody is about to make one says the lock: the image's disk may have moved
+ * since it was last asked. True: it is gone.
  */
 static bool remove_left_over(const char *path, const char *image)
 {
@@ -126,8 +127,8 @@ static bool remove_left_over(const char *path, const char *image)
 
 	if (cow_file_open(&device, path, false, NULL))
 		return false;
-	if (!cow_probe(device, &kind, &fields, NULL) && kind == COW_BASE_RAW && !strncmp(fields.target, "aio:", 4) &&
-	    path_same_image(fields.target + 4, image) && store_unused(device, &fields))
+	if (!overlay_refuse(image, NULL) && !cow_probe(device, &kind, &fields, NULL) && kind == COW_BASE_RAW &&
+	    !strncmp(fields.target, "aio:", 4) && path_same_image(fields.target + 4, image) && store_unused(device, &fields))
 		gone = !unlink(path);
 	cow_file_close(device);
 	return gone;
@@ -208,7 +209,7 @@ static void remove_unused(struct many_disk *disk)
 	if (!disk->store || !info_string(disk, "type") || used)
 		return;
 	if (!stat(disk->store, &st) && S_ISREG(st.st_mode))
-		unlink(disk->store);
+		remove_left_over(disk->store, info_string(disk, "path"));
 	free(disk->store);
 	disk->store = NULL;
 }

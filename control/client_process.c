@@ -18,7 +18,6 @@
 #include "client_internal.h"
 
 #define TAPDISK_ENV	"TAPSNAP_TAPDISK"
-#define STATS_DIR	"/dev/shm/td3-%d"
 
 static void remove_stats(int pid)
 {
@@ -26,7 +25,7 @@ static void remove_stats(int pid)
 	struct dirent *entry;
 	DIR *dir;
 
-	snprintf(path, sizeof(path), STATS_DIR, pid);
+	snprintf(path, sizeof(path), STATS_DIR_FORMAT, pid);
 	dir = opendir(path);
 	if (!dir)
 		return;
@@ -38,20 +37,33 @@ static void remove_stats(int pid)
 	rmdir(path);
 }
 
-static void remove_nbd_sockets(int pid)
+/* A disk's is called nbdPID.MINOR; that of tapdisk-tls has ".tlsN" after it. */
+static bool is_nbd_socket(const char *name, int pid)
 {
-	char prefix[32], path[PATH_MAX];
-	size_t count, i;
-	int *minors;
+	int minor, number, end = 0;
+	char prefix[32];
 
 	snprintf(prefix, sizeof(prefix), "nbd%d.", pid);
-	if (client_list_numbers(tapctl_run_dir(), prefix, MINOR_MAX, &minors, &count))
-		return;
-	for (i = 0; i < count; i++) {
-		if (snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), pid, minors[i]) < (int)sizeof(path))
+	if (strncmp(name, prefix, strlen(prefix)))
+		return false;
+	name += strlen(prefix);
+	return client_parse_number(name, MINOR_MAX) >= 0 ||
+		(sscanf(name, "%d.tls%d%n", &minor, &number, &end) == 2 && !name[end]);
+}
+
+static void remove_nbd_sockets(int pid)
+{
+	DIR *dir = opendir(tapctl_run_dir());
+	struct dirent *entry;
+	char path[PATH_MAX];
+
+	while (dir && (entry = readdir(dir))) {
+		if (is_nbd_socket(entry->d_name, pid) &&
+		    snprintf(path, sizeof(path), "%s/%s", tapctl_run_dir(), entry->d_name) < (int)sizeof(path))
 			unlink(path);
 	}
-	free(minors);
+	if (dir)
+		closedir(dir);
 }
 
 /* Gone, or a zombie that nobody has waited for. Where we may not look it counts as running. */
@@ -137,18 +149,18 @@ static bool search_directories(char path[PATH_MAX], const char *directories)
 	return false;
 }
 
-/* Beside the running program (a build tree, an installation), then where the environment says. */
+/* What the environment names; else the one beside the running program (a build tree, an installation). */
 static int find_tapdisk(char path[PATH_MAX], struct error_text *text)
 {
 	const char *named = getenv(TAPDISK_ENV);
 
-	if (client_program_beside("tapdisk", path))
-		return 0;
 	if (named && *named) {
 		if (snprintf(path, PATH_MAX, "%s", named) < PATH_MAX && !access(path, X_OK))
 			return 0;
 		return error_set(text, -ENOENT, "%s (from $" TAPDISK_ENV "): no program to run", named);
 	}
+	if (client_program_beside("tapdisk", path))
+		return 0;
 	if (search_directories(path, getenv("PATH")) ||
 	    search_directories(path, "/usr/local/sbin:/usr/sbin:/usr/local/libexec:/usr/libexec"))
 		return 0;

@@ -8,28 +8,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "client_internal.h"
-
-static int make_dir(const char *path, struct error_text *text)
-{
-	if (!mkdir(path, 0755) || errno == EEXIST)
-		return 0;
-	return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-}
+#include "path.h"
 
 int client_make_run_dir(struct error_text *text)
 {
+	int error = path_make_run_dir(text);
 	char *markers;
-	int error;
 
-	error = make_dir(tapctl_run_dir(), text);
 	if (error)
 		return error;
 	if (asprintf(&markers, MINOR_DIR_FORMAT, tapctl_run_dir()) < 0)
 		return error_set(text, -ENOMEM, "out of memory");
-	error = make_dir(markers, text);
+	if (path_mkdir(markers, 0755) && errno != EEXIST)
+		error = error_set(text, -errno, "%s: cannot make the directory: %s", markers, strerror(errno));
 	free(markers);
 	return error;
 }

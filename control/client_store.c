@@ -187,12 +187,14 @@ int tapctl_store_process(const char *target, struct error_text *text)
 {
 	const char *name;
 	char *path, *base;
-	unsigned depth;
+	unsigned depth, seconds;
 	int pid = 0, error;
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	error = probe_wait(target, probe_timeout_ms(), tapctl_interrupt(), text);
+	error = reach_limit(&seconds, text);
+	if (!error)
+		error = probe_wait(target, seconds * 1000, tapctl_interrupt(), text);
 	if (error)
 		return error;
 	path = cow_target_split(target, &name);

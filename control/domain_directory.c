@@ -37,22 +37,16 @@ static int make_directories(const char *path, struct error_text *text)
 {
 	char above[PATH_MAX];
 	char *slash;
-	int error;
+	int error = 0;
 
-	if (!mkdir(path, 0700) || errno == EEXIST)
-		return 0;
 	snprintf(above, sizeof(above), "%s", path);
 	slash = strrchr(above, '/');
-	if (!slash || slash == above || errno != ENOENT)
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	*slash = '\0';
-	error = make_directories(above, text);
-	if (!error && mkdir(path, 0700) && errno != EEXIST)
-		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
-	if (error)
-		return error;
-	error = path_sync(above);
-	return error ? error_set(text, error, "%s: %s", above, strerror(-error)) : 0;
+	if (slash != above) {
+		*slash = '\0';
+		if (access(above, F_OK))
+			error = make_directories(above, text);
+	}
+	return error ? error : path_make_lasting_directory(path, text);
 }
 
 int directory_open(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text)
@@ -67,7 +61,9 @@ int directory_open(struct domain_directory *directory, const char *uuid, bool ma
 	if (snprintf(directory->path, sizeof(directory->path), "%s/%s", root, uuid) >= (int)sizeof(directory->path))
 		return error_set(text, -ENAMETOOLONG, "%s: too long", root);
 	if (make)
-		error = make_directories(directory->path, text);
+		error = make_directories(root, text);
+	if (make && !error)
+		error = path_make_lasting_directory(directory->path, text);
 	if (!error)
 		directory->fd = open(directory->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (!error && directory->fd < 0)

@@ -135,16 +135,19 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 	struct domain_host *host = operation->host;
 	int error, unlisted, resumed = 0;
 	struct domain_id id;
+	bool same;
 
 	error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
 						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 	if (error)
 		return error;
 	unlisted = remove_info(operation, directory, name);
-	if (id.there && json_is_true(json_object_get(intent, "memory")))
+	/* one that was started since then was not suspended by us: if it is now, that is for somebody else to end */
+	same = is_same_domain(intent, &id);
+	if (same && json_is_true(json_object_get(intent, "memory")))
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
-	if (!resumed && id.there && hook)
+	if (!resumed && same && hook)
 		hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
 	if (!error)
@@ -235,7 +238,7 @@ static int write_phase(struct domain_operation *operation, const struct domain_d
 	return directory_write(directory, INTENT_FILE, intent, &operation->text);
 }
 
-/* Nothing is done to one before all of them can be had: the phase goes on being "stop" until then. @gone: one cannot be opened. */
+/* Nothing is done to one before all of them can be had: the phase goes on being "stop" until then. @gone: one cannot be opened, or has lost the snapshot. */
 static int revert_disks(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent, bool *gone)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
@@ -244,6 +247,10 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 
 	if (!error) {
 		error = disks_open(&disks, &operation->text);
+		*gone = error != 0;
+	}
+	if (!error) {
+		error = disks_check_snapshot(&disks, info_string(info, "name"), &operation->text);
 		*gone = error != 0;
 	}
 	if (!error)
@@ -353,8 +360,11 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 
 	if (error)
 		return error;
-	if (is_phase(intent, "stop") && id.there)
-		return domain_remove_intent(directory, &operation->text);
+	if (is_phase(intent, "stop") && id.there) {
+		error = domain_remove_intent(directory, &operation->text);
+		return error ? error : error_set(&operation->text, -EBUSY, "domain %s was started meanwhile: its disks are as they "
+						 "were", id.name);
+	}
 	if (!is_phase(intent, "start")) {
 		if (id.there)
 			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
@@ -368,6 +378,17 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 		error = write_phase(operation, directory, intent, "start");
 	}
 	return error ? error : end_revert(operation, directory, intent, info, &id);
+}
+
+/* Before the domain was destroyed nothing was done. */
+static int end_cut_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
+{
+	struct domain_id id;
+	int error = find_domain(operation, intent, &id);
+
+	if (!error && is_phase(intent, "stop") && id.there)
+		return domain_remove_intent(directory, &operation->text);
+	return error ? error : domain_finish_revert(operation, directory, intent);
 }
 
 /* ---- delete ---- */
@@ -443,7 +464,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	if (op && !strcmp(op, "create"))
 		return end_create(operation, directory, intent);
 	if (op && !strcmp(op, "revert"))
-		return domain_finish_revert(operation, directory, intent);
+		return end_cut_revert(operation, directory, intent);
 	if (op && !strcmp(op, "delete"))
 		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))

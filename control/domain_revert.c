@@ -146,13 +146,19 @@ static json_t *make_intent(const struct revert *revert)
 static void explain_half_way(struct revert *revert)
 {
 	struct error_text reason = *revert->text;
-	json_t *intent;
 
-	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
-		return;
-	json_decref(intent);
 	revert->text->text[0] = '\0';
 	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command goes on with the revert", reason.text);
+}
+
+/* Nothing is left of it for the next command. */
+static bool is_ended(const struct revert *revert)
+{
+	json_t *intent;
+	bool ended = directory_read(&revert->directory, INTENT_FILE, &intent, NULL) == -ENOENT;
+
+	json_decref(intent);
+	return ended;
 }
 
 /*
@@ -163,6 +169,8 @@ static void end_failed(struct revert *revert, const json_t *intent)
 {
 	struct error_text reason = *revert->text;
 
+	if (is_ended(revert))
+		return;
 	if (revert->operation->id.there || revert->replaces || has_begun(intent) ||
 	    domain_remove_intent(&revert->directory, NULL)) {
 		explain_half_way(revert);

@@ -17,12 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "confine.h"
 #include "image_directories.h"
 #include "tap-ctl.h"
 #include "tap-ctl-doctor.h"
 
 #define OPENS_FILES (1ull << CAP_DAC_OVERRIDE)	/* what who opens images by name has kept */
-#define NOBODY 65534
 #define SECCOMP_FILTER 2
 #define TIMEOUT_MS 10000
 
@@ -104,7 +104,7 @@ static void judge_user(json_t *findings, int uid, bool has_opener)
 {
 	if (!uid)
 		doctor_find(findings, "user", "note", "0: it had no right to become another one (CAP_SETUID, CAP_SETGID), or --no-sandbox");
-	else if (has_opener && uid == NOBODY)
+	else if (has_opener && uid == CONFINE_NOBODY)
 		doctor_find(findings, "user", "note", "%d, which others may use, too: there was no user tapsnap (systemd-sysusers makes it)",
 			    uid);
 	else
@@ -130,7 +130,8 @@ static json_t *judge_opener(json_t *findings, int pid)
 			 (json_int_t)rights.capabilities, "no_new_privs", rights.no_new_privs, "seccomp", rights.seccomp);
 }
 
-static void judge(json_t *findings, const struct rights *rights, bool has_opener, long long core, const json_t *landlock)
+static void judge(json_t *findings, const struct rights *rights, bool has_opener, long long core, long long files,
+		  const json_t *landlock)
 {
 	uint64_t expected = has_opener ? 0 : OPENS_FILES;
 	uint64_t more = (rights->capabilities | (rights->uid && !has_opener ? 0 : rights->bounding)) & ~expected;
@@ -147,6 +148,8 @@ static void judge(json_t *findings, const struct rights *rights, bool has_opener
 	doctor_find(findings, "landlock", json_is_true(landlock) ? "ok" : "note", "%s", json_is_true(landlock) ? "on" :
 		    "off: it may open any file (" IMAGE_DIRECTORIES_DEFAULT " switches it on)");
 	doctor_find(findings, "core file", core ? "note" : "ok", "%s", core ? "would hold a guest's data" : "none");
+	doctor_find(findings, "open files", files < 0 || files > CONFINE_MAX_FILES ? "note" : "ok", "at most %lld%s", files,
+		    files < 0 || files > CONFINE_MAX_FILES ? ": was it started by an older version?" : "");
 }
 
 json_t *doctor_process(int pid)
@@ -163,7 +166,7 @@ json_t *doctor_process(int pid)
 		doctor_find(findings, "answer", "wrong", "%s", text.text);
 	opener = json_object_get(reply, "opener");
 	if (rights.threads)
-		judge(findings, &rights, json_integer_value(opener), core, landlock);
+		judge(findings, &rights, json_integer_value(opener), core, files, landlock);
 	opener = judge_opener(findings, (int)json_integer_value(opener));
 	landlock = json_boolean(json_is_true(landlock));
 	json_decref(reply);

@@ -61,35 +61,50 @@ static void add_marker(int minor, int locked_by, void *arg)
 		doctor_find(arg, "marker", "wrong", "minor %d belongs to no tapdisk: 'tap-ctl free -m %d' gives it back", minor, minor);
 }
 
-/* Sockets and counters whose process is gone. tapctl_process_list() would take them away, so it is not asked. */
+static int look_at_socket(json_t *findings, json_t *tapdisks, int pid)
+{
+	struct tapctl *ctl = NULL;
+	int error = tapctl_connect(&ctl, pid, NULL);
+	char path[4096];
+	struct stat st;
+
+	tapctl_close(ctl);
+	if (error == -ECONNREFUSED)
+		doctor_find(findings, "socket", "wrong", "%s/ctl%d is a dead tapdisk's: 'tap-ctl list' removes it", tapctl_run_dir(),
+			    pid);
+	else if (!error)
+		json_array_append_new(tapdisks, doctor_process(pid));
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), pid);
+	if (!stat(path, &st) && st.st_mode & 077)
+		doctor_find(findings, "socket", "wrong", "%s has mode %o: others could reach it: chmod 600", path, st.st_mode & 0777);
+	return error == -ENOMEM ? error : 0;
+}
+
+/* tapctl_process_list() would take away what dead ones have left, so it is not asked. */
+static int look_at_sockets(json_t *findings, json_t *tapdisks)
+{
+	size_t count;
+	int *pids, one, error = client_list_numbers(tapctl_run_dir(), "ctl", INT32_MAX - 1, &pids, &count);
+
+	for (size_t i = 0; i < count; i++) {
+		one = look_at_socket(findings, tapdisks, pids[i]);
+		error = error ? error : one;
+	}
+	free(pids);
+	return error;
+}
+
 static void look_for_left_overs(json_t *findings)
 {
 	char path[4096];
-	struct stat st;
 	int *pids;
 	size_t count;
 
-	if (!client_list_numbers(tapctl_run_dir(), "ctl", INT32_MAX - 1, &pids, &count)) {
-		for (size_t i = 0; i < count; i++) {
-			struct tapctl *ctl = NULL;
-			int error = tapctl_connect(&ctl, pids[i], NULL);
-
-			tapctl_close(ctl);
-			if (error == -ECONNREFUSED)
-				doctor_find(findings, "socket", "wrong", "%s/ctl%d is a dead tapdisk's: 'tap-ctl list' removes it",
-					    tapctl_run_dir(), pids[i]);
-			snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT, tapctl_run_dir(), pids[i]);
-			if (!stat(path, &st) && st.st_mode & 077)
-				doctor_find(findings, "socket", "wrong", "%s has mode %o: others could reach it: chmod 600", path,
-					    st.st_mode & 0777);
-		}
-		free(pids);
-	}
 	if (!client_list_numbers("/dev/shm", "td3-", INT32_MAX - 1, &pids, &count)) {
 		for (size_t i = 0; i < count; i++) {
 			snprintf(path, sizeof(path), "/proc/%d", pids[i]);
 			if (access(path, F_OK))
-				doctor_find(findings, "counters", "note", "/dev/shm/td3-%d is a dead tapdisk's and can be removed",
+				doctor_find(findings, "counters", "note", STATS_DIR_FORMAT " is a dead tapdisk's and can be removed",
 					    pids[i]);
 		}
 		free(pids);
@@ -120,7 +135,7 @@ static void look_for_tapback(json_t *findings)
 	char path[4096];
 	int fd;
 
-	snprintf(path, sizeof(path), "%s/tapback.lock", tapctl_run_dir());
+	snprintf(path, sizeof(path), TAPBACK_LOCK_FORMAT, tapctl_run_dir());
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK)
 		doctor_find(findings, "tapback", "ok", "running");
@@ -189,22 +204,17 @@ static void look_at_directories(json_t *findings)
 		doctor_find(findings, "image directories", strcmp(*directories, "/") ? "ok" : "note", "%s", *directories);
 }
 
-static void add_process(int pid, void *arg)
-{
-	json_array_append_new(arg, doctor_process(pid));
-}
-
 static int run_doctor(const struct arguments *args, json_t *result, struct error_text *text)
 {
 	json_t *findings = json_array(), *tapdisks = json_array();
 	int error;
 
 	look_at_run_dir(findings);
+	error = look_at_sockets(findings, tapdisks);
 	look_for_left_overs(findings);
 	look_at_directories(findings);
 	look_at_io_uring(findings);
 	look_at_xen(findings);
-	error = tapctl_process_list(add_process, tapdisks);
 	if (error)
 		error_set(text, error, "%s: %s", tapctl_run_dir(), strerror(-error));
 	if (json_object_set_new(result, "tapdisks", tapdisks) || json_object_set_new(result, "host", findings))

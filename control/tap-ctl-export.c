@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "cow_base.h"
+#include "hex.h"
 #include "tap-ctl.h"
 
 static json_t *find_snapshot(const json_t *reply, const char *name)
@@ -31,20 +32,12 @@ static json_t *find_snapshot(const json_t *reply, const char *name)
 	return NULL;
 }
 
-static bool read_uuid(const char *text, uint8_t uuid[16])
-{
-	unsigned byte, i;
-
-	for (i = 0; i < 16 && text && sscanf(text + 2 * i, "%2x", &byte) == 1; i++)
-		uuid[i] = (uint8_t)byte;
-	return i == 16;
-}
-
 /* What the tapdisk says of its snapshot, as a store on it has to name it. */
 static int describe_snapshot(const struct arguments *args, const json_t *reply, struct cow_base_fields *fields,
 			     struct error_text *text)
 {
 	const char *store = json_string_value(json_object_get(reply, "store"));
+	const char *uuid = json_string_value(json_object_get(reply, "uuid"));
 	const json_t *snapshot = find_snapshot(reply, args->name);
 	char path[PATH_MAX];
 
@@ -52,7 +45,7 @@ static int describe_snapshot(const struct arguments *args, const json_t *reply, 
 		return error_set(text, -ENOENT, "minor %d has no snapshot called \"%s\"", args->minor, args->name);
 	if (!store || !realpath(store, path) ||
 	    snprintf(fields->target, sizeof(fields->target), "cow:%s@%s", path, args->name) >= (int)sizeof(fields->target) ||
-	    !read_uuid(json_string_value(json_object_get(reply, "uuid")), fields->uuid))
+	    !uuid || !hex_parse(uuid, fields->uuid, sizeof(fields->uuid)))
 		return error_set(text, -EINVAL, "tapdisk %d does not say which store the snapshot is in", args->pid);
 	fields->version = (uint32_t)json_integer_value(json_object_get(snapshot, "id"));
 	fields->time = (uint64_t)json_integer_value(json_object_get(snapshot, "time"));

@@ -127,7 +127,8 @@ static int run_list(const struct arguments *args, json_t *result, struct error_t
 		list.error = error;
 	if (list.error)
 		error_set(text, list.error, "%s: %s", tapctl_run_dir(), strerror(-list.error));
-	else if (json_object_set_new(result, "tapdisks", filter_rows(args, list.rows)))
+	else if (json_object_set_new(result, "tapdisks", filter_rows(args, list.rows)) ||
+		 json_object_set(result, "unresponsive", list.unresponsive))
 		list.error = -ENOMEM;
 	json_decref(list.rows);
 	json_decref(list.unresponsive);

@@ -21,11 +21,36 @@
 
 #define BACKLOG 16
 
+/* What a process that was killed has left: a socket, and nobody listens there. */
+static bool is_stale(const struct sockaddr_un *address)
+{
+	struct stat st;
+	bool refused;
+	int fd;
+
+	if (lstat(address->sun_path, &st) || !S_ISSOCK(st.st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return false;
+	refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) && errno == ECONNREFUSED;
+	close(fd);
+	return refused;
+}
+
+static int bind_unix(int fd, const struct sockaddr_un *address)
+{
+	mode_t mask = umask(0177);
+	int error = bind(fd, (const struct sockaddr *)address, sizeof(*address)) ? -errno : 0;
+
+	umask(mask);
+	return error;
+}
+
 /* Only for this user, as tapdisk's own sockets are. */
 static int listen_unix(const char *path, int *result, struct error_text *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	mode_t mask;
 	int fd, error;
 
 	if (strlen(path) >= sizeof(address.sun_path))
@@ -34,9 +59,9 @@ static int listen_unix(const char *path, int *result, struct error_text *text)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return error_set(text, -errno, "socket: %s", strerror(errno));
-	mask = umask(0177);
-	error = bind(fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
-	umask(mask);
+	error = bind_unix(fd, &address);
+	if (error == -EADDRINUSE && is_stale(&address) && !unlink(path))
+		error = bind_unix(fd, &address);
 	if (!error && listen(fd, BACKLOG)) {
 		error = -errno;
 		unlink(path);

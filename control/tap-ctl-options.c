@@ -21,8 +21,6 @@
 
 #define MAX_TIMEOUT_S 86400
 #define MAX_RATE_MIB (1 << 20)
-#define MAX_LEASE_MS 60000
-#define MAX_CACHE_MIB 65536
 #define ALWAYS "JhX"		/* what every command knows */
 
 static void set_disk_number(const struct options *, const struct known_option *, struct arguments *, char *);
@@ -43,7 +41,7 @@ static const struct known_option known_options[] = {
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096",
 	  NUMBER(sector_size, 512, 4096) },
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)",
-	  NUMBER(cache_mib, 1, MAX_CACHE_MIB) },
+	  NUMBER(cache_mib, 1, CACHE_MAX_MIB) },
 	{ 'P', "on-error", "POLICY", "what becomes of requests that the disk fails: report, enospc (default) or stop",
 	  TEXT(on_error) },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m", TEXT(domain) },
@@ -59,10 +57,11 @@ static const struct known_option known_options[] = {
 	{ 'V', "tls-verify", NULL, "clients need a certificate that ca-cert.pem has signed", FLAG(tls_verify) },
 	{ 'k', "tls-psk", "DIR", "TLS, with pre-shared keys: DIR/keys.psk", TEXT(tls_psk) },
 	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)",
-	  NUMBER(lease_ms, 1, MAX_LEASE_MS) },
+	  NUMBER(lease_ms, 1, LEASE_MAX_MS) },
 	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on",
 	  NUMBER(timeout_ms, 1, MAX_TIMEOUT_S), .unit = 1000 },
 	{ 'f', "force", NULL, "also when a frontend is connected", FLAG(force) },
+	{ 'A', "all", NULL, "every tapdisk that has a disk", FLAG(all) },
 	{ 'J', "json", NULL, "print the result as JSON", FLAG(json), LONG_ONLY },
 	{ 'h', "help", NULL, "this text", .set = print_usage },
 	{ 'X', "debug", NULL, NULL, LONG_ONLY },	/* blktap's; all there is to say is said anyway */

@@ -5,8 +5,11 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "tap-ctl.h"
+
+#define LIST_TIMEOUT_MS 10000
 
 static int set_pid(json_t *result, int pid, struct error_text *text)
 {
@@ -31,13 +34,75 @@ const struct command command_takeover = {
 	.run = run_takeover, .print = print_pid,
 };
 
+static void add_pid(int pid, void *arg)
+{
+	/* a failure shows in json_memory_failed() */
+	json_array_append_new(arg, json_integer(pid));
+}
+
+/* -ENOENT: it has ended since. */
+static int has_disks(int pid, struct error_text *text)
+{
+	json_t *reply;
+	int ret = call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, text);
+
+	if (!ret)
+		ret = json_array_size(json_object_get(reply, "disks")) > 0;
+	json_decref(reply);
+	return ret == -ECONNREFUSED || ret == -EPIPE ? -ENOENT : ret;
+}
+
+static int upgrade_one(int pid, json_t *upgraded, struct error_text *text)
+{
+	struct error_text ended = { "" };
+	int ret = has_disks(pid, &ended);
+
+	if (ret == -ENOENT || !ret)
+		return 0;		/* nobody would miss it */
+	if (ret < 0)
+		return error_set(text, ret, "%s", ended.text);
+	ret = tapctl_upgrade(pid, text);
+	if (ret < 0)
+		return ret;
+	json_array_append_new(upgraded, json_pack("{s:i, s:i}", "was", pid, "pid", ret));
+	return 0;
+}
+
+/* One that cannot be does not keep the others from it; the first error is what is told. */
+static int upgrade_all(json_t *result, struct error_text *text)
+{
+	json_t *pids = json_array(), *upgraded = json_array();
+	int ret = tapctl_process_list(add_pid, pids), one;
+
+	if (ret)
+		error_set(text, ret, "%s: %s", tapctl_run_dir(), strerror(-ret));
+	for (size_t i = 0; i < json_array_size(pids); i++) {
+		one = upgrade_one((int)json_integer_value(json_array_get(pids, i)), upgraded, text);
+		ret = ret ? ret : one;
+	}
+	json_decref(pids);
+	return json_object_set_new(result, "tapdisks", upgraded) && !ret ? -ENOMEM : ret;
+}
+
+static void print_upgraded(const json_t *result, bool terminal)
+{
+	const json_t *upgraded = json_object_get(result, "tapdisks");
+
+	if (!upgraded)
+		print_pid(result, terminal);
+	for (size_t i = 0; i < json_array_size(upgraded); i++)
+		print_pid(json_array_get(upgraded, i), terminal);
+}
+
 static int run_upgrade(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	return set_pid(result, tapctl_upgrade(args->pid, text), text);
+	if (args->all == (args->pid != -1))
+		return error_set(text, -EINVAL, "either -p PID or --all");
+	return args->all ? upgrade_all(result, text) : set_pid(result, tapctl_upgrade(args->pid, text), text);
 }
 
 const struct command command_upgrade = {
-	.name = "upgrade", .options = "p", .required = "p", .words = "",
+	.name = "upgrade", .options = "pA", .required = "", .words = "",
 	.summary = "replace a running tapdisk by a fresh one; guests wait a moment",
-	.run = run_upgrade, .print = print_pid,
+	.run = run_upgrade, .print = print_upgraded,
 };

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +17,7 @@
 /* Options are words of their own; a path may begin with a dash. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text)
 {
-	char path[PATH_MAX], directory[PATH_MAX], line[1024], *arguments[16];
+	char path[PATH_MAX], directory[PATH_MAX], line[1024], pid[16], *arguments[16];
 	const char *given = args->tls_x509 ? args->tls_x509 : args->tls_psk;
 	unsigned count = 0;
 	int error;
@@ -25,6 +26,7 @@ int tls_start(const struct arguments *args, int listener, const char *server, st
 		strcpy(path, PROGRAM);		/* in $PATH */
 	if (!realpath(given, directory))
 		return error_set(text, -errno, "%s: %s", given, strerror(errno));
+	snprintf(pid, sizeof(pid), "%d", args->pid);
 	arguments[count++] = path;
 	arguments[count++] = "--ready-fd";
 	arguments[count++] = "3";
@@ -32,6 +34,8 @@ int tls_start(const struct arguments *args, int listener, const char *server, st
 	arguments[count++] = "4";
 	arguments[count++] = "--server";
 	arguments[count++] = (char *)server;
+	arguments[count++] = "--pid";
+	arguments[count++] = pid;
 	arguments[count++] = args->tls_x509 ? "--tls-x509" : "--tls-psk";
 	arguments[count++] = directory;
 	if (args->tls_verify)

@@ -28,18 +28,18 @@ static const struct command *const commands[] = {
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
 
-static void print_help(void)
+static void print_help(FILE *to)
 {
 	size_t i;
 
-	printf("Usage: tap-ctl COMMAND [OPTION]...\n"
-	       "Control the disks that tapdisk serves to Xen guests.\n"
-	       "\n");
+	fprintf(to, "Usage: tap-ctl COMMAND [OPTION]...\n"
+		"Control the disks that tapdisk serves to Xen guests.\n"
+		"\n");
 	for (i = 0; i < NR_COMMANDS; i++)
-		printf("  %-15s %s\n", commands[i]->name, commands[i]->summary);
-	printf("\n"
-	       "'tap-ctl COMMAND --help' lists its options. Every command takes --json.\n"
-	       "The exit status is 0 or an errno value. See tap-ctl(8).\n");
+		fprintf(to, "  %-15s %s\n", commands[i]->name, commands[i]->summary);
+	fprintf(to, "\n"
+		"'tap-ctl COMMAND --help' lists its options. Every command takes --json.\n"
+		"The exit status is 0 or an errno value. See tap-ctl(8).\n");
 }
 
 static const struct command *find_command(const char *name)
@@ -134,11 +134,15 @@ int main(int argc, char **argv)
 	process_sanitize_fds();
 	json_memory_init();
 	signal(SIGPIPE, SIG_IGN);
-	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_help();
+	if (argc < 2) {
+		print_help(stderr);
+		return EINVAL;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help(stdout);
 		return 0;
 	}
-	if (!strcmp(argv[1], "--version")) {
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		printf("tap-ctl (tapsnap) " VERSION "\n");
 		return 0;
 	}

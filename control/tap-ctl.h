@@ -33,7 +33,7 @@ struct arguments {
 	char *made_target;		/* what options_free() frees of it */
 	const char *type, *file;	/* filters of list */
 	int timeout_ms;			/* -1: wait for ever */
-	bool read_only, no_direct, force, json;
+	bool read_only, no_direct, force, json, all;
 	bool beside_qemu;		/* the guest's QEMU opens the image, too */
 	bool cancel, no_wait;		/* of a commit */
 	int64_t size;			/* bytes; 0: not given */

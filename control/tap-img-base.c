@@ -270,7 +270,9 @@ static void rebase_arguments(const struct image_command *command, int argc, char
 		rebase->progress |= letter == 'p';
 		rebase->json |= letter == JSON_LETTER;
 	}
-	image_arguments(command, argc, rebase->base ? 1 : argc + 1);
+	if (!rebase->base)
+		image_misused(command, "-b BASE is missing; -b '' is for none");
+	image_arguments(command, argc, 1);
 	rebase->target = argv[optind];
 }
 
@@ -279,7 +281,7 @@ static int rebase_run(struct rebase *rebase, struct error_text *error)
 	struct cow_base next = { 0 };
 	int ret = 0;
 
-	if (*rebase->base)		/* NOLINT(clang-analyzer-core.NullDereference): or image_arguments() has refused */
+	if (*rebase->base)
 		ret = image_base_describe(rebase->base, rebase->format, &rebase->kind, &rebase->fields, error);
 	if (!ret)
 		ret = cow_base_open(&next, rebase->kind, &rebase->fields, error);

@@ -229,7 +229,7 @@ static void hole_read(const char *text, struct convert *convert)
 	if (!size_parse(text, &bytes, &error) && bytes / SECTOR_SIZE > MAX_HOLE)
 		error_set(&error, -EINVAL, "%s: 16M at most", text);
 	if (*error.text) {
-		fprintf(stderr, "tap-img convert: -S: %s\n", error.text);
+		fprintf(stderr, "tap-img: convert: -S: %s\n", error.text);
 		exit(1);
 	}
 	convert->hole = bytes / SECTOR_SIZE;

@@ -141,8 +141,10 @@ static void arguments_read(const struct image_command *command, int argc, char *
 			actions++;
 		}
 	}
-	if (actions > 1 || (arguments->description && arguments->action != 'c'))
-		optind = argc;		/* one thing at a time: the usage is told */
+	if (actions > 1)
+		image_misused(command, "only one of -l, -c, -a and -d at a time");
+	if (arguments->description && arguments->action != 'c')
+		image_misused(command, "-D is for -c NAME");
 	if (!arguments->action)
 		arguments->action = 'l';
 	image_arguments(command, argc, 1);

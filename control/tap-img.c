@@ -4,6 +4,7 @@
  * of them share on their way in and out.
  */
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,32 +12,33 @@
 
 #include "inherited.h"
 #include "tap-img.h"
+#include "tapctl.h"
 
 static const struct image_command *const commands[] = {
 	&command_create, &command_info, &command_check, &command_snapshot, &command_resize, &command_map,
 	&command_convert, &command_measure, &command_compare, &command_commit, &command_rebase, NULL,
 };
 
-static void print_overview(FILE *to)
+static void print_help(FILE *to)
 {
 	int i;
 
-	fprintf(to, "usage: tap-img COMMAND ...\n\ncow images, while no tapdisk has them open\n\n");
+	fprintf(to, "Usage: tap-img COMMAND [OPTION]... PATH...\n"
+		"Work on cow images while no tapdisk has them open.\n\n");
 	for (i = 0; commands[i]; i++)
 		fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->help);
-	fprintf(to, "\nA path may be written as cow:PATH, too. Each command knows --json and --help.\n");
+	fprintf(to, "\nA path may be written as cow:PATH, too.\n"
+		"'tap-img COMMAND --help' lists its options. Every command takes --json.\n"
+		"The exit status is 0, or 1 for an error; check and compare have others. See tap-img(8).\n");
 }
 
-static void print_usage(const struct image_command *command, FILE *to)
+static void __attribute__((noreturn)) exit_misused(const struct image_command *command)
 {
-	fprintf(to, "usage: tap-img %s %s\n", command->name, command->usage);
-}
-
-static void __attribute__((noreturn)) misused(const struct image_command *command)
-{
-	print_usage(command, stderr);
 	exit(command->misused ? command->misused : 1);
 }
+
+/* --json was given, and nothing has been printed yet. */
+static bool json_wanted;
 
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options)
@@ -44,36 +46,62 @@ int image_getopt(const struct image_command *command, int argc, char **argv, con
 	int letter = getopt_long(argc, argv, letters, options, NULL);
 
 	if (letter == 'h') {
-		print_usage(command, stdout);
+		printf("Usage: tap-img %s %s\n", command->name, command->usage);
 		printf("\n%s\n\n%s  --json  print the result as JSON\n  -h, --help  this text\n", command->help,
 		       command->options ? command->options : "");
 		exit(0);
 	}
-	if (letter == '?')
-		misused(command);
+	json_wanted |= letter == JSON_LETTER;
+	if (letter == '?')	/* getopt has said what is wrong */
+		exit_misused(command);
 	return letter;
+}
+
+void image_misused(const struct image_command *command, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "tap-img: %s: ", command->name);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fprintf(stderr, "; see 'tap-img %s --help'\n", command->name);
+	exit_misused(command);
 }
 
 void image_arguments(const struct image_command *command, int argc, int count)
 {
-	if (argc - optind == count)
-		return;
-	fprintf(stderr, "tap-img %s: %s\n", command->name,
-		argc - optind < count ? "something is missing" : "too many arguments");
-	misused(command);
-}
+	const char *name = command->usage + strlen(command->usage);
+	int missing = count - (argc - optind);
 
-int image_fail(const struct error_text *error)
-{
-	fprintf(stderr, "tap-img: %s\n", error->text);
-	return 1;
+	if (missing < 0)
+		image_misused(command, "too many arguments");
+	if (!missing)
+		return;
+	/* the usage ends with the arguments */
+	for (; missing; missing--) {
+		if (*name)
+			name--;
+		while (name > command->usage && name[-1] != ' ')
+			name--;
+	}
+	image_misused(command, "%.*s is missing", (int)strcspn(name, " )"), name);
 }
 
 /* Not all of the result could be put into JSON. */
 static bool no_json;
 
+int image_fail(const struct error_text *error)
+{
+	fprintf(stderr, "tap-img: %s\n", error->text);
+	if (json_wanted)
+		image_print_json(json_pack("{s:b, s:o}", "ok", 0, "error", tapctl_text_json(error->text)));
+	return 1;
+}
+
 int image_print_json(json_t *json)
 {
+	json_wanted = false;
 	no_json |= json_dumpf(json, stdout, JSON_INDENT(4)) && !ferror(stdout);
 	putchar('\n');
 	json_decref(json);
@@ -89,7 +117,7 @@ static int output_end(const struct image_command *command, int code)
 		why = strerror(errno);
 	if (!why)
 		return code;
-	fprintf(stderr, "tap-img %s: the output cannot be written: %s\n", command->name, why);
+	fprintf(stderr, "tap-img: %s: the output cannot be written: %s\n", command->name, why);
 	return code ? code : command->failed ? command->failed : 1;
 }
 
@@ -99,15 +127,15 @@ int main(int argc, char **argv)
 
 	process_sanitize_fds();
 	if (argc < 2) {
-		print_overview(stderr);
+		print_help(stderr);
 		return 1;
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_overview(stdout);
+		print_help(stdout);
 		return 0;
 	}
 	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("tap-img %s\n", VERSION);
+		printf("tap-img (tapsnap) " VERSION "\n");
 		return 0;
 	}
 	for (i = 0; commands[i]; i++) {
@@ -117,6 +145,6 @@ int main(int argc, char **argv)
 		interrupts_die();
 		return code;
 	}
-	fprintf(stderr, "tap-img: no command \"%s\": see tap-img --help\n", argv[1]);
+	fprintf(stderr, "tap-img: there is no command '%s'; 'tap-img --help' lists them\n", argv[1]);
 	return 1;
 }

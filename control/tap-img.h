@@ -48,10 +48,13 @@ int image_close(struct image *image, struct error_text *error);
  * -1 at the end, or exits. */
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options);
-/* Exits with a line about the usage unless exactly @count arguments are left. */
+/* Exits with a line that says what was wrong. */
+void image_misused(const struct image_command *command, const char *format, ...)
+	__attribute__((noreturn, format(printf, 2, 3)));
+/* Exits in the same way unless exactly @count arguments are left, the last @count words of the usage. */
 void image_arguments(const struct image_command *command, int argc, int count);
 
-int image_fail(const struct error_text *error);		/* prints, returns 1 */
+int image_fail(const struct error_text *error);		/* prints, in JSON as well if that is wanted, returns 1 */
 int image_print_json(json_t *json);			/* prints, frees, returns 0 */
 
 /* tap-img-format.c: a disk to be read, of whatever format, held against writers. */

@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include "inherited.h"
 #include "json_memory.h"
+#include "path.h"
 #include "tapback_bus.h"
 #include "tapback_log.h"
 
@@ -34,7 +34,7 @@ struct options {
 };
 
 static const char help[] =
-	"Usage: tapback [OPTIONS]\n"
+	"Usage: tapback [OPTION]...\n"
 	"Connect the disks of Xen guests (backendtype=tap) to their tapdisks.\n\n"
 	"  -f, --foreground    do not become a daemon; log to stderr instead of syslog\n"
 	"  -v, --verbose       log every state change of every disk\n"
@@ -52,14 +52,16 @@ static int report_error(const char *what, int error)
 /* Returns an open descriptor that keeps the lock, or -errno after saying why. */
 static int take_lock(void)
 {
-	const char *dir = tapctl_run_dir();
+	struct error_text text = { "" };
 	char path[XENSTORE_PATH_MAX];
-	int fd;
+	int fd = path_make_run_dir(&text);
 
-	if (mkdir(dir, 0755) && errno != EEXIST)
-		return report_error(dir, -errno);
-	if (snprintf(path, sizeof(path), "%s/tapback.lock", dir) >= (int)sizeof(path))
-		return report_error(dir, -ENAMETOOLONG);
+	if (fd) {
+		fprintf(stderr, "tapback: %s\n", text.text);
+		return fd;
+	}
+	if (snprintf(path, sizeof(path), TAPBACK_LOCK_FORMAT, path_run_dir()) >= (int)sizeof(path))
+		return report_error(path_run_dir(), -ENAMETOOLONG);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return report_error(path, -errno);
@@ -251,7 +253,7 @@ static int parse_options(int argc, char **argv, struct options *options)
 				return EXIT_FAILURE;
 			break;
 		case 'h': fputs(help, stdout); return EXIT_SUCCESS;
-		case 'V': puts("tapback " VERSION); return EXIT_SUCCESS;
+		case 'V': puts("tapback (tapsnap) " VERSION); return EXIT_SUCCESS;
 		default: fputs("Try 'tapback --help'.\n", stderr); return EXIT_FAILURE;
 		}
 	}

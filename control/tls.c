@@ -13,7 +13,7 @@
  *                 session, nobody: all that comes from the client (tls_process.c, tls_session.c)
  *
  * It ends when the socket behind is removed, which tapdisk does at the end of
- * the export.
+ * the export, and when tapdisk itself has ended.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +31,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <syslog.h>
@@ -44,12 +45,11 @@
 
 #define MAX_SESSIONS 16
 #define LINES_A_SECOND 10
-#define NOBODY_THERE 2		/* exit status of a connector */
 
 struct options {
 	const char *x509, *psk, *server;
 	bool verify;
-	int listener, ready;
+	int pid, listener, ready;
 };
 
 static void print_help(void)
@@ -58,6 +58,7 @@ static void print_help(void)
 	       "TLS in front of an NBD export. Started by 'tap-ctl export' (tap-ctl(8)).\n"
 	       "\n"
 	       "      --server PATH      the NBD server's Unix socket; its removal ends this program\n"
+	       "      --pid N            the NBD server's process; so does its end\n"
 	       "      --listen-fd N      the socket that clients connect to\n"
 	       "      --tls-x509 DIR     with server-cert.pem, server-key.pem and, for --tls-verify, ca-cert.pem\n"
 	       "      --tls-verify       clients need a certificate that the CA has signed\n"
@@ -67,14 +68,14 @@ static void print_help(void)
 	       "      --version          the version\n");
 }
 
-static int parse_descriptor(const char *text)
+static int parse_number(const char *text, const char *what)
 {
 	char *end;
 	long number = strtol(text, &end, 10);
 
 	if (*text && !*end && number >= 0 && number <= INT_MAX)
 		return (int)number;
-	fprintf(stderr, "tapdisk-tls: %s: not a descriptor\n", text);
+	fprintf(stderr, "tapdisk-tls: %s: not a %s\n", text, what);
 	exit(EINVAL);
 }
 
@@ -82,6 +83,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 {
 	static const struct option table[] = {
 		{ "server", required_argument, NULL, 's' }, { "listen-fd", required_argument, NULL, 'l' },
+		{ "pid", required_argument, NULL, 'p' },
 		{ "tls-x509", required_argument, NULL, 'x' }, { "tls-psk", required_argument, NULL, 'k' },
 		{ "tls-verify", no_argument, NULL, 'v' }, { "ready-fd", required_argument, NULL, 'r' },
 		{ "help", no_argument, NULL, 'h' }, { "version", no_argument, NULL, 'V' }, { NULL, 0, NULL, 0 },
@@ -94,7 +96,10 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->server = optarg;
 			break;
 		case 'l':
-			options->listener = parse_descriptor(optarg);
+			options->listener = parse_number(optarg, "descriptor");
+			break;
+		case 'p':
+			options->pid = parse_number(optarg, "process");
 			break;
 		case 'x':
 			options->x509 = optarg;
@@ -106,7 +111,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->verify = true;
 			break;
 		case 'r':
-			options->ready = parse_descriptor(optarg);
+			options->ready = parse_number(optarg, "descriptor");
 			break;
 		case 'h':
 			print_help();
@@ -118,8 +123,8 @@ static void parse_options(struct options *options, int argc, char **argv)
 			exit(EINVAL);
 		}
 	}
-	if (optind < argc || !options->server || options->listener < 0 || !options->x509 == !options->psk) {
-		fprintf(stderr, "tapdisk-tls: --server, --listen-fd and one of --tls-x509 and --tls-psk are needed\n");
+	if (optind < argc || !options->server || !options->pid || options->listener < 0 || !options->x509 == !options->psk) {
+		fprintf(stderr, "tapdisk-tls: --server, --pid, --listen-fd and one of --tls-x509 and --tls-psk are needed\n");
 		exit(EINVAL);
 	}
 }
@@ -129,6 +134,7 @@ struct server {
 	struct sock_fprog filter;	/* of sessions */
 	const char *path;
 	int listener, watch, signals;
+	int tapdisk;			/* a pidfd */
 	int reports[2];			/* a pipe: why sessions ended, a line each */
 	unsigned sessions;
 };
@@ -155,25 +161,21 @@ static void log_reports(struct server *server)
 	}
 }
 
-/* When the session asks for it. False: there is nobody any more to connect to. */
-static bool connect_session(const struct server *server, int session_fd)
+/* When the session asks for it. */
+static void connect_session(const struct server *server, int session_fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	bool there = true;
 	char byte;
 	int fd;
 
 	if (recv(session_fd, &byte, 1, 0) != 1)
-		return true;
+		return;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	strcpy(address.sun_path, server->path);		/* setup() has seen to its length */
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		descriptor_send(session_fd, fd, MSG_NOSIGNAL);
-	else
-		there = fd < 0 || (errno != ECONNREFUSED && errno != ENOENT);
 	if (fd >= 0)
 		close(fd);
-	return there;
 }
 
 /* What is the listener's alone. Who reads there would read what other sessions say. */
@@ -182,12 +184,12 @@ static void leave_files(const struct server *server)
 	close(server->listener);
 	close(server->watch);
 	close(server->signals);
+	close(server->tapdisk);
 	close(server->reports[0]);
 }
 
 static void __attribute__((noreturn)) connector(const struct server *server, int client)
 {
-	bool there = true;
 	int pair[2];
 	sigset_t none;
 	pid_t child;
@@ -206,11 +208,11 @@ static void __attribute__((noreturn)) connector(const struct server *server, int
 	close(pair[1]);
 	close(client);
 	if (child > 0)
-		there = connect_session(server, pair[0]);
+		connect_session(server, pair[0]);
 	close(pair[0]);
 	while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
 		;
-	_exit(there ? 0 : NOBODY_THERE);
+	_exit(0);
 }
 
 static void accept_client(struct server *server)
@@ -233,22 +235,14 @@ static void accept_client(struct server *server)
 	close(client);
 }
 
-/* False: tapdisk has died, and left its socket behind. */
-static bool reap_children(struct server *server)
+static void reap_children(struct server *server)
 {
 	struct signalfd_siginfo info;
-	bool there = true;
-	int status;
 
 	if (read(server->signals, &info, sizeof(info)) != sizeof(info))
-		return true;
-	while (waitpid(-1, &status, WNOHANG) > 0) {
+		return;
+	while (waitpid(-1, NULL, WNOHANG) > 0)
 		server->sessions--;
-		there &= !WIFEXITED(status) || WEXITSTATUS(status) != NOBODY_THERE;
-	}
-	if (!there)
-		unlink(server->path);
-	return there;
 }
 
 static bool server_is_gone(struct server *server)
@@ -264,17 +258,22 @@ static bool server_is_gone(struct server *server)
 static void run(struct server *server)
 {
 	for (;;) {
-		struct pollfd fds[4] = {
+		struct pollfd fds[5] = {
 			{ server->watch, POLLIN, 0 }, { server->signals, POLLIN, 0 }, { server->reports[0], POLLIN, 0 },
 			{ server->sessions < MAX_SESSIONS ? server->listener : -1, POLLIN, 0 },
+			{ server->tapdisk, POLLIN, 0 },
 		};
 
-		if (poll(fds, 4, -1) < 0 && errno != EINTR)
+		if (poll(fds, 5, -1) < 0 && errno != EINTR)
 			return;
 		if (fds[0].revents && server_is_gone(server))
 			return;
-		if (fds[1].revents && !reap_children(server))
+		if (fds[4].revents) {
+			unlink(server->path);	/* tapdisk was killed, or it had done so */
 			return;
+		}
+		if (fds[1].revents)
+			reap_children(server);
 		if (fds[2].revents)
 			log_reports(server);
 		if (fds[3].revents)
@@ -297,6 +296,9 @@ static int setup(struct server *server, const struct options *options, struct er
 		ret = sandbox_prepare(&server->filter, SANDBOX_TLS, text);
 	if (ret)
 		return ret;
+	server->tapdisk = (int)syscall(SYS_pidfd_open, options->pid, 0);
+	if (server->tapdisk < 0)
+		return error_set(text, -errno, "process %d: cannot be watched: %s", options->pid, strerror(errno));
 	sigemptyset(&children);
 	sigaddset(&children, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &children, NULL);
@@ -335,6 +337,7 @@ int main(int argc, char **argv)
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGALRM, SIG_DFL);	/* ends a session that does not begin; ignored, exec would have left it so */
 	umask(077);
 	error = setup(&server, &options, &text);
 	report_ready(options.ready, error, &text);

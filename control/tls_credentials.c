@@ -101,7 +101,8 @@ static int add_user(char *line, const char *path, struct error_text *text)
 	line[strcspn(line, "\r\n")] = '\0';
 	if (!*line)
 		return 0;
-	if (!colon || colon == line || !colon[1] || strspn(colon + 1, "0123456789abcdefABCDEF") != strlen(colon + 1))
+	if (!colon || colon == line || !colon[1] || strspn(colon + 1, "0123456789abcdefABCDEF") != strlen(colon + 1) ||
+	    strlen(colon + 1) % 2)
 		return error_set(text, -EINVAL, "%s: line %u is not NAME:KEY, with the key in hexadecimal", path, nr_users + 1);
 	if (nr_users == MAX_USERS)
 		return error_set(text, -E2BIG, "%s: more than %d keys", path, MAX_USERS);
@@ -134,17 +135,11 @@ static int load_users(const char *path, struct error_text *text)
 /* GnuTLS frees what it is given. */
 static int find_key(gnutls_session_t session, const char *name, gnutls_datum_t *key)
 {
-	unsigned i, bytes = 0;
+	unsigned i;
 
 	for (i = 0; i < nr_users && strcmp(users[i].name, name); i++)
 		;
-	if (i == nr_users)
-		return -1;
-	key->size = users[i].key.size / 2;
-	key->data = gnutls_malloc(key->size + 1);
-	for (; key->data && bytes < key->size; bytes++)
-		sscanf((const char *)users[i].key.data + 2 * bytes, "%2hhx", &key->data[bytes]);
-	return key->data ? 0 : -1;
+	return i < nr_users && !gnutls_hex_decode2(&users[i].key, key) ? 0 : -1;
 }
 
 int tls_credentials_psk(struct tls_credentials *credentials, const char *directory, struct error_text *text)

@@ -37,40 +37,16 @@
 
 #include "clock.h"
 #include "descriptors.h"
+#include "nbd_protocol.h"
 
 #define TLS_HANDSHAKE_S	30
 #define BUFFER_SIZE	65536
 
 unsigned tls_stall_ms = 30000;
 
-/* What is needed of the NBD protocol (tapdisk/nbd_protocol.h has the rest of it). */
-#define GREETING_MAGIC	"NBDMAGICIHAVEOPT"
-#define OPTION_MAGIC	0x49484156454f5054ull
-#define REPLY_MAGIC	0x0003e889045565a9ull
-#define CLIENT_FLAGS	3u			/* fixed newstyle, no zeroes; the server's are the same */
-#define OPT_EXPORT_NAME	1u
-#define OPT_ABORT	2u
-#define OPT_STARTTLS	5u
-#define REP_ACK		1u
-#define REP_ERR_INVALID	0x80000003u
-#define REP_ERR_TLS	0x80000005u
+#define HANDSHAKE_FLAGS	(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)	/* ours, and all that a client's may be */
 #define MAX_OPTIONS	64
 #define MAX_OPTION_DATA	8192u
-
-struct greeting {
-	char magic[16];
-	uint16_t flags;
-} __attribute__((packed));
-
-struct option_header {
-	uint64_t magic;
-	uint32_t option, length;
-} __attribute__((packed));
-
-struct option_reply {
-	uint64_t magic;
-	uint32_t option, type, length;
-} __attribute__((packed));
 
 static bool read_all(int fd, void *data, size_t length)
 {
@@ -102,7 +78,7 @@ static bool write_all(int fd, const void *data, size_t length)
 
 static bool write_reply(int fd, uint32_t option, uint32_t type)
 {
-	const struct option_reply reply = { htobe64(REPLY_MAGIC), htobe32(option), htobe32(type), 0 };
+	const struct nbd_option_reply reply = { htobe64(NBD_OPTION_REPLY_MAGIC), htobe32(option), htobe32(type), 0 };
 
 	return write_all(fd, &reply, sizeof(reply));
 }
@@ -119,36 +95,36 @@ static const char gone[] = "the client left, or sent nonsense, before TLS began"
 /* NULL when TLS may begin. */
 static const char *plain_option(int fd, bool *begin)
 {
-	struct option_header header;
+	struct nbd_option header;
 	uint32_t option, length;
 
-	if (!read_all(fd, &header, sizeof(header)) || be64toh(header.magic) != OPTION_MAGIC)
+	if (!read_all(fd, &header, sizeof(header)) || be64toh(header.magic) != NBD_OPTION_MAGIC)
 		return gone;
 	option = be32toh(header.option);
 	length = be32toh(header.length);
 	if (!skip(fd, length))
 		return gone;
-	*begin = option == OPT_STARTTLS && !length;
+	*begin = option == NBD_OPT_STARTTLS && !length;
 	if (*begin)
-		return write_reply(fd, option, REP_ACK) ? NULL : gone;
-	if (option == OPT_EXPORT_NAME)
+		return write_reply(fd, option, NBD_REP_ACK) ? NULL : gone;
+	if (option == NBD_OPT_EXPORT_NAME)
 		return "the client wants no TLS";
-	if (!write_reply(fd, option, option == OPT_ABORT ? REP_ACK : option == OPT_STARTTLS ? REP_ERR_INVALID : REP_ERR_TLS) ||
-	    option == OPT_ABORT)
+	if (!write_reply(fd, option, option == NBD_OPT_ABORT ? NBD_REP_ACK : option == NBD_OPT_STARTTLS ? NBD_REP_ERR_INVALID :
+			 NBD_REP_ERR_TLS_REQD) ||
+	    option == NBD_OPT_ABORT)
 		return gone;
 	return NULL;
 }
 
 static const char *plain_handshake(int fd, uint32_t *flags)
 {
-	struct greeting greeting = { .flags = htobe16(CLIENT_FLAGS) };
+	const struct nbd_greeting greeting = { htobe64(NBD_INIT_MAGIC), htobe64(NBD_OPTION_MAGIC), htobe16(HANDSHAKE_FLAGS) };
 	const char *problem = NULL;
 	bool begin = false;
 
-	memcpy(greeting.magic, GREETING_MAGIC, sizeof(greeting.magic));
 	if (!write_all(fd, &greeting, sizeof(greeting)) || !read_all(fd, flags, sizeof(*flags)))
 		return gone;
-	if (be32toh(*flags) & ~CLIENT_FLAGS)
+	if (be32toh(*flags) & ~HANDSHAKE_FLAGS)
 		return gone;
 	for (unsigned i = 0; i < MAX_OPTIONS && !begin; i++) {
 		problem = plain_option(fd, &begin);
@@ -201,7 +177,7 @@ static int receive_descriptor(int connector)
 /* Its greeting is what the client has got already. */
 static const char *server_connect(int connector, uint32_t flags, int *server)
 {
-	struct greeting greeting;
+	struct nbd_greeting greeting;
 
 	if (write_all(connector, "", 1))
 		*server = receive_descriptor(connector);

@@ -44,14 +44,15 @@ struct run {
 	int status;
 };
 
-static void print_help(void)
+static void print_help(FILE *to)
 {
-	printf("Usage: xl-snapshot COMMAND [OPTION]... DOMAIN\nSnapshots of Xen domains: memory and disks.\n\n");
+	fprintf(to, "Usage: xl-snapshot COMMAND [OPTION]... DOMAIN\n"
+		"Take snapshots of Xen domains, memory and disks, and go back to them.\n\n");
 	for (size_t i = 0; i < NR_COMMANDS; i++)
-		printf("  %-10s %s\n", commands[i].name, commands[i].summary);
-	printf("\nDOMAIN is a name, a number, a uuid, or the path of a config file (with a / in it).\n"
-	       "'xl-snapshot COMMAND --help' lists its options. Every command takes --json.\n"
-	       "The exit status is 0 or an errno value. See xl-snapshot(8).\n");
+		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+	fprintf(to, "\nDOMAIN is a name, a number, a uuid, or the path of a config file (with a / in it).\n"
+		"'xl-snapshot COMMAND --help' lists its options. Every command takes --json.\n"
+		"The exit status is 0 or an errno value. See xl-snapshot(8).\n");
 }
 
 /* The proposal's names, too: snapshot-create and so on. */
@@ -176,11 +177,15 @@ int main(int argc, char **argv)
 	int error;
 
 	process_sanitize_fds();
-	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_help();
+	if (argc < 2) {
+		print_help(stderr);
+		return EINVAL;
+	}
+	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
+		print_help(stdout);
 		return 0;
 	}
-	if (!strcmp(argv[1], "--version")) {
+	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
 		printf("xl-snapshot (tapsnap) " VERSION "\n");
 		return 0;
 	}

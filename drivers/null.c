@@ -12,38 +12,11 @@
 #include <string.h>
 
 #include "driver.h"
+#include "size.h"
 
 struct null_disk {
 	struct driver_geometry geometry;
 };
-
-/* "2097152" (bytes), or with one of the suffixes K, M, G, T (powers of 1024). */
-static int null_parse_size(const char *text, uint64_t *bytes)
-{
-	static const char suffixes[] = "KMGT";
-	const char *suffix;
-	unsigned long long value;
-	unsigned shift = 0;
-	char *end;
-
-	if (*text < '0' || *text > '9')
-		return -EINVAL;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno)
-		return -ERANGE;
-	if (*end) {
-		suffix = strchr(suffixes, *end);
-		if (!suffix || end[1])
-			return -EINVAL;
-		shift = 10 * (unsigned)(suffix - suffixes + 1);
-	}
-	/* Offsets are signed 64-bit numbers of bytes everywhere below a guest. */
-	if (value > (uint64_t)INT64_MAX >> shift)
-		return -ERANGE;
-	*bytes = value << shift;
-	return 0;
-}
 
 static int null_open(void **handle, struct engine *engine, const char *path,
 		     const struct driver_options *options, struct error_text *error)
@@ -52,8 +25,8 @@ static int null_open(void **handle, struct engine *engine, const char *path,
 	struct null_disk *disk;
 	uint64_t bytes;
 
-	if (null_parse_size(path, &bytes))
-		return error_set(error, -EINVAL, "null:%s: not a size: give bytes, or a number with K, M, G or T", path);
+	if (size_parse(path, &bytes, error))
+		return -EINVAL;
 	if (!bytes || bytes % sector_size)
 		return error_set(error, -EINVAL, "null:%s: the size must be a multiple of %u bytes and not 0",
 				 path, sector_size);

@@ -28,6 +28,7 @@
 #include "aio.h"
 #include "cow_base.h"
 #include "device.h"
+#include "hex.h"
 #include "overlay.h"
 #include "path.h"
 #include "protocol.h"
@@ -68,18 +69,6 @@ static bool take_line(char **text, const char *key, char *value, size_t size)
 	return true;
 }
 
-static bool parse_uuid(const char *hex, uint8_t uuid[16])
-{
-	unsigned byte;
-
-	for (int i = 0; i < 16; i++) {
-		if (strspn(hex + 2 * i, "0123456789abcdef") < 2 || sscanf(hex + 2 * i, "%2x", &byte) != 1)
-			return false;
-		uuid[i] = (uint8_t)byte;
-	}
-	return !hex[32];
-}
-
 static bool record_parse(char *text, struct overlay *overlay)
 {
 	char hex[40];
@@ -90,7 +79,7 @@ static bool record_parse(char *text, struct overlay *overlay)
 	return take_line(&text, "base ", overlay->base, sizeof(overlay->base)) &&
 		take_line(&text, "store ", overlay->store, sizeof(overlay->store)) &&
 		take_line(&text, "uuid ", hex, sizeof(hex)) && !*text && overlay->store[0] == '/' &&
-		parse_uuid(hex, overlay->uuid);
+		hex_parse(hex, overlay->uuid, sizeof(overlay->uuid));
 }
 
 /* 1, 0: there is none, or -errno. */
@@ -200,7 +189,7 @@ int overlay_check_alone(const struct backend *backend, struct error_text *error)
 
 static int record_write(const char *path, const struct overlay *overlay)
 {
-	char text[RECORD_MAX];
+	char text[RECORD_MAX], uuid[2 * sizeof(overlay->uuid) + 1];
 	int fd, length, ret = 0;
 
 	/* what somebody has put there must not be written */
@@ -208,10 +197,8 @@ static int record_write(const char *path, const struct overlay *overlay)
 	fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
 		return -errno;
-	length = snprintf(text, sizeof(text), HEADER "base %s\nstore %s\nuuid ", overlay->base, overlay->store);
-	for (int i = 0; i < 16; i++)
-		length += snprintf(text + length, sizeof(text) - length, "%02x", overlay->uuid[i]);
-	text[length++] = '\n';
+	hex_print(uuid, overlay->uuid, sizeof(overlay->uuid));
+	length = snprintf(text, sizeof(text), HEADER "base %s\nstore %s\nuuid %s\n", overlay->base, overlay->store, uuid);
 	errno = 0;
 	if (write(fd, text, length) != length || fsync(fd))
 		ret = errno ? -errno : -EIO;
@@ -220,18 +207,12 @@ static int record_write(const char *path, const struct overlay *overlay)
 }
 
 /* Of the state directory, for the records of devices. */
-static int make_directories(const char *record)
+static int make_directories(const char *record, struct error_text *error)
 {
 	char directory[PATH_MAX];
-	int ret = 0;
 
 	snprintf(directory, sizeof(directory), "%s/overlays", path_state_dir());
-	if (strncmp(record, directory, strlen(directory)))
-		return 0;
-	if ((path_mkdir(path_state_dir(), 0700) && errno != EEXIST) || (path_mkdir(directory, 0700) && errno != EEXIST))
-		return -errno;
-	ret = path_sync_name(path_state_dir());
-	return ret ? ret : path_sync_name(directory);
+	return strncmp(record, directory, strlen(directory)) ? 0 : path_make_state_dir("overlays", error);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -244,7 +225,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (!ret && snprintf(fresh, sizeof(fresh), "%s.new", record) >= (int)sizeof(fresh))
 		ret = -ENAMETOOLONG;
 	if (!ret)
-		ret = make_directories(record);
+		ret = make_directories(record, error);
 	if (ret)
 		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);

@@ -24,7 +24,7 @@
 #include "descriptors.h"
 #include "protocol.h"
 
-static int opener = -1;
+static int openers[2] = { -1, -1 };
 static uid_t opener_uid;
 static _Thread_local bool no_timeout;
 
@@ -35,15 +35,15 @@ void path_no_timeout(void)
 	no_timeout = true;
 }
 
-void path_set_opener(int socket, uid_t uid)
+void path_set_opener(const int sockets[2], uid_t uid)
 {
-	opener = socket;
+	memcpy(openers, sockets, sizeof(openers));
 	opener_uid = uid;
 }
 
 bool path_has_opener(void)
 {
-	return opener >= 0;
+	return openers[0] >= 0;
 }
 
 uid_t path_uid(void)
@@ -60,8 +60,22 @@ struct call {
 	int fd;				/* that was opened */
 };
 
+static bool is_own(const char *path)
+{
+	const char *const directories[] = { path_run_dir(), path_state_dir(), "/dev/shm" };
+
+	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++) {
+		size_t length = strlen(directories[i]);
+
+		if (!strncmp(path, directories[i], length) && (!path[length] || path[length] == '/'))
+			return true;
+	}
+	return false;
+}
+
 static int send_request(struct call *call, int answer)
 {
+	int opener = openers[is_own(call->path)];
 	struct iovec parts[] = {
 		{ &call->request, sizeof(call->request) },
 		{ (char *)call->path, call->request.length[0] },
@@ -321,4 +335,38 @@ const char *path_run_dir(void)
 const char *path_state_dir(void)
 {
 	return directory_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
+}
+
+static int make_directory(const char *path, mode_t mode, struct error_text *text)
+{
+	if (!path_mkdir(path, mode) || errno == EEXIST)
+		return 0;
+	return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+}
+
+int path_make_run_dir(struct error_text *text)
+{
+	return make_directory(path_run_dir(), 0755, text);
+}
+
+int path_make_lasting_directory(const char *path, struct error_text *text)
+{
+	int error = make_directory(path, 0700, text);
+
+	if (error)
+		return error;
+	error = path_sync_name(path);
+	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
+}
+
+int path_make_state_dir(const char *below, struct error_text *text)
+{
+	int error = path_make_lasting_directory(path_state_dir(), text);
+	char path[PATH_MAX];
+
+	if (error || !below)
+		return error;
+	if (snprintf(path, sizeof(path), "%s/%s", path_state_dir(), below) >= (int)sizeof(path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long", path_state_dir());
+	return path_make_lasting_directory(path, text);
 }

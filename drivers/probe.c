@@ -27,6 +27,7 @@
 
 #include "cow_base.h"
 #include "image_directories.h"
+#include "number.h"
 #include "overlay.h"
 #include "path.h"
 #include "thread.h"
@@ -148,14 +149,10 @@ int probe_begin(const char *target, struct error_text *error)
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
-unsigned probe_timeout_ms(void)
+int reach_limit(unsigned *seconds, struct error_text *error)
 {
-	const char *text = getenv(PROBE_TIMEOUT_ENV);
-	char *end;
-	unsigned long seconds = text ? strtoul(text, &end, 10) : PROBE_TIMEOUT_S;
-
-	/* what is no number tapdisk does not begin with */
-	return (text && (!*text || *end)) || seconds > PROBE_TIMEOUT_MAX_S ? PROBE_TIMEOUT_S * 1000 : (unsigned)seconds * 1000;
+	*seconds = PROBE_TIMEOUT_S;
+	return number_from_environment(PROBE_TIMEOUT_ENV, PROBE_TIMEOUT_MAX_S, seconds, error);
 }
 
 int probe_timed_out(const char *target, unsigned ms, struct error_text *error)

@@ -17,10 +17,6 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /* The unit of every address and length in a request, whatever the sector
  * size a disk shows its guest (xen/io/blkif.h, "sectors"). */
 #define SECTOR_SHIFT 9
@@ -87,9 +83,5 @@ const char *block_op_name(enum block_op op);
 
 /* For drivers: what comes next in the answer; joined to the extent before it if that is alike. False: no room for it. */
 bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned flags);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -20,6 +20,7 @@
  */
 int confine(struct error_text *warning, struct error_text *text);
 
+#define CONFINE_MAX_FILES 65536		/* that a tapdisk can have open */
 #define CONFINE_USER "tapsnap"
 #define CONFINE_NOBODY 65534		/* where there is no such user */
 

@@ -154,7 +154,6 @@ void cow_get_info(const struct cow_store *store, struct cow_info *info);
 
 int cow_read(struct cow_store *store, void *data, uint64_t sector, uint64_t nr_sectors);
 int cow_write(struct cow_store *store, const void *data, uint64_t sector, uint64_t nr_sectors);
-int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);	/* for tests: no tool does */
 int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
 int cow_flush(struct cow_store *store);
 /*
@@ -176,8 +175,6 @@ int cow_snapshot_check_there(const struct cow_store *store, const char *name, st
 /* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
 int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
 		      void *owner);
-/* For tests (tools have cow_view_read()): what the snapshot holds; -ENOENT. */
-int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors);
 
 /*
  * Several stores at one instant. Each gets a snapshot that is prepared, by
@@ -203,7 +200,10 @@ int cow_decision_commit(const char *path, struct error_text *error);
 int cow_decision_abort(const char *path, struct error_text *error);
 /* How many snapshots are prepared. */
 unsigned cow_prepared_count(const struct cow_store *store);
-/* After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading leaves it. */
+/*
+ * After an opening: what was prepared is committed or aborted, as was or is now decided. One for reading shows what is
+ * decided for as committed, and leaves the rest; it changes neither the store nor the record.
+ */
 int cow_prepared_settle(struct cow_store *store, struct error_text *error);
 
 int cow_checkpoint(struct cow_store *store);

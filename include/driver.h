@@ -16,10 +16,6 @@
 #include "engine.h"
 #include "error.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /*
  * Another process that opens the image, locks it in QEMU's way and is not to be refused: the QEMU of an HVM guest,
  * which itself opens the file of a disk without script=. Until it has come, a writer is still noticed.
@@ -220,9 +216,5 @@ void backend_give_up(struct backend *backend);
  * none, no such type, or an empty path. *@path points into @target. */
 int backend_parse_target(const char *target, const struct driver_ops **ops, const char **path,
 			 struct error_text *error);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -23,10 +23,6 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 enum engine_op {
 	ENGINE_READ,
 	ENGINE_WRITE,
@@ -140,9 +136,6 @@ void engine_cancel_timer(struct engine *engine, struct engine_timer *timer);	/* 
 uint64_t engine_next_timer(const struct engine *engine);
 void engine_run_timers(struct engine *engine, uint64_t now);
 
-/* For tests: run the engine until nothing is queued or in flight any more. Who serves disks has a loop of its own. */
-void engine_run(struct engine *engine);
-
 /*
  * engine_complete() - for engines: account @result (bytes moved, 0, or -errno)
  * of @io. Returns true when the io is over and its done() was called, false
@@ -154,9 +147,5 @@ bool engine_complete(struct engine *engine, struct engine_io *io, long result);
 
 /* engine_rest() - for engines: the iovecs that are still to be transferred (never an empty one first). */
 const struct iovec *engine_rest(const struct engine_io *io, int *iovcnt);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -8,10 +8,6 @@
 
 #include "error-text.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 /* Formats @text (when not NULL and still empty) and returns @error, so that
  * `return error_set(...)` is the idiom. @error is -errno. */
 int error_set(struct error_text *text, int error, const char *format, ...)
@@ -20,10 +16,6 @@ int error_set(struct error_text *text, int error, const char *format, ...)
 /* Which looks at one file at a time, and has to know that the error that was given is what is returned. */
 #define error_set(text, error, ...) \
 	({ int error_ = (error); (error_set)(text, error_, __VA_ARGS__); error_ < 0 ? error_ : -1; })
-#endif
-
-#ifdef __cplusplus
-}
 #endif
 
 #endif

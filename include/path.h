@@ -23,6 +23,8 @@
 #include <sys/types.h>
 #include <sys/vfs.h>
 
+#include "error.h"
+
 int path_open(const char *path, int flags, mode_t mode);	/* always O_CLOEXEC */
 DIR *path_opendir(const char *path);
 int path_stat(const char *path, struct stat *st);
@@ -46,12 +48,20 @@ int path_sync_name(const char *path);
  * (protocol.h). */
 const char *path_run_dir(void);
 const char *path_state_dir(void);
+/* May be there. What lasts has its name durable, also when who made it was stopped before that: @path, whose directory is there;
+ * the state directory, and @below in it, or NULL. 0 or -errno with a text. */
+int path_make_run_dir(struct error_text *text);
+int path_make_lasting_directory(const char *path, struct error_text *text);
+int path_make_state_dir(const char *below, struct error_text *text);
 
 /* The owner of what the calls above make. */
 uid_t path_uid(void);
 
-/* From now on @socket's other end, a process of that user, does it all. Once, while there is one thread. */
-void path_set_opener(int socket, uid_t uid);
+/*
+ * From now on the sockets' other ends, a process of that user, do it all; the second one what is in tapdisk's own directories,
+ * which answer whatever becomes of images: run and state directory, /dev/shm. Once, while there is one thread.
+ */
+void path_set_opener(const int sockets[2], uid_t uid);
 bool path_has_opener(void);
 
 extern unsigned path_timeout_ms;		/* tests set it */

@@ -17,8 +17,8 @@
 #define PROBE_TIMEOUT_MAX_S 3600
 #define PROBE_TIMEOUT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* replaces it: seconds, 0 for ever */
 
-/* What the environment says, or PROBE_TIMEOUT_S. 0: for ever. */
-unsigned probe_timeout_ms(void);
+/* What the environment says, or PROBE_TIMEOUT_S. 0: for ever. -EINVAL with a text when it says something else. */
+int reach_limit(unsigned *seconds, struct error_text *error);
 
 /*
  * Begin with @target, in a thread. A descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with

@@ -19,6 +19,8 @@
 #define MINOR_DIR_FORMAT	"%s/tapdisk"		/* run dir */
 #define MINOR_MARKER_FORMAT	"%s/tapdisk/tapdisk-%d"	/* run dir, minor */
 #define MINOR_MAX		65535
+#define TAPBACK_LOCK_FORMAT	"%s/tapback.lock"	/* run dir; whoever holds it is the one tapback */
+#define STATS_DIR_FORMAT	"/dev/shm/td3-%d"	/* pid; counters for xentop */
 /* What outlives a tapdisk that dies (docs/takeover.md): a directory for each disk that is open, with a record of how it
  * was opened, and a lock for each process that is free once all its I/O has ended. */
 #define TAKEOVER_DIR_FORMAT	"%s/takeover"		/* run dir */
@@ -56,5 +58,11 @@
 #define THROTTLE_MAX_IOPS	1000000000		/* requests a second */
 #define THROTTLE_MAX_BYTES	(1ll << 40)		/* bytes a second */
 #define THROTTLE_MAX_BURST_MS	60000
+
+#define CACHE_MAX_MIB		65536			/* of a snapshot store's map */
+#define LEASE_MAX_MS		60000			/* how long a prepared snapshot holds a disk */
+/* Bytes of a snapshot's name, of the path of a decision record, and of a description (docs/cow-format.md). */
+#define SNAPSHOT_TEXT_MAX	255u
+#define SNAPSHOT_DESCRIPTION_MAX 1024u
 
 #endif

@@ -2,8 +2,9 @@
 /*
  * sandbox.h - after start tapdisk gives up the system calls it has no use
  * for, so that an attacker who takes it over through a guest's ring, an image
- * or a socket does not get a root process with the whole kernel to play with.
- * So does each process of tapdisk-tls that reads what comes from a network.
+ * or a socket does not get the whole kernel to play with. So does each process
+ * of tapdisk-tls that reads what comes from a network. The user and the
+ * capabilities have been given up before that (confine.h).
  */
 #ifndef TAPSNAP_SANDBOX_H
 #define TAPSNAP_SANDBOX_H

@@ -19,10 +19,6 @@
 #include "error.h"
 #include "protocol.h"
 
-#ifdef __cplusplus
-extern "C" {
-#endif
-
 struct tapctl;
 
 /* RUN_DIR_DEFAULT or what the environment says. Never freed. */
@@ -165,9 +161,5 @@ int tapctl_takeover_successor(int pid, int minor);
 
 /* Start a tapdisk; returns its pid when it is listening, or -errno. */
 int tapctl_spawn(struct error_text *text);
-
-#ifdef __cplusplus
-}
-#endif
 
 #endif

@@ -11,7 +11,6 @@
 #include "opener.h"
 #include "takeover.h"
 
-#define MAX_CACHE_MIB 65536
 
 void command_list(struct commands *commands, struct disk *only, struct control_request *request)
 {
@@ -48,7 +47,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	    argument_integer(message, "former", 0, INT32_MAX, &former, &request->error) ||
 	    argument_integer(message, "sector_size", 0, 4096, &sector_size, &request->error) ||
 	    command_on_error_argument(request, &policy) ||
-	    argument_integer(message, "cache_mib", 0, MAX_CACHE_MIB, &cache_mib, &request->error)) {
+	    argument_integer(message, "cache_mib", 0, CACHE_MAX_MIB, &cache_mib, &request->error)) {
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}

@@ -13,9 +13,9 @@
 
 #include "commands_internal.h"
 #include "cow_base.h"
+#include "hex.h"
 #include "log.h"
 
-#define LEASE_MAX_MS 60000
 
 /* From the command to its reply. The strings of the command are the request's. */
 struct snapshot_call {
@@ -370,8 +370,7 @@ static json_t *list_reply(const struct backend *backend, json_t *list)
 
 	if (!reply || !cow_backend_uuid(backend, uuid))
 		return reply;
-	for (size_t i = 0; i < sizeof(uuid); i++)
-		sprintf(text + 2 * i, "%02x", uuid[i]);
+	hex_print(text, uuid, sizeof(uuid));
 	path = cow_target_split(backend->path, &name);
 	json_object_set_new(reply, "store", json_string(path ? path : ""));
 	json_object_set_new(reply, "uuid", json_string(text));

@@ -22,11 +22,8 @@
 #include "arguments.h"
 #include "control.h"
 #include "loop.h"
+#include "protocol.h"
 #include "vbd.h"
-
-/* Bytes of a snapshot's name, of the path of a decision record, and of a description (docs/cow-format.md). */
-#define SNAPSHOT_TEXT_MAX 255
-#define SNAPSHOT_DESCRIPTION_MAX 1024
 
 struct disk {
 	struct vbd *vbd;

@@ -161,9 +161,11 @@ static int confine_files(char *const *directories, struct error_text *warning, s
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
-	if ((mkdir(path_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
-		return error_set(text, -errno, "%s, %s: cannot be made: %s", path_run_dir(), path_state_dir(), strerror(errno));
-	ret = restrict_files(version, directories, text);
+	ret = path_make_run_dir(text);
+	if (!ret)
+		ret = path_make_state_dir(NULL, text);
+	if (!ret)
+		ret = restrict_files(version, directories, text);
 	landlocked = !ret;
 	return ret;
 }

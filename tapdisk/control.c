@@ -108,8 +108,10 @@ static int listen_on(int fd, const char *path, struct error_text *text)
 
 static int open_socket(struct control *control, struct error_text *text)
 {
-	if (path_mkdir(path_run_dir(), 0755) && errno != EEXIST)
-		return error_set(text, -errno, "%s: cannot make the directory: %s", path_run_dir(), strerror(errno));
+	int error = path_make_run_dir(text);
+
+	if (error)
+		return error;
 	if (asprintf(&control->path, CONTROL_SOCKET_FORMAT, path_run_dir(), getpid()) < 0) {
 		control->path = NULL;
 		return error_set(text, -ENOMEM, "out of memory");

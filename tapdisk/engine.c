@@ -138,21 +138,6 @@ void engine_run_timers(struct engine *engine, uint64_t now)
 	}
 }
 
-void engine_run(struct engine *engine)
-{
-	int error;
-
-	while (engine->queued) {
-		error = engine->ops->wait(engine);
-		if (error) {
-			/* The engine itself is broken: nothing in flight can ever be completed or taken back. */
-			fprintf(stderr, "%s engine: %s\n", engine->ops->name, strerror(-error));
-			abort();
-		}
-		engine->ops->reap(engine);
-	}
-}
-
 /* Note that @io->moved bytes are behind us: a copy of the caller's iovecs without them. */
 static int engine_set_rest(struct engine_io *io)
 {

@@ -9,18 +9,14 @@
 #include "inflight.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <isa-l/crc.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "blkif_frontend.h"
+#include "mapped_file.h"
 #include "path.h"
 #include "point.h"
 #include "takeover.h"
@@ -53,8 +49,7 @@ _Static_assert(sizeof(struct inflight_queue) == 64, "layout");
 _Static_assert(sizeof(struct inflight_entry) == 24 + RING_WIRE_MAX + 8 * MAX_INDIRECT_SEGMENTS, "layout");
 
 struct inflight {
-	int fd;
-	uint8_t *map;
+	struct mapped_file file;
 	size_t size, queue_size;
 	char path[PATH_MAX];
 };
@@ -99,7 +94,6 @@ static struct inflight *table_new(const struct vbd *vbd, const struct blkif_para
 
 	if (!table)
 		return NULL;
-	table->fd = -1;
 	table->queue_size = queue_size(slots);
 	table->size = HEADER_SIZE + params->nr_queues * table->queue_size;
 	snprintf(name, sizeof(name), TAKEOVER_TABLE_FORMAT, params->domid, params->devid);
@@ -113,10 +107,7 @@ void inflight_leave(struct inflight *table)
 {
 	if (!table)
 		return;
-	if (table->map)
-		munmap(table->map, table->size);
-	if (table->fd >= 0)
-		close(table->fd);
+	mapped_file_close(&table->file);
 	free(table);
 }
 
@@ -125,29 +116,6 @@ void inflight_remove(struct inflight *table)
 	if (table)
 		path_remove(table->path);
 	inflight_leave(table);
-}
-
-static int table_map(struct inflight *table)
-{
-	void *map = mmap(NULL, table->size, PROT_READ | PROT_WRITE, MAP_SHARED, table->fd, 0);
-
-	if (map == MAP_FAILED)
-		return -errno;
-	table->map = map;
-	return 0;
-}
-
-static int table_make(struct inflight *table)
-{
-	int error;
-
-	if (path_remove(table->path) && errno != ENOENT)
-		return -errno;
-	table->fd = path_open(table->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-	if (table->fd < 0 || flock(table->fd, LOCK_EX | LOCK_NB))
-		return -errno;
-	error = -posix_fallocate(table->fd, 0, (off_t)table->size);
-	return error ? error : table_map(table);
 }
 
 int inflight_create(struct inflight **result, const struct vbd *vbd, const struct blkif_params *params, unsigned slots,
@@ -161,13 +129,13 @@ int inflight_create(struct inflight **result, const struct vbd *vbd, const struc
 	if (!takeover_started())
 		return 0;
 	table = table_new(vbd, params, slots);
-	error = table ? table_make(table) : -ENOMEM;
+	error = table ? mapped_file_create(&table->file, table->path, table->size, table->size) : -ENOMEM;
 	if (error) {
 		error_set(text, error, "%s: cannot make the in-flight table: %s", table ? table->path : "", strerror(-error));
-		inflight_remove(table);
+		inflight_leave(table);
 		return error;
 	}
-	header = (struct header *)table->map;
+	header = (struct header *)table->file.map;
 	header_fill(header, params, slots);
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	memcpy(header->magic, MAGIC, sizeof(header->magic));
@@ -175,28 +143,10 @@ int inflight_create(struct inflight **result, const struct vbd *vbd, const struc
 	return 0;
 }
 
-/* Ours to use, and as large as it has to be. */
-static int table_open(struct inflight *table)
-{
-	struct stat st;
-
-	table->fd = path_open(table->path, O_RDWR | O_NOFOLLOW, 0);
-	if (table->fd < 0)
-		return -errno;
-	if (flock(table->fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	if (fstat(table->fd, &st))
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != path_uid() || st.st_mode & 077 || st.st_nlink != 1)
-		return -EUCLEAN;
-	/* another size is one of other rings; one that could be cut off under us nobody but us could cut off */
-	return (size_t)st.st_size == table->size ? table_map(table) : -ENOENT;
-}
-
 static int table_check(const struct inflight *table, const struct blkif_params *params, unsigned slots,
 		       struct error_text *text)
 {
-	const struct header *header = (const struct header *)table->map;
+	const struct header *header = (const struct header *)table->file.map;
 	struct header wanted;
 
 	if (memcmp(header->magic, MAGIC, sizeof(header->magic)) || header->version != TAKEOVER_VERSION ||
@@ -219,7 +169,9 @@ int inflight_adopt(struct inflight **result, const struct vbd *vbd, const struct
 	if (!takeover_started())
 		return -ENOENT;
 	table = table_new(vbd, params, slots);
-	error = table ? table_open(table) : -ENOMEM;
+	error = table ? mapped_file_open(&table->file, table->path, table->size) : -ENOMEM;
+	if (error == -ERANGE)
+		error = -ENOENT;	/* of other rings */
 	if (!error)
 		error = table_check(table, params, slots, text);
 	if (error) {
@@ -229,14 +181,14 @@ int inflight_adopt(struct inflight **result, const struct vbd *vbd, const struct
 		inflight_leave(table);
 		return error;
 	}
-	memcpy(((struct header *)table->map)->owner, takeover_name(), strlen(takeover_name()) + 1);
+	memcpy(((struct header *)table->file.map)->owner, takeover_name(), strlen(takeover_name()) + 1);
 	*result = table;
 	return 0;
 }
 
 struct inflight_queue *inflight_queue(struct inflight *table, unsigned queue)
 {
-	return table ? (struct inflight_queue *)(table->map + HEADER_SIZE + queue * table->queue_size) : NULL;
+	return table ? (struct inflight_queue *)(table->file.map + HEADER_SIZE + queue * table->queue_size) : NULL;
 }
 
 /* ---- the stores ---- */

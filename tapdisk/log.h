@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * log.h - where tapdisk says what happened. To syslog, or to stderr with
- * --foreground, one line an event. TAPSNAP_DEBUG=control adds a line for each
+ * --log-stderr, one line an event. TAPSNAP_DEBUG=control adds a line for each
  * command; the data path logs errors only.
  */
 #ifndef TAPDISK_LOG_H

@@ -26,6 +26,7 @@
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
+#include "number.h"
 #include "opener.h"
 #include "probe.h"
 #include "processor.h"
@@ -35,11 +36,10 @@
 
 #define ENGINE_DEPTH 1024
 #define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
-#define WANTED_FDS 65536
 #define MAX_POLL_US 10000
 
 struct options {
-	bool foreground;
+	bool log_stderr;
 	const char *engine;
 	int ready_fd;			/* -1: nobody waits */
 	unsigned idle_exit;		/* seconds; 0: stay */
@@ -63,7 +63,7 @@ static void print_help(void)
 	printf("Usage: tapdisk [OPTION]...\n"
 	       "Serve block devices to Xen guests. Usually started by tap-ctl(8).\n"
 	       "\n"
-	       "      --foreground     log to stderr, not to the system log\n"
+	       "      --log-stderr     log to stderr, not to the system log\n"
 	       "      --engine NAME    io_uring or libaio (default: io_uring where it is permitted)\n"
 	       "      --ready-fd N     write \"listening PID\" or \"error ERRNO TEXT\" to descriptor N\n"
 	       "      --idle-exit SEC  end when no disk is attached within SEC seconds (0: never;\n"
@@ -77,24 +77,11 @@ static void print_help(void)
 	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);
 }
 
-/* What is called @name: an option or a variable. */
-static int parse_number(const char *text, long max, const char *name)
-{
-	char *end;
-	long number;
-
-	errno = 0;
-	number = strtol(text, &end, 10);
-	if (!errno && *text && !*end && number >= 0 && number <= max)
-		return (int)number;
-	fprintf(stderr, "tapdisk: %s %s: no number from 0 to %ld\n", name, text, max);
-	exit(EINVAL);
-}
-
-static void parse_options(struct options *options, int argc, char **argv)
+/* All of them, whatever is wrong: --ready-fd, where that is said, may be the last. */
+static int parse_options(struct options *options, int argc, char **argv, struct error_text *text)
 {
 	static const struct option table[] = {
-		{ "foreground", no_argument, NULL, 'f' },
+		{ "log-stderr", no_argument, NULL, 'l' },
 		{ "engine", required_argument, NULL, 'e' },
 		{ "ready-fd", required_argument, NULL, 'r' },
 		{ "idle-exit", required_argument, NULL, 'i' },
@@ -105,32 +92,30 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *poll = getenv("TAPSNAP_POLL"), *open_timeout = getenv(PROBE_TIMEOUT_ENV);
-	int option, idle_exit = -1;
+	unsigned ready_fd = UINT_MAX, idle_exit = UINT_MAX;
+	int option, at, error = 0;
 
-	if (poll)
-		options->poll = parse_number(poll, MAX_POLL_US, "TAPSNAP_POLL");
-	if (open_timeout)
-		options->open_timeout = parse_number(open_timeout, PROBE_TIMEOUT_MAX_S, PROBE_TIMEOUT_ENV);
-	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+	error |= number_from_environment("TAPSNAP_POLL", MAX_POLL_US, &options->poll, text);
+	error |= reach_limit(&options->open_timeout, text);
+	while (at = optind, (option = getopt_long(argc, argv, "+:", table, NULL)) != -1) {
 		switch (option) {
-		case 'f':
-			options->foreground = true;
+		case 'l':
+			options->log_stderr = true;
 			break;
 		case 'e':
 			options->engine = optarg;
 			break;
 		case 'r':
-			options->ready_fd = parse_number(optarg, INT_MAX, "--ready-fd");
+			error |= number_parse(optarg, "--ready-fd", INT_MAX, &ready_fd, text);
 			break;
 		case 'i':
-			idle_exit = parse_number(optarg, UINT_MAX / 1000, "--idle-exit");
+			error |= number_parse(optarg, "--idle-exit", UINT_MAX / 1000, &idle_exit, text);
 			break;
 		case 'p':
-			options->poll = parse_number(optarg, MAX_POLL_US, "--poll");
+			error |= number_parse(optarg, "--poll", MAX_POLL_US, &options->poll, text);
 			break;
 		case 'o':
-			options->open_timeout = parse_number(optarg, PROBE_TIMEOUT_MAX_S, "--open-timeout");
+			error |= number_parse(optarg, "--open-timeout", PROBE_TIMEOUT_MAX_S, &options->open_timeout, text);
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -141,27 +126,31 @@ static void parse_options(struct options *options, int argc, char **argv)
 		case 'v':
 			printf("tapdisk (tapsnap) " VERSION "\n");
 			exit(0);
+		case ':':
+			error |= error_set(text, -EINVAL, "%s needs a value", argv[at]);
+			break;
 		default:
-			exit(EINVAL);
+			error |= error_set(text, -EINVAL, "%s: not an option of tapdisk, or not one with a value", argv[at]);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tapdisk: %s: there are no arguments besides options\n", argv[optind]);
-		exit(EINVAL);
-	}
-	options->idle_exit = idle_exit >= 0 ? (unsigned)idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
+	if (optind < argc)
+		error |= error_set(text, -EINVAL, "%s: there are no arguments besides options", argv[optind]);
+	options->ready_fd = ready_fd == UINT_MAX ? -1 : (int)ready_fd;
+	options->idle_exit = idle_exit != UINT_MAX ? idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
+	return error ? -EINVAL : 0;
 }
 
-/* Each queue of each frontend takes descriptors. */
-static void raise_limits(void)
+/* Each queue of each frontend takes descriptors: so many for all, and no more. */
+static void limit_descriptors(void)
 {
-	struct rlimit limit, raised = { WANTED_FDS, WANTED_FDS };
+	struct rlimit limit = { CONFINE_MAX_FILES, CONFINE_MAX_FILES };
 
-	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < WANTED_FDS && setrlimit(RLIMIT_NOFILE, &raised)) {
+	if (!setrlimit(RLIMIT_NOFILE, &limit))
+		return;
+	if (!getrlimit(RLIMIT_NOFILE, &limit))
 		limit.rlim_cur = limit.rlim_max;	/* not ours to raise further */
-		if (setrlimit(RLIMIT_NOFILE, &limit))
-			log_warning("cannot raise the limit of open files: %s", strerror(errno));
-	}
+	if (setrlimit(RLIMIT_NOFILE, &limit))
+		log_warning("cannot raise the limit of open files: %s", strerror(errno));
 }
 
 static void signal_ready(void *arg, uint32_t events)
@@ -373,8 +362,15 @@ static void teardown(struct tapdisk *tapdisk)
 	loop_destroy(tapdisk->loop);
 }
 
-static void report_ready(int fd, int error, const struct error_text *text)
+/* To whoever waits, and to the log; on stderr as well when that is not where the log goes. */
+static void report(const struct options *options, int error, const struct error_text *text)
 {
+	int fd = options->ready_fd;
+
+	if (error)
+		log_error("%s", text->text);
+	if (error && !options->log_stderr && fd < 0)
+		fprintf(stderr, "tapdisk: %s\n", text->text);
 	if (fd < 0)
 		return;
 	/* whoever waited may have given up: then the log has it */
@@ -387,27 +383,26 @@ static void report_ready(int fd, int error, const struct error_text *text)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .ready_fd = -1, .open_timeout = PROBE_TIMEOUT_S };
+	struct options options = { 0 };
 	struct tapdisk tapdisk = { .signal_fd = -1, .timer_due = UINT64_MAX };
 	struct error_text text = { "" };
 	int error;
 
 	process_sanitize_fds();
-	parse_options(&options, argc, argv);
-	log_open("tapdisk", options.foreground);
+	error = parse_options(&options, argc, argv, &text);
+	log_open("tapdisk", options.log_stderr);
+	if (error) {
+		report(&options, error, &text);
+		return EINVAL;
+	}
 	heap_init();
 	json_memory_init();
 	umask(077);
-	raise_limits();
+	limit_descriptors();
 	error = (options.no_sandbox ? setup : setup_sandboxed)(&tapdisk, &options, &text);
-	if (error)
-		log_error("%s", text.text);
-	else
+	if (!error)
 		log_info("version " VERSION ", pid %d, engine %s", (int)getpid(), tapdisk.engine->ops->name);
-	/* said on stderr as well when that is not where the log goes */
-	if (error && !options.foreground && options.ready_fd < 0)
-		fprintf(stderr, "tapdisk: %s\n", text.text);
-	report_ready(options.ready_fd, error, &text);
+	report(&options, error, &text);
 	if (!error) {
 		error = loop_run(tapdisk.loop);
 		if (!error)

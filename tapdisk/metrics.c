@@ -18,6 +18,7 @@
 
 #include "log.h"
 #include "path.h"
+#include "protocol.h"
 
 struct metrics {
 	struct vbd3_stats *stats;
@@ -26,7 +27,7 @@ struct metrics {
 
 static void metrics_directory(char *path, size_t size)
 {
-	snprintf(path, size, "/dev/shm/td3-%d", (int)getpid());
+	snprintf(path, size, STATS_DIR_FORMAT, (int)getpid());
 }
 
 static int metrics_make_directory(void)
@@ -81,7 +82,7 @@ struct metrics *metrics_open(uint32_t domid, uint32_t devid)
 	if (!metrics)
 		return NULL;
 	metrics_directory(directory, sizeof(directory));
-	snprintf(metrics->path, sizeof(metrics->path), "/dev/shm/td3-%d/vbd-%u-%u", (int)getpid(), domid, devid);
+	snprintf(metrics->path, sizeof(metrics->path), STATS_DIR_FORMAT "/vbd-%u-%u", (int)getpid(), domid, devid);
 	ret = metrics_make_directory();
 	if (ret)
 		goto out_free;

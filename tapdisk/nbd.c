@@ -35,6 +35,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "cow_base.h"
 #include "log.h"
 #include "nbd_connection.h"
 #include "path.h"
@@ -46,19 +47,34 @@ static struct nbd_server *server_of(struct vbd_client *client)
 	return (struct nbd_server *)((char *)client - offsetof(struct nbd_server, client));
 }
 
+/* The store that the disk is in; zeroes: in none, or it is paused. */
+static void server_find_store(const struct nbd_server *server, uint8_t store[16])
+{
+	const struct backend *backend = server->client.vbd->backend;
+
+	memset(store, 0, 16);
+	if (backend)
+		cow_backend_uuid(backend, store);
+}
+
 static void server_client_stop(struct vbd_client *client)
 {
-	server_of(client)->stopped = true;
+	struct nbd_server *server = server_of(client);
+
+	server->stopped = true;
+	server_find_store(server, server->store);
 }
 
 static void server_client_start(struct vbd_client *client)
 {
 	struct nbd_server *server = server_of(client);
+	uint8_t store[16];
 
 	server->stopped = false;
+	server_find_store(server, store);
 	nbd_exports_reopen(server);
 	for (struct nbd_connection *connection = server->connections; connection; connection = connection->next)
-		nbd_connection_go_on(connection);
+		nbd_connection_go_on(connection, memcmp(store, server->store, sizeof(store)) != 0);
 }
 
 static bool server_client_quiet(struct vbd_client *client)

@@ -483,11 +483,20 @@ void nbd_connection_free(struct nbd_connection *connection)
 	heap_release();
 }
 
-void nbd_connection_go_on(struct nbd_connection *connection)
+static bool asks_for_changes(const struct nbd_handshake *handshake)
+{
+	for (unsigned i = 0; i < handshake->nr_contexts; i++) {
+		if (handshake->contexts[i].since)
+			return true;
+	}
+	return false;
+}
+
+void nbd_connection_go_on(struct nbd_connection *connection, bool moved)
 {
 	const struct nbd_export *export = connection->export;
 
-	if (export && export->target && !export->backend)
+	if ((export && export->target && !export->backend) || (moved && asks_for_changes(&connection->handshake)))
 		nbd_connection_close(connection);
 	else
 		nbd_request_pump(connection);

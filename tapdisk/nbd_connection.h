@@ -134,6 +134,7 @@ struct nbd_server {
 	struct nbd_export *exports;	/* those that are in use */
 	bool is_client;			/* of the vbd: while there is a connection */
 	bool stopped;			/* between the vbd's stop() and start() */
+	uint8_t store[16];		/* the disk's when it was stopped; zeroes: none was open */
 	bool dirty;			/* some connection needs nbd_connection_service() */
 	void *zeroes;			/* NBD_PIECE_SIZE bytes of it, read-only */
 	struct queue_stats stats;
@@ -174,8 +175,8 @@ void nbd_connection_replied(struct nbd_connection *connection, size_t bytes);
 bool nbd_connection_is_over(const struct nbd_connection *connection);
 /* Then this gives that back, too. */
 void nbd_connection_free(struct nbd_connection *connection);
-/* After a pause. */
-void nbd_connection_go_on(struct nbd_connection *connection);
+/* After a pause. @moved: to another store, in which a snapshot's id means another one. */
+void nbd_connection_go_on(struct nbd_connection *connection, bool moved);
 /* Is there something that could be sent now? */
 bool nbd_connection_can_send(const struct nbd_connection *connection);
 

@@ -11,8 +11,9 @@
  *  2. What is written to an overlay waits for room no longer than it takes to
  *     try once more: nobody is told that it waits, and a pause would wait
  *     with it. It is tried again once a second at most.
- *  3. One that cannot be opened again after a pause, or is not of the image
- *     that the disk goes on with, stays closed; the server hangs up on its users.
+ *  3. One that cannot be opened again after a pause, is another snapshot by
+ *     then, or is not of the image that the disk goes on with, stays closed; the
+ *     server hangs up on its users.
  */
 #include "nbd_export.h"
 
@@ -67,7 +68,7 @@ static bool may_open(const struct vbd *vbd)
 
 struct search {
 	const char *name;
-	uint64_t sectors;
+	uint64_t sectors, id, time;
 };
 
 static int search_one(void *owner, const struct snapshot_info *info)
@@ -77,6 +78,8 @@ static int search_one(void *owner, const struct snapshot_info *info)
 	if (strcmp(info->name, search->name))
 		return 0;
 	search->sectors = info->sectors;
+	search->id = info->id;
+	search->time = info->time;
 	return 1;
 }
 
@@ -146,6 +149,23 @@ const struct nbd_offer nbd_exports = {
 	.snapshots = exports_snapshots,
 };
 
+/* It is open: what it was the first time it has to be ever after. */
+static int snapshot_identify(struct nbd_export *export, struct error_text *text)
+{
+	struct search search = { .name = *export->name ? export->name : export->server->snapshot };
+	struct nbd_snapshot snapshot = { .id = 0 };
+
+	backend_snapshot_list(export->backend, search_one, &search);
+	cow_backend_uuid(export->backend, snapshot.store);
+	snapshot.id = search.id;
+	snapshot.time = search.time;
+	if (export->identified && memcmp(&snapshot, &export->snapshot, sizeof(snapshot)))
+		return error_set(text, -ESTALE, "%s: not the snapshot that was served before", export->target);
+	export->snapshot = snapshot;
+	export->identified = true;
+	return 0;
+}
+
 static int snapshot_open(struct nbd_export *export, struct error_text *text)
 {
 	const struct vbd *vbd = export->server->client.vbd;
@@ -157,9 +177,16 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	if (strcmp(export->home, vbd->backend->path))
 		return error_set(text, -ESTALE, "%s: not the disk's image any more", export->home);
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
-	if (!error)
-		export->geometry = export->backend->geometry;
-	return error;
+	if (error)
+		return error;
+	error = snapshot_identify(export, text);
+	if (error) {
+		backend_close(export->backend);
+		export->backend = NULL;
+		return error;
+	}
+	export->geometry = export->backend->geometry;
+	return 0;
 }
 
 /* "cow:PATH@NAME", of the store that the disk is in; or the overlay on it, a file without a name. */

@@ -12,12 +12,20 @@
 
 struct nbd_server;
 
+/* Which snapshot it is, whatever its path and name lead to later; cow_base_fields has the same. */
+struct nbd_snapshot {
+	uint8_t store[16];
+	uint64_t id, time;		/* 0: an overlay */
+};
+
 struct nbd_export {
 	struct nbd_server *server;
 	struct nbd_export *next;
 	char *target;			/* a snapshot's; NULL: the disk itself */
 	char *name;
 	char *home;			/* a snapshot's: the path of the disk's image when it was opened */
+	struct nbd_snapshot snapshot;	/* a snapshot's: what was opened first */
+	bool identified;
 	struct backend *backend;	/* a snapshot's; NULL while the disk is paused */
 	struct driver_geometry geometry;	/* a snapshot's */
 	unsigned users;			/* connections that chose it */

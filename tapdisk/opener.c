@@ -15,9 +15,11 @@
  *     files are rights in themselves.
  *  3. No answer is waited for, and no descriptor is kept that was sent or opened.
  *  4. Which directories it is held to is Landlock's doing (confine.c), not this file's.
- *  5. Its threads are alike, share nothing but the socket, and were there before
+ *  5. Its threads are alike, share nothing but a socket, and were there before
  *     the filter: each waits in the kernel for whatever its request is about.
  *     Of those that tapdisk's threads wait for (probe.h) fewer than there are.
+ *     Two have a socket of their own, for tapdisk's own directories: there tapdisk
+ *     waits without a limit, and not for images that do not answer.
  */
 #include "opener.h"
 
@@ -44,6 +46,7 @@
 #include "thread.h"
 
 #define THREADS (PROBE_MAX + 4)
+#define OWN_THREADS 2		/* of those */
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -293,8 +296,8 @@ void opener_serve(int socket)
 		;
 }
 
-/* Keep nothing of what the other one has: where it is logged, who waits for it. */
-static int leave_files(int *socket)
+/* Keep nothing of what the other one has: where it is logged, who waits for it. The second socket has the higher number. */
+static int leave_files(int sockets[2])
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
@@ -304,10 +307,12 @@ static int leave_files(int *socket)
 		if (dup2(null, fd) < 0)
 			return -errno;
 	}
-	*socket = dup2(*socket, STDERR_FILENO + 1) < 0 ? -1 : STDERR_FILENO + 1;
-	if (*socket < 0 || close_range(*socket + 1, ~0u, 0))
-		return -errno;
-	return 0;
+	for (int i = 0; i < 2; i++) {
+		sockets[i] = dup2(sockets[i], STDERR_FILENO + 1 + i);
+		if (sockets[i] < 0)
+			return -errno;
+	}
+	return close_range(sockets[1] + 1, ~0u, 0) ? -errno : 0;
 }
 
 static sem_t started;
@@ -325,24 +330,24 @@ static void *thread_main(void *arg)
 	end();
 }
 
-/* Besides the first one. @socket stays where it is. */
-static int start_threads(const int *socket)
+/* Besides the first one. @sockets stay where they are. */
+static int start_threads(const int sockets[2])
 {
 	unsigned count = 1;
 	int error = sem_init(&started, 0, 0) ? -errno : 0;
 
 	for (; !error && count < THREADS; count++)
-		error = thread_start(NULL, thread_main, (void *)socket);
+		error = thread_start(NULL, thread_main, (void *)&sockets[count <= OWN_THREADS]);
 	while (!error && --count)
 		while (sem_wait(&started) && errno == EINTR)
 			;
 	return error;
 }
 
-static void be_opener(int socket, const struct sock_fprog *filter)
+static void be_opener(int sockets[2], const struct sock_fprog *filter)
 {
 	static struct opener_report report;
-	int error = leave_files(&socket);
+	int error = leave_files(sockets);
 
 	if (error)
 		error_set(&report.text, error, "the opener: %s", strerror(-error));
@@ -356,43 +361,70 @@ static void be_opener(int socket, const struct sock_fprog *filter)
 		error = confine(&report.warning, &report.text);
 	report.landlocked = confine_has_landlock();
 	if (!error) {
-		error = start_threads(&socket);
+		error = start_threads(sockets);
 		if (error)
 			error_set(&report.text, error, "the opener's threads: %s", strerror(-error));
 	}
 	if (!error)
 		error = sandbox_enter(filter, &report.text);
 	report.error = error;
-	if (send(socket, &report, sizeof(report), MSG_NOSIGNAL) != sizeof(report) || error)
+	if (send(sockets[0], &report, sizeof(report), MSG_NOSIGNAL) != sizeof(report) || error)
 		_exit(1);
-	opener_serve(socket);
+	opener_serve(sockets[0]);
 	end();
+}
+
+static void close_both(const int sockets[2])
+{
+	close(sockets[0]);
+	close(sockets[1]);
+}
+
+static int make_sockets(int ours[2], int theirs[2])
+{
+	int pair[2];
+
+	for (int i = 0; i < 2; i++) {
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+			int error = -errno;
+
+			if (i) {
+				close(ours[0]);
+				close(theirs[0]);
+			}
+			return error;
+		}
+		ours[i] = pair[0];
+		theirs[i] = pair[1];
+	}
+	return 0;
 }
 
 int opener_start(const struct sock_fprog *filter, struct opener_report *report)
 {
-	int pair[2], error;
+	int ours[2], theirs[2], error;
 
 	memset(report, 0, sizeof(*report));
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return report->error = error_set(&report->text, -errno, "the opener: %s", strerror(errno));
+	error = make_sockets(ours, theirs);
+	if (error)
+		return report->error = error_set(&report->text, error, "the opener: %s", strerror(-error));
 	signal(SIGCHLD, SIG_IGN);	/* nobody waits for it */
 	opener = fork();
 	if (!opener) {
-		close(pair[0]);
-		be_opener(pair[1], filter);
+		close_both(ours);
+		be_opener(theirs, filter);
 	}
 	error = opener < 0 ? -errno : 0;
-	close(pair[1]);
-	if (!error && recv(pair[0], report, sizeof(*report), 0) != sizeof(*report))
+	close_both(theirs);
+	if (!error && recv(ours[0], report, sizeof(*report), 0) != sizeof(*report))
 		error = -ECONNRESET;
 	if (error)
 		error_set(&report->text, error, "the opener: %s", strerror(-error));
 	report->error = error ? error : report->error;
 	if (report->error)
-		close(pair[0]);
+		close_both(ours);
 	else
-		path_set_opener(pair[0], geteuid());
+		path_set_opener(ours, geteuid());
 	return report->error;
 }
 

@@ -227,6 +227,8 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 		ret = opening.ret;
 	opening_now = disk->next;
 	if (ret) {
+		if (disk->store)
+			cow_journal_end(disk->store, false);	/* nobody was told anything; what was played is in the store */
 		disk_free(disk);
 		return ret;
 	}
@@ -323,6 +325,9 @@ static int take_up(struct cow_disk *disk, const struct driver_options *options, 
 
 	if (ret)
 		return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
+	/* until the next flush the journal does not have all */
+	if (options->journal && !cow_flush_idle(disk->store))
+		cow_flusher_wake(disk);
 	return options->undecided ? 0 : cow_disk_settle(disk, error);
 }
 

@@ -250,6 +250,22 @@ static void page_set_dirty(struct cow_alloc *alloc, struct cow_page *page)
 	page->dirty = true;
 }
 
+int cow_alloc_move_pages(struct cow_store *store)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	size_t i;
+	int ret = 0;
+
+	for (i = 0; !ret && i < alloc->pages; i++) {
+		if (!alloc->page[i].ref.where)
+			continue;
+		ret = page_load(store, i);
+		if (!ret)
+			page_set_dirty(alloc, &alloc->page[i]);
+	}
+	return ret;
+}
+
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error)
 {
 	*error = page_load(store, block / COW_PAGE_BITS);

@@ -155,11 +155,15 @@ int cow_commit_step(struct cow_store *store, struct cow_device *base, uint64_t s
 	return cow_device_zero(base, shown * SECTOR_SIZE, (sector + *nr_sectors - shown) * SECTOR_SIZE);
 }
 
-/* All but the fixed area is free; what the old superblocks still refer to is on hold. */
+/*
+ * All but the fixed area is free; what the old superblocks still refer to is
+ * on hold. That is also where the bitmap's pages are: one of which no bit
+ * changes, because none was set in it, has to move as well.
+ */
 static int pool_release(struct cow_store *store)
 {
+	int ret = cow_alloc_move_pages(store);
 	uint64_t block;
-	int ret = 0;
 
 	for (block = store->pool_start; !ret && block < store->store_blocks; block++) {
 		if (cow_alloc_is_used(store, block, &ret))

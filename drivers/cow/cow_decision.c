@@ -123,6 +123,35 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store)
 	return version;
 }
 
+/* One that is decided for counts already, whether its disk has been told or not; there is no other decision to come. */
+static int prepared_show(struct cow_store *store, struct cow_version *version, struct error_text *error)
+{
+	int ret = cow_decision_valid(version->decision) ? decision_read(version->decision) : 0;
+
+	if (ret < 0 && ret != -ENOENT)
+		return error_set(error, ret, "%s: cannot be read: %s", version->decision, strerror(-ret));
+	if (ret == 1 && !strcmp(version->name, SNAPSHOT_REVERT_INTENT))
+		return cow_revert_show(store, version, error);
+	if (ret == 1)
+		version->decision[0] = '\0';
+	return 0;
+}
+
+/* In memory alone, and without making a record. */
+static int prepared_show_all(struct cow_store *store, struct error_text *error)
+{
+	struct cow_version *version;
+	int ret = 0;
+
+	if (cow_prepared_count(store) > COW_PREPARED_MAX)
+		return 0;
+	for (version = store->versions; version && !ret; version = version->next) {
+		if (!version->deleted && version->decision[0])
+			ret = prepared_show(store, version, error);
+	}
+	return ret;
+}
+
 int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 {
 	const struct cow_version *version;
@@ -130,7 +159,7 @@ int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 	int ret = 0;
 
 	if (store->read_only)
-		return 0;
+		return prepared_show_all(store, error);
 	if (count > COW_PREPARED_MAX)	/* we would make a file for each */
 		return error_set(error, -EUCLEAN, "%s: damaged: %u prepared snapshots", store->device->name, count);
 	while (ret >= 0 && (version = cow_prepared_next(store))) {

@@ -71,8 +71,10 @@ static int store_open_anew(struct cow_disk *disk, const struct driver_options *o
 	if (!ret)
 		ret = check_snapshots(disk, reopening.store, error);
 	if (ret) {
-		if (reopening.store)
+		if (reopening.store) {
+			cow_journal_end(reopening.store, false);	/* as after a first opening that fails */
 			cow_abandon(reopening.store);
+		}
 		return ret;
 	}
 	cow_abandon(disk->store);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "cow.h"
+#include "protocol.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers are little-endian");
 
@@ -34,9 +35,9 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers a
 #define COW_PAGE_BITS		32768u			/* store blocks that a bitmap page covers */
 #define COW_BITMAP_MAX_LEVELS	5u
 
-#define COW_NAME_MAX		255u
-#define COW_DESCRIPTION_MAX	1024u
-#define COW_DECISION_MAX 255u
+#define COW_NAME_MAX		SNAPSHOT_TEXT_MAX
+#define COW_DESCRIPTION_MAX	SNAPSHOT_DESCRIPTION_MAX
+#define COW_DECISION_MAX	SNAPSHOT_TEXT_MAX
 #define COW_PREPARED_MAX 64u	/* snapshots that name a decision */
 
 /* A reference to a block of metadata. */

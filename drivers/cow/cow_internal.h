@@ -261,6 +261,8 @@ void cow_alloc_return(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count);
 void cow_alloc_unhold(struct cow_store *store, uint64_t block);
 bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
+/* The next checkpoint writes all pages of the bitmap, and the nodes above them, to other places. */
+int cow_alloc_move_pages(struct cow_store *store);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* lets clean pages go */
 uint64_t cow_alloc_reserve(struct cow_store *store);
@@ -401,6 +403,9 @@ int cow_version_extent(struct cow_store *store, const struct cow_version *versio
 int cow_zero_some(struct cow_store *store, uint64_t *sector, uint64_t end, bool parts, uint64_t *budget);
 /* What was absent is zero. */
 int cow_zero_mask(struct cow_store *store, uint64_t block);
+/* For tests; tools have cow_view_read(), and none discards. What the snapshot holds; -ENOENT. */
+int cow_discard(struct cow_store *store, uint64_t sector, uint64_t nr_sectors);
+int cow_snapshot_read(struct cow_store *store, const char *name, void *data, uint64_t sector, uint64_t nr_sectors);
 
 /* cow_commit.c: 0 when the active disk is all that there is; then deleted versions have been given back, too. */
 int cow_no_snapshots(const struct cow_store *store, const char *otherwise, struct error_text *error);
@@ -449,6 +454,8 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store);
 /* cow_revert.c */
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
 int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error);
+/* The same in memory alone, of a store that is open for reading. */
+int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error);
 bool cow_revert_awaits(const struct cow_store *store, const char *name);
 
 /* A version's three texts, out of a record that holds them one behind the other. */
@@ -487,7 +494,7 @@ void cow_journal_cut(struct cow_store *store);
 /* Around the checkpoint that begins writing, under the salt @salt: before; when it is durable. */
 int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt);
 void cow_journal_begin(struct cow_store *store);
-/* The store is let go of; @needed: and not closed in order. */
+/* The store is let go of; @needed: what is in the journal may be nowhere else. */
 void cow_journal_end(struct cow_store *store, bool needed);
 /* -ESTALE: the store is not as the journal's process left it; -ENOBUFS: it has not all; -EUCLEAN. */
 int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(struct cow_store *store,

@@ -33,12 +33,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "cow_internal.h"
+#include "mapped_file.h"
 #include "path.h"
 #include "point.h"
 
@@ -77,9 +74,8 @@ _Static_assert(sizeof(struct record) == 16 && sizeof(struct area) == 24, "layout
 _Static_assert(sizeof(struct header) <= COW_BLOCK, "one block");
 
 struct cow_journal {
-	int fd;
-	uint8_t *map;
-	size_t size, area_size;
+	struct mapped_file file;
+	size_t area_size;
 	uint64_t room[2];		/* bytes of each area that have space */
 	uint64_t pending;		/* bytes of records behind used that do not count yet */
 	char path[];
@@ -87,12 +83,12 @@ struct cow_journal {
 
 static struct header *header_of(const struct cow_journal *journal)
 {
-	return (struct header *)journal->map;
+	return (struct header *)journal->file.map;
 }
 
 static uint8_t *area_of(const struct cow_journal *journal, unsigned area)
 {
-	return journal->map + COW_BLOCK + area * journal->area_size;
+	return journal->file.map + COW_BLOCK + area * journal->area_size;
 }
 
 static void store64(uint64_t *place, uint64_t value)
@@ -117,42 +113,20 @@ static struct cow_journal *journal_new(const struct cow_store *store, const char
 	if (!journal)
 		return NULL;
 	strcpy(journal->path, path);
-	journal->fd = -1;
 	/* the log holds writes back at a quarter of its size; of a block that is zeroed and written over and over there is more here */
 	journal->area_size = (store->sb.log_blocks << COW_SHIFT) * 2 + (1u << 20);
-	journal->size = COW_BLOCK + 2 * journal->area_size;
 	return journal;
 }
 
 static void journal_free(struct cow_journal *journal)
 {
-	if (journal->map)
-		munmap(journal->map, journal->size);
-	if (journal->fd >= 0)
-		close(journal->fd);
+	mapped_file_close(&journal->file);
 	free(journal);
 }
 
-static int journal_map(struct cow_journal *journal)
+static size_t journal_size(const struct cow_journal *journal)
 {
-	void *map = mmap(NULL, journal->size, PROT_READ | PROT_WRITE, MAP_SHARED, journal->fd, 0);
-
-	if (map == MAP_FAILED)
-		return -errno;
-	journal->map = map;
-	return 0;
-}
-
-static int journal_make(struct cow_journal *journal)
-{
-	int error;
-
-	path_remove(journal->path);
-	journal->fd = path_open(journal->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-	if (journal->fd < 0 || flock(journal->fd, LOCK_EX | LOCK_NB) || ftruncate(journal->fd, (off_t)journal->size))
-		return -errno;
-	error = -posix_fallocate(journal->fd, 0, COW_BLOCK);
-	return error ? error : journal_map(journal);
+	return COW_BLOCK + 2 * journal->area_size;
 }
 
 /* Space for @bytes of the area, or the area is incomplete: a store to what has no space would be our end. */
@@ -167,7 +141,7 @@ static bool journal_reserve(struct cow_journal *journal, unsigned area, uint64_t
 	room = (bytes + CHUNK - 1) / CHUNK * CHUNK;
 	if (room > journal->area_size)
 		room = journal->area_size;
-	if (posix_fallocate(journal->fd, (off_t)(COW_BLOCK + area * journal->area_size), (off_t)room))
+	if (posix_fallocate(journal->file.fd, (off_t)(COW_BLOCK + area * journal->area_size), (off_t)room))
 		return false;
 	journal->room[area] = room;
 	return true;
@@ -260,7 +234,7 @@ int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt
 		return 0;
 	if (!journal) {
 		journal = journal_new(store, path);
-		error = journal ? journal_make(journal) : -ENOMEM;
+		error = journal ? mapped_file_create(&journal->file, path, journal_size(journal), COW_BLOCK) : -ENOMEM;
 		if (error) {
 			if (journal)
 				journal_free(journal);
@@ -307,23 +281,6 @@ void cow_journal_end(struct cow_store *store, bool needed)
 		path_remove(store->journal->path);
 	journal_free(store->journal);
 	store->journal = NULL;
-}
-
-static int journal_open(struct cow_journal *journal)
-{
-	struct stat st;
-
-	journal->fd = path_open(journal->path, O_RDWR | O_NOFOLLOW, 0);
-	if (journal->fd < 0)
-		return -errno;
-	if (flock(journal->fd, LOCK_EX | LOCK_NB))
-		return errno == EWOULDBLOCK ? -EBUSY : -errno;
-	if (fstat(journal->fd, &st))
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_uid != path_uid() || st.st_mode & 077 || st.st_nlink != 1 ||
-	    (uint64_t)st.st_size != journal->size)
-		return -EUCLEAN;
-	return journal_map(journal);
 }
 
 static int journal_check(const struct cow_store *store, const struct cow_journal *journal)
@@ -438,7 +395,9 @@ int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(
 	journal = journal_new(store, path);
 	if (!journal)
 		return explain(store, -ENOMEM, text);
-	error = journal_open(journal);
+	error = mapped_file_open(&journal->file, path, journal_size(journal));
+	if (error == -ERANGE)
+		error = -EUCLEAN;
 	/* cut off while it was being made: nothing was answered by then */
 	if (!error && memcmp(header_of(journal)->magic, MAGIC, sizeof(header_of(journal)->magic)))
 		error = -ENOENT;

@@ -70,6 +70,7 @@ static int store_load(struct cow_store *store, const char *journal, struct error
 /* The replayed state becomes a checkpoint, or the clean one gets its new salt. */
 static int store_begin_writing(struct cow_store *store, const char *journal, struct error_text *error)
 {
+	bool played = store->journal;
 	uint64_t salt;
 	size_t i;
 	int ret;
@@ -79,8 +80,10 @@ static int store_begin_writing(struct cow_store *store, const char *journal, str
 		ret = cow_journal_prepare(store, journal, salt);
 	if (!ret)
 		ret = cow_checkpoint_write(store, 0, salt);
-	if (ret)
+	if (ret) {
+		cow_journal_end(store, played);		/* a fresh one has nothing in it, and would bar others' way */
 		return error_set(error, ret, "%s: cannot be opened for writing: %s", store->device->name, strerror(-ret));
+	}
 	for (i = 0; i < store->releases.count; i++)
 		cow_alloc_unhold(store, store->releases.item[i]);
 	store->releases.count = 0;
@@ -155,9 +158,9 @@ int cow_close(struct cow_store *store)
 
 	if (!store->read_only) {
 		ret = cow_flush(store);
+		cow_journal_end(store, ret);	/* the log has all of it */
 		if (!ret)
 			ret = cow_checkpoint_write(store, COW_SB_CLEAN, store->log.salt);
-		cow_journal_end(store, ret);
 	}
 	cow_abandon(store);
 	return ret;

@@ -103,3 +103,20 @@ int cow_revert_commit(struct cow_store *store, const struct cow_version *intent,
 		return store->failed = ret;	/* half of it must never be written */
 	return cow_snapshot_flush(store, "gone back to", intent->description, error);
 }
+
+int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error)
+{
+	struct cow_revert_payload payload = { 0 };
+	int ret = cow_snapshot_check_there(store, intent->description, error);
+
+	if (!ret)
+		ret = cow_version_room(store, error);
+	if (ret)
+		return ret;
+	payload.target = cow_version_by_name(store, intent->description)->id;
+	ret = cow_revert_apply(store, &payload);
+	if (ret)
+		return error_set(error, ret, "%s: out of memory", store->device->name);
+	cow_version_delete(store, intent);
+	return 0;
+}

@@ -78,7 +78,7 @@ int cow_version_room(struct cow_store *store, struct error_text *error)
 	    store->next_version == UINT32_MAX)
 		return error_set(error, -EOVERFLOW, "%s: the store has no number left for another version",
 				 store->device->name);
-	if (!cow_alloc_has_reserve(store))
+	if (!store->read_only && !cow_alloc_has_reserve(store))
 		return error_set(error, -ENOSPC, "%s: the store is full: make it larger or delete snapshots",
 				 store->device->name);
 	return 0;

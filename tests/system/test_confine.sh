@@ -42,12 +42,14 @@ check "a circle, for writing" no_disk 40 "in a circle" "cow:$work/two.cow"
 check "a circle, for tap-img" refuses 1 "in a circle" tap-img info two.cow
 
 doctor() { tap-ctl doctor --json | jq -r "$1"; }
+ulimit -n 70000 2>/dev/null
 check "a disk" open_target 0 "aio:$work/images/a.raw"
 check "doctor: all is well" tap-ctl doctor
 check "doctor: system calls" is "$(doctor .tapdisks[0].seccomp)" 2
 check "doctor: no new rights" is "$(doctor .tapdisks[0].no_new_privs)" true
 check "doctor: no capability, but one of a tapdisk that stays root" is "$(doctor '.tapdisks[0] | .capabilities == if .uid == 0 then 2 else 0 end')" true
 check "doctor: no core file" is "$(doctor .tapdisks[0].core_bytes)" 0
+check "doctor: no more open files than it can need" is "$(doctor '.tapdisks[0].open_files <= 65536')" true
 check "doctor: no list" is "$(doctor .tapdisks[0].landlock)" false
 check "end" end_disks
 
@@ -129,7 +131,7 @@ check "doctor tells" exits 1 tap-ctl doctor
 check "where" grep -q "wrong  image directories: $work/list: line 1" out
 unset TAPSNAP_IMAGE_FOLDERS
 
-tapdisk --foreground --no-sandbox 2>tapdisk.log &
+tapdisk --log-stderr --no-sandbox 2>tapdisk.log &
 started=$!
 until [ -S "$TAPSNAP_RUN_DIR/ctl$started" ] || ! kill -0 $started; do sleep 0.02; done
 check "doctor: one with all rights" exits 1 tap-ctl doctor
@@ -138,6 +140,7 @@ kill -9 $started
 wait $started 2>/dev/null
 check "doctor: a dead one's socket" exits 1 tap-ctl doctor
 check "says so" grep -q "wrong  socket: $TAPSNAP_RUN_DIR/ctl$started is a dead" out
+check "and leaves it" exits 1 tap-ctl doctor
 check "list takes it away" tap-ctl list
 check "and all is well" tap-ctl doctor
 chmod 777 "$TAPSNAP_RUN_DIR"

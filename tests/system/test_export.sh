@@ -166,6 +166,15 @@ test_refusals() {
 		fails 'not the number' tap-ctl unexport $disk one
 }
 
+# Of one that was killed.
+test_stale_socket() {
+	python3 -c "import socket; socket.socket(socket.AF_UNIX).bind('$work/stale.sock')" && touch "$work/no.sock" &&
+		fails 'in use' tap-ctl export $disk "unix:$work/no.sock" && rm "$work/no.sock" || return
+	local export
+	export=$(tap-ctl export $disk "unix:$work/stale.sock") && [ "$(stat -c %a "$work/stale.sock")" = 600 ] &&
+		nbdinfo --size "$(at stale.sock '')" && tap-ctl unexport $disk "$export"
+}
+
 # The control socket is told nonsense, and an export that goes with its connection.
 test_control() {
 	python3 - "$TAPSNAP_RUN_DIR/ctl$pid" "$minor" "$work" <<-'EOF'
@@ -303,6 +312,7 @@ check 'exports are listed' test_list
 check 'the end of an export in use' test_unexport
 check 'another image, and back' test_other_image
 check 'what is refused' test_refusals
+check 'a socket that nobody listens on' test_stale_socket
 check 'the control socket' test_control
 check 'a raw disk that is in a store' test_raw
 if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=8M none small; then

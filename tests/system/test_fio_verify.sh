@@ -26,7 +26,7 @@ tapdisk_start() {
 	local ready
 
 	mkfifo "$work/ready"
-	tapdisk --engine "$1" --foreground --ready-fd 3 3>"$work/ready" >"$work/log" 2>&1 &
+	tapdisk --engine "$1" --log-stderr --ready-fd 3 3>"$work/ready" >"$work/log" 2>&1 &
 	tapdisk=$!
 	read -r ready <"$work/ready"
 	rm "$work/ready"

@@ -26,7 +26,7 @@ xenstore_write() {
 		shift 2
 	done
 }
-claim_lock() { :; }
+claim_lock() { exec 9>/dev/null; _lockfd=9; }
 release_lock() { :; }
 SCRIPT
 
@@ -61,8 +61,8 @@ check "a guest's disk" xen/block-tapsnap add
 check "is one of them" connected_to_one
 check "which goes with it" xen/block-tapsnap remove
 check "and only that one" tapdisks_are 1
-refused() {	# what is said to xl is kept in a directory that only a Xen host has
-	fails . xen/block-tapsnap add && [ ! -e "$STORE/$XENBUS_PATH/pid" ]
+refused() {
+	fails "in use" xen/block-tapsnap add && [ ! -e "$STORE/$XENBUS_PATH/pid" ]
 }
 rm -r "$STORE/backend"
 backend 51728 w "aio:$work/image"
@@ -71,8 +71,27 @@ check "which is let alone" tapdisks_are 1
 rm -r "$STORE/backend"
 end_disks
 check "a disk for a guest that writes" eval 'open_target 1 "aio:$work/image"'
+check "with an export that is read-only" tap-ctl export ${disk[1]} -R "unix:$work/export"
 backend 51712 w "aio:$work/image"
 check "is shared" eval 'xen/block-tapsnap add && is "$(node pid)" "${pid[1]}"'
 check "and gone with it" eval 'xen/block-tapsnap remove && tapdisks_are 0'
+
+export TAPSNAP_DISK_OPTIONS=$work/disk-options
+truncate -s 1M "$work/an image"
+cat >disk-options <<OPTIONS
+# -b 512 aio:$work/an image
+-b 4096 -P stop  aio:$work/an image
+--rocket aio:$work/image
+-P report aio:$work/an image too
+OPTIONS
+opened_with() { json ".disk.$1" tap-ctl info -p "$(node pid)" -m "$(node minor)"; }
+rm -r "$STORE/backend"
+backend 51712 w "$work/an image"
+check "a disk that has options" xen/block-tapsnap add
+check "has its sectors" is "$(opened_with sector_size)" 4096
+check "and what becomes of errors" is "$(opened_with on_error.policy)" stop
+check "goes" xen/block-tapsnap remove
+backend 51712 w "$work/image"
+check "an option that there is not is told" fails rocket xen/block-tapsnap add
 
 finish

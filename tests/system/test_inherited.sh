@@ -33,7 +33,7 @@ check "tap-ctl says that it was" exits 5 bare tap-ctl list
 check "the image is what it was" cmp base.raw zeros.raw
 end_disks
 
-tapdisk --foreground --no-sandbox <&- >&- 2>&- &
+tapdisk --log-stderr --no-sandbox <&- >&- 2>&- &
 check "tapdisk by hand" eventually settled $!
 kill $!
 wait $!
@@ -53,7 +53,7 @@ xl-snapshot list "$uuid" <&- >&- 2>&- &
 check "xl-snapshot" eventually settled $!
 { kill -KILL $!; wait $!; } 2>/dev/null
 if command -v tapdisk-tls >/dev/null; then
-	tapdisk-tls --server "$work/socket" --listen-fd 9 --tls-psk "$work/psk" 9<. <&- >&- 2>&- &
+	tapdisk-tls --server "$work/socket" --pid $$ --listen-fd 9 --tls-psk "$work/psk" 9<. <&- >&- 2>&- &
 	check "tapdisk-tls" eventually settled $!
 	kill $!
 	wait $!
@@ -62,7 +62,7 @@ fi
 check "SIGCHLD ignored: tap-ctl create" bash -c "trap '' CHLD; exec tap-ctl create -a 'aio:$work/base.raw'"
 check "is served" test "$(tap-ctl list -m 0)"
 end_disks
-check "SIGCHLD ignored: tapdisk" timeout 10 bash -c "trap '' CHLD; exec tapdisk --foreground --idle-exit 1"
+check "SIGCHLD ignored: tapdisk" timeout 10 bash -c "trap '' CHLD; exec tapdisk --log-stderr --idle-exit 1"
 check "SIGCHLD ignored: tap-img convert to qcow2" bash -c "trap '' CHLD; exec tap-img convert -f raw -O qcow2 base.raw base.qcow2"
 check "and back" bash -c "trap '' CHLD; exec tap-img convert -f qcow2 base.qcow2 again.raw"
 check "the same bytes" cmp base.raw again.raw

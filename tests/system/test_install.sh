@@ -32,9 +32,16 @@ check "pkg-config knows the version" is "$(pkg-config --modversion tapsnap)" "$(
 for example in snapshot-many snapshot-attach; do
 	check "a program with the library: $example" compile $example
 done
+check "bash finds the completion of each by its name" is "$(grep -l 'complete -o default -F' usr/share/bash-completion/completions/* | xargs -n1 basename | paste -sd' ')" \
+	"tap-ctl tap-img xl-snapshot"
 check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
 mkdir package && mv usr etc package/
 mkdir -p "package$work" && mv package/usr package/etc "package$work/"
-check "uninstall" make_it uninstall
+# what `systemctl enable` makes
+mkdir -p package/etc/systemd/system/multi-user.target.wants
+ln -s "$work/usr/lib/systemd/system/tapback.service" package/etc/systemd/system/multi-user.target.wants/
+check "uninstall" exits 0 make_it uninstall
+check "says what stays" grep -q /var/lib/tapsnap out
 check "nothing is left" is "$(files package)" ""
+check "nor our own directory" test ! -e "package$work/usr/include/tapsnap"
 finish

@@ -244,6 +244,9 @@ check '... and can be freed' prints '' sh -c 'tap-ctl free -m 1 && tap-ctl free 
 create null:1G
 kill -STOP "$pid"
 check 'a tapdisk that hangs: no longer than told' refuses 110 "tapdisk $pid" tap-ctl pause -p "$pid" -m "$minor" -t 1
+check '... list goes on without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
+check '... and names it' is "$(jq -c .unresponsive "$work/listed")" "[$pid]"
+check '... on stderr as well' grep -q "tapdisk $pid" "$work/err"
 kill -CONT "$pid"
 check '... and when it goes on it has done it' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
 kill_tapdisk "$pid"
@@ -260,6 +263,24 @@ wait_gone "$pid"
 check 'SIGTERM closes disks and removes sockets' prints "pid=$other minor=0 state=0 args=aio:$work/a.img"$'\n'"minor=$minor" tap-ctl list
 check 'free' prints '' tap-ctl free -m "$minor"
 check 'destroy of the disk that was there all the time' prints '' tap-ctl destroy -p "$other" -m 0
+check 'nothing is left' nothing_left
+
+#
+# A program that was installed anew
+#
+idle=$(tap-ctl spawn)
+create null:1G && first=$pid
+create "aio:$work/b.img" && second=$pid
+check 'upgrade --all' like '[0-9]+'$'\n''[0-9]+' tap-ctl upgrade --all
+check '... others have the disks' is "$(tap-ctl list -p "$first"; tap-ctl list -p "$second"; tap-ctl list | grep -c ' minor=')" 2
+check '... one without a disk is left alone' prints "pid=$idle" tap-ctl list -p "$idle"
+first=$(tap-ctl list -m 0 --json | jq .tapdisks[0].pid) second=$(tap-ctl list -m 1 --json | jq .tapdisks[0].pid)
+tap-ctl pause -p "$first" -m 0
+check '... one that cannot be is told' refuses $ENOENT "tapdisk $first" tap-ctl upgrade --all
+check '... and stays, the other does not' is "$(tap-ctl list -p "$first" | cut -d' ' -f1,2) $(tap-ctl list -p "$second")" "pid=$first minor=0 "
+check 'upgrade of none' rejects $EINVAL 'either -p PID or --all' tap-ctl upgrade
+end_disks
+kill_tapdisk "$idle"
 check 'nothing is left' nothing_left
 
 #
@@ -306,16 +327,23 @@ check 'nothing is left' nothing_left
 #
 # A tapdisk that cannot start, a full run directory, no permission
 #
-# shellcheck disable=SC2016 # in that shell
-check 'tapdisk is not there' rejects $ENOENT /nonexistent env TAPSNAP_TAPDISK=/nonexistent/tapdisk \
-	bash -c 'cp "$(command -v tap-ctl)" "$0" && PATH=$PATH "$0" create -a null:1G' "$work/tap-ctl"
+check 'tapdisk is not there' rejects $ENOENT /nonexistent env TAPSNAP_TAPDISK=/nonexistent/tapdisk tap-ctl create -a null:1G
 check 'a run directory too long for a socket' rejects 36 'too long' env \
 	"TAPSNAP_RUN_DIR=$work/$(printf 'x%.0s' {1..100})" tap-ctl spawn
 rm -rf "$work"/xxx*
 check 'tapdisk: an unknown engine' rejects 1 'io_uring or libaio' tapdisk --engine rocket
 check 'tapdisk: the engine that is for tools' rejects 1 'io_uring or libaio' tapdisk --engine sync
 check 'tapdisk: an unknown option' rejects $EINVAL rocket tapdisk --rocket
-check 'tapdisk: nobody attaches a disk' timeout 10 tapdisk --foreground --idle-exit 1
+check 'tapdisk: an option without its value' rejects $EINVAL '--poll needs a value' tapdisk --poll
+check 'tapdisk: a setting that is no number' rejects $EINVAL 'TAPSNAP_POLL fast: not a number from 0 to 10000' \
+	env TAPSNAP_POLL=fast tapdisk
+check '... told by who started it' rejects $EINVAL 'TAPSNAP_POLL fast: not a number' env TAPSNAP_POLL=fast tap-ctl spawn
+check '... and another one' rejects $EINVAL 'TAPSNAP_OPEN_TIMEOUT soon: not a number' env TAPSNAP_OPEN_TIMEOUT=soon tap-ctl create -a null:1G
+check '... that tap-ctl needs itself' rejects $EINVAL 'create: TAPSNAP_OPEN_TIMEOUT 3601: not a number from 0 to 3600' \
+	env TAPSNAP_OPEN_TIMEOUT=3601 tap-ctl create -a "cow:$work/none.cow"
+check 'tapdisk: whoever waits is told, in whatever order the options are' sh -c \
+	'! tapdisk --poll fast --ready-fd 3 3>"$0" && grep -qx "error 22 --poll fast: not a number from 0 to 10000" "$0"' "$work/ready"
+check 'tapdisk: nobody attaches a disk' timeout 10 tapdisk --log-stderr --idle-exit 1
 check 'tapdisk --version' like 'tapdisk \(tapsnap\) [0-9.]+' tapdisk --version
 check 'tap-ctl --version' like 'tap-ctl \(tapsnap\) [0-9.]+' tap-ctl --version
 for command in $(tap-ctl --help | sed -n 's/^  \([a-z-]*\) .*/\1/p'); do

@@ -14,7 +14,8 @@ check "info: clean, no snapshots" is "$(json '[.clean, .snapshots] | @csv' tap-i
 check "an empty store takes little space" test "$(json '."actual-size"' tap-img info a.cow)" -lt 4000000
 check "create: sectors of 4096" tap-img create -s 4096 b.cow 8M
 check "info: sector size" is "$(json '."sector-size"' tap-img info b.cow)" 4096
-check "create without a size" exits 1 tap-img create c.cow
+check "create without a size" refuses 1 "create: SIZE is missing" tap-img create c.cow
+check "create without anything" refuses 1 "create: PATH is missing" tap-img create
 check "create: not a size" refuses 1 "12Q: not a size" tap-img create c.cow 12Q
 check "create: negative" refuses 1 "-5: not a size" tap-img create -- c.cow -5
 check "create: too large" refuses 1 "too large" tap-img create c.cow 99999999999P
@@ -65,7 +66,8 @@ tap-img snapshot -c p a.cow
 check "snapshot: apply, unless with -p" bash -c 'tap-img snapshot -p -a p a.cow 2>&1 | grep -q "^apply .*100.0%"'
 check "snapshot: delete, unless with -p" bash -c 'tap-img snapshot -d p a.cow -p 2>&1 | grep -q "^delete .*100.0%"'
 check "snapshot: gone from the list" is "$(json 'map(.name) | join(" ")' tap-img snapshot a.cow)" two
-check "snapshot: two things at once" exits 1 tap-img snapshot -c x -d two a.cow
+check "snapshot: two things at once" refuses 1 "only one of -l, -c, -a and -d" tap-img snapshot -c x -d two a.cow
+check "snapshot: a description of nothing" refuses 1 "-D is for -c NAME" tap-img snapshot -d two -D text a.cow
 check "check after all that" exits 0 tap-img check a.cow
 check "check -r" exits 0 tap-img check -r a.cow
 
@@ -81,7 +83,7 @@ check "resize: and before it, a smaller one, too" is "$(tap-img resize a.cow --j
 check "resize: -p shows how far it is" grep -q "^shrink .*100.0%" progress
 check "resize: a size that looks like an option" tap-img resize --shrink -- a.cow -512k
 check "resize: no such option" exits 1 tap-img resize a.cow -x 1M
-check "resize: one size" exits 1 tap-img resize a.cow 1M 2M
+check "resize: one size" refuses 1 "too many arguments" tap-img resize a.cow 1M 2M
 tap-img resize a.cow 1M >/dev/null
 check "resize: to nothing" refuses 1 "nothing would be left" tap-img resize --shrink a.cow -1M
 check "the snapshot kept its size" is "$(json '.[0]."virtual-size"' tap-img snapshot a.cow)" 67108864
@@ -210,8 +212,15 @@ check "what is no JSON" exits 1 tap-img info --json $'lost\xff.cow'
 
 # the whole
 check "help" tap-img --help
+for tool in tap-ctl xl-snapshot tap-img; do
+	check "$tool --help" grep -qx "Usage: $tool COMMAND .*" <($tool --help)
+	check "$tool --version" grep -qx "$tool (tapsnap) [0-9.]*" <($tool --version)
+	check "$tool without a command: the help, as an error" exits $([ $tool = tap-img ] && echo 1 || echo 22) $tool
+	check "... on stderr" is "$($tool 2>/dev/null)" ""
+done
+check "a failure in JSON" is "$(json '[.ok, .error] | @csv' tap-img info none.cow 2>/dev/null)" 'false,"none.cow: No such file or directory"'
 check "help of a command" tap-img snapshot --help
-check "no such command" refuses 1 'no command "snapshto"' tap-img snapshto a.cow
+check "no such command" refuses 1 "no command 'snapshto'" tap-img snapshto a.cow
 check "no such option" exits 1 tap-img info --frobnicate a.cow
 
 finish

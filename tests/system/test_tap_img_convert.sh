@@ -213,7 +213,7 @@ check "compare: but not strictly" exits 1 tap-img compare -s -f raw -F raw zeros
 printf x | dd of=more.raw bs=1 seek=2000000 conv=notrunc status=none
 check "compare: what one has behind the other's end" is "$(json .offset tap-img compare -f raw -F raw zeros.raw more.raw)" 2000000
 check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.raw
-check "compare: something is missing" exits 2 tap-img compare -f raw -F raw zeros.raw
+check "compare: something is missing" refuses 2 "compare: B is missing" tap-img compare -f raw -F raw zeros.raw
 check "compare: no such option" exits 2 tap-img compare -X zeros.raw more.raw
 check "compare: no such format" exits 2 tap-img compare -f qed -F raw zeros.raw more.raw
 check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
@@ -224,9 +224,9 @@ check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-
 	"$(json .required tap-img measure -f raw -O cow disk.raw)"
 check "measure: the largest size" grep -q "fully-allocated\": $((8191 << 50))" <(tap-img measure --json --size 8191P)
 check "measure: none" is "$(tap-img measure --size 0 | tail -1)" "fully allocated size: 0"
-check "measure: one that is no size" refuses 1 "8192P: too large a size" tap-img measure --size 8192P --json
+check "measure: one that is no size" refuses 1 "8192P: too large a size" tap-img measure --size 8192P
 check "measure: the largest store" tap-img measure -O cow --size 4P
-check "measure: one that there cannot be" refuses 1 "4 PiB at most" tap-img measure -O cow --size 5P --json
+check "measure: one that there cannot be" refuses 1 "4 PiB at most" tap-img measure -O cow --size 5P
 check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
 check "measure: a format it cannot say" refuses 1 "only for raw and cow" tap-img measure -O qcow2 --size 1G
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&

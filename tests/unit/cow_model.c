@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cow_internal.h"
 #include "cow_model.h"
 
 #define BASE_SECTORS 4003

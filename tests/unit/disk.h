@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "driver.h"
+#include "engine_run.h"
 
 static struct engine *sync_engine;	/* from disk_run(); what needs another opens its own */
 

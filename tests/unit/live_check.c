@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cow_base.h"
+#include "cow_internal.h"
 #include "live_disk.h"
 
 struct look {

@@ -66,7 +66,7 @@ static void requests_are_checked(void **state)
 static void null_driver(void **state)
 {
 	static const struct { const char *target; uint64_t sectors; } cases[] = {
-		{ "null:2097152", 4096 }, { "null:4K", 8 }, { "null:3M", 6144 }, { "null:10G", 20971520 },
+		{ "null:2097152", 4096 }, { "null:4K", 8 }, { "null:3M", 6144 }, { "null:10g", 20971520 },
 		{ "null:2T", 4294967296 }, { "null:8388607T", 8388607ull << 31 }, { "null:8388608T", 0 },
 		{ "null:0", 0 }, { "null:0G", 0 }, { "null:1000", 0 }, { "null:-512", 0 }, { "null: 512", 0 },
 		{ "null:512x", 0 }, { "null:512KB", 0 }, { "null:G", 0 }, { "null:99999999999999999999", 0 },

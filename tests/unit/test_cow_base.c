@@ -16,6 +16,7 @@
 #define DISK 9003u			/* sectors */
 #define BASE 5003u
 #define STORE_BYTES (12u << 20)
+#define STORE_BYTES_TWO_PAGES (((uint64_t)COW_PAGE_BITS << COW_SHIFT) + (1u << 20))	/* of the bitmap */
 #define BYTES(sectors) ((sectors) * 512u)
 
 struct bench {
@@ -103,14 +104,50 @@ static void bench_use(struct bench *bench)
 	}
 }
 
-static struct bench *bench_new(uint64_t seed, uint64_t sectors)
+/* Page 1 of the bitmap has no bit set, and is in page 0. */
+static void bench_empty_page(struct bench *bench)
+{
+	struct cow_alloc *alloc = &bench->store->alloc;
+
+	alloc->at_page = 1;
+	alloc->at_bit = 0;
+	bench_write(bench, 16, 8, false);
+	alloc->at_page = 0;
+	assert_int_equal(cow_checkpoint(bench->store), 0);
+	assert_int_equal(alloc->page[1].bits.count, 1);
+	bench_write(bench, 16, 8, true);
+	assert_int_equal(cow_checkpoint(bench->store), 0);
+	assert_int_equal(alloc->page[1].bits.count, 0);
+	assert_in_range(cow_entry_block(alloc->page[1].ref.where), bench->store->pool_start, COW_PAGE_BITS - 1);
+}
+
+static const struct cow_device_ops *sim_ops;
+
+/* Of a store with much room the start is enough, and the rest would take long. */
+static int punch_start(struct cow_device *device, uint64_t offset, uint64_t length)
+{
+	return sim_ops->punch(device, offset, length < STORE_BYTES ? length : STORE_BYTES);
+}
+
+static void bench_punch_less(struct bench *bench)
+{
+	static struct cow_device_ops ops;
+
+	sim_ops = bench->store_sim.device.ops;
+	ops = *sim_ops;
+	ops.punch = punch_start;
+	bench->store_sim.device.ops = &ops;
+}
+
+static struct bench *bench_new(uint64_t seed, uint64_t sectors, uint64_t store_bytes)
 {
 	struct bench *bench = calloc(1, sizeof(*bench));
 	struct cow_create_options options = { .sectors = sectors, .log_blocks = COW_LOG_MIN_BLOCKS, .base_kind = COW_BASE_RAW };
 	struct error_text error = { "" };
 
 	assert_non_null(bench);
-	sim_init(&bench->store_sim, STORE_BYTES, 0, seed);
+	sim_init(&bench->store_sim, store_bytes, 0, seed);
+	bench_punch_less(bench);
 	sim_init(&bench->base_sim, BYTES(BASE), BYTES(DISK), seed + 7);
 	bench->sectors = sectors;
 	bench->want = calloc(1, BYTES(DISK));
@@ -126,6 +163,8 @@ static struct bench *bench_new(uint64_t seed, uint64_t sectors)
 	assert_int_equal(cow_create(&bench->store_sim.device, &options, &error), 0);
 	bench_open(bench);
 	bench_use(bench);
+	if (store_bytes > STORE_BYTES)
+		bench_empty_page(bench);
 	assert_int_equal(cow_close(bench->store), 0);
 	bench->store = NULL;
 	return bench;
@@ -208,9 +247,9 @@ static void verify_committed(struct bench *bench)
 }
 
 /* The power goes in step @cut of one of the two. Returns whether it went. */
-static bool commit_cut(uint64_t seed, uint64_t sectors, bool of_base, uint64_t cut)
+static bool commit_cut(uint64_t seed, uint64_t sectors, uint64_t store_bytes, bool of_base, uint64_t cut)
 {
-	struct bench *bench = bench_new(seed, sectors);
+	struct bench *bench = bench_new(seed, sectors, store_bytes);
 	struct sim *sim = of_base ? &bench->base_sim : &bench->store_sim;
 	bool went;
 
@@ -241,12 +280,12 @@ static bool commit_cut(uint64_t seed, uint64_t sectors, bool of_base, uint64_t c
 
 static void test_commit_cut_anywhere(void **state)
 {
-	static const uint64_t sizes[] = { DISK, BASE - 300 };
+	static const uint64_t sizes[] = { DISK, BASE - 300 }, store_bytes[] = { STORE_BYTES, STORE_BYTES_TWO_PAGES };
 	uint64_t cut, cuts = 0;
 	unsigned i;
 
 	for (i = 0; i < 8; i++) {
-		for (cut = 1; commit_cut(1 + cut * 8 + i, sizes[i % 2], i / 2 % 2, cut); cut++)
+		for (cut = 1; commit_cut(1 + cut * 8 + i, sizes[i % 2], store_bytes[i / 4], i / 2 % 2, cut); cut++)
 			cuts++;
 	}
 	print_message("# %llu crashes\n", (unsigned long long)cuts);
@@ -254,7 +293,7 @@ static void test_commit_cut_anywhere(void **state)
 
 static void test_commit_refusals(void **state)
 {
-	struct bench *bench = bench_new(1, DISK);
+	struct bench *bench = bench_new(1, DISK, STORE_BYTES);
 	struct error_text error = { "" };
 
 	bench_open(bench);
@@ -315,7 +354,7 @@ static int rebase(struct bench *bench, const struct cow_base *next)
 
 static bool rebase_cut(uint64_t seed, int how, uint64_t cut)
 {
-	struct bench *bench = bench_new(seed, DISK);
+	struct bench *bench = bench_new(seed, DISK, STORE_BYTES);
 	struct cow_base next = { other_read, bench, how == 1 ? DISK : 4000, other_zero };
 	struct cow_open_options options = { 0 };
 	struct error_text error = { "" };

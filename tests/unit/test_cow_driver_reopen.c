@@ -21,7 +21,7 @@
 #define SECTORS 4096u
 #define PART 64u			/* sectors of one read or write */
 
-static char original[PATH_MAX], pristine[PATH_MAX], record[PATH_MAX];
+static char original[PATH_MAX], pristine[PATH_MAX], record[PATH_MAX], journal[PATH_MAX];
 static struct fault_store clone;
 
 static void fill(uint8_t data[PART * SECTOR_SIZE], int with)
@@ -114,13 +114,19 @@ static void expect(struct backend *backend, uint64_t sector, int with)
 	assert_memory_equal(data, expected, sizeof(data));
 }
 
-static int open_original(struct backend **backend, struct error_text *error)
+static int open_with_journal(struct backend **backend, const char *path, struct error_text *error)
 {
 	char target[PATH_MAX + 8];
 
 	error->text[0] = '\0';
 	snprintf(target, sizeof(target), "cow:%s", original);
-	return backend_open(backend, &clone.fault.engine, target, &(struct driver_options){ .no_direct = true }, error);
+	return backend_open(backend, &clone.fault.engine, target, &(struct driver_options){ .no_direct = true,
+			    .journal = path }, error);
+}
+
+static int open_original(struct backend **backend, struct error_text *error)
+{
+	return open_with_journal(backend, NULL, error);
 }
 
 static void check_store(const char *path)
@@ -305,6 +311,78 @@ static void test_what_stays_prepared(void **state)
 	end();
 }
 
+/* A journal is of what a guest was told: of an opening that fails in the end there is nothing. */
+static void test_no_journal_of_what_was_not_opened(void **state)
+{
+	struct error_text error = { "" };
+	struct backend *backend;
+
+	for (unsigned beside = 0; beside < 2; beside++) {
+		unlink(record);
+		begin();
+		assert_int_equal(open_original(&backend, &error), 0);
+		prepare_revert(backend);
+		backend_close(backend);
+		backend_close(clone.backend);
+		if (beside)
+			fault_store_open(&clone);
+		assert_int_equal(mkdir(record, 0700), 0);
+		assert_int_equal(open_with_journal(&backend, journal, &error), -EISDIR);
+		assert_int_equal(access(journal, F_OK), -1);
+		assert_int_equal(rmdir(record), 0);
+		if (!beside)
+			fault_store_open(&clone);
+		assert_int_equal(open_with_journal(&backend, journal, &error), 0);
+		expect(backend, PART, 8);
+		backend_close(backend);
+		end();
+	}
+}
+
+static void reap_all(void)
+{
+	while (engine_reap(&clone.fault.engine))
+		;
+}
+
+/*
+ * What the disk's last user has not flushed is in no journal when the disk is
+ * opened again, beside a clone. That is mended without another flush: a
+ * successor finds all of it.
+ */
+static void test_journal_of_a_store_that_is_not_flushed(void **state)
+{
+	uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK))), found[PART * SECTOR_SIZE];
+	char store_copy[PATH_MAX], journal_copy[PATH_MAX];
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	struct backend *backend;
+
+	strcpy(store_copy, scratch_path("dead"));
+	strcpy(journal_copy, scratch_path("left"));
+	unlink(journal);
+	begin();
+	assert_int_equal(open_with_journal(&backend, journal, &error), 0);
+	fill(data, 9);
+	assert_int_equal(do_one(backend, BLOCK_WRITE, 2 * PART, data), 0);
+	backend_close(backend);
+	assert_int_equal(open_with_journal(&backend, journal, &error), 0);
+	reap_all();
+	copy(original, store_copy);
+	copy(journal, journal_copy);
+	assert_int_equal(chmod(journal_copy, 0600), 0);
+	assert_int_equal(cow_file_open(&device, store_copy, false, &error), 0);
+	if (cow_open(&store, device, &(struct cow_open_options){ .journal = journal_copy }, &error))
+		fail_msg("%s", error.text);
+	assert_int_equal(cow_read(store, found, 2 * PART, PART), 0);
+	assert_memory_equal(found, data, sizeof(found));
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+	backend_close(backend);
+	end();
+}
+
 struct reader {
 	struct block_request req;
 	struct iovec iov;
@@ -445,6 +523,8 @@ int main(void)
 		cmocka_unit_test(test_original_after_its_clone),
 		cmocka_unit_test(test_what_was_prepared),
 		cmocka_unit_test(test_what_stays_prepared),
+		cmocka_unit_test(test_no_journal_of_what_was_not_opened),
+		cmocka_unit_test(test_journal_of_a_store_that_is_not_flushed),
 		cmocka_unit_test(test_reads_meanwhile),
 		cmocka_unit_test(test_readers_elsewhere),
 		cmocka_unit_test(test_each_operation_fails),
@@ -452,5 +532,6 @@ int main(void)
 
 	scratch_init();
 	make_state_directory();
+	strcpy(journal, scratch_path("journal"));
 	return cmocka_run_group_tests_name("cow: the driver, a store opened for writing beside its clones", tests, NULL, NULL);
 }

@@ -166,8 +166,7 @@ static void test_header(void **state)
 	nothing_is_missing();
 }
 
-/* It belongs to one opening of the store. */
-static void test_opened_meanwhile(void **state)
+static void use_meanwhile(void)
 {
 	struct cow_open_options options = { 0 };
 	struct error_text error = { "" };
@@ -175,6 +174,47 @@ static void test_opened_meanwhile(void **state)
 	assert_int_equal(cow_open(&store, &sim.device, &options, &error), 0);
 	assert_int_equal(cow_close(store), 0);
 	store = NULL;
+}
+
+/* It belongs to one opening of the store. */
+static void test_opened_meanwhile(void **state)
+{
+	use_meanwhile();
+	refused(-ESTALE, "was opened by somebody else");
+}
+
+/* Each call to the device fails once while the store is closed. What is behind the flush leaves nothing that is missing. */
+static void test_failed_closings(void **state)
+{
+	uint64_t nth, calls;
+	unsigned failed = 0;
+	int ret;
+
+	do {
+		nothing_is_missing();
+		memset(written, (int)failed, sizeof(written));
+		assert_int_equal(cow_write(store, written, 8, COW_SECTORS), 0);
+		assert_int_equal(cow_flush(store), 0);
+		calls = sim.calls;
+		assert_int_equal(cow_flush(store), 0);
+		nth = sim.calls - calls + failed + 1;
+		sim.fail_error = -ENOSPC;
+		sim.fail_at = sim.calls + nth;
+		ret = cow_close(store);
+		store = NULL;
+		sim.fail_at = 0;
+		failed += ret != 0;
+		use_meanwhile();
+	} while (ret);
+	assert_true(failed > 5);
+	/* what is not flushed is */
+	nothing_is_missing();
+	assert_int_equal(cow_write(store, written, 80, COW_SECTORS), 0);
+	sim.fail_at = sim.calls + 1;
+	assert_int_not_equal(cow_close(store), 0);
+	store = NULL;
+	sim.fail_at = 0;
+	use_meanwhile();
 	refused(-ESTALE, "was opened by somebody else");
 }
 
@@ -225,6 +265,7 @@ static void failed_openings(bool fresh)
 	struct error_text error;
 	bool reached = true;
 	unsigned failed = 0;
+	int ret;
 
 	for (uint64_t nth = 1; reached; nth++) {
 		if (fresh) {
@@ -234,12 +275,14 @@ static void failed_openings(bool fresh)
 		}
 		sim.fail_error = -ENOSPC;
 		sim.fail_at = sim.calls + nth;
-		if (store_open(&error))
-			failed++;
-		else
-			cow_abandon(store);
+		ret = store_open(&error);
 		reached = sim.calls >= sim.fail_at;
 		sim.fail_at = 0;
+		failed += ret != 0;
+		if (!ret)
+			cow_abandon(store);
+		else if (fresh)
+			use_meanwhile();	/* nobody was told anything yet */
 		nothing_is_missing();
 		cow_abandon(store);
 		store = NULL;
@@ -310,6 +353,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_half_made, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_openings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_first_openings, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_failed_closings, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_made_up_records, setup, teardown),
 	};
 

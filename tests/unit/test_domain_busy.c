@@ -134,6 +134,39 @@ static void test_revert_waits_twice(void **state)
 	expect_no_records();
 }
 
+static const char *starts_at;
+
+static void start_at_step(const char *step)
+{
+	if (!starts_at || strcmp(step, starts_at))
+		return;
+	starts_at = NULL;
+	fake_start_domain();
+	fake->memory = 7;
+}
+
+/* Somebody starts the domain between the checks and the disks: it runs on disks that did not go back, and that is said. */
+static void test_revert_of_started(void **state)
+{
+	must(create("k"));
+	domain_step = start_at_step;
+	for (unsigned there = 0; there < 2; there++) {
+		if (!there)
+			fake_stop_domain();
+		starts_at = there ? "stopped" : "intent";
+		must_fail(revert("k"), -EBUSY, "was started meanwhile");
+		expect_running(7);
+		expect_files(2);
+		expect_list("k");
+		expect_running(7);
+	}
+	domain_step = NULL;
+	must(revert("k"));
+	expect_running(1);
+	must(delete("k", false));
+	expect_no_records();
+}
+
 /* A snapshot that somebody reads is refused, not half deleted. */
 static void expect_not_deleted(void)
 {
@@ -193,6 +226,7 @@ int main(void)
 		DOMAIN_TEST(test_revert_refused),
 		DOMAIN_TEST(test_revert_waits),
 		DOMAIN_TEST(test_revert_waits_twice),
+		DOMAIN_TEST(test_revert_of_started),
 		DOMAIN_TEST(test_delete_refused),
 	};
 

@@ -5,6 +5,8 @@
  */
 #include "domain_expect.h"
 
+#include "client_disk.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -249,6 +251,30 @@ static void test_create_power_cut(void **state)
 	} while (killed);
 }
 
+/* ... and it was started anew: whether that one goes on or is paused is no longer for the create to say. */
+static void test_create_started_anew(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
+	unsigned step = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		if (fake->there)
+			fake_stop_domain();
+		fake_start_domain();
+		fake->paused = true;
+		must(list());
+		assert_true(fake->there && fake->paused);
+		fake->paused = false;
+		if (count_files())
+			must(delete("k", false));
+		expect_disks("");
+		expect_no_records();
+	} while (killed);
+	assert_true(step > 10);
+}
+
 static void test_revert_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
@@ -329,6 +355,38 @@ static void test_revert_half_way(void **state)
 	expect_list("k");
 	expect_running(1);
 	expect_files(2);
+}
+
+static void replace_at_step(const char *step)
+{
+	char path[128], target[140];
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS, .target = target };
+	struct error_text text = { "" };
+	json_t *disk;
+
+	if (strcmp(step, "stopped") != 0)
+		return;
+	fake_store(path, 1);
+	snprintf(target, sizeof(target), "%s:%s", fake_type(1), path);
+	if (disk_create(&options, &fake->pid[1], &fake->minor[1], &disk, &text))
+		fail_msg("%s", text.text);
+	json_decref(disk);
+	replace_snapshot("k");
+	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, TIMEOUT_MS, NULL), 0);
+}
+
+/* Another snapshot of that name has come to one of the disks: memory and disks would be of different moments. */
+static void test_revert_to_another(void **state)
+{
+	must(create("k"));
+	domain_step = replace_at_step;
+	must_fail(revert("k"), -ENOENT, "the one of that name is another");
+	domain_step = NULL;
+	must_fail(recover(false), -ENOENT, "the one of that name is another");
+	assert_false(fake->there);
+	must(recover(true));
+	expect_files(2);
+	fake_start_domain();
 }
 
 static char *read_phase(void)
@@ -495,9 +553,11 @@ int main(void)
 		DOMAIN_TEST(test_raw_killed),
 		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
+		DOMAIN_TEST(test_create_started_anew),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
+		DOMAIN_TEST(test_revert_to_another),
 		DOMAIN_TEST(test_revert_replaced),
 		DOMAIN_TEST(test_delete_killed),
 		DOMAIN_TEST(test_disk_gone),

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "engine.h"
+#include "engine_run.h"
 #include "fault_engine.h"
 #include "scratch.h"
 

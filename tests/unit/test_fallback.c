@@ -46,8 +46,8 @@ static void refuse(scmp_filter_ctx filter, int call, int error)
 static int become_tapdisk(char **argv)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
-	char path[300], foreground[] = "--foreground";
-	char *arguments[] = { path, argv[1], argv[2], foreground, NULL };
+	char path[300], log_stderr[] = "--log-stderr";
+	char *arguments[] = { path, argv[1], argv[2], log_stderr, NULL };
 	int fd = open(getenv(LOG_ENV), O_WRONLY | O_APPEND | O_CLOEXEC);
 
 	if (!filter || fd < 0 || dup2(fd, STDERR_FILENO) < 0)

@@ -424,8 +424,8 @@ static void test_published_while_draining(void **state)
 	client_leave(ready.fd);
 }
 
-/* What it was reading is not there any more when the disk goes on: it is hung up on, the disk's own client is not. */
-static void test_snapshot_gone_after_pause(void **state)
+/* Whoever reads s5 is hung up on when the disk goes on, the disk's own client is not. @again: there is an s5, but another. */
+static void lose_snapshot_while_paused(bool again)
 {
 	const struct cow_open_options options = { 0 };
 	struct error_text text = { "" };
@@ -438,6 +438,8 @@ static void test_snapshot_gone_after_pause(void **state)
 	assert_int_equal(cow_file_open(&device, image, false, &text), 0);
 	assert_int_equal(cow_open(&store, device, &options, &text), 0);
 	assert_int_equal(cow_snapshot_delete(store, "s5", &text), 0);
+	if (again)
+		assert_int_equal(cow_snapshot_create(store, "s5", NULL, &text), 0);
 	assert_int_equal(cow_close(store), 0);
 	cow_file_close(device);
 	client_request(fd, NBD_CMD_READ, 0, 3, 5 * MIB, 512);
@@ -445,6 +447,51 @@ static void test_snapshot_gone_after_pause(void **state)
 	client_expect_end(fd);
 	expect_mib(disk, 20, 99);
 	client_leave(disk);
+}
+
+static void test_snapshot_gone_after_pause(void **state)
+{
+	lose_snapshot_while_paused(false);
+}
+
+static void test_snapshot_taken_again_in_pause(void **state)
+{
+	lose_snapshot_while_paused(true);
+}
+
+static int go_with_context(const char *name, const char *context)
+{
+	int fd = client_greet_structured();
+
+	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, name, CONTEXTS(context)), 1);
+	return fd;
+}
+
+/* Another store is put where the disk's was: its snapshots have the same names and numbers, and mean something else. */
+static void test_another_store_after_pause(void **state)
+{
+	int reader = go_to("s5"), changed = go_with_context("", "tapsnap:changed:s3"),
+		chooses = go_with_context("s5", "tapsnap:changed:s3"), allocation = go_with_context("", "base:allocation");
+	struct answer answer;
+
+	assert_int_equal(client_go_to(changed, ""), NBD_REP_ACK);
+	assert_int_equal(client_go_to(allocation, ""), NBD_REP_ACK);
+	expect_mib(reader, 5, 6);
+	assert_int_equal(block_status(changed, 0, 0, MIB, &answer), 0);
+	assert_int_equal(server_command('p'), 'k');
+	make_store();
+	assert_int_equal(server_command('u'), 'k');
+	client_expect_end(reader);
+	client_expect_end(changed);
+	client_expect_end(chooses);
+	assert_int_equal(block_status(allocation, 0, 0, MIB, &answer), 0);
+	client_leave(allocation);
+	changed = go_with_context("s5", "tapsnap:changed:s3");
+	assert_int_equal(client_go_to(changed, "s5"), NBD_REP_ACK);
+	assert_int_equal(server_command('p'), 'k');
+	assert_int_equal(server_command('u'), 'k');
+	assert_int_equal(block_status(changed, 0, 0, MIB, &answer), 0);
+	client_leave(changed);
 }
 
 /* Clients that vanish from a snapshot in the middle, and a disk that is closed while it is read. */
@@ -589,6 +636,8 @@ int main(void)
 		ON_STORE(test_snapshot_chosen_while_draining),
 		ON_STORE(test_published_while_draining),
 		ON_STORE(test_snapshot_gone_after_pause),
+		ON_STORE(test_snapshot_taken_again_in_pause),
+		ON_STORE(test_another_store_after_pause),
 		cmocka_unit_test(test_vanishing_readers),
 		ON_STORE(test_unread_answers),
 		ON_STORE(test_random_sessions),

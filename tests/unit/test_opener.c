@@ -394,8 +394,8 @@ static void has_little(void)
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", opener_pid(), fd);
 		require(readlink(path, target, sizeof(target) - 1) > 0 && !strcmp(target, "/dev/null"));
 	}
-	snprintf(path, sizeof(path), "/proc/%d/fd/4", opener_pid());
-	require_errno(readlink(path, target, sizeof(target) - 1), ENOENT);	/* 3 is its socket */
+	snprintf(path, sizeof(path), "/proc/%d/fd/5", opener_pid());
+	require_errno(readlink(path, target, sizeof(target) - 1), ENOENT);	/* 3 and 4 are its sockets */
 }
 
 /* ---- files that do not answer ---- */
@@ -438,7 +438,36 @@ static void serves_beside(void)
 	require(hanging_wait_open(0));
 }
 
-/* The opener's descriptors: the first three and its socket. */
+/* However many images do not answer: what tapdisk does in directories of its own does not wait for them. */
+static void serves_own_directories(void)
+{
+	struct opening openings[PROBE_MAX + 4] = { 0 };
+	const char *const own[] = { run, state, "/dev/shm" };
+	char name[64];
+	struct stat st;
+
+	for (unsigned i = 0; i < PROBE_MAX + 4; i++) {
+		snprintf(openings[i].path, sizeof(openings[i].path), "%s/open", mnt);
+		require(!pthread_create(&openings[i].thread, NULL, open_without_timeout, &openings[i]));
+	}
+	require(hanging_wait_held(PROBE_MAX + 2));
+	path_timeout_ms = 1000;
+	require_errno(path_stat(in(inside, "image"), &st), ETIMEDOUT);	/* so many of them do hold up others */
+	snprintf(name, sizeof(name), "td3-%d", (int)getpid());
+	for (unsigned i = 0; i < 3; i++) {
+		require(!path_stat(own[i], &st));
+		require(!path_mkdir(in(own[i], name), 0700) && !path_rmdir(in(own[i], name)));
+	}
+	require(!path_rename(in(run, "image"), in(run, "other")) && !path_rename(in(run, "other"), in(run, "image")));
+	hanging_set(false);
+	for (unsigned i = 0; i < PROBE_MAX + 4; i++) {
+		require(!pthread_join(openings[i].thread, NULL));
+		require(openings[i].fd >= 0 && !close(openings[i].fd));
+	}
+	require(hanging_wait_open(0));
+}
+
+/* The opener's descriptors: the first three and its sockets. */
 static bool has_only(unsigned number)
 {
 	unsigned count = 0;
@@ -464,7 +493,7 @@ static void has_a_limit(void)
 	require(!path_stat(in(inside, "image"), &st));
 	hanging_set(false);
 	require(hanging_wait_open(0));
-	require(hanging_eventually(has_only, 4));
+	require(hanging_eventually(has_only, 5));
 	require(path_open(in(mnt, "open"), O_RDONLY, 0) >= 0);
 }
 
@@ -511,6 +540,7 @@ static void with_hanging_files(void (*body)(void))
 }
 
 static void test_beside(void **unused) { with_hanging_files(serves_beside); }
+static void test_own_directories(void **unused) { with_hanging_files(serves_own_directories); }
 static void test_limit(void **unused) { with_hanging_files(has_a_limit); }
 
 static void test_directories(void **unused)
@@ -571,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_no_requests),
 		cmocka_unit_test(test_has_little),
 		cmocka_unit_test(test_beside),
+		cmocka_unit_test(test_own_directories),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_dead_opener),
 		cmocka_unit_test(test_ends),

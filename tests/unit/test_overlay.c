@@ -19,6 +19,7 @@
 #include "cow_base.h"
 #include "cow_internal.h"
 #include "device.h"
+#include "engine_run.h"
 #include "overlay.h"
 #include "protocol.h"
 #include "scratch.h"

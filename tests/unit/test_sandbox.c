@@ -34,7 +34,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine.h"
+#include "engine_run.h"
 #include "in_child.h"
 #include "log.h"
 #include "sandbox.h"

@@ -14,6 +14,8 @@
 
 #include "client_internal.h"
 #include "client_many.h"
+#include "cow.h"
+#include "overlay.h"
 #include "protocol.h"
 
 #define NR_DISKS 3
@@ -226,6 +228,58 @@ static void test_disk_not_told(void **state)
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		assert_string_equal(processes[i].disk->listed, "snap");
 	expect_records(0);
+}
+
+static ino_t synced[16];
+static unsigned nr_synced;
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+	struct stat st;
+
+	if (nr_synced < sizeof(synced) / sizeof(synced[0]) && !fstat(fd, &st))
+		synced[nr_synced++] = st.st_ino;
+	return __real_fsync(fd);
+}
+
+static unsigned nr_synced_at_decision;
+
+static void note_syncs(const char *step)
+{
+	if (!strcmp(step, "prepared"))
+		nr_synced_at_decision = nr_synced;
+}
+
+static bool was_synced(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	for (unsigned i = 0; i < nr_synced_at_decision; i++) {
+		if (synced[i] == st.st_ino)
+			return true;
+	}
+	return false;
+}
+
+/* The record's directories may have been made by somebody who was stopped before their names lasted: a decision in them has to. */
+static void test_directories_that_are_there_last(void **state)
+{
+	struct tapctl_snapshot snapshot;
+	struct error_text text = { "" };
+	char path[120];
+
+	snprintf(path, sizeof(path), "%s/groups", fake_state);
+	assert_int_equal(mkdir(fake_state, 0700), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	nr_synced = nr_synced_at_decision = 0;
+	client_group_step = note_syncs;
+	assert_int_equal(take(&snapshot, &text), 0);
+	client_group_step = NULL;
+	assert_true(was_synced(fake_dir));
+	assert_true(was_synced(fake_state));
 }
 
 /* No room for the record: nothing is decided, and nothing counts. */
@@ -567,6 +621,79 @@ static void test_lone_revert_behind_another(void **state)
 	assert_int_equal(disk->went_back, 3);
 }
 
+static char image[PATH_MAX], store[PATH_MAX + 8];
+
+/* A raw disk, in place of the first one. */
+static int setup_raw(void **state)
+{
+	char target[PATH_MAX + 8];
+
+	snprintf(image, sizeof(image), "%s/image", fake_dir);
+	snprintf(store, sizeof(store), "%s.cow", image);
+	snprintf(target, sizeof(target), "aio:%s", image);
+	close(open(image, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(truncate(image, FAKE_SECTORS * SECTOR_SIZE), 0);
+	fake_start_on(&processes[0], target);
+	disks[0] = (struct tapctl_disk){ processes[0].pid, processes[0].minor, .store = fake_dir };
+	return 0;
+}
+
+static int teardown_raw(void **state)
+{
+	fake_stop(&processes[0]);
+	overlay_remove(image, NULL);
+	unlink(store);
+	return unlink(image);
+}
+
+/* The store is made; then nothing comes of it. */
+static void make_and_undo(void (*meanwhile)(void))
+{
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
+	struct error_text text = { "" };
+	struct tapctl_group *group;
+
+	if (tapctl_group_begin(&group, disks, 1, &snapshot, &text))
+		fail_msg("%s", text.text);
+	assert_int_equal(access(store, F_OK), 0);
+	meanwhile();
+	tapctl_group_end(group);
+}
+
+static void nothing(void)
+{
+}
+
+static void move_disk(void)
+{
+	struct overlay_install what = { .path = image, .store = store, .name = "other" };
+	struct error_text text = { "" };
+
+	json_decref(fake_call(&processes[0], fake_request(&processes[0], "pause")));
+	if (overlay_install(&what, &text))
+		fail_msg("%s", text.text);
+}
+
+static struct cow_device *opened;
+
+static void open_store(void)
+{
+	assert_int_equal(cow_file_open(&opened, store, false, NULL), 0);
+}
+
+/* A disk that stands still does not say in what store it is: only its record does, and until that is there the lock. */
+static void test_store_that_another_took(void **state)
+{
+	make_and_undo(nothing);
+	assert_int_equal(access(store, F_OK), -1);
+	make_and_undo(open_store);
+	assert_int_equal(access(store, F_OK), 0);
+	cow_file_close(opened);
+	make_and_undo(move_disk);
+	assert_int_equal(access(store, F_OK), 0);
+	json_decref(fake_call(&processes[0], fake_request(&processes[0], "unpause")));
+}
+
 #define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -578,6 +705,7 @@ int main(void)
 		ON_DISKS(test_failures_before_the_decision),
 		ON_DISKS(test_failure_after_the_decision),
 		ON_DISKS(test_disk_not_told),
+		ON_DISKS(test_directories_that_are_there_last),
 		ON_DISKS(test_no_decision_to_be_had),
 		ON_DISKS(test_disk_dies),
 		ON_DISKS(test_disk_hangs),
@@ -589,6 +717,7 @@ int main(void)
 		ON_DISKS(test_reverter_killed),
 		ON_DISKS(test_revert_behind_another),
 		ON_DISKS(test_lone_revert_behind_another),
+		cmocka_unit_test_setup_teardown(test_store_that_another_took, setup_raw, teardown_raw),
 	};
 
 	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_directory, fake_remove_directory);

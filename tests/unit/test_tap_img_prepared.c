@@ -175,9 +175,10 @@ static void test_snapshot(void **state)
 	make_image(false, snapshot, DECIDED);
 	assert_int_equal(run("snapshot -c s"), 1);
 	out_has("has a snapshot called \"s\" already");
-	expect(3, true);
 	must_run("snapshot -l");
 	out_has(" s ");
+	must_run("check -r");
+	expect(3, true);
 	make_image(false, snapshot, DECIDED);
 	must_run("snapshot -d s");
 	expect(3, true);
@@ -189,6 +190,49 @@ static void test_info(void **state)
 	make_image(false, snapshot, PREPARED);
 	must_run("info");
 	out_has("snapshots: 2\n");
+}
+
+/* Its exit code; the disk holds @data, or the snapshot that @options name. */
+static int copy_holds(const char *options, int data)
+{
+	uint8_t found[PART * SECTOR_SIZE], expected[PART * SECTOR_SIZE];
+	char command[4 * PATH_MAX];
+	int fd, ret;
+
+	snprintf(command, sizeof(command), "%s convert %s cow:%s %s >%s 2>&1", tap_img, options, image, scratch_path("copy"),
+		 scratch_path("out"));
+	ret = scratch_run(command) >> 8;
+	if (ret)
+		return ret;
+	memset(expected, data, sizeof(expected));
+	fd = open(scratch_path("copy"), O_RDONLY | O_CLOEXEC);
+	assert_int_equal(read(fd, found, sizeof(found)), sizeof(found));
+	close(fd);
+	assert_memory_equal(found, expected, sizeof(found));
+	return 0;
+}
+
+/* Who only reads it sees what the next writer will, and leaves both the store and the decision to that one. */
+static void test_reading(void **state)
+{
+	for (enum then then = PREPARED; then <= DECIDED; then++) {
+		make_image(false, revert, then);
+		assert_int_equal(copy_holds("", then == DECIDED ? 1 : 3), 0);
+		must_run("check");
+		must_run("info");
+		out_has("snapshots: 2\n");
+		assert_int_equal(access(record, F_OK), then == DECIDED ? 0 : -1);
+		must_run("check -r");
+		expect(then == DECIDED ? 1 : 3, then == DECIDED);
+
+		make_image(false, snapshot, then);
+		assert_int_equal(copy_holds("-l s", 3), then == DECIDED ? 0 : 1);
+		must_run("info");
+		out_has(then == DECIDED ? "snapshots: 3\n" : "snapshots: 2\n");
+		assert_int_equal(access(record, F_OK), then == DECIDED ? 0 : -1);
+		must_run("check -r");
+		expect(3, then == DECIDED);
+	}
 }
 
 static void test_commit_and_rebase(void **state)
@@ -212,6 +256,8 @@ static void test_no_decision(void **state)
 	assert_int_equal(mkdir(record, 0700), 0);
 	assert_int_equal(run("snapshot -a other"), 1);
 	out_has("cannot be read");
+	assert_int_equal(run("info"), 1);
+	out_has("cannot be read");
 	assert_int_equal(rmdir(record), 0);
 	must_run("snapshot -a other");
 	expect(2, false);
@@ -223,6 +269,7 @@ int main(void)
 		cmocka_unit_test(test_revert),
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_info),
+		cmocka_unit_test(test_reading),
 		cmocka_unit_test(test_commit_and_rebase),
 		cmocka_unit_test(test_no_decision),
 	};

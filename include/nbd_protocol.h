@@ -7,8 +7,8 @@
  * Every number on the wire is big-endian. The cookie of a request is opaque
  * and goes back as it came.
  */
-#ifndef TAPDISK_NBD_PROTOCOL_H
-#define TAPDISK_NBD_PROTOCOL_H
+#ifndef TAPSNAP_NBD_PROTOCOL_H
+#define TAPSNAP_NBD_PROTOCOL_H
 
 #include <assert.h>
 #include <stdint.h>
@@ -27,6 +27,7 @@
 #define NBD_OPT_EXPORT_NAME	1u
 #define NBD_OPT_ABORT		2u
 #define NBD_OPT_LIST		3u
+#define NBD_OPT_STARTTLS	5u
 #define NBD_OPT_INFO		6u
 #define NBD_OPT_GO		7u
 #define NBD_OPT_STRUCTURED_REPLY	8u
@@ -39,6 +40,7 @@
 #define NBD_REP_META_CONTEXT	4u
 #define NBD_REP_ERR_UNSUP	0x80000001u
 #define NBD_REP_ERR_INVALID	0x80000003u
+#define NBD_REP_ERR_TLS_REQD	0x80000005u
 #define NBD_REP_ERR_UNKNOWN	0x80000006u
 #define NBD_REP_ERR_TOO_BIG	0x80000009u
 
@@ -75,7 +77,6 @@
 /* Chunks. */
 #define NBD_CHUNK_FLAG_DONE	(1u << 0)	/* the last one */
 
-#define NBD_CHUNK_NONE		0u
 #define NBD_CHUNK_OFFSET_DATA	1u
 #define NBD_CHUNK_OFFSET_HOLE	2u
 #define NBD_CHUNK_BLOCK_STATUS	5u

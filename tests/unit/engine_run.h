@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * engine_run.h - run an engine until nothing is queued or in flight any more.
+ */
+#ifndef TESTS_ENGINE_RUN_H
+#define TESTS_ENGINE_RUN_H
+
+#include <stdlib.h>
+
+#include "engine.h"
+
+static inline void engine_run(struct engine *engine)
+{
+	while (engine->queued) {
+		/* nothing in flight could ever be completed */
+		if (engine->ops->wait(engine))
+			abort();
+		engine->ops->reap(engine);
+	}
+}
+
+#endif
