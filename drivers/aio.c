@@ -4,12 +4,12 @@
  * of the disk, whatever they look like.
  *
  * Invariants:
- *  1. A request that the device takes as it is becomes one engine_io on the
+ *  1. A request that the device accepts unchanged becomes one engine_io on the
  *     caller's own iovecs. No allocation: requests come from a free list
- *     that grows to the largest number that was in flight at once.
+ *     that grows to the largest number in flight.
  *  2. After a flush has failed every later one fails, until the image is
- *     opened again: the kernel reports a lost write once only, and what it
- *     dropped is gone however often one asks.
+ *     opened again: the kernel reports a lost write only once, and the lost
+ *     data does not come back.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static void aio_geometry(void *handle, struct driver_geometry *geometry)
 	const struct image_file *file = ((struct aio_disk *)handle)->file;
 	unsigned physical = file->physical_sector_size;
 
-	/* A guest would take a size that does not divide the disk for a mistake. */
+	/* A guest would treat a size that does not divide the disk as an error. */
 	if (physical < file->sector_size || file->size % physical)
 		physical = file->sector_size;
 	*geometry = (struct driver_geometry){
@@ -121,7 +121,7 @@ static void aio_flush_done(struct engine_io *io, int error)
 
 	if (error && !r->disk->flush_error)
 		r->disk->flush_error = error;
-	/* One that was on its way when another failed has not proved anything either. */
+	/* A flush in flight when another failed may not have covered the lost write. */
 	aio_request_done(r, r->disk->flush_error);
 }
 
@@ -142,7 +142,7 @@ static void aio_start_flush(struct aio_request *r)
 		aio_request_queue(r, &r->io, ENGINE_SYNC, 0, 0, NULL, 0, aio_flush_done);
 }
 
-/* Only whole units can be given back; the contents of the rest stay, which is as good as undefined. */
+/* Only whole units can be freed; the rest keeps its contents, which a discard allows. */
 static void aio_start_discard(struct aio_request *r)
 {
 	uint64_t unit = r->disk->file->unit;

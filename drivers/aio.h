@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * aio.h - what the parts of the aio driver share: aio.c (open, and requests
- * that go to the device as they are), aio_unaligned.c (those that do not) and
+ * aio.h - shared by the parts of the aio driver: aio.c (open, and requests
+ * that the device accepts unchanged), aio_unaligned.c (the others) and
  * aio_status.c (where a file has holes).
  */
 #ifndef DRIVERS_AIO_H
@@ -15,7 +15,7 @@ struct aio_disk {
 	int flush_error;		/* of the first flush that failed; later ones fail with it too */
 	struct aio_request *free;
 
-	/* aio_unaligned.c: writes and zeroing, by when they came */
+	/* aio_unaligned.c: writes and zeroing; the waiting list is in order of arrival */
 	struct aio_request *active, *waiting, **last_waiting;
 };
 
@@ -27,32 +27,32 @@ struct aio_request {
 
 	/* aio_unaligned.c only; all in bytes of the disk */
 	uint64_t from, to;		/* the request */
-	uint64_t start, end;		/* the whole units it touches */
-	struct aio_request **link;	/* active: what points to it */
-	unsigned conflicts;		/* waiting: earlier ones, not ended, that it may not run beside */
-	bool exclusive;			/* read-modify-write: nothing else may write to these units meanwhile */
+	uint64_t start, end;		/* the whole units that overlap it */
+	struct aio_request **link;	/* active: the pointer to this request */
+	unsigned conflicts;		/* waiting: number of earlier requests in conflict with it */
+	bool exclusive;			/* read-modify-write: no other request may write to these units meanwhile */
 	char *buffer;			/* NULL, or room for start..end; for zeroing, one unit */
-	uint64_t position;		/* zeroing: how far steps have been started */
+	uint64_t position;		/* zeroing: start of the next step */
 	uint64_t window_from, window_to;	/* the current read-modify-write */
 	struct engine_io tail;		/* its second read */
 	struct iovec iov, tail_iov;
-	unsigned pending;		/* its reads in flight */
+	unsigned pending;		/* reads in flight */
 	int error;
 };
 
 /* NULL when out of memory. */
 struct aio_request *aio_request_get(struct aio_disk *disk, struct block_request *req);
-/* The end of @r: gives it back, and completes its block request. */
+/* End @r: frees it, and completes its block request. */
 void aio_request_done(struct aio_request *r, int error);
 /* Start one operation of @r. */
 void aio_request_queue(struct aio_request *r, struct engine_io *io, enum engine_op op, uint64_t offset,
 		       uint64_t length, const struct iovec *iov, int iovcnt,
 		       void (*done)(struct engine_io *io, int error));
 
-/* READ, WRITE and WRITE_ZEROES on a device that does not take every 512-byte request. */
+/* READ, WRITE and WRITE_ZEROES on a device that does not accept every 512-byte request. */
 void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req);
 
-/* STATUS, answered at once. */
+/* STATUS, answered immediately. */
 void aio_status_submit(struct aio_disk *disk, struct block_request *req);
 
 #endif

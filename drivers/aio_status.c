@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * aio_status.c - where an image file has holes, by SEEK_DATA and SEEK_HOLE.
- * A block device does not tell: all of it is data.
+ * aio_status.c - find an image file's holes, by SEEK_DATA and SEEK_HOLE. A
+ * block device does not report any: all of it is data.
  *
  * The file system answers from memory, or reads a little of its own metadata
- * first; how often it is asked for one request is bounded, because the event
- * loop waits for it.
+ * first. The number of calls per request is bounded, because the event loop
+ * waits for them.
  */
 #include <errno.h>
 #include <sys/stat.h>
@@ -16,8 +16,8 @@
 #define MAX_SEEKS 128
 
 /*
- * From @offset to *@next it is all data or all hole. Beyond the last data
- * there is no data to be found: a hole, unless the file has been cut off.
+ * From @offset to *@next the file is all data or all hole. No data up to the
+ * end of the file: a hole, unless the file was truncated.
  */
 static int next_extent(const struct image_file *file, uint64_t offset, uint64_t end, uint64_t *next, bool *hole)
 {
@@ -30,7 +30,7 @@ static int next_extent(const struct image_file *file, uint64_t offset, uint64_t 
 		*hole = true;
 		return fstat(file->fd, &st) ? -errno : (uint64_t)st.st_size < end ? -EIO : 0;
 	}
-	if (found < 0)		/* a file system that does not tell */
+	if (found < 0)		/* the file system does not support it */
 		return 0;
 	*hole = (uint64_t)found > offset;
 	if (!*hole)
@@ -40,7 +40,7 @@ static int next_extent(const struct image_file *file, uint64_t offset, uint64_t 
 	return 0;
 }
 
-/* What is partly data is data: holes end where the sector with the data begins, data where the next sector does. */
+/* A sector that is partly data counts as data. */
 static uint64_t round_extent(const struct image_file *file, uint64_t next, uint64_t end, bool hole)
 {
 	uint64_t rest = next % file->sector_size;
@@ -64,7 +64,7 @@ static int file_status(const struct image_file *file, const struct block_request
 		if (ret)
 			return ret;
 		next = round_extent(file, next, end, hole);
-		if (next <= offset) {		/* the sector begins as a hole and has data in it */
+		if (next <= offset) {		/* the sector begins with a hole, but has data */
 			next = offset + file->sector_size;
 			hole = false;
 		}

@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * aio_unaligned.c - 512-byte requests on a device that works in larger units
- * (4Kn), and guest memory that is not aligned as the device needs it.
+ * aio_unaligned.c - 512-byte requests on a device with larger units (4Kn),
+ * and guest memory that is not aligned as the device requires.
  *
  * A read of part of a unit reads all of it into a buffer. A write of part of
  * a unit reads the unit, changes it, and writes it back; zeroing does that
- * for its edges and leaves the middle to the device. Memory that does not
- * fit is copied through a buffer of ours.
+ * for its edges and leaves the middle to the device. Memory that is not
+ * aligned is copied through a buffer of ours.
  *
  * Invariants:
  *  1. Every write and zeroing is on the active or on the waiting list.
- *  2. Two active ones touch the same unit only when both write whole units
- *     (then it is the guest that left their order open). Otherwise one of
+ *  2. Two active requests overlap in a unit only when both write whole units
+ *     (then the guest has left their order open). Otherwise one of
  *     them would write back what it read before the other's write.
- *  3. Who waits goes before whoever came later and touches the same unit.
- *  4. Who waits knows of how many, and goes when the last of them has ended.
- *     As many can run, and wait, as frontends have room for in their rings, so
- *     the end of one is no more than a short look at each that waits.
+ *  3. A waiting request runs before any later one that overlaps it in a unit.
+ *  4. A waiting request counts its conflicts, and starts when the last of them
+ *     has ended. The number of requests is limited only by the frontends' rings,
+ *     so the end of one costs no more than a short check of each waiting one.
  *  5. All memory is allocated at submission, so a request that has started
  *     fails only when the device does.
  *
@@ -40,7 +40,7 @@ static uint64_t round_up(const struct aio_disk *disk, uint64_t offset)
 	return round_down(disk, offset + disk->file->unit - 1);
 }
 
-/* Whether the device takes the request's own memory. */
+/* True if the device accepts the request's own memory. */
 static bool memory_fits(const struct aio_disk *disk, const struct block_request *req)
 {
 	int i;
@@ -106,7 +106,7 @@ static void wait_in_line(struct aio_request *r)
 	disk->last_waiting = &r->next;
 }
 
-/* What is no more active: whatever waits, and is in conflict with it, came later. */
+/* @ended is no longer active. All waiting requests in conflict with it came later. */
 static void wake_waiting(const struct aio_request *ended)
 {
 	struct aio_disk *disk = ended->disk;
@@ -131,7 +131,7 @@ static void finish(struct aio_request *r, int error)
 		*r->link = r->next;
 		if (r->next)
 			r->next->link = r->link;
-		/* Before done(): what that submits comes later than those that wait. */
+		/* Before done(): a request that done() submits comes after the waiting ones. */
 		wake_waiting(r);
 	}
 	aio_request_done(r, error);
@@ -218,7 +218,7 @@ static void rmw_start(struct aio_request *r)
 	}
 }
 
-/* The next step of zeroing: the edge in front, the whole units, the edge behind. */
+/* The next step of zeroing: the leading edge, the whole units, the trailing edge. */
 static void zero_next(struct aio_request *r)
 {
 	uint64_t at = r->position;
@@ -268,7 +268,7 @@ static void start_read(struct aio_request *r)
 		aio_request_queue(r, &r->io, ENGINE_READ, r->from, r->to - r->from, req->iov, req->iovcnt, last_done);
 }
 
-/* Bytes of buffer that @r needs to its end. */
+/* Size in bytes of the buffer that @r needs. */
 static uint64_t buffer_size(const struct aio_request *r)
 {
 	bool partial = r->from != r->start || r->to != r->end;

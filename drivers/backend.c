@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * backend.c - the one way to a driver, and what every driver may rely on.
+ * backend.c - the only way to call a driver; checks each request.
  *
  * A driver sees a request only when
  *  1. it lies inside the disk, in whole sectors of the disk's sector size,
  *  2. its data, where it has any, is exactly as long as its range, in
  *     pieces of whole 512-byte sectors at 512-byte boundaries,
- *  3. the disk is writable if it changes anything, and discards if it is one.
- * A STATUS request has room for an answer, and never gets an empty one.
+ *  3. the disk is writable if it changes anything, and supports discards if it is one.
+ * A STATUS request has room for an answer, and the driver gives at least one extent.
  * Each request is completed exactly once: req->backend is set from submit
  * to done, and both assert it.
  */
@@ -89,11 +89,11 @@ int backend_parse_target(const char *target, const struct driver_ops **ops, cons
 
 bool backend_open_again(int error, unsigned tries)
 {
-	/* I/O that was begun can take as long as the device lets it; a toolstack waits for 10 seconds and more */
+	/* I/O in flight takes as long as the device needs; a toolstack waits for 10 seconds and more */
 	return error == -EAGAIN ? tries < 1000 / OPEN_AGAIN_MS : error == -EOWNERDEAD && tries < 9000 / OPEN_AGAIN_MS;
 }
 
-/* A raw image whose disk is in a store is that store. */
+/* If an overlay record says that a raw image's disk is in a store, open the store. */
 static int backend_follow(struct backend *backend, const char **path, const struct driver_options *options,
 			  struct error_text *error)
 {
@@ -113,7 +113,7 @@ static int backend_follow(struct backend *backend, const char **path, const stru
 	return 0;
 }
 
-/* Now that it is locked: the record may have come since it was looked for. */
+/* Check again now that the image is locked: a record may have been written since backend_follow(). */
 static int backend_followed(const struct backend *backend, const char *path, const struct driver_options *options,
 			    struct error_text *error)
 {
@@ -235,7 +235,7 @@ static int backend_check(const struct backend *backend, const struct block_reque
 	return 0;
 }
 
-/* @tried: the driver had it. */
+/* @tried: the request had reached the driver. */
 static void backend_end(struct block_request *req, int error, bool tried)
 {
 	struct backend *backend = req->backend;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * boot_id.c - the kernel's name of this boot (boot_id.h).
+ * boot_id.c - the kernel's id of this boot (boot_id.h).
  */
 #include "boot_id.h"
 

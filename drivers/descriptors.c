@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * descriptors.c - descriptors over sockets (descriptors.h).
+ * descriptors.c - pass descriptors over sockets (descriptors.h).
  */
 #include "descriptors.h"
 

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * device.c - what sysfs knows about a block device, and whether it is local.
+ * device.c - read a block device's properties from sysfs; is it local?
  *
  * Why local matters: a request that goes out through a network stack can be
  * answered by the peer (a duplicate, a failover path) while a copy of the
- * packet still waits to be retransmitted from the very page that was to be
- * written. When the page is a guest's, the guest has it back by then. A
- * disk controller's DMA is over when it reports completion. So the answer is
- * yes only for what is known, down to the last device of a stack, and no
- * for everything else (nbd, rbd, drbd, iSCSI, NVMe over fabrics, filesystems
+ * packet still waits to be retransmitted from the page of the write. If the
+ * page is a guest's, the guest has already got it back. A disk controller's
+ * DMA has ended when it reports completion. So the answer is yes only for
+ * devices known to be local, down to the last device of a stack, and no for
+ * everything else (nbd, rbd, drbd, iSCSI, NVMe over fabrics, filesystems
  * without a device). Fibre channel counts as network: software FCoE looks
  * the same and sends from the page. So does a SCSI host that passes commands
  * on to another machine (SRP) or another device (tcm_loop).
@@ -28,7 +28,7 @@
 #include "device.h"
 #include "path.h"
 
-/* Stacks of devices are a few levels deep; a loop in the description must end. */
+/* Stacks of devices are a few levels deep; this ends a loop. */
 #define MAX_LEVELS 16
 
 const char *device_sysfs = "/sys";
@@ -109,7 +109,7 @@ static bool parse_device(const char *text, dev_t *device)
 	return true;
 }
 
-/* Device mapper and md: local when there is something below, and all of it is local. */
+/* Device mapper and md: local when there are devices below, and all of them are local. */
 static bool slaves_are_local(const char *directory, unsigned level)
 {
 	char path[PATH_MAX + 64], name[300], line[64];
@@ -141,16 +141,16 @@ static bool loop_is_local(const char *directory, unsigned level)
 	struct statfs fs;
 	struct stat st;
 
-	/* A path that means nothing here (deleted, another mount namespace) is not known to be local. */
+	/* A path that cannot be resolved here (deleted, another mount namespace) is not known to be local. */
 	if (!read_line(directory, "loop/backing_file", path, sizeof(path)) || path_stat(path, &st) || path_statfs(path, &fs))
 		return false;
-	/* It may sit on a block device and still do as it likes. */
+	/* FUSE may be on a local device and still keep pages. */
 	if (!S_ISBLK(st.st_mode) && fs.f_type == FUSE_SUPER_MAGIC)
 		return false;
 	return is_local(S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev, level + 1);
 }
 
-/* A multipath head has no transport of its own and its paths may change: not known. */
+/* A multipath head has no transport of its own and its paths may change, so it does not count as local. */
 static bool nvme_is_local(const char *directory)
 {
 	char transport[32];
@@ -176,7 +176,7 @@ static bool scsi_host_driver(const char *directory, char *driver, size_t size)
 	return false;
 }
 
-/* iSCSI disks hang below a session, fibre channel's below a remote port; of others only the host's driver tells. */
+/* iSCSI disks are below a session, fibre channel's below a remote port; for others only the host's driver tells. */
 static bool scsi_is_local(const char *directory)
 {
 	char driver[64];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * error.c - texts of errors, by themselves: also for programs that have
- * nothing to do with disks.
+ * error.c - error texts. In a file of its own for programs that do nothing
+ * with disks.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@ int (error_set)(struct error_text *text, int error, const char *format, ...)
 		va_start(args, format);
 		vsnprintf(text->text, sizeof(text->text), format, args);
 		va_end(args);
-		/* A path may hold anything; the text stays one line. */
+		/* A path may hold any bytes; the text must stay one line. */
 		for (at = text->text; *at; at++) {
 			if ((unsigned char)*at < ' ')
 				*at = '?';

@@ -2,9 +2,9 @@
 /*
  * fiber.c - fibers by swapcontext(3).
  *
- * It saves the signal mask with a system call, so this is for what waits for
- * I/O anyway, not for every request. Stacks end in a page without access; a
- * few of them are kept. The sanitizers are told of each switch.
+ * swapcontext() makes a system call for the signal mask, so fibers are for
+ * calls that wait for I/O anyway, not for every request. A guard page ends
+ * each stack; a few free stacks are kept. The sanitizers are told of each switch.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -27,7 +27,7 @@
 
 struct fiber {
 	ucontext_t context, caller;
-	struct fiber *outer;		/* who was running when this one was resumed */
+	struct fiber *outer;		/* the fiber that resumed this one */
 	void *stack;
 	void (*run)(void *arg);
 	void *arg;
@@ -47,8 +47,8 @@ static _Thread_local int nr_stacks;
 
 #if defined(__SANITIZE_ADDRESS__)
 /*
- * libc's: AddressSanitizer's own, in front of it, warns with the first switch that it does not know what we tell it. A
- * tapdisk that is confined cannot write that where reports go, and AddressSanitizer ends a process that cannot.
+ * Use libc's function: AddressSanitizer's wrapper prints a warning at the first switch, which a confined tapdisk cannot
+ * write to the place for reports; AddressSanitizer then ends the process.
  */
 static int libc_swapcontext(ucontext_t *from, const ucontext_t *to)
 {

@@ -3,11 +3,11 @@
  * file.c - open an image file or block device and learn its properties.
  *
  * Invariants of an open image_file:
- *  1. size is what the kernel said, never rounded: what does not fit is
- *     refused with a text.
+ *  1. size is the kernel's value, never rounded: a size that is not a multiple
+ *     is refused with a text.
  *  2. Any range inside it whose offset and length are multiples of unit, in
  *     memory aligned to memory_align, can be read and written.
- *  3. Nobody else that keeps to the locks writes to it.
+ *  3. No other program that honours the locks writes to it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -69,9 +69,9 @@ static int file_open_failed(const char *path, int error_number, bool writable, c
 }
 
 /*
- * The type is looked at before the open, because opening alone can act (a
- * watchdog) or hang (a FIFO), and again after it, because it may have
- * changed.
+ * The type is checked before the open, because the open alone can act (a
+ * watchdog) or hang (a FIFO), and again after it, because the file may have
+ * been replaced.
  */
 static int file_open_descriptor(struct image_file *file, const struct driver_options *options,
 				struct error_text *error)
@@ -103,7 +103,7 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	file->blkdev = S_ISBLK(st.st_mode);
 	ret = file_check_type(file->path, &st, error);
-	/* io_uring would give up on what has to wait, instead of waiting for it. */
+	/* With O_NONBLOCK io_uring would fail requests that have to wait. */
 	if (!ret && fcntl(file->fd, F_SETFL, fcntl(file->fd, F_GETFL) & ~O_NONBLOCK))
 		ret = error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	return ret;
@@ -153,7 +153,7 @@ static int file_check_size(const struct image_file *file, uint64_t size, struct 
 	return 0;
 }
 
-/* What the kernel says itself (6.1 and later). A zero alignment: no O_DIRECT for this file. */
+/* Alignment reported by the kernel (6.1 and later). A zero alignment: no O_DIRECT for this file. */
 static bool file_ask_alignment(struct image_file *file)
 {
 	struct statx stx;
@@ -165,7 +165,7 @@ static bool file_ask_alignment(struct image_file *file)
 	return true;
 }
 
-/* By trying, where neither the kernel nor a device tells. */
+/* Try a read, where neither the kernel nor a device reports the unit. */
 static unsigned file_probe_unit(const struct image_file *file)
 {
 	unsigned unit = 4096;
@@ -191,7 +191,7 @@ static unsigned file_find_unit(const struct image_file *file, dev_t device)
 	return unit ? (unsigned)unit : file_probe_unit(file);
 }
 
-/* What offsets, lengths and addresses must be multiples of. */
+/* Find the alignment of offsets, lengths and addresses. */
 static int file_find_alignment(struct image_file *file, dev_t device, struct error_text *error)
 {
 	if (file->direct && !file_ask_alignment(file))
@@ -203,7 +203,7 @@ static int file_find_alignment(struct image_file *file, dev_t device, struct err
 	}
 	if (!file->direct)
 		file->unit = file->memory_align = SECTOR_SIZE;
-	/* Requests come in 512-byte units, so what is finer needs no care. */
+	/* Requests come in 512-byte units, so a smaller alignment does not matter. */
 	if (file->unit < SECTOR_SIZE)
 		file->unit = SECTOR_SIZE;
 	if (file->memory_align < SECTOR_SIZE)
@@ -224,8 +224,8 @@ static void file_find_physical(struct image_file *file, dev_t device)
 }
 
 /*
- * Punching a hole behind the end of a file changes nothing, and tells
- * whether the filesystem can.
+ * Punching a hole behind the end of a file changes nothing, and shows whether
+ * the filesystem supports it.
  */
 static void file_find_discard(struct image_file *file, dev_t device)
 {
@@ -249,7 +249,7 @@ static void file_find_discard(struct image_file *file, dev_t device)
 		file->discard_granularity = file->sector_size;
 }
 
-/* The page cache has its own copy. A FUSE filesystem may sit on a block device and still do as it likes. */
+/* Without O_DIRECT the page cache has its own copy. FUSE may be on a local device and still keep pages. */
 static bool file_pages_stable(const struct image_file *file, dev_t device)
 {
 	struct statfs fs;
@@ -262,10 +262,10 @@ static bool file_pages_stable(const struct image_file *file, dev_t device)
 }
 
 /*
- * As long as a file has pages in the page cache, left there by a copy or a
- * reader, each direct write looks for some in its range, before and after it.
- * Those that are still to be written, of a copy made just now, are begun to be
- * written, which may take a while, and stay.
+ * While a file has pages in the page cache, left by a copy or a reader, each
+ * direct write searches its range for them, before and after it. Dirty pages,
+ * of a copy made just now, are not dropped: their writeback starts, which may
+ * take a while.
  */
 static void file_leave_page_cache(const struct image_file *file)
 {

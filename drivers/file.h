@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * file.h - an image file or block device, opened as a disk's storage: found
- * to be something that can be one, locked against other users, and with
- * everything known that I/O to it has to keep to.
+ * file.h - an image file or block device, opened as a disk's storage: its type
+ * is checked, it is locked against other users, and the limits for I/O to it
+ * are known.
  */
 #ifndef DRIVERS_FILE_H
 #define DRIVERS_FILE_H
@@ -16,7 +16,7 @@ struct image_file {
 	char *path;
 	bool blkdev;			/* a block device, else a regular file */
 	bool read_only;
-	bool direct;			/* O_DIRECT; false when the filesystem has none */
+	bool direct;			/* O_DIRECT; false when not wanted or the filesystem has none */
 	bool discard;			/* ENGINE_DISCARD does something */
 	bool fast_zeroes;		/* as in struct driver_geometry */
 	bool pages_stable;		/* as in struct driver_geometry */
@@ -29,24 +29,24 @@ struct image_file {
 	unsigned discard_alignment;	/* bytes */
 };
 
-/* 0, or -errno with a line in @error; as from file_lock_now(). file_close() gives back everything, the lock included. */
+/* 0, or -errno with a line in @error; also the errors of file_lock_now(). file_close() frees everything, the lock included. */
 int file_open(struct image_file **file, const char *path, const struct driver_options *options,
 	      struct error_text *error);
 void file_close(struct image_file *file);
 
-/* Look again at the size. It may only have grown; otherwise -EINVAL with a text, and the old size stays. */
+/* Read the size again. It may only have grown; otherwise -EINVAL with a text, and the old size stays. */
 int file_refresh_size(struct image_file *file, struct error_text *error);
 
 /*
- * file_lock.c: keep other users away, until the descriptor is closed, in the way that @options says.
- * -EAGAIN, -EOWNERDEAD when whoever has it locked may soon be done (backend_open_again()).
+ * file_lock.c: lock the file against other users as @options says, until the descriptor is closed.
+ * -EAGAIN, -EOWNERDEAD when the lock may soon be released (backend_open_again()).
  */
 int file_lock_now(const struct image_file *file, const struct driver_options *options, struct error_text *error);
-/* From reader to writer or back, on the same descriptor. -EBUSY: others are in the way, and it is what it was. */
+/* Change from reader to writer or back, on the same descriptor. -EBUSY: other users conflict; the old lock stays. */
 int file_relock(const struct image_file *file, bool writer);
-/* -EBUSY: somebody else has a part of it locked, as QEMU does with its images. */
+/* -EBUSY: another program has locked a byte, as QEMU does with its images. */
 int file_check_parts(const struct image_file *file, struct error_text *error);
-/* Why open(O_EXCL) said EBUSY; returns as file_lock_now(). */
+/* Explain why open(O_EXCL) failed with EBUSY; returns an error as file_lock_now() does. */
 int file_busy(const char *path, const struct stat *st, struct error_text *error);
 
 #endif

@@ -2,30 +2,28 @@
 /*
  * file_lock.c - one writer or several readers of an image, never both.
  *
- * Two locks on the image itself, which are there without any other file and
- * end with the last descriptor of the open that took them:
+ * Two locks on the image itself, which need no other file and end with the
+ * last descriptor of the open that took them:
  *
  *  - flock(), among our own programs: exclusive for a writer, shared for a
  *    reader.
- *  - QEMU's, among programs that keep to its rules. A byte for each thing that
- *    one may do with an image: PARTS_DONE + n is locked, shared, by whoever
- *    does it, PARTS_DENIED + n by whoever can stand nobody else doing it.
- *    Nobody locks a byte exclusively; who has taken his looks for those of
- *    others that contradict them, and lets go if there are any. Of two that
- *    come at the same time at least one sees the other.
+ *  - QEMU's, among programs that follow its rules. There is a byte for each
+ *    operation n on an image: a program that does it locks byte PARTS_DONE + n
+ *    shared, a program that does not tolerate it from others locks PARTS_DENIED
+ *    + n shared. No byte is locked exclusively: a program takes its locks,
+ *    looks for contradicting locks of others, and unlocks if there are any.
+ *    Of two programs that start at the same time at least one sees the other.
  *
- * A writer of a block device has besides opened it with O_EXCL, which keeps
- * it apart from mounts, LVM, RAID and other such writers, through whatever
- * device node they came.
+ * A writer of a block device also opens it with O_EXCL, which excludes mounts,
+ * LVM, RAID and other such writers, through any device node.
  *
- * Who has an image locked may be about to let go, and then it is waited for
- * (backend_open_again() says how long):
- *  - udev holds a shared lock on a disk while it looks at it, which is what
- *    happens to a device that was just made, or closed after writing.
- *  - A process that was killed. io_uring keeps its files until the I/O that
- *    it had begun is over and its ring is taken down, which a worker of the
- *    kernel does after the process itself is gone; so locks outlive the
- *    process by the time that this takes.
+ * The open is retried when the lock may soon be released (backend_open_again()
+ * says how long):
+ *  - udev holds a shared lock on a disk while it reads it, which it does when
+ *    a device was just made, or closed after writing.
+ *  - A process was killed. io_uring keeps its files until the I/O in flight
+ *    has ended and the ring is taken down, which a kernel worker does after
+ *    the process itself is gone; the locks outlive the process by that time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,14 +37,14 @@
 
 #include "file.h"
 
-/* QEMU's bytes (block/file-posix.c), and what n is (BLK_PERM_*, include/block/block-common.h). */
+/* QEMU's bytes (block/file-posix.c), and the operations n (BLK_PERM_*, include/block/block-common.h). */
 #define PARTS_DONE 100
 #define PARTS_DENIED 200
 #define PART_READ (1u << 0)
 #define PART_WRITE (1u << 1)
 #define PART_RESIZE (1u << 3)
 #define PARTS 4
-#define PARTS_END 300		/* no byte of QEMU's is here or behind */
+#define PARTS_END 300		/* QEMU uses no byte from here on */
 
 #define WRITER_DOES (PART_READ | PART_WRITE | PART_RESIZE)
 #define READER_DOES PART_READ
@@ -54,7 +52,7 @@
 
 #define PF_EXITING 4		/* include/linux/sched.h; field 9 of /proc/PID/stat */
 
-/* Where the device is mounted; false when it is not. */
+/* Find the mount point of a device; false when it is not mounted. */
 static bool find_mount(dev_t device, char where[256])
 {
 	unsigned major_number, minor_number;
@@ -74,7 +72,7 @@ static bool find_mount(dev_t device, char where[256])
 	return found;
 }
 
-/* The process that took the flock() on this inode; 0: that is not to be learnt. */
+/* The process that took the flock() on this inode; 0: unknown. */
 static int find_locker(const struct stat *st)
 {
 	unsigned major_number, minor_number;
@@ -96,7 +94,7 @@ static int find_locker(const struct stat *st)
 	return found;
 }
 
-/* False with errno. */
+/* False: sets errno. */
 static bool proc_read(int pid, const char *name, char *text, size_t size)
 {
 	char path[64];
@@ -123,13 +121,13 @@ static bool has_pending_kill(const char *status, const char *key)
 	return line && sscanf(line + strlen(key), " %llx", &pending) == 1 && pending & (1ull << (SIGKILL - 1));
 }
 
-/* Of one whose files in /proc cannot be read. kill() would say it, too, but not in tapdisk's sandbox. */
+/* Call when a process's files in /proc cannot be read. kill() would tell, too, but tapdisk's sandbox forbids it. */
 static bool process_is_gone(void)
 {
 	return errno == ENOENT || errno == ESRCH;
 }
 
-/* Gone, or killed and on its way. */
+/* True if the process is gone, or killed and exiting. */
 static bool process_is_ending(int pid)
 {
 	unsigned flags = 0;
@@ -141,14 +139,14 @@ static bool process_is_ending(int pid)
 		return true;
 	if (!proc_read(pid, "stat", text, sizeof(text)))
 		return process_is_gone();
-	end = strrchr(text, ')');	/* the name may hold anything */
+	end = strrchr(text, ')');	/* the name may contain ')' */
 	return end && sscanf(end + 1, " %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
 		(state == 'Z' || state == 'X' || flags & PF_EXITING);
 }
 
 /*
- * Who has the lock, if that can be said; @otherwise: what to say if not. -EOWNERDEAD, -EBUSY, and -EAGAIN when nobody
- * is found: whoever it was may have let go by now, or be out of sight (another container, a kernel that has no name for the dead).
+ * Name the holder of the lock in @error, or say @otherwise. -EOWNERDEAD, -EBUSY; -EAGAIN when no holder is found: it
+ * may have unlocked by now, or be invisible (another container, a kernel that does not name dead processes).
  */
 static int file_locked_by(const char *path, const struct stat *st, const char *otherwise, struct error_text *error)
 {
@@ -184,7 +182,7 @@ static int file_try_lock(int fd, bool writer)
 	return 0;
 }
 
-/* Whether somebody else has any of @length bytes from @start on locked; -errno. */
+/* 1 if another process has locked any of @length bytes from @start on; 0; -errno. */
 static int parts_taken(int fd, off_t start, off_t length)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = start, .l_len = length };
@@ -192,7 +190,7 @@ static int parts_taken(int fd, off_t start, off_t length)
 	return fcntl(fd, F_OFD_GETLK, &lock) ? -errno : lock.l_type != F_UNLCK;
 }
 
-/* Have @mask of the bytes from @base on, and no others. */
+/* Lock the bytes of @mask, from @base on, and unlock the others. */
 static int parts_have(int fd, off_t base, unsigned mask)
 {
 	for (unsigned part = 0; part < PARTS; part++) {
@@ -205,7 +203,7 @@ static int parts_have(int fd, off_t base, unsigned mask)
 	return 0;
 }
 
-/* Whether anybody denies what is @done, or does what we deny: 1, 0, -errno. */
+/* 1 if another process denies an operation in @done, or does one that we deny; 0; -errno. */
 static int parts_conflict(int fd, unsigned done)
 {
 	int taken = 0;
@@ -219,7 +217,7 @@ static int parts_conflict(int fd, unsigned done)
 	return taken;
 }
 
-/* 0, -EBUSY, or what the kernel says. */
+/* 0, -EBUSY, or the kernel's error. */
 static int parts_lock(int fd, bool writer)
 {
 	unsigned done = writer ? WRITER_DOES : READER_DOES;
@@ -229,7 +227,7 @@ static int parts_lock(int fd, bool writer)
 		ret = parts_have(fd, PARTS_DENIED, DENIED);
 	if (!ret)
 		ret = parts_conflict(fd, done);
-	/* EAGAIN: somebody locks a byte exclusively, which is not QEMU's custom */
+	/* EAGAIN: another process has locked a byte exclusively, which QEMU does not do */
 	return ret > 0 || ret == -EAGAIN ? -EBUSY : ret;
 }
 
@@ -251,9 +249,9 @@ int file_check_parts(const struct image_file *file, struct error_text *error)
 }
 
 /*
- * The bytes first: that they cannot be had changes nothing of what one has,
- * while flock() lets go before it tries. Whoever gets in there has the bytes
- * against him.
+ * The bytes first: if they cannot be locked, the old locks are unchanged,
+ * while flock() unlocks before it tries. A process that gets the flock()
+ * in between conflicts with the bytes.
  */
 int file_relock(const struct image_file *file, bool writer)
 {
@@ -287,7 +285,7 @@ int file_lock_now(const struct image_file *file, const struct driver_options *op
 
 	if (fstat(file->fd, &st))
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
-	/* With O_EXCL out of the way this is what is left to keep us from writing below a filesystem. */
+	/* Without O_EXCL only this check prevents writes below a mounted filesystem. */
 	if (options->shared && file->blkdev && !file->read_only && find_mount(st.st_rdev, where))
 		return error_set(error, -EBUSY, "%s: mounted at %s: unmount it first", file->path, where);
 	if (options->shared || options->locked)
@@ -301,4 +299,3 @@ int file_lock_now(const struct image_file *file, const struct driver_options *op
 		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
 	return file_lock_parts(file, options->share_qemu, error);
 }
-

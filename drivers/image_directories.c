@@ -17,7 +17,7 @@
 
 static char *listed[DIRECTORIES_MAX + 1];
 static bool is_read, is_there;
-static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;	/* for all three; what was read stays as it is */
+static pthread_mutex_t reading = PTHREAD_MUTEX_INITIALIZER;	/* for all three; a list that was read is not changed */
 
 static const char *list_path(void)
 {
@@ -88,7 +88,7 @@ static bool is_in(const char *directory, const char *path)
 	       (!path[length] || path[length] == '/' || (length && directory[length - 1] == '/'));
 }
 
-/* The real path, or that of the directory that it would be in. */
+/* The real path, or that of the parent directory if the file does not exist. */
 static bool resolve(const char *path, char real[PATH_MAX])
 {
 	char copy[PATH_MAX];

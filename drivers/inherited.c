@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inherited.c - what each program sets right before it does anything else.
+ * inherited.c - repairs that each program does first.
  */
 #include "inherited.h"
 
@@ -12,9 +12,9 @@
 #include <unistd.h>
 
 /*
- * Without this an image or a store could be opened as descriptor 2, and a line for the standard error output be
- * written into it. What was closed is opened the wrong way round, so that its use fails as before: output that nobody
- * gets is no success. open() takes the lowest number that is free, which is this one: those before it are open.
+ * Without this an image or a store could be opened as descriptor 2, and messages for the standard error output would
+ * be written into it. A closed descriptor is opened in the wrong direction, so that its use fails as before: lost output
+ * must not look like success. open() takes the lowest free number, which is this one: those before it are open.
  */
 static void standard_descriptor_sanitize(int number)
 {
@@ -23,7 +23,7 @@ static void standard_descriptor_sanitize(int number)
 	if (fcntl(number, F_GETFD) >= 0 || errno != EBADF)
 		return;
 	if (open(_PATH_DEVNULL, flags) != number)
-		_exit(EXIT_FAILURE);	/* nobody can be told, and to go on is not safe */
+		_exit(EXIT_FAILURE);	/* no descriptor for a message, and it is not safe to continue */
 }
 
 void process_sanitize_fds(void)
@@ -32,6 +32,6 @@ void process_sanitize_fds(void)
 
 	for (number = STDIN_FILENO; number <= STDERR_FILENO; number++)
 		standard_descriptor_sanitize(number);
-	/* ignored, which exec leaves so, it lets children vanish before anybody has waited for them */
+	/* exec keeps SIG_IGN, with which children vanish before they were waited for */
 	signal(SIGCHLD, SIG_DFL);
 }

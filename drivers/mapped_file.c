@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * mapped_file.c - private files in memory (mapped_file.h).
+ * mapped_file.c - private files, mapped (mapped_file.h).
  */
 #include "mapped_file.h"
 
@@ -56,7 +56,7 @@ static int check_and_map(struct mapped_file *file, size_t size)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || st.st_uid != path_uid() || st.st_mode & 077 || st.st_nlink != 1)
 		return -EUCLEAN;
-	/* one that could be cut off under us nobody but us could cut off */
+	/* the file is ours alone, so no other user can truncate it while it is mapped */
 	return (uint64_t)st.st_size == size ? map_file(file, size) : -ERANGE;
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * null.c - the driver without a disk: reads zeroes, drops writes, completes
- * everything at once. "null:10G" is a disk of 10 GiB.
+ * null.c - the driver without storage: reads zeroes, drops writes, completes
+ * every request immediately. "null:10G" is a disk of 10 GiB.
  *
- * The shortest driver and the one to read first; it also shows what ring and
- * event loop cost by themselves.
+ * The shortest driver and the one to read first; with it a benchmark measures
+ * the ring and the event loop alone.
  */
 #include <errno.h>
 #include <stdint.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * number.c - a number that a person wrote (number.h).
+ * number.c - parse a number (number.h).
  */
 #include "number.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * overlay.c - the record beside a raw image that says where its disk is
+ * overlay.c - the record beside a raw image that names the store of its disk
  * (overlay.h). It is a text of four lines:
  *
  *   tapsnap overlay 1
@@ -9,13 +9,13 @@
  *   uuid HEX
  *
  * Invariants:
- * 1. The record gets its name whole, and is durable, before anything is
- *    written to the store; it goes after the store has said, durably, that
- *    all of it is in the image, and before anything is written to that.
- * 2. Nobody opens an image that has a record, but for the store itself
+ * 1. The record is complete when it gets its name, and durable before anything
+ *    is written to the store. It is removed after the store has recorded,
+ *    durably, that the image has all data, and before the image is written.
+ * 2. Only the store itself opens an image that has a record
  *    (driver_options.as_is). The record, the store that it names and the base
- *    that the store names have to fit together; what does not is refused.
- * 3. No lock is taken for looking: the store may be in use.
+ *    that the store names must match; otherwise the open is refused.
+ * 3. Reading a record takes no lock: the store may be in use.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@
 #define RECORD_MAX (2 * PATH_MAX + 128)
 #define TYPE_RAW "aio:"
 
-/* Where the record of @path would be, and in @real what the image is called. 0, or -errno: it can have none. */
+/* The path of @path's record; in @real the image's path. 0, or -errno: the image can have no record. */
 static int record_path(const char *path, char real[PATH_MAX], char record[PATH_MAX])
 {
 	char id[DEVICE_IDENTITY_MAX];
@@ -55,7 +55,7 @@ static int record_path(const char *path, char real[PATH_MAX], char record[PATH_M
 	return length < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-/* The rest of a line of @text that begins with @key; *@text goes to the next line. */
+/* Gets the rest of a line of @text that begins with @key; moves *@text to the next line. */
 static bool take_line(char **text, const char *key, char *value, size_t size)
 {
 	char *end = strchr(*text, '\n');
@@ -82,7 +82,7 @@ static bool record_parse(char *text, struct overlay *overlay)
 		hex_parse(hex, overlay->uuid, sizeof(overlay->uuid));
 }
 
-/* 1, 0: there is none, or -errno. */
+/* 1, 0: there is no record, or -errno. */
 static int record_read(const char *record, struct overlay *overlay, struct error_text *error)
 {
 	int fd = path_open(record, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
@@ -107,7 +107,7 @@ static int record_read(const char *record, struct overlay *overlay, struct error
 }
 
 
-/* The store is the one that the record means, and stands on this image. */
+/* Checks that the store has the record's uuid, and stands on this image. */
 static int store_check(const char *real, const char *record, struct overlay *overlay, struct error_text *error)
 {
 	struct error_text why = { "" };
@@ -140,7 +140,7 @@ int overlay_find(const char *path, struct overlay *overlay, struct error_text *e
 
 	memset(overlay, 0, sizeof(*overlay));
 	if (record_path(path, real, record))
-		return 0;	/* what is wrong with the image its opening will say */
+		return 0;	/* opening the image will report its problem */
 	ret = record_read(record, overlay, error);
 	return ret == 1 ? store_check(real, record, overlay, error) : ret;
 }
@@ -192,7 +192,7 @@ static int record_write(const char *path, const struct overlay *overlay)
 	char text[RECORD_MAX], uuid[2 * sizeof(overlay->uuid) + 1];
 	int fd, length, ret = 0;
 
-	/* what somebody has put there must not be written */
+	/* never write to a file that another process has put there */
 	path_remove(path);
 	fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd < 0)
@@ -206,7 +206,7 @@ static int record_write(const char *path, const struct overlay *overlay)
 	return ret;
 }
 
-/* Of the state directory, for the records of devices. */
+/* Makes the state directory's part, for records of devices. */
 static int make_directories(const char *record, struct error_text *error)
 {
 	char directory[PATH_MAX];
@@ -234,7 +234,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (ret)
 		path_remove(fresh);
 	else if ((ret = path_sync_name(record))) {
-		/* It may not last: then it must not count. Nor come back, as far as we can see to that: the image goes on. */
+		/* The record may not be durable, so remove it, durably if possible: the disk stays in the image. */
 		path_remove(record);
 		path_sync_name(record);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * overlay_install.c - the moment at which the disk of a raw image becomes a
- * store that stands on it. Nothing but the record, which comes last, makes the
- * store count; whatever happens before that leaves the image as it was.
+ * overlay_install.c - switch the disk of a raw image to a store that stands
+ * on it. Only the record, which is written last, makes the store valid; a
+ * failure before that leaves the image as it was.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -39,7 +39,7 @@ static int store_open(struct opened *opened, const char *path, struct error_text
 	return ret;
 }
 
-/* The base as it is now, durable, and the snapshot that shows nothing but it: all in one change of the superblocks. */
+/* Describe the base in its present state, durable, and prepare a snapshot that shows it: one change of the superblocks. */
 static int store_begin(struct opened *opened, const struct overlay_install *what, struct error_text *error)
 {
 	uint64_t sectors = opened->fields.sectors;
@@ -69,14 +69,14 @@ static int record_make(const struct overlay_install *what, const uint8_t uuid[16
 	struct overlay overlay = { 0 };
 
 	memcpy(overlay.uuid, uuid, sizeof(overlay.uuid));
-	/* not resolved: a device's lasting name is a symbolic link */
+	/* not resolved: a device's persistent name is a symbolic link */
 	if (snprintf(overlay.base, sizeof(overlay.base), "%s", what->path) >= (int)sizeof(overlay.base) ||
 	    snprintf(overlay.store, sizeof(overlay.store), "%s", what->store) >= (int)sizeof(overlay.store))
 		return error_set(error, -ENAMETOOLONG, "%s: too long a path", what->store);
 	return overlay_write(&overlay, error);
 }
 
-/* The store stays locked until the record is there: before, it may be taken for one that nobody needs. */
+/* The store stays locked until the record exists: before that, it may be taken for an unused one. */
 int overlay_install(const struct overlay_install *what, struct error_text *error)
 {
 	struct opened opened = { 0 };

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * path.c - what is done by name, here or by the opener (path.h).
+ * path.c - operations by name, here or in the opener (path.h).
  *
  * Invariants:
- * 1. A call has a socket for its answer of its own, so nobody else's comes to
- *    it, and an opener that dies ends it.
- * 2. A descriptor that is returned is the only one of its file: whatever is
- *    locked by it is let go when the caller closes it.
+ * 1. Each call has its own socket for the answer, so it gets no other call's
+ *    answer, and fails when the opener dies.
+ * 2. A descriptor that is returned is the only one of its file: its locks are
+ *    released when the caller closes it.
  */
 #include "opener_protocol.h"
 #include "path.h"
@@ -53,11 +53,11 @@ uid_t path_uid(void)
 
 struct call {
 	struct path_request request;
-	const char *path, *to;		/* @to: NULL where there is one name only */
-	int about;			/* -1: by its name */
+	const char *path, *to;		/* @to: NULL if there is only one name */
+	int about;			/* descriptor that the operation applies to; -1: none */
 	struct path_reply reply;
 	char *name;			/* room for PATH_MAX, or NULL */
-	int fd;				/* that was opened */
+	int fd;				/* the opened file */
 };
 
 static bool is_own(const char *path)
@@ -93,7 +93,7 @@ static int send_request(struct call *call, int answer)
 	return 0;
 }
 
-/* One message of the answer: 1 for the last. */
+/* Receive one message of the answer: 1 for the last. */
 static int receive(struct call *call, int socket)
 {
 	union descriptors room;
@@ -108,7 +108,7 @@ static int receive(struct call *call, int socket)
 	}
 	if (length == 1 && call->fd < 0) {
 		descriptors_take(&message, &call->fd, 1);
-		return call->fd < 0 ? -EMFILE : 0;	/* no room for one more */
+		return call->fd < 0 ? -EMFILE : 0;	/* this process has no free descriptor */
 	}
 	if (length < (ssize_t)sizeof(call->reply) || length != (ssize_t)sizeof(call->reply) + call->reply.length)
 		return -ECONNRESET;
@@ -122,7 +122,7 @@ static bool changes_something(const struct path_request *request)
 	return request->operation > PATH_REAL || request->flags & (O_CREAT | O_TRUNC);
 }
 
-/* With it a wait for what comes over @socket ends. */
+/* Limit the time to wait for data on @socket. */
 static int limit_wait(const struct call *call, int socket)
 {
 	const struct timeval limit = { path_timeout_ms / 1000, path_timeout_ms % 1000 * 1000 };
@@ -153,7 +153,7 @@ static int call_opener(struct call *call)
 	return ret;
 }
 
-/* Ask for it. As libc has it: 0 or -1 and errno. */
+/* Send the call to the opener. Returns as libc does: 0 or -1 and errno. */
 static int ask(struct call *call)
 {
 	size_t length = strlen(call->path), to_length = call->to ? strlen(call->to) : 0;

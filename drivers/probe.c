@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * probe.c - probing what an image is on (probe.h).
+ * probe.c - probe an image's storage (probe.h).
  *
  * Invariants:
- *  1. Who probes and who waits share a pipe and nothing else: each closes its
- *     end of it, in either order, and a thread owns all that it uses.
- *  2. It changes nothing and locks nothing, so it does not matter when it is
- *     done, or whether: it reads what somebody may be writing, believes none of
- *     it, and looks at nothing but files and devices where images may be.
- *  3. Who waits for a device does so where a signal that kills ends it: it reads
- *     through the page cache. Of opening that is up to the file system, so in
- *     tapdisk the opener opens, and for a tool a process that is nobody's child.
+ *  1. The probe and its waiter share only a pipe: each closes its own end, in
+ *     either order, and a thread owns all that it uses.
+ *  2. A probe changes nothing and takes no locks, so it may end late, or never.
+ *     It reads data that may be written meanwhile, trusts none of it, and
+ *     opens only files and devices in the image directories.
+ *  3. A wait for a device can be ended by SIGKILL: reads go through the page
+ *     cache. For an open that depends on the file system, so in tapdisk the
+ *     opener opens, and for a tool an orphaned process.
  */
 #include "probe.h"
 
@@ -41,7 +41,7 @@ struct probe {
 	int done;		/* our end of the pipe */
 };
 
-/* A byte of it from the device, not from memory. False: no image. */
+/* Reads a byte from the device, past the page cache. False: not an image. */
 static bool probe_path(const char *path)
 {
 	char byte;
@@ -53,7 +53,7 @@ static bool probe_path(const char *path)
 	fd = path_open(path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0);
 	if (fd < 0)
 		return false;
-	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);		/* and no more than that */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);		/* no readahead */
 	posix_fadvise(fd, 0, FIRST_PAGE, POSIX_FADV_DONTNEED);
 	if (pread(fd, &byte, 1, 0) > 0)
 		posix_fadvise(fd, 0, FIRST_PAGE, POSIX_FADV_DONTNEED);
@@ -61,7 +61,7 @@ static bool probe_path(const char *path)
 	return true;
 }
 
-/* What has to answer besides @target, as another one; NULL: nothing more. @as_is: an image is no more than its bytes. */
+/* Probes @target; returns the next target to probe, NULL: none. @as_is: do not follow an overlay record. */
 static char *probe_target(const char *target, bool as_is)
 {
 	const struct driver_ops *ops;
@@ -85,7 +85,7 @@ static char *probe_target(const char *target, bool as_is)
 	return next;
 }
 
-/* Frees @target. */
+/* Takes over @target. */
 static void probe_all(char *target)
 {
 	char *next;
@@ -161,7 +161,7 @@ int probe_timed_out(const char *target, unsigned ms, struct error_text *error)
 			 target, (ms + 999) / 1000);
 }
 
-/* In a child, which leaves it to one that nobody has to wait for, and that keeps nothing of ours. */
+/* In a child: the probe runs in a grandchild, which needs no waitpid() and keeps no other descriptor of ours. */
 static void __attribute__((noreturn)) probe_in_child(const char *target, int done)
 {
 	if (!fork() && dup2(done, STDIN_FILENO) >= 0 && !close_range(STDIN_FILENO + 1, ~0u, 0))
@@ -169,7 +169,7 @@ static void __attribute__((noreturn)) probe_in_child(const char *target, int don
 	_exit(0);
 }
 
-/* The end of the pipe, or -errno. */
+/* Returns our end of the pipe, or -errno. */
 static int begin_in_child(const char *target)
 {
 	int ends[2];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * size.c - a size as people write it.
+ * size.c - parse a size.
  */
 #include "block.h"
 #include "size.h"
@@ -24,7 +24,7 @@ int size_parse(const char *text, uint64_t *bytes, struct error_text *error)
 		suffix = strchr(suffixes, tolower((unsigned char)*end++));
 	if (!suffix || *end)
 		return error_set(error, -EINVAL, "%s: not a size: digits and one of b k M G T P", text);
-	/* what is behind it is no place in any file, and a negative number in JSON */
+	/* larger values are not valid file offsets, and are negative in JSON */
 	if (errno || __builtin_mul_overflow(*bytes, 1ull << 10 * (suffix - suffixes), bytes) || *bytes > INT64_MAX)
 		return error_set(error, -ERANGE, "%s: too large a size: it has to be below 8192P", text);
 	if (*bytes % SECTOR_SIZE)

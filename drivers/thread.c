@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * thread.c - starting a thread (thread.h).
+ * thread.c - start a helper thread (thread.h).
  */
 #include "thread.h"
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * utf8.c - what of a text is UTF-8.
+ * utf8.c - find and repair invalid UTF-8.
  */
 #include "utf8.h"
 
-/* The second byte says whether a character is written longer than need be, is a surrogate, or is behind the last one. */
+/* The second byte shows an overlong encoding, a surrogate, or a code point above the last. */
 static int is_none(const unsigned char *c)
 {
 	return (c[0] == 0xe0 && c[1] < 0xa0) || (c[0] == 0xed && c[1] > 0x9f) || (c[0] == 0xf0 && c[1] < 0x90) ||
@@ -20,7 +20,7 @@ unsigned utf8_length(const char *text)
 		return 1;
 	length = *c < 0xc2 || *c > 0xf4 ? 0 : *c < 0xe0 ? 2 : *c < 0xf0 ? 3 : 4;
 	for (i = 1; i < length; i++) {
-		if ((c[i] & 0xc0) != 0x80)	/* the end of the text, too */
+		if ((c[i] & 0xc0) != 0x80)	/* also at the end of the text */
 			return 0;
 	}
 	return length && is_none(c) ? 0 : length;

@@ -34,10 +34,10 @@ enum block_op {
 	BLOCK_NR_OPS,
 };
 
-/* A part of a disk that is alike. */
+/* Flags of an extent, a part of a disk. */
 #define BLOCK_EXTENT_HOLE	(1u << 0)	/* takes no space */
 #define BLOCK_EXTENT_ZERO	(1u << 1)	/* reads as zeros */
-#define BLOCK_EXTENT_CHANGED	(1u << 2)	/* is not, or may not be, what it was at the snapshot */
+#define BLOCK_EXTENT_CHANGED	(1u << 2)	/* differs, or may differ, from the snapshot */
 
 struct block_extent {
 	uint64_t nr_sectors;		/* 512-byte sectors; whole sectors of the disk */
@@ -45,16 +45,16 @@ struct block_extent {
 };
 
 /*
- * The question of a STATUS request and its answer: one extent after the
- * other, from the request's first sector on. They may end before the request
- * does, so that no answer takes long, but there is always one.
+ * The question of a STATUS request and its answer: consecutive extents from the
+ * request's first sector on. They may end before the request does, so that no
+ * answer takes long, but there is always at least one.
  */
 struct block_status {
-	uint32_t since;			/* 0: HOLE and ZERO are asked for; else the id of one of the store's
-					 * snapshots (driver.h), and it is CHANGED */
+	uint32_t since;			/* 0: report HOLE and ZERO; else the id of a snapshot in the
+					 * store (driver.h): report CHANGED */
 	struct block_extent *extents;	/* the maker's */
-	unsigned room, count;		/* of extents; count is 0 at first */
-	uint64_t nr_sectors;		/* covered by them */
+	unsigned room, count;		/* number of extents; count is 0 at first */
+	uint64_t nr_sectors;		/* covered by the extents */
 };
 
 /* Zeroed before its first use; may be submitted again once done() was called. */
@@ -67,21 +67,21 @@ struct block_request {
 	struct block_status *status;	/* STATUS only */
 	void (*done)(struct block_request *req, int error);	/* error: 0 or -errno */
 
-	/* For the layer that has the request, free in between. */
+	/* For the layer that has the request; free for other use in between. */
 	void *owner;			/* the maker's */
 	void *driver_data;		/* the driver's, from submit to done */
-	struct backend *backend;	/* set by backend_submit(): whose request this is; NULL again in done() */
+	struct backend *backend;	/* the backend that has the request, set by backend_submit(); NULL again in done() */
 	struct block_request *next;	/* link of whatever queue holds it */
 
-	/* For a layer between the maker and backend_submit(), such as a disk of tapdisk's (vbd_submit()). */
-	void *front;			/* which of its clients the maker is; NULL: there is no such layer */
-	int front_error;		/* while it keeps the request back: the error, -errno; 0: it was not tried */
+	/* For a layer between the maker and backend_submit(), such as tapdisk's vbd_submit(). */
+	void *front;			/* the client of that layer that made the request; NULL: no such layer */
+	int front_error;		/* while the layer holds the request back: its error, -errno; 0: not tried yet */
 };
 
 /* "read", "write", "flush", "discard", "write-zeroes", "status". */
 const char *block_op_name(enum block_op op);
 
-/* For drivers: what comes next in the answer; joined to the extent before it if that is alike. False: no room for it. */
+/* For drivers: append an extent to the answer, or extend the last one if its flags are equal. False: no room. */
 bool block_status_add(struct block_status *status, uint64_t nr_sectors, unsigned flags);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * clock.h - CLOCK_MONOTONIC: how long something takes, and until when it may.
+ * clock.h - CLOCK_MONOTONIC: durations and deadlines.
  */
 #ifndef TAPSNAP_CLOCK_H
 #define TAPSNAP_CLOCK_H

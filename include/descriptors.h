@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * descriptors.h - descriptors that go over a Unix socket, with a message.
+ * descriptors.h - descriptors sent with a message over a Unix socket.
  */
 #ifndef TAPSNAP_DESCRIPTORS_H
 #define TAPSNAP_DESCRIPTORS_H
@@ -10,21 +10,21 @@
 
 #include "protocol.h"
 
-/* What they need of memory besides the message. */
+/* Buffer for the control data of a message. */
 union descriptors {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int) * PROTOCOL_MAX_FDS)];
 };
 
-/* To be sent with @message, with its first byte; at most PROTOCOL_MAX_FDS. They stay the caller's. */
+/* Attach descriptors to @message, sent with its first byte; at most PROTOCOL_MAX_FDS. They stay the caller's. */
 void descriptors_attach(struct msghdr *message, union descriptors *room, const int *fds, unsigned count);
 
-/* To be received with @message: room for @count. */
+/* Prepare @message to receive up to @count descriptors. */
 void descriptors_expect(struct msghdr *message, union descriptors *room, unsigned count);
-/* Those that came with it. What is left of @fds is -1; what is more than @count is closed. How many came. */
+/* Store the received descriptors in @fds, the rest is set to -1; close any beyond @count. Returns how many came. */
 unsigned descriptors_take(struct msghdr *message, int *fds, unsigned count);
 
-/* One, with a byte. @flags: sendmsg()'s. */
+/* Send one descriptor with one byte. @flags: for sendmsg(). */
 bool descriptor_send(int socket, int fd, int flags);
 
 #endif

@@ -14,9 +14,9 @@ extern "C" {
 #endif
 
 /*
- * What the disk held at the snapshot, as a read-only disk @vdev that
- * libxl_device_disk_add() takes. @device is initialised here; the caller
- * disposes of it. 0 or -errno.
+ * The disk's contents at the snapshot, as a read-only disk @vdev for
+ * libxl_device_disk_add(). Initialises @device; the caller disposes of it.
+ * 0 or -errno.
  */
 int domain_snapshot_device_disk(const struct domain_snapshot_disk *disk, const char *vdev, libxl_device_disk *device);
 

@@ -3,15 +3,14 @@
  * domain-snapshot.h - snapshots of Xen domains: memory and all disks at one
  * instant. xl-snapshot sits on it, and toolstacks can.
  *
- * A session carries any number of operations at a time, each on a thread of
- * its own. A call returns at once; how the operation goes is told through
- * callbacks, which are only ever called from inside
- * domain_snapshots_dispatch(). A callback may start and cancel operations; it
- * is not to dispatch, or to close the session. All calls about a session come
- * from one thread, those of its callbacks with them. domain_snapshots_fd() is
- * readable when there is something to dispatch. One operation at a time
- * changes the snapshots of a domain, also across processes; another is refused
- * with -EBUSY. Looking at them is always possible.
+ * A session runs any number of operations at a time, each on a thread of its
+ * own. A call returns immediately and reports through callbacks, which are
+ * called only from inside domain_snapshots_dispatch(). A callback may start and
+ * cancel operations; it must not dispatch, or close the session. All calls
+ * about a session come from one thread, those of its callbacks included.
+ * domain_snapshots_fd() is readable when there is something to dispatch. Only
+ * one operation at a time may change the snapshots of a domain, also across
+ * processes; others are refused with -EBUSY. Queries are always possible.
  *
  * The words are those of Xen's snapshot proposal: a domain snapshot has a
  * name, a creation time, a save file (its memory) and disk snapshots. The files are described in
@@ -30,51 +29,51 @@
 extern "C" {
 #endif
 
-/* Where the snapshots are; DOMAIN_SNAPSHOT_DIR_ENV in the environment replaces it (tests). */
+/* The directory of the snapshots; DOMAIN_SNAPSHOT_DIR_ENV in the environment replaces it (tests). */
 #define DOMAIN_SNAPSHOT_DIR	"/var/lib/xen/snapshots"
 #define DOMAIN_SNAPSHOT_DIR_ENV	"TAPSNAP_SNAPSHOT_DIR"
 
-/* Of one disk, as a part of a domain's. */
+/* One disk of a domain snapshot. */
 struct domain_snapshot_disk {
 	const char *device;		/* the virtual device: xvda */
-	const char *name;		/* of the snapshot in the store; the domain snapshot's name */
-	const char *file;		/* the store; also of a raw disk that has been given one */
-	const char *format;		/* "cow": what FORMAT:FILE@NAME opens */
+	const char *name;		/* of the snapshot in the store: the domain snapshot's name */
+	const char *file;		/* the store; for a raw disk the one made on it */
+	const char *format;		/* "cow": open FORMAT:FILE@NAME */
 };
 
 struct domain_snapshot {
 	const char *name, *description;
 	int64_t creation_time;		/* seconds since the epoch */
-	const char *save;		/* file that `xl restore` reads; NULL: none was taken */
+	const char *save;		/* file for `xl restore`; NULL: no memory */
 	const char *parent;		/* NULL: none */
-	bool live;			/* memory was copied while the domain ran */
+	bool live;			/* memory was copied while the domain was running */
 	bool disk_only;
-	bool current;			/* what the domain was last at */
+	bool current;			/* the domain's last one created or reverted to */
 	struct domain_snapshot_disk *disks;
 	unsigned nr_disks;
-	const json_t *info;		/* all of the information file */
+	const json_t *info;		/* the whole information file */
 };
 
 enum domain_snapshot_command {
 	DOMAIN_SNAPSHOT_CREATE,
-	DOMAIN_SNAPSHOT_QUERY,		/* the one with ->name, or all, oldest first */
+	DOMAIN_SNAPSHOT_QUERY,		/* the snapshot with ->name, or all, oldest first */
 	DOMAIN_SNAPSHOT_EDIT,		/* ->description */
 	DOMAIN_SNAPSHOT_REVERT,
 	DOMAIN_SNAPSHOT_DELETE,
 	DOMAIN_SNAPSHOT_CLONE,
-	DOMAIN_SNAPSHOT_RECOVER,	/* end what an operation that was killed has left; the others begin with that */
+	DOMAIN_SNAPSHOT_RECOVER,	/* finish what a killed operation left; all other commands do so first */
 };
 
-/* What the domain is after a create or a revert. */
+/* State of the domain after a create or a revert. */
 enum domain_snapshot_after {
-	DOMAIN_SNAPSHOT_AS_SAVED,	/* create: it goes on; revert: with memory it runs, without it is left off */
+	DOMAIN_SNAPSHOT_AS_SAVED,	/* create: as before; revert: running if the snapshot has memory, otherwise shut off */
 	DOMAIN_SNAPSHOT_RUNNING,
 	DOMAIN_SNAPSHOT_PAUSED,
 	DOMAIN_SNAPSHOT_SHUTDOWN,	/* create */
 };
 
-/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute;
- * directories are to be. */
+/* All strings are UTF-8. domain_snapshots_start() copies them, and makes the paths of a config file and a hook absolute;
+ * directories must be absolute. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */
@@ -82,60 +81,60 @@ struct domain_snapshot_request {
 	const char *description;	/* NULL: none */
 	bool live, disk_only;		/* CREATE */
 	enum domain_snapshot_after after;
-	const char *const *leave_out;	/* CREATE: virtual devices of disks that are not to be in it; NULL-terminated, or NULL */
-	const char *store;		/* CREATE: raw disks get stores on the way: a directory for them; NULL: they are refused */
-	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
+	const char *const *leave_out;	/* CREATE: virtual devices of disks to leave out; NULL-terminated, or NULL */
+	const char *store;		/* CREATE: a directory for new stores of raw disks; NULL: raw disks are refused */
+	/* CREATE: a program run with "freeze" before and "thaw" after, unless the guest is stopped meanwhile; NULL: none */
 	const char *hook;
-	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */
-	bool children, keep_disks;	/* DELETE: those that go back to it, too; only memory and information, which may be damaged */
-	const char *new_name;		/* CLONE: of the domain that is made */
-	const char *folder;		/* CLONE: for its files; NULL: each disk's beside its store */
+	bool force;			/* REVERT: despite disks added or removed since; RECOVER: skip lost disks */
+	bool children, keep_disks;	/* DELETE: also its descendants; only memory and information, which may be damaged */
+	const char *new_name;		/* CLONE: of the new domain */
+	const char *folder;		/* CLONE: for its files; NULL: each disk's next to its store */
 };
 
 /* Valid until the callback returns. */
 struct domain_snapshot_result {
 	int error;			/* 0 or -errno */
-	const char *text;		/* why, in one line; or a warning when error is 0; "" */
+	const char *text;		/* the reason for the error, in one line; a warning when error is 0; or "" */
 	const char *domain, *uuid;
-	/* that were asked for, made, gone back to or deleted; also with an error: QUERY of all, when one is damaged, has the others */
+	/* queried, created, reverted to or deleted; also on error: a QUERY of all returns those that are not damaged */
 	struct domain_snapshot *snapshots;
 	unsigned count;
-	double disks_us;		/* CREATE: how long the disks' writes stood still, at most */
-	double stopped_us;		/* CREATE: from the end of the memory image until the domain went on */
-	const char *clone;		/* CLONE: what `xl restore` or `xl create` is to be called with */
-	bool clone_has_memory;		/* it is restore */
+	double disks_us;		/* CREATE: the longest time that a disk's writes were stopped */
+	double stopped_us;		/* CREATE: from the end of the memory image until the domain continued */
+	const char *clone;		/* CLONE: argument for `xl restore` or `xl create` */
+	bool clone_has_memory;		/* use `xl restore` */
 };
 
 struct domain_snapshots;
 struct domain_snapshot_operation;
 
 struct domain_snapshot_callbacks {
-	/* Once, at the end. The operation is gone afterwards. */
+	/* Called once, at the end. The operation is freed afterwards. */
 	void (*done)(void *owner, const struct domain_snapshot_result *result);
-	/* Now and then; may be NULL. @percent: -1 when there is no telling. */
+	/* Called now and then; may be NULL. @percent: -1 when not known. */
 	void (*progress)(void *owner, const char *step, int percent);
 	void *owner;
 };
 
-/* Sets XENSTORED_PATH in the environment, where it is not: before there are threads. SIGCHLD is not to be ignored. */
+/* Sets XENSTORED_PATH in the environment if it is not set, so call it before there are threads. SIGCHLD must not be ignored. */
 int domain_snapshots_open(struct domain_snapshots **session, struct error_text *text);
-/* Cancels what runs and waits for it; their done() is not called any more. Not from inside a callback. */
+/* Cancels running operations and waits for them; does not call their done(). Must not be called from a callback. */
 void domain_snapshots_close(struct domain_snapshots *session);
 int domain_snapshots_fd(const struct domain_snapshots *session);
 void domain_snapshots_dispatch(struct domain_snapshots *session);
 
 /*
- * 0: it runs, and ends in done(), whatever becomes of it. *@operation, where @operation is not NULL, is what to cancel it
- * by, until its done() has returned. On failure there is no operation, and done() is not called: -EINVAL, the request says
- * no domain, no such command or a name that cannot be one; -EILSEQ, a string is not UTF-8; -ENOMEM; -EAGAIN, no thread is
- * to be had. @text says which; it and @callbacks need not outlast the call.
+ * 0: the operation runs, and ends with done() in any case. *@operation, where @operation is not NULL, is the handle to cancel
+ * it, valid until done() has returned. On failure there is no operation, and done() is not called: -EINVAL, the request has
+ * no domain, no such command or an invalid name; -EILSEQ, a string is not UTF-8; -ENOMEM; -EAGAIN, no thread could be
+ * started. @text gives the reason; @text and @callbacks need not outlast the call.
  */
 int domain_snapshots_start(struct domain_snapshots *session, const struct domain_snapshot_request *request,
 			   const struct domain_snapshot_callbacks *callbacks,
 			   struct domain_snapshot_operation **operation, struct error_text *text);
 /*
- * It ends soon, with -ECANCELED, all undone, unless it is too late for that. A hook that freezes is killed, with what it has
- * started; one that thaws after half a minute.
+ * The operation ends soon, with -ECANCELED and everything undone, unless it is too late for that. A hook in "freeze" is
+ * killed with its children; one in "thaw" after half a minute.
  */
 void domain_snapshots_cancel(struct domain_snapshot_operation *operation);
 

@@ -17,8 +17,8 @@
 #include "error.h"
 
 /*
- * Another process that opens the image, locks it in QEMU's way and is not to be refused: the QEMU of an HVM guest,
- * which itself opens the file of a disk without script=. Until it has come, a writer is still noticed.
+ * The QEMU of an HVM guest opens the image itself when its disk has no script=, and locks it in QEMU's way. That QEMU
+ * must not be refused. COMES: it has not opened the image yet, so a lock by another writer is still noticed.
  */
 enum share_qemu { SHARE_QEMU_NO, SHARE_QEMU_COMES, SHARE_QEMU_THERE };
 
@@ -26,72 +26,73 @@ struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: the caller keeps writers apart by other means */
-	bool locked;			/* the same image is open already, with a writer's lock */
+	bool locked;			/* the caller already has this image open, with a writer's lock */
 	enum share_qemu share_qemu;
-	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
-	bool undecided;			/* a snapshot that was prepared stays so: its coordinator is still there */
-	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */
-	size_t cache_bytes;		/* of a snapshot store's map, kept in memory; 0: 32 MiB */
-	const char *journal;		/* path for what a store keeps for a process that takes over (docs/takeover.md); NULL: nothing */
-	unsigned layer_entries;		/* changes of a store's map that call for a checkpoint; 0: 45056 */
+	bool as_is;			/* serve the bytes of this image; do not follow its overlay record (overlay.h) */
+	bool undecided;			/* leave a prepared snapshot undecided: its coordinator is still running */
+	unsigned sector_size;		/* for the guest: 0 (512), 512 or 4096 bytes */
+	size_t cache_bytes;		/* memory for the map of a snapshot store; 0: 32 MiB */
+	const char *journal;		/* path of a snapshot store's journal (docs/takeover.md); NULL: none */
+	unsigned layer_entries;		/* number of map changes that starts a checkpoint of a snapshot store; 0: 45056 */
 };
 
 struct driver_geometry {
 	uint64_t sectors;		/* size in 512-byte sectors */
 	unsigned sector_size;		/* smallest unit the guest may use: 512 or 4096 bytes */
-	unsigned physical_sector_size;	/* bytes; what the device below works in; a multiple of sector_size */
+	unsigned physical_sector_size;	/* bytes; of the underlying device; a multiple of sector_size */
 	bool read_only;
-	bool direct;			/* O_DIRECT; false: through the page cache, as asked for or because the
-					 * filesystem has nothing else */
+	bool direct;			/* O_DIRECT; false: through the page cache, because the caller asked for it
+					 * or the filesystem has no O_DIRECT */
 	bool discard;			/* BLOCK_DISCARD does something */
 	unsigned discard_granularity;	/* bytes; 0 when discard is false */
 	unsigned discard_alignment;	/* bytes */
-	bool fast_zeroes;		/* WRITE_ZEROES does not take as long as writing them would */
-	bool pages_stable;		/* the device is done with a page once its request completed, so that a guest's
+	bool fast_zeroes;		/* WRITE_ZEROES is faster than writing zeros */
+	bool pages_stable;		/* the device does not access a page after its request completed, so a guest's
 					 * own pages may be handed to it (xen/io/blkif.h, direct-io-safe) */
 };
 
 /*
- * A command to a disk's snapshots. The caller owns it, and all that it
+ * A command on a disk's snapshots. The caller owns it, and all that it
  * points to, until done(), which is called exactly once, from inside
- * backend_snapshot() or later. A write that has to wait for room on the
- * store holds up none of them.
+ * backend_snapshot() or later. Writes that wait for space in the store do
+ * not delay commands.
  */
 enum snapshot_op {
 	/*
-	 * Ends when no write runs; none begins until SNAPSHOT_THAW or a SNAPSHOT_PREPARE,
-	 * so that several disks can be taken at one instant. -EBUSY: frozen already.
+	 * Stop writes: ends when no write is in flight; new ones wait until SNAPSHOT_THAW or SNAPSHOT_PREPARE,
+	 * so that several disks can be snapshotted at one instant. -EBUSY: already frozen.
 	 */
 	SNAPSHOT_FREEZE,
-	SNAPSHOT_THAW,		/* at once, also while a FREEZE waits, which then ends with -ECANCELED; -EINVAL: neither */
-	SNAPSHOT_CREATE,	/* name, description: durable when it ends */
+	SNAPSHOT_THAW,		/* immediately; a FREEZE that still waits ends with -ECANCELED; -EINVAL: not frozen */
+	SNAPSHOT_CREATE,	/* name, description; durable when it ends */
 	/*
-	 * The same on a frozen disk (-EINVAL), which thaws as soon as the moment is held, well before
-	 * the end. The snapshot is no more than prepared until SNAPSHOT_COMMIT, and not listed; what
-	 * becomes of one found at the next opening is up to decision (cow_decision_abort() in cow.h).
+	 * Like CREATE, on a frozen disk (otherwise -EINVAL). The disk thaws as soon as the snapshot's contents are
+	 * fixed, well before the end. The snapshot is only prepared, and not listed, until SNAPSHOT_COMMIT;
+	 * if it is still prepared when the store is opened next, @decision decides (cow_decision_abort() in cow.h).
 	 */
 	SNAPSHOT_PREPARE,
-	SNAPSHOT_COMMIT,	/* name: one that was prepared, or SNAPSHOT_REVERT_INTENT; durable when it ends */
-	SNAPSHOT_ABORT,		/* name: one that was prepared; it is deleted */
-	SNAPSHOT_DELETE,	/* name; its space comes back in the background. -EBUSY: open */
+	SNAPSHOT_COMMIT,	/* name: a prepared snapshot, or SNAPSHOT_REVERT_INTENT; durable when it ends */
+	SNAPSHOT_ABORT,		/* name: a prepared snapshot, which is deleted */
+	SNAPSHOT_DELETE,	/* name; its space is freed in the background. -EBUSY: open */
 	/*
-	 * name; the disk must not be in use. Its size may change: backend_refresh_size(). With a decision it
-	 * is no more than prepared, as with PREPARE, under the name SNAPSHOT_REVERT_INTENT.
+	 * name; the disk must not be in use. Its size may change: call backend_refresh_size(). With @decision the
+	 * revert is only prepared, as with PREPARE, under the name SNAPSHOT_REVERT_INTENT.
 	 */
 	SNAPSHOT_REVERT,
-	SNAPSHOT_RESIZE,	/* sectors, not fewer than it has: durable when it ends; then backend_refresh_size() */
+	SNAPSHOT_RESIZE,	/* sectors, at least the current size; durable when it ends; then call backend_refresh_size() */
 	/*
-	 * The commit of a disk that has no snapshots to its raw base, in use (tap-ctl commit), at the
-	 * caller's pace. No other command that takes or reverts to a snapshot meanwhile (-EBUSY).
+	 * Commit a disk without snapshots to its raw base while it is in use (tap-ctl commit), at the caller's
+	 * pace. Until it ends, commands that create or revert to a snapshot fail with -EBUSY.
 	 */
-	SNAPSHOT_MERGE_BEGIN,	/* -EAGAIN: what deleted snapshots held is being given back. Durable when it ends; what is there on the base now does not count any more */
-	SNAPSHOT_MERGE_STEP,	/* copies a mebibyte or so */
-	SNAPSHOT_MERGE_SYNC,	/* so far it is durable, and the end has less to do */
-	SNAPSHOT_MERGE_END,	/* the rest; when it ends the base is the disk, durable, and all that can be done here is to close */
-	SNAPSHOT_MERGE_CANCEL,	/* the disk goes on in the store; so it does after a failure of the others, and a crash */
+	/* -EAGAIN: deleted snapshots' space is still being freed. Durable when it ends; then the base alone is no valid disk. */
+	SNAPSHOT_MERGE_BEGIN,
+	SNAPSHOT_MERGE_STEP,	/* copy about a mebibyte */
+	SNAPSHOT_MERGE_SYNC,	/* make what was copied durable, which leaves less for the end */
+	SNAPSHOT_MERGE_END,	/* copy the rest; afterwards the base is the disk, durable, and the caller can only close */
+	SNAPSHOT_MERGE_CANCEL,	/* the disk stays in the store; it also does after a crash or when another MERGE command fails */
 };
 
-#define SNAPSHOT_REVERT_INTENT "@revert"	/* no snapshot is called that */
+#define SNAPSHOT_REVERT_INTENT "@revert"	/* no snapshot can have this name */
 
 struct snapshot_command {
 	enum snapshot_op op;
@@ -99,23 +100,23 @@ struct snapshot_command {
 	const char *description;	/* CREATE, PREPARE; NULL: none */
 	const char *decision;		/* PREPARE, REVERT: absolute path of the group's decision record */
 	void (*done)(struct snapshot_command *command, int error);
-	struct error_text error;	/* why, when done() gets an error */
+	struct error_text error;	/* the reason when done() gets an error */
 	uint64_t sectors;		/* RESIZE */
 	uint64_t stall_ns;		/* CREATE, PREPARE: how long writes were held back; FREEZE: so far */
-	uint64_t copied, left;		/* MERGE: bytes of this step; bytes that the base lacks at most */
-	unsigned pass;			/* MERGE: over the disk, from 1 on */
+	uint64_t copied, left;		/* MERGE: bytes copied by this step; upper bound of bytes still to copy */
+	unsigned pass;			/* MERGE: passes over the disk, from 1 */
 	void *owner;			/* the caller's */
 
-	struct snapshot_command *next;	/* the driver's, from start to done() */
+	struct snapshot_command *next;	/* the driver's, from submission to done() */
 };
 
 struct snapshot_info {
-	uint32_t id, parent;		/* parent: the nearest one that is not deleted; 0: none */
+	uint32_t id, parent;		/* parent: the nearest ancestor that is not deleted; 0: none */
 	uint64_t time;			/* seconds since the epoch */
 	uint64_t sectors;
-	const char *name, *description;	/* "" where there is none; theirs until the call returns */
-	bool current;			/* what the disk goes back to */
-	bool open;			/* somebody reads it, so it cannot be deleted */
+	const char *name, *description;	/* "" if empty; the driver's, valid until the call returns */
+	bool current;			/* the snapshot that the disk is based on */
+	bool open;			/* in use by a reader, so it cannot be deleted */
 };
 
 struct driver_ops {
@@ -129,19 +130,19 @@ struct driver_ops {
 		    const struct driver_options *options, struct error_text *error);
 	void (*close)(void *handle);	/* no request and no command is in flight, and the disk is not frozen */
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
-	/* Start @req; calls backend_done(req, error) once, now or later. */
+	/* Start @req; the driver calls backend_done(req, error) once, now or later. */
 	void (*submit)(void *handle, struct block_request *req);
-	/* See backend_prefetch(). NULL: there is nothing to bring. */
+	/* See backend_prefetch(). NULL: nothing to prefetch. */
 	void (*prefetch)(void *handle, uint64_t sector);
-	/* Look again at how large the image is; 0 or -errno. NULL: never changes. */
+	/* Read the image's size again; 0 or -errno. NULL: it never changes. */
 	int (*refresh_size)(void *handle, struct error_text *error);
-	/* Both NULL: the driver knows no snapshots. */
+	/* Both NULL: the driver has no snapshots. */
 	void (*snapshot)(void *handle, struct snapshot_command *command);
 	/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
 	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
-	/* Try again what waits for room, see backend->waiting. NULL: nothing ever waits. */
+	/* Retry requests that wait for space, see backend->waiting. NULL: no request ever waits. */
 	void (*retry)(void *handle);
-	/* Fail what waits for room, with -ENOSPC: the disk is being closed. NULL: nothing ever waits. */
+	/* Fail requests that wait for space, with -ENOSPC: the disk is being closed. NULL: no request ever waits. */
 	void (*give_up)(void *handle);
 };
 
@@ -154,17 +155,17 @@ struct backend {
 	const struct driver_ops *ops;
 	void *handle;
 	struct engine *engine;
-	struct driver_geometry geometry;	/* as of open or the last backend_refresh_size() */
+	struct driver_geometry geometry;	/* as of the open or the last backend_refresh_size() */
 	unsigned in_flight;
-	unsigned waiting;		/* of those: held back because the store is full; backend_retry() now and then */
-	uint64_t completions;		/* requests that have come back from the driver */
+	unsigned waiting;		/* of those: held back because the store is full; see backend_retry() */
+	uint64_t completions;		/* requests completed by the driver */
 	/*
-	 * The caller's, NULL: none. Asked before done() of a request that the driver has failed, which may be inside
-	 * backend_submit(). True: it has taken the request, and submits it again or calls done() itself.
+	 * The caller's, NULL: none. Called before done() of a request that the driver has failed, possibly from inside
+	 * backend_submit(). True: the callee took over the request, and submits it again or calls done() itself.
 	 */
 	bool (*failed)(struct block_request *req, int error);
 	char *path;
-	char *overlay;			/* the store that an overlay record led to; NULL: what was asked for is open */
+	char *overlay;			/* the store that an overlay record named; NULL: no record was followed */
 };
 
 /*
@@ -179,8 +180,8 @@ void backend_close(struct backend *backend);	/* in_flight must be 0 */
 /*
  * An open may fail with -EAGAIN when a process that may be udev has a device
  * locked, or with -EOWNERDEAD when the process that has the image locked is
- * dead but for the I/O that it had begun. Whether to try again, OPEN_AGAIN_MS from now,
- * after @error and @tries tries before that.
+ * dead, but its I/O has not ended. True if the caller should retry after
+ * OPEN_AGAIN_MS; @tries is the number of retries so far.
  */
 #define OPEN_AGAIN_MS 10
 bool backend_open_again(int error, unsigned tries);
@@ -194,21 +195,22 @@ bool backend_open_again(int error, unsigned tries);
 void backend_submit(struct backend *backend, struct block_request *req);
 
 /*
- * backend_prefetch() - a read or a write at @sector, whatever that is, will
- * soon be submitted: the driver has the processor bring what it will look at.
- * Worth its time before a batch: the memory for all is then on its way at once.
+ * backend_prefetch() - a read or a write at @sector will soon be submitted:
+ * the driver prefetches the memory that it will look at. Worth its time before
+ * a batch: the memory accesses of all requests then overlap.
  */
 void backend_prefetch(struct backend *backend, uint64_t sector);
 
-/* backend_done() - for drivers: @req is over. */
+/* backend_done() - for drivers: complete @req. */
 void backend_done(struct block_request *req, int error);
 
 int backend_refresh_size(struct backend *backend, struct error_text *error);
 
-/* -EOPNOTSUPP with a text when the driver has no snapshots. Engine commit is the caller's, as with backend_submit(). */
+/* -EOPNOTSUPP with a text when the driver has no snapshots. The caller calls engine_commit(), as with backend_submit(). */
 void backend_snapshot(struct backend *backend, struct snapshot_command *command);
 int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
 			  void *owner);
+/* To be called now and then while requests are waiting. */
 void backend_retry(struct backend *backend);
 void backend_give_up(struct backend *backend);
 

@@ -11,7 +11,7 @@
  * Threads: one engine belongs to one thread; all calls, and every done(),
  * happen there. An engine may use helper threads of its own inside.
  *
- * Which ones there are: io_uring (default), libaio (where io_uring is not
+ * The engines are io_uring (default), libaio (where io_uring is not
  * permitted), sync (tools and tests: does the I/O inside queue(), and calls
  * done() from reap()).
  */
@@ -46,7 +46,7 @@ struct engine_io {
 	/* The engine's from queue() to done(). */
 	bool in_flight;
 	struct engine_io *next;
-	struct iovec *rest;		/* what is left after a short transfer */
+	struct iovec *rest;		/* what remains after a short transfer */
 	uint64_t moved;			/* bytes transferred so far */
 	long priv[8];			/* room for a struct iocb */
 };
@@ -66,14 +66,14 @@ struct engine_timer {
 struct engine {
 	const struct engine_ops *ops;
 	unsigned queued;		/* queued or in flight: up in queue(), down before done() */
-	int uring_error;		/* why it is not io_uring that engine_open() chose: -errno, or 0 */
-	unsigned exchange_failures;	/* goes up, in reap(), when an engine_exchange() has failed */
-	struct engine_timer *timers;	/* by the time at which they are due */
+	int uring_error;		/* why engine_open() did not choose io_uring: -errno, or 0 */
+	unsigned exchange_failures;	/* incremented in reap() when an engine_exchange() has failed */
+	struct engine_timer *timers;	/* sorted by due time */
 };
 
 struct engine_ops {
 	const char *name;
-	/* depth: operations expected in flight; more are held back, never refused. */
+	/* depth: expected number of operations in flight; more are queued, never refused. */
 	int (*open)(struct engine **engine, unsigned depth);
 	void (*close)(struct engine *engine);	/* only when queued is 0 */
 	void (*queue)(struct engine *engine, struct engine_io *io);
@@ -104,20 +104,20 @@ void engine_close(struct engine *engine);
 /* Checked calls of the ops above; engine_queue() asserts that the io is not in flight already. */
 void engine_queue(struct engine *engine, struct engine_io *io);
 /*
- * engine_exchange() - with the next commit, read one word from @fd, which is
- * dropped, and then write *@word to it. For a descriptor that is non-blocking,
- * has a word to read and takes one at once: an event channel. *@word stays
- * the caller's, unchanged while @fd is open. Returns false when the engine
- * cannot (any more); the caller then does it by hand. So it does when it sees
- * engine->exchange_failures go up: either half of any of them, or both, may
- * not have happened.
+ * engine_exchange() - with the next commit, read one word from @fd, discard
+ * it, and then write *@word to @fd. @fd must be non-blocking, have a word to
+ * read and accept one immediately: an event channel. *@word stays the
+ * caller's, unchanged while @fd is open. False: the engine cannot do it (any
+ * more), and the caller must read and write itself. It must do so too when
+ * engine->exchange_failures goes up: then either half of any exchange, or
+ * both, may not have happened.
  */
 bool engine_exchange(struct engine *engine, int fd, const uint32_t *word);
 /*
- * engine_keep() - the file that @fd refers to stays open, with its locks, at least
- * until the last io of the engine has ended, also when the process is killed
- * with some in flight: a process that then gets a lock that was on it knows
- * that none of that I/O will happen any more. Once for an engine. 0 or -errno.
+ * engine_keep() - keep the file behind @fd open, with its locks, at least
+ * until the last io of the engine has ended, even if the process is killed
+ * with I/O in flight. A process that then gets a lock that was on it knows
+ * that this I/O has ended. Call once per engine. 0 or -errno.
  */
 int engine_keep(struct engine *engine, int fd);
 int engine_commit(struct engine *engine);
@@ -126,10 +126,10 @@ int engine_fd(struct engine *engine);
 
 /*
  * A timer expires once, at @due or somewhat later, on the engine's thread.
- * A program that runs an engine for long drives them: engine_next_timer() says when the
- * next one is due (UINT64_MAX: there is none), engine_run_timers() calls
- * expired() of those that are due at @now. Tools that run it until something
- * has ended need not.
+ * An event loop drives the timers: engine_next_timer() returns when the next one
+ * is due (UINT64_MAX: there is none), engine_run_timers() calls expired() of
+ * those that are due at @now. Tools that only run the engine until some I/O has
+ * ended need not.
  */
 void engine_set_timer(struct engine *engine, struct engine_timer *timer, uint64_t due);
 void engine_cancel_timer(struct engine *engine, struct engine_timer *timer);	/* may be unset */
@@ -141,7 +141,7 @@ void engine_run_timers(struct engine *engine, uint64_t now);
  * of @io. Returns true when the io is over and its done() was called, false
  * when a short transfer left a rest, which the engine must submit again
  * (at @io->offset + @io->moved, with @io->rest when that is not NULL).
- * A read that meets the end of the file is -EIO, an interrupted call goes on.
+ * A read that meets the end of the file is -EIO, an interrupted call is resumed.
  */
 bool engine_complete(struct engine *engine, struct engine_io *io, long result);
 

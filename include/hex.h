@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hex.h - bytes as hexadecimal digits, two each and nothing between them, as
- * overlay records, names of decision records and the control socket have them.
+ * hex.h - bytes as pairs of hexadecimal digits without separators, for
+ * overlay records, names of decision records and the control socket.
  */
 #ifndef TAPSNAP_HEX_H
 #define TAPSNAP_HEX_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/* @text: of 2 * @count + 1 bytes. */
+/* @text: 2 * @count + 1 bytes. */
 static inline void hex_print(char *text, const uint8_t *bytes, size_t count)
 {
 	for (size_t i = 0; i < count; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * mapped_file.h - a private file that outlives its process, in memory: 0600,
- * locked for as long as it is open, and believed only when nobody else could
- * have written to it. What is in it has to be checked all the same.
+ * mapped_file.h - a private file that outlives its process, mapped into
+ * memory: mode 0600, locked while it is open, and accepted only when no other
+ * user could have written to it. The caller must still check the contents.
  */
 #ifndef TAPSNAP_MAPPED_FILE_H
 #define TAPSNAP_MAPPED_FILE_H
@@ -16,13 +16,13 @@ struct mapped_file {
 	int fd;
 };
 
-/* A fresh one, all zero, instead of what is there. @allocated: of its @size bytes, from the first; a store to what has no
- * space kills. 0 or -errno. */
+/* Make a new file, all zero; replaces an existing one. @allocated: how many of its @size bytes get space, from the first;
+ * a store to a page without space kills the process. 0 or -errno. */
 int mapped_file_create(struct mapped_file *file, const char *path, size_t size, size_t allocated);
-/* One that was left there. -ENOENT: there is none; -EBUSY: another process has it; -EUCLEAN: it is not ours alone;
- * -ERANGE: it has another size; other -errno. */
+/* Open an existing file. -ENOENT: there is none; -EBUSY: another process has it; -EUCLEAN: others may have access to it;
+ * -ERANGE: wrong size; other -errno. */
 int mapped_file_open(struct mapped_file *file, const char *path, size_t size);
-/* Leaves it there. */
+/* The file stays. */
 void mapped_file_close(struct mapped_file *file);
 
 #endif

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * opener_protocol.h - what goes over the socket between who uses path.h
- * (drivers/path.c) and its opener (tapdisk/opener.c).
+ * opener_protocol.h - the protocol between path.h (drivers/path.c) and the
+ * opener (tapdisk/opener.c).
  *
- * The socket keeps messages apart: a request, with the names behind it,
- * without their ends; with it comes a socket for the answer, so that requests
- * of several threads do not meet, and what an operation is about, if that is a
- * descriptor. Answers are a descriptor with one byte, if the operation gives
- * one, and then, when the opener has no copy of that any more (its lock would
- * be kept, too), a struct path_reply and a name.
+ * The socket preserves message boundaries. A request is a struct path_request
+ * and its names, without NULs. With it come descriptors: a socket for the
+ * answer, so that requests of several threads do not mix, and the descriptor
+ * that the operation applies to, if any. The answer is one byte with a
+ * descriptor, if the operation returns one, and then a struct path_reply and a
+ * name. The opener closes its copy of the descriptor before it sends the reply:
+ * the copy would keep the lock.
  */
 #ifndef TAPSNAP_OPENER_PROTOCOL_H
 #define TAPSNAP_OPENER_PROTOCOL_H
@@ -31,13 +32,13 @@ struct path_request {
 
 struct path_reply {
 	int32_t error;			/* 0 or -errno */
-	uint32_t length;		/* of the name behind this */
+	uint32_t length;		/* of the name that follows */
 	union {
 		struct stat st;
 		struct statfs fs;
 	};
 };
 
-#define PATH_OWN_FD "/proc/self/fd/"	/* with a descriptor in the request: that one */
+#define PATH_OWN_FD "/proc/self/fd/"	/* with a descriptor in the request: refers to that */
 
 #endif

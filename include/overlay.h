@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * overlay.h - a raw image whose disk lives in a snapshot store that stands on
- * it. A program that opens the image by its own name, as configurations and save
- * files go on doing, has to get the store instead: a durable record beside the
- * image says so, and backend_open() follows it.
+ * overlay.h - raw images whose disk has moved to a snapshot store that stands
+ * on the image. Configurations and save files still name the image, but a
+ * program that opens it must get the store: a durable record beside the
+ * image names the store, and backend_open() follows it.
  *
  * The record of a file is PATH OVERLAY_SUFFIX, where PATH has no symbolic
  * links; that of a block device is in the state directory, under a name that the
@@ -23,26 +23,26 @@ struct overlay {
 	char base[PATH_MAX];		/* the image, without symbolic links */
 	char store[PATH_MAX];
 	uint8_t uuid[16];		/* the store's */
-	bool finished;			/* the store says that all of it is in the image, which is the disk again */
+	bool finished;			/* the store was committed to the image, which is the disk again */
 };
 
 /*
- * What the record of the image at @path says. 1: it is there, and right; 0:
- * there is none. A record that is damaged, or does not fit the store that it
- * names, or one whose store is missing, is an error that says what to do.
+ * Read the record of the image at @path. 1: it exists and is valid; 0: there
+ * is none. A damaged record, one that does not match its store, or one
+ * whose store is missing, is an error whose text says what to do.
  */
 int overlay_find(const char *path, struct overlay *overlay, struct error_text *error);
 /*
  * For a program that opens @path: like overlay_find(), but 0 when the image is the disk
- * again. A record that is left over from that is removed, unless @read_only.
+ * again; the obsolete record is then removed, unless @read_only.
  */
 int overlay_resolve(const char *path, bool read_only, struct overlay *overlay, struct error_text *error);
-/* For a program that does not follow records. -EBUSY when there is one. */
+/* For a program that does not follow records: -EBUSY when there is one. */
 int overlay_refuse(const char *path, struct error_text *error);
-/* 0: the image can have a record, and one that every later open will find. -ENOTSUP: a device without a lasting name;
- * -EMLINK: a file with several names; another -errno. */
+/* 0: the image can have a record that every later open will find. -ENOTSUP: a device without a persistent name;
+ * -EMLINK: a file with several hard links; other -errno. */
 int overlay_check(const char *path, struct error_text *error);
-/* 0; -EBUSY: another process has the raw image of @backend open (QEMU, by its locks), and would go on with it. */
+/* 0; -EBUSY: another process has the raw image of @backend open (QEMU, by its locks), and would keep using it. */
 int overlay_check_alone(const struct backend *backend, struct error_text *error);
 
 /* Both are durable when they return. 0 or -errno. */
@@ -50,10 +50,10 @@ int overlay_write(const struct overlay *overlay, struct error_text *error);
 int overlay_remove(const char *path, struct error_text *error);
 
 /*
- * The store at @store, made on the image at @path while that was written
- * (cow_base_describe_running()), takes over from it: it learns what the image
- * is like now, and gets the snapshot @name, prepared, that holds it. Then the
- * record is written. Neither of the two may be open anywhere.
+ * Switch from the image at @path to the store at @store, which was made on it
+ * while it was written (cow_base_describe_running()): update the store's
+ * description of the image, add the prepared snapshot @name of it, then
+ * write the record. Neither of the two may be open anywhere.
  */
 struct overlay_install {
 	const char *path, *store;

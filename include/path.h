@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * path.h - whatever is done by a file's name: opened, looked at, renamed,
- * removed. The tools do it themselves. A tapdisk that has given up root's
- * powers asks its opener, a process that does nothing else and has kept what
- * that takes (tapdisk/opener.c).
+ * path.h - operations on a file by name: open, stat, rename, remove. The
+ * tools do them directly. A tapdisk that has given up root's powers asks its
+ * opener, a process that does nothing else and has kept the rights for it
+ * (tapdisk/opener.c).
  *
- * The calls are libc's, errno included, and wait for their answer; any thread
- * may call them. Those that change nothing wait for an opener no longer than
- * path_timeout_ms, and end with ETIMEDOUT; its descriptor the opener closes if
- * it has one later. What changes something may not be done after it was said
- * to have failed, and is waited for. What there is to read in /proc and /sys is world-readable
- * and opened directly, except for /proc/self/fd/N: that is this process' own
- * descriptor here as elsewhere. An opener that has gone: ECONNRESET.
+ * The calls are libc's, errno included, and block; any thread may call them.
+ * Those that change nothing wait for the opener at most path_timeout_ms, then
+ * fail with ETIMEDOUT; the opener closes a descriptor that it gets later. Those
+ * that change something wait without a limit: a change must not happen after
+ * its call was reported as failed. Files in /proc and /sys are world-readable
+ * and opened directly, except for /proc/self/fd/N, which the opener would take
+ * for its own descriptor. ECONNRESET: the opener has died.
  */
 #ifndef TAPSNAP_PATH_H
 #define TAPSNAP_PATH_H
@@ -35,37 +35,37 @@ int path_mkdir(const char *path, mode_t mode);
 int path_rmdir(const char *path);
 int path_remove(const char *path);
 int path_rename(const char *from, const char *to);
-int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
+int path_bind(int socket, const char *path);			/* a Unix socket; sets its mode to 0600 */
 
-/* Both name one file or block device. False when that cannot be seen. */
+/* True if both name one file or block device. False also if that cannot be determined. */
 bool path_same_image(const char *one, const char *other);
 
-/* Durable: all of the file, its times too, or the names in a directory; the name @path in its directory. 0 or -errno. */
+/* Make a file, its times too, or the names in a directory durable; or the name @path in its directory. 0 or -errno. */
 int path_sync(const char *path);
 int path_sync_name(const char *path);
 
-/* What is there until a reboot, and what lasts beyond: RUN_DIR_DEFAULT and STATE_DIR_DEFAULT, or what the environment says
- * (protocol.h). */
+/* The directory of runtime files, and of those that outlast a boot: RUN_DIR_DEFAULT and STATE_DIR_DEFAULT, or from the
+ * environment (protocol.h). */
 const char *path_run_dir(void);
 const char *path_state_dir(void);
-/* May be there. What lasts has its name durable, also when who made it was stopped before that: @path, whose directory is there;
- * the state directory, and @below in it, or NULL. 0 or -errno with a text. */
+/* Make a directory, which may exist. Lasting ones have a durable name afterwards, even if the process that made it was killed
+ * before that: @path, whose parent exists; the state directory, and @below in it, or NULL. 0 or -errno with a text. */
 int path_make_run_dir(struct error_text *text);
 int path_make_lasting_directory(const char *path, struct error_text *text);
 int path_make_state_dir(const char *below, struct error_text *text);
 
-/* The owner of what the calls above make. */
+/* The owner of files that these calls make. */
 uid_t path_uid(void);
 
 /*
- * From now on the sockets' other ends, a process of that user, do it all; the second one what is in tapdisk's own directories,
- * which answer whatever becomes of images: run and state directory, /dev/shm. Once, while there is one thread.
+ * From now on the process at the sockets' other ends, of user @uid, does the operations. The second socket is for tapdisk's
+ * own directories, which answer even if images do not: run and state directory, /dev/shm. Call once, before there are threads.
  */
 void path_set_opener(const int sockets[2], uid_t uid);
 bool path_has_opener(void);
 
 extern unsigned path_timeout_ms;		/* tests set it */
-/* Nothing waits for the calling thread: it waits for as long as it takes. */
+/* The calling thread may block without a limit: nothing depends on it. */
 void path_no_timeout(void);
 
 #endif

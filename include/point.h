@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * point.h - names for instants at which a test ends the process: between two
- * stores that outlive it. In the programs that are built and installed they
- * are nothing at all; tests/unit/point.c is what they are in
- * build/tests/tapdisk-points, point_steps.c in build/tests/xl-snapshot-points.
+ * point.h - named points at which a test kills the process: between two
+ * writes that outlive it. In the installed programs they are nothing;
+ * tests/unit/point.c defines them for build/tests/tapdisk-points,
+ * point_steps.c for build/tests/xl-snapshot-points.
  */
 #ifndef TAPSNAP_POINT_H
 #define TAPSNAP_POINT_H

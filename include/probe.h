@@ -1,37 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * probe.h - does what an image is on answer? A process that opens one waits in
- * the kernel for the file server or the device, without an end if that is gone,
- * and cannot be interrupted. So a thread or process of its own goes first and
- * probes all that the opening will: the image, its overlay record, the store
- * where that leads, and what a store stands on, to the last. It need not be
- * waited for.
+ * probe.h - find out whether the storage of an image answers. A process that
+ * opens an image blocks in the kernel until the file server or the device
+ * answers, for ever if that is gone, and cannot be interrupted. So a separate
+ * thread or process first probes all that the open will touch: the image, its
+ * overlay record, the store that the record names, and all bases of the store.
+ * The caller can stop waiting for it.
  */
 #ifndef TAPSNAP_PROBE_H
 #define TAPSNAP_PROBE_H
 
 #include "error.h"
 
-#define PROBE_MAX 4		/* that have not answered, in a process */
-#define PROBE_TIMEOUT_S 20	/* how long to wait, if nothing else is configured: libxl gives a hotplug script 40 seconds */
+#define PROBE_MAX 4		/* unanswered probes in one process */
+#define PROBE_TIMEOUT_S 20	/* default: libxl gives a hotplug script 40 seconds */
 #define PROBE_TIMEOUT_MAX_S 3600
-#define PROBE_TIMEOUT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* replaces it: seconds, 0 for ever */
+#define PROBE_TIMEOUT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* replaces the default: seconds, 0 for ever */
 
-/* What the environment says, or PROBE_TIMEOUT_S. 0: for ever. -EINVAL with a text when it says something else. */
+/* The timeout from the environment, or PROBE_TIMEOUT_S. 0: for ever. -EINVAL with a text when the value is invalid. */
 int reach_limit(unsigned *seconds, struct error_text *error);
 
 /*
- * Begin with @target, in a thread. A descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with
- * errors: those the opening will find and explain. close() it: what answers later is closed by the thread itself.
- * -EBUSY with a text when PROBE_MAX have not answered; -errno.
+ * Probe @target in a thread. Returns a descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with
+ * errors: the open will meet and explain those. The caller close()s it, at any time; the thread frees what it uses.
+ * -EBUSY with a text when PROBE_MAX probes are unanswered; -errno.
  */
 int probe_begin(const char *target, struct error_text *error);
 
-/* -ETIMEDOUT and its text: no answer from @target for @ms. */
+/* -ETIMEDOUT with a text: no answer from @target for @ms. */
 int probe_timed_out(const char *target, unsigned ms, struct error_text *error);
 
-/* For a tool, which has nothing else to do, but may want to end while there is no answer: another process probes it. @ms 0:
- * for ever. 0, -ETIMEDOUT, -EINTR when the descriptor @interrupt (-1: none) can be read, -errno. */
+/* For a tool, which may block, but must be able to exit while there is no answer: probes @target in another process. @ms 0:
+ * for ever. 0, -ETIMEDOUT, -EINTR when the descriptor @interrupt (-1: none) is readable, -errno. */
 int probe_wait(const char *target, unsigned ms, int interrupt, struct error_text *error);
 
 #endif

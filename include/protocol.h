@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * protocol.h - what tapdisk, tap-ctl, tapback and scripts agree on: paths,
- * state bits, limits of the control socket. docs/protocol.md is the text.
+ * state bits, limits of the control socket. docs/protocol.md specifies them.
  */
 #ifndef TAPSNAP_PROTOCOL_H
 #define TAPSNAP_PROTOCOL_H
 
-/* Everything that lives while the machine runs. TAPSNAP_RUN_DIR in the
- * environment replaces it (tests). The path is part of tap-ctl's contract. */
+/* Files that last until the host reboots. TAPSNAP_RUN_DIR in the environment
+ * replaces it (tests). The path is part of tap-ctl's contract. */
 #define RUN_DIR_DEFAULT		"/run/blktap-control"
 #define RUN_DIR_ENV		"TAPSNAP_RUN_DIR"
-/* What has to outlast a boot: groups/ has a file for each group snapshot that
- * is being decided. TAPSNAP_STATE_DIR replaces it (tests). */
+/* Files that outlast a boot: groups/ has a decision record for each group
+ * snapshot in progress. TAPSNAP_STATE_DIR replaces it (tests). */
 #define STATE_DIR_DEFAULT	"/var/lib/tapsnap"
 #define STATE_DIR_ENV		"TAPSNAP_STATE_DIR"
 #define CONTROL_SOCKET_FORMAT	"%s/ctl%d"		/* run dir, pid */
@@ -19,17 +19,17 @@
 #define MINOR_DIR_FORMAT	"%s/tapdisk"		/* run dir */
 #define MINOR_MARKER_FORMAT	"%s/tapdisk/tapdisk-%d"	/* run dir, minor */
 #define MINOR_MAX		65535
-#define TAPBACK_LOCK_FORMAT	"%s/tapback.lock"	/* run dir; whoever holds it is the one tapback */
+#define TAPBACK_LOCK_FORMAT	"%s/tapback.lock"	/* run dir; the running tapback holds it */
 #define STATS_DIR_FORMAT	"/dev/shm/td3-%d"	/* pid; counters for xentop */
-/* What outlives a tapdisk that dies (docs/takeover.md): a directory for each disk that is open, with a record of how it
- * was opened, and a lock for each process that is free once all its I/O has ended. */
+/* Files that outlive a dead tapdisk (docs/takeover.md): for each open disk a directory with a record of how it was
+ * opened; for each process a lock that is free once all its I/O has ended. */
 #define TAKEOVER_DIR_FORMAT	"%s/takeover"		/* run dir */
-#define TAKEOVER_LOCK_FORMAT	"%s/takeover/lock-%s"	/* run dir, the process' name in the record */
+#define TAKEOVER_LOCK_FORMAT	"%s/takeover/lock-%s"	/* run dir, the process's name in the record */
 #define TAKEOVER_DISK_FORMAT	"%s/takeover/%d"	/* run dir, minor */
 #define TAKEOVER_RECORD		"disk"			/* in it: JSON */
 #define TAKEOVER_JOURNAL	"journal"		/* in it: a snapshot store's map changes */
 #define TAKEOVER_TABLE_FORMAT	"frontend-%u-%u"	/* in it: domid, devid */
-#define TAKEOVER_NAME_MAX	48			/* bytes of a process' name, its end included */
+#define TAKEOVER_NAME_MAX	48			/* bytes of a process's name, with its NUL */
 #define TAKEOVER_VERSION	1
 
 /* A control connection is a SOCK_STREAM; each message is one JSON object on
@@ -49,18 +49,18 @@
 #define TD_SHUTDOWN_REQUESTED	0x0040
 #define TD_RESUME_FAILED	0x0200
 
-/* What a frontend may ask for. */
+/* Limits for what a frontend may ask for. */
 #define MAX_RING_PAGE_ORDER	4			/* 16 pages */
 #define MAX_QUEUES		16
 #define MAX_INDIRECT_SEGMENTS	256
 
-/* Limits of a disk's limits. */
+/* Largest throttle values of a disk. */
 #define THROTTLE_MAX_IOPS	1000000000		/* requests a second */
 #define THROTTLE_MAX_BYTES	(1ll << 40)		/* bytes a second */
 #define THROTTLE_MAX_BURST_MS	60000
 
-#define CACHE_MAX_MIB		65536			/* of a snapshot store's map */
-#define LEASE_MAX_MS		60000			/* how long a prepared snapshot holds a disk */
+#define CACHE_MAX_MIB		65536			/* for the map of a snapshot store */
+#define LEASE_MAX_MS		60000			/* longest time that a prepared snapshot holds a disk */
 /* Bytes of a snapshot's name, of the path of a decision record, and of a description (docs/cow-format.md). */
 #define SNAPSHOT_TEXT_MAX	255u
 #define SNAPSHOT_DESCRIPTION_MAX 1024u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * size.h - a size as people write it: "10G".
+ * size.h - parse a size as users write it: "10G".
  */
 #ifndef TAPSNAP_SIZE_H
 #define TAPSNAP_SIZE_H
@@ -9,7 +9,7 @@
 
 #include "error.h"
 
-/* Digits and one of b k M G T P, of 1024 each; a multiple of a sector, below 2^63. 0 or -errno with a text. */
+/* Digits and one of b k M G T P, powers of 1024; a multiple of a sector, below 2^63. 0 or -errno with a text. */
 int size_parse(const char *text, uint64_t *bytes, struct error_text *error);
 
 #endif

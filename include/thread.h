@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * thread.h - a thread that works for the one that started it.
+ * thread.h - start a helper thread.
  */
 #ifndef TAPSNAP_THREAD_H
 #define TAPSNAP_THREAD_H
@@ -8,8 +8,8 @@
 #include <pthread.h>
 
 /*
- * It gets no signals, which are for those who wait for them, and a stack of 256 KiB. Not for what starts programs: they
- * would get no signals either. @thread NULL: nobody joins it. 0 or -errno.
+ * The thread blocks all signals, so that they reach threads that wait for them, and has a stack of 256 KiB. It must not
+ * start programs: they would inherit the blocked signals. @thread NULL: detached. 0 or -errno.
  */
 int thread_start(pthread_t *thread, void *(*run)(void *arg), void *arg);
 

@@ -3,13 +3,13 @@
  * cow.c - the driver `cow`: "cow:PATH" is the active disk of the store in
  * PATH, "cow:PATH@NAME" one of its snapshots, for reading.
  *
- * A store is opened once in a process, however many of its snapshots are
- * served beside the active disk, and it is another process's or this one's
- * (the lock of its file): a reader in a second process would read nodes that
- * the first has reused. cow_disk.h has the way of a request.
+ * A process opens a store once, however many of its snapshots it serves
+ * besides the active disk. The lock of the file gives the store to one
+ * process: a reader in a second process would read nodes that the first has
+ * reused. cow_disk.h shows the path of a request.
  *
- * Opening and closing a store reads and writes its metadata, and holds up
- * the event loop while it does.
+ * Opening and closing a store reads and writes its metadata, and blocks the
+ * event loop meanwhile.
  */
 #include <errno.h>
 #include <limits.h>
@@ -23,11 +23,11 @@
 #include "cow_disk.h"
 #include "path.h"
 
-#define DELETE_REST 4		/* deletion gets a fifth of the time at most */
-#define HOLE_REST 15		/* holes a sixteenth */
+#define DELETE_REST 4		/* deletion gets at most a fifth of the time */
+#define HOLE_REST 15		/* holes get a sixteenth */
 
 static struct cow_disk *disks;
-static struct cow_disk *opening_now;	/* stores that are being opened, each for the one after it, which stands on it */
+static struct cow_disk *opening_now;	/* stores being opened; each is the base of the next */
 
 static struct cow_disk *disk_find(const struct stat *st)
 {
@@ -45,7 +45,7 @@ struct opening {
 	int ret;
 };
 
-/* That it is what it was when it was attached the tools' way of opening it finds out. */
+/* cow_base_open() checks that the base is unchanged since the store was put on it. */
 static int check_raw_base(const struct cow_base_fields *fields, struct error_text *error)
 {
 	struct cow_base base;
@@ -84,12 +84,12 @@ static int open_base(struct opening *opening, enum cow_base_kind kind, const str
 		ret = backend_open(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
 	if (!ret && kind == COW_BASE_COW)
 		ret = check_cow_base(disk, fields, opening->error);
-	/* whatever sectors the guest of that disk sees: ours may be smaller, and both drivers can take any */
+	/* whatever sector size that disk has: ours may be smaller, and both drivers take any */
 	if (!ret)
 		disk->base_backend->geometry.sector_size = SECTOR_SIZE;
 	if (!ret)
 		*base = (struct cow_base){ .read = cow_disk_base_read, .owner = disk,
-			.sectors = fields->sectors };	/* it may be larger, where a commit was cut off */
+			.sectors = fields->sectors };	/* the base may be larger, after an interrupted commit */
 	return ret;
 }
 
@@ -183,7 +183,7 @@ static int disk_open_backend(struct cow_disk *disk, const char *path, const stru
 	return 0;
 }
 
-/* What a store stands on may stand on the store. */
+/* A store's base may have that store as its base. */
 static int check_circle(const struct stat *st, const char *path, struct error_text *error)
 {
 	unsigned depth = 1;
@@ -199,7 +199,7 @@ static int check_circle(const struct stat *st, const char *path, struct error_te
 void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store)
 {
 	disk->store = store;
-	/* It may have turned out to be writable by nobody, for its feature bits. */
+	/* Its feature bits may allow this program to read it only. */
 	disk->read_only = store->read_only;
 	store->retire = cow_retire;
 	store->retire_owner = disk;
@@ -228,7 +228,7 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 	opening_now = disk->next;
 	if (ret) {
 		if (disk->store)
-			cow_journal_end(disk->store, false);	/* nobody was told anything; what was played is in the store */
+			cow_journal_end(disk->store, false);	/* no request was answered; what was replayed is in the store */
 		disk_free(disk);
 		return ret;
 	}
@@ -256,7 +256,7 @@ static void close_run(void *arg)
 	closing->ret = cow_close(closing->store);
 }
 
-/* What could not be punched out for want of memory is no more than space on the host. */
+/* Blocks not punched for lack of memory only cost space on the host. */
 static void retired_free(struct cow_disk *disk)
 {
 	struct cow_retired *retired;
@@ -282,7 +282,7 @@ static void disk_close(struct cow_disk *disk)
 	retired_free(disk);
 	disk->store->retire = NULL;
 	disk->store->pause = NULL;
-	/* A failure here is none of the guest's: what it flushed is safe, and the log tells the next opening. */
+	/* A failure here does not affect the guest: flushed data is safe, and the next open reads the log. */
 	if (!cow_disk_run(disk, close_run, &closing))
 		disk->store = NULL;
 	while (*link != disk)
@@ -318,14 +318,14 @@ static int export_of_active(struct cow_export *export, const struct driver_optio
 	return 0;
 }
 
-/* A store that is open for writing, for its snapshots: its disk is opened again. */
+/* The store is open for writing because of its snapshots; its disk is opened again. */
 static int take_up(struct cow_disk *disk, const struct driver_options *options, struct error_text *error)
 {
 	int ret = options->journal ? cow_journal_attach(disk->store, options->journal) : 0;
 
 	if (ret)
 		return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
-	/* until the next flush the journal does not have all */
+	/* the journal is incomplete until the next flush */
 	if (options->journal && !cow_flush_idle(disk->store))
 		cow_flusher_wake(disk);
 	return options->undecided ? 0 : cow_disk_settle(disk, error);
@@ -423,7 +423,7 @@ static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
 	};
 }
 
-/* A revert or a resize has changed it; geometry() tells. */
+/* A revert or a resize has already changed the size; geometry() returns it. */
 static int driver_cow_refresh_size(void *handle, struct error_text *error)
 {
 	return 0;
@@ -459,7 +459,7 @@ struct listing {
 	void *owner;
 };
 
-/* The store does not know who has it open. */
+/* The store does not know which snapshots are open. */
 static int list_one(void *owner, const struct snapshot_info *info)
 {
 	const struct listing *listing = owner;

@@ -3,12 +3,12 @@
  * cow_alloc.c - which store blocks are in use.
  *
  * A page of the bitmap is loaded when it is first needed and stays while it
- * differs from the store. Blocks are given out one after the other in the
- * page with the most room, so that writes land next to each other; a file
- * grows when no room is left.
+ * differs from the store. Blocks are allocated one after the other in the
+ * page with the most free blocks, so that writes land next to each other; a
+ * file grows when no block is free.
  *
- * The reserve is what the next checkpoint may need at the most. Data leaves
- * it alone, so that a full store can still write down what it has.
+ * The reserve is the most that the next checkpoint may need. Data is not
+ * allocated from it, so that a full store can still write a checkpoint.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,7 @@
 
 #include "cow_internal.h"
 
-#define SLACK_BLOCKS 32		/* tree roots that get a level more, a longer table */
+#define SLACK_BLOCKS 32		/* for roots of taller trees, a longer version table */
 #define GROW_PAGES 2
 #define KEEP_PAGES 64
 
@@ -37,7 +37,7 @@ static unsigned page_blocks(uint64_t store_blocks, size_t page)
 	return rest < COW_PAGE_BITS ? (unsigned)rest : COW_PAGE_BITS;
 }
 
-/* Makes room for the references of a bitmap of this size. The pages new in it are clear. On failure it is as it was. */
+/* Allocates the references for a bitmap of this size. New pages are clear. Unchanged on failure. */
 static int alloc_resize(struct cow_alloc *alloc, uint64_t store_blocks)
 {
 	size_t pages = (store_blocks + COW_PAGE_BITS - 1) / COW_PAGE_BITS, nodes[COW_BITMAP_MAX_LEVELS + 1] = { 0, pages };
@@ -65,7 +65,7 @@ static int alloc_resize(struct cow_alloc *alloc, uint64_t store_blocks)
 	return 0;
 }
 
-/* Pages @first and after have grown from what @old blocks had. */
+/* Counts the new blocks of pages that have grown, or are new, since there were @old blocks. */
 static void alloc_count(struct cow_store *store, uint64_t old)
 {
 	struct cow_alloc *alloc = &store->alloc;
@@ -100,7 +100,7 @@ int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks)
 	return 0;
 }
 
-/* The references beneath one bitmap node, down to those of the pages. */
+/* Loads the references below one bitmap node, down to those of the pages. */
 static int alloc_load_node(struct cow_store *store, const struct cow_ref *ref, unsigned level, size_t index,
 			   uint64_t old_blocks)
 {
@@ -142,7 +142,7 @@ static int alloc_load_node(struct cow_store *store, const struct cow_ref *ref, u
 	return 0;
 }
 
-/* The superblock's bitmap, of the store's size then; what the device has grown since is clear. */
+/* Loads the superblock's bitmap, in the store's size then; blocks that the device has gained since are clear. */
 int cow_alloc_load(struct cow_store *store, struct error_text *error)
 {
 	uint64_t now = store->store_blocks;
@@ -201,7 +201,7 @@ static int page_read(struct cow_store *store, const struct cow_ref *ref, uint8_t
 	return !ret && cow_crc(0, bytes, COW_BLOCK) != ref->crc ? -EUCLEAN : ret;
 }
 
-/* Counts that were wrong would wrap around later on. Bits behind the store's end are clear. */
+/* Wrong counts would wrap around later. Bits behind the store's end are clear. */
 static int page_accept(struct cow_store *store, size_t index, const uint8_t *bytes)
 {
 	struct cow_page *page = &store->alloc.page[index];
@@ -216,9 +216,9 @@ static int page_accept(struct cow_store *store, size_t index, const uint8_t *byt
 }
 
 /*
- * In a fiber, others go on while it is read: one may have been faster, the
- * page may have been changed and written elsewhere since, and the store may
- * have grown, with which all pages move in memory.
+ * In a fiber, others may run during the read: they may load the page first,
+ * change it and write it elsewhere, or grow the store, which moves all pages
+ * in memory.
  */
 static int page_load(struct cow_store *store, size_t index)
 {
@@ -348,7 +348,7 @@ void cow_alloc_give_back(struct cow_store *store, uint64_t block, uint64_t count
 		alloc->at_bit -= (unsigned)count;
 }
 
-/* Nodes that a checkpoint of @entries map changes can need. */
+/* The most nodes that a checkpoint of @entries map changes can need. */
 static uint64_t reserve_for(uint64_t entries, uint64_t blocks)
 {
 	uint64_t sum = 0, total;
@@ -370,7 +370,7 @@ static uint64_t version_reserve(const struct cow_version *version)
 	return reserve_for(entries + 64, cow_blocks_for(version->sectors));
 }
 
-/* The layers of all but the active version change at snapshots, reverts and checkpoints only. */
+/* The layers of inactive versions change only at snapshots, reverts and checkpoints. */
 void cow_alloc_count_others(struct cow_store *store)
 {
 	const struct cow_version *version;
@@ -405,7 +405,7 @@ static uint32_t page_room(const struct cow_page *page)
 	return page->clear - page->hold.count;
 }
 
-/* The page with the most room, and from its start. False: there is none. */
+/* Move to the start of the page with the most free blocks. False: there are none. */
 static bool alloc_next_page(struct cow_alloc *alloc)
 {
 	size_t i, best = 0;
@@ -424,7 +424,7 @@ static bool has_room(const struct cow_store *store, uint64_t need)
 	return store->alloc.clear - store->alloc.held >= need;
 }
 
-/* A device is made larger by its administrator, while it is in use: it is looked at when there is no room. */
+/* An administrator can enlarge a device in use, so check its size when there is no room. */
 static int alloc_follow_device(struct cow_store *store, uint64_t need)
 {
 	uint64_t blocks = store->device->ops->size_now ? store->device->ops->size_now(store->device) >> COW_SHIFT : 0;
@@ -462,7 +462,7 @@ static bool is_free(const struct cow_page *page, unsigned bit)
 	return !cow_set_has(&page->bits, bit) && !cow_set_has(&page->hold, bit);
 }
 
-/* Takes what is free at the cursor and next to it, up to @want. The page is a bitmap, so that it cannot fail. */
+/* Allocates the free blocks at the cursor and next to it, up to @want. Cannot fail, because the page is a bitmap. */
 static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint64_t want, unsigned limit)
 {
 	uint64_t got = 0;
@@ -478,7 +478,7 @@ static uint64_t alloc_take(struct cow_alloc *alloc, struct cow_page *page, uint6
 	return got;
 }
 
-/* In a fiber, another one may move on to the next page meanwhile. */
+/* In a fiber, another one may move to the next page during the read. */
 static int page_load_current(struct cow_store *store)
 {
 	size_t at;
@@ -491,7 +491,7 @@ static int page_load_current(struct cow_store *store)
 	return ret ? ret : cow_set_make_bitmap(&store->alloc.page[at].bits);
 }
 
-/* The first free bit at the cursor or after it; false: there is none in the page. */
+/* The first free bit at or after the cursor; false: none in the page. */
 static bool alloc_seek(const struct cow_store *store, unsigned *first)
 {
 	const struct cow_alloc *alloc = &store->alloc;
@@ -509,7 +509,7 @@ static bool page_ready(const struct cow_store *store, unsigned *bit)
 	return store->alloc.page[store->alloc.at_page].bits.form == COW_SET_BITMAP && alloc_seek(store, bit);
 }
 
-/* The cursor goes on to the next page when its own is used up: a large write may need what is left in several of them. */
+/* Moves on when the current page is used up: a large write may need the free blocks of several pages. */
 bool cow_alloc_ready(struct cow_store *store, unsigned *bit)
 {
 	if (page_ready(store, bit))

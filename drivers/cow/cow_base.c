@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_base.c - what a store stands on, for the tools: a raw file or device,
- * or a snapshot in another store, which may stand on a base itself.
+ * cow_base.c - bases, for the tools: a raw file or device, or a snapshot in
+ * another store, which may have a base itself.
  *
- * A raw file that was written since it was attached is noticed by its size,
- * its time and its inode; on a device only the size can tell. A snapshot
- * cannot be written; that it is the same one say its store's uuid, its id,
- * which no other snapshot of that store ever gets, and its time, which tells
- * it from one that was taken in a copy of the store.
+ * If a raw file was written since it became a base, its size, mtime or inode
+ * shows it; for a device only the size does. A snapshot cannot be written. It
+ * is identified by its store's uuid, its id, which that store never reuses,
+ * and its time, which tells it from a snapshot that was taken in a copy of
+ * the store.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,9 +25,9 @@
 /* An open base. */
 struct base_image {
 	struct cow_device *device;
-	struct cow_store *store;	/* NULL: it is raw */
+	struct cow_store *store;	/* NULL: a raw base */
 	struct cow_view view;
-	struct cow_base beneath;	/* what the store stands on */
+	struct cow_base beneath;	/* the store's own base */
 };
 
 static int raw_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
@@ -37,7 +37,7 @@ static int raw_read(void *owner, void *data, uint64_t sector, uint64_t nr_sector
 	return device->ops->read(device, data, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
 }
 
-/* Holes are blocks of a file system, hence whole sectors. */
+/* Holes are file system blocks, hence whole sectors. */
 static int raw_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *zero)
 {
 	struct cow_device *device = ((struct base_image *)owner)->device;
@@ -158,7 +158,7 @@ int cow_base_describe_running(struct cow_base_fields *fields, const char *path, 
 	memset(fields, 0, sizeof(*fields));
 	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
-	/* a device's lasting name is a symbolic link */
+	/* a device's persistent name is a symbolic link */
 	if (S_ISBLK(st.st_mode))
 		ret = snprintf(fields->target, sizeof(fields->target), TYPE_RAW "%s", path) < (int)sizeof(fields->target) ? 0 :
 			error_set(error, -ENAMETOOLONG, "%s: too long a path for a base", path);
@@ -175,7 +175,7 @@ int cow_base_describe_running(struct cow_base_fields *fields, const char *path, 
 	return 0;
 }
 
-/* Inode numbers are compared, too: a copy in the image's place may have its time. */
+/* Compares inode numbers, too: a copy in the image's place may have the same time. */
 static bool raw_is_as_described(const struct cow_base_fields *now, const struct cow_base_fields *fields)
 {
 	if (fields->flags & COW_BASE_COMMITTING)
@@ -232,7 +232,7 @@ int cow_target_check(const char *target, struct error_text *error)
 static int base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields, unsigned depth,
 		     struct error_text *error);
 
-/* The store at @path for reading, with what is beneath it. */
+/* Opens the store at @path for reading, with its base. */
 static int store_open(struct base_image *image, const char *path, unsigned depth, struct error_text *error)
 {
 	struct cow_open_options options = { .read_only = true };
@@ -381,7 +381,7 @@ int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *targe
 int cow_base_settle(const struct cow_base *base, struct cow_base_fields *fields, struct error_text *error)
 {
 	struct cow_device *device = cow_base_device(base);
-	/* fdatasync() leaves the time of the last write behind, which is what the base is known by */
+	/* fsync(), because the base is identified by its mtime, which fdatasync() does not write */
 	int ret = path_sync(device->name);
 
 	if (ret)

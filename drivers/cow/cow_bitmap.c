@@ -2,11 +2,11 @@
 /*
  * cow_bitmap.c - the bitmap's part of a checkpoint.
  *
- * Where the new pages go, and the old ones go from, changes the bitmap once
- * more. So first every page and node that will change gets its block, again
- * and again until no other page has become dirty by that; only then are they
- * written, with the contents that they have at the end. Only when all are
- * does memory refer to them: a file system that is full undoes it all.
+ * Allocating blocks for the new pages, and freeing the old ones, changes the
+ * bitmap again. So first every page and node that will change gets its block,
+ * until that makes no other page dirty; only then are they written, with their
+ * final contents. Memory refers to them only when all are written: if the file
+ * system is full, all of it is undone.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,14 +16,14 @@
 
 #define GATHER_BLOCKS 64u
 
-/* New references, by level and index; level 1 are the pages. None: stays where it is. */
+/* New references, by level and index; level 1 are the pages. None: the page or node does not move. */
 struct plan {
 	struct cow_store *store;
 	struct cow_list *allocated, *freed;
 	struct cow_ref *fresh[COW_BITMAP_MAX_LEVELS + 1];
 	size_t count[COW_BITMAP_MAX_LEVELS + 1];
 	unsigned levels;
-	uint8_t *gathered;		/* neighbours, to be written together */
+	uint8_t *gathered;		/* adjacent blocks, to be written together */
 	uint64_t first;
 	unsigned gathering;
 };
@@ -38,7 +38,7 @@ static struct cow_ref *level_ref(struct cow_alloc *alloc, unsigned level, size_t
 	return level == 1 ? &alloc->page[index].ref : &alloc->node[level][index];
 }
 
-/* A file may grow, and the bitmap with it, while the plan is being made. */
+/* Making the plan may grow the file, and the bitmap with it. */
 static int plan_fit(struct plan *plan)
 {
 	struct cow_alloc *alloc = &plan->store->alloc;
@@ -83,7 +83,7 @@ static int plan_one(struct plan *plan, unsigned level, size_t index)
 	return ret ? ret : cow_alloc_release(store, old);
 }
 
-/* A store that has grown has more clear bits in what was its last page: the page is as it was, its reference is not. */
+/* After a store has grown its old last page has more clear bits: the page is unchanged, but not its reference. */
 static bool page_recounted(const struct cow_page *page)
 {
 	return page->ref.where && page->ref.extra != page->clear;
@@ -103,7 +103,7 @@ static bool child_moves(const struct plan *plan, unsigned level, size_t index)
 	return false;
 }
 
-/* One round: 1 when it found something to move, 0 when all has its place. */
+/* One round: 1 when it found something to move, 0 when all have a place. */
 static int plan_round(struct plan *plan)
 {
 	struct cow_alloc *alloc = &plan->store->alloc;
@@ -132,7 +132,7 @@ static uint32_t add_clear(uint32_t a, uint32_t b)
 	return __builtin_add_overflow(a, b, &sum) ? UINT32_MAX : sum;
 }
 
-/* The references beneath node @index of @level, as the node is on the store. */
+/* The references below node @index of @level, as stored in the node. */
 static void node_fill(struct plan *plan, unsigned level, size_t index, struct cow_ref *refs, uint32_t *clear)
 {
 	size_t i, at;

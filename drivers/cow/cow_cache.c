@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_cache.c - map nodes in memory, a bounded number of them. A node is
- * checked when it is read, by its checksum and by the range of each reference
- * in it, and never again.
+ * cow_cache.c - a bounded number of map nodes in memory. A node is checked
+ * only when it is read: its checksum, and the range of each reference in it.
  *
- * A lookup at a random place finds nothing in the processor's caches, so it
- * is made to touch little. What it compares lies close together and apart from
- * the nodes, all in one mapping, of large pages if it is large. Which node goes
- * is found by a clock: that one was used is a byte, not a change of order. And
- * for the tree in use a shortcut leads from a disk block straight to its leaf.
+ * A lookup at a random place misses the processor's caches, so it must touch
+ * little memory. The data that it compares lie close together and apart from
+ * the nodes, all in one mapping, of large pages if it is large. Eviction uses
+ * the clock algorithm: a use sets a byte instead of reordering a list. For the
+ * active disk's tree a shortcut leads from a disk block straight to its leaf.
  *
- * Invariant: a shortcut's node is that leaf, and to a node leads one at most.
+ * Invariant: a shortcut leads to its leaf, and a node has at most one shortcut.
  */
 #include <errno.h>
 #include <string.h>
@@ -18,7 +17,7 @@
 
 #include "cow_internal.h"
 
-/* What is no node at the time is none's business (AddressSanitizer; otherwise these are nothing). */
+/* Unused slots are poisoned (AddressSanitizer; otherwise these do nothing). */
 #if __has_include(<sanitizer/asan_interface.h>)
 #include <sanitizer/asan_interface.h>
 #else
@@ -30,7 +29,7 @@
 #define LEAST_NODES 16
 #define MOST_NODES (1u << 30)
 #define LARGE_PAGE (2u << 20)
-#define LARGE_FROM 256u		/* nodes: with fewer, a large page would be more than all of them */
+#define LARGE_FROM 256u		/* nodes: fewer than this take less than a large page */
 #define SHORTCUTS 8192u
 
 static size_t round_up(size_t bytes, size_t unit)
@@ -40,7 +39,7 @@ static size_t round_up(size_t bytes, size_t unit)
 
 int cow_cache_init(struct cow_cache *cache, size_t bytes)
 {
-	/* A node with all that belongs to it: there are less than two buckets for each. */
+	/* Bytes for a node with its other data: there are fewer than two buckets for each node. */
 	size_t each = sizeof(*cache->node) + sizeof(*cache->slot) + sizeof(*cache->used) + 2 * sizeof(*cache->bucket);
 	size_t all = bytes ? bytes : DEFAULT_BYTES, shortcuts = SHORTCUTS * sizeof(*cache->shortcut), limit, head;
 	uint8_t *mapping;
@@ -76,7 +75,7 @@ void cow_cache_free(struct cow_cache *cache)
 	*cache = (struct cow_cache){ 0 };
 }
 
-/* Slots are numbered from 1 on; 0 is none. */
+/* Slots are numbered from 1; 0 is none. */
 static struct cow_slot *slot_of(const struct cow_cache *cache, uint32_t number)
 {
 	return &cache->slot[number - 1];
@@ -120,9 +119,9 @@ void cow_cache_drop(struct cow_cache *cache, uint64_t block)
 }
 
 /*
- * The level and the checksum are part of the question: in a damaged store a
- * block may be referred to as two things. Both then have their place here, or
- * who needs both would load them in turns for ever.
+ * The lookup compares level and checksum, too: in a damaged store a block may
+ * be referenced as two different nodes. Both are then cached; otherwise a
+ * caller that needs both would load them in turns for ever.
  */
 static uint32_t *slot_link(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
@@ -167,12 +166,12 @@ void cow_cache_remember(struct cow_cache *cache, const struct cow_ref *root, uin
 		memset(cache->shortcut, 0, SHORTCUTS * sizeof(*cache->shortcut));
 		cache->root = *root;
 	}
-	shortcut_forget(cache, number);		/* in a damaged tree a leaf may have two places */
+	shortcut_forget(cache, number);		/* in a damaged tree a leaf may be in two places */
 	slot_of(cache, number)->shortcut = (uint16_t)(leaf % SHORTCUTS);
 	*shortcut = (struct cow_shortcut){ (uint32_t)leaf, number };
 }
 
-/* All slots have nodes: the first from the hand on that was not used since the hand came by. */
+/* All slots have nodes: evict the first one from the hand on that was not used since the hand passed. */
 static void cache_evict(struct cow_cache *cache)
 {
 	const struct cow_slot *slot;
@@ -195,7 +194,7 @@ static uint32_t slot_get(struct cow_cache *cache)
 
 	if (!cache->free && cache->count < cache->limit) {
 		if (cache->count == LARGE_FROM)
-			madvise(cache->mapping, cache->mapped, MADV_HUGEPAGE);	/* where there are none it is only slower */
+			madvise(cache->mapping, cache->mapped, MADV_HUGEPAGE);	/* it may fail, at the cost of speed only */
 		return ++cache->count;
 	}
 	if (!cache->free)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_check.c - everything that is mapped, against the bitmap.
+ * cow_check.c - compare all maps with the bitmap.
  *
- * Each block is counted for the oldest version that holds it. What a version
- * has from its parent was counted there, and a part of the tree that is the
- * parent's is skipped whole. Of a version whose deletion is under way only
- * what lies ahead of the cursor counts: behind it, its child has to look to
+ * Each block is counted for the oldest version that holds it. Blocks that a
+ * version has from its parent were counted there, and a subtree shared with
+ * the parent is skipped. Of a version whose deletion is in progress only
+ * the part ahead of the cursor counts: behind it, its child is compared with
  * the version above.
  */
 #include <errno.h>
@@ -44,7 +44,7 @@ static bool seen_get(const struct checker *checker, uint64_t block)
 	return checker->seen[block / 8] >> block % 8 & 1;
 }
 
-/* False when it was marked before. */
+/* False when the block was marked before. */
 static bool mark(struct checker *checker, uint64_t block, uint64_t *counter, const char *what)
 {
 	++*counter;
@@ -57,7 +57,7 @@ static bool mark(struct checker *checker, uint64_t block, uint64_t *counter, con
 	return true;
 }
 
-/* A tree that comes back to its own nodes, which somebody must have made up, would be walked for years. */
+/* A crafted tree that contains its own nodes would be walked for years. */
 static bool too_many_nodes(struct checker *checker)
 {
 	if (++checker->nodes <= checker->store->store_blocks)
@@ -69,7 +69,7 @@ static bool too_many_nodes(struct checker *checker)
 	return true;
 }
 
-/* Whom it has what ends at @end from. */
+/* The version from which it has the block that ends at @end. */
 static const struct cow_version *parent_at(const struct cow_version *version, uint64_t end)
 {
 	const struct cow_version *parent = version->parent;
@@ -79,7 +79,7 @@ static const struct cow_version *parent_at(const struct cow_version *version, ui
 	return parent;
 }
 
-/* 1: what it has from its parent cannot be told. */
+/* 1: the parent's entry cannot be read. */
 static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 {
 	const struct cow_version *version = checker->version, *parent = parent_at(version, block + 1);
@@ -87,7 +87,7 @@ static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 	int ret = parent ? cow_map_find(checker->store, parent, block, &theirs) : 0;
 
 	if (ret == -EUCLEAN)
-		return 1;		/* complained of where it stands; so are its neighbours */
+		return 1;		/* already reported for the parent, with its neighbours */
 	if (ret || cow_entry_block(theirs) == cow_entry_block(entry))
 		return ret;
 	if (block >= cow_blocks_for(version->sectors)) {
@@ -119,7 +119,7 @@ static int check_leaf(struct checker *checker, uint64_t start, const uint64_t *e
 	return ret < 0 ? ret : 0;
 }
 
-/* True when the node is the parent's. *@whole: with all that is beneath it. */
+/* *@is: the node is the parent's. *@whole: with all nodes below it. */
 static int is_parents(struct checker *checker, unsigned level, uint64_t index, const struct cow_ref *ref, bool *is,
 		      bool *whole)
 {
@@ -147,7 +147,7 @@ static int check_node(struct checker *checker, unsigned level, uint64_t index, c
 	ret = is_parents(checker, level, index, ref, &is, &whole);
 	if (ret || whole)
 		return ret;
-	/* in use twice: what is beneath it was looked at where it stood first */
+	/* in use twice: the nodes below it were checked at its first place */
 	if (too_many_nodes(checker) || (!is && !mark(checker, cow_entry_block(ref->where), &checker->check->metadata, "map")))
 		return 0;
 	ret = cow_node_get(checker->store, ref, level, node);

@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_checkpoint.c - switching the superblocks to trees that were made of the
- * layers.
+ * cow_checkpoint.c - turn the layers into trees, and switch the superblocks
+ * to these.
  *
  *    begin ---> build (others may write) ---> settle ---> end (others may write)
  *
- * begin and settle need the map to stand still, and all of it to be in the
- * log. The log's records up to the beginning are in the trees. Those that
- * came since stay; the blocks that they speak of are used in the bitmap, as
- * replay would have it.
+ * begin and settle need a map that does not change and is completely in the
+ * log. The trees contain the log's records up to begin. Later records stay
+ * in the log; their blocks are marked used in the bitmap, as replay would do.
  *
- * Everything is written to fresh blocks. Should it fail before the first
- * superblock is touched, all that was allocated is given back, all that was
- * freed is taken back, and the store is as before. What the old state used
- * and the new one does not stays on hold until both superblocks are durable.
+ * Everything is written to new blocks. On a failure before the first
+ * superblock is written, allocations and releases are undone, and the store
+ * is as before. Blocks that only the old state uses stay on hold until both
+ * superblocks are durable.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +22,7 @@
 
 #define MAX_VERSIONS_WITH_LAYERS 64
 #define MAX_DIRTY_PAGES 1024
-#define OVERDUE 3u			/* times what makes one due */
+#define OVERDUE 3u			/* times the limits of cow_checkpoint_due() */
 
 struct cow_checkpoint {
 	struct cow_store *store;
@@ -33,7 +32,7 @@ struct cow_checkpoint {
 	bool settled;
 	uint32_t flags;
 	uint64_t salt;
-	uint64_t log_head, log_sequence;	/* when it began */
+	uint64_t log_head, log_sequence;	/* at begin */
 	uint32_t log_chain;
 };
 
@@ -107,7 +106,7 @@ static void checkpoint_free(struct cow_checkpoint *checkpoint)
 	free(checkpoint);
 }
 
-/* The store is as if it had not begun. */
+/* The store is as it was before begin. */
 void cow_checkpoint_abort(struct cow_store *store)
 {
 	struct cow_checkpoint *checkpoint = store->checkpoint;
@@ -163,7 +162,7 @@ int cow_checkpoint_settle(struct cow_store *store)
 		ret = cow_bitmap_write(store, &builder->allocated, &builder->freed, &sb->bitmap);
 		builder->released = builder->freed.count;	/* its own, too */
 	}
-	/* Blocks in the bitmap may have come from a file that grew while it was being made. */
+	/* The file may have grown while the bitmap was made, so blocks in the bitmap may be new. */
 	sb->store_blocks = store->store_blocks;
 	sb->bitmap_levels = cow_bitmap_levels(store->store_blocks);
 	if (ret)
@@ -188,7 +187,7 @@ int cow_checkpoint_end(struct cow_store *store)
 	return ret;
 }
 
-/* The caller has flushed: the layers hold nothing that is not durable. */
+/* The caller has flushed: all map changes are durable. */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt)
 {
 	int ret = cow_checkpoint_begin(store, flags, salt);
@@ -207,7 +206,7 @@ int cow_checkpoint(struct cow_store *store)
 	return ret ? ret : cow_checkpoint_write(store, 0, store->log.salt);
 }
 
-/* One that is at work takes away what is in the log and below the layer, but not what comes meanwhile. */
+/* A running checkpoint empties the log and the layer below, but not the new changes. */
 static bool due_again(const struct cow_store *store)
 {
 	return store->active->layer.count >= store->layer_entries || store->alloc.dirty_pages > 2 * MAX_DIRTY_PAGES ||
@@ -225,10 +224,10 @@ bool cow_checkpoint_due(struct cow_store *store)
 }
 
 /*
- * First writes that come faster than a checkpoint writes down the last ones
- * would fill the new layer, and then all stand still until its end, for
- * seconds. So they are let in as it comes on; an eighth of the layer is there
- * at once, one is left for its end.
+ * Without this, first writes that come faster than a checkpoint writes the last
+ * ones would fill the new layer, and then all would wait for seconds until its
+ * end. So they are admitted as it progresses; an eighth of the layer is free
+ * at the beginning, another is kept for the end.
  */
 bool cow_checkpoint_keeps_up(const struct cow_store *store)
 {
@@ -242,7 +241,7 @@ bool cow_checkpoint_keeps_up(const struct cow_store *store)
 	return store->active->layer.count < part + (changes ? 6 * part * done / changes : 0);
 }
 
-/* The same before one begins, while it is at work and when it was given up: or it would be given up for ever. */
+/* The same before a checkpoint, during it and after its abort: otherwise it could be aborted for ever. */
 bool cow_checkpoint_overdue(struct cow_store *store)
 {
 	const struct cow_layer *layer = &store->active->layer;

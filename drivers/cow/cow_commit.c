@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_commit.c - the disk goes back to its raw base, and the store is empty.
+ * cow_commit.c - copy the disk back to its raw base, and empty the store.
  *
  * Invariants:
- * 1. Before the first write to the base the store says, durably, that the
- *    base is being written. Until the end says otherwise it is recognised by
- *    its inode alone, and may have grown.
+ * 1. Before the first write to the base the store records, durably, that the
+ *    base is being written. Until the end the base is then recognised by its
+ *    inode alone, and may have grown.
  * 2. A block of the base is written only where the store has an entry, or
- *    where the base does not show: what the disk reads does not depend on it.
- * 3. The store lets go of all that in one switch of its superblocks, which
- *    comes after the base is durable.
+ *    where the base does not show: the disk does not read it there.
+ * 3. One switch of the superblocks empties the store, after the base is
+ *    durable.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -114,7 +114,7 @@ static int copy_out(struct cow_store *store, struct cow_device *base, uint64_t s
 	return ret;
 }
 
-/* What is a hole in the base needs no zeros. */
+/* A hole in the base needs no zeros. */
 static int zero_out(struct cow_device *base, uint64_t sector, uint64_t *nr_sectors)
 {
 	uint64_t length = *nr_sectors * SECTOR_SIZE;
@@ -149,16 +149,16 @@ int cow_commit_step(struct cow_store *store, struct cow_device *base, uint64_t s
 		return zero_out(base, sector, nr_sectors);
 	if (extent.kind == COW_EXTENT_DATA)
 		return copy_out(store, base, sector, *nr_sectors);
-	/* It may end within the last block that shows the base. */
+	/* The extent may end within the last block that shows the base. */
 	if (sector + *nr_sectors <= shown)
 		return 0;
 	return cow_device_zero(base, shown * SECTOR_SIZE, (sector + *nr_sectors - shown) * SECTOR_SIZE);
 }
 
 /*
- * All but the fixed area is free; what the old superblocks still refer to is
- * on hold. That is also where the bitmap's pages are: one of which no bit
- * changes, because none was set in it, has to move as well.
+ * Frees all but the fixed area; blocks that the old superblocks refer to are
+ * on hold. The bitmap's pages are among them, so a page must also move if
+ * none of its bits changes, because none was set.
  */
 static int pool_release(struct cow_store *store)
 {
@@ -172,7 +172,7 @@ static int pool_release(struct cow_store *store)
 	return ret;
 }
 
-/* What is free is free for everybody, and a file gives it back. That this fails costs space only. */
+/* Ends the hold, and punches the free blocks out of a file. A failure costs space only. */
 static int pool_punch(struct cow_store *store)
 {
 	uint64_t block, start = 0, run = 0;
@@ -206,7 +206,7 @@ int cow_commit_end(struct cow_store *store, const struct cow_base_fields *fields
 		active->base_shows = active->sectors;
 		ret = cow_checkpoint_write(store, 0, store->log.salt);
 	}
-	/* What is in memory is neither the old state nor the new one. */
+	/* Memory has neither the old state nor the new one. */
 	if (ret)
 		store->failed = -EIO;
 	else

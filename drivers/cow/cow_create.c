@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_create.c - making a store. The superblocks are wiped first and written
- * last, so that one which was not finished is none; should the second fail
- * when the first was written, both are wiped again.
+ * cow_create.c - create a store. The superblocks are wiped first and written
+ * last, so that an unfinished store is not valid; if writing the second fails
+ * after the first was written, both are wiped again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "cow_internal.h"
 
 #define WIPE_BLOCKS 256ull
-#define MEASURE_SLACK 1024u		/* the table, what a checkpoint keeps in reserve beyond what it can need */
+#define MEASURE_SLACK 1024u		/* for the table, and the part of a checkpoint's reserve beyond its need */
 
 static uint64_t default_log_blocks(uint64_t sectors)
 {
@@ -44,7 +44,7 @@ static int create_check(struct cow_device *device, const struct cow_create_optio
 	return 0;
 }
 
-/* A file begins empty, with room for two pages, and grows; a device is what it is. */
+/* A file starts empty, with space for two pages, and grows; a device has a fixed size. */
 static int device_prepare(struct cow_device *device, uint64_t log_blocks, struct error_text *error)
 {
 	uint64_t need = COW_LOG_START + log_blocks + 64;
@@ -62,7 +62,7 @@ static int device_prepare(struct cow_device *device, uint64_t log_blocks, struct
 	return 0;
 }
 
-/* The log's zeros are really written, so that writing to it later changes nothing but its bytes. */
+/* Really write the log's zeros, so that later writes to it change no file system metadata. */
 static int fixed_area_wipe(struct cow_device *device, uint64_t blocks)
 {
 	uint64_t at, n;
@@ -173,7 +173,7 @@ int cow_create(struct cow_device *device, const struct cow_create_options *optio
 	return 0;
 }
 
-/* Map nodes of each level, if @leaves are spread over the disk as badly as can be. */
+/* Map nodes of all levels, if @leaves are spread over the disk in the worst way. */
 static uint64_t nodes_above(uint64_t disk_blocks, uint64_t leaves)
 {
 	uint64_t sum = 0, total;
@@ -186,7 +186,7 @@ static uint64_t nodes_above(uint64_t disk_blocks, uint64_t leaves)
 	return sum;
 }
 
-/* The nodes twice: a checkpoint may write all of them anew before those of the last are free. */
+/* Counts the nodes twice: a checkpoint may write all of them before the last one's are free. */
 uint64_t cow_measure(uint64_t sectors, uint64_t blocks, uint64_t leaves)
 {
 	uint64_t disk_blocks = cow_blocks_for(sectors), sum, pages;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_decision.c - whether a group's prepared snapshots count.
+ * cow_decision.c - commit or abort a group's prepared snapshots.
  *
- * The decision is made by whoever first gets a file to the record's name, for
- * good: link() and O_EXCL each do so or fail. Only a complete file is ever
- * linked, so what was cut short is a file without "commit" in it: aborted.
+ * The first process that creates a file under the record's name decides, for
+ * good: link() and O_EXCL either create it or fail. Only a complete file is
+ * ever linked, so an incomplete file has no "commit" in it: aborted.
  *
- * The name is in the store, and whoever made the store may have made it up.
- * So only what can be a record of this host is looked for, or made.
+ * The name is in the store, so the store's creator may have chosen it freely.
+ * Only names that can be a record of this host are opened or created.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 #define COMMIT "commit\n"
 #define RANDOM_DIGITS 32
 
-/* What is behind @start, if @path starts with it. */
+/* The rest of @path after @start; NULL: it does not start with that. */
 static const char *path_behind(const char *path, const char *start)
 {
 	size_t length = strlen(start);
@@ -52,7 +52,7 @@ static int commit_file_write(const char *path)
 	return ret;
 }
 
-/* 1: commit, 0: abort, -ENOENT: not decided. */
+/* 1: commit, 0: abort, -ENOENT: undecided. */
 static int decision_read(const char *path)
 {
 	char text[sizeof(COMMIT)] = "";
@@ -90,12 +90,12 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	int fd, ret;
 
 	if (!cow_decision_valid(path))
-		return 0;	/* another machine's, as below */
+		return 0;	/* the record of another host, as below */
 	fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
 	if (fd >= 0)
 		close(fd);
 	else if (errno == ENOENT)
-		return 0;	/* a coordinator makes the directory before it has anything prepared: this is another machine */
+		return 0;	/* a coordinator makes the directory before it prepares anything, so it runs on another host */
 	else if (errno != EEXIST)
 		return error_set(error, -errno, "%s: cannot be decided: %s", path, strerror(errno));
 	ret = decision_read(path);
@@ -123,7 +123,7 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store)
 	return version;
 }
 
-/* One that is decided for counts already, whether its disk has been told or not; there is no other decision to come. */
+/* A snapshot whose commit is decided is valid, though its store may not know yet; the decision cannot change. */
 static int prepared_show(struct cow_store *store, struct cow_version *version, struct error_text *error)
 {
 	int ret = cow_decision_valid(version->decision) ? decision_read(version->decision) : 0;
@@ -137,7 +137,7 @@ static int prepared_show(struct cow_store *store, struct cow_version *version, s
 	return 0;
 }
 
-/* In memory alone, and without making a record. */
+/* Changes memory only, and makes no record. */
 static int prepared_show_all(struct cow_store *store, struct error_text *error)
 {
 	struct cow_version *version;
@@ -160,7 +160,7 @@ int cow_prepared_settle(struct cow_store *store, struct error_text *error)
 
 	if (store->read_only)
 		return prepared_show_all(store, error);
-	if (count > COW_PREPARED_MAX)	/* we would make a file for each */
+	if (count > COW_PREPARED_MAX)	/* each would create a file */
 		return error_set(error, -EUCLEAN, "%s: damaged: %u prepared snapshots", store->device->name, count);
 	while (ret >= 0 && (version = cow_prepared_next(store))) {
 		ret = cow_decision_abort(version->decision, error);

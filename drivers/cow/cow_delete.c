@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_delete.c - giving back what only a deleted version holds.
+ * cow_delete.c - free the blocks that only a deleted version holds.
  *
- * Its map is walked in the order of disk blocks, next to its parent's and to
- * its only child's: what neither of them has is free. What it shares with
- * the parent, or with a child that has not changed since, is skipped whole,
- * so the cost is that of the difference.
+ * Its map is walked in the order of disk blocks, together with its parent's
+ * and its only child's: blocks that neither of them has are freed. Subtrees
+ * shared with the parent, or with a child that has not changed there, are
+ * skipped, so the cost is that of the difference.
  *
  * Invariants:
  * 1. One version is walked at a time, to its end.
- * 2. A record carries what a step freed together with the cursor after it.
- *    The child's map changes up to then stand in the log before it.
+ * 2. One record has the blocks that a step freed and the cursor after it.
+ *    The child's map changes up to then are before it in the log.
  * 3. The cursor stops before a node. Data at disk block b is settled when
  *    the cursor is behind b, a node when it is at or behind the node's end.
- *    What is settled is the child's, or the parent's; what is not, ours.
- * 4. A step looks at so many nodes of the version at most, and all steps
- *    together at no more than the store has blocks: a map that somebody made
- *    up may have the same few again and again.
+ *    Settled blocks belong to the child or the parent, the others to us.
+ * 4. A step looks at a limited number of the version's nodes, and all steps
+ *    together at no more than the store has blocks: a crafted map may contain
+ *    the same few again and again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,8 +32,8 @@ struct walk {
 	struct cow_version *version, *parent, *child;
 	struct cow_list freed;
 	uint64_t cursor;
-	unsigned nodes, done;		/* that it has looked at; of these: with all that is beneath */
-	bool looks;				/* only brings the nodes into the cache */
+	unsigned nodes, done;		/* nodes looked at; of these: done with all below */
+	bool looks;				/* only load the nodes into the cache */
 	bool stopped;
 };
 
@@ -51,13 +51,13 @@ static bool has_settled_tree(const struct cow_version *version)
 	return !version || (version->has_tree && !version->layer.count);
 }
 
-/* Since its tree was written. */
+/* True if the child has changed there since its tree was written. */
 static bool child_changed(const struct walk *walk, unsigned level, uint64_t index)
 {
 	return walk->child && cow_layer_touches(&walk->child->layer, level, index);
 }
 
-/* The entries of a leaf of the parent's or the child's; all absent where there is none. */
+/* The entries of the parent's or the child's leaf; all absent where there is none. */
 static int leaf_of(struct walk *walk, const struct cow_ref *ref, uint64_t *entry)
 {
 	memset(entry, 0, COW_BLOCK);
@@ -95,7 +95,7 @@ static int walk_leaf(struct walk *walk, uint64_t start, const uint64_t *entry, c
 	return ret;
 }
 
-/* What another version's tree has beneath the place that is @level, @index in ours. It may be less tall. */
+/* The references below node @level, @index in another version's tree, which may have fewer levels. */
 static int nodes_beneath(struct walk *walk, const struct cow_version *version, unsigned level, uint64_t index,
 			 struct cow_ref *beneath)
 {
@@ -112,7 +112,7 @@ static int nodes_beneath(struct walk *walk, const struct cow_version *version, u
 	return ret || !ref.where ? ret : cow_node_get(walk->store, &ref, level, beneath);
 }
 
-/* The same nodes of the parent, or of a child that has not changed since, and all that is beneath. */
+/* True if the parent, or a child that has not changed there, has the same node, and so all below it. */
 static bool walk_skips(const struct walk *walk, unsigned level, uint64_t index, const struct cow_ref *ref,
 		       const struct cow_ref *parent, const struct cow_ref *child)
 {
@@ -122,7 +122,7 @@ static bool walk_skips(const struct walk *walk, unsigned level, uint64_t index, 
 		(block == cow_entry_block(child->where) && !child_changed(walk, level, index));
 }
 
-/* The nodes that the walk comes to next, of all three. */
+/* Reads the nodes that the walk needs next, of all three trees. */
 static void read_ahead(struct walk *walk, unsigned level, uint64_t index, unsigned from, const struct cow_ref *ref,
 		       const struct cow_ref *parent, const struct cow_ref *child)
 {
@@ -188,7 +188,7 @@ static int walk_node(struct walk *walk, unsigned level, uint64_t index, const st
 		cow_list_add(&walk->freed, cow_entry_block(ref->where));
 }
 
-/* The record, and what it frees on hold until it is durable. */
+/* Adds the record, and puts the freed blocks on hold until it is durable. */
 static int walk_record(struct walk *walk)
 {
 	struct cow_store *store = walk->store;

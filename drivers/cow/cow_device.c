@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_device.c - what every device can do with the calls that it has.
+ * cow_device.c - functions for all devices, built on their ops.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static int zeros_write(struct cow_device *device, uint64_t offset, uint64_t leng
 	return ret;
 }
 
-/* A device or file system that cannot do it in one call gets zeros. */
+/* Writes zeros if the device or file system cannot zero in one call. */
 int cow_device_zero(struct cow_device *device, uint64_t offset, uint64_t length)
 {
 	int ret = device->ops->zero && length ? device->ops->zero(device, offset, length) : -EOPNOTSUPP;

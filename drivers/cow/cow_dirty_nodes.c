@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_dirty_nodes.c - under which nodes of a tree a layer has changes: a hash
- * table of those nodes, open addressing, at most half full.
+ * cow_dirty_nodes.c - the nodes of a tree under which a layer has changes: a
+ * hash table, open addressing, at most half full.
  *
- * Invariant: with a node all above it are in it, up to the highest level.
+ * Invariant: if a node is in it, so are all above it, up to the highest level.
  *
- * Who asks saves work by a no. So without memory for more it says yes to
- * everything from then on.
+ * A "no" saves the caller work. So when it runs out of memory it answers "yes"
+ * to everything.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -17,13 +17,13 @@
 
 static_assert(COW_MAX_BLOCKS / COW_LEAF_ENTRIES <= 1u << 31, "a leaf's number fits into 31 bits, all others' into 24");
 
-/* Not 0. */
+/* The node's key, never 0. */
 static uint32_t name_of(unsigned level, uint64_t index)
 {
 	return (level == 1 ? (uint32_t)index : 1u << 31 | level << 24 | (uint32_t)index) + 1;
 }
 
-/* Where it is, or would be. */
+/* The slot of a key, or the one where it would be. */
 static size_t slot_for(const struct cow_dirty_nodes *dirty, uint32_t name)
 {
 	size_t i = (name * 0x9e3779b97f4a7c15ull) >> 20 & (dirty->room - 1);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_command.c - the snapshots of a served store: taking, preparing,
- * deleting, going back; and a larger disk.
+ * cow_disk_command.c - commands of a served store: create, prepare, delete and
+ * revert to snapshots; resize.
  *
  *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed
- *    CREATE:  all of it at once
+ *    CREATE:  all of it in one command
  *
- * Room in the log and a checkpoint that is overdue come first, so that nothing
- * is written between the freeze and the thaw. One that is only due comes after
- * the snapshot: a guest may stand still for that. What was held in memory is
- * made durable after the thaw: whatever is written then is behind it in the log.
+ * Room in the log and an overdue checkpoint come first, so that nothing is
+ * written between the freeze and the thaw. A checkpoint that is only due comes
+ * after the snapshot: a guest may be stopped for it. The snapshot is made
+ * durable after the thaw: whatever is written then comes after it in the log.
  */
 #include <errno.h>
 #include <string.h>
@@ -35,7 +35,7 @@ static int make_room(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
-/* For a snapshot. No write takes any of the log in between: where a checkpoint is due those that would wait for it. */
+/* For a snapshot. No write uses the log in between: if a checkpoint is due, writes wait for it. */
 static int make_room_now(struct cow_disk *disk, struct snapshot_command *command)
 {
 	const struct cow_store *store = disk->store;
@@ -103,7 +103,7 @@ static int run_create(struct cow_disk *disk, struct snapshot_command *command)
 	return prepare(disk, command);
 }
 
-/* The freeze is answered when it stands; this goes on until somebody ends it. */
+/* Completes the FREEZE when it holds, then waits for the command that ends it. */
 static void run_freeze(struct cow_disk *disk, struct snapshot_command *command)
 {
 	int ret = make_room_now(disk, command);
@@ -155,7 +155,7 @@ static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
 	if (version && cow_disk_snapshot_open(disk, version->id))
 		return error_set(&command->error, -EBUSY, "%s: snapshot \"%s\" is open: close it first", disk->device.name,
 				 command->name);
-	disk->deleting = version ? version->id : 0;	/* nor is it opened from here on */
+	disk->deleting = version ? version->id : 0;	/* nor can it be opened from here on */
 	ret = make_room(disk, command);
 	cow_exclusive_begin(disk);
 	if (!ret)
@@ -167,7 +167,7 @@ static int run_delete(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
-/* Perhaps: then the disk has another size, and a version to be given back. */
+/* Call after a possible revert: the disk may have another size, and a version to delete. */
 static void gone_back(struct cow_disk *disk)
 {
 	if (disk->active)
@@ -234,7 +234,7 @@ static bool is_urgent(const struct cow_disk *disk, const struct snapshot_command
 	}
 }
 
-/* A snapshot, for which a guest may stand still, and going back: nobody can use the disk before. Not what will fail. */
+/* Urgent: a snapshot, as a guest may be stopped for it, and a revert, as the disk is unusable before it. Not if it will fail. */
 bool cow_command_is_urgent(const struct cow_disk *disk)
 {
 	return disk->commands && is_urgent(disk, disk->commands) && !cow_checkpoint_overdue(disk->store);
@@ -274,7 +274,7 @@ void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 	command->done(command, ret);
 }
 
-/* A freeze that waits for its turn has nothing to be undone. */
+/* A queued FREEZE has done nothing yet, so just cancel it. */
 static bool take_back_freeze(struct cow_disk *disk)
 {
 	struct snapshot_command **link = &disk->commands, *command;

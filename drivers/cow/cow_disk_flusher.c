@@ -2,10 +2,10 @@
 /*
  * cow_disk_flusher.c - flushes of a served store.
  *
- * When the log has nothing to be told, a flush is a sync. Otherwise the
- * flusher runs the library's flush for all that have come by then; those that
- * come meanwhile wait for the next round, because what they are to cover may
- * not be in this one.
+ * With nothing to log, a flush is a sync. Otherwise the flusher runs the
+ * library's flush for all requests that have arrived by then; later ones wait
+ * for the next round, because this one may not include the writes that they
+ * have to cover.
  */
 #include <errno.h>
 
@@ -73,7 +73,7 @@ void cow_flusher_wake(struct cow_disk *disk)
 		next = r->next;
 		cow_request_done(r, -ENOMEM);
 	}
-	/* who waits for the log to be emptied has to ask again */
+	/* a request that waits for an empty log must ask again */
 	if (disk->oldest)
 		disk->gate_asks = true;
 	else if (!disk->task)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_io.c - the I/O of the library when a store is served: its calls, made
- * in a fiber, become requests to the backends that have the bytes of the
- * store and of its base.
+ * cow_disk_io.c - the library's I/O when a store is served: its calls, made in a
+ * fiber, become requests to the backends of the store and of its base.
  */
 #include <assert.h>
 #include <errno.h>
@@ -132,7 +131,7 @@ int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sect
 
 static uint64_t device_size_now(struct cow_device *device)
 {
-	backend_refresh_size(disk_of(device)->backend, NULL);	/* else it is what it was */
+	backend_refresh_size(disk_of(device)->backend, NULL);	/* on failure the size stays */
 	return device_size(device);
 }
 

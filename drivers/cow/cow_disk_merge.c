@@ -1,25 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_merge.c - the commit of a disk that is in use: all that the store has
- * of it is copied to its raw base, until the base is the disk.
+ * cow_disk_merge.c - commit a disk that is in use: copy the store's data to the
+ * raw base, until the base is the disk.
  *
- *   BEGIN: the store says that its base is being written ---> STEP, STEP, ..., SYNC ---> END: the rest, then
- *   the store says that all of it is there                            |
+ *   BEGIN: the store records that its base is being written ---> STEP, STEP, ..., SYNC ---> END: the rest, then
+ *   the store records that the base is complete                       |
  *                                                                     +---> CANCEL, or a crash: begin again
  *
  * Invariants:
  * 1. A block of the base is written only when the store has an entry for it,
- *    or the base does not show there. Until the end neither of the two ends,
- *    so nobody reads what is written; where a crash takes an entry back that
- *    was not flushed, the base has what a write put there since the last
- *    flush, sector by sector, which is what the rule of crashes allows.
- * 2. What the base may lack is marked, in memory: all of the disk at the
- *    beginning, later what a request has changed, when that ends. A mark goes
- *    before its part is looked at. So at a moment when no write runs and there
- *    is no mark the base is the disk; a copy that was overtaken is made anew.
- * 3. The map is looked at while it stands still; what it said may be out of
- *    date while it is being copied, which 2 makes good.
- * 4. When the store has said that it is merged it is written no more.
+ *    or the base does not show there. Neither changes until the end, so
+ *    nobody reads the block. If a crash loses an entry that was not flushed,
+ *    the base has, sector by sector, data written since the last flush, which
+ *    is allowed after a crash.
+ * 2. Marks in memory show where the base may be out of date: at the beginning
+ *    everywhere, later where a request has changed the disk, when it ends. A
+ *    mark is cleared before its part is looked at. So when no write is running
+ *    and there is no mark, the base is the disk; an overtaken copy is repeated.
+ * 3. The map is read while it cannot change; the result may be out of date
+ *    during the copy, which 2 covers.
+ * 4. After the store has recorded the end of the merge it is not written.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,24 +30,24 @@
 #include "cow_base.h"
 #include "cow_disk.h"
 
-#define MARKS (8u << 20)		/* bits at most: 1 MiB of them */
+#define MARKS (8u << 20)		/* at most, in bits: 1 MiB */
 #define PIECE_SECTORS 2048u		/* copied at once: 1 MiB */
 #define PIECE_PARTS (PIECE_SECTORS / COW_SECTORS)
-#define RUN_SECTORS (1u << 21)		/* of which the marks go at once: 1 GiB */
+#define RUN_SECTORS (1u << 21)		/* marks cleared at once: 1 GiB */
 
 struct cow_merge {
 	struct backend *base;		/* for writing */
 	uint8_t *marks;
 	uint8_t *buffer;		/* a piece */
-	uint64_t granule;		/* sectors for a mark */
+	uint64_t granule;		/* sectors per mark */
 	uint64_t granules, marked;
-	uint64_t cursor;		/* granule */
-	uint64_t at, end;		/* sectors that are not marked any more and still to be looked at */
+	uint64_t cursor;		/* next granule to look at */
+	uint64_t at, end;		/* sectors whose marks are cleared, but that are still to be looked at */
 	unsigned pass;
-	uint64_t copied;		/* bytes, of the step that runs */
+	uint64_t copied;		/* bytes copied by the running step */
 };
 
-/* Requests of a fiber that run together. */
+/* Requests of one fiber that run in parallel. */
 struct batch {
 	struct fiber *fiber;
 	unsigned count, pending;
@@ -118,7 +118,7 @@ void cow_merge_changed(struct cow_disk *disk, uint64_t first, uint64_t end)
 		mark(merge, granule);
 }
 
-/* From the cursor on, and then from the beginning. There is one. */
+/* The next mark from the cursor on, then from the beginning. There must be one. */
 static uint64_t next_marked(struct cow_merge *merge)
 {
 	for (;;) {
@@ -131,11 +131,11 @@ static uint64_t next_marked(struct cow_merge *merge)
 	}
 }
 
-/* What one step copies, from all over the disk. */
+/* The parts of one step, from all over the disk. */
 struct parts {
 	struct cow_extent part[PIECE_PARTS];
 	unsigned count;
-	uint64_t data;			/* sectors of kind DATA, which are in the buffer one after the other */
+	uint64_t data;			/* sectors of kind DATA, which are consecutive in the buffer */
 };
 
 static bool anything_left(const struct cow_merge *merge)
@@ -143,7 +143,7 @@ static bool anything_left(const struct cow_merge *merge)
 	return merge->marked || merge->at < merge->end;
 }
 
-/* The next sectors to be looked at, of marked granules in a row. */
+/* Take the next sectors to look at: a run of marked granules. */
 static void take_run(struct cow_merge *merge, uint64_t sectors)
 {
 	uint64_t granule = next_marked(merge);
@@ -157,21 +157,21 @@ static void take_run(struct cow_merge *merge, uint64_t sectors)
 	merge->end = merge->end < sectors ? merge->end : sectors;
 }
 
-/* What begins at merge->at; of data no more than there is room for. */
+/* The part at merge->at; at most @room sectors of data. */
 static int find_part(struct cow_disk *disk, uint64_t room, struct cow_extent *part)
 {
 	struct cow_merge *merge = disk->merge;
 	uint64_t max = merge->end - merge->at;
 	int ret;
 
-	/* of data a longer look would be for nothing */
+	/* look no further than @room for data */
 	ret = cow_version_extent(disk->store, disk->store->active, merge->at, max < room ? max : room, part);
 	if (!ret && part->kind != COW_EXTENT_DATA)
 		ret = cow_version_extent(disk->store, disk->store->active, merge->at, max, part);
 	return ret;
 }
 
-/* With the map standing still. Whole blocks: only the disk's end may be within one. */
+/* Call while the map cannot change. Parts are whole blocks, except at the disk's end. */
 static int find_parts(struct cow_disk *disk, struct parts *parts)
 {
 	struct cow_merge *merge = disk->merge;
@@ -206,7 +206,7 @@ static int parts_read(struct cow_disk *disk, const struct parts *parts, struct b
 	return batch_wait(batch);
 }
 
-/* Neighbours of one kind are written together, wherever they were in the store. */
+/* Adjacent parts of one kind are written together, wherever they were in the store. */
 static int parts_write(struct cow_disk *disk, const struct parts *parts, struct batch *batch)
 {
 	const struct cow_extent *part = parts->part, *end = part + parts->count, *first;
@@ -222,7 +222,7 @@ static int parts_write(struct cow_disk *disk, const struct parts *parts, struct 
 			at += n * SECTOR_SIZE;
 		} else if (first->kind == COW_EXTENT_ZERO) {
 			batch_add(batch, disk->merge->base, BLOCK_WRITE_ZEROES, first->sector, n, NULL);
-		} else if (first->sector + n > shown) {	/* it ends within the last block that shows it */
+		} else if (first->sector + n > shown) {	/* it ends within the last block that shows the base */
 			batch_add(batch, disk->merge->base, BLOCK_WRITE_ZEROES, shown, first->sector + n - shown, NULL);
 		}
 	}
@@ -264,13 +264,13 @@ void cow_merge_free(struct cow_disk *disk)
 		return;
 	disk->merge = NULL;
 	backend_close(merge->base);
-	file_relock(base_file(disk), false);	/* from a writer's lock, if it was had: nobody can be in its way */
+	file_relock(base_file(disk), false);	/* back to a reader's lock, if it is a writer's: nothing can conflict */
 	free(merge->marks);
 	free(merge->buffer);
 	free(merge);
 }
 
-/* The lock of the one that is open for reading keeps others away from both. */
+/* The lock of the read-only open excludes other users from both. */
 static int base_lock(struct cow_disk *disk, struct error_text *error)
 {
 	if (file_relock(base_file(disk), true))
@@ -278,7 +278,7 @@ static int base_lock(struct cow_disk *disk, struct error_text *error)
 	return 0;
 }
 
-/* Already this may change its time. */
+/* This may already change the base's mtime. */
 static int base_open(struct cow_disk *disk, struct error_text *error)
 {
 	struct driver_options options = { .shared = true, .as_is = true, .no_direct = !disk->base_backend->geometry.direct };
@@ -286,7 +286,7 @@ static int base_open(struct cow_disk *disk, struct error_text *error)
 	return backend_open(&disk->merge->base, disk->engine, disk->store->sb.base.target, &options, error);
 }
 
-/* The disk may have become larger in the store: a file follows it. */
+/* The disk may have grown in the store: a file grows with it. */
 static int base_grow(struct cow_disk *disk, struct error_text *error)
 {
 	struct backend *base = disk->merge->base;
@@ -346,7 +346,7 @@ static int begin(struct cow_disk *disk, struct snapshot_command *command)
 		ret = base_open(disk, error);
 	if (!ret)
 		ret = base_grow(disk, error);
-	/* from here on every end of a write marks */
+	/* from here on the end of every write sets marks */
 	if (!ret)
 		cow_merge_changed(disk, 0, cow_blocks_for(disk->store->active->sectors));
 	cow_exclusive_end(disk);
@@ -380,7 +380,7 @@ static int sync_both(struct cow_disk *disk)
 	return ret;
 }
 
-/* Stays frozen when it is done. */
+/* On success the disk stays frozen. */
 static int end(struct cow_disk *disk)
 {
 	int ret = 0;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_pace.c - how much of the time goes to what a store does in the
- * background, such as giving back what deleted snapshots held.
+ * cow_disk_pace.c - limit the time for a store's background work, such as
+ * freeing the space of deleted snapshots.
  *
- * It is done in turns. After one that took a time T, waiting for its I/O
- * included, there is a pause of `rest` times T, and of COW_IDLE_NS at least.
- * So it gets one part in `rest` + 1 of the time, however many requests there
- * are, and never less for ever. A pause in which no request began or ran
- * shows that the disk is idle: then turns follow one another until one comes.
+ * The work is done in turns. After a turn of time T, waits for I/O included,
+ * there is a pause of `rest` times T, but at least COW_IDLE_NS. So the work
+ * gets one part in `rest` + 1 of the time, however many requests there are, and
+ * never starves. A pause in which no request began or ran shows that the disk
+ * is idle: then turns follow one another until a request comes.
  *
- * That there is no request at the moment shows nothing: between the last one
- * of a batch and the first one of the next there never is.
+ * That no request is running at one moment does not show that: there is never
+ * one between the last request of a batch and the first of the next.
  */
 #include "cow_disk.h"
 

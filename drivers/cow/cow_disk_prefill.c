@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_prefill.c - places in a store file that are written before they are needed.
+ * cow_disk_prefill.c - blocks of a store file that are written before they are needed.
  *
- * A file system has to allocate what is written into a hole, and to commit
+ * A file system has to allocate space for a write into a hole, and to commit
  * that at the next sync: both cost more than the write itself. So in a file
- * fresh blocks come from a stretch ahead of the allocator's cursor that has
- * been filled with zeros: sequentially, in large pieces, in the background.
- * Scattered free blocks are left as they are, and large writes go where they
- * are: there is no gain in either.
+ * fresh blocks come from a range ahead of the allocator's cursor that was
+ * filled with zeros: sequentially, in large pieces, in the background. It would
+ * not help for scattered free blocks, nor for large writes, so these are not
+ * filled.
  *
- * What is being filled is on hold, so that nobody, a checkpoint neither, gets
- * it meanwhile.
+ * Blocks being filled are on hold, so that nothing allocates them meanwhile,
+ * not even a checkpoint.
  */
 #include <errno.h>
 
 #include "cow_disk.h"
 
 #define WINDOW 2048u		/* blocks: how far ahead, at most */
-#define WINDOW_PART 256u	/* of a small disk, of which that would be much */
+#define WINDOW_PART 256u	/* fraction of a small disk, for which WINDOW would be much */
 #define LEAST_RUN 64u		/* blocks: shorter ones are not worth it */
 #define ZEROS (64u << 10)
 
@@ -42,7 +42,7 @@ static int run_fill(struct cow_disk *disk, uint64_t block, unsigned count)
 	return cow_disk_write(disk, iov, i, block << COW_SHIFT, (uint64_t)count << COW_SHIFT);
 }
 
-/* What is free in [@from, @to) of the current page. That it fails costs time only: the file system allocates later. */
+/* Fill the free blocks in [@from, @to) of the current page. A failure costs time only: the file system allocates later. */
 static void range_fill(struct cow_disk *disk, unsigned from, unsigned to)
 {
 	uint64_t block = (uint64_t)disk->store->alloc.at_page * COW_PAGE_BITS;
@@ -75,7 +75,7 @@ bool cow_prefill_ready(const struct cow_disk *disk, uint64_t count, uint64_t *mo
 	return true;
 }
 
-/* The stretch grows from where it ends, or begins anew at the cursor. */
+/* The filled range grows at its end, or starts again at the cursor. */
 static void fill_on(struct cow_disk *disk, unsigned window)
 {
 	const struct cow_alloc *alloc = &disk->store->alloc;
@@ -112,5 +112,5 @@ void cow_prefill_ahead(struct cow_disk *disk)
 
 	if (disk->device.ops->resize && !disk->filler && !disk->stopping && disk->filled_page == alloc->at_page &&
 	    disk->filled_to < COW_PAGE_BITS && alloc->at_bit + window_of(disk) / 2 > disk->filled_to)
-		fiber_start(filler_run, disk);		/* out of memory: later, then */
+		fiber_start(filler_run, disk);		/* out of memory: retried later */
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_read.c - reading the active disk, or a snapshot, of a served store.
- * Neighbours on the disk that are neighbours in the store are one piece. Where
- * a few blocks of a stretch have been written elsewhere since, what is left of
- * it is still read in one go; what lies between is thrown away.
+ * cow_disk_read.c - read the active disk, or a snapshot, of a served store.
+ * Blocks that are adjacent on the disk and in the store form one piece. If a
+ * few blocks of a range have been written elsewhere since, the rest is still
+ * read in one request, and the data in between is discarded.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,9 +11,9 @@
 
 #include "cow_disk.h"
 
-#define JOIN_GAP (8 * COW_SECTORS)	/* sectors: more is not read for nothing */
+#define JOIN_GAP (8 * COW_SECTORS)	/* largest gap, in sectors, that is read and discarded */
 
-/* What @entry stands for, at @block. */
+/* The kind of piece for @entry, at @block. */
 static enum cow_piece_kind kind_of(const struct cow_disk *disk, const struct cow_version *version, uint64_t block,
 				   uint64_t entry)
 {
@@ -28,7 +28,7 @@ static bool continues(const struct cow_piece *last, enum cow_piece_kind kind, ui
 		(kind != COW_PIECE_STORE || place == last->place + (last->sector % COW_SECTORS + last->nr_sectors) / COW_SECTORS);
 }
 
-/* The base ends within its last block, perhaps; behind its end are zeros. */
+/* The base may end within its last block; after its end the disk reads as zeros. */
 static int add_base_tail(struct cow_request *r, const struct cow_version *version)
 {
 	struct cow_piece *last = &r->pieces[r->nr_pieces - 1];
@@ -45,7 +45,7 @@ static int add_base_tail(struct cow_request *r, const struct cow_version *versio
 	return cow_request_add_piece(r, COW_PIECE_ZERO, there, rest, 0) ? 0 : -ENOMEM;
 }
 
-/* 0, -EAGAIN with what is missing, or an error. */
+/* 0, -EAGAIN with the missing node, or an error. */
 static int read_map(struct cow_request *r, struct cow_missing *missing)
 {
 	const struct cow_version *version = cow_request_version(r);
@@ -91,7 +91,7 @@ static void join_add(struct join *join, const struct iovec *iov, int iovcnt)
 	join->used += iovcnt;
 }
 
-/* Several requests may throw away what they read into the same memory. */
+/* Data to discard; several requests may read into this memory at a time. */
 static void join_skip(struct join *join, uint64_t nr_sectors)
 {
 	static uint8_t nowhere[JOIN_GAP * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK)));
@@ -99,7 +99,7 @@ static void join_skip(struct join *join, uint64_t nr_sectors)
 	join_add(join, &(struct iovec){ nowhere, nr_sectors * SECTOR_SIZE }, 1);
 }
 
-/* What continues @first in the store, as far away from its end as on the disk, is read with it. */
+/* Reads with @first the later pieces that have the same distance from it in the store as on the disk. */
 static void join_rest(struct join *join, struct cow_piece *first, struct cow_piece *end)
 {
 	uint64_t sectors = first->nr_sectors, gap;
@@ -131,7 +131,7 @@ static int pieces_join(struct cow_request *r)
 	struct iovec *grown;
 	unsigned i;
 
-	/* Two pieces cannot have a third between them. */
+	/* Joining needs a third piece between two. */
 	if (r->nr_pieces < 3 || most > ENGINE_MAX_IOV)
 		return 0;
 	if (r->room_joined < most) {
@@ -203,6 +203,6 @@ void cow_read_start(struct cow_request *r)
 	}
 	cow_request_begin(r);
 	r->pending = n = r->nr_pieces;
-	for (i = 0; i < n; i++)		/* with the last one r may be gone */
+	for (i = 0; i < n; i++)		/* the last one may complete and free r */
 		piece_read(r, &r->pieces[i]);
 }

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_reopen.c - a store that is open for reading, because clones of its
- * snapshots are in use, is opened for writing beside them. One that they
- * have kept open for writing is only settled, when its disk is opened again.
+ * cow_disk_reopen.c - reopen a store for writing that is open read-only because
+ * clones of its snapshots are in use. If they have kept it open for writing,
+ * its prepared snapshots are only settled when its disk is opened again.
  *
- *    reader's lock ---> writer's lock ---> the store, opened anew ---> it is the one that counts
+ *    reader's lock ---> writer's lock ---> open the store again ---> replace the old one
  *
  * Invariants:
- * 1. Requests that come meanwhile wait, so nobody looks at the store as it was
- *    while the new opening changes it.
- * 2. What is being read goes on: the reader's backend stays open. It has the
- *    locks, and at no moment does it not have one.
- * 3. What fails leaves the store open for reading. It is read anew then,
- *    because it may be changed already.
+ * 1. New requests wait, so none reads the old state while the new opening
+ *    changes the store.
+ * 2. Reads in flight continue: the reader's backend stays open. It has the
+ *    locks, and has one of them at every moment.
+ * 3. After a failure the store stays open read-only. It is loaded again,
+ *    because it may have been changed already.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static void reopen_run(void *arg)
 	reopening->ret = ret;
 }
 
-/* What the clones read has to be there: what a dead process left may tell of a deletion. */
+/* The clones' snapshots must still exist: a dead process's log may contain a deletion. */
 static int check_snapshots(const struct cow_disk *disk, const struct cow_store *store, struct error_text *error)
 {
 	const struct cow_export *export;
@@ -72,7 +72,7 @@ static int store_open_anew(struct cow_disk *disk, const struct driver_options *o
 		ret = check_snapshots(disk, reopening.store, error);
 	if (ret) {
 		if (reopening.store) {
-			cow_journal_end(reopening.store, false);	/* as after a first opening that fails */
+			cow_journal_end(reopening.store, false);	/* as when a first open fails */
 			cow_abandon(reopening.store);
 		}
 		return ret;
@@ -135,7 +135,7 @@ static void one_settled(struct snapshot_command *command, int error)
 	*(int *)command->owner = error;
 }
 
-/* By commands: the task may be at work. */
+/* By a command, since the task may be running. */
 static int settle_one(struct cow_disk *disk, const struct cow_version *version, struct error_text *error)
 {
 	int decided = cow_decision_abort(version->decision, error), result = 1;
@@ -161,7 +161,7 @@ int cow_disk_settle(struct cow_disk *disk, struct error_text *error)
 	unsigned count;
 	int ret = 0;
 
-	/* It may fail because somebody has just done it: then there is one less, too. */
+	/* It may fail because another command has just settled it: then there is one less, too. */
 	while (!ret && (version = cow_prepared_next(disk->store))) {
 		count = cow_prepared_count(disk->store);
 		ret = settle_one(disk, version, error);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_request.c - requests to a served store: what runs, and the pieces that
- * one is cut into.
+ * cow_disk_request.c - requests to a served store: which are running, and their
+ * pieces.
  *
- * A request looks at the map and sends all its pieces off in one go. If the
- * map cannot say at once (a node has to be read) or the request has to wait,
- * nothing of it has happened, and it is started anew later.
+ * A request reads the map and submits all its pieces together. If that is not
+ * possible immediately (a node must be read) or the request must wait, it has
+ * had no effect yet, and is started anew later.
  */
 #include <assert.h>
 #include <errno.h>
@@ -148,7 +148,7 @@ static void request_end(struct cow_request *r)
 		cow_merge_changed(disk, r->first, r->end);
 }
 
-/* Somebody may have waited for the end of a request. */
+/* Call when a request has ended, which others may wait for. */
 static void disk_wake(struct cow_disk *disk)
 {
 	if (cow_retire_pending(disk))
@@ -207,7 +207,7 @@ struct cow_piece *cow_request_add_piece(struct cow_request *r, enum cow_piece_ki
 	return grown;
 }
 
-/* Together the pieces cover the request, in order; each can begin and end within one of its iovecs. */
+/* The pieces cover the request in order; each may begin and end within an iovec. */
 int cow_request_slice(struct cow_request *r)
 {
 	const struct iovec *iov = r->req->iov;
@@ -255,7 +255,7 @@ void cow_piece_submit(struct cow_piece *piece, struct cow_request *r, struct bac
 	backend_submit(backend, &piece->sub);
 }
 
-/* A node on its way, and who waits for it. */
+/* A node being read, and the requests that wait for it. */
 struct cow_load {
 	struct cow_load *next;
 	struct cow_disk *disk;
@@ -266,7 +266,7 @@ struct cow_load {
 	uint8_t *bytes;
 };
 
-/* It may have been replaced, and its place used for something else, while it was being read. */
+/* The node may have been replaced, and its block reused, while it was being read. */
 static bool still_missing(const struct cow_request *r, const struct cow_load *load)
 {
 	const struct cow_version *version = cow_request_version(r);

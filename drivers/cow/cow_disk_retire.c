@@ -2,30 +2,30 @@
 /*
  * cow_disk_retire.c - from freed to free, and to holes.
  *
- * A request that has begun may still read a block, or write to it in place,
- * after the map has let go of it. So what was freed waits until all requests
- * that were running then have ended; then it may be used again, and what
- * nobody has come to use by its turn is punched out of the store.
+ * A running request may still read a block, or write to it in place, after
+ * the block was removed from the map. So freed blocks wait until all requests
+ * that were running then have ended; then they may be reused, and those that
+ * are still free at their turn are punched out of the store.
  *
- * A file system stops all other writes to a file while it makes a hole in it:
- * those that run must end first. So while there are requests, holes take a
- * small part of the time (cow_disk_pace.c), some of them in each turn, and none of
- * it before a deletion has had its part. A disk that is being closed makes a
- * few more only: somebody may wait to open it again.
+ * A file system stops all other writes to a file while it punches a hole: the
+ * running ones must end first. So while there are requests, holes get a small
+ * part of the time (cow_disk_pace.c), several in each turn, and wait for
+ * deletions. A disk that is being closed punches only a few more: another
+ * process may be waiting to open it.
  */
 #include <stdlib.h>
 
 #include "cow_disk.h"
 
-#define TURN_NS 1000000u		/* holes one after the other */
-#define LAST_HOLES 1000u	/* of a disk that is being closed */
+#define TURN_NS 1000000u		/* punch holes for this long in a turn */
+#define LAST_HOLES 1000u	/* limit for a disk that is being closed */
 
 static bool settled(const struct cow_disk *disk)
 {
 	return disk->retired && (!disk->oldest || disk->oldest->sequence >= disk->retired->sequence);
 }
 
-/* On a full store nothing is as urgent. */
+/* On a full store holes are most urgent. */
 static bool hole_due(const struct cow_disk *disk)
 {
 	return disk->store->alloc.unpunched &&
@@ -48,7 +48,7 @@ static void first_settled(struct cow_disk *disk)
 	free(retired);
 }
 
-/* That it fails costs space on the host only. */
+/* A failure costs space on the host only. */
 static void hole_make(struct cow_disk *disk)
 {
 	uint64_t block = 0;
@@ -96,7 +96,7 @@ bool cow_retire_pending(const struct cow_disk *disk)
 void cow_retire_wake(struct cow_disk *disk)
 {
 	if (!disk->retirer) {
-		fiber_start(retirer_run, disk);		/* out of memory: the next end of a request tries again */
+		fiber_start(retirer_run, disk);		/* out of memory: retried when the next request ends */
 	} else if (disk->retirer_waits && (settled(disk) || hole_due(disk))) {
 		disk->retirer_waits = false;
 		fiber_resume(disk->retirer);
@@ -112,7 +112,7 @@ void cow_retire(void *owner, struct cow_list *blocks)
 		return;
 	retired = calloc(1, sizeof(*retired));
 	if (!retired)
-		return;		/* they stay on hold until the store is opened again */
+		return;		/* the blocks stay on hold until the store is opened again */
 	retired->blocks = *blocks;
 	*blocks = (struct cow_list){ 0 };
 	retired->sequence = disk->sequence;

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow_disk_status.c - STATUS requests to a served store: what is allocated, and
- * what has changed since a snapshot, both by the map alone.
+ * what has changed since a snapshot, both from the map alone.
  *
- * What was found stays found while a node is read, so a request gets on
- * however small the cache is. Each look is bounded: a request is answered
- * with what there is when it has cost enough.
+ * The answer so far is kept while a node is read, so a request progresses
+ * however small the cache is. The work is bounded: at a limit the request
+ * completes with the answer so far.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "cow_disk.h"
 
-#define MAX_COST 32768u		/* blocks and places of layers looked at: about a millisecond */
+#define MAX_COST 32768u		/* blocks and layer slots looked at: about a millisecond */
 #define BASE_EXTENTS 64u
 #define BASE_COST (MAX_COST / 8)
 
@@ -33,7 +33,7 @@ static uint64_t sectors_left(const struct cow_request *r)
 	return r->req->nr_sectors - r->req->status->nr_sectors;
 }
 
-/* A look through a layer costs as much as it has room, a look at a block one. */
+/* The search of a layer costs at most the size of its table, a block costs 1. */
 static uint64_t cost_of(const struct look *look, uint64_t blocks)
 {
 	const struct cow_version *version;
@@ -51,7 +51,7 @@ static uint64_t cost_of(const struct look *look, uint64_t blocks)
 	return cost;
 }
 
-/* @blocks from the one at which the answer stands are alike: the sectors of them that were asked for. */
+/* The requested sectors in @blocks blocks of one kind, from the end of the answer on. */
 static uint64_t sectors_of(const struct cow_request *r, uint64_t blocks)
 {
 	uint64_t most = sectors_left(r), skip = sector_at(r) % COW_SECTORS;
@@ -61,14 +61,14 @@ static uint64_t sectors_of(const struct cow_request *r, uint64_t blocks)
 	return blocks * COW_SECTORS - skip;
 }
 
-/* What shows through is the base's to tell. */
+/* The base answers for the parts that it shows. */
 struct base_look {
 	struct block_status status;
 	struct block_extent extents[BASE_EXTENTS];
 	bool waited_for;
 };
 
-/* The one piece of the request; what it keeps in its buffer goes with the request. */
+/* Kept in the buffer of the request's only piece, which is freed with the request. */
 static struct base_look *base_look_of(struct cow_request *r)
 {
 	struct cow_piece *piece = r->nr_pieces ? &r->pieces[0] : NULL;
@@ -96,7 +96,7 @@ static void base_status_done(struct block_request *sub, int error)
 		cow_request_start(r);
 }
 
-/* True when the answer has come already. */
+/* True when the answer is already there. */
 static bool base_status(struct cow_request *r, uint64_t nr_sectors)
 {
 	struct base_look *base = base_look_of(r);
@@ -140,8 +140,8 @@ static enum step step_allocated(struct look *look, int *error)
 }
 
 /*
- * Where the two do not end at the same place, or do not show the same of the
- * base, nothing is compared: all from there on has changed.
+ * If the two versions have different ends, or show different parts of the
+ * base, everything from the first end on counts as changed.
  */
 static uint64_t comparable_blocks(const struct look *look)
 {
@@ -188,7 +188,7 @@ void cow_status_start(struct cow_request *r)
 {
 	struct look look = { r };
 	enum step step = STEP_ON;
-	int error = look_begin(&look) ? r->error : -ESTALE;	/* the snapshot has been deleted meanwhile */
+	int error = look_begin(&look) ? r->error : -ESTALE;	/* the snapshot was deleted meanwhile */
 
 	while (!error && step == STEP_ON && sectors_left(r) && look.cost < MAX_COST)
 		step = look.since ? step_changed(&look, &error) : step_allocated(&look, &error);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_task.c - what a served store does besides reads and writes, one thing
- * after the other in one fiber: room for fresh blocks, checkpoints, commands,
- * zeroing, giving back what deleted snapshots held.
+ * cow_disk_task.c - background work of a served store, one thing after the other in
+ * one fiber: making room for fresh blocks, checkpoints, commands, zeroing,
+ * deletion.
  *
- * A request that changes the map waits while one of these needs it to stand
- * still; reads, and writes in place, go on. Deletion has the time: cow_disk_pace.c
- * says how much of it while there are requests.
+ * A request that changes the map waits while one of these needs an unchanging
+ * map; reads, and writes in place, continue. cow_disk_pace.c limits the time
+ * for deletions while there are requests.
  */
 #include <errno.h>
 #include <string.h>
@@ -36,7 +36,7 @@ void cow_exclusive_end(struct cow_disk *disk)
 	cow_disk_kick(disk);
 }
 
-/* What fails here, and has not made the whole store fail, fails for want of room or of memory: later, then. */
+/* An error that has not made the store fail is a lack of space or memory: retry later. */
 static void room_failed(struct cow_disk *disk, int error)
 {
 	if (error && !disk->store->failed)
@@ -49,7 +49,7 @@ static void run_places(struct cow_disk *disk)
 
 	disk->want_places = false;
 	if (disk->filler)
-		return;		/* its end is what they wait for */
+		return;		/* requests wait for its end */
 	ret = cow_alloc_prepare(disk->store);
 	if (!ret)
 		cow_prefill_now(disk);
@@ -99,7 +99,7 @@ static int checkpoint_build(struct cow_disk *disk)
 	return ret;
 }
 
-/* First writes go on but for its two short moments, unless they come faster than it can write down. */
+/* First writes continue, except in its two short exclusive steps, or when they come faster than it progresses. */
 int cow_task_checkpoint(struct cow_disk *disk)
 {
 	int ret = checkpoint_begin(disk);
@@ -114,7 +114,7 @@ int cow_task_checkpoint(struct cow_disk *disk)
 	return ret;
 }
 
-/* -ECANCELED: it gave way. */
+/* -ECANCELED: aborted for an urgent command. */
 static int checkpoint_yielding(struct cow_disk *disk)
 {
 	int ret;
@@ -136,7 +136,7 @@ int cow_task_pause(void *owner)
 	return disk->yields && cow_command_is_urgent(disk) ? -ECANCELED : 0;
 }
 
-/* From where it stands, at most *@budget blocks of it that something has to be done for. */
+/* Continue zeroing, for at most *@budget blocks that need work. */
 static int zero_on(struct cow_request *r, uint64_t *budget)
 {
 	const struct block_request *req = r->req;
@@ -161,10 +161,10 @@ static void zero_end(struct cow_request *r)
 }
 
 /*
- * A slice of the requests that wait: writes go on between two of a large one,
- * and many small ones do not each wait for the map to stand still. No command
- * comes between: a snapshot has none of a request that has not ended. On a
- * full store, too: it may be what makes room.
+ * A slice of the waiting requests: writes continue between two slices of a
+ * large one, and many small ones share one exclusive phase. No command runs
+ * between slices: a snapshot has no part of a request that has not ended. Runs
+ * on a full store, too: a discard may make room.
  */
 static void run_zeroes(struct cow_disk *disk)
 {
@@ -205,10 +205,9 @@ static int flush(struct cow_disk *disk)
 }
 
 /*
- * What has to be read is read before, and what is to be written after the map
- * has stood still. A write that comes between the step and its flush finds all
- * as it was: the cursor moves when the record is durable, and a write lets go
- * of nothing that the snapshot may have.
+ * Reads come before the exclusive phase, and the flush after it. A write
+ * between the step and its flush is safe: the cursor moves only when the
+ * record is durable, and a write frees no block that the snapshot may hold.
  */
 static int delete_step(struct cow_disk *disk)
 {
@@ -238,7 +237,7 @@ static void run_delete(struct cow_disk *disk)
 	disk->want_delete = delete_step(disk) == 1;
 	cow_pace_end(&disk->delete_pace);
 	if (!disk->want_delete)
-		cow_retire_wake(disk);		/* holes have waited for that */
+		cow_retire_wake(disk);		/* holes have waited for the deletion */
 }
 
 static void run_command(struct cow_disk *disk)
@@ -283,7 +282,7 @@ static bool anything_to_do(const struct cow_disk *disk)
 	return disk->want_places || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
 }
 
-/* Nobody will try again: those who wait hear of it, or wait for somebody who will. */
+/* Call when there will be no retry: fail what waits, or let it wait for another event. */
 static void give_up(struct cow_disk *disk, int error)
 {
 	struct cow_request *r;
@@ -294,7 +293,7 @@ static void give_up(struct cow_disk *disk, int error)
 	cow_wait_give_up(disk);
 }
 
-/* Without memory for a fiber, the end of any request that runs tries again. */
+/* Without memory for a fiber, the end of any running request retries. */
 void cow_task_wake(struct cow_disk *disk)
 {
 	int ret = 0;

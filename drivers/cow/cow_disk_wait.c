@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_wait.c - writes to a served store that wait, each where it waits for
- * what it needs, so that none is started anew for what others need.
+ * cow_disk_wait.c - writes to a served store that wait, in one list for each
+ * reason, so that a write is restarted only when its own reason may be gone.
  *
- *    held          the disk is frozen: until the thaw; or it is being opened for writing, and so do reads
- *    overlapping   others that run have fresh blocks in its range: until the last of these has ended
- *    gate          the map may not be changed now, the log has no room for it, or a checkpoint does not keep up
- *    places        there are none that are ready
- *    ready         nothing any more
+ *    held          the disk is frozen: until the thaw; or it is being reopened: then reads wait, too
+ *    overlapping   running requests have fresh blocks in its range: until the last of these has ended
+ *    gate          the map must not change now, the log has no room for it, or a checkpoint does not keep up
+ *    places        no block is ready
+ *    ready         nothing: to be started
  *
- * At the gate, and for places, they stand in line: when something has come the
- * first is tried, and the next one once that has got on.
+ * gate and places are queues: on an event the first request is retried, and
+ * the next one when that one has got through.
  *
- * As many can wait, and as many can run, as frontends have room for in their
- * rings. So what is done when one begins or ends is no more than a short look
- * at each of the others.
+ * The number of waiting and of running requests is limited only by the
+ * frontends' rings. So the start or end of one costs no more than a short
+ * check of each of the others.
  */
 #include <assert.h>
 
@@ -43,7 +43,7 @@ void cow_fresh_begin(struct cow_request *r)
 		other->overlaps += overlap(other, r);
 }
 
-/* Who has waited for the end of @r last is ready. */
+/* Requests for which @r was the last overlapping one become ready. */
 static void overlapping_release(const struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -124,7 +124,7 @@ static struct cow_request *next_ready(struct cow_disk *disk)
 	return r ? r : cow_requests_pop(&disk->ready);
 }
 
-/* Not from within itself: what is started here may end here, and wake others. */
+/* Not recursively: a request started here may end here, and wake others. */
 static void held_restart(struct cow_disk *disk)
 {
 	struct cow_request *r;
@@ -162,7 +162,7 @@ void cow_disk_kick(struct cow_disk *disk)
 	held_restart(disk);
 }
 
-/* As when a checkpoint fails for want of memory: retry() tries again. */
+/* As when a checkpoint fails for lack of memory: retry() tries again. */
 void cow_wait_give_up(struct cow_disk *disk)
 {
 	if (!disk->gate.waiting.first && !disk->places.waiting.first)

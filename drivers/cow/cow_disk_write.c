@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_disk_write.c - writing to the active disk of a served store.
+ * cow_disk_write.c - write to the active disk of a served store.
  *
- * What the active disk alone holds is overwritten where it is. Other blocks
- * get fresh places, and the map is changed once the whole request has been
- * written. Of a block that is not written whole the rest is read first; so
- * while a request has fresh blocks, no other one may write to them.
+ * Blocks that only the active disk holds are overwritten in place. Other
+ * blocks get new places, and the map changes after the whole request has been
+ * written. If a block is not written whole, the rest is read first; so
+ * while a request has fresh blocks, no other request may write to them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,7 +23,7 @@ static bool continues(const struct cow_piece *last, enum cow_piece_kind kind, ui
 		place == last->place + (last->sector % COW_SECTORS + last->nr_sectors) / COW_SECTORS;
 }
 
-/* Cuts the request into pieces; the fresh ones have no place yet. 0, -EAGAIN with what is missing, or an error. */
+/* Cuts the request into pieces; fresh ones have no place yet. 0, -EAGAIN with the missing node, or an error. */
 static int write_map(struct cow_request *r, struct cow_missing *missing)
 {
 	struct cow_store *store = r->disk->store;
@@ -77,7 +77,7 @@ static void places_return(struct cow_request *r)
 	}
 }
 
-/* The rest of piece @at, from @blocks on, becomes a piece of its own. */
+/* Makes the rest of piece @at, from @blocks on, a piece of its own. */
 static int piece_split(struct cow_request *r, unsigned at, uint64_t blocks)
 {
 	uint64_t sectors = blocks * COW_SECTORS;
@@ -95,7 +95,7 @@ static int piece_split(struct cow_request *r, unsigned at, uint64_t blocks)
 	return 0;
 }
 
-/* Once only has a request to wait for places that are prefilled: there may never be enough of them for it. */
+/* A request waits for prefilled places only once: there may never be enough of them for it. */
 static bool place_ready(const struct cow_request *r, uint64_t count, uint64_t *most)
 {
 	unsigned bit;
@@ -104,7 +104,7 @@ static bool place_ready(const struct cow_request *r, uint64_t count, uint64_t *m
 	return r->urgent ? cow_alloc_ready(r->disk->store, &bit) : cow_prefill_ready(r->disk, count, most);
 }
 
-/* Places for all fresh blocks, or for none. -EAGAIN: the bitmap has to be read first. */
+/* Places for all fresh blocks, or for none. -EAGAIN: the bitmap must be read first. */
 static int places_find(struct cow_request *r)
 {
 	struct cow_store *store = r->disk->store;
@@ -139,8 +139,8 @@ static int places_find(struct cow_request *r)
 }
 
 /*
- * The log takes what was written and what is on its way, should both be told to it at once. Whatever its size, one
- * request may always go; not while a checkpoint is at work, because until its end the log becomes no emptier.
+ * The log must have room for all changes so far and those in flight, in case one flush logs them all. One request may
+ * always go, however large; but not during a checkpoint, because the log does not get emptier until its end.
  */
 static bool log_has_room(const struct cow_request *r)
 {
@@ -154,7 +154,7 @@ static bool log_has_room(const struct cow_request *r)
 	return disk->changing ? bytes <= size / 4 : waiting <= size / 8;
 }
 
-/* True: it may change the map now. False: it was put where it waits for that. */
+/* True: the request may change the map now. False: it is waiting for that. */
 static bool write_admitted(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -166,7 +166,7 @@ static bool write_admitted(struct cow_request *r)
 	}
 	if (cow_checkpoint_due(store))
 		disk->want_checkpoint = true;
-	/* those that come behind one that finds too little wait: else small ones could keep a large one out for ever */
+	/* requests behind one that waits for log space wait, too: otherwise small ones could starve a large one */
 	if (!disk->exclusive && !disk->want_checkpoint && !cow_line_before(&disk->gate, r) && log_has_room(r) &&
 	    cow_checkpoint_keeps_up(store))
 		return true;
@@ -175,7 +175,7 @@ static bool write_admitted(struct cow_request *r)
 	return false;
 }
 
-/* Nothing is free that is not on hold: a checkpoint may give some of it back. */
+/* All free blocks are on hold: a checkpoint may release some. */
 static void write_no_room(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -190,7 +190,7 @@ static void write_no_room(struct cow_request *r)
 	cow_task_wake(disk);
 }
 
-/* True: all its fresh blocks have places. False: it waits, or is over. */
+/* True: all its fresh blocks have places. False: the request waits, or has ended. */
 static bool write_placed(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
@@ -286,7 +286,7 @@ static void part_read_done(struct block_request *sub, int error)
 		part_write(sub->owner, sub->driver_data);
 }
 
-/* What the block holds now, then the new part of it, then all of it to its new place. */
+/* Reads the block's old contents, adds the new part, and writes all of it to the new place. */
 static void part_start(struct cow_request *r, struct cow_piece *piece)
 {
 	struct cow_store *store = r->disk->store;
@@ -356,7 +356,7 @@ static void write_run(struct cow_request *r)
 	if (r->fresh_blocks)
 		cow_fresh_begin(r);
 	r->pending = n = r->nr_pieces;
-	for (i = 0; i < n; i++)		/* with the last one r may be gone */
+	for (i = 0; i < n; i++)		/* the last one may complete and free r */
 		piece_write(r, &r->pieces[i]);
 }
 
@@ -386,7 +386,7 @@ void cow_write_start(struct cow_request *r)
 	} else if (!r->fresh_blocks) {
 		write_run(r);
 	} else {
-		/* The fibers can start other requests: they come when this one counts as running, for overlaps. */
+		/* Fibers can start other requests, so wake them when this one counts as running, for overlaps. */
 		if (write_placed(r)) {
 			write_run(r);
 			cow_prefill_ahead(disk);

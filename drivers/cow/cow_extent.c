@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_extent.c - which parts of a disk are alike, without a look at each of
- * its blocks: what no tree has is passed over a subtree at a time.
+ * cow_extent.c - find extents: parts of a disk of one kind, without a look at
+ * each block. Subtrees that no version has are skipped.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "cow_internal.h"
 
-/* Where the node's first entry at or behind @block is, or where the node ends. @level and @bytes: the node. */
+/* The node's first entry at or after @block, or the node's end. @level and @bytes: the node. */
 static uint64_t node_next(const void *bytes, unsigned level, uint64_t block, bool *found)
 {
 	const struct cow_ref *ref = bytes;
@@ -51,7 +51,7 @@ static int tree_next(struct cow_store *store, const struct cow_version *version,
 	return 0;
 }
 
-/* A layer has no order: it is asked block by block for a while, then looked through. */
+/* A layer is not sorted: look up block by block for a while, then scan the table. */
 uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t end)
 {
 	uint64_t entry, asked = end - block < layer->room ? end : block + layer->room;
@@ -97,7 +97,7 @@ static enum cow_extent_kind kind_of(const struct cow_store *store, const struct 
 	return !entry && cow_map_shows_base(store, version, block) ? COW_EXTENT_BASE : COW_EXTENT_ZERO;
 }
 
-/* How many blocks from @block on are as that one is, absent: up to the next entry or to the base's end. */
+/* The number of absent blocks from @block on, up to the next entry or the end of the base. */
 static int absent_run(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t end,
 		      uint64_t *n)
 {
@@ -168,7 +168,7 @@ int cow_view_find_id(const struct cow_store *store, uint32_t id, struct cow_view
 	return view_of(store, cow_version_find(store, id), view);
 }
 
-/* What lies behind the end of what the base shows are zeros. */
+/* After the end of what the base shows the disk reads as zeros. */
 static int base_zero(const struct cow_store *store, const struct cow_version *version, uint64_t sector,
 		     uint64_t *nr_sectors, bool *zero)
 {

@@ -22,7 +22,7 @@
 
 struct cow_file {
 	struct cow_device device;
-	struct image_file image;	/* what locking needs to know; its path and descriptor are ours */
+	struct image_file image;	/* for locking; its path and descriptor are ours */
 };
 
 static struct cow_file *file_of(struct cow_device *device)
@@ -103,7 +103,7 @@ static int file_zero(struct cow_device *device, uint64_t offset, uint64_t length
 	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) ? -errno : 0;
 }
 
-/* A file system that knows of no holes says that all is data. */
+/* A file system without holes reports that all is data. */
 static int file_hole(struct cow_device *device, uint64_t offset, uint64_t *length, bool *hole)
 {
 	int fd = file_of(device)->image.fd;
@@ -155,7 +155,7 @@ static int file_try_open(struct image_file *image, int flags, struct error_text 
 	struct stat st;
 	int ret;
 
-	/* before: opening alone can act (a watchdog) or hang (a FIFO); and after, in image_look(): it may have changed */
+	/* before the open, which alone can act (a watchdog) or hang (a FIFO); and again in image_look(): it may have changed */
 	if (!path_stat(image->path, &st) && !S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode) && !S_ISDIR(st.st_mode))
 		return error_set(error, -EINVAL, "%s: neither a file nor a block device", image->path);
 	image->fd = path_open(image->path, flags | O_NOCTTY | O_NONBLOCK, 0600);
@@ -163,7 +163,7 @@ static int file_try_open(struct image_file *image, int flags, struct error_text 
 		return file_busy(image->path, &st, error);
 	if (image->fd < 0) {
 		ret = -errno;
-		/* that is why, then */
+		/* the reason for EACCES */
 		if (ret == -EACCES && image_directories_check(image->path, error))
 			ret = -EPERM;
 		return error_set(error, ret, "%s: %s", image->path, strerror(-ret));
@@ -176,7 +176,7 @@ static int file_try_open(struct image_file *image, int flags, struct error_text 
 	return ret;
 }
 
-/* A tool has nobody else to serve, and waits. */
+/* Waits, because a tool has nothing else to do. */
 static int file_open_waiting(struct image_file *image, int flags, struct error_text *error)
 {
 	struct error_text why = { "" };
@@ -202,7 +202,7 @@ static int file_start(struct cow_device **device, const char *path, int flags, b
 		free(file);
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
 	}
-	/* O_EXCL without O_CREAT keeps a device apart from mounts and other such users. */
+	/* O_EXCL without O_CREAT excludes mounts and other users of a device. */
 	if (!read_only && !path_stat(path, &st) && S_ISBLK(st.st_mode))
 		flags = (flags & ~O_CREAT) | O_EXCL;
 	file->image.read_only = read_only;

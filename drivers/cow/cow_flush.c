@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_flush.c - making what was written durable: the data, then the map
- * changes that speak of it.
+ * cow_flush.c - make writes durable: the data, then the map changes that
+ * refer to it.
  *
- * What goes into the log is gathered before the sync begins. A write that
- * completes while the sync is under way is not covered by it, and waits for
- * the next flush, even if it changed a map entry that is being logged now.
+ * Log records are gathered before the sync begins. A write that completes
+ * during the sync is not covered by it, and waits for the next flush, even
+ * if it changed a map entry that is being logged now.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -56,7 +56,7 @@ static int gather_releases(struct cow_store *store)
 	return ret;
 }
 
-/* In order: what a version changed, then the record that ended it or spoke of it. */
+/* In order: a version's changes, then the record that ended it or refers to it. */
 static int gather(struct cow_store *store, struct cow_event *events)
 {
 	struct cow_event *event;
@@ -73,7 +73,7 @@ static int gather(struct cow_store *store, struct cow_event *events)
 	return ret ? ret : gather_releases(store);
 }
 
-/* Punches out what a sorted list has, run by run. That it fails costs space only. */
+/* Punches out the blocks of a sorted list, run by run. A failure costs space only. */
 static void punch(struct cow_store *store, const struct cow_list *blocks)
 {
 	size_t i, n;
@@ -99,7 +99,7 @@ static void release_durable(struct cow_store *store, struct cow_list *released)
 		cow_alloc_unhold(store, released->item[i]);
 }
 
-/* What counts from the moment at which it is durable. */
+/* Effects of an event that begin when it is durable. */
 static void event_durable(struct cow_store *store, const struct cow_event *event, struct cow_list *released)
 {
 	const struct cow_delete_payload *delete = (const void *)event->payload;
@@ -118,7 +118,7 @@ static void event_durable(struct cow_store *store, const struct cow_event *event
 	version = cow_version_find(store, freed->id);
 	cow_version_set_cursor(store, version, freed->cursor);
 	for (i = 0; i < (event->length - sizeof(*freed)) / sizeof(*blocks); i++) {
-		/* A list that cannot grow leaves the block on hold: unusable until the store is opened again, no worse. */
+		/* Out of memory leaves the block on hold: unused until the store is opened again, nothing worse. */
 		if (cow_list_add(released, blocks[i]))
 			break;
 	}

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_format.h - the bytes of a cow store, as docs/cow-format.md has them.
+ * cow_format.h - the bytes of a cow store, as specified in docs/cow-format.md.
  *
- * Numbers are little-endian and used as they stand; a machine of the other
- * kind is refused here rather than half served.
+ * Numbers are little-endian and used without conversion, so a big-endian
+ * machine is refused here.
  */
 #ifndef DRIVERS_COW_FORMAT_H
 #define DRIVERS_COW_FORMAT_H
@@ -21,28 +21,28 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the store's numbers a
 #define COW_SECTORS		8u			/* 512-byte sectors in a block */
 #define COW_MAGIC		"TAPSNAP\n"
 #define COW_FORMAT_VERSION	1
-#define COW_COPY_BLOCK		256ull			/* where the second superblock is */
+#define COW_COPY_BLOCK		256ull			/* place of the second superblock */
 #define COW_LOG_START		512ull
-#define COW_MAX_BLOCKS		(1ull << 40)		/* of a store, of a disk */
+#define COW_MAX_BLOCKS		(1ull << 40)		/* for a store, and for a disk */
 #define COW_MAX_GENERATION	((1u << 24) - 1)
 #define COW_LOG_MIN_BLOCKS	64ull
-#define COW_LOG_MAX_BLOCKS	8192ull			/* the fixed area stays within the first bitmap page */
-#define COW_MAX_VERSIONS	(1u << 20)		/* at one time: bounds memory against a hostile store */
+#define COW_LOG_MAX_BLOCKS	8192ull			/* keeps the fixed area within the first bitmap page */
+#define COW_MAX_VERSIONS	(1u << 20)		/* limits memory for a hostile store */
 
 #define COW_LEAF_ENTRIES	512u
 #define COW_NODE_REFS		256u
-#define COW_MAX_LEVELS		5u			/* 2^9 * 2^32 disk blocks, more than there can be */
+#define COW_MAX_LEVELS		5u			/* 2^9 * 2^32 disk blocks, more than the maximum */
 #define COW_PAGE_BITS		32768u			/* store blocks that a bitmap page covers */
 #define COW_BITMAP_MAX_LEVELS	5u
 
 #define COW_NAME_MAX		SNAPSHOT_TEXT_MAX
 #define COW_DESCRIPTION_MAX	SNAPSHOT_DESCRIPTION_MAX
 #define COW_DECISION_MAX	SNAPSHOT_TEXT_MAX
-#define COW_PREPARED_MAX 64u	/* snapshots that name a decision */
+#define COW_PREPARED_MAX 64u	/* prepared snapshots in a store */
 
 /* A reference to a block of metadata. */
 struct cow_ref {
-	uint64_t where;			/* store block and birth, as in an entry; 0: none */
+	uint64_t where;			/* store block and birth, as in an entry; 0: no block */
 	uint32_t crc;
 	uint32_t extra;
 };
@@ -99,7 +99,7 @@ struct cow_record {
 	uint32_t count, flags;
 };
 
-#define COW_RECORD_MORE 1u		/* counts only together with the next */
+#define COW_RECORD_MORE 1u		/* valid only together with the next record */
 
 enum cow_record_type {
 	COW_RECORD_MAP = 1,
@@ -139,7 +139,7 @@ _Static_assert(sizeof(struct cow_record) == 32, "log record");
 _Static_assert(sizeof(struct cow_snapshot_payload) == 24, "snapshot payload");
 _Static_assert(sizeof(struct cow_map_element) == 16, "map element");
 
-/* Entries, and the first word of references. */
+/* Entries, and the first word of references: block and birth. */
 #define COW_BLOCK_MASK ((1ull << 40) - 1)
 
 static inline uint64_t cow_entry(uint64_t block, uint32_t birth)

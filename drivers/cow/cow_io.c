@@ -2,8 +2,8 @@
 /*
  * cow_io.c - the disk's reads and writes.
  *
- * A block that the active disk alone holds is overwritten where it stands.
- * Any other is written to a fresh block, whole; what a request leaves of it
+ * A block that only the active disk holds is overwritten in place. Any other
+ * is written whole to a new block; the rest of a partly written block
  * is read first. The map changes only after the data has been written.
  */
 #include <errno.h>
@@ -12,7 +12,7 @@
 
 #include "cow_internal.h"
 
-#define CUT_BLOCKS 65536u		/* in a step */
+#define CUT_BLOCKS 65536u		/* zeroed in one step */
 
 static bool range_valid(const struct cow_version *version, uint64_t sector, uint64_t nr_sectors)
 {
@@ -30,7 +30,7 @@ static int base_read(struct cow_store *store, const struct cow_version *version,
 	return there ? store->base.read(store->base.owner, data, sector, there) : 0;
 }
 
-/* How many of @max blocks from @block on continue what @entry begins on the store. */
+/* The number of blocks from @block on, at most @max, that are consecutive in the store from @entry on. */
 static int run_length(struct cow_store *store, const struct cow_version *version, uint64_t block, uint64_t entry,
 		      uint64_t max, uint64_t *run)
 {
@@ -113,9 +113,9 @@ static bool in_place(const struct cow_store *store, uint64_t entry)
 }
 
 /*
- * The entry of @block is no more. What nobody else holds goes back, once that
- * is in the log. Nothing may be said of it before all that can fail is done:
- * the map has it still then.
+ * Removes the entry of @block. A block that only the active disk holds is
+ * freed when that is in the log. The journal gets it last, after all that can
+ * fail: after a failure the map still has the entry.
  */
 static int entry_drop(struct cow_store *store, uint64_t block, uint64_t entry)
 {
@@ -129,7 +129,7 @@ static int entry_drop(struct cow_store *store, uint64_t block, uint64_t entry)
 		return ret;
 	ret = cow_list_add(&store->releases, where);
 	if (ret)
-		cow_alloc_mark(store, where);		/* its page is there: this does not fail */
+		cow_alloc_mark(store, where);		/* its page is loaded, so this does not fail */
 	else
 		cow_journal_release(store, where);
 	return ret;
@@ -139,7 +139,7 @@ static int alloc_with_checkpoint(struct cow_store *store, uint64_t want, uint64_
 {
 	int ret = cow_alloc_run(store, want, true, block, got);
 
-	/* What is freed and not yet durable may be enough. */
+	/* Blocks freed, but not yet durable, may be enough. */
 	if (ret == -ENOSPC) {
 		ret = cow_checkpoint(store);
 		if (!ret)
@@ -148,7 +148,7 @@ static int alloc_with_checkpoint(struct cow_store *store, uint64_t want, uint64_
 	return ret;
 }
 
-/* Whole blocks to fresh places; returns how many in @done. */
+/* Writes whole blocks to new places; returns how many in @done. */
 static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t block, uint64_t want, uint64_t *done)
 {
 	struct cow_layer *layer;
@@ -172,7 +172,7 @@ static int write_fresh(struct cow_store *store, const uint8_t *data, uint64_t bl
 	return 0;
 }
 
-/* A part of one block. */
+/* Writes part of one block. */
 static int write_part(struct cow_store *store, const uint8_t *data, uint64_t sector, uint64_t n)
 {
 	uint64_t block = sector / COW_SECTORS, skip = sector % COW_SECTORS, entry, done, here;
@@ -194,7 +194,7 @@ static int write_part(struct cow_store *store, const uint8_t *data, uint64_t sec
 	return write_fresh(store, whole, block, 1, &done);
 }
 
-/* Whole blocks: as many as are alike from @block on. */
+/* Writes whole blocks: a run from @block on that are all in place or all fresh. */
 static int write_run(struct cow_store *store, const uint8_t *data, uint64_t block, uint64_t count, uint64_t *done)
 {
 	uint64_t entry, next;
@@ -244,7 +244,7 @@ int cow_write(struct cow_store *store, const void *bytes, uint64_t sector, uint6
 	return 0;
 }
 
-/* A map change needs room in a tree later on. */
+/* A map change will need room in a tree. */
 static int zero_room(struct cow_store *store)
 {
 	int ret = cow_checkpoint_if_due(store);
@@ -279,7 +279,7 @@ static int zero_block(struct cow_store *store, uint64_t block)
 	return 0;
 }
 
-/* An entry where there is none, so that no base will ever show. */
+/* Adds a zero entry where there is none, so that no base ever shows there. */
 int cow_zero_mask(struct cow_store *store, uint64_t block)
 {
 	uint64_t entry;
@@ -297,7 +297,7 @@ int cow_zero_mask(struct cow_store *store, uint64_t block)
 	return 0;
 }
 
-/* Part of a block becomes zero: nothing to do where it is zero. */
+/* Zeroes part of a block, unless it reads as zeros already. */
 static int zero_part(struct cow_store *store, uint64_t sector, uint64_t n)
 {
 	static const uint8_t zeros[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
@@ -310,7 +310,7 @@ static int zero_part(struct cow_store *store, uint64_t sector, uint64_t n)
 	return cow_write(store, zeros, sector, n);
 }
 
-/* How much there is from @sector on, a block's start, that is neither mapped nor the base's. */
+/* The length from @sector, a block's start, that is neither mapped nor shows the base. */
 static int zero_skip(struct cow_store *store, uint64_t sector, uint64_t end, uint64_t *n)
 {
 	uint64_t block = sector / COW_SECTORS, next;
@@ -324,12 +324,12 @@ static int zero_skip(struct cow_store *store, uint64_t sector, uint64_t end, uin
 	return ret;
 }
 
-/* One block, or a part of one, from @sector on; @n: how much of it. */
+/* Zeroes a block, or part of one, from @sector on; @n: how much of it. */
 static int zero_one(struct cow_store *store, uint64_t sector, uint64_t end, bool parts, uint64_t *n)
 {
 	*n = COW_SECTORS - sector % COW_SECTORS;
 	*n = *n < end - sector ? *n : end - sector;
-	/* The disk's last block is whole when all of it that there is goes. */
+	/* The disk's last block counts as whole when all that exists of it is zeroed. */
 	if (!(sector % COW_SECTORS) && (*n == COW_SECTORS || sector + *n == store->active->sectors))
 		return zero_block(store, sector / COW_SECTORS);
 	return parts ? zero_part(store, sector, *n) : 0;
@@ -376,9 +376,9 @@ int cow_write_zeroes(struct cow_store *store, uint64_t sector, uint64_t nr_secto
 }
 
 /*
- * What lies behind a smaller end is zeroed first, the rest of its last block
- * too, and the base will not show there again: growing shows zeros. That of
- * the base comes before all, so that nothing has to mask it.
+ * Before a disk shrinks, the part behind its new end is zeroed, the rest of
+ * the last block too, and the base never shows there again: so growing shows
+ * zeros. The base is hidden first, so that zeroing needs no entries to mask it.
  */
 static int resize_hide_base(struct cow_store *store, uint64_t sectors)
 {

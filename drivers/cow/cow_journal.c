@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_journal.c - what a store's log does not have yet, in a file that
+ * cow_journal.c - changes that are not in a store's log yet, in a file that
  * outlives the process (docs/takeover.md).
  *
- * A write to a fresh block is answered when its data is written; its map
- * change goes into the log with the next flush. After a power cut that is as
- * it has to be. After the death of the process alone the guest lives on, and
- * what it was told is done has to be done: so each map change, and each
- * record that waits for the log, is put here first, and an opening that finds
- * the journal plays it after the log.
+ * A write to a fresh block completes when its data is written; its map
+ * change goes into the log with the next flush. For a power cut that is
+ * correct. When only the process dies the guest lives on, and completed
+ * writes must not be lost: so each map change, and each record that waits
+ * for the log, is put here first, and an open that finds the journal replays
+ * it after the log.
  *
- * Two areas, used in turn. A flush, before it gathers what it will log, moves
- * on to the other area, which notes the number that the flush's first log
- * record will have. So at an opening, when the log goes beyond that number,
- * the flush is durable and only this area counts; else the one before it and
- * then this one. What is two areas back is durable, because the flush that it
- * was gathered for had to succeed before the next began.
+ * Two areas are used in turn. Before a flush gathers its records, it switches
+ * to the other area, which stores the sequence number of the flush's first
+ * log record. So at an open, if the log goes beyond that number, the flush is
+ * durable and only this area counts; otherwise the one before it and then this
+ * one. An area older than that is durable, because the flush that it was
+ * gathered for had to succeed before the next began.
  *
  * The journal belongs to one salt of the store, that is to one opening. The
- * opening that plays it makes a checkpoint under a fresh salt, which it puts
- * into `next_salt` before: a store with that salt has everything. Any other
- * salt means that somebody else has opened the store meanwhile, and it is
- * refused: the guest's writes would be gone.
+ * open that replays it makes a checkpoint under a new salt, which it first
+ * stores in `next_salt`: a store with that salt has everything. Any other
+ * salt means that another process has opened the store meanwhile; then the
+ * open is refused, because the guest's writes would be lost.
  *
  * Invariants:
- *  1. A record counts from the store to `used` behind it; no request is
- *     answered, and no flush gathers, between a change in memory and that store.
- *  2. What does not fit makes the area incomplete, which the next flush ends;
- *     an incomplete area that would have to be played is refused.
+ *  1. A record is valid when `used` has been moved behind it; no request
+ *     completes, and no flush gathers, between a change in memory and that.
+ *  2. A record that does not fit makes the area incomplete until the next
+ *     flush; an open that needs an incomplete area is refused.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -41,13 +41,13 @@
 
 #define MAGIC "TAPJRNL\n"
 #define JOURNAL_VERSION 1
-#define CHUNK (256u << 10)	/* the file gets its space in such steps */
+#define CHUNK (256u << 10)	/* the file's space is allocated in such steps */
 
-/* A run of blocks with their entries, beside the log's own types. */
+/* A run of blocks with their entries, in addition to the log's types. */
 #define RECORD_RUN 0x100u
 
 struct record {
-	uint32_t crc;			/* of the rest, and of the salt and the area's begin */
+	uint32_t crc;			/* of the rest, the salt and the area's begin */
 	uint32_t type;			/* enum cow_record_type, or RECORD_RUN */
 	uint32_t length, count;		/* of the payload, bytes; as in the log's record */
 };
@@ -55,7 +55,7 @@ struct record {
 struct run { uint64_t block, entry, count; };
 
 struct area {
-	uint64_t begin;			/* the log's next sequence number when it was begun */
+	uint64_t begin;			/* the log's next sequence number when the area was begun */
 	uint64_t used;			/* bytes of records */
 	uint32_t incomplete, zero;
 };
@@ -76,8 +76,8 @@ _Static_assert(sizeof(struct header) <= COW_BLOCK, "one block");
 struct cow_journal {
 	struct mapped_file file;
 	size_t area_size;
-	uint64_t room[2];		/* bytes of each area that have space */
-	uint64_t pending;		/* bytes of records behind used that do not count yet */
+	uint64_t room[2];		/* bytes of each area with allocated space */
+	uint64_t pending;		/* bytes of records behind used, not valid yet */
 	char path[];
 };
 
@@ -113,7 +113,7 @@ static struct cow_journal *journal_new(const struct cow_store *store, const char
 	if (!journal)
 		return NULL;
 	strcpy(journal->path, path);
-	/* the log holds writes back at a quarter of its size; of a block that is zeroed and written over and over there is more here */
+	/* the log stops writes at a quarter of its size; here repeated changes of one block all count, so there is more */
 	journal->area_size = (store->sb.log_blocks << COW_SHIFT) * 2 + (1u << 20);
 	return journal;
 }
@@ -129,7 +129,7 @@ static size_t journal_size(const struct cow_journal *journal)
 	return COW_BLOCK + 2 * journal->area_size;
 }
 
-/* Space for @bytes of the area, or the area is incomplete: a store to what has no space would be our end. */
+/* Allocates space for @bytes of the area. False: incomplete; a store to a page without space would kill the process. */
 static bool journal_reserve(struct cow_journal *journal, unsigned area, uint64_t bytes)
 {
 	uint64_t room = journal->room[area];
@@ -213,7 +213,7 @@ void cow_journal_cut(struct cow_store *store)
 		return;
 	header = header_of(store->journal);
 	next = !header->current;
-	store->journal->pending = 0;		/* of a change that came to nothing */
+	store->journal->pending = 0;		/* of a change that failed */
 	store64(&header->area[next].used, 0);
 	test_point("journal emptied");
 	header->area[next].incomplete = 0;
@@ -244,7 +244,7 @@ int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt
 		header->version = JOURNAL_VERSION;
 		memcpy(header->uuid, store->sb.uuid, sizeof(header->uuid));
 		header->area_size = journal->area_size;
-		header->salt = store->sb.salt;	/* should this opening come to nothing: there is nothing to be played */
+		header->salt = store->sb.salt;	/* if this opening fails: nothing to replay */
 		store->journal = journal;
 	}
 	store64(&header_of(journal)->next_salt, salt);
@@ -254,7 +254,7 @@ int cow_journal_prepare(struct cow_store *store, const char *path, uint64_t salt
 	return 0;
 }
 
-/* Each state that this passes through says the same of a store that has next_salt: there is nothing to be played. */
+/* In each intermediate state a store with next_salt has nothing to replay. */
 void cow_journal_begin(struct cow_store *store)
 {
 	struct header *header;
@@ -314,7 +314,7 @@ static int play_run(struct cow_store *store, const struct run *run, int (*replay
 	return ret;
 }
 
-/* As a record of the log, which it would have become. */
+/* Replays the record as the log record that it would have become. */
 static int play_record(struct cow_store *store, const struct record *record, int (*replay)(struct cow_store *store,
 		       const struct cow_record *record))
 {
@@ -398,7 +398,7 @@ int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(
 	error = mapped_file_open(&journal->file, path, journal_size(journal));
 	if (error == -ERANGE)
 		error = -EUCLEAN;
-	/* cut off while it was being made: nothing was answered by then */
+	/* incomplete when its process died: nothing had been answered by then */
 	if (!error && memcmp(header_of(journal)->magic, MAGIC, sizeof(header_of(journal)->magic)))
 		error = -ENOENT;
 	if (!error)
@@ -410,7 +410,7 @@ int cow_journal_replay(struct cow_store *store, const char *path, int (*replay)(
 		return error == -ENOENT ? 0 : explain(store, error, text);
 	}
 	store->journal = journal;
-	/* all is in the checkpoint: an opening before us did not come to say so */
+	/* the checkpoint has everything: an earlier open died before it could record that */
 	if (store->sb.salt != header_of(journal)->salt)
 		cow_journal_begin(store);
 	return 0;
@@ -426,7 +426,7 @@ int cow_journal_attach(struct cow_store *store, const char *path)
 	if (error || !store->journal)
 		return error;
 	cow_journal_begin(store);
-	/* of what was not flushed before it knows nothing */
+	/* changes that were not flushed before are not in it */
 	header_of(store->journal)->area[header_of(store->journal)->current].incomplete = !idle;
 	return 0;
 }

@@ -4,9 +4,9 @@
  * entry, open addressing, at most three quarters full, without deletions
  * (an entry that was dropped is one of value 0).
  *
- * While a checkpoint makes a tree of a layer, that stands still beneath a new
- * one, which takes what changes meanwhile, and is joined with it again should
- * the checkpoint come to nothing: so there is always room in it for both.
+ * While a checkpoint turns a layer into a tree, that layer does not change. A
+ * new one above it takes the changes, and is joined with it if the checkpoint
+ * is aborted: so the one below always has room for both.
  */
 #include <errno.h>
 #include <stdlib.h>

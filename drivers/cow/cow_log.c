@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow_log.c - the log: a ring of records. Each begins on a block of its own,
- * so that writing one never rewrites a block that holds another. One that
- * does not fit before the end of the area stands at its start.
+ * so that writing one never rewrites a block that holds another. A record that
+ * does not fit before the end of the area is placed at its start.
  *
  * A record's checksum covers the salt of this opening of the store and its
  * predecessor's checksum, so neither a torn record nor one of an earlier
- * life is ever taken for the next.
+ * opening is ever taken for the next.
  *
- * What one cow_log_write() writes counts as a whole or not at all: else a
- * crash could keep the map change that drops a block and lose the record
+ * The records of one cow_log_write() count together or not at all: otherwise
+ * a crash could keep the map change that drops a block and lose the record
  * that frees it.
  */
 #include <errno.h>
@@ -85,7 +85,7 @@ int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, 
 	return 0;
 }
 
-/* Where a record of @room bytes goes: at the head, or at the start of the next round. */
+/* The position for a record of @room bytes: at the head, or at the start of the ring. */
 static uint64_t place_for(const struct cow_log *log, uint64_t head, size_t room)
 {
 	uint64_t rest = log->size - head % log->size;
@@ -93,7 +93,7 @@ static uint64_t place_for(const struct cow_log *log, uint64_t head, size_t room)
 	return room <= rest ? head : head + rest;
 }
 
-/* Seals the records in the buffer, and finds how many bytes of it go before the turn of the ring. */
+/* Seals the buffer's records, and returns how many bytes go before the ring's end. */
 static uint64_t log_seal(struct cow_log *log, uint64_t *second)
 {
 	struct cow_record *record;
@@ -122,7 +122,7 @@ static uint64_t log_seal(struct cow_log *log, uint64_t *second)
 	return first;
 }
 
-/* A record that does not fit before the end of the area starts anew, and each takes whole blocks. */
+/* Counts the space lost before the end of the ring, and for rounding up to whole blocks. */
 uint64_t cow_log_room(const struct cow_log *log)
 {
 	uint64_t taken = cow_log_used(log) + 2 * COW_RECORD_MAX;
@@ -130,7 +130,7 @@ uint64_t cow_log_room(const struct cow_log *log)
 	return taken < log->size ? log->size - taken : 0;
 }
 
-/* The callers keep the log short enough (cow_checkpoint_if_due()): it is an error of ours if this one does not fit. */
+/* The callers keep the log short enough (cow_checkpoint_if_due()): a record that does not fit is a bug. */
 int cow_log_write(struct cow_store *store)
 {
 	const struct cow_device_ops *ops = store->device->ops;
@@ -170,7 +170,7 @@ void cow_log_reader_free(struct cow_log_reader *reader)
 	free(reader->ahead);
 }
 
-/* Behind the end nothing has to be readable: then what was asked for is, alone. */
+/* If that fails, reads only what was asked for: the rest may be behind the log's end, and unreadable. */
 static int read_ahead(struct cow_store *store, struct cow_log_reader *reader, uint64_t at, size_t length)
 {
 	const struct cow_log *log = &store->log;
@@ -186,7 +186,7 @@ static int read_ahead(struct cow_store *store, struct cow_log_reader *reader, ui
 	return ret;
 }
 
-/* Whole blocks, at most a record, which are in the log's area. */
+/* Reads whole blocks of the log's area, at most one record. */
 static int read_part(struct cow_store *store, struct cow_log_reader *reader, void *data, uint64_t at, size_t length)
 {
 	int ret = 0;
@@ -235,7 +235,7 @@ static int log_next(struct cow_store *store, struct cow_log_reader *reader)
 	if (ret)
 		return ret;
 	if (head + record_room(record->length) - log->tail > log->size)
-		return -ENOENT;		/* a ring that bites its tail is none that we wrote */
+		return -ENOENT;		/* the ring overlaps its tail: not written by us */
 	log->head = head + record_room(record->length);
 	log->sequence++;
 	log->chain = record->crc;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_map.c - what a version has at a disk block, and whose it is.
+ * cow_map.c - map lookups of a version, and who holds a block.
  *
- * A lookup never waits: it answers, or says which node has to be loaded
+ * A lookup never blocks: it answers, or names the node that must be loaded
  * first (-EAGAIN), so that an event loop can use it as well.
  *
- * Whose a block is needs no counts. Something born in generation g that V
- * maps is also held by V's nearest ancestor E exactly if g is not later than
- * E's last generation: E was there when V began with all that E had.
+ * No reference counts are needed. A block born in generation g that V maps is
+ * also held by V's nearest ancestor E exactly if g is not later than E's last
+ * generation: V began with all that E had then.
  */
 #include <errno.h>
 
@@ -46,7 +46,7 @@ const struct cow_version *cow_map_tree(const struct cow_version *version)
 	return version;
 }
 
-/* Where @version's own tree has the entry; NULL: it has none there. */
+/* The place of the entry in @version's own tree; NULL: none. */
 static int tree_lookup(struct cow_store *store, const struct cow_version *version, uint64_t block, const uint64_t **entry,
 		       struct cow_missing *missing)
 {
@@ -163,9 +163,9 @@ uint32_t cow_map_shared_until(const struct cow_store *store)
 }
 
 /*
- * An ancestor whose deletion has passed @end has already left what we hold
- * to us. One whose deletion has still to come there will free it itself,
- * should we have let go of it by then.
+ * An ancestor whose deletion has passed @end has already left these blocks
+ * to us. One whose deletion has not got there yet will free them itself, if
+ * we no longer hold them by then.
  */
 bool cow_map_exclusive(const struct cow_version *version, uint32_t birth, uint64_t end)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_open.c - opening and closing a store.
+ * cow_open.c - open and close a store.
  *
- * Every opening for writing begins with a fresh salt, durable before the
- * first record: what an earlier life left in the log is void from then on.
- * What of it was valid is in a checkpoint by then.
+ * Every open for writing begins with a new salt, durable before the first
+ * record: it invalidates records of earlier openings. Their valid part is in
+ * a checkpoint by then.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -67,7 +67,7 @@ static int store_load(struct cow_store *store, const char *journal, struct error
 	return ret ? ret : cow_replay(store, journal, error);
 }
 
-/* The replayed state becomes a checkpoint, or the clean one gets its new salt. */
+/* The replayed state becomes a checkpoint; a clean one gets its new salt. */
 static int store_begin_writing(struct cow_store *store, const char *journal, struct error_text *error)
 {
 	bool played = store->journal;
@@ -81,7 +81,7 @@ static int store_begin_writing(struct cow_store *store, const char *journal, str
 	if (!ret)
 		ret = cow_checkpoint_write(store, 0, salt);
 	if (ret) {
-		cow_journal_end(store, played);		/* a fresh one has nothing in it, and would bar others' way */
+		cow_journal_end(store, played);		/* a new one is empty, and would block other openings */
 		return error_set(error, ret, "%s: cannot be opened for writing: %s", store->device->name, strerror(-ret));
 	}
 	for (i = 0; i < store->releases.count; i++)
@@ -158,7 +158,7 @@ int cow_close(struct cow_store *store)
 
 	if (!store->read_only) {
 		ret = cow_flush(store);
-		cow_journal_end(store, ret);	/* the log has all of it */
+		cow_journal_end(store, ret);	/* the log has everything */
 		if (!ret)
 			ret = cow_checkpoint_write(store, COW_SB_CLEAN, store->log.salt);
 	}

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_peek.c - what identifies a store that another process has open.
+ * cow_peek.c - identify a store that another process has open.
  *
- * Its superblock is read beside that process. A store keeps its uuid and its
- * sector size for life, and of the two copies one is whole at each moment;
- * nothing else of what is read here is believed. What it stands on is a hint
- * where to look.
+ * Its superblock is read while that process uses it. A store keeps its uuid and
+ * sector size for life, and one of the two copies is whole at every moment;
+ * nothing else that is read here is trusted. The base is only a hint where to
+ * look.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_preallocate.c - giving a new disk all its blocks at once, in the order
- * of the disk: a large sequential layout, and no map changes later on.
+ * cow_preallocate.c - allocate all blocks of a new disk, in the order of
+ * the disk: a large sequential layout, and no map changes later.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,7 +28,7 @@ static int write_zeros(struct cow_device *device, uint64_t offset, uint64_t leng
 	return ret;
 }
 
-/* What a file has never held is a hole, and needs nothing. */
+/* Holes in the file need no zeros. */
 static int make_zero(struct cow_device *device, uint64_t offset, uint64_t length)
 {
 	uint64_t n;
@@ -46,7 +46,7 @@ static int make_zero(struct cow_device *device, uint64_t offset, uint64_t length
 	return ret;
 }
 
-/* Of what the log has room for in any case: then a flush comes first, and a checkpoint. */
+/* As many as always fit into the log after a flush and a checkpoint. */
 static uint64_t step_blocks(const struct cow_store *store, uint64_t left)
 {
 	uint64_t most = store->log.size / 8 / sizeof(struct cow_map_element);

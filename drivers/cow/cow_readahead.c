@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_readahead.c - map nodes that are needed next, read together.
+ * cow_readahead.c - read map nodes together that will be needed next.
  *
- * It only fills the cache: what cannot be read, or had to make room again,
- * is read once more by who needs it, and that one hears of the error.
+ * It only fills the cache: a node that could not be read, or was evicted, is
+ * read again by its user, which then gets the error.
  */
 #include <stdlib.h>
 
 #include "cow_internal.h"
 
-/* No more at a time than can stay: the cache has to hold the paths to them as well. */
+/* Limited to what stays cached: the cache has to hold the paths to the nodes as well. */
 static unsigned readahead_most(const struct cow_store *store)
 {
 	return store->cache.limit / 4 < COW_READAHEAD_MAX ? (unsigned)(store->cache.limit / 4) : COW_READAHEAD_MAX;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_rebase.c - another base under a store. What the disk shows of the old
- * one, and would not of the new one, becomes the disk's own first; nothing
- * that it reads changes by that. Then the superblocks name the new base.
+ * cow_rebase.c - put a store on another base. Where the disk shows the old
+ * base, and the new one differs, the disk first gets blocks of its own; what
+ * it reads does not change by that. Then the superblocks name the new base.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,14 +12,14 @@
 #include "cow_internal.h"
 
 #define STEP_SECTORS 2048u		/* compared at once: 1 MiB */
-#define SKIP_SECTORS (1u << 21)		/* passed over at once: 1 GiB */
+#define SKIP_SECTORS (1u << 21)		/* skipped at once: 1 GiB */
 
 int cow_rebase_begin(struct cow_store *store, struct error_text *error)
 {
 	return cow_only_active(store, "delete them, or change the reference alone with -u", error);
 }
 
-/* What the next base will show of itself from @sector on. */
+/* The number of sectors that the next base will show from @sector on. */
 static uint64_t next_shown(const struct cow_store *store, const struct cow_base *next, uint64_t sector)
 {
 	uint64_t shown = next ? next->sectors : 0;
@@ -52,7 +52,7 @@ static int next_zero(struct cow_store *store, const struct cow_base *next, uint6
 
 enum keep { KEEP_NOTHING, KEEP_ZERO, KEEP_DATA };
 
-/* A block of what the disk shows now, and what it would show then. */
+/* Compares a block of the disk's present contents with the future ones. */
 static enum keep keep_of(const uint8_t *now, const uint8_t *then, uint64_t nr_sectors)
 {
 	size_t length = (nr_sectors < COW_SECTORS ? nr_sectors : COW_SECTORS) * SECTOR_SIZE;
@@ -112,7 +112,7 @@ int cow_rebase_step(struct cow_store *store, const struct cow_base *next, uint64
 			ret = next_zero(store, next, sector, &n, &zero_then);
 		if (ret)
 			return ret;
-		/* What ends within a block is looked at together with the rest of that. */
+		/* A part that ends within a block is compared together with the block's rest. */
 		if (n < extent.nr_sectors)
 			n = n < COW_SECTORS ? n : n - n % COW_SECTORS;
 		if (!zero_now || !zero_then || n < COW_SECTORS) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_replay.c - the log, read back after a crash. Records are whole and in
- * order when they get here; what they say is still checked against the store
- * as it stands at that point.
+ * cow_replay.c - read the log back after a crash. Records are whole and in
+ * order when they get here; their contents are still checked against the
+ * state of the store at that point.
  *
- * What is freed stays on hold: it was read from the device, which does not
- * make it durable. The checkpoint at the end of opening does.
+ * Freed blocks stay on hold: a record read from the device is not necessarily
+ * durable. The checkpoint at the end of the open makes it so.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -112,7 +112,7 @@ static int release_all(struct cow_store *store, const uint64_t *block, size_t co
 	return 0;
 }
 
-/* One deletion at a time has come anywhere, and it goes on. */
+/* Only one deletion at a time can have a cursor, and it must move forward. */
 static bool free_valid(const struct cow_store *store, const struct cow_version *version, uint64_t cursor)
 {
 	return version && cow_version_gone(version) && (!store->begun || version == store->begun) &&

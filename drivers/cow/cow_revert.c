@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_revert.c - going back to a snapshot: of one store at once, or of
- * several together.
+ * cow_revert.c - revert to a snapshot: of one store alone, or of several
+ * together.
  *
- * Of several, each first gets an intent: a prepared snapshot with a name that
- * no other has, whose description is the name of the one to go back to. To
- * commit it is to go back and to delete the intent, in one flush: both are in
- * the log, or neither. To abort it is to delete it.
+ * For several, each first gets an intent: a prepared snapshot with a reserved
+ * name, whose description is the name of the target snapshot. Its commit
+ * reverts and deletes the intent, in one flush: both are in the log, or
+ * neither. Its abort deletes it.
  */
 #include <errno.h>
 #include <string.h>
@@ -34,11 +34,11 @@ static int go_back(struct cow_store *store, const struct cow_version *target)
 	if (!ret)
 		ret = cow_revert_apply(store, &payload);
 	if (ret)
-		store->failed = ret;	/* there may be a record of what has not happened */
+		store->failed = ret;	/* there may be a record of a change that was not made */
 	return ret;
 }
 
-/* Nobody can use the disk before it has gone back: a checkpoint that is only due comes after. */
+/* The disk is unusable before the revert, so a checkpoint that is only due comes after it. */
 static int find_target(struct cow_store *store, const char *name, struct cow_version **target, struct error_text *error)
 {
 	int ret = cow_snapshot_find(store, name, false, target, error);
@@ -100,7 +100,7 @@ int cow_revert_commit(struct cow_store *store, const struct cow_version *intent,
 		return ret;
 	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
 	if (ret)
-		return store->failed = ret;	/* half of it must never be written */
+		return store->failed = ret;	/* the first half alone must never be written */
 	return cow_snapshot_flush(store, "gone back to", intent->description, error);
 }
 

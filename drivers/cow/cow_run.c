@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_run.c - how far a disk goes on as it is at a block, and how far two
- * versions of it are the same: for an event loop, from nodes in memory.
+ * cow_run.c - the length of a run of blocks of one kind, or of blocks that are
+ * the same in two versions: for an event loop, from cached nodes.
  *
- * Two versions have the same at a block exactly if they map the same store
- * block, born at the same time: the place of a block that a snapshot holds is
- * not written again while there is the snapshot. So subtrees that they share
- * are the same all over, and are not looked into.
+ * Two versions have the same data at a block exactly if they map the same
+ * store block, born at the same time: a block that a snapshot holds is not
+ * overwritten while the snapshot exists. So shared subtrees are the same
+ * everywhere, and are skipped.
  */
 #include <errno.h>
 
@@ -17,7 +17,7 @@ static enum cow_run_kind kind_of(uint64_t entry)
 	return !entry ? COW_RUN_ABSENT : cow_entry_block(entry) ? COW_RUN_STORED : COW_RUN_ZERO;
 }
 
-/* NULL: there is nothing in it, and no level. */
+/* The version's tree; NULL: it is empty, and has no levels. */
 static const struct cow_version *tree_of(const struct cow_version *version)
 {
 	const struct cow_version *tree = cow_map_tree(version);
@@ -30,7 +30,7 @@ static uint64_t rest_of(unsigned level, uint64_t block)
 	return cow_span(level) - block % cow_span(level);
 }
 
-/* The reference to the node of @level that has @block, or none. @at: the level at which there was no more. */
+/* The reference to the node of @level above @block, or none. @at: the level at which the path ended. */
 static int node_reference(struct cow_store *store, const struct cow_version *tree, unsigned level, uint64_t block,
 			  struct cow_ref *ref, unsigned *at, struct cow_missing *missing)
 {
@@ -86,7 +86,7 @@ static int tree_run(struct cow_store *store, const struct cow_version *tree, uin
 	return 0;
 }
 
-/* Shortens *@count to where a layer above the tree of @version has something; 0: at @block already. */
+/* Shortens *@count to the first change in a layer above @version's tree; 0: at @block. */
 static void run_clip(const struct cow_version *version, uint64_t block, uint64_t *count)
 {
 	for (; version && *count; version = version->parent) {
@@ -115,7 +115,7 @@ int cow_map_run(struct cow_store *store, const struct cow_version *version, uint
 	return ret;
 }
 
-/* From @block on for *@count blocks the trees are one; 0: not, or not known to be. */
+/* The trees are the same from @block on for *@count blocks; 0: not, or not known. */
 static int trees_same(struct cow_store *store, const struct cow_version *a, const struct cow_version *b, uint64_t block,
 		      uint64_t *count, struct cow_missing *missing)
 {

@@ -2,9 +2,9 @@
 /*
  * cow_set.c - a set of the bits of one bitmap page.
  *
- * A large store has a hundred thousand pages, and work at random places
- * touches all of them. A page of which few bits are set, or few are clear, is
- * kept as the sorted list of those; only what lies between takes a block.
+ * A large store has a hundred thousand pages, and random access touches all
+ * of them. A page with few set bits, or few clear ones, is kept as a sorted
+ * list of those; only other pages take a block.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 #include "cow_internal.h"
 
-#define FEW_MAX 1024u			/* items of a list; twice as many would take a block */
+#define FEW_MAX 1024u			/* items in a list; twice as many would take a block */
 #define FIRST_ROOM 4u
 
 static bool bitmap_get(const uint8_t *bits, unsigned bit)
@@ -27,7 +27,7 @@ static void bitmap_set(uint8_t *bits, unsigned bit, bool value)
 	bits[bit / 8] = value ? bits[bit / 8] | mask : (uint8_t)(bits[bit / 8] & ~mask);
 }
 
-/* Where @bit is in the list, or would be. */
+/* The index of @bit in the list, or where it would be. */
 static unsigned list_find(const struct cow_set *set, unsigned bit)
 {
 	const uint16_t *item = set->items;
@@ -154,7 +154,7 @@ int cow_set_put(struct cow_set *set, unsigned bit, bool value)
 	return ret;
 }
 
-/* Most bytes have nothing for the list. */
+/* Most bytes have no bit for the list. */
 static int list_load(struct cow_set *set, const uint8_t *bytes)
 {
 	uint8_t same = set->form == COW_SET_FEW ? 0 : 0xff;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_snapshot.c - snapshots: taking one, listing them, marking one as
- * deleted. All of it is a change of a few words in memory and one record in
- * the log, at any size of disk; so is going back (cow_revert.c).
+ * cow_snapshot.c - snapshots: create, list, mark as deleted. Each changes a
+ * few words in memory and adds one record to the log, however large the disk;
+ * so does a revert (cow_revert.c).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -31,7 +31,6 @@ int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow
 	return 0;
 }
 
-/* A fresh active version on @parent, in the next generation. */
 int cow_active_begin(struct cow_store *store, struct cow_version *parent)
 {
 	struct cow_version *version;
@@ -71,7 +70,6 @@ static int store_writable(const struct cow_store *store, struct error_text *erro
 	return 0;
 }
 
-/* A new version must fit into the table that the next checkpoint writes, and have a number. */
 int cow_version_room(struct cow_store *store, struct error_text *error)
 {
 	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
@@ -150,7 +148,7 @@ int cow_snapshot_flush(struct cow_store *store, const char *what, const char *na
 	return 0;
 }
 
-/* The record of it, with its texts; the caller frees. */
+/* The record of a new snapshot, with its texts; the caller frees it. */
 static struct cow_snapshot_payload *create_payload(const struct cow_store *store, const char *const text[3], size_t *length)
 {
 	size_t name = strlen(text[0]), description = strlen(text[1]), decision = strlen(text[2]);
@@ -190,7 +188,7 @@ int cow_version_prepare(struct cow_store *store, const char *name, const char *d
 	if (!ret) {
 		ret = cow_snapshot_apply(store, payload, (const char *)(payload + 1));
 		if (ret)
-			store->failed = ret;	/* there is a record of what has not happened */
+			store->failed = ret;	/* there is a record of a change that was not made */
 	}
 	free(payload);
 	return ret ? error_set(error, ret, "%s: out of memory", store->device->name) : 0;
@@ -222,7 +220,6 @@ int cow_snapshot_create(struct cow_store *store, const char *name, const char *d
 	return ret ? ret : cow_snapshot_flush(store, "made durable", name, error);
 }
 
-/* One that is listed, or one that is only prepared. */
 int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
 		      struct error_text *error)
 {
@@ -236,7 +233,7 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 	return 0;
 }
 
-/* It counts as deleted only once that is durable: what it alone holds is overwritten in place from then on. */
+/* The snapshot counts as deleted only once that is durable: then the blocks that it alone holds may be overwritten. */
 static int version_delete(struct cow_store *store, const char *name, bool prepared, struct error_text *error)
 {
 	struct cow_delete_payload payload = { 0 };

@@ -21,7 +21,7 @@ static uint64_t copy_offset(uint64_t sequence)
 	return sequence % 2 ? COW_COPY_BLOCK << COW_SHIFT : 0;
 }
 
-/* A base in a store has a number there; only a raw one can be written to. */
+/* A base in a store has a snapshot id; only a raw base can be written to. */
 static bool base_sane(const struct cow_superblock *sb)
 {
 	const struct cow_base_fields *base = &sb->base;
@@ -33,7 +33,7 @@ static bool base_sane(const struct cow_superblock *sb)
 		!(base->flags && sb->base_kind != COW_BASE_RAW);
 }
 
-/* The numbers that everything else is reckoned from. */
+/* Checks the numbers that all other checks rely on. */
 static bool superblock_sane(const struct cow_superblock *sb)
 {
 	return sb->log_start == COW_LOG_START && sb->log_blocks >= COW_LOG_MIN_BLOCKS &&
@@ -46,7 +46,7 @@ static bool superblock_sane(const struct cow_superblock *sb)
 		base_sane(sb);
 }
 
-/* 0 when a copy stands there that can be trusted; -EUCLEAN otherwise. */
+/* 0 when the copy is valid; -EUCLEAN otherwise. */
 static int copy_read(struct cow_device *device, unsigned copy, struct cow_superblock *sb)
 {
 	int ret = device->ops->read(device, sb, copy_offset(copy), sizeof(*sb));
@@ -81,7 +81,7 @@ static int superblock_check(struct cow_device *device, const struct cow_superblo
 	return 0;
 }
 
-/* The newer one that is whole. */
+/* Reads the newer valid copy. */
 static int copies_read(struct cow_device *device, struct cow_superblock *sb, struct error_text *error)
 {
 	struct cow_superblock *copy;
@@ -124,9 +124,9 @@ int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bo
 }
 
 /*
- * The older copy first: at each moment one of the two is whole. Both carry
- * the same state, so after this nothing refers to the state before. The
- * memory is this call's own: other stores' calls may go on while this one
+ * Writes the older copy first: one of the two is whole at every moment. Both
+ * get the same state, so afterwards nothing refers to the previous one. The
+ * memory is allocated per call: other stores' calls may run while this one
  * waits.
  */
 int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_text.c - names and descriptions of snapshots: what there may be in
- * them. They go into JSON and onto terminals, so a store with another name is
- * damaged; descriptions were taken once that are not UTF-8, and are shown
- * without what is not.
+ * cow_text.c - names and descriptions of snapshots: which characters are
+ * allowed. They go into JSON and onto terminals, so a store with any other name
+ * is damaged. Older stores may have descriptions that are not UTF-8; these
+ * are shown with their invalid bytes replaced.
  */
 #include <string.h>
 
@@ -27,7 +27,7 @@ bool cow_name_kept(const char *name, size_t length)
 		(length == strlen(SNAPSHOT_REVERT_INTENT) && !memcmp(name, SNAPSHOT_REVERT_INTENT, length));
 }
 
-/* Bytes of the character at @c; 0: it is not UTF-8, or a control character. */
+/* Length in bytes of the character at @c; 0: not UTF-8, or a control character. */
 static unsigned character_length(const char *c)
 {
 	return (unsigned char)*c < ' ' || *c == 0x7f ? 0 : utf8_length(c);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_tree.c - a checkpoint's trees: what the layers hold becomes nodes, in
- * fresh blocks, and the versions' new roots.
+ * cow_tree.c - a checkpoint's trees: turn the layers into nodes, in new
+ * blocks, and set the versions' new roots.
  *
- * Others may write to the disk meanwhile. The trees that are replaced are in
- * use until the checkpoint ends, so their nodes are only noted as free.
+ * Others may write to the disk meanwhile. The replaced trees are in use until
+ * the checkpoint ends, so their nodes are only listed as freed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ void cow_builder_free(struct cow_builder *builder)
 	cow_list_free(&builder->freed);
 }
 
-/* Lookups use them until the end, and need no blocks read for their bits then. */
+/* Lists a node as freed: lookups use it until the end. Loads its bitmap page now, so that the release does no I/O. */
 static int builder_drop(struct cow_builder *builder, uint64_t block)
 {
 	int ret = cow_list_add(&builder->freed, block), error = 0;
@@ -66,7 +66,7 @@ static void pool_return(struct cow_builder *builder)
 	builder->pool_count = 0;
 }
 
-/* As if nothing had been. What was both allocated and freed again ends as free. */
+/* Undoes all. A block that was both allocated and freed ends as free. */
 void cow_builder_undo(struct cow_builder *builder)
 {
 	size_t i;
@@ -113,7 +113,7 @@ static int gather(struct cow_builder *builder, uint64_t block, const uint8_t *by
 	return ret;
 }
 
-/* Neighbours, for nodes that follow each other, while writes take what is next to them. */
+/* Takes blocks from a pool of adjacent ones, so that writes do not come between consecutive nodes. */
 static int builder_block(struct cow_builder *builder, uint64_t *block)
 {
 	int ret = 0;
@@ -147,7 +147,7 @@ static int node_write(struct cow_builder *builder, unsigned level, const uint8_t
 	return gather(builder, block, bytes);
 }
 
-/* The version has no use for this node any more. It may be its parent's, too. */
+/* The version no longer uses this node; its parent may. */
 static int node_replaced(struct cow_builder *builder, const struct cow_ref *ref, unsigned level, uint64_t index)
 {
 	uint64_t end = (index + 1) * cow_span(level);
@@ -165,7 +165,7 @@ static int node_begin(struct cow_builder *builder, unsigned level, const struct 
 	return 0;
 }
 
-/* Those of the children, from the next on that will change, that have to be read for it. */
+/* Reads the children that will change, from the next one on. */
 static void children_read(struct cow_builder *builder, unsigned level, const struct cow_ref *child,
 			  const struct cow_map_element *element, size_t count)
 {
@@ -181,7 +181,7 @@ static void children_read(struct cow_builder *builder, unsigned level, const str
 	cow_readahead_read(&readahead, builder->store);
 }
 
-/* @ref: the node that stands at @level, @index now, and then the one in its place with the changes in it. */
+/* @ref: the present node at @level, @index; replaced by the node with the changes applied. */
 static int node_build(struct cow_builder *builder, unsigned level, uint64_t index, struct cow_ref *ref,
 		      const struct cow_map_element *element, size_t count)
 {
@@ -220,10 +220,10 @@ static int tree_raise(struct cow_builder *builder, unsigned level, struct cow_re
 	memset(builder->node[level], 0, COW_BLOCK);
 	memcpy(builder->node[level], root, sizeof(*root));
 	ret = node_write(builder, level, builder->node[level], root);
-	return ret ? ret : gathered_write(builder);		/* it is read again at once */
+	return ret ? ret : gathered_write(builder);		/* it is read again immediately */
 }
 
-/* What becomes a tree: of a layer on which changes come in meanwhile the part that stands still. */
+/* The part of the layer that becomes a tree: the unchanging one below, if there is one. */
 static const struct cow_layer *layer_of(const struct cow_version *version)
 {
 	return version->layer.below ? version->layer.below : &version->layer;
@@ -255,7 +255,7 @@ out:
 	return ret;
 }
 
-/* From the oldest on: one without a tree of its own starts from its parent's new one. */
+/* Oldest first: a version without its own tree starts from its parent's new one. */
 int cow_builder_trees(struct cow_builder *builder)
 {
 	struct cow_version *version;

@@ -12,11 +12,11 @@ struct cow_builder {
 	struct cow_store *store;
 	struct cow_version *version;
 	struct cow_list allocated, freed;
-	size_t released;			/* of freed, in the bitmap */
-	uint64_t changes, done;			/* of all layers; those of them that are in new leaves */
-	uint64_t pool, pool_count;		/* blocks that are taken and not used yet */
-	uint8_t *node[COW_MAX_LEVELS + 1];	/* one for each level of the path */
-	/* Nodes of one version that go to neighbouring blocks are written together. Nothing reads them before its end. */
+	size_t released;			/* entries of freed that are free in the bitmap */
+	uint64_t changes, done;			/* map changes of all layers; those in new leaves */
+	uint64_t pool, pool_count;		/* blocks allocated, but not used yet */
+	uint8_t *node[COW_MAX_LEVELS + 1];	/* the path, one node for each level */
+	/* Nodes of one version in adjacent blocks are written together. Nothing reads them before the version's end. */
 	uint8_t *gathered;
 	uint64_t first;
 	unsigned count;
@@ -24,11 +24,11 @@ struct cow_builder {
 
 int cow_builder_init(struct cow_builder *builder, struct cow_store *store);
 void cow_builder_free(struct cow_builder *builder);
-/* The versions' new_root and new_levels. */
+/* Builds the trees, and sets the versions' new_root and new_levels. */
 int cow_builder_trees(struct cow_builder *builder);
-/* What the new trees do not have is free, on hold. */
+/* Frees, on hold, the nodes that the new trees do not use. */
 int cow_builder_release(struct cow_builder *builder);
-/* As if nothing had been. */
+/* Undoes all. */
 void cow_builder_undo(struct cow_builder *builder);
 
 #endif

@@ -2,12 +2,12 @@
 /*
  * cow_unpunched.c - blocks that were freed and still take space on the host.
  *
- * They are free like others, and may be given out before anybody comes to
- * punch them out: then there is nothing to be punched. So it is looked at
- * once more when its turn comes, and what is punched is on hold meanwhile.
+ * They are free like others, and may be allocated before they are punched:
+ * then they must not be punched. So each is checked again when its turn comes,
+ * and is on hold while it is punched.
  *
- * What is not remembered here, for want of memory, or because the store was
- * closed before, costs space on the host until it is used again, no more.
+ * A block that is not recorded here, for lack of memory, or because the store
+ * was closed before, only costs space on the host until it is used again.
  */
 #include "cow_internal.h"
 
@@ -42,7 +42,7 @@ void cow_unpunched_forget(struct cow_store *store)
 		page_forget(&store->alloc, &store->alloc.page[i]);
 }
 
-/* There is one: the first at the cursor or behind it, then from the start. */
+/* The first at or after the cursor, then from the start. There must be one. */
 static uint64_t next_unpunched(const struct cow_alloc *alloc)
 {
 	size_t page = alloc->unpunched_at / COW_PAGE_BITS;
@@ -55,7 +55,7 @@ static uint64_t next_unpunched(const struct cow_alloc *alloc)
 	}
 }
 
-/* A run that begins at @block is taken out, as far as it is free, or one block that is not. */
+/* Removes the run that begins at @block, as far as it is free, or one block that is in use. */
 static unsigned run_take(struct cow_store *store, uint64_t block)
 {
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow_version.c - the versions of a disk in memory, and their table on the
- * store. In the list a version stands behind its parent: ids only grow.
+ * store. In the list a version comes after its parent: ids only grow.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -69,15 +69,15 @@ static void child_remove(struct cow_version *child)
 }
 
 /*
- * A deleted version still counts while two or more live on it: each of them
- * has, of what it holds, only what the others have too.
+ * A deleted version still counts while it has two or more children: the
+ * blocks of it that a child uses, the other children may use too.
  */
 bool cow_version_gone(const struct cow_version *version)
 {
 	return version->deleted && version->children < 2;
 }
 
-/* It may be since just now. */
+/* Call when @version may just have become gone. */
 static void gone_note(struct cow_store *store, struct cow_version *version)
 {
 	if (version && cow_version_gone(version) && (!store->gone_from || version->id < store->gone_from->id))
@@ -155,7 +155,7 @@ struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct
 	return version;
 }
 
-/* What stood on it stands on its parent now. */
+/* The version's children become its parent's. */
 void cow_version_remove(struct cow_store *store, struct cow_version *version)
 {
 	struct cow_version *parent = version->parent, *child;
@@ -198,7 +198,7 @@ static size_t record_bytes(const struct cow_version *version)
 		((strlen(version->name) + strlen(version->description) + strlen(version->decision) + 7) & ~(size_t)7);
 }
 
-/* At most: each block holds two of the largest records at least. */
+/* An upper bound: each block has room for two of the largest records. */
 size_t cow_version_table_blocks(const struct cow_store *store)
 {
 	return store->version_count / 2 + 1;
@@ -222,7 +222,7 @@ static void record_put(const struct cow_version *version, uint8_t *at)
 	memcpy(at + record.description_length, version->decision, record.decision_length);
 }
 
-/* The first version from @version on that does not fit into the block that begins with @version. */
+/* The first version after those that fit into the block that begins with @version. */
 static const struct cow_version *block_end(const struct cow_version *version)
 {
 	size_t used = sizeof(struct cow_table_header);
@@ -261,7 +261,7 @@ static int block_allocate(struct cow_store *store, struct cow_list *blocks)
 	return ret;
 }
 
-/* @first: each block's first version. A block names the next one's checksum, so the last is written first. */
+/* @first: each block's first version. A block has the next one's checksum, so the last is written first. */
 static int table_write(struct cow_store *store, const struct cow_version **first, const struct cow_list *blocks,
 		       struct cow_ref *ref)
 {
@@ -280,7 +280,7 @@ static int table_write(struct cow_store *store, const struct cow_version **first
 	return ret;
 }
 
-/* Without recursion: the table may be long, and a fiber's stack is not. */
+/* Not recursive: the table may be long, and a fiber's stack is short. */
 int cow_version_save(struct cow_store *store, struct cow_list *blocks, struct cow_ref *ref)
 {
 	const struct cow_version **first = calloc(cow_version_table_blocks(store), sizeof(struct cow_version *));
@@ -369,7 +369,7 @@ static int block_get(struct cow_store *store, const uint8_t *bytes, struct cow_v
 	return 0;
 }
 
-/* At most one deletion has come anywhere: they go one after the other. */
+/* Deletions run one after the other, so at most one has a cursor. */
 static bool cursors_valid(const struct cow_store *store)
 {
 	const struct cow_version *version;
@@ -382,7 +382,7 @@ static bool cursors_valid(const struct cow_store *store)
 	return true;
 }
 
-/* Ids only grow from record to record, so a chain that runs in a circle ends too. */
+/* Ids must grow from record to record, so a circular chain ends, too. */
 int cow_version_load(struct cow_store *store, struct error_text *error)
 {
 	uint8_t *bytes = aligned_alloc(COW_BLOCK, COW_BLOCK);
