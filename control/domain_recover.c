@@ -6,7 +6,7 @@
  *   create   its information file is there: finished, with what is to become of the domain; else undone
  *   revert   the domain was not destroyed yet: undone; else finished
  *   delete   finished
- *   clone    undone
+ *   clone    all but the file that it is started with is whole: finished; else undone
  *
  * A disk that is gone for good would keep all of these waiting for ever:
  * `recover --force` leaves it out, and gives up a revert that needs it.
@@ -467,7 +467,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	if (op && !strcmp(op, "delete"))
 		return domain_finish_delete(operation, folder, intent);
 	if (op && !strcmp(op, "clone"))
-		return domain_undo_clone(operation, folder, intent);
+		return domain_end_clone(operation, folder, intent);
 	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
 }
 
