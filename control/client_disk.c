@@ -25,7 +25,7 @@
 #include <string.h>
 
 #include "client_disk.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "driver.h"
 
 #define END_TIMEOUT_MS 5000

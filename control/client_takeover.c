@@ -24,10 +24,10 @@
 #include <unistd.h>
 
 #include "boot_id.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "clock.h"
 #include "path.h"
-#include "reach.h"
+#include "probe.h"
 
 #define RECORD_MAX	65536
 #define ENDED_MS	60000	/* how long a dead tapdisk's I/O may take to end */
@@ -146,14 +146,14 @@ static void records_sort(struct records *records)
 /* Of the disks that process @pid has or had, those to take over; a paused one only when it is asked for by @minor. */
 static int records_find(struct records *records, int pid, int minor)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	int *minors, error;
 	size_t count;
 
 	*records = (struct records){ 0 };
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory))
 		return -ENAMETOOLONG;
-	error = client_list_numbers(folder, "", MINOR_MAX, &minors, &count);
+	error = client_list_numbers(directory, "", MINOR_MAX, &minors, &count);
 	if (!error && count) {
 		records->list = calloc(count, sizeof(*records->list));
 		error = records->list ? 0 : -ENOMEM;
@@ -363,22 +363,22 @@ int tapctl_takeover(int pid, int minor, struct error_text *text)
 
 void client_takeover_forget(int minor)
 {
-	char folder[PATH_MAX], path[PATH_MAX];
+	char directory[PATH_MAX], path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
 
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(directory))
 		return;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] != '.' &&
-		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path))
+		    snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) < (int)sizeof(path))
 			unlink(path);
 	}
 	closedir(dir);
-	rmdir(folder);
+	rmdir(directory);
 }
 
 int tapctl_takeover_owner(int minor)
@@ -405,15 +405,15 @@ int tapctl_takeover_successor(int pid, int minor)
 
 int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsigned devid, void *arg), void *arg)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	unsigned domid, devid;
 	struct dirent *entry;
 	int count = 0;
 	DIR *dir;
 
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(directory))
 		return 0;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	while (dir && (entry = readdir(dir))) {
 		if (sscanf(entry->d_name, TAKEOVER_TABLE_FORMAT, &domid, &devid) != 2)
 			continue;
@@ -433,7 +433,7 @@ static bool is_same_image(const char *one, const char *other)
 	if (!path || !other_path)
 		return false;
 	return !strcmp(path, other_path) ||
-	       (!reach_wait(one, REACH_MS, tapctl_interrupt(), NULL) && !reach_wait(other, REACH_MS, tapctl_interrupt(), NULL) &&
+	       (!probe_wait(one, REACH_MS, tapctl_interrupt(), NULL) && !probe_wait(other, REACH_MS, tapctl_interrupt(), NULL) &&
 		path_same_image(path + 1, other_path + 1));
 }
 
@@ -455,15 +455,15 @@ static bool is_waited_for(int minor, const char *target, int *pid)
 int client_takeover_wait(const char *target, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + HEIR_MS;
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	int *minors, pid, error;
 	size_t count;
 
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory))
 		return error_set(text, -ENAMETOOLONG, "%s: path too long", tapctl_run_dir());
-	error = client_list_numbers(folder, "", MINOR_MAX, &minors, &count);
+	error = client_list_numbers(directory, "", MINOR_MAX, &minors, &count);
 	if (error)
-		return error_set(text, error, "%s: %s", folder, strerror(-error));
+		return error_set(text, error, "%s: %s", directory, strerror(-error));
 	for (size_t i = 0; !error && i < count; i++) {
 		while (!error && is_waited_for(minors[i], target, &pid)) {
 			if (clock_ms() > deadline)
@@ -498,25 +498,25 @@ static bool is_free(const char *path)
 
 void client_takeover_clean(int pid)
 {
-	char folder[PATH_MAX], path[PATH_MAX], prefix[32];
+	char directory[PATH_MAX], path[PATH_MAX], prefix[32];
 	struct records left;
 	struct dirent *entry;
 	DIR *dir;
 
 	if (records_find(&left, pid, -1) || left.count || left.paused ||
-	    snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder) ||
-	    !(dir = opendir(folder))) {
+	    snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory) ||
+	    !(dir = opendir(directory))) {
 		records_free(&left);
 		return;
 	}
 	snprintf(prefix, sizeof(prefix), "lock-%d-", pid);
 	while ((entry = readdir(dir))) {
 		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
-		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path) && is_free(path))
+		    snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) < (int)sizeof(path) && is_free(path))
 			unlink(path);
 	}
 	closedir(dir);
-	rmdir(folder);
+	rmdir(directory);
 	records_free(&left);
 }
 

@@ -22,8 +22,8 @@
 #include <unistd.h>
 #include <libxl.h>
 
-#include "cow-base.h"
 #include "cow.h"
+#include "cow_base.h"
 #include "domain.h"
 #include "path.h"
 
@@ -31,7 +31,7 @@
 
 struct clone {
 	struct domain_operation *operation;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct domain_disks disks;
 	struct error_text *text;
 	json_t *info, *config;
@@ -40,16 +40,16 @@ struct clone {
 	json_t *intent;
 };
 
-static int check_folder(struct clone *clone, const char *path)
+static int check_directory(struct clone *clone, const char *path)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	struct stat st;
 
-	snprintf(folder, sizeof(folder), "%s", path);
-	strrchr(folder, '/')[1] = '\0';
-	if (stat(folder, &st))
-		return error_set(clone->text, -errno, "%s: %s", folder, strerror(errno));
-	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no folder", folder);
+	snprintf(directory, sizeof(directory), "%s", path);
+	strrchr(directory, '/')[1] = '\0';
+	if (stat(directory, &st))
+		return error_set(clone->text, -errno, "%s: %s", directory, strerror(errno));
+	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no directory", directory);
 }
 
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
@@ -69,7 +69,7 @@ static int name_file(struct clone *clone, const char *beside, const char *suffix
 		return error_set(clone->text, -EINVAL, "%s: no absolute path", path);
 	if (!lstat(path, &st))
 		return error_set(clone->text, -EEXIST, "%s: is there already", path);
-	return check_folder(clone, path);
+	return check_directory(clone, path);
 }
 
 static int name_files(struct clone *clone)
@@ -148,7 +148,7 @@ static int sync_name(const char *path, struct error_text *text)
 {
 	int error = path_sync_name(path);
 
-	return error ? error_set(text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
 /* The name that @path is made under; of an intent. */
@@ -176,10 +176,10 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
-	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text), fd;
+	int error = cow_base_describe_peek(&fields, disk_file(disk), &snapshot, clone->text), fd;
 
 	if (!error)		/* its partitions are counted in these */
-		error = cow_sector_size_beside(disk_file(disk), &options.sector_size, clone->text);
+		error = cow_sector_size_peek(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = make_file(clone, path, &fd);
 	if (error)
@@ -355,7 +355,7 @@ static int note_clone(struct clone *clone)
 	}
 	json_array_extend(clones, clone->files);
 	info_file(file, info_string(clone->info, "name"));
-	return folder_write(&clone->folder, file, clone->info, clone->text);
+	return directory_write(&clone->directory, file, clone->info, clone->text);
 }
 
 /* Durable, as is that it was not there. */
@@ -366,7 +366,7 @@ static int remove_file(const char *path)
 	if (unlink(path) && errno != ENOENT)
 		return -errno;
 	error = path_sync_name(path);
-	return error == -ENOENT ? 0 : error;	/* its folder has gone, too */
+	return error == -ENOENT ? 0 : error;	/* its directory has gone, too */
 }
 
 static int remove_named(const json_t *intent, const char *path, bool undone, struct error_text *text)
@@ -384,7 +384,7 @@ static int remove_named(const json_t *intent, const char *path, bool undone, str
 }
 
 /* Their own names go, and when it is @undone those that they were to have before these: the one that it is started with last. */
-static int end_files(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent, bool undone)
+static int end_files(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool undone)
 {
 	const json_t *file;
 	int error = 0;
@@ -394,7 +394,7 @@ static int end_files(struct domain_operation *operation, const struct domain_fol
 		if (!error)
 			error = remove_named(intent, json_string_value(file), undone, &operation->text);
 	}
-	return error ? error : folder_remove(folder, INTENT_FILE, &operation->text);
+	return error ? error : directory_remove(directory, INTENT_FILE, &operation->text);
 }
 
 /* The file that it is started with. */
@@ -406,18 +406,18 @@ static int name_main(const json_t *intent, struct error_text *text)
 }
 
 /* Somebody else's file where the last one was to be: there is no clone then. Without a suffix nothing is known to be ours. */
-int domain_end_clone(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	bool whole = json_is_true(json_object_get(intent, "whole"));
 	struct error_text reason = { "" };
 	int error;
 
 	if (!info_string(intent, "suffix"))
-		return folder_remove(folder, INTENT_FILE, &operation->text);
+		return directory_remove(directory, INTENT_FILE, &operation->text);
 	error = whole ? name_main(intent, &reason) : -EEXIST;
 	if (error && error != -EEXIST && error != -ENOENT)
 		return error_set(&operation->text, error, "%s", reason.text);
-	return end_files(operation, folder, intent, error == -EEXIST);
+	return end_files(operation, directory, intent, error == -EEXIST);
 }
 
 /* Should this be cut short, too, the next command is not to find it whole. */
@@ -426,8 +426,8 @@ static void undo(struct clone *clone)
 	struct error_text reason = *clone->text;
 
 	json_object_set_new(clone->intent, "whole", json_false());
-	folder_write(&clone->folder, INTENT_FILE, clone->intent, NULL);
-	end_files(clone->operation, &clone->folder, clone->intent, true);
+	directory_write(&clone->directory, INTENT_FILE, clone->intent, NULL);
+	end_files(clone->operation, &clone->directory, clone->intent, true);
 	*clone->text = reason;
 }
 
@@ -439,7 +439,7 @@ static int make_whole(struct clone *clone)
 		error = note_clone(clone);
 	json_object_set_new(clone->intent, "whole", json_true());
 	if (!error)
-		error = folder_write(&clone->folder, INTENT_FILE, clone->intent, clone->text);
+		error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
 	if (!error)
 		domain_did(clone->operation, "whole");
 	/* the last moment at which all can be undone */
@@ -452,7 +452,7 @@ static int make_whole(struct clone *clone)
 static void clear_up(struct clone *clone)
 {
 	struct error_text reason;
-	int error = end_files(clone->operation, &clone->folder, clone->intent, false);
+	int error = end_files(clone->operation, &clone->directory, clone->intent, false);
 
 	if (!error)
 		return;
@@ -467,7 +467,7 @@ static int run(struct clone *clone)
 	int error;
 
 	clone->intent = make_intent(clone);
-	error = folder_write(&clone->folder, INTENT_FILE, clone->intent, clone->text);
+	error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
 	if (!error)
 		domain_did(operation, "intent");
 	if (!error)
@@ -486,26 +486,26 @@ static int run(struct clone *clone)
 static int find_info(struct clone *clone)
 {
 	const char *name = clone->operation->request->name;
-	char *current = name ? NULL : info_current(&clone->folder);
+	char *current = name ? NULL : info_current(&clone->directory);
 	int error;
 
 	if (!name && !current)
 		return error_set(clone->text, -ENOENT, "domain %s is at no snapshot; name one with -n", clone->operation->id.name);
-	error = info_read(&clone->folder, name ? name : current, &clone->info, clone->text);
+	error = info_read(&clone->directory, name ? name : current, &clone->info, clone->text);
 	free(current);
 	return error;
 }
 
 int domain_clone(struct domain_operation *operation)
 {
-	struct clone clone = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	struct clone clone = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	clone.files = json_array();
 	if (!error)
-		error = domain_begin(operation, &clone.folder, false);
+		error = domain_begin(operation, &clone.directory, false);
 	if (!error)
 		error = find_info(&clone);
 	if (!error)
@@ -525,7 +525,7 @@ int domain_clone(struct domain_operation *operation)
 	}
 	disks_close(&clone.disks);
 	disks_free(&clone.disks);
-	folder_close(&clone.folder);
+	directory_close(&clone.directory);
 	json_decref(clone.files);
 	json_decref(clone.config);
 	json_decref(clone.intent);

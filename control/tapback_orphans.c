@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "tapback_log.h"
 
 struct search {
@@ -117,15 +117,15 @@ static void orphan_answered(void *arg, int error, json_t *reply, const struct er
 /* Is there a device, and does it have this disk? */
 static bool ring_is_claimed(const struct search *search, int minor, uint32_t domid, uint32_t devid)
 {
-	struct store *store = search->tapback->store;
+	struct xenstore *xenstore = search->tapback->xenstore;
 	uint64_t number;
 	char path[64];
 
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
-	if (xenbus_read_state(store, path) == XENBUS_GONE)
-		return store->lost;
-	return !store_read_number(store, path, "pid", INT32_MAX, &number) && number == (uint64_t)search->pid &&
-	       !store_read_number(store, path, "minor", INT32_MAX, &number) && number == (uint64_t)minor;
+	if (xenbus_read_state(xenstore, path) == XENBUS_GONE)
+		return xenstore->lost;
+	return !xenstore_read_number(xenstore, path, "pid", INT32_MAX, &number) && number == (uint64_t)search->pid &&
+	       !xenstore_read_number(xenstore, path, "minor", INT32_MAX, &number) && number == (uint64_t)minor;
 }
 
 static void search_disk(struct search *search, json_t *disk)
@@ -196,7 +196,7 @@ static void search_start(int pid, void *arg)
 }
 
 struct left {
-	struct store *store;
+	struct xenstore *xenstore;
 	bool claimed;
 };
 
@@ -206,13 +206,13 @@ static void look_at_left(unsigned domid, unsigned devid, void *arg)
 	char path[64];
 
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
-	left->claimed |= xenbus_read_state(left->store, path) != XENBUS_GONE || left->store->lost;
+	left->claimed |= xenbus_read_state(left->xenstore, path) != XENBUS_GONE || left->xenstore->lost;
 }
 
 /* Freeing fails for one that a tapdisk has. */
 static void forget_dead(int minor, int locked_by, void *arg)
 {
-	struct left left = { .store = ((struct tapback *)arg)->store };
+	struct left left = { .xenstore = ((struct tapback *)arg)->xenstore };
 
 	if (locked_by || !client_takeover_each_frontend(minor, look_at_left, &left) || left.claimed)
 		return;

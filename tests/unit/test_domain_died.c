@@ -19,7 +19,7 @@
 
 #include "blkfront.h"
 #include "client_disk.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "fixture.h"
 
 static struct blkfront *front;
@@ -30,7 +30,7 @@ static void kill_tapdisk(void)
 	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, fake->pid[1], 0), .events = POLLIN };
 
 	assert_int_equal(kill(fake->pid[1], SIGKILL), 0);
-	assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
 	close(gone.fd);
 }
 
@@ -143,7 +143,7 @@ static void test_soon(void **state)
 static void test_guest_gone(void **state)
 {
 	char path[128], target[140];
-	struct disk_options options = { .timeout_ms = PATIENCE_MS, .target = target };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS, .target = target };
 	struct error_text text = { "" };
 	json_t *disk;
 	int pid, minor;
@@ -156,7 +156,7 @@ static void test_guest_gone(void **state)
 	assert_int_equal(disk_create(&options, &pid, &minor, &disk, &text), -EBUSY);
 	assert_non_null(strstr(text.text, "tap-ctl destroy -p "));
 	text.text[0] = '\0';
-	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, PATIENCE_MS, &text), 0);
+	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, TIMEOUT_MS, &text), 0);
 	if (disk_create(&options, &fake->pid[1], &fake->minor[1], &disk, &text))
 		fail_msg("%s", text.text);
 	json_decref(disk);

@@ -330,7 +330,7 @@ static void kill_tapdisk(int pid, void *arg)
 	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
 
 	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
 	close(gone.fd);
 }
 
@@ -369,7 +369,7 @@ static void test_revert_half_way(void **state)
 static void replace_at_step(const char *step)
 {
 	char path[128], target[140];
-	struct disk_options options = { .timeout_ms = PATIENCE_MS, .target = target };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS, .target = target };
 	struct error_text text = { "" };
 	json_t *disk;
 
@@ -381,7 +381,7 @@ static void replace_at_step(const char *step)
 		fail_msg("%s", text.text);
 	json_decref(disk);
 	replace_snapshot("k");
-	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, PATIENCE_MS, NULL), 0);
+	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, TIMEOUT_MS, NULL), 0);
 }
 
 /* Another snapshot of that name has come to one of the disks: memory and disks would be of different moments. */
@@ -433,16 +433,16 @@ static void test_create_stuck(void **state)
 
 static char *read_phase(void)
 {
-	struct domain_folder folder;
+	struct domain_directory directory;
 	char *phase = NULL;
 	json_t *intent;
 
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, NULL), 0);
-	if (!folder_read(&folder, INTENT_FILE, &intent, NULL)) {
+	assert_int_equal(directory_open(&directory, FAKE_UUID, false, NULL), 0);
+	if (!directory_read(&directory, INTENT_FILE, &intent, NULL)) {
 		phase = strdup(info_string(intent, "phase"));
 		json_decref(intent);
 	}
-	folder_close(&folder);
+	directory_close(&directory);
 	return phase;
 }
 
@@ -540,7 +540,7 @@ static void forget_stray(void)
 {
 	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
 
-	assert_int_equal(tapctl_snapshot_delete(&second, 1, "k", PATIENCE_MS, NULL), 0);
+	assert_int_equal(tapctl_snapshot_delete(&second, 1, "k", TIMEOUT_MS, NULL), 0);
 	expect_disks("");
 }
 
