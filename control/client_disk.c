@@ -25,6 +25,7 @@
 #include <string.h>
 
 #include "client_disk.h"
+#include "client_internal.h"
 #include "driver.h"
 
 #define END_TIMEOUT_MS 5000
@@ -256,6 +257,8 @@ int disk_create(const struct disk_options *options, int *pid, int *minor, json_t
 	*disk = NULL;
 	/* a mistake in the form of it needs no process to be found */
 	error = backend_parse_target(options->target, &driver, &path, text);
+	if (!error && !options->read_only)
+		error = client_takeover_wait(options->target, text);
 	if (error)
 		return error;
 	*minor = error = tapctl_minor_allocate(-1, text);

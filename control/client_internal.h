@@ -56,6 +56,13 @@ unsigned client_store_depth(const char *target);
 
 /* client_takeover.c: nobody is to take over what is left of @minor's disk, whose marker is locked by us. */
 void client_takeover_forget(int minor);
+/*
+ * Before @target is opened for writing: when a tapdisk has died that had it for a guest, its successor comes first. -EBUSY: it
+ * did not come. Whoever opened the image meanwhile would have the takeover refused.
+ */
+int client_takeover_wait(const char *target, struct error_text *text);
+/* Of how many frontends the last tapdisk that had @minor was serving; @each, which may be NULL, is told of them. */
+int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsigned devid, void *arg), void *arg);
 /* @pid has ended: its locks go, unless a disk of its still waits for a successor, who will want to know. */
 void client_takeover_clean(int pid);
 

@@ -26,6 +26,8 @@
 #include "boot_id.h"
 #include "client_internal.h"
 #include "clock.h"
+#include "path.h"
+#include "probe.h"
 
 #define RECORD_MAX	65536
 #define ENDED_MS	60000	/* how long a dead tapdisk's I/O may take to end */
@@ -33,6 +35,9 @@
 #define CALL_MS		60000
 #define ALIVE_MS	2000	/* what a tapdisk takes to answer, or a process to end, at most */
 #define PAUSE_MS	2
+#define HEIR_MS		3000	/* how long a takeover may take to come, if tapback is to see to it */
+#define HEIR_PAUSE_MS	50
+#define REACH_MS	1000
 #define RING_END_MS 500	/* what the kernel takes to end the ring of a process that is gone */
 
 /* A disk's record, checked; strings are the JSON's. */
@@ -394,6 +399,83 @@ int tapctl_takeover_successor(int pid, int minor)
 		return 0;
 	json_decref(record.json);
 	return record.former == pid ? record.pid : 0;
+}
+
+/* ---- who else wants the image ---- */
+
+int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsigned devid, void *arg), void *arg)
+{
+	char directory[PATH_MAX];
+	unsigned domid, devid;
+	struct dirent *entry;
+	int count = 0;
+	DIR *dir;
+
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(directory))
+		return 0;
+	dir = opendir(directory);
+	while (dir && (entry = readdir(dir))) {
+		if (sscanf(entry->d_name, TAKEOVER_TABLE_FORMAT, &domid, &devid) != 2)
+			continue;
+		count++;
+		if (each)
+			each(domid, devid, arg);
+	}
+	if (dir)
+		closedir(dir);
+	return count;
+}
+
+static bool is_same_image(const char *one, const char *other)
+{
+	const char *path = strchr(one, ':'), *other_path = strchr(other, ':');
+
+	if (!path || !other_path)
+		return false;
+	return !strcmp(path, other_path) ||
+	       (!probe_wait(one, REACH_MS, tapctl_interrupt(), NULL) && !probe_wait(other, REACH_MS, tapctl_interrupt(), NULL) &&
+		path_same_image(path + 1, other_path + 1));
+}
+
+/* A guest waits for another tapdisk, which will open the image of @target with what this one has left. Of a paused disk nobody may. */
+static bool is_waited_for(int minor, const char *target, int *pid)
+{
+	struct record record;
+	bool waited;
+
+	if (record_read(&record, minor))
+		return false;
+	*pid = record.pid;
+	waited = !record.paused && !record.read_only && client_takeover_each_frontend(minor, NULL, NULL) &&
+		 is_same_image(record.target, target) && !check_dead(record.pid, NULL);
+	json_decref(record.json);
+	return waited;
+}
+
+int client_takeover_wait(const char *target, struct error_text *text)
+{
+	int64_t deadline = clock_ms() + HEIR_MS;
+	char directory[PATH_MAX];
+	int *minors, pid, error;
+	size_t count;
+
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory))
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", tapctl_run_dir());
+	error = client_list_numbers(directory, "", MINOR_MAX, &minors, &count);
+	if (error)
+		return error_set(text, error, "%s: %s", directory, strerror(-error));
+	for (size_t i = 0; !error && i < count; i++) {
+		while (!error && is_waited_for(minors[i], target, &pid)) {
+			if (clock_ms() > deadline)
+				error = error_set(text, -EBUSY, "%s: tapdisk %d has died, and a guest waits for another one with minor %d: "
+						  "'tap-ctl takeover -p %d'; if the guest is gone, 'tap-ctl destroy -p %d -m %d'", target,
+						  pid, minors[i], pid, pid, minors[i]);
+			else
+				pause_ms(HEIR_PAUSE_MS);
+		}
+	}
+	free(minors);
+	return error;
 }
 
 /*

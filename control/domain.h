@@ -254,7 +254,7 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
-int domain_undo_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
+int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 /* What all operations that change something begin with: open, lock, recover. */
 int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
 

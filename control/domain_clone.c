@@ -5,8 +5,13 @@
  * and these disks; with memory in a save file, which is a copy.
  *
  * The original goes on as it is, running or not. The snapshot's information
- * names the stores, so that it is not deleted under them. A clone that was
- * cut short is undone: its files are in the intent.
+ * names the stores, so that it is not deleted under them.
+ *
+ * Whoever ends a clone that was cut short may come days later, when files of
+ * these names may be somebody else's. So each is made under a name that is its
+ * own, PATH.SUFFIX, and gets its name as a second one: ours is what both names
+ * lead to. The file that the clone is started with comes last, when the intent
+ * says that all else is whole; from there on it is finished, before that undone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +37,7 @@ struct clone {
 	json_t *info, *config;
 	json_t *files;			/* of the clone's disks, in the order of the disks */
 	char main[PATH_MAX];		/* the save or config file */
-	size_t made;			/* of these, in order: they are ours */
+	json_t *intent;
 };
 
 static int check_directory(struct clone *clone, const char *path)
@@ -139,21 +144,25 @@ static int make_config(struct clone *clone)
 
 /* ---- the files ---- */
 
-static int sync_name(struct clone *clone, const char *path)
+static int sync_name(const char *path, struct error_text *text)
 {
 	int error = path_sync_name(path);
 
-	return error ? error_set(clone->text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
-/* A file that somebody else makes meanwhile stays his. */
+/* The name that @path is made under; of an intent. */
+static int own_name(const json_t *intent, const char *path, char own[PATH_MAX], struct error_text *text)
+{
+	if (snprintf(own, PATH_MAX, "%s.%s", path, info_string(intent, "suffix")) >= PATH_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s: too long", path);
+	return 0;
+}
+
 static int make_file(struct clone *clone, const char *path, int *fd)
 {
 	*fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-	if (*fd < 0)
-		return error_set(clone->text, -errno, "%s: %s", path, strerror(errno));
-	clone->made++;
-	return 0;
+	return *fd < 0 ? error_set(clone->text, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
 static int make_store(struct clone *clone, const struct domain_disk *disk, const char *path)
@@ -181,7 +190,7 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		return error;
 	error = cow_create(device, &options, clone->text);
 	cow_file_close(device);
-	return error ? error : sync_name(clone, path);
+	return error ? error : sync_name(path, clone->text);
 }
 
 static ssize_t copy_piece(int from, int to)
@@ -221,7 +230,7 @@ static int copy_stream(struct clone *clone, int from, int to)
 	return (int)got;
 }
 
-static int make_save(struct clone *clone)
+static int make_save(struct clone *clone, const char *path)
 {
 	const char *save = info_string(clone->info, "save");
 	char *config = json_dumps(clone->config, JSON_INDENT(4)), *old = NULL;
@@ -231,7 +240,7 @@ static int make_save(struct clone *clone)
 	if (!error)
 		error = save_read_head(from, &old, clone->text);
 	if (!error)
-		error = make_file(clone, clone->main, &to);
+		error = make_file(clone, path, &to);
 	if (!error)
 		error = save_write_head(to, config, clone->text);
 	if (!error)
@@ -241,7 +250,7 @@ static int make_save(struct clone *clone)
 	if (error)
 		error_set(clone->text, error, "%s: %s", clone->main, strerror(-error));
 	else
-		error = sync_name(clone, clone->main);
+		error = sync_name(path, clone->text);
 	if (from >= 0)
 		close(from);
 	if (to >= 0)
@@ -253,21 +262,55 @@ static int make_save(struct clone *clone)
 
 static int make_files(struct clone *clone)
 {
+	char own[PATH_MAX];
 	int error = 0;
 
 	for (unsigned i = 0; !error && i < clone->disks.count; i++) {
-		error = make_store(clone, &clone->disks.disk[i], json_string_value(json_array_get(clone->files, i)));
+		error = own_name(clone->intent, json_string_value(json_array_get(clone->files, i)), own, clone->text);
+		if (!error)
+			error = make_store(clone, &clone->disks.disk[i], own);
 		if (!error)
 			error = domain_check_cancelled(clone->operation);
 	}
+	if (!error)
+		error = own_name(clone->intent, clone->main, own, clone->text);
 	if (error)
 		return error;
 	domain_did(clone->operation, "stores");
 	if (info_string(clone->info, "save"))
-		return make_save(clone);
-	error = config_write(clone->config, clone->main, clone->text);
-	clone->made += error != -EEXIST;
-	return error ? error : sync_name(clone, clone->main);
+		return make_save(clone, own);
+	error = config_write(clone->config, own, clone->text);
+	return error ? error : sync_name(own, clone->text);
+}
+
+static bool is_same_file(const char *one, const char *other)
+{
+	struct stat a, b;
+
+	return !lstat(one, &a) && !lstat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+/* It gets its name, which it may have already. -EEXIST: there is another file of that name, which stays. */
+static int name_own(const json_t *intent, const char *path, struct error_text *text)
+{
+	char own[PATH_MAX];
+	int error = own_name(intent, path, own, text);
+
+	if (error)
+		return error;
+	error = link(own, path) ? -errno : 0;
+	if (error && (error != -EEXIST || !is_same_file(own, path)))
+		return error_set(text, error, "%s: %s", path, strerror(-error));
+	return sync_name(path, text);
+}
+
+static int name_stores(struct clone *clone)
+{
+	int error = 0;
+
+	for (unsigned i = 0; !error && i < clone->disks.count; i++)
+		error = name_own(clone->intent, json_string_value(json_array_get(clone->files, i)), clone->text);
+	return error;
 }
 
 /* ---- in order ---- */
@@ -285,16 +328,22 @@ static int check_disks(struct clone *clone)
 	return error;
 }
 
+/* In "files" the one that it is started with is the last. */
 static json_t *make_intent(const struct clone *clone)
 {
 	const struct domain_id *id = &clone->operation->id;
 	json_t *files = json_copy(clone->files);
+	char suffix[DOMAIN_UUID_SIZE];
+	libxl_uuid fresh;
 
+	libxl_uuid_generate(&fresh);
+	snprintf(suffix, sizeof(suffix), LIBXL_UUID_FMT, LIBXL_UUID_BYTES(fresh));
 	json_array_append_new(files, json_string(clone->main));
-	return json_pack("{s:s, s:{s:s, s:s}, s:o}", "op", "clone", "domain", "name", id->name, "uuid", id->uuid, "files", files);
+	return json_pack("{s:s, s:{s:s, s:s}, s:s, s:b, s:o}", "op", "clone", "domain", "name", id->name, "uuid", id->uuid,
+			 "suffix", suffix, "whole", 0, "files", files);
 }
 
-/* From here on it counts, since the snapshot is held for it. */
+/* The snapshot is held for it. */
 static int note_clone(struct clone *clone)
 {
 	json_t *clones = json_object_get(clone->info, "clones");
@@ -320,38 +369,105 @@ static int remove_file(const char *path)
 	return error == -ENOENT ? 0 : error;	/* its directory has gone, too */
 }
 
-int domain_undo_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
+static int remove_named(const json_t *intent, const char *path, bool undone, struct error_text *text)
 {
-	const json_t *file;
-	size_t i;
-	int error;
+	char own[PATH_MAX];
+	int error = own_name(intent, path, own, text);
 
-	json_array_foreach(json_object_get(intent, "files"), i, file) {
-		error = remove_file(json_string_value(file));
-		if (error)
-			return error_set(&operation->text, error, "%s: cannot be removed: %s", json_string_value(file), strerror(-error));
-	}
-	return directory_remove(directory, INTENT_FILE, &operation->text);
+	if (error)
+		return error;
+	if (undone && is_same_file(own, path))
+		error = remove_file(path);
+	if (!error)
+		error = remove_file(own);
+	return error ? error_set(text, error, "%s: cannot be removed: %s", path, strerror(-error)) : 0;
 }
 
-/* In the intent are all that were to be made. */
-static void undo(struct clone *clone, json_t *intent)
+/* Their own names go, and when it is @undone those that they were to have before these: the one that it is started with last. */
+static int end_files(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool undone)
 {
-	json_t *files = json_object_get(intent, "files");
+	const json_t *file;
+	int error = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(intent, "files"), i, file) {
+		if (!error)
+			error = remove_named(intent, json_string_value(file), undone, &operation->text);
+	}
+	return error ? error : directory_remove(directory, INTENT_FILE, &operation->text);
+}
+
+/* The file that it is started with. */
+static int name_main(const json_t *intent, struct error_text *text)
+{
+	const json_t *files = json_object_get(intent, "files");
+
+	return name_own(intent, json_string_value(json_array_get(files, json_array_size(files) - 1)), text);
+}
+
+/* Somebody else's file where the last one was to be: there is no clone then. Without a suffix nothing is known to be ours. */
+int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
+{
+	bool whole = json_is_true(json_object_get(intent, "whole"));
+	struct error_text reason = { "" };
+	int error;
+
+	if (!info_string(intent, "suffix"))
+		return directory_remove(directory, INTENT_FILE, &operation->text);
+	error = whole ? name_main(intent, &reason) : -EEXIST;
+	if (error && error != -EEXIST && error != -ENOENT)
+		return error_set(&operation->text, error, "%s", reason.text);
+	return end_files(operation, directory, intent, error == -EEXIST);
+}
+
+/* Should this be cut short, too, the next command is not to find it whole. */
+static void undo(struct clone *clone)
+{
 	struct error_text reason = *clone->text;
 
-	while (json_array_size(files) > clone->made)
-		json_array_remove(files, json_array_size(files) - 1);
-	domain_undo_clone(clone->operation, &clone->directory, intent);
+	json_object_set_new(clone->intent, "whole", json_false());
+	directory_write(&clone->directory, INTENT_FILE, clone->intent, NULL);
+	end_files(clone->operation, &clone->directory, clone->intent, true);
 	*clone->text = reason;
+}
+
+static int make_whole(struct clone *clone)
+{
+	int error = name_stores(clone);
+
+	if (!error)
+		error = note_clone(clone);
+	json_object_set_new(clone->intent, "whole", json_true());
+	if (!error)
+		error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
+	if (!error)
+		domain_did(clone->operation, "whole");
+	/* the last moment at which all can be undone */
+	if (!error)
+		error = domain_check_cancelled(clone->operation);
+	return error ? error : name_main(clone->intent, clone->text);
+}
+
+/* It is there, whatever comes of this. */
+static void clear_up(struct clone *clone)
+{
+	struct error_text reason;
+	int error = end_files(clone->operation, &clone->directory, clone->intent, false);
+
+	if (!error)
+		return;
+	reason = *clone->text;
+	clone->text->text[0] = '\0';
+	error_set(clone->text, 0, "the clone is whole, but this is to be done by the next command: %.400s", reason.text);
 }
 
 static int run(struct clone *clone)
 {
 	struct domain_operation *operation = clone->operation;
-	json_t *intent = make_intent(clone);
-	int error = directory_write(&clone->directory, INTENT_FILE, intent, clone->text);
+	int error;
 
+	clone->intent = make_intent(clone);
+	error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
 	if (!error)
 		domain_did(operation, "intent");
 	if (!error)
@@ -359,12 +475,11 @@ static int run(struct clone *clone)
 	if (!error)
 		error = domain_check_cancelled(operation);
 	if (!error)
-		error = note_clone(clone);
-	if (!error)
-		error = directory_remove(&clone->directory, INTENT_FILE, clone->text);
+		error = make_whole(clone);
 	if (error)
-		undo(clone, intent);
-	json_decref(intent);
+		undo(clone);
+	else
+		clear_up(clone);
 	return error;
 }
 
@@ -400,6 +515,7 @@ int domain_clone(struct domain_operation *operation)
 	directory_close(&clone.directory);
 	json_decref(clone.files);
 	json_decref(clone.config);
+	json_decref(clone.intent);
 	json_decref(clone.info);
 	return error;
 }

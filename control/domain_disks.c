@@ -218,6 +218,11 @@ static int open_disk(struct domain_disk *disk, bool adopt, struct error_text *te
 	if (!search.by_target)
 		return error_set(text, -ENODEV, "disk %s: its tapdisk %d does not answer", disk->vdev, disk->pid);
 	error = disk_create(&options, &disk->pid, &disk->minor, &info, &reason);
+	/* another tapdisk may just have taken over from one that had died */
+	if (error == -EBUSY)
+		tapctl_process_list(look_into, &search);
+	if (search.found)
+		return 0;
 	if (error) {
 		disk->pid = disk->minor = -1;
 		return error_set(text, error, "disk %s: %s", disk->vdev, reason.text);

@@ -6,7 +6,7 @@
  *   create   its information file is there: finished, with what is to become of the domain; else undone
  *   revert   the domain was not destroyed yet: undone; else finished
  *   delete   finished
- *   clone    undone
+ *   clone    all but the file that it is started with is whole: finished; else undone
  *
  * A disk that is gone for good would keep all of these waiting for ever:
  * `recover --force` leaves it out, and gives up a revert that needs it.
@@ -125,6 +125,16 @@ static int remove_info(struct domain_operation *operation, const struct domain_d
 	return directory_remove(directory, file, &operation->text);
 }
 
+/* What is left to be undone has to wait, maybe for long. The next command that tries leaves the domain alone. */
+static void note_gone_on(const struct domain_directory *directory, const json_t *intent)
+{
+	json_t *noted = json_copy((json_t *)intent);
+
+	json_object_set_new(noted, "gone_on", json_true());
+	directory_write(directory, INTENT_FILE, noted, NULL);
+	json_decref(noted);
+}
+
 /*
  * An information file that may not be durable is not to make the snapshot
  * whole. That takes no time, and then comes the domain: it is what is waited for.
@@ -133,7 +143,7 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 {
 	const char *name = info_string(intent, "name"), *hook = info_string(intent, "hook");
 	struct domain_host *host = operation->host;
-	int error, unlisted, resumed = 0;
+	int error, unlisted, resumed = 0, thawed = 0;
 	struct domain_id id;
 	bool same;
 
@@ -142,18 +152,20 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 	if (error)
 		return error;
 	unlisted = remove_info(operation, directory, name);
-	/* one that was started since then was not suspended by us: if it is now, that is for somebody else to end */
-	same = is_same_domain(intent, &id);
+	/* one that went on or was started since then is not suspended by us: if it is, that is for somebody else to end */
+	same = is_same_domain(intent, &id) && !json_is_true(json_object_get(intent, "gone_on"));
 	if (same && json_is_true(json_object_get(intent, "memory")))
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
 	if (!resumed && same && hook)
-		hook_run(operation, hook, "thaw", &id, NULL);
+		thawed = hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
 	if (!error)
 		error = remove_save(operation, directory, name);
 	if (!error)
 		error = delete_disk_snapshots(operation, intent, json_integer_value(json_object_get(intent, "time")));
+	if (error && same && !resumed && !thawed)
+		note_gone_on(directory, intent);
 	if (!error)
 		domain_did(operation, "undone");
 	return error ? error : domain_remove_intent(directory, &operation->text);
@@ -468,7 +480,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 	if (op && !strcmp(op, "delete"))
 		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))
-		return domain_undo_clone(operation, directory, intent);
+		return domain_end_clone(operation, directory, intent);
 	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here",
 			 directory->path);
 }

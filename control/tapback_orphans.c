@@ -6,7 +6,9 @@
  * for each disk, deletes its nodes and gives up, without the hotplug script's
  * `remove`. What is left is a ring that pins the dead domain's pages, and an
  * open image. So for each orphan: disconnect, and if that was the disk's last
- * user, what the script would have done: close, detach, free the minor.
+ * user, what the script would have done: close, detach, free the minor. Where
+ * the tapdisk had died before, what it has left for a successor goes: none
+ * will come, and until then nobody else may open the image.
  *
  * Invariants: a search holds a place at its tapdisk until `calls` is 0, then
  * goes; a ring whose device names this tapdisk and minor is never touched.
@@ -18,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client_internal.h"
 #include "tapback_log.h"
 
 struct search {
@@ -192,9 +195,36 @@ static void search_start(int pid, void *arg)
 		search_free(search);
 }
 
+struct left {
+	struct xenstore *xenstore;
+	bool claimed;
+};
+
+static void look_at_left(unsigned domid, unsigned devid, void *arg)
+{
+	struct left *left = arg;
+	char path[64];
+
+	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
+	left->claimed |= xenbus_read_state(left->xenstore, path) != XENBUS_GONE || left->xenstore->lost;
+}
+
+/* Freeing fails for one that a tapdisk has. */
+static void forget_dead(int minor, int locked_by, void *arg)
+{
+	struct left left = { .xenstore = ((struct tapback *)arg)->xenstore };
+
+	if (locked_by || !client_takeover_each_frontend(minor, look_at_left, &left) || left.claimed)
+		return;
+	if (!tapctl_minor_free(minor, NULL))
+		tapback_log(LOG_WARNING, "minor %d: its tapdisk has died, and its domain is gone; letting go", minor);
+}
+
 int orphans_start(struct tapback *tapback)
 {
-	return tapctl_process_list(search_start, tapback);
+	int error = tapctl_process_list(search_start, tapback), failed = tapctl_minor_list(forget_dead, tapback);
+
+	return error ? error : failed;
 }
 
 void orphans_stop(void)

@@ -94,6 +94,19 @@ unsigned count_files(void)
 	return count;
 }
 
+unsigned count_there(const char *begin)
+{
+	DIR *dir = opendir(fake_dir);
+	struct dirent *entry;
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		count += !strncmp(entry->d_name, begin, strlen(begin));
+	closedir(dir);
+	return count;
+}
+
 void expect_files(unsigned count)
 {
 	assert_int_equal(count_files(), count);

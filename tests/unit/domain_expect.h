@@ -50,6 +50,8 @@ void replace_snapshot(const char *name);
 /* Files in the domain's directory, the lock and the state not counted. */
 unsigned count_files(void);
 void expect_files(unsigned count);
+/* Files beside the disks whose names begin with that. */
+unsigned count_there(const char *begin);
 /* Of what groups of disks have decided nobody needs a record any more. */
 void expect_no_records(void);
 void expect_running(int memory);

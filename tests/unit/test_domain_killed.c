@@ -325,6 +325,15 @@ static void test_revert_disks_killed(void **state)
 	must(delete("k", false));
 }
 
+static void kill_tapdisk(int pid, void *arg)
+{
+	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
+	close(gone.fd);
+}
+
 static void move_store(bool away)
 {
 	char here[128], there[140];
@@ -389,6 +398,39 @@ static void test_revert_to_another(void **state)
 	fake_start_domain();
 }
 
+/* A create that cannot be undone, since a disk is away, lets the domain go on once, and not again with each later command. */
+static void test_create_stuck(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .hook = hook };
+	unsigned step = 0;
+	char log[100];
+
+	make_hook();
+	snprintf(log, sizeof(log), "%s/hook.log", fake_dir);
+	do {
+		must(list());
+		unlink(log);
+		assert_true(fake_run_killed(request, ++step));
+	} while (!fake->suspended);
+	kill_tapdisk(fake->pid[1], NULL);
+	move_store(true);
+	must_fail(recover(false), -ENOENT, "cannot be ended yet");
+	expect_running(1);
+	expect_told("ft");
+	fake->paused = true;
+	for (unsigned i = 0; i < 2; i++) {
+		must_fail(recover(false), -ENOENT, "cannot be ended yet");
+		assert_true(fake->paused);
+		expect_told("");
+	}
+	move_store(false);
+	must(recover(false));
+	assert_true(fake->paused);
+	expect_files(0);
+	expect_disks("");
+	fake->paused = false;
+}
+
 static char *read_phase(void)
 {
 	struct domain_directory directory;
@@ -402,15 +444,6 @@ static char *read_phase(void)
 	}
 	directory_close(&directory);
 	return phase;
-}
-
-static void kill_tapdisk(int pid, void *arg)
-{
-	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
-
-	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
-	close(gone.fd);
 }
 
 /* The host was started anew, and the domain with it. */
@@ -558,6 +591,7 @@ int main(void)
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_revert_to_another),
+		DOMAIN_TEST(test_create_stuck),
 		DOMAIN_TEST(test_revert_replaced),
 		DOMAIN_TEST(test_delete_killed),
 		DOMAIN_TEST(test_disk_gone),

@@ -5,6 +5,9 @@
  */
 #include "tapback_fixture.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 static void test_restart(void **state)
 {
 	unsigned before;
@@ -194,12 +197,44 @@ static void test_xenstore_lost(void **state)
 	tapback.xenstore->lost = false;	/* for the teardown */
 }
 
+/* A minor whose tapdisk has died under that domain: the directory of what a successor needs. */
+static void leave_behind(char directory[100], int minor, int domid)
+{
+	char path[140];
+
+	assert_int_equal(tapctl_minor_allocate(minor, NULL), minor);
+	snprintf(path, sizeof(path), "%s/takeover", run_dir);
+	mkdir(path, 0700);
+	snprintf(directory, 100, TAKEOVER_DISK_FORMAT, run_dir, minor);
+	assert_int_equal(mkdir(directory, 0700), 0);
+	snprintf(path, sizeof(path), "%s/" TAKEOVER_TABLE_FORMAT, directory, domid, 51712);
+	close(open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+}
+
+/* Its domain went, too, while nobody was there: nobody takes over any more, and the image is free. */
+static void test_orphan_of_dead(void **state)
+{
+	char gone[100], there[100];
+
+	toolstack_adds(3, "w");
+	settle();
+	bus_stop(&tapback);
+	leave_behind(gone, 7, 4);
+	leave_behind(there, 8, 3);
+	start_tapback();
+	assert_int_not_equal(access(gone, F_OK), 0);
+	assert_int_equal(tapctl_minor_allocate(7, NULL), 7);
+	assert_int_equal(tapctl_minor_free(7, NULL), 0);
+	assert_int_equal(access(there, F_OK), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
 		TEST(test_restart_frontend_gone), TEST(test_restart_resized), TEST(test_restart_tapdisk_died),
 		TEST(test_restart_ring_lost), TEST(test_orphans), TEST(test_orphan_of_another_tapdisk),
+		TEST(test_orphan_of_dead),
 		TEST(test_killed_anywhere), TEST(test_restart_fewer_queues), TEST(test_xenstore_lost),
 	};
 
