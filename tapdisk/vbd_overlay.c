@@ -164,7 +164,7 @@ static int open_taken_over(struct vbd *vbd, struct error_text *text)
 	int error;
 
 	vbd->options.undecided = true;
-	/* only -EAGAIN: -EOWNERDEAD cannot be, we had it open until now */
+	/* -EOWNERDEAD cannot happen: we had the image open until now */
 	while ((error = vbd_unpause(vbd, NULL, text)) == -EAGAIN && backend_open_again(error, tries++)) {
 		text->text[0] = '\0';
 		nanosleep(&(struct timespec){ .tv_nsec = OPEN_AGAIN_MS * 1000000 }, NULL);
