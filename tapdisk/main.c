@@ -304,7 +304,7 @@ static int separate(const struct confine_user *user, struct error_text *text)
 		error = sandbox_prepare(&filter, SANDBOX_OPENER, text);
 	if (error)
 		return error;
-	/* a Xen device is bound to the process that opens it, as root: the opener cannot open it for us */
+	/* gntdev belongs to the process that opens it, and only root may open it: the opener cannot pass it to us */
 	transport_xen_prepare();
 	error = opener_start(&filter, &report);
 	free(filter.filter);
