@@ -9,8 +9,8 @@
  * file system) then fails one operation instead of a running guest. For an
  * attacker both are the same refusal. Only calls by a foreign architecture's
  * entry (int 0x80 on x86-64) kill: no compiled code of ours can make one. They
- * kill the process, not just the thread, which is libseccomp's default: the
- * other threads would keep the locks and sockets of a dead process.
+ * kill the process; libseccomp's default, to kill only the thread, would leave
+ * other threads with the locks and sockets of a process that serves nothing.
  *
  * Invariants:
  *  1. No new program: no execve, no fork or vfork, clone for threads only,

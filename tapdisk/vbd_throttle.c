@@ -66,7 +66,7 @@ static void let_go(struct vbd *vbd, uint64_t now)
 
 static void time_has_come(void *arg);
 
-/* Without memory for a timer, the next request tries again. */
+/* Without memory for a timer, the next request tries again; a client that only waits for held ones sends none. */
 static void set_timer(struct vbd *vbd, uint64_t now)
 {
 	struct vbd_throttle *throttle = &vbd->throttle;
