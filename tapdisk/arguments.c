@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * arguments.c - members of a command. Clients are trusted no further than
- * their bytes: everything has a type and a range.
+ * arguments.c - parses the members of a command. Clients are not trusted: every
+ * member has a type and a range.
  */
 #include <errno.h>
 #include <inttypes.h>

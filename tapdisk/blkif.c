@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkif.c - a frontend comes and goes.
+ * blkif.c - connects and disconnects a frontend.
  *
  * A blkif is a client of its vbd from connect to the end of its disconnect.
- * It is taken down only when none of its requests is at the disk: until then
- * the device may still write into pages that are mapped from the guest.
- * Requests that were taken and are not answered by then belong to the guest:
- * a fresh connection issues them again. When the process goes without a
- * disconnect, they are in the in-flight table (inflight.h).
+ * It is freed only when none of its requests is in flight: until then the
+ * device may still write into pages that are mapped from the guest. The guest
+ * keeps requests that were taken and not answered, and issues them again on a
+ * new connection. If the process dies without a disconnect, they are in the
+ * in-flight table (inflight.h).
  */
 #include "blkif.h"
 
@@ -20,14 +20,14 @@
 
 #include "log.h"
 
-/* Memory of ours that one frontend can make us touch. */
+/* Limit of our memory that one frontend can use. */
 #define BOUNCE_PAGES (8u << (20 - GUEST_PAGE_SHIFT))
 /* Pages that stay mapped for each ring slot: the segments Linux' blkfront uses, and the page that lists them. */
 #define GRANTS_PER_SLOT 33
-#define GRANTS_MAX 16384		/* half of what all frontends of a process may have (guest_memory.c) */
-#define COPY_PIECES 1024		/* a batch with more is copied in several calls */
+#define GRANTS_MAX 16384		/* half of the limit for all frontends of a process (guest_memory.c) */
+#define COPY_PIECES 1024		/* a larger batch is copied in several calls */
 
-/* Without it the channel would stay readable for ever. */
+/* Otherwise the channel would stay readable. */
 static void blkif_queue_acknowledge(struct blkif_queue *queue)
 {
 	struct transport *transport = queue->blkif->transport;
@@ -38,14 +38,14 @@ static void blkif_queue_acknowledge(struct blkif_queue *queue)
 		blkif_queue_break(queue, "the event channel is broken");
 }
 
-/* Signalled, or an exchange was made and did not happen. */
+/* True after a signal, or if an exchange may have failed in the engine. */
 static bool blkif_queue_must_acknowledge(const struct blkif_queue *queue)
 {
 	return queue->unacknowledged ||
 	       (!queue->broken && queue->exchange_failures != queue->blkif->vbd->engine->exchange_failures);
 }
 
-/* With the engine's next commit, if that can be; it is still there then, unlike that of a frontend that goes. */
+/* Acknowledge with the engine's next commit if possible. Not when leaving: the channel may be closed by then. */
 static void blkif_queue_acknowledge_late(struct blkif_queue *queue)
 {
 	struct blkif *blkif = queue->blkif;
@@ -72,7 +72,7 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 	blkif_backing_off(queue->blkif);
 }
 
-/* Where the ring of a fresh connection stands, in the table, too. */
+/* Start the ring of a new connection, and its part of the in-flight table. */
 static int blkif_queue_begin(struct blkif_queue *queue, struct error_text *text)
 {
 	struct blkif *blkif = queue->blkif;
@@ -126,8 +126,8 @@ static int blkif_queue_connect(struct blkif_queue *queue, const uint32_t *refs, 
 		return error_set(text, ret, "domain %u device %u: cannot bind event channel %u: %s",
 				 blkif->domid, blkif->devid, port, strerror(-ret));
 	ret = loop_add_fd(blkif->vbd->loop, &queue->source, queue->channel.fd, EPOLLIN, blkif_queue_ready, queue);
-	queue->kicked = true;	/* requests may have been there before us */
-	/* and responses of which the one before us did not come to tell */
+	queue->kicked = true;	/* requests may be in the ring already */
+	/* and the dead tapdisk may not have signalled its last responses */
 	if (blkif->resumed)
 		transport->ops->notify(transport, &queue->channel);
 	queue->exchange_failures = blkif->vbd->engine->exchange_failures;
@@ -196,8 +196,8 @@ static bool blkif_wants(const struct vbd_client *client, const struct block_requ
 	return !client->leaving;
 }
 
-/* Stop, drain, let go of everything, then closed(arg, 0), also when that is under way already. @closed may be NULL, then it
- * cannot fail; else 0 or -ENOMEM. */
+/* Stop, drain, free everything, then call closed(arg, 0); may be called again while that goes on. 0 or -ENOMEM; it
+ * cannot fail if @closed is NULL. */
 static int blkif_leave(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
 {
 	int ret = closed ? waiter_add(&blkif->closed, closed, arg) : 0;
@@ -234,13 +234,13 @@ static bool blkif_run(struct vbd_client *client)
 	struct blkif *blkif = (struct blkif *)client;
 	bool more = false;
 
-	/* Answers first: they let the guest go on while we are busy with its next requests. */
+	/* responses first: the guest continues while we handle its next requests */
 	for (unsigned i = 0; i < blkif->nr_queues; i++)
 		blkif_queue_finish(&blkif->queues[i]);
 	for (unsigned i = 0; i < blkif->nr_queues; i++) {
 		struct blkif_queue *queue = &blkif->queues[i];
 
-		/* Memory comes back with any queue's answers; with nothing at the disk all of it is back. */
+		/* any queue's responses may have freed bounce memory; with nothing in flight all of it is free */
 		queue->kicked |= queue->parked.head != NULL;
 		more |= blkif_queue_take(queue);
 		more |= queue->completed.head != NULL;
@@ -252,8 +252,8 @@ static bool blkif_run(struct vbd_client *client)
 	return more;
 }
 
-/* Each queue's event channel and ring pages as the frontend named them: whoever lost track can tell if they are the
- * ones that stand in xenstore now. */
+/* Each queue's event channel and ring pages as the frontend named them, so that a restarted tool can compare them with
+ * xenstore. */
 static json_t *blkif_queues_info(const struct blkif *blkif, json_t *ports)
 {
 	json_t *queues = json_array();
@@ -388,7 +388,7 @@ static int blkif_check_params(const struct vbd *vbd, const struct blkif_params *
 	return 0;
 }
 
-/* What its last tapdisk has left, or a fresh one. */
+/* Adopt the in-flight table of the dead tapdisk, or create one. */
 static int blkif_get_table(struct blkif *blkif, const struct blkif_params *params, struct error_text *text)
 {
 	unsigned slots = ring_slots(blkif->abi, blkif->ring_pages);
@@ -398,7 +398,7 @@ static int blkif_get_table(struct blkif *blkif, const struct blkif_params *param
 	return ret == -ENOENT ? inflight_create(&blkif->inflight, blkif->vbd, params, slots, text) : ret;
 }
 
-/* A connection that was to be taken over can still be, if not by us. */
+/* The take-over failed: leave the table to another attempt. */
 static void blkif_leave_table(struct blkif *blkif)
 {
 	if (!blkif->resumed)
@@ -407,7 +407,7 @@ static void blkif_leave_table(struct blkif *blkif)
 	blkif->inflight = NULL;
 }
 
-/* For who cannot take over the descriptors. */
+/* On errors before the transport owns the descriptors. */
 static void close_descriptors(const struct blkif_params *params)
 {
 	for (unsigned i = 0; i < params->nr_fds; i++)
@@ -434,7 +434,7 @@ static int blkif_create(struct vbd *vbd, const struct blkif_params *params, stru
 	blkif->nr_queues = params->nr_queues;
 	blkif->abi = ring_abi_find(params->protocol);
 
-	/* First of all, because the descriptors in @params are taken over whatever comes. */
+	/* first, because it takes ownership of the descriptors in @params on failure, too */
 	ret = blkif_open_transport(blkif, params, text);
 	if (!ret)
 		ret = blkif_check_params(vbd, params, text);

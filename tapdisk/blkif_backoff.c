@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkif_backoff.c - a frontend that has us work for nothing has to wait.
+ * blkif_backoff.c - slows down a frontend that causes useless work.
  *
- * A signal that announces nothing, a request that is wrong, one whose pages
- * are not there: they cost the guest next to nothing, and us the processor time
- * that other disks need. So there is a count: each of them adds one, each
- * request that is answered well takes one away, down to 0. A driver does not get
- * far by a mistake now and then. When the count comes to PENALTY_MAX no ring is
- * looked at and no signal taken for BACKOFF_MS, longer when it went beyond; what
- * is in flight is answered all the same. What is of no use is then PENALTY_MAX in
- * each BACKOFF_MS, and as much as what is.
+ * A signal without a request, an invalid request, a request whose pages cannot
+ * be reached: each costs the guest almost nothing, and us processor time that
+ * other disks need. So each adds one to a penalty, and each successful request
+ * takes one away, down to 0. Occasional mistakes of a driver do not matter. When
+ * the penalty reaches PENALTY_MAX, no ring is checked and no signal taken for
+ * BACKOFF_MS, or longer if it went beyond; requests in flight are still
+ * answered. So useless events are limited to PENALTY_MAX in each BACKOFF_MS plus
+ * the number of useful ones.
  */
 #include "blkif.h"
 
@@ -57,7 +57,7 @@ bool blkif_backing_off(struct blkif *blkif)
 	if (blkif->penalty < PENALTY_MAX)
 		return false;
 	ms = ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS;
-	/* without a timer to be had it is served, and asked again at once */
+	/* no memory for a timer: serve it now, and try the back-off again next time */
 	if (loop_add_timer(blkif->vbd->loop, &blkif->backoff, ms, blkif_backoff_over, blkif))
 		return false;
 	blkif->penalty = 0;

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkif_io.c - one request: what it asks for, whether that is right, and
- * where its data is.
+ * blkif_io.c - one request: parse it, check it, find its data.
  *
- * Nothing a guest wrote is used before it was checked here:
+ * No value written by a guest is used before it was checked here:
  *   header    operation, number of segments, write to a read-only disk
  *   segments  first and last sector inside the page, in this order
  *   range     the sum against the disk, without wrap-around
- * References are only ever handed to the transport, which answers bad ones
- * with an error.
+ * Grant references only go to the transport, which returns an error for bad
+ * ones.
  */
 #include <assert.h>
 #include <errno.h>
@@ -160,7 +159,7 @@ void blkif_copy_flush(struct blkif *blkif)
 	}
 }
 
-/* Copy between our memory and part of a guest page: at once when the page is mapped, else with the batch. */
+/* Copy between our memory and part of a guest page: now if the page is mapped, else with the batch. */
 static void blkif_io_copy(struct blkif_io *io, void *local, uint32_t ref, unsigned offset, unsigned length,
 			  bool to_guest)
 {
@@ -216,7 +215,7 @@ int blkif_io_check_segments(struct blkif_io *io)
 	return 0;
 }
 
-/* The guest's own pages as the request's data; false: not all of them are to be had. */
+/* Use the guest's own pages as the request's data; false: not all of them can be mapped. */
 static bool blkif_io_map_data(struct blkif_io *io)
 {
 	struct grant_map *grants = &io->queue->blkif->grants;
@@ -266,10 +265,9 @@ static void blkif_io_copy_data(struct blkif_io *io, bool to_guest)
 }
 
 /*
- * A guest page may be handed to the device only while nobody reads it behind
- * the request's back: a network device may send from it once more after the
- * request was answered, when the guest has put something else there. Reads
- * have no such problem.
+ * A guest page may be written from directly only if nothing reads it after the
+ * request: a network device may retransmit from it after the request was
+ * answered, when the guest has reused the page. Reads have no such problem.
  */
 static bool blkif_io_may_use_guest_pages(const struct blkif_io *io)
 {
@@ -310,14 +308,14 @@ static void blkif_io_step_done(struct block_request *block, int error)
 	if (error)
 		io->error = error;
 	if (blkif->client.leaving && (error == -ECANCELED || (!error && io->steps)))
-		blkif_io_list_add(&io->queue->parked, io);	/* it waited, or would have to, and stays the guest's: not answered */
+		blkif_io_list_add(&io->queue->parked, io);	/* canceled or incomplete: leave it unanswered to the guest */
 	else if (!error && io->steps)
 		blkif_io_submit(io);
 	else
 		blkif_queue_complete(io);
 }
 
-/* Submit the next step; its end submits the one after. */
+/* Submit the next step; its completion submits the following one. */
 void blkif_io_submit(struct blkif_io *io)
 {
 	struct blkif *blkif = io->queue->blkif;

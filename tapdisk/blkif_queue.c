@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkif_queue.c - one ring: requests out of it in batches, responses into it
- * in batches.
+ * blkif_queue.c - one ring: takes requests and puts responses, in batches.
  *
  * Invariants:
- *   1. taken == requests in batch, parked, at the disk, completed; each is
+ *   1. taken == requests in batch, parked, in flight, completed; each is
  *      answered exactly once, and only then is its slot free again.
  *   2. While a barrier is pending nothing is taken: it waits until all others
- *      of this ring are answered, is alone until it is answered itself.
+ *      of this ring are answered, and is alone until it is answered itself.
  *   3. Nothing is taken while requests are parked for want of memory, so a
  *      frontend holds at most its own pool and its own ring.
- *   4. An io and the entry of the in-flight table that has its number belong
- *      together: in flight there from before it is looked at until its
- *      response can be seen (inflight.h).
+ *   4. The io and the in-flight table entry with the same number belong
+ *      together: the entry is in flight from before the request is parsed
+ *      until its response is visible (inflight.h).
  */
 #include <assert.h>
 #include <errno.h>
@@ -27,7 +26,7 @@ void blkif_queue_complete(struct blkif_io *io)
 	blkif_io_list_add(&io->queue->completed, io);
 }
 
-/* The one place where errors become what the guest sees. */
+/* The only place that translates errors to the guest's status. */
 static int16_t blkif_status(int error)
 {
 	switch (error) {
@@ -55,7 +54,7 @@ static void blkif_queue_account(struct blkif_queue *queue, const struct blkif_io
 		stats_complete(&queue->stats, io->op, io->nr_sectors << SECTOR_SHIFT, latency, io->error);
 		metrics_complete(queue->blkif->metrics, io->op, io->nr_sectors, latency, io->error);
 	}
-	/* an error of the disk is neither */
+	/* an error of the disk counts neither as useful nor as useless */
 	if (!io->error || !io->counted || io->error == -EFAULT)
 		blkif_count_use(queue->blkif, !io->error);
 	if (io->error)
@@ -78,7 +77,7 @@ static void blkif_queue_respond(struct blkif_queue *queue, struct blkif_io *io, 
 	queue->free = io;
 }
 
-/* The order is inflight.h's: the responses are in the ring, the frontend is told, it knows. */
+/* The order of inflight.h: responses are in the ring, published, recorded as published. */
 static bool blkif_queue_push(struct blkif_queue *queue, unsigned count)
 {
 	bool notify;
@@ -91,7 +90,7 @@ static bool blkif_queue_push(struct blkif_queue *queue, unsigned count)
 	return notify;
 }
 
-/* Answer everything that is completed: copy, respond, push, signal, each once for the batch. */
+/* Answer all completed requests: copy, respond, push, signal, each once for the batch. */
 void blkif_queue_finish(struct blkif_queue *queue)
 {
 	struct blkif *blkif = queue->blkif;
@@ -111,7 +110,7 @@ void blkif_queue_finish(struct blkif_queue *queue)
 		blkif_queue_respond(queue, io, count++);
 	}
 	queue->stats.batches++;
-	queue->kicked = true;	/* there is room in the ring again, and perhaps what a barrier held back */
+	queue->kicked = true;	/* the ring has room again, and a barrier may have held back requests */
 	if (blkif_queue_push(queue, count)) {
 		queue->stats.notifies++;
 		blkif->transport->ops->notify(blkif->transport, &queue->channel);
@@ -156,7 +155,7 @@ static void blkif_queue_accept(struct blkif_queue *queue, struct blkif_io *io, c
 	blkif_io_list_add(batch, io);
 }
 
-/* What another process had taken: the same once more, from the table. Its barrier, if there is one, is the last. */
+/* Take the requests of the dead tapdisk again, from the in-flight table. A barrier can only be the last of them. */
 static void blkif_queue_take_resumed(struct blkif_queue *queue, struct blkif_io_list *batch, uint64_t now)
 {
 	struct blkif_io *io;
@@ -171,7 +170,7 @@ static void blkif_queue_take_resumed(struct blkif_queue *queue, struct blkif_io_
 	}
 }
 
-/* Parse up to @count requests into @batch; what is wrong with a header is answered at once. */
+/* Parse up to @count requests into @batch; those with an invalid header are completed with an error. */
 static void blkif_queue_parse(struct blkif_queue *queue, int count, struct blkif_io_list *batch, uint64_t now)
 {
 	while (count-- > 0 && !queue->barrier) {
@@ -180,7 +179,7 @@ static void blkif_queue_parse(struct blkif_queue *queue, int count, struct blkif
 		struct ring_request request;
 		uint8_t wire[RING_WIRE_MAX];
 
-		assert(io);	/* as many as slots */
+		assert(io);	/* there are as many ios as slots */
 		queue->free = io->next;
 		queue->taken++;
 		entry = blkif_io_entry(io);
@@ -191,7 +190,7 @@ static void blkif_queue_parse(struct blkif_queue *queue, int count, struct blkif
 	}
 }
 
-/* Get the segments of indirect requests, check all; the good ones stay in @batch. */
+/* Fetch the segments of indirect requests and check all requests; the valid ones stay in @batch. */
 static void blkif_queue_check(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
 	struct blkif_io_list all = *batch;
@@ -219,7 +218,7 @@ static void blkif_queue_check(struct blkif_queue *queue, struct blkif_io_list *b
 	}
 }
 
-/* Find memory and bring the data of writes; what finds none is parked. */
+/* Find memory and copy the data of writes; requests without memory are parked. */
 static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
 	struct blkif_io_list all = *batch;
@@ -240,11 +239,11 @@ static void blkif_queue_prepare(struct blkif_queue *queue, struct blkif_io_list 
 }
 
 /*
- * Start a batch. After 1, 2, 4, 8, ... requests the engine is told to begin,
- * so that the disk works on the first while the rest is still prepared: with
- * one commit for all, guest and disk take turns and each waits for the other.
- * The last is left to the commit before the next sleep, which has more to do;
- * but not one that is alone: the guest waits for nothing else.
+ * Submit a batch. The engine commits after 1, 2, 4, 8, ... requests, so that the
+ * disk works on the first while the rest is still prepared: with one commit for
+ * all, guest and disk would wait for each other in turns. The last one is left
+ * to the commit before the next sleep, unless it is the only request queued:
+ * then the guest waits for nothing else.
  */
 static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
@@ -260,14 +259,14 @@ static void blkif_queue_submit(struct blkif_queue *queue, struct blkif_io_list *
 		} else if (io != queue->barrier) {
 			blkif_io_submit(io);
 			started++;
-			/* A failure comes again from the commit before the next sleep, where it is dealt with. */
+			/* an error occurs again in the commit before the next sleep, which handles it */
 			if (!(started & (started - 1)) && (batch->head || engine->queued == 1))
 				engine_commit(engine);
 		}
 	}
 }
 
-/* A barrier goes to the disk when all before it are answered. */
+/* Submit the barrier when all requests before it are answered. */
 static void blkif_queue_try_barrier(struct blkif_queue *queue)
 {
 	struct blkif_io *io = queue->barrier;
@@ -277,7 +276,7 @@ static void blkif_queue_try_barrier(struct blkif_queue *queue)
 		blkif_io_submit(io);
 }
 
-/* What a tapdisk that died had taken first, by itself; then parked requests; then what the ring has. */
+/* First the requests of a dead tapdisk, as a batch of their own; then parked requests; then the ring. */
 static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *batch)
 {
 	uint64_t now = loop_now(queue->blkif->vbd->loop);
@@ -304,7 +303,7 @@ static void blkif_queue_gather(struct blkif_queue *queue, struct blkif_io_list *
 	blkif_queue_check(queue, batch);
 }
 
-/* Take what is there; true when there is more to look at before sleeping. */
+/* Take all requests; true: call again before the sleep. */
 bool blkif_queue_take(struct blkif_queue *queue)
 {
 	bool polling = loop_polling(queue->blkif->vbd->loop);
@@ -321,7 +320,7 @@ bool blkif_queue_take(struct blkif_queue *queue)
 	blkif_queue_submit(queue, &batch);
 	blkif_queue_try_barrier(queue);
 
-	/* Held back: the next completion looks again. */
+	/* held back: the next completion sets kicked again */
 	queue->unarmed = false;
 	if (queue->broken || queue->parked.head || queue->barrier) {
 		queue->kicked = false;

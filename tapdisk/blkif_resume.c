@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkif_resume.c - a ring goes on where a tapdisk that died has left it.
+ * blkif_resume.c - continues a ring where a dead tapdisk left it.
  *
- * What was in flight is begun anew, before anything else is taken from the
- * ring and in the order in which it was taken; docs/takeover.md says why that
- * is right.
+ * Requests in flight are submitted again, in the order in which they were
+ * taken and before any new one is taken; docs/takeover.md says why that is
+ * correct.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 #include "blkif.h"
 #include "log.h"
 
-/* Those that are in flight, in order; the others are free (inflight_resume() has cleared their words). */
+/* Put the ios in flight into `resumed`, in order, the others into `free` (inflight_resume() has cleared their words). */
 static void share_out(struct blkif_queue *queue, const unsigned *order, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++)

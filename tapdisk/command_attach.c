@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_attach.c - disks come and go: attach and detach, and the end of the
- * process with its last disk.
+ * command_attach.c - attach and detach a disk, and end the process with its
+ * last disk.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include "log.h"
 #include "minor.h"
 
-#define EXIT_MS 2000	/* for a client that does not read its last reply */
+#define EXIT_MS 2000	/* limit for a client that does not read its last reply */
 
 static int attach_disk(struct commands *commands, int minor, struct error_text *error)
 {

@@ -56,7 +56,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	options.cache_bytes = (size_t)cache_mib << 20;
 	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target))
 		return;
-	/* what a tapdisk that had this minor may have left is of no use any more */
+	/* not a take-over: remove what a former tapdisk of this minor may have left */
 	if (!take_over && disk->vbd->state == VBD_CLOSED)
 		takeover_disk_forget(disk->vbd->minor);
 	if (disk->vbd->state == VBD_CLOSED)

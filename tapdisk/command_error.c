@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_error.c - what becomes of requests that a disk fails, and who is
- * told of that and of all else that happens by itself.
+ * command_error.c - the error policy of a disk, resume after an error, and the
+ * watch command for events.
  */
 #include <errno.h>
 
@@ -50,7 +50,7 @@ static void tell(struct control_connection *connection, json_t *event)
 	json_decref(event);
 }
 
-/* From now on, and what holds now: so nobody misses what happened just before. */
+/* Subscribe, then send events for the conditions that hold now, so that the client misses none. */
 void command_watch(struct commands *commands, struct disk *only, struct control_request *request)
 {
 	struct control_connection *connection = request->connection;

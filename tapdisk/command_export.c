@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_export.c - commands about a disk's NBD exports on sockets that the
- * client of the control socket makes: it sends them along.
+ * command_export.c - commands for a disk's NBD exports, on listening sockets
+ * whose descriptors the control client sends with the command.
  */
 #include <errno.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_frontend.c - frontends connect and disconnect, by command or with
- * the connection that they came by.
+ * command_frontend.c - connect and disconnect frontends, by command, or for
+ * stand-in frontends at the end of their control connection.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -42,7 +42,7 @@ void command_forget_frontend(struct commands *commands, int minor, uint32_t domi
 	}
 }
 
-/* The descriptors of the request become @params', or there must be none. */
+/* Move the descriptors of the request to @params; their number must be right. */
 static int take_descriptors(struct control_request *request, struct blkif_params *params)
 {
 	unsigned wanted = params->shm ? 1 + 2 * params->nr_queues : 0;
@@ -73,7 +73,7 @@ static int connect_frontend(struct commands *commands, struct disk *disk, struct
 		free(frontend);
 		return error;
 	}
-	/* an entry there is from a frontend that the disk has given up by itself */
+	/* an existing entry is of a frontend that the disk has dropped */
 	command_forget_frontend(commands, disk->vbd->minor, params.domid, params.devid);
 	frontend->connection = request->connection;
 	frontend->minor = disk->vbd->minor;
@@ -111,7 +111,7 @@ void command_disconnect(struct commands *commands, struct disk *disk, struct con
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}
-	/* from now on it is going, and its successor may come from another connection */
+	/* it is leaving now, and its successor may come from another connection */
 	command_forget_frontend(commands, disk->vbd->minor, (uint32_t)domid, (uint32_t)devid);
 	error = blkif_disconnect(disk->vbd, (uint32_t)domid, (uint32_t)devid, disconnect_done, request, &request->error);
 	if (error)
@@ -130,7 +130,7 @@ void command_connection_ended(struct commands *commands, const struct control_co
 			continue;
 		}
 		disk = command_find_disk(commands, frontend->minor);
-		/* -ENOENT: a broken ring was disconnected before */
+		/* -ENOENT is ignored: a broken ring was disconnected before */
 		if (disk)
 			blkif_disconnect(disk->vbd, frontend->domid, frontend->devid, NULL, NULL, NULL);
 		forget(place);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_handover.c - `hand-over`: this process ends, and leaves its disks to
- * a successor.
+ * command_handover.c - `hand-over`: end this process and leave its disks to a
+ * successor.
  *
- * All disks are paused, so that no request is at the disk and every image is
- * closed; then the process ends without disconnecting any frontend. What
- * follows is what follows a death (docs/takeover.md), with nothing in flight
- * but what waits for memory. When one disk cannot be paused all go on,
- * but those that somebody else has paused meanwhile.
+ * All disks are paused, so that no request is in flight and every image is
+ * closed; then the process ends without disconnecting any frontend. The
+ * successor proceeds as after a crash (docs/takeover.md), except that only
+ * requests that wait for memory are left. If one disk cannot be paused, all
+ * disks are unpaused except those that another command has paused meanwhile.
  */
 #include <assert.h>
 #include <errno.h>
@@ -67,7 +67,7 @@ void command_hand_over(struct commands *commands, struct disk *none, struct cont
 		control_reply(request, error, NULL);
 		return;
 	}
-	assert(!handover->waiting);	/* else a disk would be about to be paused */
+	assert(!handover->waiting);	/* otherwise check_disks() would have found a draining disk */
 	*handover = (struct handover){ .request = request, .waiting = 1 };
 	for (struct disk *disk = commands->disks; disk && !handover->error; disk = disk->next) {
 		if (disk->vbd->state != VBD_RUNNING)

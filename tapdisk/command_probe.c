@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_probe.c - a command that opens an image waits, before it is run,
- * until what that is on has answered (probe.h): not in the event loop, which
- * goes on for everybody else, and for no longer than a limit.
+ * command_probe.c - before a command opens an image, a thread checks that the
+ * image's storage answers (probe.h). The command waits for the thread, up to a
+ * limit; the event loop keeps running.
  *
  *   command --> WAITING --- answered ---> run again, and now it opens
- *                  |--- limit ----------> ETIMEDOUT; the thread stays until it has its answer
+ *                  |--- limit ----------> ETIMEDOUT; the thread remains until the storage answers
  *                  +--- the process ends  ESHUTDOWN
  *
- * PROBE_MAX threads at a time: a command that finds that many looks again until its limit.
+ * There are at most PROBE_MAX threads: a command that finds none free retries until its limit.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,13 +24,13 @@
 struct probing {
 	struct commands *commands;
 	struct control_request *request;
-	int end;				/* of probe_begin(); -1: no thread yet */
+	int end;				/* descriptor of probe_begin(); -1: no thread yet */
 	struct loop_source *answered, *again, *limit;
 	struct probing *next;
 	char target[];
 };
 
-/* Of the list and all that wakes it; the request is the caller's again. */
+/* Remove and free @probing; returns its request, which the caller owns. */
 static struct control_request *probing_end(struct probing *probing)
 {
 	struct control_request *request = probing->request;
@@ -65,7 +65,7 @@ static void late(void *arg)
 {
 	struct probing *probing = arg;
 	struct error_text *text = &probing->request->error;
-	int error = -EBUSY;		/* there was no thread for it: @text says why */
+	int error = -EBUSY;		/* no thread was free: @text says so */
 
 	probing->limit = NULL;
 	if (probing->end >= 0)
@@ -94,7 +94,7 @@ static void begin(void *arg)
 		probing_fail(probing, error);
 }
 
-/* Guests wait for a disk that is taken over: for as long as it takes, as they would for the device. */
+/* No limit for a take-over: guests wait for the disk, as they would for a slow device. */
 static bool is_limited(const struct commands *commands, const struct control_request *request)
 {
 	return commands->probe_timeout_ms && !json_is_true(json_object_get(request->message, "take_over"));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_snapshot.c - commands about a disk's snapshots, and what becomes of
- * a group's when its coordinator goes: a freeze ends, and what was prepared
- * is settled by the group's decision record, as at an opening.
+ * command_snapshot.c - commands for a disk's snapshots. When the coordinator of
+ * a group disconnects, its freezes end, and its prepared snapshots are settled
+ * by the group's decision record, as at an open.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,14 +17,14 @@
 #include "log.h"
 
 
-/* From the command to its reply. The strings of the command are the request's. */
+/* A command, until its reply. The request owns the strings of the command. */
 struct snapshot_call {
 	struct vbd_snapshot snapshot;
 	struct control_request *request;
-	struct prepared *prepared;	/* with a decision: what it will be in the list */
+	struct prepared *prepared;	/* with a decision: the entry to add to the list on success */
 };
 
-/* An end that nobody waits for. */
+/* A COMMIT or ABORT without a control request. */
 struct settlement {
 	struct vbd_snapshot snapshot;
 	char name[SNAPSHOT_TEXT_MAX + 1];
@@ -48,8 +48,8 @@ static void settle_done(struct vbd_snapshot *snapshot, int error)
 }
 
 /*
- * The decision is read, or made, in a call that waits for the disk below:
- * once, after a coordinator has died, for a file of seven bytes.
+ * Reads or makes the decision with blocking calls: once after a coordinator has
+ * died, for a file of seven bytes.
  */
 static void settle(struct vbd *vbd, const struct prepared *prepared)
 {
@@ -109,7 +109,7 @@ void command_release_snapshots(struct commands *commands, const struct control_c
 	}
 }
 
-/* PREPARE is done: remember it, or settle it when its coordinator has not waited. */
+/* PREPARE is done: remember it, or settle it if its coordinator has disconnected. */
 static void keep_prepared(struct commands *commands, struct snapshot_call *call)
 {
 	struct prepared *prepared = call->prepared;
@@ -203,7 +203,7 @@ static int read_decision(const json_t *message, struct snapshot_command *command
 	return 0;
 }
 
-/* Only one of several goes back by a decision. */
+/* Only a revert of several disks together has a decision. */
 static int read_revert(const json_t *message, struct snapshot_command *command, struct error_text *error)
 {
 	if (json_object_get(message, "decision") && read_decision(message, command, error))
@@ -232,7 +232,7 @@ static int read_sectors(const json_t *message, uint64_t *sectors, struct error_t
 	return 0;
 }
 
-/* A store that is to take over a raw disk. */
+/* The store that takes over a raw disk. */
 static int read_store(const json_t *message, const char **store, struct error_text *error)
 {
 	if (argument_line(message, "store", PATH_MAX - 1, store, error))
@@ -278,7 +278,7 @@ static int prepare_entry(struct snapshot_call *call)
 	if (!call->prepared)
 		return -ENOMEM;
 	call->prepared->minor = call->snapshot.vbd->minor;
-	/* read_arguments() has seen to their lengths */
+	/* read_arguments() has checked their lengths */
 	strcpy(call->prepared->name, command->op == SNAPSHOT_REVERT ? SNAPSHOT_REVERT_INTENT : command->name);
 	strcpy(call->prepared->decision, command->decision);
 	return 0;
@@ -360,7 +360,7 @@ static int list_one(void *owner, const struct snapshot_info *info)
 	return one && !json_array_append_new(listing->list, one) ? 0 : -ENOMEM;
 }
 
-/* With what a store that is made on one of them has to name. */
+/* Includes the path and the UUID, which a store based on one of the snapshots records. */
 static json_t *list_reply(const struct backend *backend, json_t *list)
 {
 	json_t *reply = json_pack("{s:O}", "snapshots", list);

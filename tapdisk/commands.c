@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * commands.c - from a line to a command, and the life of the process: the
- * control socket, the wait for a first disk, the orderly end.
+ * commands.c - dispatches commands, and controls the life of the process: the
+ * control socket, the timeout for a first disk, the orderly shutdown.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "log.h"
 #include "probe.h"
 
-/* vbd_event() has no argument for us; there is one control socket in a process. */
+/* vbd_event() does not pass an argument; a process has one control socket. */
 static struct control *event_control;
 
 static void publish_event(struct vbd *vbd, json_t *event)
@@ -33,7 +33,7 @@ struct disk *command_find_disk(const struct commands *commands, int minor)
 	return NULL;
 }
 
-/* The disk that the command is about; it was there when the command was accepted, waiting ones included. */
+/* The disk of the command; it existed when the command was accepted, and stays attached while the command waits. */
 struct disk *command_request_disk(const struct control_request *request)
 {
 	int minor = (int)json_integer_value(json_object_get(request->message, "minor"));
@@ -151,7 +151,7 @@ static void run_again(void *arg)
 	command_run_again(arg);
 }
 
-/* In steps, from the loop, because other disks must not wait for what one of them waits for. */
+/* Retries by a timer, because other disks must not wait for this one. */
 bool command_again(struct commands *commands, struct control_request *request, int *error)
 {
 	struct loop_source *timer;
@@ -226,7 +226,7 @@ static void shutdown_close_done(void *arg, int error)
 	loop_quit(commands->loop);
 }
 
-/* Close what is open and not being closed yet; quit when nothing is left, or nothing more can be done. */
+/* Close all open disks; quit when all are closed, or on an error. */
 void command_shutdown_step(struct commands *commands)
 {
 	struct error_text text = { "" };
@@ -282,7 +282,7 @@ void commands_stop(struct commands *commands)
 		if (disk->vbd->state == VBD_CLOSED)
 			command_free_disk(commands, disk);
 	}
-	control_stop(commands->control);	/* whoever waits for that finds the minors free */
+	control_stop(commands->control);	/* after the minors are free: a client may wait for the socket's end */
 	while (commands->frontends)
 		command_forget_frontends(commands, commands->frontends->minor);
 	while (commands->prepared)

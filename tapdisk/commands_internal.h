@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * commands_internal.h - what the files of the commands share.
+ * commands_internal.h - shared by commands.c and command_*.c.
  *
  * Invariants:
- *  - A disk is in the list from attach to detach, and its marker is locked
- *    exactly as long.
- *  - A stand-in frontend is in the list of frontends while the connection
- *    that made it lives and nothing else has disconnected it, so the end of
- *    a connection never takes down somebody else's frontend.
+ *  - A disk is in the list, and its marker is locked, from attach to detach.
+ *  - A stand-in frontend is in the list of frontends until its connection ends
+ *    or another command disconnects it, so the end of a connection never
+ *    disconnects another client's frontend.
  *  - A snapshot that was prepared over a connection is in the list of
  *    prepared ones until it is committed or aborted, or its image is closed;
  *    when that connection ends it is settled, so that a group whose
- *    coordinator has died leaves nothing undecided in a disk that runs on.
- *  - Commands that wait keep the disk from being detached: while they do it
- *    is not closed. One that waits for an image to answer (command_probe.c) does
- *    not, and finds out for itself.
+ *    coordinator has died leaves nothing undecided in a running disk.
+ *  - A waiting command keeps the disk from being closed, and so from being
+ *    detached. One that waits for storage to answer (command_probe.c) does not;
+ *    it checks again when it runs.
  */
 #ifndef TAPDISK_COMMANDS_INTERNAL_H
 #define TAPDISK_COMMANDS_INTERNAL_H
@@ -48,7 +47,7 @@ struct prepared {
 /* command_handover.c's */
 struct handover {
 	struct control_request *request;
-	unsigned waiting;		/* for so many disks, and one for the start */
+	unsigned waiting;		/* disks being paused, plus one during the start */
 	int error;
 };
 
@@ -60,56 +59,55 @@ struct commands {
 	struct frontend *frontends;
 	struct prepared *prepared;
 	struct handover handover;
-	struct probing *probing;	/* command_probe.c's: commands that wait for an image to answer */
-	unsigned probe_timeout_ms;	/* for so long; 0: as long as it takes */
+	struct probing *probing;	/* command_probe.c: commands that wait for storage to answer */
+	unsigned probe_timeout_ms;	/* limit for that; 0: none */
 	struct loop_source *expiry, *exit_hook, *exit_timer;
 	bool exiting;			/* the last disk was detached */
-	bool shutting_down;		/* told to end: close what is open first */
+	bool shutting_down;		/* told to end: close all disks first */
 };
 
 struct disk *command_find_disk(const struct commands *commands, int minor);
-/* The disk that the command is about; it stays while the command waits. */
+/* The disk of the command; it stays attached while the command waits. */
 struct disk *command_request_disk(const struct control_request *request);
 void command_reply_disk(struct control_request *request, const struct disk *disk);
-/* After a failure with @error: true when that may be over soon, and the command will be run again; else *@error is
- * what to reply. */
+/* After a failed open: true if *@error may be temporary, and the command will be run again; else reply *@error. */
 bool command_again(struct commands *commands, struct control_request *request, int *error);
-/* Run it from its beginning. */
+/* Run the command from its beginning. */
 void command_run_again(struct control_request *request);
-/* Part of commands_shutdown(): to be called when a disk was closed. */
+/* Part of commands_shutdown(): call it whenever a disk was closed. */
 void command_shutdown_step(struct commands *commands);
 
-/* command_attach.c; free: the disk is closed. */
+/* command_attach.c; the disk must be closed. */
 void command_free_disk(struct commands *commands, struct disk *disk);
-/* End once the reply is out, or soon when its reader does not take it. */
+/* End the process once all replies are sent, or after a short time. */
 void command_begin_exit(struct commands *commands);
 
-/* command_frontend.c: all of @minor's frontends are disconnected, or one is. */
+/* command_frontend.c: drop the entries of all frontends of @minor, or of one. */
 void command_forget_frontends(struct commands *commands, int minor);
 void command_forget_frontend(struct commands *commands, int minor, uint32_t domid, uint32_t devid);
-/* The client has gone, and with it the frontends that live as long as it. */
+/* The client has disconnected: disconnect its stand-in frontends. */
 void command_connection_ended(struct commands *commands, const struct control_connection *connection);
 
-/* command_export.c: the client has gone, and with it the exports that it held. */
+/* command_export.c: the client has disconnected: end the exports that it held. */
 void command_release_exports(struct commands *commands, const struct control_connection *connection);
 
-/* command_snapshot.c: @minor's image was closed, its next opening settles what was prepared. */
+/* command_snapshot.c: @minor's image was closed; its next open settles prepared snapshots. */
 void command_forget_prepared(struct commands *commands, int minor);
-/* The client has gone: what it froze is thawed, what it prepared is settled. */
+/* The client has disconnected: thaw what it froze, settle what it prepared. */
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
 
 /*
- * command_probe.c: for a command that is about to open @target. True: it has to wait until that has answered, and will be
- * run again, or has been replied to; it is none of the caller's any more. Before anything was changed.
+ * command_probe.c: for a command that is about to open @target and has changed nothing yet. True: it waits for the storage
+ * to answer and will be run again, or was replied to; the caller no longer owns @request.
  */
 bool command_probe(struct commands *commands, struct control_request *request, const char *target);
 /* The process ends. */
 void command_probe_stop(struct commands *commands);
 
-/* command_error.c: the member `on_error`, if it is there. 0 or -EINVAL. */
+/* command_error.c: parse the optional member `on_error`. 0 or -EINVAL. */
 int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy);
 
-/* Each ends in control_reply(). @disk: NULL where the command names none. */
+/* Each ends in control_reply(). @disk is NULL if the command names none. */
 #define COMMAND(name) void command_##name(struct commands *commands, struct disk *disk, struct control_request *request)
 COMMAND(list);
 COMMAND(attach);

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * confine.c - less of root than root has.
+ * confine.c - gives up root's powers.
  *
- * Invariants, of a tapdisk that was started by root:
- *  1. It is an unprivileged user and has no capability. Its opener (opener.h)
- *     is root and has one, CAP_DAC_OVERRIDE, by which it opens images that
- *     belong to somebody else. None can come back: the bounding
- *     set is empty but for that one, and no_new_privs is set.
- *  2. It opens nothing by a name but what everybody can read in /proc and
- *     /sys. For the opener: where the administrator has listed the directories of images
- *     (image_directories.h), those and what is named below are all that it can
- *     open, whatever name leads there, and whatever was mounted or linked
- *     since. That is Landlock's doing. Files that are open already, and what
- *     it is sent by a client, are not touched.
- *  3. It leaves no core file: that would hold a guest's data. Nor can others
- *     of its user look into it, as other tapdisks are.
- *  So are tapdisk-tls' sessions, each of which has all open that it works with.
+ * Invariants of a tapdisk that was started by root:
+ *  1. It runs as an unprivileged user without capabilities. Its opener
+ *     (opener.h) runs as root with one, CAP_DAC_OVERRIDE, to open images that
+ *     belong to other users. No capability can be regained: the bounding set
+ *     has at most that one, and no_new_privs is set.
+ *  2. It opens nothing by name except world-readable files in /proc and /sys.
+ *     If the administrator has listed the image directories
+ *     (image_directories.h), the opener can open only those and the ones named
+ *     below, by whatever name, and whatever was mounted or linked since.
+ *     Landlock enforces this. Files that are already open, and descriptors
+ *     sent by a client, are not affected.
+ *  3. It leaves no core file, which would hold a guest's data. Other processes
+ *     of its user, such as other tapdisks, cannot inspect it.
+ *  The same holds for tapdisk-tls' sessions, which have all their files open.
  *
- * One that cannot change its user, because a unit or a container has taken that
- * right, has no opener and confines itself as one.
+ * A tapdisk that cannot change its user, because a unit or a container has
+ * removed that right, has no opener and confines itself like one.
  */
 #include "confine.h"
 
@@ -41,7 +41,7 @@
 #include "image_directories.h"
 #include "path.h"
 
-/* Linux 6.2's, which the headers of 6.1 have not */
+/* of Linux 6.2; missing in the headers of 6.1 */
 #ifndef LANDLOCK_ACCESS_FS_TRUNCATE
 #define LANDLOCK_ACCESS_FS_TRUNCATE (1ull << 14)
 #endif
@@ -50,7 +50,7 @@
 #define WRITING (READING | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE | LANDLOCK_ACCESS_FS_REMOVE_FILE | \
 		 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
 		 LANDLOCK_ACCESS_FS_MAKE_SOCK)
-/* what a rule about a file, not a directory, can have */
+/* the rights that a rule for a file, not a directory, can have */
 #define OF_FILES (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE)
 #define EVERYTHING (WRITING | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_FIFO | \
 		    LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
@@ -62,13 +62,13 @@ bool confine_has_landlock(void)
 	return landlocked;
 }
 
-/* Of the rights above those that the kernel of this version knows. */
+/* The rights above that Landlock of this version knows. */
 static uint64_t known_rights(int version)
 {
 	return EVERYTHING & ~(version < 2 ? LANDLOCK_ACCESS_FS_REFER : 0) & ~(version < 3 ? LANDLOCK_ACCESS_FS_TRUNCATE : 0);
 }
 
-/* What is not there needs no rule. */
+/* Ignores a path that does not exist. */
 static int allow(int rules, const char *path, uint64_t rights)
 {
 	struct landlock_path_beneath_attr rule = { .allowed_access = rights };
@@ -88,7 +88,7 @@ static int allow(int rules, const char *path, uint64_t rights)
 	return ret;
 }
 
-/* @paths: a NULL ends them. */
+/* @paths: terminated by NULL. */
 static int allow_each(int rules, const char *const *paths, uint64_t rights, struct error_text *text)
 {
 	int ret = 0;
@@ -101,12 +101,12 @@ static int allow_each(int rules, const char *const *paths, uint64_t rights, stru
 	return ret;
 }
 
-/* What everybody may read, and who has an opener opens himself. */
+/* World-readable files, which a tapdisk with an opener opens itself. */
 static int allow_public(int rules, uint64_t known, struct error_text *text)
 {
 	static const char *const paths[] = {
 		"/proc",		/* locks, mounts */
-		"/sys",			/* what a device is like */
+		"/sys",			/* properties of devices */
 		"/etc/localtime",	/* the log's time stamps */
 		NULL
 	};
@@ -135,7 +135,7 @@ static int landlock_version(void)
 	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
-/* @directories: NULL for what everybody may read. */
+/* @directories: NULL to permit only world-readable files. */
 static int restrict_files(int version, char *const *directories, struct error_text *text)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = known_rights(version) };
@@ -160,7 +160,7 @@ static int confine_files(char *const *directories, struct error_text *warning, s
 			  "own look keeps it, no boundary", strerror(errno));
 		return 0;
 	}
-	/* they have to be there to be allowed; who makes them otherwise comes too late */
+	/* a rule needs an existing directory; without this they would be made later */
 	ret = path_make_run_dir(text);
 	if (!ret)
 		ret = path_make_state_dir(NULL, text);
@@ -170,7 +170,7 @@ static int confine_files(char *const *directories, struct error_text *warning, s
 	return ret;
 }
 
-/* @permitted: the first 32 of them, as bits. */
+/* @permitted: the first 32 capabilities, as bits. */
 static int get_capabilities(uint32_t *permitted)
 {
 	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
@@ -182,11 +182,11 @@ static int get_capabilities(uint32_t *permitted)
 	return 0;
 }
 
-/* @bit: of the one that stays, 0 for none. */
+/* @bit: the capability that stays, 0 for none. */
 static int bound_capabilities(uint32_t bit, struct error_text *text)
 {
 	for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++) {
-		/* who has not CAP_SETPCAP has nothing to bound */
+		/* EPERM: without CAP_SETPCAP there is nothing to bound */
 		if ((cap > 31 || bit != 1u << cap) && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) && errno != EPERM)
 			return error_set(text, -errno, "capabilities: %s", strerror(errno));
 	}
@@ -233,7 +233,7 @@ int confine(struct error_text *warning, struct error_text *text)
 	return ret ? ret : keep_capabilities(1u << CAP_DAC_OVERRIDE, text);
 }
 
-/* In /etc/passwd, where systemd-sysusers has put it; another service's list may take its time, or be on a disk of ours. */
+/* Read /etc/passwd, where systemd-sysusers adds the user: other name services may block, or be on a disk of ours. */
 static void find_user(struct confine_user *user)
 {
 	FILE *file = fopen("/etc/passwd", "re");
@@ -262,7 +262,7 @@ bool confine_has_user(struct confine_user *user)
 
 static int change_user(const struct confine_user *user, struct error_text *text)
 {
-	/* counted for all tapdisks together from now on */
+	/* the limit would count the processes of all tapdisks together */
 	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
 
 	setrlimit(RLIMIT_NPROC, &all);
@@ -273,14 +273,14 @@ static int change_user(const struct confine_user *user, struct error_text *text)
 
 static int hide(struct error_text *text)
 {
-#ifdef __SANITIZE_ADDRESS__	/* a helper process that traces this one looks for leaks */
+#ifdef __SANITIZE_ADDRESS__	/* its leak check traces this process */
 	return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
 #else
 	return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) ? error_set(text, -errno, "dumpable: %s", strerror(errno)) : 0;
 #endif
 }
 
-/* @user: NULL for who one is. */
+/* @user: NULL to keep the current user. */
 static int give_up_all(const struct confine_user *user, struct error_text *text)
 {
 	int version = landlock_version(), ret = give_up_gains(text);
@@ -302,7 +302,7 @@ int confine_to_user(const struct confine_user *user, bool opener_landlocked, str
 	return give_up_all(user, text);
 }
 
-/* A session has about a megabyte of its own; the rest is for certificates as large as a client can make them. */
+/* A session needs about a megabyte; the rest is for the largest certificates that a client can send. */
 static int limit_session(struct error_text *text)
 {
 	static const struct {
@@ -310,7 +310,7 @@ static int limit_session(struct error_text *text)
 		rlim_t most;
 	} limits[] = {
 		{ RLIMIT_NPROC, 0 }, { RLIMIT_FSIZE, 0 }, { RLIMIT_NOFILE, 32 },
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)	/* whose own memory counts */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)	/* their own memory would count */
 		{ RLIMIT_DATA, 64 << 20 },
 #endif
 	};

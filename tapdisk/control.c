@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * control.c - the control socket: listening, and letting clients in.
+ * control.c - the control socket: listens, and accepts clients.
  *
- * The socket is bound and listened on under another name and renamed, so
- * that one with the final name that refuses connections is a dead process's.
+ * The socket is bound and listened on under another name and then renamed, so
+ * a socket with the final name that refuses connections is of a dead process.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,14 +28,14 @@
 
 static void refuse_connection(int fd, const char *line)
 {
-	/* a fresh socket has room for a line; when it has not, the end of the connection must do */
+	/* a new socket has room for a line; otherwise the client only sees the end of the connection */
 	if (send(fd, line, strlen(line), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_control("control: refusal not sent: %s", strerror(errno));
 	close(fd);
 }
 
-/* The socket's mode keeps others away; somebody may have changed that. An unprivileged user that was root is not its own
- * friend: other tapdisks are the same. */
+/* The socket's mode excludes other users, but an administrator may have changed it. If tapdisk has given up root, its own
+ * user is refused, too: other tapdisks have the same one. */
 static bool is_ours(int fd)
 {
 	struct ucred peer;
@@ -53,7 +53,7 @@ static void resume_accepting(void *arg)
 		log_error("control: no connections are accepted any more");
 }
 
-/* Out of descriptors or memory: the connection stays in the queue, so look again later instead of spinning. */
+/* Out of descriptors or memory: the connection stays in the queue, so retry later instead of spinning. */
 static void pause_accepting(struct control *control, int error)
 {
 	log_error("control: cannot accept a connection: %s", strerror(error));
@@ -87,7 +87,7 @@ static void accept_ready(void *arg, uint32_t events)
 		log_error("control: new connection: %s", strerror(-error));
 }
 
-/* Bind and listen as @path.new, then give it its name. */
+/* Bind and listen as @path.new, then rename it to @path. */
 static int listen_on(int fd, const char *path, struct error_text *text)
 {
 	char fresh[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
@@ -96,7 +96,7 @@ static int listen_on(int fd, const char *path, struct error_text *text)
 
 	if (length < 0 || (size_t)length >= sizeof(fresh))
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a socket", path);
-	path_remove(fresh);	/* of a process that had our pid and died right here */
+	path_remove(fresh);	/* left by a process with our pid that died here */
 	if (path_bind(fd, fresh))
 		return error_set(text, -errno, "%s: %s", path, strerror(errno));
 	if (!listen(fd, BACKLOG) && !path_rename(fresh, path))

@@ -11,7 +11,7 @@
  *  - Input is read exactly up to the newline that ends a line, so the
  *    descriptors that a read brings belong to that line.
  *  - in never holds more than PROTOCOL_MAX_LINE bytes; events are not added
- *    to out beyond OUT_MAX, so a client can make us hold only so much.
+ *    to out beyond OUT_MAX. So the memory that a client can use is bounded.
  *  - A connection is freed only by its own callback (or control_stop()):
  *    elsewhere it is marked broken and shut down, which wakes that callback.
  */
@@ -51,7 +51,7 @@ static int buffer_append(struct control_buffer *buffer, const char *data, size_t
 	return 0;
 }
 
-/* A long line is rare: do not keep the memory that it took. */
+/* Long lines are rare: do not keep their memory. */
 static void buffer_reset(struct control_buffer *buffer)
 {
 	buffer->length = 0;
@@ -112,7 +112,7 @@ static void write_output(struct control_connection *connection)
 	update_interest(connection);
 }
 
-/* Instead of what there is no memory for. Nothing is allocated for it. False when the socket has no room. */
+/* Report a lack of memory, without allocating any. False if the socket has no room. */
 static bool say_out_of_memory(int fd)
 {
 	static const char line[] = "{\"ok\":false,\"errno\":12,\"error\":\"tapdisk is out of memory\"}\n";
@@ -129,7 +129,7 @@ static void send_out_of_memory(struct control_connection *connection)
 		update_interest(connection);
 }
 
-/* The line with its newline, or nothing. */
+/* Append the line and a newline, or nothing on error. */
 static int append_line(struct control_buffer *out, const char *line)
 {
 	size_t before = out->length;
@@ -156,7 +156,7 @@ void control_connection_send(struct control_connection *connection, json_t *mess
 	json_memory_free(line);
 }
 
-/* Tell the client what it did wrong, once. Returns -EPROTO: the connection is to be ended. */
+/* Send the client the reason once. Returns -EPROTO, which ends the connection. */
 static int refuse_input(struct control_connection *connection, const char *why)
 {
 	json_t *message = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", EPROTO, "error", why);
@@ -168,7 +168,7 @@ static int refuse_input(struct control_connection *connection, const char *why)
 	return -EPROTO;
 }
 
-/* Keep the descriptors that came with this read; more than a command can use are closed at once. */
+/* Keep the descriptors that came with this read; excess ones are closed. */
 static int keep_descriptors(struct control_connection *connection, struct msghdr *message)
 {
 	unsigned room = PROTOCOL_MAX_FDS - connection->nr_fds;
@@ -180,7 +180,7 @@ static int keep_descriptors(struct control_connection *connection, struct msghdr
 	return refuse_input(connection, "more descriptors than a command can have");
 }
 
-/* Read @want bytes (fewer when descriptors begin in between) with what descriptors come along. */
+/* Read @want bytes (fewer if descriptors begin in between) and their descriptors. */
 static int read_bytes(struct control_connection *connection, char *chunk, size_t want)
 {
 	union descriptors room;
@@ -197,7 +197,7 @@ static int read_bytes(struct control_connection *connection, char *chunk, size_t
 	return buffer_append(&connection->in, chunk, got);
 }
 
-/* 0 when a whole line is in, -EAGAIN when not yet, -EPIPE at the end of input, other errors end the connection. */
+/* 0: a whole line is in; -EAGAIN: not yet; -EPIPE: end of input; other errors end the connection. */
 static int read_line(struct control_connection *connection)
 {
 	char chunk[CHUNK];
@@ -274,7 +274,7 @@ static void connection_ready(void *arg, uint32_t events)
 
 	if (events & EPOLLOUT)
 		write_output(connection);
-	/* a client that sent commands and left at once is still obeyed, as far as one can be without replying */
+	/* commands of a client that has already disconnected are still executed, until a reply cannot be sent */
 	if ((events & (EPOLLIN | EPOLLHUP)) && !connection->request && !connection->broken)
 		error = read_command(connection);
 	else if (events & (EPOLLHUP | EPOLLERR))
@@ -338,7 +338,7 @@ static void free_request(struct control_request *request)
 	free(request);
 }
 
-/* JSON is UTF-8, and a text may name a path that is not, or have been cut within a character. */
+/* JSON must be UTF-8, but the text may name a path that is not UTF-8, or may be cut within a character. */
 static json_t *error_reply(struct control_request *request, int error)
 {
 	error_set(&request->error, error, "%s", strerror(-error));

@@ -27,7 +27,7 @@ struct control_connection {
 	struct control *control;
 	int fd;
 	struct loop_source *source;
-	struct control_buffer in;		/* the line that is coming in */
+	struct control_buffer in;		/* the line being received */
 	int fds[PROTOCOL_MAX_FDS];		/* descriptors that came with it */
 	unsigned nr_fds;
 	struct control_buffer out;		/* not yet written */
@@ -37,7 +37,7 @@ struct control_connection {
 	struct control_connection *next;
 };
 
-/* Takes over @fd, also on failure. */
+/* Takes ownership of @fd, on failure too. */
 int control_connection_create(struct control *control, int fd);
 /* Only from the connection's own callback or control_stop(). */
 void control_connection_end(struct control_connection *connection);

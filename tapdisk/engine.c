@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine.c - choosing an engine, the checked calls of its ops, and the
- * accounting that is the same for all of them.
+ * engine.c - chooses an engine, calls its ops with checks, and does the
+ * accounting that all engines share.
  *
  * Invariants:
  *  1. An io is in flight from engine_queue() until just before its done().
@@ -19,7 +19,7 @@
 
 static const struct engine_ops *const engines[] = { &engine_uring, &engine_libaio, &engine_sync, NULL };
 
-/* What io_uring_setup() says where it is switched off, filtered, missing, or over a memory limit. */
+/* The errors of io_uring_setup() if it is disabled, filtered, missing, or over a memory limit. */
 static bool engine_not_permitted(int error)
 {
 	return error == -EPERM || error == -EACCES || error == -ENOSYS || error == -ENOMEM;
@@ -76,7 +76,7 @@ bool engine_exchange(struct engine *engine, int fd, const uint32_t *word)
 	return engine->ops->exchange && engine->ops->exchange(engine, fd, word);
 }
 
-/* The others need no help: a process' end waits for libaio's requests and for threads, and closes its files after that. */
+/* Only io_uring needs this: with the others a process closes its files only after libaio's requests and its threads. */
 int engine_keep(struct engine *engine, int fd)
 {
 	return engine->ops->keep ? engine->ops->keep(engine, fd) : 0;
@@ -131,14 +131,14 @@ void engine_run_timers(struct engine *engine, uint64_t now)
 {
 	struct engine_timer *timer;
 
-	/* one that is set meanwhile is due later than now */
+	/* a timer set by a callback is due later than now, so this loop ends */
 	while ((timer = engine->timers) && timer->due <= now) {
 		engine_cancel_timer(engine, timer);
 		timer->expired(timer);
 	}
 }
 
-/* Note that @io->moved bytes are behind us: a copy of the caller's iovecs without them. */
+/* Make @io->rest: a copy of the caller's iovecs without the first @io->moved bytes. */
 static int engine_set_rest(struct engine_io *io)
 {
 	uint64_t skip = io->moved;
@@ -171,7 +171,7 @@ const struct iovec *engine_rest(const struct engine_io *io, int *iovcnt)
 	return iov;
 }
 
-/* 1: over, without error. 0: goes on. -errno: over. */
+/* 1: completed. 0: not complete yet. -errno: failed. */
 static int engine_account(struct engine_io *io, long result)
 {
 	if (result == -EINTR || result == -EAGAIN)

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine_libaio.c - Linux's older asynchronous I/O, where io_uring is not
+ * engine_libaio.c - Linux's older asynchronous I/O, used if io_uring is not
  * permitted.
  *
- * The iocb lives in io->priv. Everything that has a blocking form only goes
- * to the helper thread, which signals the same eventfd as the kernel does.
+ * The iocb is in io->priv. Operations that only exist in blocking form go to
+ * the helper thread, which signals the same eventfd as the kernel.
  *
  * Invariants:
  *  1. An io is on the queued list, in the kernel (in_kernel counts those, at
  *     most depth), with the helper thread, or on the failed list.
  *  2. The eventfd is signalled whenever the failed list or the helper's
- *     finished list has something, so fd() tells of everything.
+ *     finished list is not empty, so fd() reports all completions.
  */
 #include <assert.h>
 #include <errno.h>
@@ -54,7 +54,7 @@ static int libaio_open(struct engine **engine, unsigned depth)
 	engine_list_init(&aio->failed);
 	error = io_setup(aio->depth, &aio->context);
 	if (error == -EAGAIN)
-		error = -EDQUOT;	/* fs.aio-max-nr; the other means that a thread could not be made */
+		error = -EDQUOT;	/* fs.aio-max-nr; offload_create()'s -EAGAIN means that no thread could be made */
 	if (error)
 		goto out_free;
 	aio->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -117,7 +117,7 @@ static void libaio_queue(struct engine *engine, struct engine_io *io)
 		engine_list_add(&aio->queued, io);
 }
 
-/* io_submit() refuses the first queued io for good. */
+/* io_submit() has refused the first queued io permanently. */
 static void libaio_refuse_first(struct libaio_engine *aio, int error)
 {
 	struct engine_io *io = engine_list_take(&aio->queued);
@@ -131,7 +131,7 @@ static void libaio_refuse_first(struct libaio_engine *aio, int error)
 	eventfd_write(aio->event, 1);
 }
 
-/* Submit what the head of the queue holds, up to BATCH and to what the kernel takes: io_submit()'s result. */
+/* Submit from the head of the queue, at most BATCH and as many as the kernel takes. Returns io_submit()'s result. */
 static int libaio_submit_batch(struct libaio_engine *aio)
 {
 	struct iocb *iocbs[BATCH];
@@ -151,7 +151,7 @@ static int libaio_submit_batch(struct libaio_engine *aio)
 	return result;
 }
 
-/* The kernel has no memory for a single request and nothing of ours will end and make room: ask again soon. */
+/* The kernel has no memory for a single request, and no request in flight will free any: retry after a short sleep. */
 static void libaio_wait_for_memory(void)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
@@ -216,12 +216,12 @@ static int libaio_reap(struct engine *engine)
 	eventfd_t value;
 	int done;
 
-	/* Reset before looking: what comes in between signals again. */
+	/* reset first: a completion after this signals again */
 	eventfd_read(aio->event, &value);
 	done = libaio_reap_kernel(aio);
 	done += libaio_reap_failed(aio);
 	done += offload_reap(aio->offload, engine);
-	libaio_commit(engine);			/* what was held back or put back */
+	libaio_commit(engine);			/* ios that did not fit or were requeued */
 	return done;
 }
 

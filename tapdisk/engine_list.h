@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine_list.h - a queue of engine_io, first in first out, linked by
- * io->next. For engines only: the link is theirs.
+ * engine_list.h - a FIFO of engine_io, linked by io->next. For engines only:
+ * they own the link.
  */
 #ifndef TAPDISK_ENGINE_LIST_H
 #define TAPDISK_ENGINE_LIST_H

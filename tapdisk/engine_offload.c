@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine_offload.c - a helper thread for operations that the kernel has in
- * blocking form only.
+ * engine_offload.c - a helper thread for operations that the kernel only has in
+ * blocking form.
  *
  * Invariants:
- *  1. An io is in exactly one place: the todo list, the thread's hands, the
- *     finished list, or out (engine_complete() was called).
+ *  1. An io is in exactly one place: the todo list, the thread, the finished
+ *     list, or completed (engine_complete() was called).
  *  2. Lists and `stop` are changed under the lock only; `pending` belongs to
  *     the engine's thread.
  *  3. The eventfd is signalled after the io is on the finished list, so a
- *     reader that resets it before it looks at the list misses nothing.
+ *     reader that resets it before it reads the list misses nothing.
  */
 #include <assert.h>
 #include <errno.h>

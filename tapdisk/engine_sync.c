@@ -12,7 +12,7 @@
 
 struct sync_engine {
 	struct engine engine;
-	struct engine_list over;	/* not yet reaped; the result is in priv[0] */
+	struct engine_list over;	/* done, not yet reaped; the result is in priv[0] */
 };
 
 static int sync_open(struct engine **engine, unsigned depth)

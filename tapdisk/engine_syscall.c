@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine_syscall.c - one engine_io by plain, blocking system calls, for the
+ * engine_syscall.c - does one engine_io with blocking system calls, for the
  * sync engine and for the helper thread (engine_offload.c).
  *
- * Touches nothing but the io's own members, so any thread may call it.
+ * It only accesses the io's own members, so any thread may call it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,10 +14,10 @@
 
 #include "engine_syscall.h"
 
-/* A hole reads as zero and gives the space back; on a block device the kernel does this only if both hold. */
+/* A punched hole reads as zeros and its space is freed; on a block device the kernel does this only if both hold. */
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
 
-/* Aligned for O_DIRECT on any device; only ever read. */
+/* Aligned for O_DIRECT on any device. */
 static const char zeroes[65536] __attribute__((aligned(4096)));
 
 static long result_of(long returned)
@@ -43,7 +43,7 @@ static long write_zeroes(const struct engine_io *io)
 	return 0;
 }
 
-/* From the call that does most for us to the one that always works. */
+/* Tries the best call first; the last one always works. */
 static long zero_range(const struct engine_io *io)
 {
 	uint64_t range[2] = { io->offset, io->length };

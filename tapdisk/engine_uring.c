@@ -2,21 +2,21 @@
 /*
  * engine_uring.c - the io_uring engine.
  *
- * queue() writes the submission entry at once, commit() is one
- * io_uring_enter() for all of them, reap() reads the completion ring. No
- * allocation per io, no system call in queue(), and none in reap() unless
- * the kernel says it has completions to deliver (TASKRUN_FLAG).
+ * queue() writes the submission entry, commit() calls io_uring_enter() once for
+ * all of them, reap() reads the completion ring. There is no allocation per io,
+ * no system call in queue(), and none in reap() unless the kernel has
+ * completions to deliver (TASKRUN_FLAG).
  *
  * Invariants:
  *  1. in_ring counts the entries written whose completions were not read
- *     yet; it never exceeds the completion ring, so that cannot overflow.
- *  2. What does not fit waits on the held list, in order; while anything is
- *     held, whatever comes goes behind it.
- *  3. While the helper thread has something, one POLL_ADD on its eventfd is
- *     wanted or in the ring (one slot is reserved for it), so the ring's
- *     descriptor alone tells of everything.
- *  4. An exchange makes completions only when it fails, and after that there
- *     are no more: they need no room in the completion ring.
+ *     yet; it never exceeds the completion ring, which cannot overflow.
+ *  2. Ios that do not fit wait on the held list, in order; while it is not
+ *     empty, new ios go to its end.
+ *  3. While the helper thread has ios, one POLL_ADD on its eventfd is pending
+ *     or in the ring (one slot is reserved for it), so the ring's descriptor
+ *     alone reports all completions.
+ *  4. An exchange has completions only if it fails, and then no more exchanges
+ *     are made: they need no room in the completion ring.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -33,7 +33,7 @@
 #define MIN_DEPTH 8
 #define MAX_DEPTH 4096
 #define BATCH 64
-/* A single READ or WRITE entry has 32 bits for the length; the rest of a longer one goes on as after a short transfer. */
+/* A single READ or WRITE entry has a 32-bit length; the rest of a longer io follows as after a short transfer. */
 #define MAX_SINGLE (1u << 30)
 
 struct uring_engine {
@@ -41,21 +41,21 @@ struct uring_engine {
 	struct io_uring ring;
 	unsigned in_ring, limit;
 	struct engine_list held;
-	bool again;				/* something was put back: reap() has to commit */
+	bool again;				/* an io was requeued: reap() has to commit */
 	struct offload *offload;
 	int event;				/* the helper thread's */
 	bool polling;				/* a POLL_ADD on event is in the ring */
-	bool exchanging;			/* the kernel can, as far as we know */
-	uint32_t heard;				/* what the last exchange has read */
+	bool exchanging;			/* the kernel supports exchanges, and none has failed */
+	uint32_t heard;				/* target of the exchanges' reads */
 };
 
 /*
- * From the best to what every kernel has. COOP_TASKRUN (5.19): completions
- * are delivered when we enter the kernel or sleep in it, without an
+ * From the best to the one that every kernel has. COOP_TASKRUN (5.19):
+ * completions are delivered when we enter the kernel or sleep in it, without an
  * interprocessor interrupt; a sleep in epoll_wait() then ends with EINTR.
  * TASKRUN_FLAG tells reap() that it has to enter. SINGLE_ISSUER (6.0): one
- * thread submits. DEFER_TASKRUN is not used: with it the kernel wakes only
- * who waits in io_uring_enter(), and epoll_wait() on the ring sleeps on
+ * thread submits. DEFER_TASKRUN is not used: with it the kernel only wakes
+ * threads in io_uring_enter(), and epoll_wait() on the ring keeps sleeping
  * although completions are there (seen on 6.18).
  */
 static const unsigned setups[] = {
@@ -65,9 +65,9 @@ static const unsigned setups[] = {
 };
 
 /*
- * What this ring may ever do. Seccomp does not see what a ring is told to
- * do, so without this whoever gets into the process could have it make
- * sockets or open files (docs/security.md).
+ * The only operations that this ring permits. Seccomp does not see operations
+ * of a ring, so without this an attacker in the process could use the ring to
+ * make sockets or open files (docs/security.md).
  */
 static const struct io_uring_restriction restrictions[] = {
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_READ },
@@ -94,7 +94,7 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 		error = io_uring_queue_init_params(depth, &uring->ring, &params);
 	}
 	if (error)
-		return error == -EINVAL ? -ENOSYS : error;	/* no set of flags is known: before 5.6 */
+		return error == -EINVAL ? -ENOSYS : error;	/* the kernel knows none of the sets (before 5.6) */
 	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
 	uring->exchanging = params.features & IORING_FEAT_CQE_SKIP;
 	return 0;
@@ -102,19 +102,19 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 
 static int uring_enable(struct uring_engine *uring)
 {
-	/* by the bare system call: liburing 2.3 has functions for these two but does not export them */
+	/* liburing 2.3 has functions for these two but does not export them */
 	int error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions,
 				      sizeof(restrictions) / sizeof(restrictions[0]));
 
 	if (!error)
 		error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-	/* Saves looking up the descriptor at each enter (5.18); works without. */
+	/* optional: saves a descriptor lookup at each enter (5.18) */
 	if (!error)
 		io_uring_register_ring_fd(&uring->ring);
 	return error;
 }
 
-/* A kernel too old for the operations used here (5.6) or for restrictions (5.10) is one without io_uring. */
+/* A kernel too old for the operations used here (5.6) or for restrictions (5.10) counts as one without io_uring. */
 static int uring_check_kernel(struct uring_engine *uring)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
@@ -197,7 +197,7 @@ static void uring_prepare_rw(struct io_uring_sqe *sqe, const struct engine_io *i
 		io_uring_prep_write(sqe, io->fd, iov->iov_base, length, offset);
 }
 
-/* Write the entry of @io; false when there is no room. */
+/* Write the entry of @io; false: no room. */
 static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
 {
 	struct io_uring_sqe *sqe;
@@ -260,11 +260,11 @@ static void uring_queue(struct engine *engine, struct engine_io *io)
 }
 
 /*
- * Both are done before the next sleep: the descriptor is non-blocking, and of
- * a kind that io_uring then never waits for. The write is linked to the read,
- * which has to be over before it: /dev/xen/evtchn wakes a sleeper only when a
- * signal finds nothing else to be read, so a signal that the write lets
- * through while the old one is still there may wake nobody.
+ * Read and write both complete before the next sleep: the descriptor is
+ * non-blocking, and of a kind for which io_uring then never waits. The write is
+ * linked to the read, which has to complete first: /dev/xen/evtchn wakes a
+ * sleeper only if a signal finds its buffer empty, so a signal that the write
+ * unmasks before the old one was read may wake no thread.
  */
 static bool uring_exchange(struct engine *engine, int fd, const uint32_t *word)
 {
@@ -284,7 +284,7 @@ static bool uring_exchange(struct engine *engine, int fd, const uint32_t *word)
 	return true;
 }
 
-/* The kernel has no memory for a single request and nothing of ours will end and make room: ask again soon. */
+/* The kernel has no memory for a single request, and no request in flight will free any: retry after a short sleep. */
 static void uring_wait_for_memory(void)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
@@ -314,7 +314,7 @@ static int uring_commit(struct engine *engine)
 	}
 }
 
-/* The eventfd of the helper thread has become readable; the poll is used up. */
+/* The helper thread's eventfd has become readable, which ended the poll. */
 static int uring_reap_offload(struct uring_engine *uring)
 {
 	eventfd_t value;
@@ -336,7 +336,7 @@ static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int 
 	}
 	uring->in_ring--;
 	if (io->op == ENGINE_ZERO && result == -EOPNOTSUPP) {
-		offload_queue(uring->offload, io);	/* which knows other ways */
+		offload_queue(uring->offload, io);	/* it tries other calls */
 	} else if (engine_complete(&uring->engine, io, result)) {
 		return 1;
 	} else {
@@ -347,8 +347,8 @@ static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int 
 }
 
 /*
- * Take up to BATCH completions out of the ring before the first done(), so
- * that a done() may queue and commit. Returns how many were taken.
+ * Take up to BATCH completions from the ring before the first done(), so that a
+ * done() may queue and commit. Returns how many were taken.
  */
 static unsigned uring_reap_batch(struct uring_engine *uring, int *done)
 {
@@ -375,14 +375,14 @@ static int uring_reap(struct engine *engine)
 	unsigned count;
 	int done = 0;
 
-	/* At most a ring full, so that other work gets its turn: done() may queue what completes at once. */
+	/* at most one ring's worth, so that other work can run: done() may queue ios that complete immediately */
 	do {
 		count = uring_reap_batch(uring, &done);
 		taken += count;
 	} while (count == BATCH && taken < uring->limit);
 	/*
-	 * The caller commits what it queued, but knows nothing of what was
-	 * held or put back. A failure comes again from its next commit.
+	 * The caller commits the ios that it queued, but does not know of held
+	 * or requeued ones. An error occurs again in its next commit.
 	 */
 	if (uring->again || uring->held.first) {
 		uring->again = false;
@@ -413,8 +413,8 @@ static int uring_wait(struct engine *engine)
 	return error;
 }
 
-/* A killed process' ring is taken apart by the kernel once its last request has ended, and only then lets go of the files
- * that were registered with it. */
+/* After a kill the kernel destroys the ring once its last request has ended, and only then releases the files registered
+ * with it. */
 static int uring_keep(struct engine *engine, int fd)
 {
 	return io_uring_register_files(&((struct uring_engine *)engine)->ring, &fd, 1);

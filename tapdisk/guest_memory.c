@@ -2,9 +2,8 @@
 /*
  * guest_memory.c - the cache of persistent grants and the bounce buffers.
  *
- * Bounce buffers are a buddy allocator. Invariant: a page is inside at most
- * one free block, and no two free buddies stand beside each other (they
- * would have been merged).
+ * Bounce buffers are a buddy allocator. Invariant: a page is in at most one free
+ * block, and never are both buddies free (they would have been merged).
  */
 #include "guest_memory.h"
 
@@ -14,14 +13,14 @@
 #include <sys/mman.h>
 
 /*
- * Pages mapped for all frontends of this process. Each is a mapping of its
- * own, of which Linux allows 65530 (vm.max_map_count); without a limit a guest
- * with several disks could take all, and nothing else could be mapped.
+ * Limit of pages mapped for all frontends of this process. Each is a separate
+ * mapping, and Linux allows 65530 (vm.max_map_count); without the limit a guest
+ * with several disks could use them all.
  */
 #define GRANTS_TOTAL 32768
 static unsigned grants_mapped;
 
-/* References of a frontend are close together; an odd factor keeps neighbours apart. */
+/* A frontend's references are close together; an odd factor spreads them. */
 static unsigned grant_map_slot(const struct grant_map *map, uint32_t ref)
 {
 	return (ref * 2654435769u) & (map->size - 1);
@@ -120,7 +119,7 @@ int bounce_pool_init(struct bounce_pool *pool, unsigned pages)
 			return -ENOMEM;
 		}
 	}
-	/* Only what is used becomes resident. */
+	/* only used pages become resident */
 	area = mmap(NULL, (size_t)pages << GUEST_PAGE_SHIFT, PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (area == MAP_FAILED) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * guest_memory.h - the guest's data pages, for one frontend: persistent
- * grants that stay mapped, and buffers of our own for what has to be copied.
+ * guest_memory.h - a frontend's data: persistent grants that stay mapped, and
+ * bounce buffers for data that has to be copied.
  */
 #ifndef TAPDISK_GUEST_MEMORY_H
 #define TAPDISK_GUEST_MEMORY_H
@@ -23,24 +23,24 @@ struct grant_map {
 		uint32_t ref;
 	} *entries;
 	unsigned size;			/* a power of two */
-	unsigned count, max;		/* mapped pages, and how many there may be */
+	unsigned count, max;		/* mapped pages, and their limit */
 };
 
 int grant_map_init(struct grant_map *map, struct transport *transport, unsigned max);
-void grant_map_fini(struct grant_map *map);	/* unmaps all; nothing may use them any more */
-/* The page's address (writable); NULL: not to be had, it is over the limit or the guest's grant is no good. */
+void grant_map_fini(struct grant_map *map);	/* unmaps all pages */
+/* The page's address (writable); NULL: over the limit, or the guest's grant is invalid. */
 void *grant_map_page(struct grant_map *map, uint32_t ref);
 
 /*
- * Bounce buffers: page-aligned, in sizes of a power of two of pages, taken
- * from one area of a fixed size, so that a frontend cannot make us use more.
+ * Bounce buffers: page-aligned, a power of two of pages each, from one area of
+ * a fixed size, which limits the memory that a frontend can use.
  */
 #define BOUNCE_MAX_ORDER 8		/* 256 pages: the largest indirect request */
 
 struct bounce_pool {
 	uint8_t *area;
 	unsigned pages;					/* in the area */
-	uint64_t *free[BOUNCE_MAX_ORDER + 1];		/* a bit for each block of that order: it is free as a whole */
+	uint64_t *free[BOUNCE_MAX_ORDER + 1];		/* a bit per block of that order: the whole block is free */
 	unsigned nr_free[BOUNCE_MAX_ORDER + 1];		/* bits set */
 };
 

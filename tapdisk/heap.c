@@ -6,7 +6,7 @@
 
 #include <malloc.h>
 
-#define TABLE_BYTES	(2 << 20)	/* from here on a mapping of its own; more than any guest's request */
+#define TABLE_BYTES	(2 << 20)	/* larger blocks get their own mapping; more than any guest's request */
 #define KEPT_BYTES	(4 << 20)
 
 static unsigned keepers;

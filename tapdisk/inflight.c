@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * inflight.c - the file of an in-flight table: made, found again, removed; and
- * the stores to it, which inflight.h puts in order.
+ * inflight.c - creates, adopts and removes the file of an in-flight table, and
+ * does the stores to it, in the order that inflight.h defines.
  *
- * The file: a page of header, then the queues, each on a page boundary. It is
- * allocated as a whole before it is mapped, so no store to it can fail.
+ * The file: a header page, then the queues, each on a page boundary. All of it
+ * is allocated before it is mapped, so no store to it can fail.
  */
 #include "inflight.h"
 
@@ -31,7 +31,7 @@ enum { ENTRY_UNUSED, ENTRY_TAKEN, ENTRY_RESPONDED };
 
 struct header {
 	char magic[8];			/* stored last */
-	uint32_t version, crc;		/* crc: of what follows, up to `owner` */
+	uint32_t version, crc;		/* crc: of the members from `boot` up to `owner` */
 	char boot[40];
 	uint32_t domid, devid;
 	uint32_t nr_queues, ring_pages, slots, zero;
@@ -40,7 +40,7 @@ struct header {
 		uint32_t refs[1 << MAX_RING_PAGE_ORDER];
 		uint32_t port;
 	} queues[MAX_QUEUES];
-	char owner[TAKEOVER_NAME_MAX];	/* the process that has it, or had it last */
+	char owner[TAKEOVER_NAME_MAX];	/* the process that uses the table, or used it last */
 };
 
 _Static_assert(sizeof(struct header) <= HEADER_SIZE, "one page");
@@ -155,7 +155,7 @@ static int table_check(const struct inflight *table, const struct blkif_params *
 	header_fill(&wanted, params, slots);
 	if (memcmp(header->boot, wanted.boot, offsetof(struct header, owner) - offsetof(struct header, boot)))
 		return -ENOENT;
-	/* ours: an attempt before this one did not come to its end */
+	/* our own name: an earlier attempt of ours has failed */
 	return strcmp(header->owner, takeover_name()) ? takeover_ended(header->owner, text) : 0;
 }
 
@@ -171,7 +171,7 @@ int inflight_adopt(struct inflight **result, const struct vbd *vbd, const struct
 	table = table_new(vbd, params, slots);
 	error = table ? mapped_file_open(&table->file, table->path, table->size) : -ENOMEM;
 	if (error == -ERANGE)
-		error = -ENOENT;	/* of other rings */
+		error = -ENOENT;	/* the table of other rings */
 	if (!error)
 		error = table_check(table, params, slots, text);
 	if (error) {
@@ -240,9 +240,9 @@ void inflight_pushed(struct inflight_queue *queue)
 	test_point("pushed");
 }
 
-/* ---- what another process has left ---- */
+/* ---- the table of a dead process ---- */
 
-/* 1: in flight, 0: not, or -EUCLEAN. */
+/* 1: in flight, 0: not in flight, or -EUCLEAN. */
 static int entry_in_flight(const struct inflight_queue *queue, const struct inflight_entry *entry, unsigned slots)
 {
 	uint64_t number = WORD_NUMBER(entry->word);
@@ -297,7 +297,7 @@ int inflight_check(const struct inflight_queue *queue, unsigned slots, unsigned 
 void inflight_resume(struct inflight_queue *queue, unsigned slots, const unsigned *order, unsigned count)
 {
 	for (unsigned i = 0; i < slots; i++) {
-		/* TAKEN(taken) would come to count with the next one taken */
+		/* a leftover TAKEN(taken) would become valid with the next request taken */
 		if (entry_in_flight(queue, &queue->entries[i], slots) <= 0)
 			store(&queue->entries[i].word, 0);
 		test_point("word cleared");

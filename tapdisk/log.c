@@ -2,14 +2,13 @@
 /*
  * log.c - one line an event, to syslog or stderr.
  *
- * What a guest can cause goes through a budget, so that a guest cannot fill
- * the host's disk; how much was left out is said with the next line of any
- * kind.
+ * Lines that a guest can cause have a budget, so that a guest cannot fill the
+ * host's disk; the number of dropped lines is logged with the next line.
  *
- * A line goes to the system's logger as a datagram by hand, because syslog()
- * connects its socket, again when the logger was started anew, and the sandbox
- * lets nothing be connected. A logger that has a stream instead, of which
- * there are few, gets them by syslog(), and none after it was started anew.
+ * Lines are sent to the system's logger as datagrams, because syslog() connects
+ * its socket, again after the logger was restarted, and the sandbox permits no
+ * connect. The rare logger with a stream socket gets lines by syslog(), and none
+ * after it was restarted.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -47,12 +46,12 @@ void log_open(const char *program, bool to_stderr)
 	log_debug_control = debug && strstr(debug, "control");
 	if (to_stderr)
 		return;
-	tzset();	/* whose file cannot be opened later */
+	tzset();	/* its file cannot be opened later */
 	log_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
 }
 
-/* As syslog() writes it. */
+/* In the format of syslog(). */
 static void send_line(int priority, const char *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

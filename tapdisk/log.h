@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * log.h - where tapdisk says what happened. To syslog, or to stderr with
- * --log-stderr, one line an event. TAPSNAP_DEBUG=control adds a line for each
- * command; the data path logs errors only.
+ * log.h - tapdisk's log: to syslog, or to stderr with --log-stderr, one line per
+ * event. TAPSNAP_DEBUG=control adds a line for each command; the data path only
+ * logs errors.
  */
 #ifndef TAPDISK_LOG_H
 #define TAPDISK_LOG_H
@@ -17,7 +17,7 @@ extern const char *log_socket_path;	/* the system's logger; tests set it */
 /* @program: the name before each line. @to_stderr: stderr instead of syslog. */
 void log_open(const char *program, bool to_stderr);
 void log_line(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* The same for what a guest can cause: at most 10 lines a second, then how many were left out. */
+/* For events that a guest can cause: at most 10 lines a second, then the number of dropped lines. */
 void log_guest(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

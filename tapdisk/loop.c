@@ -2,8 +2,8 @@
 /*
  * loop.c - the event loop: epoll, timers, prepare hooks.
  *
- * Each turn: prepare hooks, sleep in epoll_wait, callbacks of what is ready,
- * expired timers, then the memory of sources removed meanwhile is freed.
+ * Each turn: prepare hooks, sleep in epoll_wait, callbacks of ready
+ * descriptors, expired timers, then free the sources removed meanwhile.
  *
  * Invariants:
  *  - A source that was removed is never called again and stays readable
@@ -14,11 +14,10 @@
  *    order in which they were added.
  *  - Nothing is allocated for an event.
  *
- * Polling (loop_set_poll()): for a while after there was something to do the
- * turns do not sleep, only look. That is tried when POLL_AFTER waits in a
- * row that ended with a sleep were shorter than it may take, and given up with
- * the first longer one, looking included: so a loop with nothing to do sleeps,
- * and one with something to do now and then polls for none of it.
+ * Polling (loop_set_poll()): for up to poll_max after the last work the turns
+ * poll instead of sleeping. It starts after POLL_AFTER sleeps in a row that
+ * ended within poll_max of the last work, and stops at the first wait that took
+ * longer, its polling included. So an idle or rarely busy loop only sleeps.
  */
 #include <errno.h>
 #include <limits.h>
@@ -30,8 +29,8 @@
 #include "loop.h"
 
 #define MAX_EVENTS 64
-#define MAX_PASSES 16	/* of the prepare hooks between two looks at the descriptors */
-#define POLL_AFTER 3	/* short sleeps: of a single request there are two, its signal's and its disk's */
+#define MAX_PASSES 16	/* of the prepare hooks between two epoll_wait() calls */
+#define POLL_AFTER 3	/* short sleeps: a single request has two, for its signal and for the disk */
 
 enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_PREPARE };
 
@@ -55,8 +54,8 @@ struct loop {
 	bool quit;
 	uint64_t now;
 	struct loop_source *timers, *prepares, *removed;
-	uint64_t poll_max;			/* how long to look before a sleep, ns; 0: never */
-	uint64_t found;				/* loop clock, ns: when there was something to do */
+	uint64_t poll_max;			/* how long to poll before a sleep, ns; 0: never */
+	uint64_t found;				/* loop clock, ns: the last time there was work */
 	unsigned short_sleeps;			/* in a row */
 	bool polling;				/* this turn does not sleep */
 	bool busy;				/* a hook of this turn had something to do */
@@ -219,7 +218,7 @@ void loop_remove(struct loop_source *source)
 	source->removed = true;
 	switch (source->kind) {
 	case SOURCE_FD:
-		/* fails when the descriptor was closed before, which has taken it out as well */
+		/* fails if the descriptor was closed before, which removed it as well */
 		epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 		break;
 	case SOURCE_TIMER:
@@ -241,13 +240,13 @@ static bool run_prepares(struct loop *loop)
 	for (source = loop->prepares; source; source = next) {
 		work |= source->prepare(source->arg);
 		if (source->removed)
-			return true;	/* its next is no longer the list's; the rest has its turn right after */
+			return true;	/* its `next` is no longer in the list; the rest runs in the next pass */
 		next = source->next;
 	}
 	return work;
 }
 
-/* Until there is nothing left to do at once; true: there is, but descriptors and timers must have their turn. */
+/* Run the hooks until they make no more work; true: work is left, but descriptors and timers must run first. */
 static bool run_all_prepares(struct loop *loop)
 {
 	for (int passes = 0; passes < MAX_PASSES; passes++) {
@@ -268,7 +267,7 @@ static int sleep_ms(const struct loop *loop)
 		return -1;
 	if (loop->timers->due <= loop->now)
 		return 0;
-	/* rounded up, so that a timer is never early and never spun for */
+	/* rounded up, so that a timer is never early and the loop never spins */
 	ms = (loop->timers->due - loop->now + 999999) / 1000000;
 	return ms > INT_MAX ? INT_MAX : (int)ms;
 }
@@ -277,14 +276,14 @@ static void run_timers(struct loop *loop)
 {
 	struct loop_source *source;
 
-	/* one added by a callback is due later than now, if only by nanoseconds: this ends */
+	/* a timer added by a callback is due later than loop->now, so this loop ends */
 	while ((source = loop->timers) && source->due <= loop->now) {
 		loop_remove(source);
 		source->expired(source->arg);
 	}
 }
 
-/* After a look at the descriptors that found @found. */
+/* After epoll_wait(); @found: a descriptor was ready. */
 static void poll_adapt(struct loop *loop, bool slept, bool found)
 {
 	if (slept && loop->now - loop->found > loop->poll_max)

@@ -2,7 +2,7 @@
 /*
  * main.c - tapdisk: options, one engine, one loop, the control socket.
  *
- * Whoever started it learns through --ready-fd how that went: one line,
+ * The parent learns the result of the start through --ready-fd: one line,
  * "listening PID" or "error ERRNO TEXT".
  */
 #include <errno.h>
@@ -35,15 +35,15 @@
 #include "transport.h"
 
 #define ENGINE_DEPTH 1024
-#define IDLE_EXIT_S 60		/* a script that was killed after `spawn` must not leave a process for ever */
+#define IDLE_EXIT_S 60		/* a script killed after `spawn` must not leave a process behind */
 #define MAX_POLL_US 10000
 
 struct options {
 	bool log_stderr;
 	const char *engine;
-	int ready_fd;			/* -1: nobody waits */
+	int ready_fd;			/* -1: none */
 	unsigned idle_exit;		/* seconds; 0: stay */
-	unsigned poll;			/* microseconds; 0: sleep at once */
+	unsigned poll;			/* microseconds; 0: do not poll */
 	unsigned open_timeout;		/* seconds; 0: none */
 	bool no_sandbox;
 };
@@ -54,8 +54,8 @@ struct tapdisk {
 	struct commands *commands;
 	int signal_fd;
 	struct loop_source *engine_source, *signal_source, *commit, *timer;
-	uint64_t timer_due;		/* of the engine's, that timer waits for; UINT64_MAX: none */
-	int error;			/* why the loop was left, when it was not asked to */
+	uint64_t timer_due;		/* loop clock, ns: the engine timer that `timer` waits for; UINT64_MAX: none */
+	int error;			/* the engine's, if it ended the loop */
 };
 
 static void print_help(void)
@@ -77,7 +77,7 @@ static void print_help(void)
 	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);
 }
 
-/* All of them, whatever is wrong: --ready-fd, where that is said, may be the last. */
+/* Parse all options even after an error: the error is reported to --ready-fd, which may come last. */
 static int parse_options(struct options *options, int argc, char **argv, struct error_text *text)
 {
 	static const struct option table[] = {
@@ -140,7 +140,7 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 	return error ? -EINVAL : 0;
 }
 
-/* Each queue of each frontend takes descriptors: so many for all, and no more. */
+/* Each queue of each frontend needs descriptors: set the limit for all of them. */
 static void limit_descriptors(void)
 {
 	struct rlimit limit = { CONFINE_MAX_FILES, CONFINE_MAX_FILES };
@@ -148,7 +148,7 @@ static void limit_descriptors(void)
 	if (!setrlimit(RLIMIT_NOFILE, &limit))
 		return;
 	if (!getrlimit(RLIMIT_NOFILE, &limit))
-		limit.rlim_cur = limit.rlim_max;	/* not ours to raise further */
+		limit.rlim_cur = limit.rlim_max;	/* we may not raise the hard limit */
 	if (setrlimit(RLIMIT_NOFILE, &limit))
 		log_warning("cannot raise the limit of open files: %s", strerror(errno));
 }
@@ -164,7 +164,7 @@ static void signal_ready(void *arg, uint32_t events)
 	commands_shutdown(tapdisk->commands);
 }
 
-/* Before any thread is started, so that none of them takes the signals. What the parent had blocked is unblocked. */
+/* Called before any thread starts, so that no thread takes the signals. Unblocks what the parent had blocked. */
 static int setup_signals(struct tapdisk *tapdisk)
 {
 	sigset_t ours;
@@ -190,7 +190,7 @@ static void engine_ready(void *arg, uint32_t events)
 	engine_reap(tapdisk->engine);
 }
 
-/* What io_uring delivers while we sleep interrupts the sleep. */
+/* An io_uring completion may interrupt the sleep. */
 static void engine_interrupted(void *arg)
 {
 	engine_ready(arg, EPOLLIN);
@@ -205,7 +205,7 @@ static void timer_expired(void *arg)
 	engine_run_timers(tapdisk->engine, loop_clock());
 }
 
-/* The loop wakes up when the engine's next timer is due. Without memory for that it is tried again before a later sleep. */
+/* Wake the loop when the engine's next timer is due. Without memory, retry before a later sleep. */
 static void watch_timers(struct tapdisk *tapdisk)
 {
 	uint64_t due = engine_next_timer(tapdisk->engine), now;
@@ -224,8 +224,8 @@ static void watch_timers(struct tapdisk *tapdisk)
 }
 
 /*
- * After all disks have had their turn: one submission for all of them. What
- * completed meanwhile is taken at once, so that it is answered before we sleep.
+ * Runs after the hooks of all disks: one submission for all of them. Reaps what
+ * has completed meanwhile, so that it is answered before the sleep.
  */
 static bool commit_engine(void *arg)
 {
@@ -236,7 +236,7 @@ static bool commit_engine(void *arg)
 	processor_turn();
 	if (!error)
 		return engine_reap(tapdisk->engine) > 0;
-	/* guests must see a dead backend, not one that hangs */
+	/* end the process: guests must see a dead backend, not a hanging one */
 	log_error("engine %s: %s", tapdisk->engine->ops->name, strerror(-error));
 	tapdisk->error = error;
 	loop_quit(tapdisk->loop);
@@ -292,19 +292,19 @@ static int setup(struct tapdisk *tapdisk, const struct options *options, struct 
 	return error ? error_set(text, error, "timer: %s", strerror(-error)) : 0;
 }
 
-/* Two processes of one: what opens files and what serves guests. */
+/* Split into two processes: the opener, which opens files, and this one, which serves guests. */
 static int separate(const struct confine_user *user, struct error_text *text)
 {
 	struct sock_fprog filter = { 0 };
 	struct opener_report report;
 	char *const *directories;
-	int error = image_directories(&directories, text);	/* both know them */
+	int error = image_directories(&directories, text);	/* before the fork, for both processes */
 
 	if (!error)
 		error = sandbox_prepare(&filter, SANDBOX_OPENER, text);
 	if (error)
 		return error;
-	/* a device that belongs to the process that opens it, and to root: it cannot come from the opener */
+	/* gntdev belongs to the process that opens it, and only root may open it: the opener cannot pass it to us */
 	transport_xen_prepare();
 	error = opener_start(&filter, &report);
 	free(filter.filter);
@@ -343,10 +343,10 @@ static int setup_sandboxed(struct tapdisk *tapdisk, const struct options *option
 	return error;
 }
 
-/* With I/O in flight (a loop that failed) the engine stays: its buffers are the kernel's until the process ends. */
+/* With I/O in flight (the loop failed) the engine stays open: the kernel uses its buffers until the process ends. */
 static void teardown(struct tapdisk *tapdisk)
 {
-	/* with a disk left to a successor (or the loop failed) the lock is held until the process has ended */
+	/* while a disk is open (left to a successor, or the loop failed), hold the lock until the process ends */
 	if (!commands_have_open(tapdisk->commands))
 		takeover_stop();
 	commands_stop(tapdisk->commands);
@@ -362,7 +362,7 @@ static void teardown(struct tapdisk *tapdisk)
 	loop_destroy(tapdisk->loop);
 }
 
-/* To whoever waits, and to the log; on stderr as well when that is not where the log goes. */
+/* Report the result to --ready-fd and the log; an error goes to stderr if neither is there. */
 static void report(const struct options *options, int error, const struct error_text *text)
 {
 	int fd = options->ready_fd;
@@ -373,7 +373,7 @@ static void report(const struct options *options, int error, const struct error_
 		fprintf(stderr, "tapdisk: %s\n", text->text);
 	if (fd < 0)
 		return;
-	/* whoever waited may have given up: then the log has it */
+	/* the reader may be gone: errors are in the log, too */
 	if (error)
 		dprintf(fd, "error %d %s\n", -error, text->text);
 	else

@@ -2,8 +2,8 @@
 /*
  * metrics.c - counters in a shared mapping that libxenstat reads as a file.
  *
- * /dev/shm is open to everybody: the directory must be made by us (another's
- * is not used) and the file must be new.
+ * /dev/shm is world-writable: the directory must be ours (another user's is not
+ * used) and the file must be new.
  */
 #include "metrics.h"
 
@@ -45,7 +45,7 @@ static int metrics_make_directory(void)
 	return S_ISDIR(st.st_mode) && st.st_uid == path_uid() && !(st.st_mode & 022) ? 0 : -EEXIST;
 }
 
-/* A file of an earlier process with our pid is in the way and of no use to anybody. */
+/* Removes a leftover file of an earlier process with our pid. */
 static int metrics_create(const char *path)
 {
 	int fd;
@@ -60,7 +60,7 @@ static int metrics_map(struct metrics *metrics, int fd)
 {
 	void *address;
 
-	/* Allocate, or a full /dev/shm would be a SIGBUS later. */
+	/* allocate now: a full /dev/shm would cause a SIGBUS later */
 	int ret = posix_fallocate(fd, 0, sizeof(struct vbd3_stats));
 
 	if (ret)

@@ -14,7 +14,7 @@
 struct vbd3_stats {
 	uint32_t version;
 	uint32_t pad;
-	uint64_t oo_reqs;			/* times that there was no room for another request */
+	uint64_t oo_reqs;			/* times that a request had to wait for bounce memory */
 	uint64_t read_reqs_submitted;
 	uint64_t read_reqs_completed;
 	uint64_t read_sectors;			/* 512 bytes */
@@ -30,7 +30,7 @@ _Static_assert(sizeof(struct vbd3_stats) == 96, "libxenstat's layout");
 
 struct metrics;
 
-/* NULL when the file cannot be made: the disk works without it. */
+/* NULL if the file cannot be made: the disk works without it. */
 struct metrics *metrics_open(uint32_t domid, uint32_t devid);
 void metrics_close(struct metrics *metrics);		/* removes the file; NULL is ignored */
 void metrics_submit(struct metrics *metrics, enum block_op op);

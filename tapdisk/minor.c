@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * minor.c - locking a minor's marker file.
+ * minor.c - locks a minor's marker file.
  *
- * A POSIX record lock, because F_GETLK then names the process that has it;
- * it goes with the process, however that ends.
+ * It is a POSIX record lock, because F_GETLK then tells which process has it;
+ * the kernel drops it when the process ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include "path.h"
 #include "protocol.h"
 
-/* False when it was freed, or freed and allocated anew, between open and lock. */
+/* False if the minor was freed, or freed and allocated again, between open and lock. */
 static bool still_named(const char *path, int fd)
 {
 	struct stat named, locked;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * minor.h - a tapdisk's claim on a minor: the lock on its marker file.
+ * minor.h - a tapdisk claims a minor by a lock on its marker file.
  */
 #ifndef TAPDISK_MINOR_H
 #define TAPDISK_MINOR_H
@@ -9,7 +9,7 @@
 
 /*
  * Lock @minor's marker. 0 and the descriptor that holds the lock in *@fd;
- * -EINVAL out of range, -ENOENT not allocated, -EBUSY another tapdisk's.
+ * -EINVAL: out of range, -ENOENT: not allocated, -EBUSY: locked by another tapdisk.
  * A process must not lock a minor twice: closing either would drop the lock.
  */
 int minor_lock(int minor, int *fd, struct error_text *text);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd.c - an NBD server of a disk: its socket, its connections, and its
- * place among the disk's clients. Each disk has one, and those that were
- * asked for (nbd_publish.c) in a list behind it.
+ * nbd.c - an NBD server of a disk: its socket, its connections, and its role
+ * as a client of the disk. Each disk has one, followed in a list by its
+ * publications (nbd_publish.c).
  *
- * The whole server is one client of the vbd, from its first connection to
- * its last: stop() and start() hold for all connections alike, and a disk
- * that nobody has connected to is not in use.
+ * The whole server is one client of the vbd, from its first connection to its
+ * last: stop() and start() apply to all connections, and a disk without
+ * connections is not in use.
  *
- * Who may connect to the disk's own is a matter of the socket's mode, 0600:
- * there is no authentication on a Unix socket that only root can open.
+ * The socket's mode, 0600, controls access to the disk's own server: a Unix
+ * socket that only root can open needs no authentication.
  *
  * Invariants:
- *  1. Connections are freed here and nowhere else, and only when nothing of
- *     theirs is at the disk; callbacks only close them.
- *  2. A connection that is gone goes on counting while its I/O does, so that
- *     coming and going in a hurry cannot pile up buffers.
+ *  1. Connections are freed only here, and only when none of their requests is
+ *     in flight; callbacks only close them.
+ *  2. A closed connection counts until its I/O has ended, so a client cannot
+ *     pile up buffers by reconnecting.
  *  3. The socket is never reachable with a mode other than 0600: it does not
  *     listen before its mode is set.
  */
@@ -47,7 +47,7 @@ static struct nbd_server *server_of(struct vbd_client *client)
 	return (struct nbd_server *)((char *)client - offsetof(struct nbd_server, client));
 }
 
-/* The store that the disk is in; zeroes: in none, or it is paused. */
+/* The UUID of the disk's store; zeroes: it is in no store, or paused. */
 static void server_find_store(const struct nbd_server *server, uint8_t store[16])
 {
 	const struct backend *backend = server->client.vbd->backend;
@@ -87,7 +87,7 @@ static bool server_client_wants(const struct vbd_client *client, const struct bl
 	return nbd_request_is_wanted(req);
 }
 
-/* Of a resize NBD clients hear nothing, there is no message for it. Who connects from now on is told the new size. */
+/* NBD has no message for a resize: only new connections see the new size. */
 static const struct vbd_client_ops server_client_ops = {
 	.stop = server_client_stop,
 	.start = server_client_start,
@@ -107,7 +107,7 @@ int nbd_server_join(struct nbd_server *server)
 	return error;
 }
 
-/* The last connection has gone. What was published of a snapshot has that open. */
+/* After the last connection. A published snapshot stays open, so its server stays a client. */
 static void server_leave_vbd(struct nbd_server *server)
 {
 	if (server->is_client && !server->pinned) {
@@ -116,7 +116,7 @@ static void server_leave_vbd(struct nbd_server *server)
 	}
 }
 
-/* Frees what is over; returns how many are left. */
+/* Frees finished connections; returns how many are left. */
 static unsigned server_service_connections(struct nbd_server *server)
 {
 	struct nbd_connection **link = &server->connections;
@@ -132,7 +132,7 @@ static unsigned server_service_connections(struct nbd_server *server)
 			continue;
 		}
 		if (nbd_connection_can_send(connection))
-			server->dirty = true;	/* held input was taken up, and some of it is answered already */
+			server->dirty = true;	/* held input was consumed, and part of it is answered already */
 		link = &connection->next;
 		left++;
 	}
@@ -153,7 +153,7 @@ static void server_watch_listener(struct nbd_server *server, bool accept)
 		server->accepting = accept;
 }
 
-/* Before the loop sleeps: send what is ready, free what is over. */
+/* Before each sleep: send replies, free finished connections. */
 static bool server_prepare(void *arg)
 {
 	struct nbd_server *server = arg;
@@ -172,7 +172,7 @@ static bool server_prepare(void *arg)
 	if (!left)
 		server_leave_vbd(server);
 	server_watch_listener(server, left < NBD_MAX_HELD && !server->accept_retry);
-	/* taking up held input submits: whoever commits to the engine has to have another look */
+	/* consuming held input submits requests, so the engine's commit has to run again */
 	return true;
 }
 
@@ -184,7 +184,7 @@ static void server_accept_again(void *arg)
 	server->dirty = true;
 }
 
-/* No descriptors or no memory: the backlog stays readable, so look away for a while instead of spinning. */
+/* No descriptors or no memory: the listener stays readable, so ignore it for a while instead of spinning. */
 static void server_accept_failed(struct nbd_server *server, int error)
 {
 	log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: accept: %s", server->client.vbd->minor, strerror(error));
@@ -203,8 +203,8 @@ static unsigned server_count_connections(const struct nbd_server *server)
 }
 
 /*
- * Over a network replies leave at once, and a peer that is gone without a word is noticed; how much is on its way TCP
- * finds out by itself. A Unix socket is given room for more than a few replies, as far as wmem_max allows.
+ * TCP: send replies without delay and detect a dead peer; TCP sizes its buffers itself. Unix socket: room for more than
+ * a few replies, as far as wmem_max allows.
  */
 static void server_tune_socket(int fd)
 {
@@ -250,7 +250,7 @@ static void server_accept(void *arg, uint32_t events)
 			  server->client.vbd->minor, strerror(-error));
 }
 
-/* Leaves a socket only when it listens. */
+/* On failure the socket is removed. */
 static int server_listen(const char *path, int *result, struct error_text *text)
 {
 	const size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path);
@@ -262,7 +262,7 @@ static int server_listen(const char *path, int *result, struct error_text *text)
 		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be (%zu bytes); "
 				 "use a shorter run directory", path, max - 1);
 
-	/* our pid is in the name: a socket that is there already belongs to a process that is gone */
+	/* the name has our pid: an existing socket belongs to a dead process */
 	if (path_lstat(path, &status) == 0 && S_ISSOCK(status.st_mode))
 		path_remove(path);
 
@@ -324,7 +324,7 @@ struct nbd_server *nbd_server_create(struct vbd *vbd)
 	server->fd = server->overlay = -1;
 	server->client.ops = &server_client_ops;
 	server->client.vbd = vbd;
-	/* never written to, so it is the kernel's one page of zeroes all over and costs nothing */
+	/* never written, so it maps the kernel's zero page only */
 	server->zeroes = mmap(NULL, NBD_PIECE_SIZE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (server->zeroes != MAP_FAILED)
 		return server;
@@ -373,7 +373,7 @@ static void server_stop(struct nbd_server *server)
 	while ((connection = server->connections)) {
 		server->connections = connection->next;
 		server->stopped = true;
-		nbd_connection_service(connection);	/* replies that are ready still go out, if the peer takes them */
+		nbd_connection_service(connection);	/* sends replies that are ready, if the socket takes them */
 		nbd_connection_close(connection);
 		assert(connection->in_flight == 0);
 		nbd_connection_free(connection);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_connection.c - one NBD client: the bytes in both directions and the
- * connection's life.
+ * nbd_connection.c - one NBD client: its input, its output, and its states.
  *
  *   HANDSHAKE --GO, EXPORT_NAME--> TRANSMISSION --DISC--> FINISHING --+
  *       |                               |                    ^        | all requests over,
@@ -10,17 +9,17 @@
  *       +--hang-up, broken protocol-----+---------------------------> CLOSED
  *
  * Invariants:
- *  1. What a client can make us hold is bounded: the input buffer, one
+ *  1. The memory that a client can use is bounded: the input buffer, one
  *     handshake reply, NBD_MAX_REQUESTS requests, NBD_MAX_BYTES of data, all
- *     counted until their reply has left. At a limit the socket is not read
+ *     counted until their reply was sent. At a limit the socket is not read
  *     ("held"), so a client that does not read its replies stops itself.
  *  2. Nothing here frees a connection: the server does, when
- *     nbd_connection_is_over(). So every function may close one and go on.
- *  3. Replies that are ready together go out together, before the loop
- *     sleeps; of many, the first few sooner, and REPLIES or REPLY_BYTES at a
- *     time, so that the client has work while the rest is being prepared.
- *  4. A socket that is not read is not watched for a hang-up's EPOLLIN, but
- *     epoll reports EPOLLHUP always: it ends the connection then.
+ *     nbd_connection_is_over(). So every function may close it and continue.
+ *  3. Replies that are ready together are sent together, before the loop
+ *     sleeps. Of many, the first few are sent earlier, and then REPLIES or
+ *     REPLY_BYTES at a time, so that the client has work meanwhile.
+ *  4. While the socket is not read, EPOLLIN does not report a hang-up, but
+ *     epoll always reports EPOLLHUP: that ends the connection.
  */
 #include "nbd_connection.h"
 
@@ -35,7 +34,7 @@
 #include "heap.h"
 #include "log.h"
 
-#define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot keep the loop */
+#define RECEIVE_BURST	16	/* recvmsg() calls in a row, so that one client cannot occupy the loop */
 #define SEND_IOV	64
 #define REPLIES		8
 #define REPLY_BYTES	(32u << 10)
@@ -73,7 +72,7 @@ static void connection_fail(struct nbd_connection *connection, const char *probl
 	nbd_connection_close(connection);
 }
 
-/* The peer will neither send nor read any more. After a DISC what it had asked for is done all the same. */
+/* The peer neither sends nor reads any more. After a DISC its requests still complete. */
 static void connection_hung_up(struct nbd_connection *connection)
 {
 	if (connection->phase != NBD_FINISHING) {
@@ -106,7 +105,7 @@ static void connection_begin_transmission(struct nbd_connection *connection)
 	connection->timer = NULL;
 }
 
-/* The export was told in the reply already; when it is not to be had after all there is nothing left to say. */
+/* The reply has announced the export already: if opening it fails, only a disconnect is left. */
 static bool connection_choose_export(struct nbd_connection *connection)
 {
 	struct error_text text = { "" };
@@ -118,7 +117,7 @@ static bool connection_choose_export(struct nbd_connection *connection)
 	return false;
 }
 
-/* Input. Each consume function returns true when it got on and wants to be called again. */
+/* Input. Each consume function returns true if it made progress and has to be called again. */
 
 static bool consume_handshake(struct nbd_connection *connection)
 {
@@ -154,7 +153,7 @@ static bool consume_handshake(struct nbd_connection *connection)
 	return true;
 }
 
-/* @bytes more of the request's data are in its buffer, or thrown away. */
+/* @bytes more of the request's data are in its buffer, or discarded. */
 static void payload_arrived(struct nbd_connection *connection, size_t bytes)
 {
 	struct nbd_request *request = connection->receiving;
@@ -240,7 +239,7 @@ static bool connection_wants_input(const struct nbd_connection *connection)
 	       (connection->phase == NBD_HANDSHAKE || connection->phase == NBD_TRANSMISSION);
 }
 
-/* Into the buffer of the write whose data are on their way, if there is one, and what follows into the input buffer. */
+/* Receive into the buffer of the current write, if there is one, and the rest into the input buffer. */
 static ssize_t connection_receive_once(struct nbd_connection *connection, size_t *room)
 {
 	struct nbd_request *request = connection->receiving;
@@ -268,7 +267,7 @@ static ssize_t connection_receive_once(struct nbd_connection *connection, size_t
 	return bytes;
 }
 
-/* Where less came than there was room for, there was no more; only the rest of a write is likely to be on its way. */
+/* Stop after a short read: no more was there. Only the rest of a write is likely to follow immediately. */
 static void connection_receive(struct nbd_connection *connection)
 {
 	size_t room;
@@ -290,12 +289,12 @@ static void connection_receive(struct nbd_connection *connection)
 	}
 }
 
-/* After 1, 2, 4, 8, ... requests: the disk works on the first while the rest is still taken from the socket. */
+/* Commit after 1, 2, 4, 8, ... requests: the disk works on the first while the rest is read from the socket. */
 void nbd_connection_submitted(struct nbd_connection *connection)
 {
 	unsigned n = ++connection->submitted;
 
-	/* A failure comes again from the commit before the next sleep, where it is dealt with. */
+	/* an error occurs again in the commit before the next sleep, which handles it */
 	if (!(n & (n - 1)))
 		engine_commit(connection->server->client.vbd->engine);
 }
@@ -339,7 +338,7 @@ static int connection_gather(struct nbd_connection *connection, struct iovec *io
 	return count;
 }
 
-/* Takes what was sent off the front of the reply; returns how many of @bytes were of others. */
+/* Remove what was sent from the front of the reply; returns how many of @bytes belong to the next ones. */
 static size_t request_sent(struct nbd_request *request, size_t bytes)
 {
 	while (request->out_count && bytes >= request->out->iov_len) {
@@ -395,7 +394,7 @@ static void connection_send(struct nbd_connection *connection)
 	}
 }
 
-/* After 1, 2, 4, 8, 16, 24, ... replies, and before that when there are many bytes. */
+/* Send after 1, 2, 4, 8, 16, 24, ... replies, or earlier if there is much data. */
 void nbd_connection_replied(struct nbd_connection *connection, size_t bytes)
 {
 	unsigned n = ++connection->replied;

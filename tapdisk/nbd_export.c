@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * nbd_export.c - the exports of an NBD server: the disk itself, and its
- * snapshots, which are opened beside it while somebody reads them.
+ * snapshots, each opened as a backend of its own while it has users.
  *
  * Invariants:
  *  1. A snapshot is open while it has users and the disk is not paused. So a
- *     snapshot that is read cannot be deleted, and one that nobody reads is
- *     in nobody's way. None is opened while the disk drains: it would keep
- *     the store open, writable, that a pause says is closed.
- *  2. What is written to an overlay waits for room no longer than it takes to
- *     try once more: nobody is told that it waits, and a pause would wait
- *     with it. It is tried again once a second at most.
- *  3. One that cannot be opened again after a pause, is another snapshot by
- *     then, or is not of the image that the disk goes on with, stays closed; the
- *     server hangs up on its users.
+ *     snapshot in use cannot be deleted, and an unused one blocks nothing.
+ *     None is opened while the disk drains: it would keep the store open,
+ *     writable, which the end of a pause reports as closed.
+ *  2. A write to an overlay that waits for room is retried at most once and then
+ *     fails: no event tells that it waits, and a pause would wait for it. There
+ *     is at most one retry a second.
+ *  3. A snapshot stays closed after a pause if it cannot be opened, if it is
+ *     another snapshot by then, or if the disk has another image; the server
+ *     disconnects its users.
  */
 #include "nbd_export.h"
 
@@ -29,7 +29,7 @@
 #define PREFERRED_BLOCK 4096u
 #define RETRY_NS 1000000000u
 
-/* All connections submit to one backend and nothing is cached above it, so a flush or FUA write of one covers what was
+/* All connections submit to one backend without a cache above it, so a flush or FUA write of one covers the writes
  * completed on any other: hence CAN_MULTI_CONN. */
 static uint16_t export_flags(const struct driver_geometry *geometry, bool read_only)
 {
@@ -41,7 +41,7 @@ static uint16_t export_flags(const struct driver_geometry *geometry, bool read_o
 	return flags | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO | (geometry->discard ? NBD_FLAG_SEND_TRIM : 0);
 }
 
-/* For the best results; what is less is served, too. */
+/* The size for best performance; smaller requests are served, too. */
 static uint32_t preferred_block(const struct driver_geometry *geometry)
 {
 	unsigned block = geometry->physical_sector_size;
@@ -139,7 +139,7 @@ static int exports_snapshots(void *owner, const char *name, int (*each)(void *ar
 	const struct vbd *vbd = server->client.vbd;
 	struct listing listing = { .snapshot = each, .arg = arg };
 
-	/* an overlay is a store of its own, in which the snapshots are not */
+	/* an overlay is a store of its own, without these snapshots */
 	return vbd->backend && server->overlay < 0 ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;
 }
 
@@ -149,7 +149,7 @@ const struct nbd_offer nbd_exports = {
 	.snapshots = exports_snapshots,
 };
 
-/* It is open: what it was the first time it has to be ever after. */
+/* Record the snapshot's identity at the first open; -ESTALE if a later open finds another one. */
 static int snapshot_identify(struct nbd_export *export, struct error_text *text)
 {
 	struct search search = { .name = *export->name ? export->name : export->server->snapshot };
@@ -173,7 +173,7 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	int error;
 
 	options.read_only = export->server->overlay < 0;
-	options.journal = NULL;		/* that is the disk's own; an overlay ends with its export */
+	options.journal = NULL;		/* the journal belongs to the disk; an overlay ends with its export */
 	if (strcmp(export->home, vbd->backend->path))
 		return error_set(text, -ESTALE, "%s: not the disk's image any more", export->home);
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
@@ -189,7 +189,7 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	return 0;
 }
 
-/* "cow:PATH@NAME", of the store that the disk is in; or the overlay on it, a file without a name. */
+/* "cow:PATH@NAME" in the disk's store; or the overlay, a file without a name. The caller frees it. */
 static char *snapshot_target(const struct nbd_server *server, const char *name)
 {
 	const struct backend *backend = server->client.vbd->backend;
@@ -265,7 +265,7 @@ int nbd_export_acquire(struct nbd_server *server, const char *name, struct nbd_e
 	if (!export)
 		error = export_create(server, name, &export, text);
 	else if (export->target && !export->backend && may_open(server->client.vbd))
-		error = snapshot_open(export, text);	/* else it is when the disk goes on */
+		error = snapshot_open(export, text);	/* otherwise nbd_exports_reopen() opens it */
 	if (error)
 		return error;
 	export->users++;

@@ -10,11 +10,10 @@
  *      +----+ LIST, INFO, contexts, anything unknown
  *
  * Invariants:
- *  1. A message is looked at only when all of it is there, and it is never
- *     longer than NBD_MAX_OPTION_DATA plus its header.
- *  2. The reply to one message is bounded by what there is to be told
- *     (nbd_option.c), and has left when the next message is looked at. So
- *     what a client can make us hold is bounded whatever it sends.
+ *  1. A message is parsed only when it is complete, and it is never longer than
+ *     NBD_MAX_OPTION_DATA plus its header.
+ *  2. The reply to one message is bounded (nbd_option.c) and is sent before the
+ *     next message is parsed. So the memory that a client can use is bounded.
  *  3. Contexts count only for the export for which they were chosen.
  */
 #include "nbd_handshake.h"
@@ -48,7 +47,7 @@ void nbd_handshake_end(struct nbd_handshake *handshake)
 	handshake->reply_length = handshake->reply_room = 0;
 }
 
-/* Don't-fragment means something in structured replies only. */
+/* The don't-fragment flag only applies to structured replies. */
 static uint16_t export_flags(const struct nbd_handshake *handshake, const struct nbd_export_info *info)
 {
 	return info->flags | (handshake->structured ? NBD_FLAG_SEND_DF : 0);
@@ -103,7 +102,7 @@ static enum nbd_handshake_result option_list(struct nbd_handshake *handshake, co
 	return NBD_HANDSHAKE_CONTINUE;
 }
 
-/* 16 bits number of information requests, 16 bits each. */
+/* Format: 16-bit number of information requests, then 16 bits each. */
 static bool info_requests_fit(const uint8_t *data, uint32_t length)
 {
 	uint16_t requests;
@@ -115,9 +114,8 @@ static bool info_requests_fit(const uint8_t *data, uint32_t length)
 }
 
 /*
- * INFO and GO: a name and the requests. Those are not looked at: all there
- * is to say is said, and the protocol lets a server say more than it was
- * asked.
+ * INFO and GO: a name and a list of information requests. The list is ignored:
+ * the reply has all information, which the protocol permits.
  */
 static enum nbd_handshake_result option_info(struct nbd_handshake *handshake, const struct nbd_offer *offer,
 					     uint32_t option, const uint8_t *data, uint32_t length)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_option.c - an NBD handshake's replies, and the options about contexts:
- * what a client can have BLOCK_STATUS tell it.
+ * nbd_option.c - the replies of an NBD handshake, and the options about
+ * metadata contexts for BLOCK_STATUS.
  *
- *   base:allocation         what is a hole, what is zeros
- *   tapsnap:changed:NAME    what has changed since the snapshot NAME
+ *   base:allocation         holes and zeros
+ *   tapsnap:changed:NAME    changes since the snapshot NAME
  *
- * A snapshot is known by its id from then on: another one of that name is
- * not taken for it.
+ * A context keeps the snapshot's id: it never refers to a later snapshot of the
+ * same name.
  */
 #include <endian.h>
 #include <errno.h>
@@ -104,7 +104,7 @@ bool nbd_option_name(const uint8_t **data, uint32_t *length, char name[NBD_MAX_N
 struct query {
 	struct nbd_handshake *handshake;
 	uint32_t option;
-	const char *text;		/* what was asked for; not terminated */
+	const char *text;		/* the query; not terminated */
 	uint32_t length;
 	bool list;
 	bool too_many;
@@ -115,7 +115,7 @@ static bool query_is(const struct query *query, const char *text)
 	return query->length == strlen(text) && !memcmp(query->text, text, query->length);
 }
 
-/* A context that was asked for. One that was selected before keeps its number. */
+/* List or select a context that matches. One that is selected already keeps its id. */
 static void context_found(struct query *query, uint32_t since, const char *prefix, const char *name)
 {
 	struct nbd_handshake *handshake = query->handshake;
@@ -142,7 +142,7 @@ static void context_found(struct query *query, uint32_t since, const char *prefi
 	nbd_reply_append(handshake, name, name_length);
 }
 
-/* The whole name; a list can also be had of all that begin in the same way. */
+/* A query matches a whole name; when listing, also the namespace alone, or nothing for all. */
 static bool query_matches(const struct query *query, const char *snapshot)
 {
 	size_t prefix = strlen(CHANGED), length = strlen(snapshot);
@@ -169,7 +169,7 @@ static void query_answer(struct query *query, const struct nbd_offer *offer, con
 	offer->snapshots(offer->owner, name, snapshot_is, query);
 }
 
-/* Each is a length and a text. False: malformed. */
+/* Each query is a length and a text. False: malformed. */
 static bool queries_answer(struct query *query, const struct nbd_offer *offer, const char *name, const uint8_t *data,
 			   uint32_t length, uint32_t count, bool answer)
 {

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_publish.c - NBD servers of a disk that somebody asked for: the disk or
- * one snapshot, on a socket that was made by who asked, because tapdisk
- * itself makes none but Unix sockets of its own.
+ * nbd_publish.c - publications: additional NBD servers for the disk or one
+ * snapshot, on a socket that the caller made, because tapdisk itself only makes
+ * Unix sockets in its run directory.
  *
  * Invariants:
- *  1. A snapshot that is published is open from beginning to end, but for
- *     pauses, so that it is not deleted meanwhile; and so is its overlay,
- *     which has no name and is gone with its last descriptor.
- *  2. One that was told to end is in the list until nothing of its
- *     connections is in flight, and freed where connections are: before the
- *     loop sleeps.
+ *  1. A published snapshot stays open except during pauses, so that it cannot
+ *     be deleted; its overlay, a file without a name, stays open throughout
+ *     and is gone with its last descriptor.
+ *  2. An ending publication is in the list until its connections have nothing
+ *     in flight; it is freed before a sleep of the loop, like connections.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +22,7 @@
 #include "nbd_connection.h"
 #include "path.h"
 
-/* accept() must not wait, whoever made the socket. */
+/* accept() must not block, so make the socket non-blocking. */
 static int check_listener(int fd, struct error_text *text)
 {
 	socklen_t length = sizeof(int);
@@ -71,7 +70,7 @@ static int start(struct nbd_server *server, const struct nbd_publication *public
 	return error ? error : nbd_server_listen_on(server, publication->listener, publication->address, text);
 }
 
-/* It has no connections. */
+/* @server has no connections. */
 static void undo(struct nbd_server *server)
 {
 	if (server->is_client)

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_reply.c - what an NBD client is told: simple replies, or chunks where
- * structured ones were agreed on (then READ and BLOCK_STATUS have to have
- * them, and no other command does).
+ * nbd_reply.c - NBD replies: simple ones, or chunks if structured replies were
+ * negotiated (then READ and BLOCK_STATUS must use them, other commands do not).
  *
- * A reply is a list of pieces of memory that stay where they are until they
- * are sent: headers in the request, its buffer, what was looked up.
+ * A reply is an iovec of memory that stays valid until it was sent: headers in
+ * the request, its buffer, its look.
  *
  * Invariants:
  *  1. No reply carries an error value that the protocol does not know.
- *  2. The chunks of a READ cover its range, each byte once; the last chunk
- *     of a reply, and no other, says that it is.
+ *  2. The chunks of a READ cover its range, each byte once; only the last chunk
+ *     of a reply has the DONE flag.
  */
 #include <assert.h>
 #include <endian.h>
@@ -20,7 +19,7 @@
 
 #include "nbd_connection.h"
 
-/* -errno to what may be on the wire (proto.md, "Error values"). */
+/* Translate -errno to the protocol's errors (proto.md, "Error values"). */
 static uint32_t error_to_wire(const struct nbd_request *request, int error)
 {
 	switch (-error) {
@@ -63,7 +62,7 @@ static void reply_simple(struct nbd_request *request, int error)
 		reply_add(request, request->buffer, request->length);
 }
 
-/* @length: of all that follows struct nbd_wire_chunk. */
+/* @length: bytes that follow struct nbd_wire_chunk. */
 static struct nbd_wire_chunk chunk(const struct nbd_request *request, uint16_t type, uint32_t length, bool last)
 {
 	return (struct nbd_wire_chunk){
@@ -113,7 +112,7 @@ static void reply_hole_chunk(struct nbd_request *request, struct nbd_chunk_hole 
 	reply_add(request, header, sizeof(*header));
 }
 
-/* Of the range from @from on: is it zeros, and for how many bytes? What was not looked up is data. */
+/* The next part of the range, starting at @from: true if it is zeros; *@length in bytes. The unknown rest is data. */
 static bool next_part(const struct nbd_request *request, const struct block_status *status, unsigned *extent,
 		      uint32_t from, uint32_t *length)
 {
@@ -151,7 +150,7 @@ static void reply_read(struct nbd_request *request)
 		reply_hole_chunk(request, &request->header.hole, 0, request->length);
 		return;
 	}
-	/* without memory for it, all is data: it was read */
+	/* without memory for the headers, send everything as data: all of it was read */
 	if (parts > 1)
 		request->headers = malloc(headers + 2 * parts * sizeof(struct iovec));
 	if (parts == 1 || !request->headers) {

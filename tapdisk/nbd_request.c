@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_request.c - NBD requests: what is allowed, what becomes of it on the
- * disk, what the client is told.
+ * nbd_request.c - NBD requests: checks, steps on the disk, completion.
  *
  * Invariants:
- *  1. No request is begun between the vbd's stop() and start(): every
- *     submission goes through nbd_request_pump(). One that was begun runs to
- *     its end, each step submitted from the completion of the one before, so
- *     that a drain waits for all of them and FUA's flush reaches the image
- *     that has the write. But between two of many pieces it waits like one
- *     that was not begun: a drain does not wait for 4 GiB, and its flush
- *     covers the pieces that are in the image.
- *  2. A request's buffer lives until the disk is done with it, whatever
- *     becomes of the connection meanwhile.
- *  3. Looking takes the event loop's time, not the disk's: between two rounds
- *     of the loop no more than NBD_LOOKS_A_PASS of it are begun.
- *  4. With FUA the reply is made only after a flush that was submitted when
+ *  1. No request is started between the vbd's stop() and start(): every
+ *     submission goes through nbd_request_pump(). A started request completes,
+ *     each step submitted from the completion of the previous one, so that a
+ *     drain waits for all of them and FUA's flush reaches the image that has
+ *     the write. But between two of many pieces it waits like one that was not
+ *     started: a drain does not wait for 4 GiB, and the drain's flush covers
+ *     the pieces that are in the image.
+ *  2. A request's buffer lives until the request is no longer in flight, even
+ *     if the connection is closed.
+ *  3. A look takes the event loop's time, not the disk's: a connection starts
+ *     at most NBD_LOOKS_A_PASS BLOCK_STATUS requests per round of the loop.
+ *  4. With FUA the reply is made only after a flush that was submitted after
  *     the write had completed.
  */
 #include <assert.h>
@@ -58,7 +57,7 @@ struct nbd_request *nbd_queue_pop(struct nbd_queue *queue)
 	return request;
 }
 
-/* Bytes that the request will take. None for what will be refused: waiting for room that large would be for ever. */
+/* Bytes that the request needs. 0 for one that will be refused: it would wait forever for so much room. */
 static size_t request_memory(const struct nbd_connection *connection, uint16_t type, uint16_t flags, uint32_t length)
 {
 	bool looks = type == NBD_CMD_READ && connection->handshake.structured && !(flags & NBD_CMD_FLAG_DF) &&
@@ -154,7 +153,7 @@ static void step_data(struct nbd_request *request)
 	request->block.iovcnt = request->op == BLOCK_READ || request->op == BLOCK_WRITE;
 }
 
-/* Of zeroes that must not be a hole, or of what is to be read for nothing. */
+/* A piece of WRITE_ZEROES with NO_HOLE, or of CACHE, which reads and drops the data. */
 static void step_piece(struct nbd_request *request)
 {
 	uint32_t bytes = request->pieces_left < NBD_PIECE_SIZE ? request->pieces_left : NBD_PIECE_SIZE;
@@ -185,7 +184,7 @@ static bool read_is_all_zeros(const struct nbd_look *look, const struct block_re
 		look->status.nr_sectors == block->nr_sectors;
 }
 
-/* A look has ended well. False: there is nothing more to do. */
+/* A look has succeeded. False: the request is complete. */
 static bool look_next(struct nbd_request *request)
 {
 	struct nbd_look *look = request->look;
@@ -203,7 +202,7 @@ static bool look_next(struct nbd_request *request)
 	return true;
 }
 
-/* What comes after a step that has ended well; false: the request has. */
+/* Set up the step after one that succeeded; false: the request is complete. */
 static bool request_next(struct nbd_request *request)
 {
 	if (request->looking)
@@ -217,7 +216,7 @@ static bool request_next(struct nbd_request *request)
 	return true;
 }
 
-/* Errors that are none: a discard is a hint, and what cannot be looked up can be read. */
+/* Ignored errors: a discard is a hint, and a READ works without its look. */
 static int step_error(struct nbd_request *request, int error)
 {
 	if (error == -EOPNOTSUPP && request->block.op == BLOCK_DISCARD)
@@ -230,7 +229,7 @@ static int step_error(struct nbd_request *request, int error)
 	return error;
 }
 
-/* Its next step waits to be submitted: first of all, unless it is a piece and may come after the pause. */
+/* Queue the next step: in front, except that a piece waits at the end while the vbd has stopped us. */
 static void request_go_on(struct nbd_request *request, bool piece)
 {
 	struct nbd_connection *connection = request->connection;
@@ -271,7 +270,7 @@ bool nbd_request_is_wanted(const struct block_request *block)
 	return request->connection->phase != NBD_CLOSED;
 }
 
-/* When the submission returns the request may be over, answered and freed; not so its connection, which the server frees. */
+/* On return the request may be completed, answered and freed; its connection is not, since only the server frees it. */
 static void request_submit(struct nbd_request *request)
 {
 	struct nbd_connection *connection = request->connection;
@@ -293,14 +292,14 @@ static bool pump_may_submit(const struct nbd_connection *connection)
 {
 	const struct nbd_request *first = connection->waiting.first;
 
-	/* what was begun is always in front (request_done()) */
+	/* started requests are always in front (request_go_on()) */
 	if (!first || first->begun)
 		return first;
 	return !connection->server->stopped && (first->type != NBD_CMD_BLOCK_STATUS || connection->looks < NBD_LOOKS_A_PASS);
 }
 
-/* Not recursive: a request that completes inside vbd_submit() and has another
- * step is taken up by the loop that submitted it. */
+/* Not recursive: if a request completes inside vbd_submit(), the loop that
+ * submitted it submits its next step. */
 void nbd_request_pump(struct nbd_connection *connection)
 {
 	if (connection->pumping)
@@ -311,10 +310,10 @@ void nbd_request_pump(struct nbd_connection *connection)
 	connection->pumping = false;
 }
 
-/* What the command is on the disk, and the flags that it may have. */
+/* The command's operation on the disk, and its permitted flags. */
 static bool command_find(uint16_t type, enum block_op *op, uint16_t *allowed)
 {
-	*allowed = NBD_CMD_FLAG_FUA;	/* with every command: clients are known to set it on all */
+	*allowed = NBD_CMD_FLAG_FUA;	/* with every command: some clients set it on all */
 	switch (type) {
 	case NBD_CMD_READ:
 		*op = BLOCK_READ;
@@ -350,7 +349,7 @@ static bool op_changes_disk(enum block_op op)
 	return op == BLOCK_WRITE || op == BLOCK_WRITE_ZEROES || op == BLOCK_DISCARD;
 }
 
-/* 0 and request->op, or why the request is refused; range and alignment are looked at elsewhere. */
+/* 0 and request->op, or -errno; request_check_range() checks range and alignment. */
 static int request_check_command(struct nbd_request *request, uint16_t flags)
 {
 	const struct driver_geometry *geometry = nbd_export_geometry(request->connection->export);
@@ -389,7 +388,7 @@ static int request_check_range(const struct nbd_request *request)
 	return 0;
 }
 
-/* page-aligned, so that a disk opened with O_DIRECT can take it as it is */
+/* Page-aligned for O_DIRECT. */
 static int request_allocate_buffer(struct nbd_request *request, size_t length)
 {
 	if (posix_memalign(&request->buffer, 4096, length) != 0) {
@@ -421,7 +420,7 @@ static int request_prepare_read(struct nbd_request *request)
 	return error;
 }
 
-/* Through the page cache reading is how it is filled; elsewhere there is no cache, and nothing to be done. */
+/* With the page cache, reading fills it; with O_DIRECT there is no cache and nothing to do. */
 static int request_prepare_cache(struct nbd_request *request)
 {
 	int error = request_allocate_buffer(request, request->charged);
@@ -466,7 +465,7 @@ static int request_prepare_step(struct nbd_request *request, uint16_t flags)
 	}
 }
 
-/* Everything about @request that can be known from its header. */
+/* Check the header of @request, account its memory and set up its first step. */
 static int request_prepare(struct nbd_request *request, uint16_t flags)
 {
 	struct nbd_connection *connection = request->connection;
@@ -501,7 +500,7 @@ int nbd_request_begin(struct nbd_connection *connection, const struct nbd_wire_r
 		connection->server->stats.invalid++;
 
 	if (request->type == NBD_CMD_WRITE && request->length > 0)
-		connection->receiving = request;	/* its data come, refused or not */
+		connection->receiving = request;	/* its data follows even if it is refused */
 	else
 		nbd_request_received(request);
 	return 0;

@@ -1,25 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * opener.c - opens files for a tapdisk that has no right to (path.h).
+ * opener.c - opens files for an unprivileged tapdisk (path.h).
  *
  *   tapdisk, root ── opener_start() ──┬── opener: root, CAP_DAC_OVERRIDE, Landlock by the list of image directories
  *                                     │     ▲ names    │ descriptors
  *                                     └── tapdisk: an unprivileged user, no capability
  *
- * Who asks may have been taken over by a guest. Invariants:
- *  1. A request is looked at as a whole before anything is done: its operation,
- *     its lengths, no zero byte in a name, none but the known flags and modes.
- *  2. Nothing but regular files, block devices and directories (to read) is opened,
- *     and Xen's event channels; what it is is known before it is opened, of the
- *     very file. Nothing of the kernel's own file systems is: some of their
- *     files are rights in themselves.
- *  3. No answer is waited for, and no descriptor is kept that was sent or opened.
- *  4. Which directories it is held to is Landlock's doing (confine.c), not this file's.
- *  5. Its threads are alike, share nothing but a socket, and were there before
- *     the filter: each waits in the kernel for whatever its request is about.
- *     Of those that tapdisk's threads wait for (probe.h) fewer than there are.
- *     Two have a socket of their own, for tapdisk's own directories: there tapdisk
- *     waits without a limit, and not for images that do not answer.
+ * The client, tapdisk, may be controlled by a guest. Invariants:
+ *  1. A request is checked completely before anything is done: its operation,
+ *     its lengths, no zero byte in a name, only known flags and modes.
+ *  2. It only opens regular files, block devices, directories (to read) and
+ *     Xen's event channels; the type of the very file is checked before it is
+ *     opened. Files of the kernel's own file systems are refused: some of them
+ *     give rights.
+ *  3. It never blocks on sending a reply, and keeps no descriptor that was sent
+ *     or opened.
+ *  4. Landlock (confine.c), not this file, limits it to directories.
+ *  5. Its threads are alike, share only a socket, and start before the filter:
+ *     each may block in the kernel on the file of its request. There are more
+ *     of them than threads of tapdisk that may wait for them (probe.h). Two of
+ *     them have a separate socket, for tapdisk's own directories: tapdisk waits
+ *     for those without a limit, so they must not wait for images that do not
+ *     answer.
  */
 #include "opener.h"
 
@@ -46,7 +48,7 @@
 #include "thread.h"
 
 #define THREADS (PROBE_MAX + 4)
-#define OWN_THREADS 2		/* of those */
+#define OWN_THREADS 2		/* of those, for tapdisk's own directories */
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -56,13 +58,13 @@
 #define FILE_MODES 0644		/* nothing executable, nothing that others write to */
 #define DIRECTORY_MODES 0755
 
-static pid_t opener;		/* of the process that has one */
-static pid_t tapdisk;		/* of the one that is it */
+static pid_t opener;		/* in tapdisk: its opener */
+static pid_t tapdisk;		/* in the opener: its tapdisk */
 
 struct asked {
 	struct path_request request;
 	char path[PATH_MAX], to[PATH_MAX];
-	int answer, about;		/* -1: none came */
+	int answer, about;		/* received descriptors; -1: none */
 };
 
 /* The kernel's own files are not images. */
@@ -83,7 +85,7 @@ static bool is_kernels(int fd)
 	return false;
 }
 
-/* @fd is open, perhaps as no more than a name (O_PATH). */
+/* @fd may be open with O_PATH only. */
 static int check_kind(int fd, const char *path, int flags)
 {
 	struct stat st;
@@ -109,14 +111,14 @@ static int open_new(const char *path, int flags, mode_t mode)
 
 	if (fd < 0)
 		return -errno;
-	ret = check_kind(fd, path, flags);	/* somebody was faster */
+	ret = check_kind(fd, path, flags);	/* another process may have made it first */
 	if (!ret)
 		return fd;
 	close(fd);
 	return ret;
 }
 
-/* Xen's driver calls the interrupts after the thread that opens it: they get the name of whose they are. */
+/* Xen's driver names interrupts after the thread that opens it: use the name of the tapdisk (processor.h). */
 static int open_channels(const char *path, int flags)
 {
 	char name[16];
@@ -191,7 +193,7 @@ static int do_it(struct asked *asked, struct path_reply *reply, char real[PATH_M
 	return -EINVAL;
 }
 
-/* Whether it is a request at all. */
+/* Check operation, flags, mode and which parts are there. */
 static int check_request(const struct asked *asked)
 {
 	const struct path_request *request = &asked->request;
@@ -207,7 +209,7 @@ static int check_request(const struct asked *asked)
 	return (operation == PATH_RENAME) == (request->length[1] > 0) ? 0 : -EINVAL;
 }
 
-/* The sender's own descriptor has another number here. */
+/* A name of the sender's own descriptor: replace the number by that of the received one. */
 static int name_descriptor(struct asked *asked)
 {
 	if (strncmp(asked->path, PATH_OWN_FD, strlen(PATH_OWN_FD)))
@@ -225,7 +227,7 @@ static int take_name(char name[PATH_MAX], const char *bytes, size_t length)
 	return memchr(name, '\0', length) ? -EINVAL : 0;
 }
 
-/* The names in @bytes, @length of them. */
+/* Take the names from @bytes (@length of them) and check the request. */
 static int take_names(struct asked *asked, const char *bytes, size_t length)
 {
 	const uint16_t *lengths = asked->request.length;
@@ -252,7 +254,7 @@ static void answer_request(struct asked *asked, int ret)
 	if (!ret)
 		ret = do_it(asked, &reply, real);
 	if (ret >= 0 && asked->request.operation == PATH_OPEN) {
-		descriptor_send(asked->answer, ret, MSG_NOSIGNAL | MSG_DONTWAIT);	/* who does not take it has nothing */
+		descriptor_send(asked->answer, ret, MSG_NOSIGNAL | MSG_DONTWAIT);	/* dropped if not read */
 		close(ret);
 		ret = 0;
 	}
@@ -263,7 +265,7 @@ static void answer_request(struct asked *asked, int ret)
 	sendmsg(asked->answer, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-/* False when nobody can ask any more. */
+/* False when the other end is closed. */
 static bool serve_one(int socket)
 {
 	struct asked asked;
@@ -296,7 +298,7 @@ void opener_serve(int socket)
 		;
 }
 
-/* Keep nothing of what the other one has: where it is logged, who waits for it. The second socket has the higher number. */
+/* Close all inherited descriptors (log, --ready-fd) except the sockets. The second socket has the higher number. */
 static int leave_files(int sockets[2])
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -319,18 +321,18 @@ static sem_t started;
 
 static void __attribute__((noreturn)) end(void)
 {
-	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit(), with calls that are not allowed */
+	syscall(SYS_exit_group, 0);	/* in _exit() AddressSanitizer checks for leaks, with calls that the filter forbids */
 	__builtin_unreachable();
 }
 
 static void *thread_main(void *arg)
 {
-	sem_post(&started);		/* what libc does for a new thread is done, which the filter would not let it */
+	sem_post(&started);		/* libc's setup of the thread is done, which the filter would forbid */
 	opener_serve(*(const int *)arg);
 	end();
 }
 
-/* Besides the first one. @sockets stay where they are. */
+/* In addition to the first thread. @sockets must stay valid. */
 static int start_threads(const int sockets[2])
 {
 	unsigned count = 1;
@@ -351,7 +353,7 @@ static void be_opener(int sockets[2], const struct sock_fprog *filter)
 
 	if (error)
 		error_set(&report.text, error, "the opener: %s", strerror(-error));
-	/* it ends when the other one does, who has things to clear away */
+	/* it ends with tapdisk, which needs it for its cleanup */
 	signal(SIGINT, SIG_IGN);
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
@@ -408,7 +410,7 @@ int opener_start(const struct sock_fprog *filter, struct opener_report *report)
 	error = make_sockets(ours, theirs);
 	if (error)
 		return report->error = error_set(&report->text, error, "the opener: %s", strerror(-error));
-	signal(SIGCHLD, SIG_IGN);	/* nobody waits for it */
+	signal(SIGCHLD, SIG_IGN);	/* no wait() for it */
 	opener = fork();
 	if (!opener) {
 		close_both(ours);

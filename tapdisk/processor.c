@@ -5,7 +5,7 @@
  *      ▲                     interrupts arrive ◄────────────── for 1, 2, ... 64 s
  *      └─── unbound, or a second one bound ────┘   rested
  *
- * Not known where that is, or not allowed there: as if it had waited too long.
+ * If that processor is unknown or not allowed: as if it had waited too long.
  */
 #include "processor.h"
 
@@ -20,7 +20,7 @@
 
 #define MS 1000000ull
 #define LOOK_NS (100 * MS)
-#define ASK_NS (10000 * MS)		/* irqbalance may have moved the interrupt */
+#define ASK_NS (10000 * MS)		/* look up the processor again: irqbalance may have moved the interrupt */
 #define FIRST_REST_NS (1000 * MS)
 #define LAST_REST_NS (64000 * MS)
 #define MAX_INTERRUPT (1 << 24)		/* more than Linux has */
@@ -29,10 +29,10 @@ static unsigned channels;
 static struct {
 	bool here;			/* the thread stays where the interrupts arrive */
 	int interrupt;			/* its number; -1: not known yet */
-	cpu_set_t all, one;		/* where it may run otherwise; where it stays */
-	uint64_t look, ask, rest_until;	/* times from when on to do so */
-	uint64_t rest_ns;		/* next one */
-	uint64_t looked, waited;	/* when, and how long the thread had waited for a processor until then */
+	cpu_set_t all, one;		/* affinity otherwise; affinity while `here` */
+	uint64_t look, ask, rest_until;	/* when to do so next, ns */
+	uint64_t rest_ns;		/* length of the next rest */
+	uint64_t looked, waited;	/* last look, and how long the thread had waited for a processor by then, ns */
 } stay = { .interrupt = -1, .rest_ns = FIRST_REST_NS };
 
 void processor_channel_name(char name[16], pid_t pid)
@@ -40,7 +40,7 @@ void processor_channel_name(char name[16], pid_t pid)
 	snprintf(name, 16, "tapdisk-%d", (int)pid);
 }
 
-/* " 52:  1  3  xen-dyn-lateeoi  -event  evtchn:tapdisk-315": is it that one? Then its number, else -1. */
+/* " 52:  1  3  xen-dyn-lateeoi  -event  evtchn:tapdisk-315": the number if the name matches, else -1. */
 static int line_number(char *line, const char *name)
 {
 	char *end, *last;
@@ -68,7 +68,7 @@ int processor_find_interrupt(FILE *interrupts, const char *name)
 	return found;
 }
 
-/* -1: none, or several. A table of all that the machine has, so not to be asked for often. */
+/* -1: none, or several. Reads the table of all interrupts, so call it rarely. */
 static int channel_interrupt(void)
 {
 	char name[32] = "evtchn:";
@@ -83,7 +83,7 @@ static int channel_interrupt(void)
 	return number < 0 ? -1 : number;
 }
 
-/* Where the channel's interrupts go; -1: not to be known. */
+/* The processor of the channel's interrupts; -1: unknown. */
 static int interrupt_processor(void)
 {
 	int processor = -1;
@@ -106,7 +106,7 @@ static int interrupt_processor(void)
 	return processor;
 }
 
-/* How long this thread could have run and did not, in all; false: the kernel does not count that. */
+/* Total time that this thread was runnable and did not run; false: the kernel does not count it. */
 static bool thread_waited(uint64_t *ns)
 {
 	FILE *file = fopen("/proc/thread-self/schedstat", "re");
@@ -128,7 +128,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000 * MS + (uint64_t)now.tv_nsec;
 }
 
-/* Where it may run when it does not stay. All there are now may be more later: that is what was meant. */
+/* Read the thread's affinity. All online processors means all, also those that come online later. */
 static bool learn_all(void)
 {
 	if (sched_getaffinity(0, sizeof(stay.all), &stay.all))
@@ -138,7 +138,7 @@ static bool learn_all(void)
 	return true;
 }
 
-/* Unless somebody else has said meanwhile where it is to run. */
+/* Does not change the affinity if another program has set it meanwhile. */
 void processor_leave(void)
 {
 	cpu_set_t current;

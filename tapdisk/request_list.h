@@ -34,7 +34,7 @@ static inline void request_list_prepend(struct request_list *list, struct block_
 	list->count++;
 }
 
-/* The first one; NULL: there is none. */
+/* Remove and return the first one; NULL: the list is empty. */
 static inline struct block_request *request_list_take(struct request_list *list)
 {
 	struct block_request *req = list->first;
@@ -47,7 +47,7 @@ static inline struct block_request *request_list_take(struct request_list *list)
 	return req;
 }
 
-/* All of them, in order; @list is empty. Whoever gets through them may put some back. */
+/* Move all of them, in order, to the returned list. The caller may append some to @list again. */
 static inline struct request_list request_list_take_all(struct request_list *list)
 {
 	struct request_list all = *list;

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * ring.c - taking requests out of a shared ring and putting responses in.
+ * ring.c - takes requests from a shared ring and puts responses into it.
  *
  * Invariants, with S = size:
  *   1. rsp_prod <= req_cons <= rsp_prod + S   (as distances modulo 2^32)
- *   2. our rsp_prod and req_cons are the truth; the shared words are written
- *      from them and never believed.
- *   3. shared req_prod is believed only if it is at most S ahead of rsp_prod
+ *   2. our private rsp_prod and req_cons are authoritative; the shared indices
+ *      are written from them and, once attached, never read back.
+ *   3. shared req_prod is accepted only if it is at most S ahead of rsp_prod
  *      and not behind req_cons.
  *
- * The index words are touched through the four helpers below and nowhere
- * else; each says why its order is needed.
+ * A running ring accesses the shared indices only through the four helpers
+ * below; each says why its order is needed.
  */
 #include "ring.h"
 
@@ -66,27 +66,27 @@ const struct ring_abi *ring_abi_find(const char *protocol)
 	return NULL;
 }
 
-/* Requests are read only after the index that announced them. */
+/* Requests must be read after the index that announces them. */
 static uint32_t load_req_prod(const struct ring *ring)
 {
 	return __atomic_load_n(&ring->shared->req_prod, __ATOMIC_ACQUIRE);
 }
 
-/* Responses are there before the index that announces them. */
+/* Responses must be written before the index that announces them. */
 static void store_rsp_prod(struct ring *ring)
 {
 	__atomic_store_n(&ring->shared->rsp_prod, ring->rsp_prod, __ATOMIC_RELEASE);
 }
 
-/* rsp_event is read after rsp_prod was written: the frontend writes rsp_event and then reads rsp_prod, so one of
- * us sees the other's and no wake-up is lost. */
+/* rsp_event must be read after rsp_prod was written: the frontend writes rsp_event and then reads rsp_prod, so one side
+ * sees the other's store and no wake-up is lost. */
 static uint32_t load_rsp_event(const struct ring *ring)
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return __atomic_load_n(&ring->shared->rsp_event, __ATOMIC_RELAXED);
 }
 
-/* The mirror image: req_event is written before req_prod is read again. */
+/* Likewise req_event must be written before req_prod is read again. */
 static void store_req_event(struct ring *ring, uint32_t event)
 {
 	__atomic_store_n(&ring->shared->req_event, event, __ATOMIC_RELAXED);
@@ -155,7 +155,7 @@ int ring_pending(const struct ring *ring)
 
 	if (req_prod - ring->rsp_prod > ring->size)
 		return -EPROTO;
-	/* Behind what was already taken, by less than a ring: the first test does not see that. */
+	/* behind req_cons by less than a ring, which the first test does not detect */
 	if (req_prod - ring->rsp_prod < ring->req_cons - ring->rsp_prod)
 		return -EPROTO;
 	return req_prod - ring->req_cons;
@@ -220,7 +220,7 @@ void ring_take(struct ring *ring, uint8_t *wire, struct ring_request *request)
 {
 	assert(ring->req_cons - ring->rsp_prod < ring->size);
 	memcpy(wire, ring_slot(ring, ring->req_cons), ring->abi->entry_size);
-	/* The copy is made once: the compiler may not go back to the slot for a second look. */
+	/* copy once: the compiler must not read the slot again */
 	__asm__ __volatile__("" : : "r"(wire) : "memory");
 	ring->req_cons++;
 	ring_parse(ring->abi, wire, request);

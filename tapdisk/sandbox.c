@@ -1,33 +1,33 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * sandbox.c - the system calls tapdisk may use from its start to its end, and a session of tapdisk-tls.
+ * sandbox.c - the seccomp filters: the system calls that tapdisk, its opener and
+ * a session of tapdisk-tls may use once they are set up.
  *
- * A list of what is allowed; everything else fails with EPERM and is told to
- * the kernel's audit log. It fails and does not kill, because killing takes
- * a guest's disks away: a call that was forgotten here (a new libc, an
- * unusual file system's path through it) then costs one operation that
- * reports an error, not a running guest. To an attacker both are the same
- * refusal. Only calls by a foreign architecture's entry (int 0x80 on x86-64)
- * kill: no compiled code of ours can make one. They kill the process, not the
- * one thread as is libseccomp's default, after which the others would keep
- * the locks and sockets of a process that serves nobody.
+ * Each is a list of permitted calls; all others fail with EPERM and are
+ * reported to the kernel's audit log. They do not kill, because that would take
+ * a guest's disks away: a call that is missing here (a new libc, an unusual
+ * file system) then fails one operation instead of a running guest. For an
+ * attacker both are the same refusal. Only calls by a foreign architecture's
+ * entry (int 0x80 on x86-64) kill: no compiled code of ours can make one. They
+ * kill the process; libseccomp's default, to kill only the thread, would leave
+ * other threads with the locks and sockets of a process that serves nothing.
  *
  * Invariants:
  *  1. No new program: no execve, no fork or vfork, clone for threads only,
  *     no memory that becomes executable.
- *  2. No network: sockets are Unix sockets. And none is connected: what
- *     other services listen on is out of reach, D-Bus say. Datagrams can be
- *     sent; the log goes that way (log.c).
- *  3. No second engine: io_uring_setup is not allowed, so what a ring can do
- *     is what the one opened at start can do.
- *  4. One that has an opener (opener.h) changes nothing by a file's name; the
+ *  2. No network: sockets are Unix sockets. None can be connected, so other
+ *     services' sockets, such as D-Bus, are out of reach. Datagrams can be
+ *     sent; the log uses them (log.c).
+ *  3. No second engine: io_uring_setup is not permitted, so only the ring
+ *     opened at start, with its restrictions, can be used.
+ *  4. A tapdisk with an opener (opener.h) changes nothing by a file's name; the
  *     opener can do that and nothing else.
- *  5. No signals by way of a descriptor (F_SETOWN, F_SETSIG, O_ASYNC): the
- *     kernel would send another process of this user whatever it is told to.
- *  6. A session (tls_process.c) uses what it has open: it opens nothing, by a name
- *     or without, and reaches no other process.
- *  7. Whatever cannot be checked here (paths, mostly: images are opened by
- *     name during the whole life) is said in docs/security.md.
+ *  5. No signals by a descriptor (F_SETOWN, F_SETSIG, O_ASYNC): they could be
+ *     sent to another process of this user.
+ *  6. A session (tls_process.c) only uses its open descriptors: it opens
+ *     nothing, by a name or without, and reaches no other process.
+ *  7. docs/security.md describes what cannot be checked here (mostly paths:
+ *     images are opened by name at any time).
  */
 #include "sandbox.h"
 
@@ -50,15 +50,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define FILTER_CPU_S 5		/* a thousand times what making the filter takes */
+#define FILTER_CPU_S 5		/* limit; making the filter takes a thousandth of it */
 
 #define ALLOW(name) SCMP_SYS(name)
 
-static pid_t filtered_pid;	/* ours, for the process that makes the filter */
-static const char *way_out = "";	/* what can be done without one */
+static pid_t filtered_pid;	/* our pid, for the child that makes the filter */
+static const char *way_out = "";	/* advice for messages: how to run without a filter */
 
 static const int allowed_calls[] = {
-	/* the data path, first in mind but not in order: libseccomp makes a search tree */
+	/* the data path; the order does not matter: libseccomp makes a search tree */
 	ALLOW(io_uring_enter), ALLOW(io_uring_register), ALLOW(io_submit), ALLOW(io_getevents),
 	ALLOW(io_pgetevents), ALLOW(io_cancel), ALLOW(io_destroy),
 	ALLOW(epoll_create1), ALLOW(epoll_ctl), ALLOW(epoll_wait), ALLOW(epoll_pwait), ALLOW(epoll_pwait2),
@@ -88,19 +88,19 @@ static const int allowed_calls[] = {
 	ALLOW(rt_sigaction), ALLOW(rt_sigprocmask), ALLOW(rt_sigreturn), ALLOW(rt_sigtimedwait),
 	ALLOW(sigaltstack), ALLOW(restart_syscall),
 
-	/* asking who and where we are */
+	/* identity, limits, system information */
 	ALLOW(getpid), ALLOW(getppid), ALLOW(gettid), ALLOW(getuid), ALLOW(geteuid), ALLOW(getgid), ALLOW(getegid),
 	ALLOW(getrandom), ALLOW(uname), ALLOW(sysinfo), ALLOW(getrlimit), ALLOW(getrusage),
 };
 
-/* What changes something by its name, and what such a name leads to. */
+/* Calls that change something by its name, or the mode of an open file. */
 static const int naming_calls[] = {
 	ALLOW(mkdir), ALLOW(mkdirat), ALLOW(rmdir), ALLOW(unlink), ALLOW(unlinkat),
 	ALLOW(rename), ALLOW(renameat), ALLOW(renameat2),
 	ALLOW(chmod), ALLOW(fchmod), ALLOW(fchmodat), ALLOW(bind),
 };
 
-/* Besides those: all that opener.c does, and what libc needs for it. */
+/* In addition to those: the calls of opener.c, and of libc for it. */
 static const int opener_calls[] = {
 	ALLOW(recvmsg), ALLOW(sendmsg), ALLOW(sendto), ALLOW(close), ALLOW(open), ALLOW(openat),
 	ALLOW(stat), ALLOW(lstat), ALLOW(fstat), ALLOW(newfstatat), ALLOW(statx), ALLOW(statfs), ALLOW(fstatfs),
@@ -110,7 +110,7 @@ static const int opener_calls[] = {
 	ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(restart_syscall),
 };
 
-/* All that tls_session.c and GnuTLS do once keys are read, and what libc needs for it; and a line for the log. */
+/* The calls of tls_session.c and GnuTLS after the keys are read, of libc for them, and for a line to the log. */
 static const int tls_calls[] = {
 	ALLOW(recvfrom), ALLOW(recvmsg), ALLOW(sendto), ALLOW(sendmsg), ALLOW(poll), ALLOW(ppoll), ALLOW(shutdown), ALLOW(close),
 	ALLOW(write), ALLOW(alarm), ALLOW(setitimer), ALLOW(clock_gettime), ALLOW(gettimeofday), ALLOW(time),
@@ -118,10 +118,10 @@ static const int tls_calls[] = {
 	ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(restart_syscall),
 };
 
-/* Of ioctls only these; gntdev and evtchn are allowed whole (sandbox_allow_ioctls()). */
+/* The permitted ioctls; allow_ioctls() adds all ioctls of gntdev and evtchn. */
 static const unsigned long allowed_ioctls[] = {
 	BLKGETSIZE64, BLKSSZGET, BLKROGET, BLKDISCARD, BLKZEROOUT,
-	TCGETS,		/* isatty(), which stdio asks of what it opens */
+	TCGETS,		/* isatty(), which stdio calls for files that it opens */
 };
 
 /* Flags, locks, seals, copies; F_SETFL is allow_flags(). */
@@ -189,10 +189,10 @@ static int allow_tls(scmp_filter_ctx filter)
 {
 	int error = ALLOW_LIST(filter, tls_calls);
 
-	/* whether its client takes what it is sent */
+	/* how much its client has not read yet */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1_32(SCMP_CMP_EQ, SIOCOUTQ));
-	/* a socket that is not to be waited for, and no further descriptor or signal by this call */
+	/* to make a socket non-blocking; fcntl can neither make descriptors nor cause signals */
 	if (!error)
 		error = allow_fcntl(filter, F_GETFL);
 	return error ? error : allow_flags(filter);
@@ -200,7 +200,7 @@ static int allow_tls(scmp_filter_ctx filter)
 
 static int allow_ioctls(scmp_filter_ctx filter)
 {
-	/* xen-sys/Linux/gntdev.h and evtchn.h, which libxen-dev does not have */
+	/* ioctl types of xen-sys/Linux/gntdev.h and evtchn.h, which libxen-dev does not have */
 	static const char xen_types[] = { 'G', 'E' };
 	int error = 0;
 
@@ -213,7 +213,7 @@ static int allow_ioctls(scmp_filter_ctx filter)
 	return error;
 }
 
-/* Memory may be mapped and its protection changed, but never to executable. */
+/* Permit mapping memory and changing its protection, but never to executable. */
 static int allow_memory(scmp_filter_ctx filter)
 {
 	static const int calls[] = { SCMP_SYS(mmap), SCMP_SYS(mprotect) };
@@ -225,7 +225,7 @@ static int allow_memory(scmp_filter_ctx filter)
 	return error;
 }
 
-/* Threads, but no processes. clone3's flags are in memory, where a filter cannot look: libc then takes clone. */
+/* Threads, but no processes. clone3's flags are in memory, which a filter cannot read: on ENOSYS libc uses clone. */
 static int allow_threads(scmp_filter_ctx filter)
 {
 	int error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -235,14 +235,14 @@ static int allow_threads(scmp_filter_ctx filter)
 					 SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD));
 	if (!error)
 		error = allow_own_name(filter);
-	/* which processor this thread runs on, and no other one */
+	/* the processor of the calling thread only */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(sched_setaffinity), 1, SCMP_A0_32(SCMP_CMP_EQ, 0));
 	/* abort() */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
 					 SCMP_A0_32(SCMP_CMP_EQ, (unsigned)filtered_pid));
-	/* getrlimit(), which libc makes of this call with nothing to set */
+	/* getrlimit(), for which libc uses this call without a new limit */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2,
 					 SCMP_A0_32(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
@@ -260,8 +260,8 @@ static int allow_sockets(scmp_filter_ctx filter)
 }
 
 /*
- * AddressSanitizer looks for leaks at exit from a helper process that traces this one. ThreadSanitizer has a thread in
- * each process that looks at the time.
+ * At exit AddressSanitizer checks for leaks from a helper process that traces this one. ThreadSanitizer has a background
+ * thread in each process that uses the clock.
  */
 static int allow_sanitizer(scmp_filter_ctx filter)
 {
@@ -270,7 +270,7 @@ static int allow_sanitizer(scmp_filter_ctx filter)
 #ifdef __SANITIZE_THREAD__
 	static const int calls[] = {
 		SCMP_SYS(nanosleep), SCMP_SYS(gettimeofday), SCMP_SYS(clock_gettime), SCMP_SYS(sched_yield),
-		/* and may still be at its beginning */
+		/* that thread may still be starting */
 		SCMP_SYS(rseq), SCMP_SYS(set_robust_list), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(gettid),
 	};
 
@@ -294,7 +294,7 @@ static int set_attributes(scmp_filter_ctx filter)
 {
 	int error = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
 
-	/* a binary tree: a dozen comparisons a call instead of a hundred */
+	/* a binary tree: a dozen comparisons per call instead of a hundred */
 	if (!error)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	return error;
@@ -302,7 +302,7 @@ static int set_attributes(scmp_filter_ctx filter)
 
 typedef int add_rules(scmp_filter_ctx filter);
 
-/* What makes up the filter of each kind. */
+/* The parts of each kind of filter. */
 static add_rules *const alone[] = {
 	set_attributes, allow_calls, allow_naming, allow_fcntls, allow_ioctls, allow_memory, allow_threads, allow_sockets, allow_sanitizer, NULL
 };
@@ -330,9 +330,9 @@ static int write_program(int file, enum sandbox_kind kind)
 }
 
 /*
- * Write it twice, one behind the other. In a process of its own, because
- * libseccomp crashes or goes in circles when it finds no memory in the wrong
- * moment, and in others leaves out a rule and does not say so: hence twice.
+ * Write it twice, in a child process: out of memory, libseccomp may crash or
+ * loop, which only ends the child, or silently leave out a rule, which shows
+ * when the two copies differ.
  */
 static int write_programs(int file, enum sandbox_kind kind)
 {
@@ -343,7 +343,7 @@ static int write_programs(int file, enum sandbox_kind kind)
 	if (child < 0)
 		return -errno;
 	if (!child) {
-		prctl(PR_SET_DUMPABLE, 0);	/* what is expected leaves no core file */
+		prctl(PR_SET_DUMPABLE, 0);	/* no core file for an expected crash */
 		if (setrlimit(RLIMIT_CPU, &limit))
 			_exit(1);
 		_exit(write_program(file, kind) || write_program(file, kind));
@@ -355,7 +355,7 @@ static int write_programs(int file, enum sandbox_kind kind)
 	return status ? -ENOMEM : 0;
 }
 
-/* @file is two times the same: once is the program. */
+/* @file has two copies, which must be equal; the first is the program. */
 static int read_program(int file, struct sock_fprog *program)
 {
 	off_t bytes = lseek(file, 0, SEEK_END);
@@ -399,7 +399,7 @@ static int load_program(const struct sock_fprog *program, unsigned flags)
 {
 	long thread = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC | flags, program);
 
-	/* a thread that has a filter of its own */
+	/* > 0: the id of a thread with another filter */
 	return thread < 0 ? -errno : thread ? -ESRCH : 0;
 }
 

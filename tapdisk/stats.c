@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* stats.c - counting requests and their latency, and telling it as JSON. */
+/* stats.c - counts requests and their latency, and makes JSON of the counters. */
 #include "stats.h"
 
-/* Bucket 0 is below 1 us (1024 ns); then each power of two in four. */
+/* Bucket 0 is below 1 us (1024 ns); then there are four buckets per power of two. */
 #define FIRST_BIT 10
 
 static unsigned stats_bucket(uint64_t ns)
@@ -16,7 +16,7 @@ static unsigned stats_bucket(uint64_t ns)
 	return bucket < STATS_BUCKETS ? bucket : STATS_BUCKETS - 1;
 }
 
-/* The first latency (ns) that is too long for the bucket. */
+/* The upper bound of the bucket, exclusive, ns. */
 static uint64_t stats_bucket_end(unsigned bucket)
 {
 	unsigned bit, quarter;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * stats.h - what is counted: requests by operation and by queue, their
- * latency, and how long a disk stood still.
+ * stats.h - counters: requests by operation and by queue, their latency, and
+ * the stalls of a disk.
  */
 #ifndef TAPDISK_STATS_H
 #define TAPDISK_STATS_H

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * takeover.c - the lock of this process, and the records of its disks.
+ * takeover.c - the lock of this process, and the take-over records of its disks.
  *
  * Invariants:
  *  1. The lock is held from before the first I/O until the last I/O has ended,
  *     which may be after the process (engine_keep()).
  *  2. A record is replaced as a whole, by rename(). It names the process that
- *     has the disk now.
- *  3. The directory of a disk is changed only by who has its minor locked.
+ *     serves the disk now.
+ *  3. Only the process that has a minor locked changes its disk's directory.
  */
 #include "takeover.h"
 
@@ -28,7 +28,7 @@
 #include "log.h"
 #include "path.h"
 
-#define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty directory */
+#define START_TRIES 16		/* each fails if an ending tapdisk removes the empty directory meanwhile */
 
 static char process_name[TAKEOVER_NAME_MAX], boot[BOOT_ID_SIZE];
 static int lock_fd = -1;
@@ -58,7 +58,7 @@ static bool directory_path(char path[PATH_MAX])
 	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, path_run_dir()) < PATH_MAX;
 }
 
-/* A name that no process had before, whatever its pid. */
+/* Make a name that no other process had, even one with the same pid. */
 static int make_name(void)
 {
 	uint64_t random;
@@ -212,7 +212,7 @@ void takeover_disk_save(const struct vbd *vbd)
 
 	if (!error)
 		return;
-	/* an old record would have the successor open something else */
+	/* with an old record a successor might open another image */
 	if (takeover_path(path, sizeof(path), vbd->minor, TAKEOVER_RECORD))
 		path_remove(path);
 	log_warning("minor %d: no record of how it is open: %s; should this tapdisk die, nobody can take over",

@@ -4,8 +4,8 @@
  * without Xen: guest pages in a memfd, two eventfds for each event channel.
  *
  * The frontend is as untrusted as a guest. The memfd must be sealed against
- * shrinking, or it could make us die of SIGBUS; references are checked
- * against the size found when it was mapped.
+ * shrinking, otherwise a frontend could kill us by SIGBUS; references are
+ * checked against the size found when it was mapped.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,7 @@ struct transport_shm {
 	int memfd;
 	uint8_t *pages;
 	uint64_t nr_pages;
-	int eventfds[PROTOCOL_MAX_FDS - 1];	/* to us, to the frontend, queue by queue */
+	int eventfds[PROTOCOL_MAX_FDS - 1];	/* per queue: to us, to the frontend */
 	unsigned nr_queues;
 };
 
@@ -49,7 +49,7 @@ static bool transport_shm_adjacent(const uint32_t *refs, unsigned count)
 	return true;
 }
 
-/* Pages that do not lie side by side in the memfd are mapped once more, so that they do in our memory. */
+/* Map pages that are not adjacent in the memfd once more, adjacent in our memory. */
 static int transport_shm_gather(const struct transport_shm *shm, const uint32_t *refs, unsigned count, void **address)
 {
 	size_t size = (size_t)count << GUEST_PAGE_SHIFT;
@@ -132,12 +132,12 @@ static int transport_shm_bind(struct transport *transport, uint32_t port, struct
 
 static void transport_shm_unbind(struct transport *transport, struct event_channel *channel)
 {
-	channel->fd = -1;	/* the descriptors go with the transport */
+	channel->fd = -1;	/* the transport closes the descriptors */
 }
 
 static void transport_shm_notify(struct transport *transport, struct event_channel *channel)
 {
-	/* Non-blocking: a counter that is full is as good as a signal. */
+	/* non-blocking: a full counter is a signal, too */
 	eventfd_write(transport_shm(transport)->eventfds[2 * channel->port + 1], 1);
 }
 
@@ -148,7 +148,7 @@ static int transport_shm_acknowledge(struct transport *transport, struct event_c
 
 	if (got == sizeof(count) || (got < 0 && errno == EAGAIN))
 		return 0;
-	return got < 0 ? -errno : -EPIPE;	/* whatever it is, it is no eventfd */
+	return got < 0 ? -errno : -EPIPE;	/* it is not an eventfd */
 }
 
 static void transport_shm_close(struct transport *transport)
@@ -193,7 +193,7 @@ static int transport_shm_map_memfd(struct transport_shm *shm)
 	return 0;
 }
 
-/* Blocking on a descriptor of the frontend's would stop every disk of this process. */
+/* Make the frontend's descriptors non-blocking: blocking on one would stop all disks of this process. */
 static int transport_shm_unblock(const struct transport_shm *shm)
 {
 	for (unsigned i = 0; i < 2 * shm->nr_queues; i++) {

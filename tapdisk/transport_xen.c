@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * transport_xen.c - the real thing: grants through libxengnttab, event
- * channels through libxenevtchn.
+ * transport_xen.c - the transport on Xen: grants by libxengnttab, event
+ * channels by libxenevtchn.
  *
- * Each event channel has a handle of its own, so that its descriptor being
- * readable means that this one queue was signalled.
+ * Each event channel has its own handle, so that a readable descriptor means
+ * that this queue was signalled.
  */
 #include <assert.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 #include "processor.h"
 #include "transport.h"
 
-/* Pieces handed to one grant-copy call; the driver takes any number, our scratch array does not grow. */
+/* Pieces per grant-copy call; the driver takes any number, but our scratch array has a fixed size. */
 #define COPY_CHUNK 512
 
 struct transport_xen {
@@ -32,7 +32,7 @@ struct transport_xen {
 	xengnttab_grant_copy_segment_t segments[COPY_CHUNK];
 };
 
-/* Of all frontends, where it had to be opened before root's powers were given up; NULL: each opens its own. */
+/* Shared by all frontends if it had to be opened before giving up root's powers; NULL: each opens its own. */
 static xengnttab_handle *shared_grants;
 
 static struct transport_xen *transport_xen(struct transport *transport)
@@ -44,7 +44,7 @@ static int transport_xen_map(struct transport *transport, const uint32_t *refs, 
 {
 	struct transport_xen *xen = transport_xen(transport);
 
-	/* The library takes a non-const array and does not write to it. */
+	/* the library does not write to the array, although it is not const */
 	*address = xengnttab_map_domain_grant_refs(xen->grants, count, xen->domid, (uint32_t *)refs,
 						   PROT_READ | PROT_WRITE);
 	if (!*address)
@@ -56,7 +56,7 @@ static void transport_xen_unmap(struct transport *transport, void *address, unsi
 {
 	int ret = xengnttab_unmap(transport_xen(transport)->grants, address, count);
 
-	/* It can only fail for an address that was never mapped. */
+	/* fails only for an address that was never mapped */
 	assert(ret == 0);
 	(void)ret;
 }
@@ -130,7 +130,7 @@ static int transport_xen_bind(struct transport *transport, uint32_t port, struct
 	}
 	channel->fd = xenevtchn_fd(handle);
 	channel->port = local;
-	/* The driver masks a channel when it has signalled; Xen keeps what comes until the port is written back. */
+	/* the driver masks a channel after a signal; Xen keeps further signals until the port is written back */
 	channel->late = !fcntl(channel->fd, F_SETFL, O_NONBLOCK);
 	channel->priv = handle;
 	processor_channel_bound();
@@ -148,7 +148,7 @@ static void transport_xen_unbind(struct transport *transport, struct event_chann
 
 static void transport_xen_notify(struct transport *transport, struct event_channel *channel)
 {
-	/* Fails only when the other end is gone, which xenstore tells better. */
+	/* fails only if the other end is gone, which is noticed by xenstore */
 	xenevtchn_notify(channel->priv, channel->port);
 }
 
@@ -156,7 +156,7 @@ static int transport_xen_acknowledge(struct transport *transport, struct event_c
 {
 	if (xenevtchn_pending(channel->priv) < 0 && errno != EAGAIN)
 		return errno == EINTR ? 0 : -errno;
-	/* Also with nothing pending: an engine_exchange() may have failed half-way. Not masked: does nothing. */
+	/* also with nothing pending: an engine_exchange() may have failed half-way; no effect if not masked */
 	return xenevtchn_unmask(channel->priv, channel->port) ? -errno : 0;
 }
 

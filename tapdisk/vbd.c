@@ -3,15 +3,15 @@
  * vbd.c - the states of a disk (vbd.h draws them), and its clients.
  *
  * Invariants, asserted by vbd_check():
- *   CLOSED    no backend, no clients, no waiters, nothing of a snapshot
+ *   CLOSED    no backend, no clients, no waiters, no snapshot command or freeze
  *   RUNNING   a backend; clients run
- *   DRAINING  a backend; clients are stopped; someone waits
+ *   DRAINING  a backend; clients are stopped
  *   PAUSED    no backend; clients are stopped
  *
- * A request that was begun runs to its end while draining, with all its
- * steps, unless there may be thousands of them (nbd_request.c): a step is
- * submitted from the completion of the one before it, so in_flight never
- * shows zero in between when vbd_prepare() looks.
+ * While draining, a request in flight completes with all its steps, unless
+ * there may be thousands of them (nbd_request.c). Each step is submitted from
+ * the completion of the step before, so vbd_prepare() never sees in_flight at
+ * zero in between.
  */
 #include "vbd_internal.h"
 
@@ -87,7 +87,7 @@ static void vbd_close_backend(struct vbd *vbd)
 	if (vbd->backend)
 		backend_close(vbd->backend);
 	vbd->backend = NULL;
-	vbd->reverting = false;		/* if it was prepared, the next opening settles it */
+	vbd->reverting = false;		/* the next open settles a prepared revert */
 }
 
 static void vbd_count_drain(struct vbd *vbd)
@@ -99,7 +99,7 @@ static void vbd_count_drain(struct vbd *vbd)
 		vbd->stalls.longest_drain_ns = drain;
 }
 
-/* Writes that clients were told are done may be gone; they have to learn it, and not from this image. */
+/* Completed writes may be lost: each client's next flush fails, on whichever image. */
 static void vbd_count_loss(struct vbd *vbd)
 {
 	log_warning("minor %d: paused without that flush: writes may be lost, and the guest's next flush will fail",
@@ -108,7 +108,7 @@ static void vbd_count_loss(struct vbd *vbd)
 	vbd->loss_reported = false;
 }
 
-/* The flush at the end of the drain is done: DRAINING -> PAUSED, or back to RUNNING when it failed. */
+/* The final flush of the drain is done: DRAINING -> PAUSED, or back to RUNNING if it failed. */
 static void vbd_flushed(struct block_request *flush, int error)
 {
 	struct vbd *vbd = flush->owner;
@@ -126,10 +126,10 @@ static void vbd_flushed(struct block_request *flush, int error)
 		waiter_wake_all(&vbd->waiters, error);
 		return;
 	}
-	vbd->drained = true;	/* the backend cannot be closed from inside a completion of its own */
+	vbd->drained = true;	/* a backend must not be closed from inside its own completion */
 }
 
-/* The store of a disk that goes back to its image is closed, and nobody but us has asked for that. */
+/* The store of a committed disk is closed. Resume unless the disk is being closed or a caller waits for the pause. */
 static void vbd_committed(struct vbd *vbd, char *store)
 {
 	vbd_commit_finish(vbd);
@@ -157,7 +157,7 @@ static void vbd_drained(struct vbd *vbd)
 		waiter_wake_all(&vbd->waiters, 0);
 }
 
-/* Nothing of the clients' is in flight any more. */
+/* No client request is in flight any more. */
 static void vbd_flush(struct vbd *vbd)
 {
 	vbd->flushing = true;
@@ -184,10 +184,10 @@ static void vbd_continue_drain(struct vbd *vbd)
 		 !vbd_commit_end(vbd))
 		vbd_flush(vbd);
 	else if (vbd->backend->waiting)
-		backend_give_up(vbd->backend);	/* they wait in vbd_error.c, or end when the disk is being closed */
+		backend_give_up(vbd->backend);	/* the requests move to vbd_error.c, or fail if the disk is being closed */
 }
 
-/* Everything has let go: PAUSED -> CLOSED. */
+/* No frontend is left: PAUSED -> CLOSED. */
 static void vbd_closed(struct vbd *vbd)
 {
 	nbd_server_stop(vbd->nbd);
@@ -228,8 +228,8 @@ static bool vbd_run_clients(struct vbd *vbd)
 }
 
 /*
- * A frontend that goes does not wait for room: what it has no answer to its successor issues again. The driver gives up
- * whatever waits; what somebody still wants waits in vbd_error.c from then on.
+ * A leaving frontend does not wait for room: its successor issues unanswered requests again. The driver gives up all
+ * waiting requests; those of other clients wait in vbd_error.c from then on.
  */
 static bool vbd_end_waiting(struct vbd *vbd)
 {
@@ -242,7 +242,7 @@ static bool vbd_end_waiting(struct vbd *vbd)
 	return false;
 }
 
-/* Before each sleep: answers, new requests, then the states. The engine is committed after all disks had their turn. */
+/* Before each sleep: responses, new requests, then state changes. The engine commits after all disks have run. */
 static bool vbd_prepare(void *arg)
 {
 	struct vbd *vbd = arg;
@@ -315,7 +315,7 @@ unsigned vbd_state_bits(const struct vbd *vbd)
 	return bits;
 }
 
-/* The run dir's nbd<pid>.<minor>, which block-tap writes into xenstore and QEMU opens. */
+/* nbd<pid>.<minor> in the run dir: block-tap writes its path into xenstore and QEMU opens it. */
 static int vbd_start_nbd(struct vbd *vbd, struct error_text *text)
 {
 	char path[128];
@@ -411,7 +411,7 @@ int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
 	if (vbd->closing)
 		return error_set(text, -EBUSY, "minor %d is being closed", vbd->minor);
-	/* one that has come to nothing meanwhile ends its pause by itself, and would end another with it */
+	/* if its freeze has expired, it resumes the disk when drained, which would end this pause, too */
 	if (vbd->overlay.waiting)
 		return error_set(text, -EBUSY, "minor %d: a snapshot is being taken", vbd->minor);
 	if (vbd->state == VBD_PAUSED) {
@@ -433,7 +433,7 @@ static void vbd_emit_resized(struct vbd *vbd)
 				      "sectors", (json_int_t)vbd->geometry.sectors));
 }
 
-/* What a connected guest has been told about its disk cannot be taken back. */
+/* A connected guest relies on the size and sector size that it was told. */
 static int vbd_check_replacement(const struct vbd *vbd, const struct driver_geometry *geometry, const char *target,
 				 struct error_text *text)
 {
@@ -448,7 +448,7 @@ static int vbd_check_replacement(const struct vbd *vbd, const struct driver_geom
 	return 0;
 }
 
-/* PAUSED -> PAUSED, with the image open and found right; or nothing changed. */
+/* Open and check the image; the state stays PAUSED. On error nothing has changed. */
 static int vbd_reopen(struct vbd *vbd, const char *target, struct error_text *text)
 {
 	char *copy = strdup(target);
@@ -492,7 +492,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	vbd_overlay_forget(vbd);
 	vbd->state = VBD_RUNNING;
 	vbd->held_paused = false;
-	takeover_disk_save(vbd);	/* before anything is answered that is on this image */
+	takeover_disk_save(vbd);	/* before any request on this image is answered */
 	vbd_error_go_on(vbd);
 	vbd_start_clients(vbd);
 	vbd_check(vbd);
@@ -553,10 +553,10 @@ int vbd_add_client(struct vbd *vbd, struct vbd_client *client)
 {
 	if (vbd->state == VBD_CLOSED || vbd->closing)
 		return -ENODEV;
-	if (vbd->reverting)	/* it would see two disks, and have the size of the old one */
+	if (vbd->reverting)	/* the client would see data and size change under it */
 		return -EBUSY;
 	client->vbd = vbd;
-	/* a frontend may be the successor of one that went without having been told */
+	/* this frontend may succeed one that left before the loss was reported to it */
 	client->losses_reported = vbd->losses && !vbd->loss_reported ? vbd->losses - 1 : vbd->losses;
 	client->next = vbd->clients;
 	vbd->clients = client;

@@ -9,19 +9,19 @@
  *                      |     close     |            unpause                   |
  *                      +---------------+--------------------------------------+
  *
- * Writes that were completed and not flushed are the guest's to flush; after a
- * pause its flush may meet another image. So the drain ends with a flush. When
- * that fails the disk runs on, on the image whose own next flush fails too. A
- * forced pause closes the image all the same: then each client's next flush is
- * answered with an error, whatever image is open by then.
+ * The guest must flush completed writes itself, but after a pause its flush may
+ * reach another image. So the drain ends with a flush. If that fails, the disk
+ * keeps running on the same image, whose next flush fails too. A forced pause
+ * closes the image anyway: each client's next flush is then answered with an
+ * error, whichever image is open by then.
  *
- * Paused means that the image is not open: somebody else may have it, change
- * it, put another in its place. Draining: every client has been told to stop, what is in flight goes on to
- * its end, the rest stays where it is (in the ring). The time from the stop
- * to the start again is the stall that a guest sees; it is kept in stats.
- * Commands to snapshots end first, and a freeze ends at once. A request that
- * waits because the disk has failed it, or has no room (vbd_error.c), is not
- * in flight: it waits through a pause, and when the disk is closed it fails.
+ * PAUSED: the image is not open; another process may open, change or replace it.
+ * DRAINING: every client has been told to stop, requests in flight complete, the
+ * rest stay in the ring. The time from stop to start is the stall that a guest
+ * sees; stats record it. The drain waits for running snapshot commands and ends
+ * a freeze immediately. A request that waits because the disk has failed it, or
+ * has no room (vbd_error.c), is not in flight: it waits through a pause, and
+ * fails when the disk is closed.
  */
 #ifndef TAPDISK_VBD_H
 #define TAPDISK_VBD_H
@@ -30,66 +30,66 @@
 
 #include "vbd_state.h"
 
-/* Whoever submits requests. The client embeds this. */
+/* A source of requests. The client embeds this in its own structure. */
 struct vbd_client {
 	const struct vbd_client_ops *ops;
 	struct vbd *vbd;
 	struct vbd_client *next;
-	bool leaving;					/* it goes: nothing of it waits for room */
-	unsigned losses_reported;			/* of vbd->losses, by a flush that was answered with an error */
+	bool leaving;					/* disconnecting: its requests do not wait for room */
+	unsigned losses_reported;			/* how many of vbd->losses a failed flush has reported */
 };
 
 struct vbd_client_ops {
 	void (*stop)(struct vbd_client *client);	/* submit nothing from now on */
-	void (*start)(struct vbd_client *client);	/* go on, with what has piled up */
-	/* Between them: has it let go of what it has open itself? Asked until it has. NULL: it has nothing. */
+	void (*start)(struct vbd_client *client);	/* submit again, pending requests first */
+	/* While stopped: true once the client has closed what it has open itself; polled until then. NULL: nothing open. */
 	bool (*quiet)(struct vbd_client *client);
-	/* Is @req still of use? Once not, never again: vbd_error_drop_unwanted(). NULL: all are. */
+	/* False if @req is no longer needed; it never becomes wanted again: vbd_error_drop_unwanted(). NULL: always true. */
 	bool (*wanted)(const struct vbd_client *client, const struct block_request *req);
-	/* Before each sleep: answer what is done, take what is new. True when there is more to do at once. One that leaves
-	 * and has nothing at the disk any more removes itself here. NULL: it sees to itself. */
+	/* Before each sleep: answer completed requests, take new ones. True: call again before sleeping. A leaving client
+	 * with nothing in flight removes itself here. NULL: the client runs from its own callbacks. */
 	bool (*run)(struct vbd_client *client);
-	/* The disk is being closed: leave. NULL: it keeps no disk open, and goes with it. */
+	/* The disk is being closed: leave. NULL: the client does not keep the disk open and ends with it. */
 	void (*close)(struct vbd_client *client);
-	/* What the disk object and the stats object show of it; what it has counted is added to @sum. Both NULL: nothing. */
+	/* Its entries in the disk object and the stats object; stats adds its counters to @sum. NULL: no entry. */
 	json_t *(*info)(const struct vbd_client *client);
 	json_t *(*stats)(const struct vbd_client *client, struct queue_stats *sum);
 };
 
 int vbd_create(struct vbd **vbd, struct loop *loop, struct engine *engine, int minor);
 void vbd_destroy(struct vbd *vbd);		/* must be closed */
-/* -EAGAIN, -EOWNERDEAD: as backend_open_again() says; vbd_unpause(), too. */
+/* -EAGAIN, -EOWNERDEAD: backend_open_again() says whether to retry. The same holds for vbd_unpause(). */
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
 
 /*
  * Stop the clients, drain, flush and close the image, then call done(arg, 0).
- * When the flush fails the disk runs on and done() gets the error; with @force
- * it is paused nevertheless, and vbd->lost says so. Several may wait for the
- * same drain, which is forced when one of them forces it. The disk stays
- * paused until vbd_unpause().
+ * If the flush fails, the disk keeps running and done() gets the error; with
+ * @force it is paused anyway and vbd->lost is set. Several callers may wait for
+ * the same drain; it is forced if any of them forces it. The disk stays paused
+ * until vbd_unpause().
  */
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
-/* Go on; with @target (may be NULL) on another image. On failure the disk stays paused (TD_RESUME_FAILED). */
+/* Run again, on the image @target (NULL: the same image). On failure the disk stays paused (TD_RESUME_FAILED). */
 int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
-/* Look again at the image's size; tells watchers, who tell guests. */
+/* Read the image's size again; a change is sent as an event, and its receiver tells the guest. */
 int vbd_resize(struct vbd *vbd, struct error_text *text);
 
 /*
- * A command to the disk's snapshots (vbd_snapshot.c). The caller owns it
- * until done(), which comes once, from inside vbd_snapshot() or later.
- * Refused, beside what the driver refuses: all while no image is open
- * (-EINVAL) or the disk is not running (-EBUSY); what stops writes while
- * another command does (-EBUSY); REVERT while there are clients (-EBUSY);
- * PREPARE and THAW when that freeze has ended (-ETIMEDOUT).
+ * A snapshot command (vbd_snapshot.c). The caller owns it and keeps it until
+ * done(), which is called once, from inside vbd_snapshot() or later.
+ * Besides the driver's own errors: -EINVAL if no image is open; -EBUSY if the
+ * disk is not running, if another command already stops writes, or for REVERT
+ * while there are clients; -ETIMEDOUT for PREPARE and THAW when the freeze has
+ * ended.
  */
 struct vbd_snapshot {
-	struct snapshot_command command;	/* in: op and what belongs to it; out: stall_ns, error */
+	struct snapshot_command command;	/* in: op and its arguments; out: stall_ns, error */
 	uint64_t token;				/* FREEZE: out; PREPARE, THAW: in */
-	unsigned lease_ms;			/* FREEZE: when it ends by itself */
+	unsigned lease_ms;			/* FREEZE: it expires after this time */
 	const void *holder;			/* FREEZE: for vbd_release_freeze() */
-	const char *store;			/* FREEZE of a raw disk: what is to take it over; NULL: none */
+	const char *store;			/* FREEZE of a raw disk: the store that takes it over; NULL: none */
 	void (*done)(struct vbd_snapshot *snapshot, int error);
 	void *owner;
 	struct vbd *vbd;
@@ -99,46 +99,46 @@ void vbd_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot);
 void vbd_release_freeze(struct vbd *vbd, const void *holder);
 
 /*
- * The disk goes back to the raw image that it was opened as. begin: or, if it is under way and with @adjust, gets another
- * @rate (bytes a second; 0: no limit). How it goes vbd_info() tells.
+ * Start to copy the store back to the raw image that the disk was opened as, at up to @rate bytes a second (0: no
+ * limit). If a commit is already running, @adjust changes its rate. vbd_info() shows the progress.
  */
 int vbd_commit(struct vbd *vbd, uint64_t rate, bool adjust, struct error_text *text);
 int vbd_commit_cancel(struct vbd *vbd, struct error_text *text);
 bool vbd_commit_active(const struct vbd *vbd);
-/* Any of them 0: no limit; @burst_ms is at least 1. They stay until the disk is detached. */
+/* Limits per second, 0: none; @burst_ms is at least 1. They apply until the disk is detached. */
 void vbd_throttle_set(struct vbd *vbd, uint64_t iops, uint64_t bytes, unsigned burst_ms);
 json_t *vbd_throttle_info(const struct vbd *vbd);
-/* For clients that can tell: those of theirs that are not wanted end, with -ECANCELED, from inside. */
+/* For clients with wanted(): complete their unwanted throttled requests with -ECANCELED before returning. */
 void vbd_throttle_drop_unwanted(struct vbd_client *client);
 
 /* "report", "enospc", "stop". */
 const char *vbd_on_error_name(enum vbd_on_error policy);
 int vbd_on_error_parse(const char *name, enum vbd_on_error *policy, struct error_text *text);
-/* Until the image is closed. What waits with an error that is answered under @policy is answered. */
+/* Valid until the image is closed. Waiting requests whose error @policy reports are answered. */
 void vbd_on_error_set(struct vbd *vbd, enum vbd_on_error policy);
-/* What waits is tried again, *@count requests, the first of them alone if the disk is stopped. -EBUSY: not running. */
+/* Retry all *@count waiting requests; if the disk is stopped, the first one alone. -EBUSY: not running. */
 int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text);
 json_t *vbd_error_info(const struct vbd *vbd);
-/* The event that tells of a condition which holds now; NULL: it does not. For who begins to listen. */
+/* For a new listener: the event of a condition that holds now; NULL: it does not hold. */
 json_t *vbd_error_event(const struct vbd *vbd);
 json_t *vbd_unresponsive_event(const struct vbd *vbd);
 json_t *vbd_space_event(const struct vbd *vbd);
-/* For clients: requests of theirs that wait and are not wanted end, with -ECANCELED, from inside. */
+/* For clients: complete their unwanted waiting requests with -ECANCELED before returning. */
 void vbd_error_drop_unwanted(struct vbd_client *client);
-/* Tell who listens; takes over @event, which may be NULL. */
+/* Send @event (may be NULL) to the listeners and release it. */
 void vbd_emit_event(struct vbd *vbd, json_t *event);
 
-/* For clients. add: refused (-ENODEV) while closed, (-EBUSY) while the disk goes back to a snapshot; on a stopped disk the client is told stop() at once. */
+/* For clients. add: -ENODEV: closed or being closed; -EBUSY: a revert is running. Calls stop() if the disk is stopped. */
 int vbd_add_client(struct vbd *vbd, struct vbd_client *client);
 void vbd_remove_client(struct vbd_client *client);
-/* Submit for @client; never call between stop() and start(). req->done comes as with backend_submit(). */
+/* Submit for @client; never call between stop() and start(). req->done is called as by backend_submit(). */
 void vbd_submit(struct vbd_client *client, struct block_request *req);
 
-/* The disk object and the stats object of docs/protocol.md; the caller's to json_decref(). */
+/* The disk object and the stats object of docs/protocol.md; the caller owns the reference. */
 json_t *vbd_info(const struct vbd *vbd);
 json_t *vbd_stats(const struct vbd *vbd);
 
-/* Somebody to tell of events (a JSON object, borrowed): the control socket sets it. */
+/* Receives events (a JSON object, borrowed); set by the control socket. */
 extern void (*vbd_event)(struct vbd *vbd, json_t *event);
 
 #endif

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_commit.c - a disk whose overlay record led to a store goes back to its
- * raw image, while it is in use. The driver copies (SNAPSHOT_MERGE_*); here
- * is the pace, and the switch at the end.
+ * vbd_commit.c - commits a store to the raw image that the disk was opened as,
+ * while the disk is in use. The driver copies (SNAPSHOT_MERGE_*); this file
+ * sets the pace and switches to the image at the end.
  *
  *   NONE ---> BEGINNING ---> RUNNING ---> ENDING ---> DONE
  *                |              |   ^        |
- *                +--------------+---|--------+---> FAILED, CANCELED: the disk goes on in the store
+ *                +--------------+---|--------+---> FAILED, CANCELED: the disk stays in the store
  *                                   +--------+ the store is full: writes have to end first
  *
- * ENDING is a drain: the clients are stopped, the rest is copied, the store
- * says that all is in the image, the record goes, the image is opened. Each
- * of these is durable before the next begins (overlay.h).
+ * ENDING is a drain: the clients are stopped, the rest is copied, the store is
+ * marked as merged, the record is removed, the image is opened. Each step is
+ * durable before the next begins (overlay.h).
  *
- * The clients are stopped when little is left. What a guest writes again and
- * again is never little, so with each pass more will do.
+ * The clients are stopped when little is left to copy. A guest that rewrites
+ * the same blocks would keep that amount high, so the limit grows with passes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,7 @@
 #include "vbd_internal.h"
 
 #define LITTLE_BYTES (4ull << 20)
-#define PATIENT_PASSES 4u		/* after them it doubles with each */
+#define PATIENT_PASSES 4u		/* after them LITTLE_BYTES doubles with each pass */
 #define LOOK_AGAIN_MS 100
 #define CANCELED "it was canceled; the disk is in the store still"
 
@@ -65,7 +65,7 @@ void vbd_commit_forget(struct vbd *vbd)
 	vbd->commit = (struct vbd_commit){ .state = COMMIT_NONE };
 }
 
-/* The disk is drained for somebody else. */
+/* The disk was drained for another command. */
 void vbd_commit_interrupted(struct vbd *vbd)
 {
 	if (vbd_commit_active(vbd))
@@ -95,7 +95,7 @@ static void step_done(struct vbd *vbd, int error)
 	}
 }
 
-/* On success the drain goes on to its end; otherwise the disk runs on, unless somebody else wants the drain. */
+/* On success the drain completes; on failure the disk runs again, unless another command needs the drain. */
 static void end_done(struct vbd *vbd, int error)
 {
 	struct vbd_commit *commit = &vbd->commit;
@@ -189,7 +189,7 @@ static bool little_left(const struct vbd *vbd)
 {
 	unsigned pass = vbd->commit.pass, more = pass > PATIENT_PASSES ? pass - PATIENT_PASSES : 0;
 
-	/* writes that wait for room would be waited for */
+	/* the drain would wait for writes that wait for room */
 	return vbd->commit.left <= LITTLE_BYTES << (more < 40 ? more : 40) && !vbd->backend->waiting;
 }
 
@@ -207,7 +207,7 @@ static void wait_until(struct vbd *vbd, uint64_t due)
 		commit->timer = NULL;
 }
 
-/* Deleted snapshots are still on their way. */
+/* Snapshot deletions are still running (-EAGAIN): retry. */
 static bool begin_again(struct vbd *vbd)
 {
 	struct vbd_commit *commit = &vbd->commit;
@@ -273,7 +273,7 @@ void vbd_commit_finish(struct vbd *vbd)
 	vbd->commit.merged = false;
 	vbd->commit.left = 0;
 	vbd->commit.state = COMMIT_DONE;
-	/* if it stays, every opening tries again, and nobody takes the store for the disk */
+	/* if this fails, every open tries again, and the store is not taken for the disk */
 	if (overlay_remove(strchr(vbd->target, ':') + 1, &text))
 		log_error("minor %d: %s", vbd->minor, text.text);
 	log_info("minor %d: %s is the disk again", vbd->minor, vbd->target);
@@ -285,7 +285,7 @@ static void *close_last(void *fd)
 	return NULL;
 }
 
-/* With the last descriptor a file's space is given back, which takes a while if there is much. */
+/* Closing the last descriptor frees the file's space, which may take long: do it in a thread. */
 static void close_aside(int fd)
 {
 	processor_leave();
@@ -293,7 +293,7 @@ static void close_aside(int fd)
 		close(fd);
 }
 
-/* A device stays; a file would only be refused from now on. Not while the record is there that means it. */
+/* Delete a store that is a file, since no open accepts it any more; a device is kept. Not while a record names the store. */
 void vbd_commit_remove_store(struct vbd *vbd, const char *store)
 {
 	struct overlay overlay;

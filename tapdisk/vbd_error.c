@@ -1,28 +1,28 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_error.c - what becomes of a client's request that the disk has failed:
- * it is answered with the error, or it waits here, by the disk's policy.
+ * vbd_error.c - the error policy: a client's request that the disk has failed
+ * is answered with the error, or waits here.
  *
  *   policy    no room (ENOSPC, EDQUOT)                         any other error
  *   report    answered                                         answered
- *   enospc    waits: tried again every second, and by resume   answered
+ *   enospc    waits: retried every second, and by resume       answered
  *   stop      waits, likewise                                  waits, and the disk stops, until resume
  *
- * Answered under every policy: a failed flush, because what it was to make
- * durable may be gone, and only who wrote that can write it again; a question
- * of what is allocated; what was wrong with the request itself.
+ * Answered under every policy: a failed flush, because the data that it covers
+ * may be lost and only its writer can write it again; a block status request;
+ * an error of the request itself.
  *
  * Invariants:
- *  1. A request that waits is not at the disk and not answered. Its client
- *     still has it, data and all; to the driver it is as if it had not come.
- *     So a pause, a snapshot and a freeze do not wait for it, and after the
- *     pause it goes to whatever image is open then.
- *  2. Stopped: nothing of a client's goes to the disk, flushes included;
- *     what comes waits untried, behind what failed. The disk goes on when the
- *     first of them, tried alone, was done: a flush never finds out.
- *  3. Not stopped: all that waits waits for room.
- *  4. A request that nobody wants any more (a frontend that goes) is never
- *     tried again: the guest's next driver issues it anew, or has forgotten it.
+ *  1. A waiting request is not in flight and not answered. Its client keeps it
+ *     and its data; the driver does not know it. So a pause, a snapshot and a
+ *     freeze do not wait for it, and after a pause it goes to the image that
+ *     is open then.
+ *  2. Stopped: no client request goes to the disk, flushes included; new ones
+ *     wait untried, behind those that failed. The disk runs again when the
+ *     first of them, tried alone, succeeds. A flush never sees the error.
+ *  3. Not stopped: all waiting requests wait for room.
+ *  4. An unwanted request (of a leaving frontend) is never retried: the guest's
+ *     next driver issues it again, or has forgotten it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -31,7 +31,7 @@
 #include "log.h"
 #include "vbd_internal.h"
 
-#define TELL_NS 1000000000u	/* events of errors that are answered come no faster */
+#define TELL_NS 1000000000u	/* minimum interval between events of answered errors */
 
 static const char *const policies[] = {
 	[ON_ERROR_ENOSPC] = "enospc", [ON_ERROR_REPORT] = "report", [ON_ERROR_STOP] = "stop",
@@ -58,7 +58,7 @@ static bool is_no_room(int error)
 	return error == -ENOSPC || error == -EDQUOT;
 }
 
-/* NULL: it is the disk's own. */
+/* NULL: a request of the disk itself. */
 static struct vbd_client *client_of(const struct block_request *req)
 {
 	return req->front;
@@ -126,7 +126,7 @@ static void note(struct vbd *vbd, const struct block_request *req, int error)
 	vbd->errors.error = (struct vbd_io_error){ req->op, req->sector, req->nr_sectors, error };
 }
 
-/* An error that is answered. A client whose every request fails must not fill the socket of who listens. */
+/* Report an answered error, at a limited rate: a client whose every request fails must not fill a listener's socket. */
 static void tell_answered(struct vbd *vbd, const struct block_request *req, int error)
 {
 	uint64_t now = loop_clock();
@@ -160,7 +160,7 @@ static void probe_failed(struct vbd *vbd, struct block_request *req, int error)
 	errors->probe = NULL;
 	prepend(errors, req, error);
 	if (is_no_room(error))
-		go_on(vbd);		/* the disk is well, only full */
+		go_on(vbd);		/* the disk works, it is only full */
 	else
 		stop(vbd, req, error, true);
 }
@@ -200,7 +200,7 @@ bool vbd_error_holds(struct vbd *vbd, struct block_request *req)
 	return true;
 }
 
-/* To the disk with what waits; what fails again is back in the list afterwards. */
+/* Submit all waiting requests; those that fail again return to the list. */
 static void try_all(struct vbd *vbd)
 {
 	struct request_list all = take_all(&vbd->errors);
@@ -218,7 +218,7 @@ void vbd_error_try_room(struct vbd *vbd)
 	try_all(vbd);
 }
 
-/* Not stopped any more. While the disk drains what waits goes on waiting. */
+/* The disk is no longer stopped. While it drains, waiting requests keep waiting. */
 static void go_on(struct vbd *vbd)
 {
 	struct vbd_errors *errors = &vbd->errors;
@@ -241,7 +241,7 @@ static void probe_over(struct block_request *req, int error)
 	req->done = errors->probe_done;
 	errors->probe = NULL;
 	if (errors->stopped && error && must_wait(errors->policy, req, error))
-		probe(vbd);		/* nobody wants this one any more */
+		probe(vbd);		/* unwanted meanwhile: try the next one */
 	else if (errors->stopped)
 		go_on(vbd);
 	req->done(req, error);
@@ -253,7 +253,7 @@ static void probe(struct vbd *vbd)
 	struct block_request *req;
 
 	if (vbd->state != VBD_RUNNING)
-		return;			/* unpausing tries it */
+		return;			/* vbd_unpause() probes */
 	req = take_first(errors);
 	if (!req) {
 		go_on(vbd);
@@ -288,7 +288,7 @@ int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text)
 	return 0;
 }
 
-/* What waits with an error that the policy lets no request wait with is answered; so the disk may not be stopped any more. */
+/* Answer the waiting requests whose errors the new policy reports. */
 static void answer_refused(struct vbd *vbd)
 {
 	struct request_list all = take_all(&vbd->errors);

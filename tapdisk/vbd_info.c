@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* vbd_info.c - a disk as the control socket shows it: docs/protocol.md's disk object and stats. */
+/* vbd_info.c - the disk object and the stats object of docs/protocol.md. */
 #include <string.h>
 
 #include "cow_base.h"
 #include "nbd.h"
 #include "vbd_internal.h"
 
-/* "type:path" in two; @target has a colon, or it would not have been opened. */
+/* Split "type:path"; @target has a colon, otherwise the open would have failed. */
 static void vbd_info_target(json_t *info, const char *target)
 {
 	const char *colon = strchr(target, ':');

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_overlay.c - a raw disk in use moves onto a store: the freeze and the
- * prepare of a snapshot of it. To the coordinator they are what they are to a
- * disk that has snapshots (vbd_snapshot.c); here the freeze is a pause.
+ * vbd_overlay.c - moves a raw disk in use onto a store: FREEZE and PREPARE of
+ * its first snapshot. The coordinator uses them as for a disk with snapshots
+ * (vbd_snapshot.c); here the freeze is a pause.
  *
  *            FREEZE           (drained, closed)       PREPARE: the store takes over
  *   NONE ------------> DRAINING --------------> HELD --------------------+
  *    ^                    |                       | THAW, lease, holder  |
  *    +--------------------+-----------------------+----------------------+
- *              resume: opens what the overlay record says, or the image
+ *              resume: opens the store that the overlay record names, or the image
  *
  * Invariants:
- * 1. A lease, like every freeze: when it has ended its token is no good.
- * 2. Whoever else ends the pause ends the freeze.
- * 3. Between the pause and the resume nothing is written to the image or the
- *    store but by the take-over, so that what a failure leaves is either.
+ * 1. The freeze is a lease: once it has ended, its token is invalid.
+ * 2. Another command that ends the pause ends the freeze.
+ * 3. Between the pause and the resume only the take-over writes to the image or
+ *    the store, so after a failure either of them holds the disk's data.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -62,7 +62,7 @@ void vbd_overlay_forget(struct vbd *vbd)
 	*overlay = (struct vbd_overlay){ .waiting = overlay->waiting };
 }
 
-/* HELD -> NONE, or, while it drains, nothing but a freeze that will not be. */
+/* HELD -> NONE. While draining: drop the freeze; paused() then fails the command. */
 static void thaw(struct vbd *vbd, const char *why)
 {
 	bool held = vbd->overlay.held;
@@ -89,7 +89,7 @@ static void lease_expired(void *arg)
 	thaw(vbd, "the time of the freeze has run out");
 }
 
-/* The pause has ended, one way or the other. */
+/* The drain has ended. */
 static void paused(void *arg, int error)
 {
 	struct vbd *vbd = arg;
@@ -148,7 +148,7 @@ static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	if (!error) {
 		overlay->token = loop_clock();
 		overlay->holder = snapshot->holder;
-		error = vbd_pause(vbd, false, paused, vbd, text);	/* it runs, so that is not over at once */
+		error = vbd_pause(vbd, false, paused, vbd, text);	/* RUNNING, so paused() is called later */
 	}
 	if (error)
 		vbd_overlay_forget(vbd);
@@ -157,14 +157,14 @@ static int freeze(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	return error;
 }
 
-/* A device that was just closed udev looks at; this one waits for it, as every tool does, rather than go back. */
+/* udev probes a device that was just closed: wait for it, as the tools do, instead of giving up the take-over. */
 static int open_taken_over(struct vbd *vbd, struct error_text *text)
 {
 	unsigned tries = 0;
 	int error;
 
 	vbd->options.undecided = true;
-	/* nobody has died with it: it was ours until now */
+	/* -EOWNERDEAD cannot happen: we had the image open until now */
 	while ((error = vbd_unpause(vbd, NULL, text)) == -EAGAIN && backend_open_again(error, tries++)) {
 		text->text[0] = '\0';
 		nanosleep(&(struct timespec){ .tv_nsec = OPEN_AGAIN_MS * 1000000 }, NULL);
@@ -173,7 +173,7 @@ static int open_taken_over(struct vbd *vbd, struct error_text *text)
 	return error == -EAGAIN ? -EBUSY : error;
 }
 
-/* From here on the record says which of the two the disk is. */
+/* Once the record is installed it decides whether the disk is the image or the store. */
 static int prepare(struct vbd *vbd, struct vbd_snapshot *snapshot)
 {
 	struct snapshot_command *command = &snapshot->command;
@@ -185,7 +185,7 @@ static int prepare(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	vbd_overlay_forget(vbd);
 	if (!error) {
 		error = open_taken_over(vbd, &command->error);
-		/* nothing has been written to it: the image is all that there is */
+		/* nothing was written to the store: the image is complete */
 		if (error)
 			overlay_remove(path, NULL);
 	}
@@ -217,7 +217,7 @@ void vbd_overlay_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	if (snapshot->command.op == SNAPSHOT_FREEZE) {
 		error = freeze(vbd, snapshot);
 		if (!error)
-			return;		/* paused() ends it */
+			return;		/* paused() calls done() */
 	} else if (snapshot->command.op == SNAPSHOT_PREPARE) {
 		error = prepare(vbd, snapshot);
 	} else {

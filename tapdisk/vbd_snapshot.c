@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_snapshot.c - a disk's snapshots: what may be done to them when, and
- * the freeze that holds several disks at one instant.
+ * vbd_snapshot.c - snapshot commands of a disk: when each is permitted, and the
+ * freeze that holds several disks at one instant.
  *
  *            FREEZE            (no write runs)           PREPARE
  *   NONE ------------> BEGUN ------------------> HELD -----------> PREPARING
@@ -11,14 +11,14 @@
  *                                                        prepare_done()
  *
  * Invariants:
- *  1. A freeze is a lease. When its time runs out, when its holder goes, or
- *     when the disk is paused or closed, it ends by itself, and its token is
- *     no good any more: PREPARE with it is refused. So a snapshot that was
- *     prepared holds the disk as it stood since the freeze was acknowledged.
- *  2. Every command that was begun is counted in vbd->snapshots until its
- *     end, and a drain waits for that.
- *  3. While a revert runs, or is prepared and not decided, nobody becomes a
- *     client of the disk.
+ *  1. A freeze is a lease. When its time runs out, its holder disconnects, or
+ *     the disk is paused or closed, it ends, and its token becomes invalid:
+ *     PREPARE with it is refused. So a prepared snapshot holds the disk as it
+ *     was when the freeze was acknowledged.
+ *  2. Every running command is counted in vbd->snapshots, and a drain waits
+ *     until there is none.
+ *  3. While a revert runs, or is prepared and not decided, the disk accepts no
+ *     client.
  */
 #include <assert.h>
 #include <errno.h>
@@ -33,7 +33,7 @@ static void thaw_done(struct snapshot_command *thaw, int error)
 
 	vbd->freeze.thawing = false;
 	vbd->snapshots--;
-	/* -EINVAL: the driver had let go before us */
+	/* -EINVAL: the driver has thawed already */
 	if (error && error != -EINVAL)
 		log_error("minor %d: thaw of %s: %s", vbd->minor, vbd->target, thaw->error.text);
 }
@@ -64,7 +64,7 @@ void vbd_thaw(struct vbd *vbd, const char *why)
 	struct vbd_freeze *freeze = &vbd->freeze;
 
 	if (freeze->state == FREEZE_BEGUN && !freeze->why_ended) {
-		freeze->why_ended = why;	/* freeze_done() says so */
+		freeze->why_ended = why;	/* freeze_done() reports it */
 		thaw_driver(vbd);
 	} else if (freeze->state == FREEZE_HELD) {
 		log_info("minor %d: thawed: %s", vbd->minor, why);
@@ -116,7 +116,7 @@ static int prepare_done(struct vbd_snapshot *snapshot, int error)
 
 	stats_count_stall(&vbd->stalls, error ? loop_clock() - vbd->freeze.token : snapshot->command.stall_ns);
 	freeze_end(vbd);
-	if (error)		/* it may have been refused before it got as far as the thaw */
+	if (error)		/* the driver may have refused it before its thaw */
 		thaw_driver(vbd);
 	return error;
 }
@@ -126,7 +126,7 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 	struct vbd *vbd = snapshot->vbd;
 
 	if (!error && snapshot->command.decision)
-		return 0;	/* it goes on until it is committed or aborted */
+		return 0;	/* still reverting, until it is committed or aborted */
 	vbd->reverting = false;
 	if (error)
 		return error;
@@ -134,7 +134,7 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }
 
-/* After a failure nobody can tell what is right: until it is opened anew, the disk stays nobody's. */
+/* After a failed COMMIT or ABORT of a revert the contents are unknown: accept no client until the image is reopened. */
 static int intent_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct vbd *vbd = snapshot->vbd;
@@ -217,7 +217,7 @@ static int begin_prepare(struct vbd_snapshot *snapshot, struct error_text *text)
 
 	if (error)
 		return error;
-	/* from here the driver lets go as soon as it can */
+	/* from here the driver thaws as soon as it can */
 	loop_remove(vbd->freeze.lease);
 	vbd->freeze.lease = NULL;
 	vbd->freeze.state = FREEZE_PREPARING;
@@ -235,7 +235,7 @@ static int begin_revert(struct vbd_snapshot *snapshot, struct error_text *text)
 	return 0;
 }
 
-/* Nothing else that stops the disk's writes may begin. */
+/* -EBUSY if another command stops the disk's writes. */
 static int check_thawed(const struct vbd *vbd, struct error_text *text)
 {
 	if (vbd->freeze.state == FREEZE_NONE && !vbd->freeze.thawing && !vbd->reverting && !vbd_commit_active(vbd))
@@ -253,7 +253,7 @@ static int check_state(const struct vbd *vbd, struct error_text *text)
 	return 0;
 }
 
-/* What is read-only here is a snapshot, or the administrator's word. */
+/* A read-only disk is a snapshot, or was opened read-only by the administrator. */
 static int begin_resize(struct vbd_snapshot *snapshot, struct error_text *text)
 {
 	struct vbd *vbd = snapshot->vbd;
@@ -278,7 +278,7 @@ static int command_begin(struct vbd_snapshot *snapshot, struct error_text *text)
 		return error ? error : begin_resize(snapshot, text);
 	case SNAPSHOT_REVERT:
 		error = check_thawed(snapshot->vbd, text);
-		/* it ends soon, or is decided: whoever asks may wait for that */
+		/* the running revert ends or is decided soon: the caller may wait for that */
 		if (error && snapshot->vbd->reverting)
 			error = -EALREADY;
 		return error ? error : begin_revert(snapshot, text);

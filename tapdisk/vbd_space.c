@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vbd_space.c - writes that wait because there is no room, on the store or
- * below it: tried again once a second, and told to whoever can make room.
- * They wait in the driver or, on a raw image and through a pause, in
- * vbd_error.c; under the policy "report" none waits.
+ * below it: retried once a second, and reported by events. They wait in the
+ * driver or, on a raw image and during a pause, in vbd_error.c; under the policy
+ * "report" none waits.
  *
- * A write that is tried again is not counted as waiting until it is found
- * that there is still no room. So there is room again when nothing has
- * waited for a whole second, and an event never comes twice.
+ * A write being retried does not count as waiting until it fails again. So
+ * there is room again when nothing has waited for a whole second, and no event
+ * is sent twice.
  */
 #include "log.h"
 #include "vbd_internal.h"
@@ -26,7 +26,7 @@ static bool any_waits(const struct vbd *vbd)
 
 static void look_again(void *arg);
 
-/* Without memory for it vbd_watch_space() does it, before a later sleep. */
+/* Without memory for the timer, vbd_watch_space() tries again before a later sleep. */
 static void arm(struct vbd *vbd)
 {
 	if (loop_add_timer(vbd->loop, &vbd->space_timer, RETRY_MS, look_again, vbd))

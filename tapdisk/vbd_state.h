@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_state.h - what a disk consists of (vbd.h). Others read it: which disk
- * it is and in which state, the image, what was set. It is vbd*.c's to change,
- * but for `former` and `held_paused`, which commands set, and `past`, where a
- * frontend that goes leaves its counts.
+ * vbd_state.h - the state of a disk (vbd.h). Other files may read it; only
+ * vbd*.c changes it, except for `former` and `held_paused`, which commands
+ * set, and `past`, to which a leaving frontend adds its counters.
  */
 #ifndef TAPDISK_VBD_STATE_H
 #define TAPDISK_VBD_STATE_H
@@ -20,31 +19,31 @@ struct vbd_snapshot;
 
 enum vbd_state { VBD_CLOSED, VBD_RUNNING, VBD_DRAINING, VBD_PAUSED };
 
-/* What becomes of requests that the disk fails (vbd_error.c). */
+/* Policy for requests that the disk fails (vbd_error.c). */
 enum vbd_on_error { ON_ERROR_ENOSPC, ON_ERROR_REPORT, ON_ERROR_STOP };
 
 /* A freeze, from the command to its end (vbd_snapshot.c). */
 struct vbd_freeze {
 	enum { FREEZE_NONE, FREEZE_BEGUN, FREEZE_HELD, FREEZE_PREPARING } state;
-	uint64_t token;				/* loop clock when it began, ns, which no other shares */
-	const char *why_ended;			/* BEGUN, and not wanted any more */
+	uint64_t token;				/* loop clock at the start, ns; unique */
+	const char *why_ended;			/* BEGUN: set if it must end instead of being held */
 	struct loop_source *lease;
 	const void *holder;
 	struct snapshot_command thaw;
-	bool thawing;				/* it runs */
+	bool thawing;				/* `thaw` is running */
 };
 
-/* The same of a raw disk that a store is to take over (vbd_overlay.c). */
+/* A freeze of a raw disk that a store takes over (vbd_overlay.c). */
 struct vbd_overlay {
-	uint64_t token;				/* as above; 0: none */
+	uint64_t token;				/* as in vbd_freeze; 0: none */
 	bool held;				/* the image is drained and closed */
 	char *store;
 	const void *holder;
 	struct loop_source *lease;
-	struct vbd_snapshot *waiting;		/* the FREEZE, until it is drained */
+	struct vbd_snapshot *waiting;		/* the FREEZE command, until the disk is drained */
 };
 
-/* A commit of the store to the image that was asked for (vbd_commit.c); its result stays until the next. */
+/* A commit of the store to its raw image (vbd_commit.c); the result is kept until the next commit. */
 enum vbd_commit_state {
 	COMMIT_NONE, COMMIT_BEGINNING, COMMIT_RUNNING, COMMIT_ENDING, COMMIT_DONE, COMMIT_FAILED, COMMIT_CANCELED,
 };
@@ -52,26 +51,26 @@ enum vbd_commit_state {
 struct vbd_commit {
 	enum vbd_commit_state state;
 	struct snapshot_command command;
-	bool busy;				/* it runs */
+	bool busy;				/* `command` is running */
 	bool cancel;
-	bool synced;				/* since the last step */
-	bool merged;				/* all is in the image; the record is still there */
+	bool synced;				/* no step since the last SNAPSHOT_MERGE_SYNC */
+	bool merged;				/* all data is in the image; the overlay record still exists */
 	uint64_t total, left;			/* bytes */
 	unsigned pass;
-	uint64_t rate;				/* bytes copied in a second at most; 0: no limit */
-	uint64_t due;				/* loop clock, ns: no step before */
+	uint64_t rate;				/* limit, bytes per second; 0: none */
+	uint64_t due;				/* loop clock, ns: earliest time of the next step */
 	struct loop_source *timer;
-	int error;				/* FAILED, CANCELED: -errno, and its text */
+	int error;				/* FAILED, CANCELED: -errno; `why` is its text */
 	struct error_text why;
 };
 
-/* Limits of what its clients may have in a second (vbd_throttle.c). */
+/* Limits per second for all clients together (vbd_throttle.c). */
 struct vbd_throttle {
 	uint64_t iops, bytes;			/* 0: no limit */
-	unsigned burst_ms;			/* so much of a second's may come at once */
-	uint64_t iops_paid, bytes_paid;		/* loop clock, ns: what was let through is paid for by then */
+	unsigned burst_ms;			/* burst: the quota of so many milliseconds */
+	uint64_t iops_paid, bytes_paid;		/* loop clock, ns: when the admitted requests are paid for */
 	struct request_list held;
-	uint64_t delayed;			/* requests that have waited */
+	uint64_t delayed;			/* count of requests that had to wait */
 	struct loop_source *timer;		/* while some are held */
 };
 
@@ -87,22 +86,22 @@ struct vbd_io_error {
 struct vbd_errors {
 	enum vbd_on_error policy;
 	struct request_list waiting;
-	unsigned no_room;			/* of those: how many wait for room */
+	unsigned no_room;			/* how many of them wait for room */
 	bool stopped;
-	struct block_request *probe;		/* tried alone while stopped, and at the disk; NULL: none */
-	void (*probe_done)(struct block_request *req, int error);	/* its own */
-	struct vbd_io_error error;		/* the one that stopped it, or was told last */
-	uint64_t answered;			/* errors that clients have got since the open */
-	uint64_t told;				/* loop clock, ns: the last event of one of them */
+	struct block_request *probe;		/* in flight, tried alone while stopped; NULL: none */
+	void (*probe_done)(struct block_request *req, int error);	/* the probe's own done() */
+	struct vbd_io_error error;		/* the error that stopped the disk, or the last one reported */
+	uint64_t answered;			/* errors returned to clients since the open */
+	uint64_t told;				/* loop clock, ns: when the last of them was sent as an event */
 };
 
 /* An image that does not answer (vbd_unresponsive.c). */
 struct vbd_unresponsive {
-	struct loop_source *timer;		/* while requests are at the device */
-	unsigned at_device;			/* how many were when it was set, */
-	uint64_t completions;			/* and how many had come back by then */
+	struct loop_source *timer;		/* runs while requests are in flight */
+	unsigned at_device;			/* requests in flight when the timer was set */
+	uint64_t completions;			/* backend->completions at that time */
 	uint64_t since;				/* loop clock, ns */
-	bool told;
+	bool told;				/* not-answering was reported */
 };
 
 struct vbd {
@@ -110,24 +109,24 @@ struct vbd {
 	enum vbd_state state;
 	struct loop *loop;
 	struct engine *engine;
-	struct backend *backend;		/* NULL while closed or paused: the image is not open then */
+	struct backend *backend;		/* NULL while closed or paused */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
 	char *journal;				/* options.journal; NULL: none */
-	char *target;				/* what was asked for, "type:path" */
+	char *target;				/* as requested, "type:path" */
 	bool resume_failed;
 	struct vbd_client *clients;
 	struct nbd_server *nbd;			/* NULL while closed */
-	struct waiter *waiters;			/* whoever waits for the drain or the close */
+	struct waiter *waiters;			/* callers that wait for the drain or the close */
 	struct block_request flush;		/* the last thing before the image is closed */
-	bool flushing, drained;			/* it is in flight; it is done */
-	bool forced;				/* this drain ends paused even if the flush fails */
-	bool lost;				/* the last drain ended so, without its flush */
-	unsigned losses;			/* how many drains since the open did */
-	bool loss_reported;			/* the last loss was told to somebody: not news to who comes now */
+	bool flushing, drained;			/* `flush` is in flight; `flush` is done */
+	bool forced;				/* pause even if the flush of this drain fails */
+	bool lost;				/* the last drain paused without its flush */
+	unsigned losses;			/* number of such drains since the open */
+	bool loss_reported;			/* a client got the last loss as an error: do not report it to new clients */
 	bool closing;				/* close when the last frontend is gone */
-	int former;				/* the tapdisk that had it before and died; 0: none */
-	bool held_paused;			/* by command: a successor of this process must not open the image unasked */
+	int former;				/* pid of the dead tapdisk that served this disk before; 0: none */
+	bool held_paused;			/* paused by command: a successor process must not open the image unasked */
 	struct vbd_freeze freeze;
 	struct vbd_overlay overlay;
 	struct vbd_commit commit;
@@ -136,15 +135,15 @@ struct vbd {
 	struct vbd_unresponsive unresponsive;
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
-	unsigned snapshots;			/* commands to the driver's snapshots that run */
-	bool reverting;				/* one of them changes all that is on the disk */
-	bool no_space;				/* writes wait for room, and that was told */
+	unsigned snapshots;			/* running snapshot commands */
+	bool reverting;				/* one of them is a revert */
+	bool no_space;				/* writes wait for room, and the event was sent */
 	struct loop_source *space_timer;
 	struct loop_source *prepare;
 	struct stall_stats stalls;
-	struct queue_stats past;		/* of frontends that are gone */
+	struct queue_stats past;		/* counters of past frontends */
 	uint64_t stop_time;			/* loop clock, ns; 0 while running */
-	struct vbd *next;			/* for whoever keeps the list of disks */
+	struct vbd *next;			/* in the list of disks (commands.c) */
 };
 
 #endif

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_throttle.c - how many requests and bytes a second a disk may have, of
- * all its clients together.
+ * vbd_throttle.c - limits the requests and bytes per second of a disk, for all
+ * its clients together.
  *
- * Each limit has a time at which all that was let through is paid for. A
- * request is let through while that is at most the burst ahead of now; what
- * is not waits here, in order, for a timer. A flush is a request like others:
- * whoever shares the device feels its cache being emptied. That of a drain is
- * none of a client's, and does not come here. A discard, or zeroing, is one
- * request of no bytes, however large: no data comes with it, and by its bytes
- * one mkfs would use up hours of a limit. Questions of what is allocated pass.
+ * Each limit has a time at which all admitted requests are paid for. A request
+ * is admitted while that time is at most the burst ahead of now; others wait
+ * here, in order, for a timer. A flush counts as a request: emptying the
+ * device's cache affects others that share it. The flush of a drain does not
+ * come here. A discard or zeroing counts as one request of 0 bytes, however
+ * large: it carries no data, and counted by bytes one mkfs would use up hours of
+ * a limit. Block status requests are not limited.
  *
- * A drain does not wait for it: what is held goes to the disk at once, but is
- * paid for all the same. A guest cannot cause that. It can have its frontend
- * go whenever it likes; so what is held of one that goes is dropped, as what
- * waits in vbd_error.c is: no answer was given, and the guest's next driver, or
- * the guest where it is resumed, issues it again.
+ * A drain does not wait for the throttle: held requests are submitted
+ * immediately, but still paid for. A guest cannot cause a drain. It can
+ * disconnect its frontend at any time, so held requests of a leaving frontend
+ * are dropped, as those in vbd_error.c are: they were not answered, and the
+ * guest's next driver, or the resumed guest, issues them again.
  */
 #include <assert.h>
 #include <errno.h>
@@ -47,7 +47,7 @@ static void pay(struct vbd_throttle *throttle, const struct block_request *req, 
 	pay_one(&throttle->bytes_paid, now, throttle->bytes, moves ? req->nr_sectors << SECTOR_SHIFT : 0);
 }
 
-/* When the next one may go. */
+/* When the next request may be admitted; loop clock, ns. */
 static uint64_t next_time(const struct vbd_throttle *throttle)
 {
 	uint64_t paid = throttle->iops_paid > throttle->bytes_paid ? throttle->iops_paid : throttle->bytes_paid;
@@ -66,7 +66,7 @@ static void let_go(struct vbd *vbd, uint64_t now)
 
 static void time_has_come(void *arg);
 
-/* Without a timer to be had, the next request tries again: there is always one, or the client waits for a held one. */
+/* Without memory for a timer, the next request tries again; a client that only waits for held ones sends none. */
 static void set_timer(struct vbd *vbd, uint64_t now)
 {
 	struct vbd_throttle *throttle = &vbd->throttle;

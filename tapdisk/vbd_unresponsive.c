@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_unresponsive.c - an image that has been given requests and answers none.
+ * vbd_unresponsive.c - detects an image that does not answer its requests.
  *
- * Nothing can be done about that from here: what is at the device cannot be
- * taken back, its pages are in use until it answers. So whoever listens is
- * told, once, and told again when something has come back.
+ * Requests at the device cannot be canceled: their pages are in use until it
+ * answers. So an event is sent once, and another one when a request completes.
  *
- * Looked at when the time is over: something was at the device at its
- * beginning, and nothing has come back since.
+ * A timer checks: the image does not answer if requests were at the device when
+ * the timer was set and none has completed since.
  */
 #include "log.h"
 #include "vbd_internal.h"
 
 unsigned vbd_unresponsive_ms = 5000;
 
-#define AGAIN_MS 1000		/* how soon it is seen that it answers again */
+#define AGAIN_MS 1000		/* check interval while it does not answer */
 
 static unsigned at_device(const struct vbd *vbd)
 {
@@ -32,7 +31,7 @@ json_t *vbd_unresponsive_event(const struct vbd *vbd)
 
 static void look(void *arg);
 
-/* Without memory for a timer the next sleep tries again. */
+/* Without memory for a timer, vbd_unresponsive_watch() tries again before the next sleep. */
 static void begin(struct vbd *vbd, unsigned ms)
 {
 	struct vbd_unresponsive *unresponsive = &vbd->unresponsive;

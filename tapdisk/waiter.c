@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* waiter.c - lists of those who wait for something to end. */
+/* waiter.c - lists of callbacks that wait for an event (waiter.h). */
 #include "waiter.h"
 
 #include <errno.h>
