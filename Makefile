@@ -167,6 +167,8 @@ $(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
 $(DOMAIN_TESTS): LIBS += $(shell pkg-config --libs $(XL_PKGS))
 $(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
+$(BUILD)/tests/unit/test_vbd: private ALL_LDFLAGS += -Wl,--wrap=loop_add_timer
+
 # What clang's fuzzer drives; tests/fuzz/check builds and runs them.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) \

@@ -66,14 +66,14 @@ static void let_go(struct vbd *vbd, uint64_t now)
 
 static void time_has_come(void *arg);
 
-/* Without memory for a timer, the next request tries again; a client that only waits for held ones sends none. */
-static void set_timer(struct vbd *vbd, uint64_t now)
+/* False without memory for a timer: then nothing may wait, as a client that only waits for held requests sends no more. */
+static bool set_timer(struct vbd *vbd, uint64_t now)
 {
 	struct vbd_throttle *throttle = &vbd->throttle;
 	uint64_t next = next_time(throttle), ms = next > now ? (next - now + NS_PER_MS - 1) / NS_PER_MS : 1;
 
-	if (throttle->held.count && !throttle->timer)
-		loop_add_timer(vbd->loop, &throttle->timer, ms < 1000 ? (unsigned)ms : 1000, time_has_come, vbd);
+	return throttle->timer ||
+	       !loop_add_timer(vbd->loop, &throttle->timer, ms < 1000 ? (unsigned)ms : 1000, time_has_come, vbd);
 }
 
 static void time_has_come(void *arg)
@@ -81,10 +81,12 @@ static void time_has_come(void *arg)
 	struct vbd *vbd = arg;
 	uint64_t now = loop_clock();
 
+	loop_remove(vbd->throttle.timer);	/* still pending when vbd_throttle_set() calls this */
 	vbd->throttle.timer = NULL;
 	while (vbd->throttle.held.count && next_time(&vbd->throttle) <= now)
 		let_go(vbd, now);
-	set_timer(vbd, now);
+	if (vbd->throttle.held.count && !set_timer(vbd, now))
+		vbd_throttle_release(vbd);
 }
 
 bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
@@ -95,13 +97,12 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
 	if ((!throttle->iops && !throttle->bytes) || !is_counted(req))
 		return false;
 	now = loop_clock();
-	if (vbd->state != VBD_RUNNING || (!throttle->held.count && next_time(throttle) <= now)) {
+	if (vbd->state != VBD_RUNNING || (!throttle->held.count && next_time(throttle) <= now) || !set_timer(vbd, now)) {
 		pay(throttle, req, now);
 		return false;
 	}
 	request_list_append(&throttle->held, req);
 	throttle->delayed++;
-	set_timer(vbd, now);
 	return true;
 }
 

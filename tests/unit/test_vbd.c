@@ -5,6 +5,24 @@
  */
 #include "recorded_disk.h"
 
+int __real_loop_add_timer(struct loop *on, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg);
+int __wrap_loop_add_timer(struct loop *on, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg);
+
+static struct {
+	bool fail;
+	unsigned added;
+} throttle_timers;
+
+int __wrap_loop_add_timer(struct loop *on, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg)
+{
+	if (source == &vbd->throttle.timer) {
+		throttle_timers.added++;
+		if (throttle_timers.fail)
+			return -ENOMEM;
+	}
+	return __real_loop_add_timer(on, source, ms, expired, arg);
+}
+
 static void test_flush_is_a_sync(void **state)
 {
 	put(BLKIF_OP_WRITE, 1, 1);
@@ -58,6 +76,55 @@ static void test_throttle(void **state)
 	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
 		run();
 	expect(7, BLKIF_RSP_OKAY);
+}
+
+/* Without memory for a timer nothing is held, and what was held goes. */
+static void test_throttle_without_memory(void **state)
+{
+	throttle_timers.fail = true;
+	vbd_throttle_set(vbd, 1, 0, 1);
+	put(BLKIF_OP_READ, 1, 1);
+	put(BLKIF_OP_READ, 2, 1);
+	push();
+	throttle_timers.fail = false;
+	expect(1, BLKIF_RSP_OKAY);
+	expect(2, BLKIF_RSP_OKAY);
+
+	put(BLKIF_OP_READ, 3, 1);
+	put(BLKIF_OP_READ, 4, 1);
+	push();
+	assert_int_equal(vbd->throttle.held.count, 2);
+	throttle_timers.fail = true;
+	vbd_throttle_set(vbd, 1, 0, 1);		/* admits one */
+	throttle_timers.fail = false;
+	run();
+	expect(3, BLKIF_RSP_OKAY);
+	expect(4, BLKIF_RSP_OKAY);
+}
+
+/* A new limit takes the old one's timer away: it would fire even when the disk is gone. */
+static void test_throttle_has_one_timer(void **state)
+{
+	throttle_timers.added = 0;
+	vbd_throttle_set(vbd, 20, 0, 1);
+	put(BLKIF_OP_READ, 1, 1);
+	put(BLKIF_OP_READ, 2, 1);
+	push();
+	expect(1, BLKIF_RSP_OKAY);
+	vbd_throttle_set(vbd, 0, 0, 1);
+	run();
+	expect(2, BLKIF_RSP_OKAY);
+	vbd_throttle_set(vbd, 1, 0, 1);
+	put(BLKIF_OP_READ, 3, 1);
+	put(BLKIF_OP_READ, 4, 1);
+	push();
+	for (unsigned i = 0; i < 5; i++)
+		run();			/* 100 ms; the first timer was due after 50 */
+	assert_int_equal(throttle_timers.added, 2);
+	vbd_throttle_set(vbd, 0, 0, 1);
+	run();
+	expect(3, BLKIF_RSP_OKAY);
+	expect(4, BLKIF_RSP_OKAY);
 }
 
 /* A flush has the device empty its cache, which all that share it feel. One that a pause needs waits for nothing. */
@@ -369,6 +436,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DISK_TEST(test_flush_is_a_sync),
 		DISK_TEST(test_throttle),
+		DISK_TEST(test_throttle_without_memory),
+		DISK_TEST(test_throttle_has_one_timer),
 		DISK_TEST(test_throttle_of_flushes),
 		DISK_TEST(test_throttle_of_one_that_goes),
 		DISK_TEST(test_failed_flush_is_reported),
