@@ -22,7 +22,7 @@ int argument_bool(const json_t *message, const char *name, bool *value, struct e
 	if (!member)
 		return 0;
 	if (!json_is_boolean(member))
-		return error_set(error, -EINVAL, "'%s' is neither true nor false", name);
+		return error_set(error, -EINVAL, "'%s' must be true or false", name);
 	*value = json_is_true(member);
 	return 0;
 }
@@ -31,7 +31,7 @@ static int check_integer(const json_t *member, const char *name, int64_t min, in
 			 struct error_text *error)
 {
 	if (!json_is_integer(member) || json_integer_value(member) < min || json_integer_value(member) > max)
-		return error_set(error, -EINVAL, "'%s' is no number from %" PRId64 " to %" PRId64, name, min, max);
+		return error_set(error, -EINVAL, "'%s' must be a number from %" PRId64 " to %" PRId64, name, min, max);
 	*value = json_integer_value(member);
 	return 0;
 }
@@ -51,7 +51,7 @@ int argument_string(const json_t *message, const char *name, const char **value,
 	if (!member)
 		return 0;
 	if (!json_is_string(member))
-		return error_set(error, -EINVAL, "'%s' is no string", name);
+		return error_set(error, -EINVAL, "'%s' must be a string", name);
 	*value = json_string_value(member);
 	return 0;
 }
@@ -70,7 +70,7 @@ int argument_line(const json_t *message, const char *name, size_t max, const cha
 	if (argument_string(message, name, value, error))
 		return -EINVAL;
 	if (*value && has_control_character(*value))
-		return error_set(error, -EINVAL, "'%s' has a control character in it", name);
+		return error_set(error, -EINVAL, "'%s' contains a control character", name);
 	if (*value && strlen(*value) > max)
 		return error_set(error, -EINVAL, "'%s' is longer than %zu bytes", name, max);
 	return 0;
@@ -81,7 +81,7 @@ int argument_target(const json_t *message, const char **target, struct error_tex
 	if (argument_string(message, "target", target, error))
 		return -EINVAL;
 	if (*target && has_control_character(*target))
-		return error_set(error, -EINVAL, "'target' has a control character in it, rename the image");
+		return error_set(error, -EINVAL, "'target' contains a control character: rename the image");
 	return 0;
 }
 
@@ -93,7 +93,7 @@ static int parse_queue(const json_t *member, struct blkif_params *params, unsign
 	size_t i;
 
 	if (!json_is_array(refs) || json_array_size(refs) != params->ring_pages)
-		return error_set(error, -EINVAL, "queue %u: 'refs' is no array of %u grant references", queue,
+		return error_set(error, -EINVAL, "queue %u: 'refs' must be an array of %u grant references", queue,
 				 params->ring_pages);
 	for (i = 0; i < params->ring_pages; i++) {
 		if (check_integer(json_array_get(refs, i), "refs", 0, UINT32_MAX, &number, error))
@@ -115,10 +115,10 @@ static int parse_queues(const json_t *message, struct blkif_params *params, stru
 	if (argument_integer(message, "ring_pages", 1, 1 << MAX_RING_PAGE_ORDER, &ring_pages, error))
 		return -EINVAL;
 	if (ring_pages & (ring_pages - 1))
-		return error_set(error, -EINVAL, "'ring_pages' is no power of two");
+		return error_set(error, -EINVAL, "'ring_pages' must be a power of two");
 	params->ring_pages = (unsigned)ring_pages;
 	if (!json_is_array(queues) || !json_array_size(queues) || json_array_size(queues) > MAX_QUEUES)
-		return error_set(error, -EINVAL, "'queues' is no array of 1 to %d queues", MAX_QUEUES);
+		return error_set(error, -EINVAL, "'queues' must be an array of 1 to %d queues", MAX_QUEUES);
 	params->nr_queues = (unsigned)json_array_size(queues);
 	for (i = 0; i < params->nr_queues; i++) {
 		if (parse_queue(json_array_get(queues, i), params, i, error))

@@ -62,8 +62,8 @@ bool blkif_backing_off(struct blkif *blkif)
 		return false;
 	blkif->penalty = 0;
 	if (!blkif->backoffs++)
-		log_guest(LOG_LEVEL_WARNING, "domain %u device %u: many bad requests or signals without one, served slowly",
-			  blkif->domid, blkif->devid);
+		log_guest(LOG_LEVEL_WARNING, "domain %u device %u: many bad requests or signals without a request: "
+			  "slowed down", blkif->domid, blkif->devid);
 	blkif_listen(blkif, 0);
 	return true;
 }

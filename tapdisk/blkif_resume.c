@@ -34,7 +34,7 @@ int blkif_queue_resume(struct blkif_queue *queue, struct error_text *text)
 	int count = order ? inflight_check(flight, slots, order) : -ENOMEM, ret = count < 0 ? count : 0;
 
 	if (ret == -EUCLEAN)
-		error_set(text, ret, "domain %u device %u queue %u: its in-flight table makes no sense", blkif->domid,
+		error_set(text, ret, "domain %u device %u queue %u: its in-flight table is invalid", blkif->domid,
 			  blkif->devid, queue->number);
 	if (!ret)
 		ret = ring_resume(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi, (uint32_t)flight->pushed,
@@ -46,7 +46,7 @@ int blkif_queue_resume(struct blkif_queue *queue, struct error_text *text)
 		inflight_pushed(flight);
 		inflight_resume(flight, slots, order, (unsigned)count);
 		share_out(queue, order, (unsigned)count);
-		log_info("domain %u device %u queue %u: %d requests in flight are begun anew", blkif->domid,
+		log_info("domain %u device %u queue %u: %d requests in flight are submitted again", blkif->domid,
 			 blkif->devid, queue->number, count);
 	}
 	free(order);

@@ -19,7 +19,7 @@ static int attach_disk(struct commands *commands, int minor, struct error_text *
 	int result;
 
 	if (commands->exiting || commands->shutting_down)
-		return error_set(error, -ESHUTDOWN, "this tapdisk is about to end; spawn another");
+		return error_set(error, -ESHUTDOWN, "this tapdisk is exiting; spawn another");
 	if (command_find_disk(commands, minor))
 		return error_set(error, -EEXIST, "minor %d is attached already", minor);
 	disk = calloc(1, sizeof(*disk));
@@ -108,7 +108,7 @@ void command_detach(struct commands *commands, struct disk *disk, struct control
 	command_free_disk(commands, disk);
 	log_info("minor %d: detached", minor);
 	if (!commands->disks && !commands->shutting_down) {
-		log_info("the last disk was detached: ending");
+		log_info("the last disk was detached: exiting");
 		command_begin_exit(commands);
 	}
 	control_reply(request, 0, json_pack("{s:b}", "exiting", !commands->disks));

@@ -62,7 +62,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	if (disk->vbd->state == VBD_CLOSED)
 		disk->vbd->former = take_over ? (int)former : 0;
 	if (commands->shutting_down)
-		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is about to end");
+		error = error_set(&request->error, -ESHUTDOWN, "this tapdisk is exiting");
 	else
 		error = vbd_open(disk->vbd, target, &options, &request->error);
 	if (command_again(commands, request, &error))
@@ -109,7 +109,7 @@ static void pause_done(void *arg, int error)
 	json_t *reply = NULL;
 
 	if (!error && disk->vbd->state != VBD_PAUSED) {
-		control_reply(request, error_set(&request->error, -ECANCELED, "minor %d was closed, or told to go on, meanwhile",
+		control_reply(request, error_set(&request->error, -ECANCELED, "minor %d was closed or unpaused meanwhile",
 						 disk->vbd->minor), NULL);
 		return;
 	}
@@ -119,8 +119,8 @@ static void pause_done(void *arg, int error)
 		takeover_disk_save(disk->vbd);
 	}
 	if (error)
-		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk is not paused and goes on "
-			  "(forced, it is paused, and what was not flushed is lost)", disk->vbd->target,
+		error_set(&request->error, error, "%s: cannot be flushed: %s; the disk keeps running "
+			  "(force pauses it and loses unflushed writes)", disk->vbd->target,
 			  strerror(-error));
 	else
 		reply = json_pack("{s:I, s:b}", "drain_us", (json_int_t)(disk->vbd->stalls.last_drain_ns / 1000),

@@ -25,9 +25,9 @@ static int read_export(struct control_request *request, struct nbd_publication *
 	    argument_bool(message, "held", &held, error))
 		return -EINVAL;
 	if (publication->path && *publication->path != '/')
-		return error_set(error, -EINVAL, "'path' is no absolute path");
+		return error_set(error, -EINVAL, "'path' must be an absolute path");
 	if (request->nr_fds != 1 && request->nr_fds != 2)
-		return error_set(error, -EINVAL, "an export comes with a descriptor, or two when it has an overlay");
+		return error_set(error, -EINVAL, "an export needs one descriptor, or two with an overlay");
 	publication->listener = request->fds[0];
 	publication->overlay = request->nr_fds == 2 ? request->fds[1] : -1;
 	publication->holder = held ? request->connection : NULL;

@@ -48,7 +48,7 @@ static int take_descriptors(struct control_request *request, struct blkif_params
 	unsigned wanted = params->shm ? 1 + 2 * params->nr_queues : 0;
 
 	if (request->nr_fds != wanted)
-		return error_set(&request->error, -EINVAL, "%u descriptors came with the command, it needs %u",
+		return error_set(&request->error, -EINVAL, "the command has %u descriptors, it needs %u",
 				 request->nr_fds, wanted);
 	memcpy(params->fds, request->fds, sizeof(params->fds));
 	params->nr_fds = request->nr_fds;

@@ -33,13 +33,14 @@ static void step_done(void *arg, int error)
 	struct control_request *request = handover->request;
 
 	if (error && !handover->error)
-		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all go on", strerror(-error));
+		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all disks keep running",
+					    strerror(-error));
 	if (--handover->waiting)
 		return;
 	if (handover->error) {
 		unpause_all(commands);
 	} else {
-		log_info("disks are left to a successor: ending");
+		log_info("exiting: the disks are left to a successor");
 		command_begin_exit(commands);
 	}
 	control_reply(request, handover->error, NULL);
@@ -48,12 +49,12 @@ static void step_done(void *arg, int error)
 static int check_disks(struct commands *commands, struct error_text *text)
 {
 	if (commands->exiting || commands->shutting_down)
-		return error_set(text, -ESHUTDOWN, "this tapdisk is about to end");
+		return error_set(text, -ESHUTDOWN, "this tapdisk is exiting");
 	for (const struct disk *disk = commands->disks; disk; disk = disk->next) {
 		if (disk->vbd->state != VBD_RUNNING && disk->vbd->state != VBD_CLOSED)
-			return error_set(text, -EBUSY, "minor %d is paused, or about to be", disk->vbd->minor);
+			return error_set(text, -EBUSY, "minor %d is paused or being paused", disk->vbd->minor);
 		if (vbd_commit_active(disk->vbd))
-			return error_set(text, -EBUSY, "minor %d: a commit is under way", disk->vbd->minor);
+			return error_set(text, -EBUSY, "minor %d: a commit is running", disk->vbd->minor);
 	}
 	return 0;
 }

@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,15 +33,15 @@ static void settle_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct settlement *settlement = snapshot->owner;
 	bool commit = snapshot->command.op == SNAPSHOT_COMMIT;
-	char what[SNAPSHOT_TEXT_MAX + 16] = "going back";
+	char what[SNAPSHOT_TEXT_MAX + 16] = "the revert";
 
 	if (strcmp(settlement->name, SNAPSHOT_REVERT_INTENT))
 		snprintf(what, sizeof(what), "snapshot %s", settlement->name);
 	if (error)
-		log_warning("minor %d: %s could not be %s (%s); its next opening will do it", snapshot->vbd->minor, what,
+		log_warning("minor %d: %s could not be %s (%s); the next open will do it", snapshot->vbd->minor, what,
 			    commit ? "committed" : "aborted", snapshot->command.error.text);
 	else
-		log_info("minor %d: %s of a group whose coordinator has gone was %s", snapshot->vbd->minor, what,
+		log_info("minor %d: %s of a group was %s after its coordinator disconnected", snapshot->vbd->minor, what,
 			 commit ? "committed" : "aborted");
 	free(settlement);
 }
@@ -59,7 +58,7 @@ static void settle(struct vbd *vbd, const struct prepared *prepared)
 
 	settlement = decided < 0 ? NULL : calloc(1, sizeof(*settlement));
 	if (!settlement) {
-		log_warning("minor %d: snapshot %s stays undecided until its next opening: %s", prepared->minor,
+		log_warning("minor %d: snapshot %s stays undecided until the next open: %s", prepared->minor,
 			    prepared->name, decided < 0 ? text.text : strerror(ENOMEM));
 		return;
 	}
@@ -199,7 +198,7 @@ static int read_decision(const json_t *message, struct snapshot_command *command
 	    argument_line(message, "decision", SNAPSHOT_TEXT_MAX, &command->decision, error))
 		return -EINVAL;
 	if (!cow_decision_valid(command->decision))
-		return error_set(error, -EINVAL, "'decision' is no record in the directory of decisions");
+		return error_set(error, -EINVAL, "'decision' must name a record in the directory of decisions");
 	return 0;
 }
 
@@ -238,7 +237,7 @@ static int read_store(const json_t *message, const char **store, struct error_te
 	if (argument_line(message, "store", PATH_MAX - 1, store, error))
 		return -EINVAL;
 	if (*store && **store != '/')
-		return error_set(error, -EINVAL, "'store' is no absolute path");
+		return error_set(error, -EINVAL, "'store' must be an absolute path");
 	return 0;
 }
 
@@ -333,8 +332,8 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 			run(disk, request, SNAPSHOT_RESIZE);
 			return;
 		}
-		error = error_set(&request->error, -EOPNOTSUPP, "%s: its size is that of the image: make that larger, "
-				  "then resize without a size", vbd->target);
+		error = error_set(&request->error, -EOPNOTSUPP, "%s: its size is that of the image: enlarge the image "
+				  "first, then resize without a size", vbd->target);
 	} else {
 		error = vbd_resize(disk->vbd, &request->error);
 	}

@@ -97,7 +97,7 @@ static int find_command(struct control_request *request, const struct command **
 	    argument_string(request->message, "command", &name, &request->error))
 		return -EINVAL;
 	if (version != PROTOCOL_VERSION)
-		return error_set(&request->error, -EPROTONOSUPPORT, "this tapdisk speaks version %d of the protocol only",
+		return error_set(&request->error, -EPROTONOSUPPORT, "this tapdisk only supports protocol version %d",
 				 PROTOCOL_VERSION);
 	for (i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++) {
 		if (!strcmp(command_table[i].name, name)) {
@@ -200,7 +200,7 @@ static void expired(void *arg)
 	struct commands *commands = arg;
 
 	commands->expiry = NULL;
-	log_info("no disk was attached in time: ending");
+	log_info("no disk was attached in time: exiting");
 	loop_quit(commands->loop);
 }
 

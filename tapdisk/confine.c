@@ -96,7 +96,7 @@ static int allow_each(int rules, const char *const *paths, uint64_t rights, stru
 	for (; !ret && *paths; paths++) {
 		ret = allow(rules, *paths, rights);
 		if (ret)
-			error_set(text, ret, "%s: cannot be allowed for Landlock: %s", *paths, strerror(-ret));
+			error_set(text, ret, "%s: cannot add a Landlock rule: %s", *paths, strerror(-ret));
 	}
 	return ret;
 }
@@ -156,8 +156,8 @@ static int confine_files(char *const *directories, struct error_text *warning, s
 	int version = landlock_version(), ret;
 
 	if (version < 0) {
-		error_set(warning, 0, "this kernel has no Landlock (%s): of the directories that images may be in only tapdisk's "
-			  "own look keeps it, no boundary", strerror(errno));
+		error_set(warning, 0, "this kernel has no Landlock (%s): only tapdisk's own path checks enforce "
+			  "the image directories, which is no boundary", strerror(errno));
 		return 0;
 	}
 	/* a rule needs an existing directory; without this they would be made later */

@@ -50,7 +50,7 @@ static void resume_accepting(void *arg)
 
 	control->retry = NULL;
 	if (loop_modify_fd(control->source, EPOLLIN))
-		log_error("control: no connections are accepted any more");
+		log_error("control: cannot accept connections any more");
 }
 
 /* Out of descriptors or memory: the connection stays in the queue, so retry later instead of spinning. */

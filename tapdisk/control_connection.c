@@ -236,7 +236,7 @@ static int take_request(struct control_connection *connection)
 	}
 	if (!json_is_object(message)) {
 		json_decref(message);
-		return refuse_input(connection, "a line that is no JSON object");
+		return refuse_input(connection, "a line is not a JSON object");
 	}
 	request = calloc(1, sizeof(*request));
 	if (!request) {

@@ -176,8 +176,8 @@ int inflight_adopt(struct inflight **result, const struct vbd *vbd, const struct
 		error = table_check(table, params, slots, text);
 	if (error) {
 		if (error != -ENOENT)
-			error_set(text, error, "%s: %s", table ? table->path : "", error == -EUCLEAN ? "no in-flight table" :
-				  strerror(-error));
+			error_set(text, error, "%s: %s", table ? table->path : "",
+				  error == -EUCLEAN ? "not a valid in-flight table" : strerror(-error));
 		inflight_leave(table);
 		return error;
 	}

@@ -70,9 +70,9 @@ static void print_help(void)
 	       "                       default: %d with --ready-fd, 0 without)\n"
 	       "      --poll US        before it sleeps, look for up to US microseconds for the next request or\n"
 	       "                       completion, while that pays (default: TAPSNAP_POLL, or 0)\n"
-	       "      --open-timeout SEC  how long an image that is to be opened may not answer (0: for ever;\n"
+	       "      --open-timeout SEC  timeout for storage that does not answer at an open (0: none;\n"
 	       "                       default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
-	       "      --no-sandbox     give up no rights and no system calls (to find out whether that is at fault)\n"
+	       "      --no-sandbox     keep all rights and system calls (to check whether the sandbox is at fault)\n"
 	       "      --help           this text\n"
 	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);
 }
@@ -130,11 +130,11 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 			error |= error_set(text, -EINVAL, "%s needs a value", argv[at]);
 			break;
 		default:
-			error |= error_set(text, -EINVAL, "%s: not an option of tapdisk, or not one with a value", argv[at]);
+			error |= error_set(text, -EINVAL, "%s: unknown option, or it takes no value", argv[at]);
 		}
 	}
 	if (optind < argc)
-		error |= error_set(text, -EINVAL, "%s: there are no arguments besides options", argv[optind]);
+		error |= error_set(text, -EINVAL, "%s: unexpected argument", argv[optind]);
 	options->ready_fd = ready_fd == UINT_MAX ? -1 : (int)ready_fd;
 	options->idle_exit = idle_exit != UINT_MAX ? idle_exit : options->ready_fd >= 0 ? IDLE_EXIT_S : 0;
 	return error ? -EINVAL : 0;
@@ -257,7 +257,7 @@ static int setup_engine(struct tapdisk *tapdisk, const char *name, struct error_
 	if (error)
 		return error_set(text, error, "engine %s: %s", name, strerror(-error));
 	if (tapdisk->engine->uring_error)
-		log_warning("io_uring is not to be had (%s): using libaio", strerror(-tapdisk->engine->uring_error));
+		log_warning("io_uring is not available (%s): using libaio", strerror(-tapdisk->engine->uring_error));
 	if (engine_fd(tapdisk->engine) < 0)
 		return error_set(text, -EINVAL, "the engine '%s' is for tools only, choose io_uring or libaio", name);
 	loop_set_interrupted(tapdisk->loop, engine_interrupted, tapdisk);

@@ -234,7 +234,7 @@ static void server_accept(void *arg, uint32_t events)
 	}
 	server_tune_socket(fd);
 	if (server_count_connections(server) >= NBD_MAX_CONNECTIONS) {
-		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: more than %u clients, one is turned away",
+		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: more than %u clients, one was refused",
 			  server->client.vbd->minor, NBD_MAX_CONNECTIONS);
 		close(fd);
 		return;
@@ -246,7 +246,7 @@ static void server_accept(void *arg, uint32_t events)
 	else
 		error = nbd_connection_create(server, fd);
 	if (error < 0)
-		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: a client is turned away: %s",
+		log_guest(LOG_LEVEL_WARNING, "minor %d: nbd: a client was refused: %s",
 			  server->client.vbd->minor, strerror(-error));
 }
 

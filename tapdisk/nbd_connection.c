@@ -67,7 +67,7 @@ void nbd_connection_close(struct nbd_connection *connection)
 
 static void connection_fail(struct nbd_connection *connection, const char *problem)
 {
-	log_guest(LOG_LEVEL_WARNING, "minor %d: nbd client: %s; hanging up", connection->server->client.vbd->minor,
+	log_guest(LOG_LEVEL_WARNING, "minor %d: nbd client: %s; disconnected", connection->server->client.vbd->minor,
 		  problem);
 	nbd_connection_close(connection);
 }

@@ -175,7 +175,7 @@ static int snapshot_open(struct nbd_export *export, struct error_text *text)
 	options.read_only = export->server->overlay < 0;
 	options.journal = NULL;		/* the journal belongs to the disk; an overlay ends with its export */
 	if (strcmp(export->home, vbd->backend->path))
-		return error_set(text, -ESTALE, "%s: not the disk's image any more", export->home);
+		return error_set(text, -ESTALE, "%s: no longer the disk's image", export->home);
 	error = backend_open(&export->backend, vbd->engine, export->target, &options, text);
 	if (error)
 		return error;
@@ -229,9 +229,9 @@ static int export_create(struct nbd_server *server, const char *name, struct nbd
 	int error = 0;
 
 	if (snapshot && !may_open(vbd))
-		return error_set(text, -EBUSY, "the disk is paused, or about to be");
+		return error_set(text, -EBUSY, "the disk is paused or being paused");
 	if (snapshot && !vbd->backend->ops->snapshot_list)
-		return error_set(text, -EOPNOTSUPP, "%s: it has no snapshots", vbd->target);
+		return error_set(text, -EOPNOTSUPP, "%s: disks of this type have no snapshots", vbd->target);
 	export = calloc(1, sizeof(*export));
 	if (!export)
 		return -ENOMEM;
@@ -338,6 +338,7 @@ void nbd_exports_reopen(struct nbd_server *server)
 		struct error_text text = { "" };
 
 		if (export->target && !export->backend && snapshot_open(export, &text))
-			log_warning("minor %d: nbd: %s; its clients are hung up on", server->client.vbd->minor, text.text);
+			log_warning("minor %d: nbd: %s; its clients are disconnected", server->client.vbd->minor,
+				    text.text);
 	}
 }

@@ -149,7 +149,8 @@ static enum nbd_handshake_result option_info(struct nbd_handshake *handshake, co
 static enum nbd_handshake_result option_structured(struct nbd_handshake *handshake, uint32_t length)
 {
 	if (length != 0)
-		return nbd_reply_error(handshake, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID, "it takes no data");
+		return nbd_reply_error(handshake, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ERR_INVALID,
+				       "structured reply takes no data");
 	handshake->structured = true;
 	nbd_reply_option(handshake, NBD_OPT_STRUCTURED_REPLY, NBD_REP_ACK, NULL, 0);
 	return NBD_HANDSHAKE_CONTINUE;

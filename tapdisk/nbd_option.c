@@ -198,7 +198,7 @@ enum nbd_handshake_result nbd_option_context(struct nbd_handshake *handshake, co
 	    !queries_answer(&query, offer, name, data, length, count, false))
 		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "malformed export name or list of contexts");
 	if (!handshake->structured)
-		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "structured replies have to be agreed on first");
+		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "negotiate structured replies first");
 	if (unknown || offer->describe(offer->owner, name, &info))
 		return nbd_reply_error(handshake, option, NBD_REP_ERR_UNKNOWN, "there is no such export");
 

@@ -29,7 +29,7 @@ static int check_listener(int fd, struct error_text *text)
 	int listens = 0, flags = fcntl(fd, F_GETFL);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) || !listens)
-		return error_set(text, -EINVAL, "the descriptor is not a socket that listens");
+		return error_set(text, -EINVAL, "the descriptor is not a listening socket");
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK))
 		return error_set(text, -errno, "the listening socket cannot be used: %s", strerror(errno));
 	return 0;
@@ -88,7 +88,7 @@ int nbd_publish(struct vbd *vbd, const struct nbd_publication *publication, unsi
 	if (vbd->state != VBD_RUNNING)
 		return error_set(text, vbd->state == VBD_CLOSED ? -EINVAL : -EBUSY, "minor %d is not running", vbd->minor);
 	if (publication->overlay >= 0 && !publication->snapshot)
-		return error_set(text, -EINVAL, "an overlay is on a snapshot: name one");
+		return error_set(text, -EINVAL, "an overlay needs a snapshot: name one");
 	server = nbd_server_create(vbd);
 	if (!server)
 		return -ENOMEM;

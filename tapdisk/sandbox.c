@@ -413,6 +413,6 @@ int sandbox_enter(const struct sock_fprog *program, struct error_text *text)
 	if (error == -EINVAL)
 		error = load_program(program, 0);
 	if (error)
-		return error_set(text, error, "cannot put on the seccomp filter: %s%s", strerror(-error), way_out);
+		return error_set(text, error, "cannot install the seccomp filter: %s%s", strerror(-error), way_out);
 	return 0;
 }

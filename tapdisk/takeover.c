@@ -127,7 +127,7 @@ int takeover_ended(const char *name, struct error_text *text)
 	if (fd < 0)
 		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", path, strerror(errno));
 	if (flock(fd, LOCK_SH | LOCK_NB))
-		error = error_set(text, -EBUSY, "process %s has not ended, or its I/O has not", name);
+		error = error_set(text, -EBUSY, "process %s or its I/O has not ended", name);
 	close(fd);
 	return error;
 }
@@ -215,7 +215,7 @@ void takeover_disk_save(const struct vbd *vbd)
 	/* with an old record a successor might open another image */
 	if (takeover_path(path, sizeof(path), vbd->minor, TAKEOVER_RECORD))
 		path_remove(path);
-	log_warning("minor %d: no record of how it is open: %s; should this tapdisk die, nobody can take over",
+	log_warning("minor %d: cannot save the take-over record: %s; if this tapdisk dies, the disk cannot be taken over",
 		    vbd->minor, strerror(-error));
 }
 

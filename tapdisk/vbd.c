@@ -102,7 +102,7 @@ static void vbd_count_drain(struct vbd *vbd)
 /* Completed writes may be lost: each client's next flush fails, on whichever image. */
 static void vbd_count_loss(struct vbd *vbd)
 {
-	log_warning("minor %d: paused without that flush: writes may be lost, and the guest's next flush will fail",
+	log_warning("minor %d: paused without a flush: writes may be lost, and the guest's next flush will fail",
 		    vbd->minor);
 	vbd->losses++;
 	vbd->loss_reported = false;
@@ -116,7 +116,7 @@ static void vbd_flushed(struct block_request *flush, int error)
 	vbd->flushing = false;
 	vbd_count_drain(vbd);
 	if (error)
-		log_error("minor %d: flush of %s at its end: %s", vbd->minor, vbd->target, strerror(-error));
+		log_error("minor %d: final flush of %s: %s", vbd->minor, vbd->target, strerror(-error));
 	vbd->lost = error && vbd->forced;
 	if (vbd->lost)
 		vbd_count_loss(vbd);
@@ -332,7 +332,7 @@ static void vbd_log_opened(const struct vbd *vbd)
 		 (unsigned long long)vbd->geometry.sectors, vbd->geometry.read_only ? ", read-only" : "",
 		 vbd->geometry.direct ? "" : ", through the page cache");
 	if (!vbd->geometry.direct && !vbd->options.no_direct)
-		log_warning("minor %d: the file system of %s knows no O_DIRECT", vbd->minor, vbd->target);
+		log_warning("minor %d: the file system of %s does not support O_DIRECT", vbd->minor, vbd->target);
 }
 
 static int vbd_open_backend(struct vbd *vbd, const char *target, const struct driver_options *options,
@@ -350,7 +350,7 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	int ret;
 
 	if (vbd->state != VBD_CLOSED)
-		return error_set(text, -EEXIST, "minor %d has %s open already", vbd->minor, vbd->target);
+		return error_set(text, -EEXIST, "minor %d already has %s open", vbd->minor, vbd->target);
 	vbd->target = strdup(target);
 	if (!vbd->target)
 		return -ENOMEM;

@@ -33,7 +33,7 @@
 #define LITTLE_BYTES (4ull << 20)
 #define PATIENT_PASSES 4u		/* after them LITTLE_BYTES doubles with each pass */
 #define LOOK_AGAIN_MS 100
-#define CANCELED "it was canceled; the disk is in the store still"
+#define CANCELED "canceled; the disk is still in the store"
 
 static const char *const state_names[] = {
 	[COMMIT_NONE] = "none", [COMMIT_BEGINNING] = "running", [COMMIT_RUNNING] = "running", [COMMIT_ENDING] = "running",
@@ -144,12 +144,12 @@ static int check_begin(const struct vbd *vbd, struct error_text *text)
 	if (vbd->state != VBD_RUNNING)
 		return error_set(text, -EBUSY, "minor %d is being paused or closed, or is paused", vbd->minor);
 	if (vbd->backend->ops == &driver_aio)
-		return error_set(text, -EINVAL, "minor %d: %s is in no store", vbd->minor, vbd->target);
+		return error_set(text, -EINVAL, "minor %d: %s is not in a store", vbd->minor, vbd->target);
 	if (!vbd->backend->overlay)
-		return error_set(text, -EINVAL, "minor %d: %s was opened as the store that it is: only a disk that was opened as its raw "
-				 "image goes back to it; tap-img commit does it when nobody has it open", vbd->minor, vbd->target);
+		return error_set(text, -EINVAL, "minor %d: %s was opened as a store: only a disk opened as its raw image can "
+				 "be committed; use tap-img commit while it is closed", vbd->minor, vbd->target);
 	if (vbd->snapshots || vbd->freeze.state != FREEZE_NONE)
-		return error_set(text, -EBUSY, "minor %d: a snapshot of %s is going on", vbd->minor, vbd->target);
+		return error_set(text, -EBUSY, "minor %d: a snapshot of %s is running", vbd->minor, vbd->target);
 	return 0;
 }
 
@@ -180,7 +180,7 @@ int vbd_commit(struct vbd *vbd, uint64_t rate, bool adjust, struct error_text *t
 int vbd_commit_cancel(struct vbd *vbd, struct error_text *text)
 {
 	if (!vbd_commit_active(vbd))
-		return error_set(text, -EINVAL, "minor %d: no commit is going on", vbd->minor);
+		return error_set(text, -EINVAL, "minor %d: no commit is running", vbd->minor);
 	vbd->commit.cancel = true;
 	return 0;
 }
@@ -276,7 +276,7 @@ void vbd_commit_finish(struct vbd *vbd)
 	/* if this fails, every open tries again, and the store is not taken for the disk */
 	if (overlay_remove(strchr(vbd->target, ':') + 1, &text))
 		log_error("minor %d: %s", vbd->minor, text.text);
-	log_info("minor %d: %s is the disk again", vbd->minor, vbd->target);
+	log_info("minor %d: commit done, the disk is %s again", vbd->minor, vbd->target);
 }
 
 static void *close_last(void *fd)
@@ -304,7 +304,7 @@ void vbd_commit_remove_store(struct vbd *vbd, const char *store)
 		return;
 	fd = path_open(store, O_RDONLY, 0);
 	if (path_remove(store))
-		log_warning("minor %d: %s is of no use any more and cannot be removed: %s", vbd->minor, store, strerror(errno));
+		log_warning("minor %d: %s is no longer used and cannot be removed: %s", vbd->minor, store, strerror(errno));
 	if (fd >= 0)
 		close_aside(fd);
 }

@@ -50,7 +50,7 @@ int vbd_on_error_parse(const char *name, enum vbd_on_error *policy, struct error
 			return 0;
 		}
 	}
-	return error_set(text, -EINVAL, "on an error there is \"report\", \"enospc\" and \"stop\", no \"%s\"", name);
+	return error_set(text, -EINVAL, "unknown error policy \"%s\": use report, enospc or stop", name);
 }
 
 static bool is_no_room(int error)
@@ -145,7 +145,7 @@ static void stop(struct vbd *vbd, const struct block_request *req, int error, bo
 		return;
 	vbd->errors.stopped = true;
 	note(vbd, req, error);
-	log_error("minor %d: %s of %llu sectors at %llu of %s: %s: the disk is stopped until it is told to go on",
+	log_error("minor %d: %s of %llu sectors at %llu of %s: %s: the disk is stopped until 'tap-ctl resume'",
 		  vbd->minor, block_op_name(req->op), (unsigned long long)req->nr_sectors,
 		  (unsigned long long)req->sector, vbd->target, strerror(-error));
 	vbd_emit_event(vbd, io_error_event(vbd));
@@ -225,7 +225,7 @@ static void go_on(struct vbd *vbd)
 
 	errors->stopped = false;
 	errors->told = 0;
-	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting.count);
+	log_info("minor %d: %s resumed with %u waiting requests", vbd->minor, vbd->target, errors->waiting.count);
 	vbd_emit_event(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor,
 				      "requests", (int)errors->waiting.count));
 	vbd_error_try_room(vbd);
@@ -281,9 +281,11 @@ int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text)
 {
 	if (vbd->state == VBD_CLOSED)
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
+	if (vbd->closing)
+		return error_set(text, -EBUSY, "minor %d is being closed", vbd->minor);
 	if (vbd->state != VBD_RUNNING)
-		return error_set(text, -EBUSY, "minor %d is %s: what waits goes on when it is unpaused", vbd->minor,
-				 vbd->closing ? "being closed" : "paused");
+		return error_set(text, -EBUSY, "minor %d is paused or being paused: unpause retries the waiting requests",
+				 vbd->minor);
 	*count = vbd_error_go_on(vbd);
 	return 0;
 }

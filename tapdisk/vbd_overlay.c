@@ -78,7 +78,7 @@ static void thaw(struct vbd *vbd, const char *why)
 void vbd_overlay_release(struct vbd *vbd, const void *holder)
 {
 	if (vbd->overlay.holder == holder)
-		thaw(vbd, "whoever froze the disk has gone");
+		thaw(vbd, "the client that froze it has disconnected");
 }
 
 static void lease_expired(void *arg)
@@ -86,7 +86,7 @@ static void lease_expired(void *arg)
 	struct vbd *vbd = arg;
 
 	vbd->overlay.lease = NULL;
-	thaw(vbd, "the time of the freeze has run out");
+	thaw(vbd, "the lease has expired");
 }
 
 /* The drain has ended. */
@@ -102,7 +102,7 @@ static void paused(void *arg, int error)
 	else if (vbd->state != VBD_PAUSED)
 		error = error_set(&snapshot->command.error, -ECANCELED, "minor %d was closed", vbd->minor);
 	else if (!overlay->token)
-		error = error_set(&snapshot->command.error, -ETIMEDOUT, "minor %d: not frozen: the time of the freeze has run out",
+		error = error_set(&snapshot->command.error, -ETIMEDOUT, "minor %d: not frozen: the lease has expired",
 				  vbd->minor);
 	overlay->held = !error;
 	snapshot->token = overlay->token;
@@ -126,9 +126,9 @@ static int check_raw(const struct vbd *vbd, struct error_text *text)
 		return error_set(text, -EEXIST, "minor %d: %s is in the store %s already", vbd->minor, vbd->target,
 				 vbd->backend->overlay);
 	if (vbd->backend->ops != &driver_aio)
-		return error_set(text, -EINVAL, "minor %d: %s is no raw image", vbd->minor, vbd->target);
+		return error_set(text, -EINVAL, "minor %d: %s is not a raw image", vbd->minor, vbd->target);
 	if (vbd->geometry.read_only)
-		return error_set(text, -EROFS, "minor %d: %s is open for reading only", vbd->minor, vbd->target);
+		return error_set(text, -EROFS, "minor %d: %s is open read-only", vbd->minor, vbd->target);
 	error = overlay_check(strchr(vbd->target, ':') + 1, text);
 	return error ? error : overlay_check_alone(vbd->backend, text);
 }
@@ -221,7 +221,7 @@ void vbd_overlay_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot)
 	} else if (snapshot->command.op == SNAPSHOT_PREPARE) {
 		error = prepare(vbd, snapshot);
 	} else {
-		thaw(vbd, "as it was told");
+		thaw(vbd, "by command");
 	}
 	snapshot->done(snapshot, error);
 }

@@ -77,7 +77,7 @@ void vbd_thaw(struct vbd *vbd, const char *why)
 void vbd_release_freeze(struct vbd *vbd, const void *holder)
 {
 	if (vbd->freeze.holder == holder)
-		vbd_thaw(vbd, "whoever froze the disk has gone");
+		vbd_thaw(vbd, "the client that froze it has disconnected");
 	vbd_overlay_release(vbd, holder);
 }
 
@@ -86,7 +86,7 @@ static void lease_expired(void *arg)
 	struct vbd *vbd = arg;
 
 	vbd->freeze.lease = NULL;
-	vbd_thaw(vbd, "the time of the freeze has run out");
+	vbd_thaw(vbd, "the lease has expired");
 }
 
 static int freeze_done(struct vbd_snapshot *snapshot, int error)
@@ -130,7 +130,7 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 	vbd->reverting = false;
 	if (error)
 		return error;
-	log_info("minor %d: %s went back to snapshot %s", vbd->minor, vbd->target, snapshot->command.name);
+	log_info("minor %d: %s reverted to snapshot %s", vbd->minor, vbd->target, snapshot->command.name);
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }
 
@@ -144,7 +144,7 @@ static int intent_done(struct vbd_snapshot *snapshot, int error)
 	vbd->reverting = false;
 	if (snapshot->command.op == SNAPSHOT_ABORT)
 		return 0;
-	log_info("minor %d: %s went back to a snapshot, as others did with it", vbd->minor, vbd->target);
+	log_info("minor %d: %s reverted to a snapshot together with other disks", vbd->minor, vbd->target);
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }
 
@@ -207,7 +207,8 @@ static int check_token(const struct vbd_snapshot *snapshot, struct error_text *t
 
 	if (vbd->freeze.state == FREEZE_HELD && vbd->freeze.token == snapshot->token)
 		return 0;
-	return error_set(text, -ETIMEDOUT, "minor %d: %s is not frozen any more: its writes went on", vbd->minor, vbd->target);
+	return error_set(text, -ETIMEDOUT, "minor %d: %s: the freeze has ended: writes have continued", vbd->minor,
+			 vbd->target);
 }
 
 static int begin_prepare(struct vbd_snapshot *snapshot, struct error_text *text)
@@ -240,7 +241,7 @@ static int check_thawed(const struct vbd *vbd, struct error_text *text)
 {
 	if (vbd->freeze.state == FREEZE_NONE && !vbd->freeze.thawing && !vbd->reverting && !vbd_commit_active(vbd))
 		return 0;
-	return error_set(text, -EBUSY, "minor %d: %s of %s is going on", vbd->minor, vbd->reverting ? "a revert" :
+	return error_set(text, -EBUSY, "minor %d: %s of %s is running", vbd->minor, vbd->reverting ? "a revert" :
 			 vbd_commit_active(vbd) ? "a commit" : "another snapshot", vbd->target);
 }
 
@@ -308,7 +309,7 @@ void vbd_snapshot(struct vbd *vbd, struct vbd_snapshot *snapshot)
 		error = command_begin(snapshot, &command->error);
 	if (error || command->op == SNAPSHOT_THAW) {
 		if (!error)
-			vbd_thaw(vbd, "as it was told");
+			vbd_thaw(vbd, "by command");
 		snapshot->done(snapshot, error);
 		return;
 	}

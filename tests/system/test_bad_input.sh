@@ -183,7 +183,7 @@ harmless "what is not there, of a disk on it" 'no snapshot called "none"' tap-im
 store live.cow
 check "a disk" open_target 0 "cow:$work/live.cow"
 served() { harmless "$1" "$2" tap-ctl snapshot-create ${disk[0]} -n "$3"; }
-bad_names served "'name' is longer than 255 bytes" "'name' has a control character in it"
+bad_names served "'name' is longer than 255 bytes" "'name' contains a control character"
 harmless "to what is not there" 'no snapshot called "none"' tap-ctl snapshot-revert ${disk[0]} -n none
 harmless "what is not there" 'no snapshot called "none"' tap-ctl snapshot-delete ${disk[0]} -n none
 harmless "what is not there, beside the disk" 'no snapshot called "none"' tap-ctl create -a "cow:$work/live.cow@none"

@@ -121,8 +121,8 @@ check "a store that is there" refuses 17 '' tap-ctl snapshot-create ${disk[0]} -
 check "a directory that is not there" refuses 2 '' tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
 check "a bad name" refuses 22 '' tap-ctl snapshot-create ${disk[0]} --store . -n a@b
 check "the disk is raw, and nothing is left" eventually is_raw 0
-check "no commit of a raw disk" refuses 22 "is in no store" tap-ctl commit ${disk[0]}
-check "and none to cancel" refuses 22 "no commit is going on" tap-ctl commit ${disk[0]} -c
+check "no commit of a raw disk" refuses 22 "is not in a store" tap-ctl commit ${disk[0]}
+check "and none to cancel" refuses 22 "no commit is running" tap-ctl commit ${disk[0]} -c
 check "pause" tap-ctl pause ${disk[0]}
 check "nor of one that is paused" refuses 16 "is paused" tap-ctl commit ${disk[0]}
 check "unpause" tap-ctl unpause ${disk[0]}
@@ -206,7 +206,7 @@ sizes() { is "$(size_of "$1")" "$2" && is "$(stat -c %s "$1.img")" "$3"; }
 old_size=$((64 << 20)) new_size=$((80 << 20))
 check "a raw disk" make_disk 7
 check "write" fill 7 old
-check "it is as large as its image" refuses 95 "make that larger" tap-ctl resize ${disk[7]} -s 80M
+check "it is as large as its image" refuses 95 "enlarge the image first" tap-ctl resize ${disk[7]} -s 80M
 check "a snapshot" move 7 one
 check "in the store it cannot become smaller" refuses 22 "cannot become smaller" tap-ctl resize ${disk[7]} -s 32M
 check "but larger" is "$(tap-ctl resize ${disk[7]} -s 80M --json | jq .sectors)" $((new_size / 512))
@@ -353,7 +353,7 @@ check "two raw disks and a store" make_group
 check "a group where one fails" refuses 95 '' tap-ctl snapshot-create -n g0 ${disk[3]} --store . ${disk[4]} ${disk[5]}
 check "leaves all as they were" eventually is_raw 3
 check "a snapshot in the store" tap-ctl snapshot-create -n g1 ${disk[5]}
-check "which has no image to go back to" refuses 22 "was opened as the store that it is" tap-ctl commit ${disk[5]}
+check "which has no image to go back to" refuses 22 "was opened as a store" tap-ctl commit ${disk[5]}
 check "a group where the last step fails on one" refuses 17 '' tap-ctl snapshot-create -n g1 --store . ${disk[3]} ${disk[4]} ${disk[5]}
 check "the raw disks go back by themselves" eventually is_raw 3
 check "both" eventually is_raw 4

@@ -153,7 +153,7 @@ check 'throttle: too many bytes' rejects $EINVAL 'at most 1099511627776' tap-ctl
 check 'throttle: no size' rejects $EINVAL 'not a size' tap-ctl throttle $disk -B fast
 check 'stats has it' prints 1048576 sh -c "tap-ctl stats $disk | jq .throttle.bytes"
 check 'no limits' prints 'iops=0 bytes=0 burst_ms=50 waiting=0 delayed=0' tap-ctl throttle $disk -B 0
-check 'resize to a size: the image is not ours to make larger' rejects $EOPNOTSUPP 'make that larger' tap-ctl resize $disk -s 64M
+check 'resize to a size: the image is not ours to make larger' rejects $EOPNOTSUPP 'enlarge the image first' tap-ctl resize $disk -s 64M
 check 'resize to nothing' rejects $EINVAL 'at least 512' tap-ctl resize $disk -s 0
 check 'info' prints '65536' sh -c "tap-ctl info $disk --json | jq .disk.sectors"
 check 'stats is JSON' prints 'object' sh -c "tap-ctl stats $disk | jq -r .total.read.latency_us'|type'"

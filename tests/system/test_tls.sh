@@ -173,7 +173,7 @@ test_refusals() {
 		fails 'keys.psk: No such file' tap-ctl export $disk -k "$work/x509" tcp:127.0.0.1:0 &&
 		fails 'server-cert.pem' tap-ctl export $disk -x "$work/psk" tcp:127.0.0.1:0 &&
 		fails 'one of' tap-ctl export $disk -x "$work/x509" -k "$work/psk" tcp:127.0.0.1:0 &&
-		fails 'it has no snapshots' tap-ctl export $disk -n x -k "$work/psk" tcp:127.0.0.1:0 &&
+		fails 'disks of this type have no snapshots' tap-ctl export $disk -n x -k "$work/psk" tcp:127.0.0.1:0 &&
 		echo 'alice:xyz' >"$work/wrong/keys.psk" &&
 		fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0 &&
 		echo 'alice:abc' >"$work/wrong/keys.psk" && fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0

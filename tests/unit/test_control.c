@@ -385,8 +385,8 @@ static void test_descriptors_stay_with_their_line(void **state)
 
 	assert_non_null(with);
 	assert_non_null(without);
-	assert_non_null(strstr(json_string_value(json_object_get(without, "error")), "0 descriptors came"));
-	assert_null(strstr(json_string_value(json_object_get(with, "error")), "descriptors came"));
+	assert_non_null(strstr(json_string_value(json_object_get(without, "error")), "the command has 0 descriptors"));
+	assert_null(strstr(json_string_value(json_object_get(with, "error")), "descriptors, it needs"));
 	json_decref(with);
 	json_decref(without);
 	close(memory);

@@ -131,7 +131,7 @@ static void falls_back(int uring_error)
 
 	set_errors(uring_error, 0);
 	fixture_start(&f, DISK_BYTES, NULL, NULL);
-	snprintf(words, sizeof(words), "io_uring is not to be had (%s): using libaio", strerror(uring_error));
+	snprintf(words, sizeof(words), "io_uring is not available (%s): using libaio", strerror(uring_error));
 	expect_logged(words);
 	expect_logged("engine libaio\n");
 	expect_engine("libaio");

@@ -90,12 +90,12 @@ static void test_running(void **state)
 {
 	struct blkfront *front = fixture_connect(&f, (struct blkfront_options){ .queues = 1 });
 
-	refuses("open", f.target, -EEXIST, "open already");
+	refuses("open", f.target, -EEXIST, "already has");
 	refuses("unpause", f.target, -EINVAL, "is not paused");
 	does("unpause", NULL);			/* it is as was asked */
 	refuses("close", NULL, -EBUSY, "is in use by 1 frontend");
 	refuses("detach", NULL, -EBUSY, "has an open image");
-	refuses("commit-cancel", NULL, -EINVAL, "no commit is going on");
+	refuses("commit-cancel", NULL, -EINVAL, "no commit is running");
 	reads(front);
 	blkfront_disconnect(front);
 }
@@ -108,7 +108,7 @@ static void test_paused(void **state)
 	does("pause", NULL);
 	refuses("resize", NULL, -EINVAL, "is not running");
 	refuses("commit", NULL, -EBUSY, "is paused");
-	refuses("open", f.target, -EEXIST, "open already");
+	refuses("open", f.target, -EEXIST, "already has");
 	refuses("detach", NULL, -EBUSY, "has an open image");
 	does("unpause", NULL);
 	reads(front);
