@@ -221,7 +221,7 @@ prerequisites:
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
+TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
 FUZZ_PACKAGES  = clang libclang-rt-14-dev
 STATIC_PACKAGES = cppcheck
