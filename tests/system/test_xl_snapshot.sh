@@ -104,8 +104,4 @@ check "the library has no names but those of its headers" is \
 	"$(grep -oh '\bdomain_snapshot[a-z_]*(' "$here"/include/domain-snapshot*.h | tr -d '(' | sort -u | paste -sd' ')"
 check "... of which there are seven" is "$(nm -g --defined-only "$build/lib/libtapsnap.a" | grep -c ' T domain_snapshot')" 7
 
-for command in create list show current parent edit revert delete clone recover; do
-	check "$command --help" exits 0 xl-snapshot $command --help
-	check "the man page has $command" grep -q "^\.Cm.*\b$command\b" "$here/docs/man/xl-snapshot.8"
-done
 finish
