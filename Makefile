@@ -219,6 +219,7 @@ prerequisites:
 	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
+# tests/xen/lab-build reads the first line, too.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
@@ -245,6 +246,8 @@ check-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES))
 bench-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(BENCH_PACKAGES))
+lab-deps:
+	$(call install_packages,$(LAB_PACKAGES))
 deps: check-deps
 	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
@@ -376,7 +379,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
