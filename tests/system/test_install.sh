@@ -22,6 +22,21 @@ compile() { # EXAMPLE
 		[ "$(./example 2>&1 | head -1 | cut -d' ' -f1,2)" = "usage: $1" ]
 }
 
+hardened() { # PROGRAM
+	local pattern
+	readelf -W -h -l -d --dyn-syms "$1" >elf || return 1
+	for pattern in 'Type: *DYN' GNU_RELRO 'FLAGS_1.* NOW' '__stack_chk_fail@' 'n[a-z]*f_chk@'; do
+		grep -q "$pattern" elf || { echo "no $pattern"; return 1; }
+	done
+}
+
+for program in "$build"/bin/*; do
+	if [ "$counts" ]; then
+		skip "${program##*/} is hardened" "one that counts its lines is not"
+	else
+		check "${program##*/} is hardened" hardened "$program"
+	fi
+done
 check "install" make_it install
 check "nothing but for PREFIX, and Xen's scripts" is "$(ls "package$work" | paste -sd' ')" "etc usr"
 mv "package$work/usr" "package$work/etc" . && rm -r package
