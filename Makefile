@@ -98,7 +98,13 @@ $(BUILD)/bin/%:
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -pie -o $@ $(filter %.o,$^) $(LIBS)
 
-$(BUILD)/%.o: %.c | prerequisites
+# What objects were made with: with other flags they are made again, but not by `make install`, which takes what there is.
+FLAGS := $(filter-out ccache,$(CC)) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+$(BUILD)/flags: $(if $(filter install,$(MAKECMDGOALS)),,flags)
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
@@ -200,7 +206,7 @@ $(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(MEMORY_TE
 # A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
 POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c drivers/*/*.c)
 POINT_OBJS = $(patsubst %.c,$(BUILD)/points/%.o,$(POINT_SOURCES))
-$(BUILD)/points/%.o: %.c | prerequisites
+$(BUILD)/points/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -DTEST_POINTS -MMD -MP -c -o $@ $<
 $(BUILD)/tests/tapdisk-points: $(POINT_OBJS) $(BUILD)/tests/unit/point.o $(filter-out $(POINT_SOURCES:%.c=$(BUILD)/%.o), \
@@ -385,7 +391,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean flags examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -30,6 +30,10 @@ hardened() { # PROGRAM
 	done
 }
 
+make_object() {	# into an empty directory of its own
+	make -s -C "$here" BUILD="$work/objects" "$@" "$work/objects/drivers/error.o" && stat -c %y objects/drivers/error.o
+}
+
 for program in "$build"/bin/*; do
 	if [ "$counts" ]; then
 		skip "${program##*/} is hardened" "one that counts its lines is not"
@@ -37,6 +41,9 @@ for program in "$build"/bin/*; do
 		check "${program##*/} is hardened" hardened "$program"
 	fi
 done
+object=$(make_object)
+check "with the same flags an object is not made again" is "$(make_object)" "$object"
+check "with others it is" [ "$(make_object CFLAGS=-O1)" != "$object" ]
 check "install" make_it install
 check "nothing but for PREFIX, and Xen's scripts" is "$(ls "package$work" | paste -sd' ')" "etc usr"
 mv "package$work/usr" "package$work/etc" . && rm -r package
