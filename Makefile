@@ -15,7 +15,7 @@
 #   make valgrind     the system tests of the tools, with the tools under valgrind
 #   make coverage     the lines of ring, request and cow code that the tests run, in per cent
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
-#   make deps         the same for everything here; demo and the checks see to theirs by themselves
+#   make deps         the same for `make check`; each of these sees to its own by itself
 #   make clean
 
 VERSION = 0.1
@@ -236,7 +236,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev lib
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
-FUZZ_PACKAGES  = clang libclang-rt-14-dev
+FUZZ_PACKAGES  = clang libclang-rt-dev
 STATIC_PACKAGES = cppcheck
 VALGRIND_PACKAGES = valgrind
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
@@ -260,8 +260,8 @@ bench-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(BENCH_PACKAGES))
 lab-deps:
 	$(call install_packages,$(LAB_PACKAGES))
-deps: check-deps
-	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
+deps:
+	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES) $(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
 # What a driver or a tool may include is its own directory and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
 # are not used to get around it.
