@@ -160,8 +160,8 @@ unsigned reach_limit_ms(void)
 
 int reach_failed(const char *target, unsigned ms, struct error_text *error)
 {
-	return error_set(error, -ETIMEDOUT, "%s: not opened: the device or file server that it is on has not answered for %u seconds",
-			 target, (ms + 999) / 1000);
+	return error_set(error, -ETIMEDOUT, "%s: the device or file server that it is on has not answered for %u seconds", target,
+			 (ms + 999) / 1000);
 }
 
 /* In a child, which leaves it to one that nobody has to wait for, and that keeps nothing of ours. */

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_reach.c - a command that opens an image waits, before it is run,
- * until what that is on has answered (reach.h): not in the event loop, which
- * goes on for everybody else, and for no longer than a limit.
+ * command_reach.c - a command that opens an image, or asks for the size of one
+ * that is open, waits, before it is run, until what that is on has answered
+ * (reach.h): not in the event loop, which goes on for everybody else, and for
+ * no longer than a limit.
  *
- *   command --> WAITING --- answered ---> run again, and now it opens
+ *   command --> WAITING --- answered ---> run again, and now it opens or asks
  *                  |--- limit ----------> ETIMEDOUT; the thread stays until it has its answer
  *                  +--- the process ends  ESHUTDOWN
  *

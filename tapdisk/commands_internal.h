@@ -102,8 +102,9 @@ void command_forget_prepared(struct commands *commands, int minor);
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
 
 /*
- * command_reach.c: for a command that is about to open @target. True: it has to wait until that has answered, and will be
- * run again, or has been replied to; it is none of the caller's any more. Before anything was changed.
+ * command_reach.c: for a command that is about to open @target, or to ask for its size. True: it has to wait until that
+ * has answered, and will be run again, or has been replied to; it is none of the caller's any more. Before anything was
+ * changed.
  */
 bool command_reach(struct commands *commands, struct control_request *request, const char *target);
 /* The process ends. */
