@@ -42,8 +42,8 @@ DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) contr
 XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c))
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
 # how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
-CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine sandbox) $(patsubst %,$(BUILD)/drivers/%.o,descriptors error image-folders path)
-BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront-xen%,$(wildcard benchmarks/blkfront*.c)))
+CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine sandbox) $(patsubst %,$(BUILD)/drivers/%.o,descriptors error image_directories path)
+BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront_xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
 # TLS in front of exports; where there is no GnuTLS the rest does without
@@ -96,7 +96,7 @@ $(BUILD)/%.o: %.c | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
-# the store has a folder of its own, and what all drivers share
+# the store has a directory of its own, and what all drivers share
 $(BUILD)/drivers/cow/%.o $(BUILD)/points/drivers/cow/%.o: INCLUDES += -Idrivers
 
 # The fio engine. It needs the headers of the installed fio, which benchmarks/fio-headers fetches.
@@ -125,11 +125,11 @@ $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow -Icontrol
 
 # tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
-	$(BUILD)/tests/unit/store_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
+	$(BUILD)/tests/unit/xenstore_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter $(BUILD)/tests/unit/test_tapback_%,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
 # A frontend on real Xen, with which a test in the lab's dom0 behaves as no guest's does.
-XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront-xen*.c))
+XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront_xen*.c))
 $(BUILD)/tests/xen/frontend/frontend: $(XEN_FRONTEND_OBJS) $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/xen/%.o: INCLUDES += -Ibenchmarks
@@ -250,7 +250,7 @@ bench-deps:
 deps: check-deps
 	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
-# What a driver or a tool may include is its own folder and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
+# What a driver or a tool may include is its own directory and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
 # are not used to get around it.
 layers:
 	@! grep -rn '#include "[^"]*/' --include='*.[ch]' include tapdisk drivers control benchmarks tests

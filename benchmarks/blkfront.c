@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "blkfront-internal.h"
+#include "blkfront_internal.h"
 
 #define DEFAULT_DEVID		51712	/* xvda: major 202, minor 0 */
 #define DEFAULT_DATA_PAGES	4096

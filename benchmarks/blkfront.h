@@ -4,7 +4,7 @@
  *
  * It is what a guest's blkfront is to tapdisk: shared rings in pages of its
  * own, grant references, event channels. On the stand-in transport they are a
- * memfd, page numbers in it, and eventfds; on Xen (blkfront-xen.h) the real
+ * memfd, page numbers in it, and eventfds; on Xen (blkfront_xen.h) the real
  * things. Tests and the fio engine sit on it; it speaks every ABI and every
  * feature of the ring so that tapdisk's are exercised, and gives the raw ring
  * to those that want to misbehave.

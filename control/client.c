@@ -21,7 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "clock.h"
 #include "descriptors.h"
 #include "json_memory.h"
@@ -72,12 +72,12 @@ static void buffer_consume(struct buffer *buffer, size_t bytes)
 
 static int connect_socket(const struct sockaddr_un *address)
 {
-	const struct timeval patience = { .tv_sec = CONNECT_TIMEOUT_S };
+	const struct timeval timeout = { .tv_sec = CONNECT_TIMEOUT_S };
 	int error, fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -errno;
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 	if (!connect(fd, (const struct sockaddr *)address, sizeof(*address)))
 		return fd;
 	error = errno == EAGAIN ? -ETIMEDOUT : -errno;

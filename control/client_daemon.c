@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * client_daemon.c - starting a program that goes on by itself. It is nobody's
- * child to wait for, is in no folder that somebody may want to unmount, and
+ * child to wait for, is in no directory that somebody may want to unmount, and
  * has nothing of ours open but
  *
  *    3   where it writes a line when it is ready, or "error ERRNO TEXT"
@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 
 #define READY_TIMEOUT_MS 30000
 #define ABOVE 10		/* all that is moved to its place */

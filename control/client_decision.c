@@ -13,8 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "cow.h"
 #include "path.h"
 
@@ -29,8 +29,8 @@ void client_step(const char *name)
 		client_group_step(name);
 }
 
-/* A folder that is durable, in one that is there. */
-static int make_folder(const char *path, struct error_text *text)
+/* A directory that is durable, in one that is there. */
+static int make_directory(const char *path, struct error_text *text)
 {
 	int error;
 
@@ -40,18 +40,18 @@ static int make_folder(const char *path, struct error_text *text)
 		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
 	}
 	error = path_sync_name(path);
-	return error ? error_set(text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
-/* @folder, of DECISION_MAX + 1 bytes: where the records are. */
-static int name_folder(char *folder, const char *owner, struct error_text *text)
+/* @directory, of DECISION_MAX + 1 bytes: where the records are. */
+static int name_directory(char *directory, const char *owner, struct error_text *text)
 {
 	const char *state = path_state_dir();
 	int length;
 
 	if (*state != '/')
 		return error_set(text, -EINVAL, "%s: no absolute path", state);
-	length = snprintf(folder, DECISION_MAX + 1, "%s/" COW_DECISION_FOLDER, state);
+	length = snprintf(directory, DECISION_MAX + 1, "%s/" COW_DECISION_DIRECTORY, state);
 	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > DECISION_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
 	return 0;
@@ -60,20 +60,20 @@ static int name_folder(char *folder, const char *owner, struct error_text *text)
 int client_decision_name(char *path, const char *owner, struct error_text *text)
 {
 	unsigned char random[RANDOM_BYTES];
-	char folder[DECISION_MAX + 1];
+	char directory[DECISION_MAX + 1];
 	int length, error;
 	unsigned i;
 
-	error = name_folder(folder, owner ? owner : "", text);
+	error = name_directory(directory, owner ? owner : "", text);
 	if (!error)
-		error = make_folder(path_state_dir(), text);
+		error = make_directory(path_state_dir(), text);
 	if (!error)
-		error = make_folder(folder, text);
+		error = make_directory(directory, text);
 	if (error)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return error_set(text, -EIO, "no random number to be had");
-	length = snprintf(path, PATH_MAX, "%s/", folder);
+	length = snprintf(path, PATH_MAX, "%s/", directory);
 	for (i = 0; i < sizeof(random); i++)
 		length += snprintf(path + length, PATH_MAX - length, "%02x", random[i]);
 	if (owner)
@@ -92,16 +92,16 @@ static bool is_owners(const char *file, const char *owner)
 
 int tapctl_records_forget(const char *owner, struct error_text *text)
 {
-	char folder[DECISION_MAX + 1];
+	char directory[DECISION_MAX + 1];
 	struct dirent *entry;
 	DIR *dir;
-	int error = name_folder(folder, owner, text);
+	int error = name_directory(directory, owner, text);
 
 	if (error)
 		return error;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	if (!dir)
-		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", folder, strerror(errno));
+		return errno == ENOENT ? 0 : error_set(text, -errno, "%s: %s", directory, strerror(errno));
 	while (!error && (entry = readdir(dir))) {
 		if (is_owners(entry->d_name, owner) && unlinkat(dirfd(dir), entry->d_name, 0) && errno != ENOENT)
 			error = -errno;
@@ -109,7 +109,7 @@ int tapctl_records_forget(const char *owner, struct error_text *text)
 	if (!error && fsync(dirfd(dir)))
 		error = -errno;
 	closedir(dir);
-	return error ? error_set(text, error, "%s: %s", folder, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: %s", directory, strerror(-error)) : 0;
 }
 
 int client_decision_make(const char *path, struct error_text *text)

@@ -26,8 +26,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "utf8.h"
 
 #define LEASE_MS 5000

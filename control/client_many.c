@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "clock.h"
 
 static void cut_off(struct many_disk *disk)

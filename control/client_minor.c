@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 
 static int marker_path(char **path, int minor, struct error_text *text)
 {

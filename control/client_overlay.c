@@ -17,9 +17,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
-#include "cow-base.h"
+#include "cow_base.h"
 #include "overlay.h"
 #include "path.h"
 
@@ -39,7 +39,7 @@ static const char *info_string(const struct many_disk *disk, const char *name)
 	return json_string_value(json_object_get(info_of(disk), name));
 }
 
-static bool is_folder(const char *path)
+static bool is_directory(const char *path)
 {
 	struct stat st;
 
@@ -66,22 +66,22 @@ static int check_disk(const struct many_disk *disk, struct error_text *text)
 	return overlay_check(info_string(disk, "path"), text);
 }
 
-/* PATH as it was given, or a file in the folder that it is; absolute. The caller's. */
+/* PATH as it was given, or a file in the directory that it is; absolute. The caller's. */
 static char *name_store(const struct many_disk *disk, struct error_text *text)
 {
-	char folder[PATH_MAX], copy[PATH_MAX], real[PATH_MAX], *path = NULL;
+	char directory[PATH_MAX], copy[PATH_MAX], real[PATH_MAX], *path = NULL;
 	const char *given = disk->disk.store;
 
-	if (is_folder(given) && realpath(given, folder) &&
+	if (is_directory(given) && realpath(given, directory) &&
 	    snprintf(copy, sizeof(copy), "%s", info_string(disk, "path")) < (int)sizeof(copy)) {
-		if (asprintf(&path, "%s/%s.cow", folder, basename(copy)) < 0)
+		if (asprintf(&path, "%s/%s.cow", directory, basename(copy)) < 0)
 			path = NULL;
-	} else if (snprintf(copy, sizeof(copy), "%s", given) < (int)sizeof(copy) && realpath(dirname(copy), folder)) {
+	} else if (snprintf(copy, sizeof(copy), "%s", given) < (int)sizeof(copy) && realpath(dirname(copy), directory)) {
 		snprintf(real, sizeof(real), "%s", given);
-		if (asprintf(&path, "%s/%s", folder, basename(real)) < 0)
+		if (asprintf(&path, "%s/%s", directory, basename(real)) < 0)
 			path = NULL;
 	} else {
-		error_set(text, -ENOENT, "%s: no such folder", given);
+		error_set(text, -ENOENT, "%s: no such directory", given);
 	}
 	if (!path)
 		error_set(text, -ENOMEM, "out of memory");
@@ -173,8 +173,8 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 		struct many_disk *disk = &many->disks[i];
 		char *path;
 
-		/* a folder is for those that need it */
-		if (!disk->disk.store || (is_folder(disk->disk.store) && info_string(disk, "type") && !is_raw(disk)))
+		/* a directory is for those that need it */
+		if (!disk->disk.store || (is_directory(disk->disk.store) && info_string(disk, "type") && !is_raw(disk)))
 			continue;
 		error = check_disk(disk, text);
 		path = error ? NULL : name_store(disk, text);

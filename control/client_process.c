@@ -15,7 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 
 #define TAPDISK_ENV	"TAPSNAP_TAPDISK"
 #define STATS_DIR	"/dev/shm/td3-%d"

@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "clock.h"
 #include "driver.h"
 

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 
 static int make_dir(const char *path, struct error_text *text)
 {

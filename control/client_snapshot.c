@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 
 static json_t *make_request(const char *command, const struct many_disk *disk)
 {

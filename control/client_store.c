@@ -6,7 +6,7 @@
  * open, a snapshot or the base of a clone, that process has to serve as well.
  *
  * To find out all stores that are open are looked at, one of which may be on
- * something that does not answer (reach.h). That is not the one, which has
+ * something that does not answer (probe.h). That is not the one, which has
  * answered just before.
  */
 #include <errno.h>
@@ -16,10 +16,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "cow.h"
-#include "cow-base.h"
-#include "reach.h"
+#include "cow_base.h"
+#include "probe.h"
 
 #define LIST_TIMEOUT_MS 10000
 #define OTHERS_MS 1000
@@ -45,11 +45,11 @@ static void look_at(struct search *search, int pid, int minor, const char *path,
 /* Of a disk that was closed the store stays open where clones of it are. */
 static void look_below(struct search *search, int pid, int minor, const char *path)
 {
-	char *base = cow_base_beside(path), *next;
+	char *base = cow_base_peek(path), *next;
 
 	for (unsigned depth = 0; base && depth < COW_BASE_DEPTH; depth++) {
 		look_at(search, pid, minor, base, false);
-		next = cow_base_beside(base);
+		next = cow_base_peek(base);
 		free(base);
 		base = next;
 	}
@@ -61,7 +61,7 @@ static bool answers(const char *path)
 	char target[PATH_MAX + 8];
 
 	return snprintf(target, sizeof(target), "cow:%s", path) < (int)sizeof(target) &&
-		!reach_wait(target, OTHERS_MS, tapctl_interrupt(), NULL);
+		!probe_wait(target, OTHERS_MS, tapctl_interrupt(), NULL);
 }
 
 static void look_at_target(struct search *search, int pid, int minor, const char *target)
@@ -162,10 +162,10 @@ unsigned client_store_depth(const char *target)
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	if (reach_wait(target, OTHERS_MS, tapctl_interrupt(), NULL))
+	if (probe_wait(target, OTHERS_MS, tapctl_interrupt(), NULL))
 		return UINT_MAX;
 	path = cow_target_split(target, &name);
-	while (path && depth < COW_BASE_DEPTH && (base = cow_base_beside(path))) {
+	while (path && depth < COW_BASE_DEPTH && (base = cow_base_peek(path))) {
 		free(path);
 		path = base;
 		depth++;
@@ -192,7 +192,7 @@ int tapctl_store_process(const char *target, struct error_text *text)
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	error = reach_wait(target, reach_limit_ms(), tapctl_interrupt(), text);
+	error = probe_wait(target, probe_timeout_ms(), tapctl_interrupt(), text);
 	if (error)
 		return error;
 	path = cow_target_split(target, &name);

@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 #include "boot_id.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "clock.h"
 
 #define RECORD_MAX	65536
@@ -141,14 +141,14 @@ static void records_sort(struct records *records)
 /* Of the disks that process @pid has or had, those to take over; a paused one only when it is asked for by @minor. */
 static int records_find(struct records *records, int pid, int minor)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	int *minors, error;
 	size_t count;
 
 	*records = (struct records){ 0 };
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory))
 		return -ENAMETOOLONG;
-	error = client_list_numbers(folder, "", MINOR_MAX, &minors, &count);
+	error = client_list_numbers(directory, "", MINOR_MAX, &minors, &count);
 	if (!error && count) {
 		records->list = calloc(count, sizeof(*records->list));
 		error = records->list ? 0 : -ENOMEM;
@@ -358,22 +358,22 @@ int tapctl_takeover(int pid, int minor, struct error_text *text)
 
 void client_takeover_forget(int minor)
 {
-	char folder[PATH_MAX], path[PATH_MAX];
+	char directory[PATH_MAX], path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
 
-	if (snprintf(folder, sizeof(folder), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(folder))
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DISK_FORMAT, tapctl_run_dir(), minor) >= (int)sizeof(directory))
 		return;
-	dir = opendir(folder);
+	dir = opendir(directory);
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
 		if (entry->d_name[0] != '.' &&
-		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path))
+		    snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) < (int)sizeof(path))
 			unlink(path);
 	}
 	closedir(dir);
-	rmdir(folder);
+	rmdir(directory);
 }
 
 int tapctl_takeover_owner(int minor)
@@ -416,25 +416,25 @@ static bool is_free(const char *path)
 
 void client_takeover_clean(int pid)
 {
-	char folder[PATH_MAX], path[PATH_MAX], prefix[32];
+	char directory[PATH_MAX], path[PATH_MAX], prefix[32];
 	struct records left;
 	struct dirent *entry;
 	DIR *dir;
 
 	if (records_find(&left, pid, -1) || left.count || left.paused ||
-	    snprintf(folder, sizeof(folder), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(folder) ||
-	    !(dir = opendir(folder))) {
+	    snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) >= (int)sizeof(directory) ||
+	    !(dir = opendir(directory))) {
 		records_free(&left);
 		return;
 	}
 	snprintf(prefix, sizeof(prefix), "lock-%d-", pid);
 	while ((entry = readdir(dir))) {
 		if (!strncmp(entry->d_name, prefix, strlen(prefix)) &&
-		    snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name) < (int)sizeof(path) && is_free(path))
+		    snprintf(path, sizeof(path), "%s/%s", directory, entry->d_name) < (int)sizeof(path) && is_free(path))
 			unlink(path);
 	}
 	closedir(dir);
-	rmdir(folder);
+	rmdir(directory);
 	records_free(&left);
 }
 

@@ -5,7 +5,7 @@
  *   domain_queue.c    operations, each on its thread, and their completion
  *   domain_create.c domain_query.c domain_revert.c domain_delete.c domain_clone.c   the operations
  *   domain_recover.c  what a killed one has left
- *   domain_folder.c   a domain's folder: files that are whole or not there, the lock
+ *   domain_directory.c  a domain's directory: files that are whole or not there, the lock
  *   domain_info.c     information files, and the tree they make
  *   domain_disks.c    the disks at their tapdisks
  *   domain_locate.c   which domain is meant
@@ -124,38 +124,38 @@ struct domain_operation {
 	bool clone_has_memory;
 };
 
-/* ---- domain_folder.c ---- */
+/* ---- domain_directory.c ---- */
 
-struct domain_folder {
+struct domain_directory {
 	char path[PATH_MAX];
 	char uuid[DOMAIN_UUID_SIZE];
 	int fd, lock;			/* -1: none */
 };
 
-/* The folder of all, from the environment or the default. */
-const char *folder_root(void);
+/* The directory of all, from the environment or the default. */
+const char *directory_root(void);
 /* -ENOENT when it is not there and @make is not set. */
-int folder_open(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text);
-void folder_close(struct domain_folder *folder);
-/* -EBUSY when somebody else has it for longer than @wait_ms; -ESTALE: the folder was removed meanwhile, open it again. */
-int folder_lock(struct domain_folder *folder, int wait_ms, struct error_text *text);
-void folder_unlock(struct domain_folder *folder);
+int directory_open(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text);
+void directory_close(struct domain_directory *directory);
+/* -EBUSY when somebody else has it for longer than @wait_ms; -ESTALE: the directory was removed meanwhile, open it again. */
+int directory_lock(struct domain_directory *directory, int wait_ms, struct error_text *text);
+void directory_unlock(struct domain_directory *directory);
 /* -ENOENT: there is no such file. */
-int folder_read(const struct domain_folder *folder, const char *file, json_t **value, struct error_text *text);
+int directory_read(const struct domain_directory *directory, const char *file, json_t **value, struct error_text *text);
 /* All of it or what was there before; durable. On failure it may be there, and not be durable. */
-int folder_write(const struct domain_folder *folder, const char *file, const json_t *value, struct error_text *text);
+int directory_write(const struct domain_directory *directory, const char *file, const json_t *value, struct error_text *text);
 /* Durable; a file that is not there is no error. */
-int folder_remove(const struct domain_folder *folder, const char *file, struct error_text *text);
+int directory_remove(const struct domain_directory *directory, const char *file, struct error_text *text);
 /* A rename, durable. */
-int folder_rename(const struct domain_folder *folder, const char *from, const char *to, struct error_text *text);
+int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text);
 /* What is in it, to be read and closed; NULL: it was removed since it was opened. */
-int folder_entries(const struct domain_folder *folder, DIR **dir, struct error_text *text);
-/* "FOLDER/FILE" */
-int folder_path(const struct domain_folder *folder, const char *file, char *path, struct error_text *text);
-/* Calls @each for each folder's uuid until it returns non-zero. */
-int folder_each(int (*each)(const char *uuid, void *owner), void *owner);
+int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text);
+/* "DIRECTORY/FILE" */
+int directory_path(const struct domain_directory *directory, const char *file, char *path, struct error_text *text);
+/* Calls @each for each directory's uuid until it returns non-zero. */
+int directory_each(int (*each)(const char *uuid, void *owner), void *owner);
 /* Nothing is left in it: it goes, too. */
-void folder_remove_empty(const struct domain_folder *folder);
+void directory_remove_empty(const struct domain_directory *directory);
 
 /* ---- domain_info.c ---- */
 
@@ -164,14 +164,14 @@ bool info_name_valid(const char *name);
 void info_file(char *file, const char *name);
 void info_save_file(char *file, const char *name, bool partial);
 /* A file's content; -EBADMSG when it is none of ours. */
-int info_read(const struct domain_folder *folder, const char *name, json_t **info, struct error_text *text);
+int info_read(const struct domain_directory *directory, const char *name, json_t **info, struct error_text *text);
 /* All but those that are damaged, oldest first. @damaged, which may be NULL, names one of these. */
-int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *damaged, struct error_text *text);
+int info_read_all(const struct domain_directory *directory, json_t **infos, struct error_text *damaged, struct error_text *text);
 const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
 /* What the domain was last at, to be freed; NULL: nothing. */
-char *info_current(const struct domain_folder *folder);
-int info_set_current(const struct domain_folder *folder, const struct domain_id *id, const char *name,
+char *info_current(const struct domain_directory *directory);
+int info_set_current(const struct domain_directory *directory, const struct domain_id *id, const char *name,
 		     struct error_text *text);
 /* The typed form, which points into @infos; free() it. */
 struct domain_snapshot *info_typed(const json_t *infos, const char *current);
@@ -241,18 +241,18 @@ int config_write(const json_t *config, const char *path, struct error_text *text
 /* For an intent: which domain it is about. */
 json_t *domain_to_json(const struct domain_id *id);
 /* Under the lock: ends what an operation has left that was killed. 0: there is nothing left any more. */
-int domain_recover(struct domain_operation *operation, const struct domain_folder *folder);
+int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
 /* The last step of every operation. */
-int domain_remove_intent(const struct domain_folder *folder, struct error_text *text);
+int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
 /* The parts of domain_recover(). @intent is the file's content. */
 /* @told: by whoever asked for it, so that a domain which runs is stopped, too, if it was to be. */
-int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent, bool told);
-int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
-int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent);
-int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
-int domain_undo_clone(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent);
+int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool told);
+int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
+int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
+int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
+int domain_undo_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 /* What all operations that change something begin with: open, lock, recover. */
-int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make);
+int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
 
 /* ---- domain_program.c: the guard, which ends the operation when this process is killed ---- */
 
@@ -260,7 +260,7 @@ struct guard {
 	int fd;				/* its stdin; -1: none */
 	int pid;
 };
-int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_folder *folder,
+int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_directory *directory,
 		struct error_text *text);
 /* The guard is not needed any more. */
 void guard_stop(struct guard *guard);
@@ -283,10 +283,10 @@ int domain_check_cancelled(struct domain_operation *operation);
 
 /* Of a hook, and the domain's name: a warning. */
 #define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
-/* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_patience_ms. */
+/* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_timeout_ms. */
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
 	     struct error_text *text);
-extern int hook_patience_ms;		/* tests have less */
+extern int hook_timeout_ms;		/* tests have less */
 /* Run a program, to its end; what it says on stderr goes to @text when it fails. */
 int program_run(const char *const arguments[], struct error_text *text);
 

@@ -17,8 +17,8 @@
 #include <unistd.h>
 #include <libxl.h>
 
-#include "cow-base.h"
 #include "cow.h"
+#include "cow_base.h"
 #include "domain.h"
 #include "path.h"
 
@@ -26,7 +26,7 @@
 
 struct clone {
 	struct domain_operation *operation;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct domain_disks disks;
 	struct error_text *text;
 	json_t *info, *config;
@@ -35,16 +35,16 @@ struct clone {
 	size_t made;			/* of these, in order: they are ours */
 };
 
-static int check_folder(struct clone *clone, const char *path)
+static int check_directory(struct clone *clone, const char *path)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	struct stat st;
 
-	snprintf(folder, sizeof(folder), "%s", path);
-	strrchr(folder, '/')[1] = '\0';
-	if (stat(folder, &st))
-		return error_set(clone->text, -errno, "%s: %s", folder, strerror(errno));
-	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no folder", folder);
+	snprintf(directory, sizeof(directory), "%s", path);
+	strrchr(directory, '/')[1] = '\0';
+	if (stat(directory, &st))
+		return error_set(clone->text, -errno, "%s: %s", directory, strerror(errno));
+	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no directory", directory);
 }
 
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
@@ -64,7 +64,7 @@ static int name_file(struct clone *clone, const char *beside, const char *suffix
 		return error_set(clone->text, -EINVAL, "%s: no absolute path", path);
 	if (!lstat(path, &st))
 		return error_set(clone->text, -EEXIST, "%s: is there already", path);
-	return check_folder(clone, path);
+	return check_directory(clone, path);
 }
 
 static int name_files(struct clone *clone)
@@ -143,7 +143,7 @@ static int sync_name(struct clone *clone, const char *path)
 {
 	int error = path_sync_name(path);
 
-	return error ? error_set(clone->text, error, "%s: its folder cannot be made durable: %s", path, strerror(-error)) : 0;
+	return error ? error_set(clone->text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
 /* A file that somebody else makes meanwhile stays his. */
@@ -167,10 +167,10 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 		.sectors = snapshot.sectors, .base_kind = COW_BASE_COW, .base = &fields,
 	};
 	struct cow_device *device;
-	int error = cow_base_describe_beside(&fields, disk_file(disk), &snapshot, clone->text), fd;
+	int error = cow_base_describe_peek(&fields, disk_file(disk), &snapshot, clone->text), fd;
 
 	if (!error)		/* its partitions are counted in these */
-		error = cow_sector_size_beside(disk_file(disk), &options.sector_size, clone->text);
+		error = cow_sector_size_peek(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = make_file(clone, path, &fd);
 	if (error)
@@ -306,7 +306,7 @@ static int note_clone(struct clone *clone)
 	}
 	json_array_extend(clones, clone->files);
 	info_file(file, info_string(clone->info, "name"));
-	return folder_write(&clone->folder, file, clone->info, clone->text);
+	return directory_write(&clone->directory, file, clone->info, clone->text);
 }
 
 /* Durable, as is that it was not there. */
@@ -317,10 +317,10 @@ static int remove_file(const char *path)
 	if (unlink(path) && errno != ENOENT)
 		return -errno;
 	error = path_sync_name(path);
-	return error == -ENOENT ? 0 : error;	/* its folder has gone, too */
+	return error == -ENOENT ? 0 : error;	/* its directory has gone, too */
 }
 
-int domain_undo_clone(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+int domain_undo_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	const json_t *file;
 	size_t i;
@@ -331,7 +331,7 @@ int domain_undo_clone(struct domain_operation *operation, const struct domain_fo
 		if (error)
 			return error_set(&operation->text, error, "%s: cannot be removed: %s", json_string_value(file), strerror(-error));
 	}
-	return folder_remove(folder, INTENT_FILE, &operation->text);
+	return directory_remove(directory, INTENT_FILE, &operation->text);
 }
 
 /* In the intent are all that were to be made. */
@@ -342,7 +342,7 @@ static void undo(struct clone *clone, json_t *intent)
 
 	while (json_array_size(files) > clone->made)
 		json_array_remove(files, json_array_size(files) - 1);
-	domain_undo_clone(clone->operation, &clone->folder, intent);
+	domain_undo_clone(clone->operation, &clone->directory, intent);
 	*clone->text = reason;
 }
 
@@ -350,7 +350,7 @@ static int run(struct clone *clone)
 {
 	struct domain_operation *operation = clone->operation;
 	json_t *intent = make_intent(clone);
-	int error = folder_write(&clone->folder, INTENT_FILE, intent, clone->text);
+	int error = directory_write(&clone->directory, INTENT_FILE, intent, clone->text);
 
 	if (!error)
 		domain_did(operation, "intent");
@@ -361,7 +361,7 @@ static int run(struct clone *clone)
 	if (!error)
 		error = note_clone(clone);
 	if (!error)
-		error = folder_remove(&clone->folder, INTENT_FILE, clone->text);
+		error = directory_remove(&clone->directory, INTENT_FILE, clone->text);
 	if (error)
 		undo(clone, intent);
 	json_decref(intent);
@@ -371,26 +371,26 @@ static int run(struct clone *clone)
 static int find_info(struct clone *clone)
 {
 	const char *name = clone->operation->request->name;
-	char *current = name ? NULL : info_current(&clone->folder);
+	char *current = name ? NULL : info_current(&clone->directory);
 	int error;
 
 	if (!name && !current)
 		return error_set(clone->text, -ENOENT, "domain %s is at no snapshot; name one with -n", clone->operation->id.name);
-	error = info_read(&clone->folder, name ? name : current, &clone->info, clone->text);
+	error = info_read(&clone->directory, name ? name : current, &clone->info, clone->text);
 	free(current);
 	return error;
 }
 
 int domain_clone(struct domain_operation *operation)
 {
-	struct clone clone = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	struct clone clone = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	clone.files = json_array();
 	if (!error)
-		error = domain_begin(operation, &clone.folder, false);
+		error = domain_begin(operation, &clone.directory, false);
 	if (!error)
 		error = find_info(&clone);
 	if (!error)
@@ -410,7 +410,7 @@ int domain_clone(struct domain_operation *operation)
 	}
 	disks_close(&clone.disks);
 	disks_free(&clone.disks);
-	folder_close(&clone.folder);
+	directory_close(&clone.directory);
 	json_decref(clone.files);
 	json_decref(clone.config);
 	json_decref(clone.info);

@@ -36,7 +36,7 @@
 struct create {
 	struct domain_operation *operation;
 	const struct domain_snapshot_request *request;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct domain_disks disks;
 	struct error_text *text;
 	char *config_text;
@@ -65,7 +65,7 @@ static int choose_name(struct create *create)
 	snprintf(number, sizeof(number), "%" PRId64, create->time);
 	if (!name)
 		name = number;
-	error = info_read(&create->folder, name, &info, &ignored);
+	error = info_read(&create->directory, name, &info, &ignored);
 	json_decref(info);
 	if (!error || error == -EBADMSG)
 		return error_set(create->text, -EEXIST, "there is a snapshot called \"%s\" already", name);
@@ -97,7 +97,7 @@ static int read_config(struct create *create)
 						      where.text);
 	}
 	/* shut off, and no config file was named: as it was at its last snapshot */
-	error = info_read_all(&create->folder, &infos, NULL, create->text);
+	error = info_read_all(&create->directory, &infos, NULL, create->text);
 	if (!error)
 		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
 	json_decref(infos);
@@ -134,7 +134,7 @@ static int check_disk(struct create *create, struct domain_disk *disk)
 		return 0;
 	}
 	if (found == -EOPNOTSUPP)
-		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store FOLDER moves it onto one; "
+		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store DIRECTORY moves it onto one; "
 				 "--diskspec %s,snapshot=no leaves it out", disk->vdev, disk->target, disk->vdev);
 	if (found < 0)
 		return error_set(create->text, found, "%s", reason.text);
@@ -188,11 +188,11 @@ static int check_memory(struct create *create)
 	error = operation->host->ops->can_save(operation->host, operation->id.domid, create->request->live, &bytes, create->text);
 	if (error)
 		return error;
-	if (fstatvfs(create->folder.fd, &space))
-		return error_set(create->text, -errno, "%s: %s", create->folder.path, strerror(errno));
+	if (fstatvfs(create->directory.fd, &space))
+		return error_set(create->text, -errno, "%s: %s", create->directory.path, strerror(errno));
 	if (bytes / space.f_frsize >= space.f_bavail)
 		return error_set(create->text, -ENOSPC, "%s: the memory needs %" PRIu64 " MiB, and %" PRIu64 " MiB are free",
-				 create->folder.path, bytes >> 20, (uint64_t)space.f_bavail * space.f_frsize >> 20);
+				 create->directory.path, bytes >> 20, (uint64_t)space.f_bavail * space.f_frsize >> 20);
 	return 0;
 }
 
@@ -231,7 +231,7 @@ static int write_intent(struct create *create)
 				   "time", (json_int_t)create->time, "memory", create->memory, "after", (int)create->request->after,
 				   "hook", create->request->hook, "domain", domain_to_json(id), "disks", disks_to_json(&create->disks),
 				   "moves", list_moves(create));
-	int error = folder_write(&create->folder, INTENT_FILE, intent, create->text);
+	int error = directory_write(&create->directory, INTENT_FILE, intent, create->text);
 
 	json_decref(intent);
 	return error;
@@ -242,9 +242,9 @@ static int open_save(struct create *create, int *fd)
 	char file[NAME_MAX + 1];
 
 	info_save_file(file, create->name, true);
-	*fd = openat(create->folder.fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	*fd = openat(create->directory.fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (*fd < 0)
-		return error_set(create->text, -errno, "%s/%s: %s", create->folder.path, file, strerror(errno));
+		return error_set(create->text, -errno, "%s/%s: %s", create->directory.path, file, strerror(errno));
 	return save_write_head(*fd, create->config_text, create->text);
 }
 
@@ -297,7 +297,7 @@ static int begin_disks(struct create *create)
 	int error;
 
 	create->taking.snapshot = (struct tapctl_snapshot){
-		.name = create->name, .description = create->request->description, .owner = create->folder.uuid,
+		.name = create->name, .description = create->request->description, .owner = create->directory.uuid,
 		.held = create->memory ? on_held : NULL, .held_arg = create,
 	};
 	error = disks_snapshot_begin(&create->taking, &create->disks, &reason);
@@ -379,7 +379,7 @@ static int make_whole(struct create *create)
 {
 	char part[NAME_MAX + 1], save[NAME_MAX + 1], file[NAME_MAX + 1], path[PATH_MAX];
 	struct domain_operation *operation = create->operation;
-	char *parent = info_current(&create->folder);
+	char *parent = info_current(&create->directory);
 	json_t *info = NULL;
 	int error = note_ids(create);
 
@@ -387,13 +387,13 @@ static int make_whole(struct create *create)
 	info_save_file(save, create->name, false);
 	info_file(file, create->name);
 	if (!error && create->memory)
-		error = folder_rename(&create->folder, part, save, create->text);
+		error = directory_rename(&create->directory, part, save, create->text);
 	if (!error)
-		error = folder_path(&create->folder, save, path, create->text);
+		error = directory_path(&create->directory, save, path, create->text);
 	if (!error) {
 		domain_did(operation, "saved");
 		info = make_info(create, create->memory ? path : NULL, parent);
-		error = folder_write(&create->folder, file, info, create->text);
+		error = directory_write(&create->directory, file, info, create->text);
 	}
 	free(parent);
 	if (!error) {
@@ -416,7 +416,7 @@ static int run(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
 	const char *hook = operation->id.there ? create->request->hook : NULL;
-	int error = guard_start(&create->guard, operation, &create->folder, create->text);
+	int error = guard_start(&create->guard, operation, &create->directory, create->text);
 
 	if (!error)
 		error = write_intent(create);
@@ -451,12 +451,12 @@ static void undo(struct create *create)
 	struct domain_operation *operation = create->operation;
 	struct error_text reason = *create->text;
 	json_t *intent;
-	int error = folder_read(&create->folder, INTENT_FILE, &intent, NULL);
+	int error = directory_read(&create->directory, INTENT_FILE, &intent, NULL);
 
 	if (error)		/* nothing was begun */
 		return;
 	create->text->text[0] = '\0';
-	error = domain_undo_create(operation, &create->folder, intent);
+	error = domain_undo_create(operation, &create->directory, intent);
 	json_decref(intent);
 	if (error)
 		append(&reason, "undoing what was done failed, too, and the next command tries again: ", create->text->text);
@@ -470,10 +470,10 @@ static void finish(struct create *create)
 {
 	struct error_text reason;
 	json_t *intent;
-	int error = folder_read(&create->folder, INTENT_FILE, &intent, create->text);
+	int error = directory_read(&create->directory, INTENT_FILE, &intent, create->text);
 
 	if (!error)
-		error = domain_finish_create(create->operation, &create->folder, intent, true);
+		error = domain_finish_create(create->operation, &create->directory, intent, true);
 	json_decref(intent);
 	if (!error)
 		return;
@@ -494,13 +494,13 @@ static void warn_frozen(struct create *create)
 int domain_create(struct domain_operation *operation)
 {
 	struct create create = {
-		.operation = operation, .request = operation->request, .text = &operation->text, .folder = { .fd = -1, .lock = -1 },
+		.operation = operation, .request = operation->request, .text = &operation->text, .directory = { .fd = -1, .lock = -1 },
 		.guard = { .fd = -1 },
 	};
 	int error = domain_locate(operation, &create.config_text);
 
 	if (!error)
-		error = domain_begin(operation, &create.folder, true);
+		error = domain_begin(operation, &create.directory, true);
 	if (!error)
 		error = check_request(&create);
 	if (!error)
@@ -524,9 +524,9 @@ int domain_create(struct domain_operation *operation)
 		guard_stop(&create.guard);
 	}
 	disks_close(&create.disks);
-	if (create.folder.fd >= 0)
-		folder_remove_empty(&create.folder);
-	folder_close(&create.folder);
+	if (create.directory.fd >= 0)
+		directory_remove_empty(&create.directory);
+	directory_close(&create.directory);
 	disks_free(&create.disks);
 	json_decref(create.config);
 	free(create.config_text);

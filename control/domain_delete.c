@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "domain.h"
 
 struct removal {
 	struct domain_operation *operation;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	json_t *infos;			/* all that there are */
 	bool damaged;			/* what is asked for: all that is known is its name */
 };
@@ -23,7 +23,7 @@ static int find(struct removal *removal, const char *name)
 	struct domain_operation *operation = removal->operation;
 	struct error_text reason = { "" };
 	json_t *info;
-	int error = name ? info_read(&removal->folder, name, &info, &reason) : -ENOENT;
+	int error = name ? info_read(&removal->directory, name, &info, &reason) : -ENOENT;
 
 	if (!error) {
 		json_decref(info);
@@ -66,7 +66,7 @@ static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, 
 
 	if (base->version != snapshot.id || base->time != snapshot.time)
 		return false;
-	return cow_base_describe_beside(&fields, info_string(disk, "path"), &snapshot, NULL) ||
+	return cow_base_describe_peek(&fields, info_string(disk, "path"), &snapshot, NULL) ||
 	       !memcmp(base->uuid, fields.uuid, sizeof(fields.uuid));
 }
 
@@ -77,7 +77,7 @@ static bool stands_on(const char *file, const json_t *info)
 	enum cow_base_kind kind;
 	const json_t *disk;
 	size_t i;
-	int error = cow_base_probe_beside(file, NULL, &kind, &base, NULL);
+	int error = cow_base_probe_peek(file, NULL, &kind, &base, NULL);
 
 	if (error)
 		return error != -ENOENT && error != -ENOTDIR;
@@ -132,17 +132,17 @@ static int remove_one(struct removal *removal, const json_t *listed)
 	int error;
 
 	/* read again: it may have got another parent by now */
-	error = info_read(&removal->folder, info_string(listed, "name"), &info, &reason);
+	error = info_read(&removal->directory, info_string(listed, "name"), &info, &reason);
 	if (error == -EBADMSG)
 		info = json_incref((json_t *)listed);
 	else if (error)
 		return error_set(&operation->text, error, "%s", reason.text);
 	intent = json_pack("{s:s, s:{s:s, s:s}, s:b, s:O}", "op", "delete", "domain", "name", id->name, "uuid", id->uuid,
 			   "keep_disks", operation->request->keep_disks, "info", info);
-	error = folder_write(&removal->folder, INTENT_FILE, intent, &operation->text);
+	error = directory_write(&removal->directory, INTENT_FILE, intent, &operation->text);
 	if (!error) {
 		domain_did(operation, "intent");
-		error = domain_finish_delete(operation, &removal->folder, intent);
+		error = domain_finish_delete(operation, &removal->directory, intent);
 	}
 	if (!error)
 		json_array_append(operation->infos, info);
@@ -171,33 +171,33 @@ static int remove_all(struct removal *removal, const json_t *order)
 	return error;
 }
 
-/* The folder keeps no more than what the domain is called: that goes with the last snapshot. */
-static void remove_folder(struct removal *removal)
+/* The directory keeps no more than what the domain is called: that goes with the last snapshot. */
+static void remove_directory(struct removal *removal)
 {
 	struct error_text damaged = { "" };
 	json_t *left;
 
-	if (info_read_all(&removal->folder, &left, &damaged, NULL))
+	if (info_read_all(&removal->directory, &left, &damaged, NULL))
 		return;
-	if (!json_array_size(left) && !damaged.text[0] && !folder_remove(&removal->folder, STATE_FILE, NULL))
-		folder_remove_empty(&removal->folder);
+	if (!json_array_size(left) && !damaged.text[0] && !directory_remove(&removal->directory, STATE_FILE, NULL))
+		directory_remove_empty(&removal->directory);
 	json_decref(left);
 }
 
 int domain_delete(struct domain_operation *operation)
 {
-	struct removal removal = { .operation = operation, .folder = { .fd = -1, .lock = -1 } };
+	struct removal removal = { .operation = operation, .directory = { .fd = -1, .lock = -1 } };
 	json_t *order = json_array();
 	char *config, *name = NULL;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
-		error = domain_begin(operation, &removal.folder, false);
+		error = domain_begin(operation, &removal.directory, false);
 	if (!error)
-		error = info_read_all(&removal.folder, &removal.infos, NULL, &operation->text);
+		error = info_read_all(&removal.directory, &removal.infos, NULL, &operation->text);
 	if (!error)
-		name = operation->request->name ? strdup(operation->request->name) : info_current(&removal.folder);
+		name = operation->request->name ? strdup(operation->request->name) : info_current(&removal.directory);
 	if (!error)
 		error = find(&removal, name);
 	if (!error)
@@ -205,11 +205,11 @@ int domain_delete(struct domain_operation *operation)
 	if (!error)
 		error = remove_all(&removal, order);
 	if (!error)
-		remove_folder(&removal);
+		remove_directory(&removal);
 	if (!error && removal.damaged)
 		error_set(&operation->text, 0, "what it held of disks is not known: snapshots of that name that they have are deleted with "
 			  "tap-ctl snapshot-delete, or tap-img snapshot -d");
-	folder_close(&removal.folder);
+	directory_close(&removal.directory);
 	json_decref(removal.infos);
 	json_decref(order);
 	free(name);

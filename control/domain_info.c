@@ -61,7 +61,7 @@ static bool is_complete(const json_t *info, const char *name)
 	return true;
 }
 
-int info_read(const struct domain_folder *folder, const char *name, json_t **info, struct error_text *text)
+int info_read(const struct domain_directory *directory, const char *name, json_t **info, struct error_text *text)
 {
 	struct error_text reason = { "" };
 	char file[NAME_MAX + 1];
@@ -72,11 +72,11 @@ int info_read(const struct domain_folder *folder, const char *name, json_t **inf
 		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and signs, no "
 				 "spaces, none of @ / \\ and quotes, and no - first", name, SNAPSHOT_NAME_MAX);
 	info_file(file, name);
-	error = folder_read(folder, file, info, &reason);
+	error = directory_read(directory, file, info, &reason);
 	if (error == -ENOENT)
 		return error_set(text, error, "there is no snapshot called \"%s\"", name);
 	if (!error && !is_complete(*info, name))
-		error = error_set(&reason, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", folder->path, file);
+		error = error_set(&reason, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", directory->path, file);
 	if (!error)
 		return 0;
 	json_decref(*info);
@@ -116,21 +116,21 @@ static bool name_of_file(const char *file, char *name)
 	return info_name_valid(name);
 }
 
-int info_read_all(const struct domain_folder *folder, json_t **infos, struct error_text *damaged, struct error_text *text)
+int info_read_all(const struct domain_directory *directory, json_t **infos, struct error_text *damaged, struct error_text *text)
 {
 	struct error_text reason;
 	char name[NAME_MAX + 1];
 	struct dirent *entry;
 	json_t *info;
 	DIR *dir;
-	int error = folder_entries(folder, &dir, text);
+	int error = directory_entries(directory, &dir, text);
 
 	*infos = json_array();
 	while (!error && (entry = readdir(dir))) {
 		if (!name_of_file(entry->d_name, name))
 			continue;
 		reason.text[0] = '\0';
-		error = info_read(folder, name, &info, &reason);
+		error = info_read(directory, name, &info, &reason);
 		if (!error)
 			error = insert(*infos, info);
 		else if (error == -EBADMSG)
@@ -161,13 +161,13 @@ const json_t *info_find(const json_t *infos, const char *name)
 	return NULL;
 }
 
-char *info_current(const struct domain_folder *folder)
+char *info_current(const struct domain_directory *directory)
 {
 	const char *name;
 	json_t *state;
 	char *current = NULL;
 
-	if (folder_read(folder, STATE_FILE, &state, NULL))
+	if (directory_read(directory, STATE_FILE, &state, NULL))
 		return NULL;
 	name = info_string(state, "current");
 	if (name)
@@ -176,11 +176,11 @@ char *info_current(const struct domain_folder *folder)
 	return current;
 }
 
-int info_set_current(const struct domain_folder *folder, const struct domain_id *id, const char *name,
+int info_set_current(const struct domain_directory *directory, const struct domain_id *id, const char *name,
 		     struct error_text *text)
 {
 	json_t *state = json_pack("{s:s, s:s, s:s?}", "name", id->name, "uuid", id->uuid, "current", name);
-	int error = folder_write(folder, STATE_FILE, state, text);
+	int error = directory_write(directory, STATE_FILE, state, text);
 
 	json_decref(state);
 	return error;

@@ -19,15 +19,15 @@ struct search {
 static int look_at(const char *uuid, void *owner)
 {
 	struct search *search = owner;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	const char *name = NULL;
 	json_t *state = NULL;
 
-	if (!folder_open(&folder, uuid, false, NULL) && !folder_read(&folder, STATE_FILE, &state, NULL))
+	if (!directory_open(&directory, uuid, false, NULL) && !directory_read(&directory, STATE_FILE, &state, NULL))
 		name = info_string(state, "name");
-	else if (folder.fd >= 0 && !folder_read(&folder, INTENT_FILE, &state, NULL))
+	else if (directory.fd >= 0 && !directory_read(&directory, INTENT_FILE, &state, NULL))
 		name = info_string(json_object_get(state, "domain"), "name");	/* its first create was cut short */
-	folder_close(&folder);
+	directory_close(&directory);
 	if (!strcmp(uuid, search->domain) || (name && !strcmp(name, search->domain))) {
 		search->count++;
 		snprintf(search->found.uuid, sizeof(search->found.uuid), "%s", uuid);
@@ -38,10 +38,10 @@ static int look_at(const char *uuid, void *owner)
 }
 
 /* Of those that have snapshots. 0, -ENOENT, -EEXIST when there are several. */
-static int find_folder(const char *domain, struct domain_id *id)
+static int find_directory(const char *domain, struct domain_id *id)
 {
 	struct search search = { .domain = domain };
-	int error = folder_each(look_at, &search);
+	int error = directory_each(look_at, &search);
 
 	if (error)
 		return error;
@@ -79,7 +79,7 @@ static int locate_config(struct domain_operation *operation, char **config)
 	struct domain_id *id = &operation->id, there;
 	int error = host->ops->read_config(host, path, id, config, &operation->text);
 
-	if (!error && !id->uuid[0] && find_folder(id->name, id))
+	if (!error && !id->uuid[0] && find_directory(id->name, id))
 		error = error_set(&operation->text, -EINVAL, "%s: has no uuid, so every start makes another domain of it; put a "
 				  "line like uuid=\"...\" into it (uuidgen makes one)", path);
 	if (error)
@@ -93,16 +93,16 @@ static int locate_config(struct domain_operation *operation, char **config)
 }
 
 /* By the name that it had when its last snapshot was taken; it may be running under another one. */
-static int locate_folder(struct domain_operation *operation)
+static int locate_directory(struct domain_operation *operation)
 {
 	const char *domain = operation->request->domain;
 	struct domain_host *host = operation->host;
 	struct domain_id there;
-	int error = find_folder(domain, &operation->id);
+	int error = find_directory(domain, &operation->id);
 
 	if (error == -EEXIST)
-		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a folder "
-				 "in %s", domain, folder_root());
+		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a directory "
+				 "in %s", domain, directory_root());
 	if (error)
 		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
 				 "path of a config file can be given, too", domain);
@@ -119,11 +119,11 @@ static int locate_folder(struct domain_operation *operation)
 static int check_uuid(struct domain_operation *operation)
 {
 	struct domain_id *id = &operation->id, other;
-	struct domain_folder folder;
-	int error = folder_open(&folder, id->uuid, false, NULL);
+	struct domain_directory directory;
+	int error = directory_open(&directory, id->uuid, false, NULL);
 
-	folder_close(&folder);
-	if (!error || operation->request->command == DOMAIN_SNAPSHOT_CREATE || find_folder(id->name, &other))
+	directory_close(&directory);
+	if (!error || operation->request->command == DOMAIN_SNAPSHOT_CREATE || find_directory(id->name, &other))
 		return 0;
 	return error_set(&operation->text, -ENOENT, "domain %s has uuid %s now and no snapshots; those of uuid %s are named by "
 			 "that uuid. Put uuid=\"%s\" into its configuration to keep it", id->name, id->uuid, other.uuid,
@@ -145,5 +145,5 @@ int domain_locate(struct domain_operation *operation, char **config)
 		error = host->ops->find(host, domain, &operation->id, &reason);
 	if (!error)
 		return check_uuid(operation);
-	return error == -ENOENT ? locate_folder(operation) : error_set(&operation->text, error, "%s", reason.text);
+	return error == -ENOENT ? locate_directory(operation) : error_set(&operation->text, error, "%s", reason.text);
 }

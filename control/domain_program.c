@@ -27,7 +27,7 @@ extern char **environ;
 #define LOOK_MS 50
 
 void (*domain_step)(const char *step);
-int hook_patience_ms = 30000;
+int hook_timeout_ms = 30000;
 
 void domain_did(struct domain_operation *operation, const char *step)
 {
@@ -102,20 +102,20 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 }
 
 /* That may be cancelled, and how long a program is waited for when it is. */
-struct patience {
+struct timeout {
 	const struct domain_operation *operation;
 	int ms;
 };
 
 /* True: it did not end, and was killed with all that it had started. Its process is still to be waited for. */
-static bool kill_cancelled(pid_t pid, const struct patience *patience)
+static bool kill_cancelled(pid_t pid, const struct timeout *timeout)
 {
 	struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
-	int left = patience->ms;
+	int left = timeout->ms;
 	bool killed = false;
 
 	while (end.fd >= 0 && !killed && poll(&end, 1, LOOK_MS) <= 0) {
-		if (!atomic_load(&patience->operation->cancelled))
+		if (!atomic_load(&timeout->operation->cancelled))
 			continue;
 		killed = left <= 0 && !kill(-pid, SIGKILL);
 		left -= LOOK_MS;
@@ -125,20 +125,20 @@ static bool kill_cancelled(pid_t pid, const struct patience *patience)
 	return killed;
 }
 
-/* @patience: NULL: it is waited for to its end. */
-static int run_program(const char *const arguments[], const struct patience *patience, struct error_text *text)
+/* @timeout: NULL: it is waited for to its end. */
+static int run_program(const char *const arguments[], const struct timeout *timeout, struct error_text *text)
 {
 	int in = open("/dev/null", O_RDONLY | O_CLOEXEC), out = memfd_create("output", MFD_CLOEXEC), status, error;
 	pid_t pid = -1, got;
 	bool killed;
 
 	/* a session of its own is what can be killed whole */
-	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, patience ? POSIX_SPAWN_SETSID : 0);
+	error = in < 0 || out < 0 ? -errno : spawn(&pid, arguments, in, out, timeout ? POSIX_SPAWN_SETSID : 0);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;
 	}
-	killed = patience && kill_cancelled(pid, patience);
+	killed = timeout && kill_cancelled(pid, timeout);
 	do
 		got = waitpid(pid, &status, 0);
 	while (got < 0 && errno == EINTR);
@@ -165,9 +165,9 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 {
 	const char *const arguments[] = { hook, word, id->name, NULL };
 	/* who cancels wants no freeze any more; a thaw is what has to come after it */
-	const struct patience patience = { operation, !strcmp(word, "thaw") ? hook_patience_ms : 0 };
+	const struct timeout timeout = { operation, !strcmp(word, "thaw") ? hook_timeout_ms : 0 };
 	struct error_text reason = { "" };
-	int error = run_program(arguments, &patience, &reason);
+	int error = run_program(arguments, &timeout, &reason);
 
 	return error ? error_set(text, error, "hook \"%s\": %.300s", word, reason.text) : 0;
 }
@@ -177,10 +177,10 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
  * long time. So a process of its own sees the end of a socket, and ends what we
  * had begun. It writes nothing that we would not.
  */
-int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_folder *folder,
+int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_directory *directory,
 		struct error_text *text)
 {
-	const char *const arguments[] = { operation->guard, "guard", folder->uuid, NULL };
+	const char *const arguments[] = { operation->guard, "guard", directory->uuid, NULL };
 	int null, ends[2], error;
 
 	guard->fd = -1;

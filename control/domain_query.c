@@ -11,24 +11,24 @@
 #include "domain.h"
 
 /* What was cut short is ended first; that this cannot be done yet is worth a warning, no more. */
-static void recover_if_free(struct domain_operation *operation, struct domain_folder *folder)
+static void recover_if_free(struct domain_operation *operation, struct domain_directory *directory)
 {
 	json_t *intent;
 
-	if (!operation->host || folder_read(folder, INTENT_FILE, &intent, NULL))
+	if (!operation->host || directory_read(directory, INTENT_FILE, &intent, NULL))
 		return;
 	json_decref(intent);
-	if (folder_lock(folder, 0, NULL))
+	if (directory_lock(directory, 0, NULL))
 		return;
-	domain_recover(operation, folder);
+	domain_recover(operation, directory);
 	/* whoever wants to change something is not to wait for somebody who looks */
-	folder_unlock(folder);
+	directory_unlock(directory);
 }
 
-static int read_one(struct domain_operation *operation, const struct domain_folder *folder)
+static int read_one(struct domain_operation *operation, const struct domain_directory *directory)
 {
 	json_t *info;
-	int error = info_read(folder, operation->request->name, &info, &operation->text);
+	int error = info_read(directory, operation->request->name, &info, &operation->text);
 
 	if (!error)
 		json_array_append_new(operation->infos, info);
@@ -36,11 +36,11 @@ static int read_one(struct domain_operation *operation, const struct domain_fold
 }
 
 /* One that is damaged makes it an error; the others are there all the same. */
-static int read_all(struct domain_operation *operation, const struct domain_folder *folder)
+static int read_all(struct domain_operation *operation, const struct domain_directory *directory)
 {
 	struct error_text damaged = { "" };
 	json_t *infos;
-	int error = info_read_all(folder, &infos, &damaged, &operation->text);
+	int error = info_read_all(directory, &infos, &damaged, &operation->text);
 
 	if (error)
 		return error;
@@ -51,30 +51,30 @@ static int read_all(struct domain_operation *operation, const struct domain_fold
 
 int domain_query(struct domain_operation *operation)
 {
-	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	struct domain_directory directory = { .fd = -1, .lock = -1 };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
-		error = folder_open(&folder, operation->id.uuid, false, NULL);
+		error = directory_open(&directory, operation->id.uuid, false, NULL);
 	if (error == -ENOENT && operation->id.there && !operation->request->name)
 		error = 0;		/* a domain without snapshots has an empty list */
 	else if (error)
 		error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name);
-	if (!error && folder.fd >= 0) {
-		recover_if_free(operation, &folder);
-		operation->current = info_current(&folder);
-		error = operation->request->name ? read_one(operation, &folder) : read_all(operation, &folder);
+	if (!error && directory.fd >= 0) {
+		recover_if_free(operation, &directory);
+		operation->current = info_current(&directory);
+		error = operation->request->name ? read_one(operation, &directory) : read_all(operation, &directory);
 	}
-	folder_close(&folder);
+	directory_close(&directory);
 	return error;
 }
 
 int domain_edit(struct domain_operation *operation)
 {
 	const struct domain_snapshot_request *request = operation->request;
-	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	struct domain_directory directory = { .fd = -1, .lock = -1 };
 	char *config, *current = NULL, file[NAME_MAX + 1];
 	const char *name = request->name;
 	json_t *info = NULL;
@@ -82,22 +82,22 @@ int domain_edit(struct domain_operation *operation)
 
 	free(config);
 	if (!error)
-		error = domain_begin(operation, &folder, false);
+		error = domain_begin(operation, &directory, false);
 	if (!error && !name)
-		name = current = info_current(&folder);
+		name = current = info_current(&directory);
 	if (!error && !name)
 		error = error_set(&operation->text, -ENOENT, "domain %s is at no snapshot; name one with -n", operation->id.name);
 	if (!error)
-		error = info_read(&folder, name, &info, &operation->text);
+		error = info_read(&directory, name, &info, &operation->text);
 	if (!error) {
 		info_file(file, name);
 		json_object_set_new(info, "description", json_string(request->description ? request->description : ""));
-		error = folder_write(&folder, file, info, &operation->text);
+		error = directory_write(&directory, file, info, &operation->text);
 	}
 	if (!error)
 		json_array_append(operation->infos, info);
 	json_decref(info);
 	free(current);
-	folder_close(&folder);
+	directory_close(&directory);
 	return error;
 }

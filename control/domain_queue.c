@@ -150,14 +150,14 @@ static bool copy_list(struct domain_snapshot_operation *operation)
 /* A path is said to others later, who are elsewhere; without a slash it is none. */
 static bool copy_path(const char **path)
 {
-	char *folder, *absolute = NULL;
+	char *directory, *absolute = NULL;
 
 	if (!*path || **path == '/' || !strchr(*path, '/'))
 		return copy_string(path);
-	folder = getcwd(NULL, 0);
-	if (!folder || asprintf(&absolute, "%s/%s", folder, *path) < 0)
+	directory = getcwd(NULL, 0);
+	if (!directory || asprintf(&absolute, "%s/%s", directory, *path) < 0)
 		absolute = NULL;
-	free(folder);
+	free(directory);
 	*path = absolute;
 	return absolute;
 }

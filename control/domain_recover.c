@@ -98,38 +98,38 @@ static int delete_disk_snapshots(struct domain_operation *operation, const json_
 	return error;
 }
 
-static int remove_save(struct domain_operation *operation, const struct domain_folder *folder, const char *name)
+static int remove_save(struct domain_operation *operation, const struct domain_directory *directory, const char *name)
 {
 	char file[NAME_MAX + 1];
 	int error;
 
 	info_save_file(file, name, true);
-	error = folder_remove(folder, file, &operation->text);
+	error = directory_remove(directory, file, &operation->text);
 	info_save_file(file, name, false);
-	return error ? error : folder_remove(folder, file, &operation->text);
+	return error ? error : directory_remove(directory, file, &operation->text);
 }
 
 /* All is done, or all undone: each disk knows what became of it, and nobody needs a record of it any more. */
-int domain_remove_intent(const struct domain_folder *folder, struct error_text *text)
+int domain_remove_intent(const struct domain_directory *directory, struct error_text *text)
 {
-	int error = tapctl_records_forget(folder->uuid, text);
+	int error = tapctl_records_forget(directory->uuid, text);
 
-	return error ? error : folder_remove(folder, INTENT_FILE, text);
+	return error ? error : directory_remove(directory, INTENT_FILE, text);
 }
 
-static int remove_info(struct domain_operation *operation, const struct domain_folder *folder, const char *name)
+static int remove_info(struct domain_operation *operation, const struct domain_directory *directory, const char *name)
 {
 	char file[NAME_MAX + 1];
 
 	info_file(file, name);
-	return folder_remove(folder, file, &operation->text);
+	return directory_remove(directory, file, &operation->text);
 }
 
 /*
  * An information file that may not be durable is not to make the snapshot
  * whole. That takes no time, and then comes the domain: it is what is waited for.
  */
-int domain_undo_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	const char *name = info_string(intent, "name"), *hook = info_string(intent, "hook");
 	struct domain_host *host = operation->host;
@@ -140,7 +140,7 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 	if (error)
 		return error;
-	unlisted = remove_info(operation, folder, name);
+	unlisted = remove_info(operation, directory, name);
 	if (id.there && json_is_true(json_object_get(intent, "memory")))
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
@@ -148,12 +148,12 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_f
 		hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
 	if (!error)
-		error = remove_save(operation, folder, name);
+		error = remove_save(operation, directory, name);
 	if (!error)
 		error = delete_disk_snapshots(operation, intent, json_integer_value(json_object_get(intent, "time")));
 	if (!error)
 		domain_did(operation, "undone");
-	return error ? error : domain_remove_intent(folder, &operation->text);
+	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
 /*
@@ -191,7 +191,7 @@ static void close_left_open(const json_t *intent)
 	disks_free(&disks);
 }
 
-int domain_finish_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent, bool told)
+int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool told)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
@@ -201,21 +201,21 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 
 	/* by this the domain is found when it is gone */
 	if (!error)
-		error = info_set_current(folder, &id, info_string(intent, "name"), &operation->text);
+		error = info_set_current(directory, &id, info_string(intent, "name"), &operation->text);
 	if (!error)
 		error = leave_domain(operation, intent, &id, told);
-	return error ? error : domain_remove_intent(folder, &operation->text);
+	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
-static int end_create(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+static int end_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	const char *name = info_string(intent, "name");
 	json_t *info;
 
-	if (!name || info_read(folder, name, &info, NULL))
-		return domain_undo_create(operation, folder, intent);
+	if (!name || info_read(directory, name, &info, NULL))
+		return domain_undo_create(operation, directory, intent);
 	json_decref(info);
-	return domain_finish_create(operation, folder, intent, false);
+	return domain_finish_create(operation, directory, intent, false);
 }
 
 /* ---- revert ---- */
@@ -227,15 +227,15 @@ static bool is_phase(const json_t *intent, const char *phase)
 	return at && !strcmp(at, phase);
 }
 
-static int write_phase(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent,
+static int write_phase(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent,
 		       const char *phase)
 {
 	json_object_set_new(intent, "phase", json_string(phase));
-	return folder_write(folder, INTENT_FILE, intent, &operation->text);
+	return directory_write(directory, INTENT_FILE, intent, &operation->text);
 }
 
 /* Nothing is done to one before all of them can be had: the phase goes on being "stop" until then. @gone: one cannot be opened. */
-static int revert_disks(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent, bool *gone)
+static int revert_disks(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent, bool *gone)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
 	const json_t *info = json_object_get(intent, "info");
@@ -248,16 +248,16 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 	if (!error)
 		error = disks_check_unused(&disks, &operation->text);
 	if (!error)
-		error = write_phase(operation, folder, intent, "disks");
+		error = write_phase(operation, directory, intent, "disks");
 	if (!error)
-		error = disks_revert(&disks, info_string(info, "name"), folder->uuid, &operation->text);
+		error = disks_revert(&disks, info_string(info, "name"), directory->uuid, &operation->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
 }
 
 /* Each disk that is there finds out by its opening whether it has gone back. The domain stays off. */
-static int give_up_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
+static int give_up_revert(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			  const struct domain_id *id)
 {
 	struct domain_disks disks = { .adopt = operation->adopts, .give_up = true };
@@ -274,8 +274,8 @@ static int give_up_revert(struct domain_operation *operation, const struct domai
 	disks_close(&disks);
 	disks_free(&disks);
 	if (!error && begun)
-		error = info_set_current(folder, id, NULL, &operation->text);
-	return error ? error : domain_remove_intent(folder, &operation->text);
+		error = info_set_current(directory, id, NULL, &operation->text);
+	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
 static bool wants_paused(const json_t *intent)
@@ -321,7 +321,7 @@ static int thaw(struct domain_operation *operation, const json_t *intent, const 
 }
 
 /* Disks are at the snapshot whether it starts or not. */
-static int end_revert(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
+static int end_revert(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 		      const json_t *info, const struct domain_id *id)
 {
 	int started = id->there ? 0 : start_domain(operation, intent, info);
@@ -334,15 +334,15 @@ static int end_revert(struct domain_operation *operation, const struct domain_fo
 		domain_did(operation, "started");
 		started = thaw(operation, intent, info, id);
 	}
-	error = info_set_current(folder, id, info_string(info, "name"), &reason);
+	error = info_set_current(directory, id, info_string(info, "name"), &reason);
 	if (!error)
-		error = domain_remove_intent(folder, &reason);
+		error = domain_remove_intent(directory, &reason);
 	if (error && !started)
 		operation->text = reason;
 	return started ? started : error;
 }
 
-int domain_finish_revert(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent)
+int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
 	const json_t *info = json_object_get(intent, "info");
 	struct domain_id id;
@@ -353,31 +353,31 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 	if (error)
 		return error;
 	if (is_phase(intent, "stop") && id.there)
-		return domain_remove_intent(folder, &operation->text);
+		return domain_remove_intent(directory, &operation->text);
 	if (!is_phase(intent, "start")) {
 		if (id.there)
 			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
 					 "down, then the next command finishes that", id.name, info_string(info, "name"));
-		error = revert_disks(operation, folder, intent, &gone);
+		error = revert_disks(operation, directory, intent, &gone);
 		if (error && is_forced(operation) && (gone || is_phase(intent, "stop")))
-			return give_up_revert(operation, folder, intent, &id);
+			return give_up_revert(operation, directory, intent, &id);
 		if (error)
 			return error;
 		domain_did(operation, "reverted");
-		error = write_phase(operation, folder, intent, "start");
+		error = write_phase(operation, directory, intent, "start");
 	}
-	return error ? error : end_revert(operation, folder, intent, info, &id);
+	return error ? error : end_revert(operation, directory, intent, info, &id);
 }
 
 /* ---- delete ---- */
 
 /* Those that went back to @name go back to what it went back to. */
-static int give_new_parent(struct domain_operation *operation, const struct domain_folder *folder, const char *name,
+static int give_new_parent(struct domain_operation *operation, const struct domain_directory *directory, const char *name,
 			   const char *parent)
 {
 	json_t *infos, *info;
 	size_t i;
-	int error = info_read_all(folder, &infos, NULL, &operation->text);
+	int error = info_read_all(directory, &infos, NULL, &operation->text);
 
 	json_array_foreach(infos, i, info) {
 		const char *old = info_string(info, "parent");
@@ -387,29 +387,29 @@ static int give_new_parent(struct domain_operation *operation, const struct doma
 			continue;
 		json_object_set_new(info, "parent", parent ? json_string(parent) : json_null());
 		info_file(file, info_string(info, "name"));
-		error = folder_write(folder, file, info, &operation->text);
+		error = directory_write(directory, file, info, &operation->text);
 	}
 	json_decref(infos);
 	return error;
 }
 
-static int leave_current(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent,
+static int leave_current(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			 const char *name, const char *parent)
 {
-	char *current = info_current(folder);
+	char *current = info_current(directory);
 	struct domain_id id;
 	int error = 0;
 
 	if (current && !strcmp(current, name)) {
 		error = find_domain(operation, intent, &id);
 		if (!error)
-			error = info_set_current(folder, &id, parent, &operation->text);
+			error = info_set_current(directory, &id, parent, &operation->text);
 	}
 	free(current);
 	return error;
 }
 
-int domain_finish_delete(struct domain_operation *operation, const struct domain_folder *folder, const json_t *intent)
+int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	const json_t *info = json_object_get(intent, "info");
 	const char *name = info_string(info, "name"), *parent = info_string(info, "parent");
@@ -417,7 +417,7 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 
 	if (!name || !info_name_valid(name))
 		return error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
-	error = remove_info(operation, folder, name);
+	error = remove_info(operation, directory, name);
 	if (!error)
 		domain_did(operation, "unlisted");
 	if (!error && !json_is_true(json_object_get(intent, "keep_disks")))
@@ -425,36 +425,36 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 	if (!error)
 		domain_did(operation, "deleted");
 	if (!error)
-		error = remove_save(operation, folder, name);
+		error = remove_save(operation, directory, name);
 	if (!error)
-		error = give_new_parent(operation, folder, name, parent);
+		error = give_new_parent(operation, directory, name, parent);
 	if (!error)
-		error = leave_current(operation, folder, intent, name, parent);
-	return error ? error : domain_remove_intent(folder, &operation->text);
+		error = leave_current(operation, directory, intent, name, parent);
+	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
 /* ---- what all begin with ---- */
 
-static int end_operation(struct domain_operation *operation, const struct domain_folder *folder, json_t *intent)
+static int end_operation(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
 	const char *op = info_string(intent, "op");
 
 	if (op && !strcmp(op, "create"))
-		return end_create(operation, folder, intent);
+		return end_create(operation, directory, intent);
 	if (op && !strcmp(op, "revert"))
-		return domain_finish_revert(operation, folder, intent);
+		return domain_finish_revert(operation, directory, intent);
 	if (op && !strcmp(op, "delete"))
-		return domain_finish_delete(operation, folder, intent);
+		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))
-		return domain_undo_clone(operation, folder, intent);
-	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", folder->path);
+		return domain_undo_clone(operation, directory, intent);
+	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", directory->path);
 }
 
-static void explain(struct domain_operation *operation, const struct domain_folder *folder, const char *op, int error,
+static void explain(struct domain_operation *operation, const struct domain_directory *directory, const char *op, int error,
 		    const char *reason)
 {
 	json_t *intent;
-	bool ended = folder_read(folder, INTENT_FILE, &intent, NULL) == -ENOENT;
+	bool ended = directory_read(directory, INTENT_FILE, &intent, NULL) == -ENOENT;
 
 	json_decref(intent);
 	error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.300s%s", op ? op : "operation",
@@ -462,26 +462,26 @@ static void explain(struct domain_operation *operation, const struct domain_fold
 		  ended || is_forced(operation) ? "" : " (if a disk is gone for good: xl-snapshot recover --force)");
 }
 
-int domain_recover(struct domain_operation *operation, const struct domain_folder *folder)
+int domain_recover(struct domain_operation *operation, const struct domain_directory *directory)
 {
 	struct error_text reason = { "" }, saved = operation->text;
 	struct domain_id id;
 	json_t *intent;
 	const char *op;
-	int error = folder_read(folder, INTENT_FILE, &intent, &reason);
+	int error = directory_read(directory, INTENT_FILE, &intent, &reason);
 
 	if (error)
 		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 	operation->text.text[0] = '\0';
 	operation->adopts = !find_domain(operation, intent, &id) && !id.there;
 	operation->text.text[0] = '\0';
-	error = end_operation(operation, folder, intent);
+	error = end_operation(operation, directory, intent);
 	operation->adopts = false;
 	reason = operation->text;
 	operation->text = saved;
 	op = info_string(intent, "op");
 	if (error)
-		explain(operation, folder, op, error, reason.text);
+		explain(operation, directory, op, error, reason.text);
 	else if (is_forced(operation))
 		operation->text = reason;
 	json_decref(intent);
@@ -492,13 +492,13 @@ int domain_recover(struct domain_operation *operation, const struct domain_folde
  * A domain that is to go back anyway need not first be brought to where it was to go back before. Where it was already, and
  * runs, that is noted first: nothing of it is half way.
  */
-static bool replaces(struct domain_operation *operation, const struct domain_folder *folder)
+static bool replaces(struct domain_operation *operation, const struct domain_directory *directory)
 {
 	bool replaced = false;
 	struct domain_id id;
 	json_t *intent;
 
-	if (operation->request->command != DOMAIN_SNAPSHOT_REVERT || folder_read(folder, INTENT_FILE, &intent, NULL))
+	if (operation->request->command != DOMAIN_SNAPSHOT_REVERT || directory_read(directory, INTENT_FILE, &intent, NULL))
 		return false;
 	if (info_string(intent, "op") && !find_domain(operation, intent, &id))
 		replaced = !strcmp(info_string(intent, "op"), "revert") && !(is_phase(intent, "start") && id.there);
@@ -507,15 +507,15 @@ static bool replaces(struct domain_operation *operation, const struct domain_fol
 	return replaced;
 }
 
-/* The folder, locked. It may be removed with the last snapshot while we wait for the lock. */
-static int open_locked(struct domain_folder *folder, const char *uuid, bool make, struct error_text *text)
+/* The directory, locked. It may be removed with the last snapshot while we wait for the lock. */
+static int open_locked(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text)
 {
-	int error = folder_open(folder, uuid, make, text);
+	int error = directory_open(directory, uuid, make, text);
 
-	while (!error && (error = folder_lock(folder, LOCK_WAIT_MS, text)) == -ESTALE) {
-		folder_close(folder);
+	while (!error && (error = directory_lock(directory, LOCK_WAIT_MS, text)) == -ESTALE) {
+		directory_close(directory);
 		text->text[0] = '\0';
-		error = folder_open(folder, uuid, make, text);
+		error = directory_open(directory, uuid, make, text);
 	}
 	return error;
 }
@@ -535,30 +535,30 @@ static int look_again(struct domain_operation *operation)
 	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 }
 
-int domain_begin(struct domain_operation *operation, struct domain_folder *folder, bool make)
+int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make)
 {
 	struct error_text reason = { "" };
-	int error = open_locked(folder, operation->id.uuid, make, &reason);
+	int error = open_locked(directory, operation->id.uuid, make, &reason);
 
 	if (error)
 		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
 					  error_set(&operation->text, error, "%s", reason.text);
-	if (!replaces(operation, folder))
-		error = domain_recover(operation, folder);
+	if (!replaces(operation, directory))
+		error = domain_recover(operation, directory);
 	return error ? error : look_again(operation);
 }
 
 int domain_recover_all(struct domain_operation *operation)
 {
-	struct domain_folder folder = { .fd = -1, .lock = -1 };
+	struct domain_directory directory = { .fd = -1, .lock = -1 };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
-		error = domain_begin(operation, &folder, false);
+		error = domain_begin(operation, &directory, false);
 	if (!error)
-		folder_remove_empty(&folder);
-	folder_close(&folder);
+		directory_remove_empty(&directory);
+	directory_close(&directory);
 	return error;
 }

@@ -19,7 +19,7 @@
 
 struct revert {
 	struct domain_operation *operation;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text *text;
 	json_t *info;
 	bool replaces;			/* another one that has not ended */
@@ -28,12 +28,12 @@ struct revert {
 static int find_info(struct revert *revert)
 {
 	const char *name = revert->operation->request->name;
-	char *current = name ? NULL : info_current(&revert->folder);
+	char *current = name ? NULL : info_current(&revert->directory);
 	int error;
 
 	if (!name && !current)
 		return error_set(revert->text, -ENOENT, "domain %s is at no snapshot; name one with -n", revert->operation->id.name);
-	error = info_read(&revert->folder, name ? name : current, &revert->info, revert->text);
+	error = info_read(&revert->directory, name ? name : current, &revert->info, revert->text);
 	free(current);
 	return error;
 }
@@ -139,7 +139,7 @@ static bool is_half_way(const struct revert *revert)
 	json_t *intent;
 	bool half_way;
 
-	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
 		return false;
 	half_way = has_begun(intent);
 	json_decref(intent);
@@ -161,7 +161,7 @@ static void explain_half_way(struct revert *revert)
 	struct error_text reason = *revert->text;
 	json_t *intent;
 
-	if (folder_read(&revert->folder, INTENT_FILE, &intent, NULL))
+	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
 		return;
 	json_decref(intent);
 	revert->text->text[0] = '\0';
@@ -177,7 +177,7 @@ static void end_failed(struct revert *revert, const json_t *intent)
 	struct error_text reason = *revert->text;
 
 	if (revert->operation->id.there || revert->replaces || has_begun(intent) ||
-	    domain_remove_intent(&revert->folder, NULL)) {
+	    domain_remove_intent(&revert->directory, NULL)) {
 		explain_half_way(revert);
 		return;
 	}
@@ -192,25 +192,25 @@ static int run(struct revert *revert)
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
 	json_t *former;
-	int error = guard_start(&guard, operation, &revert->folder, revert->text);
+	int error = guard_start(&guard, operation, &revert->directory, revert->text);
 
-	if (!folder_read(&revert->folder, INTENT_FILE, &former, NULL)) {
+	if (!directory_read(&revert->directory, INTENT_FILE, &former, NULL)) {
 		revert->replaces = true;
 		json_decref(former);
 	}
 	if (!error)
-		error = folder_write(&revert->folder, INTENT_FILE, intent, revert->text);
+		error = directory_write(&revert->directory, INTENT_FILE, intent, revert->text);
 	if (!error)
 		domain_did(operation, "intent");
 	if (!error && operation->id.there)
 		error = host->ops->destroy(host, operation->id.domid, revert->text);
 	if (!error) {
 		domain_did(operation, "stopped");
-		error = domain_finish_revert(operation, &revert->folder, intent);
+		error = domain_finish_revert(operation, &revert->directory, intent);
 		if (error)
 			end_failed(revert, intent);
 	} else {
-		domain_recover(operation, &revert->folder);
+		domain_recover(operation, &revert->directory);
 	}
 	guard_stop(&guard);
 	json_decref(intent);
@@ -219,13 +219,13 @@ static int run(struct revert *revert)
 
 int domain_revert(struct domain_operation *operation)
 {
-	struct revert revert = { .operation = operation, .text = &operation->text, .folder = { .fd = -1, .lock = -1 } };
+	struct revert revert = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
 	char *config;
 	int error = domain_locate(operation, &config);
 
 	free(config);
 	if (!error)
-		error = domain_begin(operation, &revert.folder, false);
+		error = domain_begin(operation, &revert.directory, false);
 	if (!error)
 		error = find_info(&revert);
 	if (!error)
@@ -242,7 +242,7 @@ int domain_revert(struct domain_operation *operation)
 		error = run(&revert);
 	if (!error)
 		json_array_append(operation->infos, revert.info);
-	folder_close(&revert.folder);
+	directory_close(&revert.directory);
 	json_decref(revert.info);
 	return error;
 }

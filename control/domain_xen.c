@@ -39,7 +39,7 @@ struct xen_host {
 	struct xen_logger logger;
 	libxl_ctx *ctx;
 	struct xs_handle *xs;
-	struct xen_watchdog dog;
+	struct xen_watchdog watchdog;
 	pthread_mutex_t mutex;
 	bool saving;			/* guarded by the mutex: libxl has the one operation that may be aborted */
 	atomic_bool begun;		/* its helper has told of progress */
@@ -100,7 +100,7 @@ static struct xen_host *to_xen(struct domain_host *host)
 
 static int failed(struct xen_host *xen, const char *what, struct error_text *text)
 {
-	if (xen_lost_now(&xen->dog))
+	if (xen_lost_now(&xen->watchdog))
 		return error_set(text, -EIO, "%s failed: " LOST, what);
 	return error_set(text, -EIO, "%s failed%s%s", what, xen->reason[0] ? ": " : "", xen->reason);
 }
@@ -143,7 +143,7 @@ static int xen_find(struct domain_host *host, const char *domain, struct domain_
 		found = is_meant(id, domain);
 	}
 	libxl_dominfo_list_free(list, count);
-	if (!found && xen_lost_now(&xen->dog))		/* where the names are */
+	if (!found && xen_lost_now(&xen->watchdog))	/* where the names are */
 		return failed(xen, "looking for the domain", text);
 	return found ? 0 : error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -200,14 +200,14 @@ static int check_live(struct xen_host *xen, const libxl_dominfo *info, struct er
 /* Some disk's frontend is on its way to Connected (xenbus states 1 to 3). */
 static bool is_connecting(struct xen_host *xen, unsigned domid)
 {
-	char folder[64], path[128], **names, *state;
+	char directory[64], path[128], **names, *state;
 	unsigned count = 0, i;
 	bool connecting = false;
 
-	snprintf(folder, sizeof(folder), "/local/domain/%u/device/vbd", domid);
-	names = xs_directory(xen->xs, XBT_NULL, folder, &count);
+	snprintf(directory, sizeof(directory), "/local/domain/%u/device/vbd", domid);
+	names = xs_directory(xen->xs, XBT_NULL, directory, &count);
 	for (i = 0; names && i < count; i++) {
-		snprintf(path, sizeof(path), "%s/%.16s/state", folder, names[i]);
+		snprintf(path, sizeof(path), "%s/%.16s/state", directory, names[i]);
 		state = xs_read(xen->xs, XBT_NULL, path, NULL);
 		connecting |= state && *state >= '1' && *state <= '3' && !state[1];
 		free(state);
@@ -276,9 +276,9 @@ static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live,
 	atomic_store(&xen->asked, false);
 	xen->saved = true;
 	set_saving(xen, true);
-	rc = xen_lost(&xen->dog) ? ERROR_FAIL : libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
+	rc = xen_lost(&xen->watchdog) ? ERROR_FAIL : libxl_domain_suspend(xen->ctx, domid, fd, live ? LIBXL_SUSPEND_LIVE : 0, NULL);
 	set_saving(xen, false);
-	if (rc && xen_lost_now(&xen->dog))
+	if (rc && xen_lost_now(&xen->watchdog))
 		return error_set(text, -EIO, LOST);
 	if (rc)
 		return error_set(text, -EIO, "%s", xen->reason[0] ? xen->reason : "the domain did not suspend; see the logs of libxl");
@@ -347,7 +347,7 @@ static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_t
 	bool failure = libxl_domain_resume(xen->ctx, domid, 1, NULL);
 	libxl_dominfo info;
 
-	if (failure && xen_lost_now(&xen->dog) && !xen_info(xen, domid, &info, NULL)) {
+	if (failure && xen_lost_now(&xen->watchdog) && !xen_info(xen, domid, &info, NULL)) {
 		failure = is_suspended(&info) && (xen->emulated || !resume_without_xenstored(domid));
 		libxl_dominfo_dispose(&info);
 		if (!failure)
@@ -401,7 +401,7 @@ static void abort_save(void *owner)
 
 static void xen_abort(struct domain_host *host)
 {
-	xen_watchdog_bark(&((struct xen_host *)host)->dog);
+	xen_watchdog_bark(&((struct xen_host *)host)->watchdog);
 }
 
 /* ---- their end and their beginning ---- */
@@ -424,9 +424,9 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 	struct xen_host *xen = to_xen(host);
 	bool paused = is_paused(xen, domid);
 
-	if (!xen_lost(&xen->dog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
+	if (!xen_lost(&xen->watchdog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
 		return 0;
-	if (xen_lost_now(&xen->dog) && !paused && is_paused(xen, domid))
+	if (xen_lost_now(&xen->watchdog) && !paused && is_paused(xen, domid))
 		libxl_domain_unpause(xen->ctx, domid, NULL);
 	return failed(xen, "destroying the domain", text);
 }
@@ -434,7 +434,7 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 /* xl knows only that what it wanted of xenstored failed. @started: xl's end. */
 static int judge_start(struct xen_host *xen, int started, const struct error_text *reason, struct error_text *text)
 {
-	if (started && xen_lost_now(&xen->dog))
+	if (started && xen_lost_now(&xen->watchdog))
 		return failed(xen, "starting the domain", text);
 	return started ? error_set(text, started, "%s", reason->text) : 0;
 }
@@ -444,7 +444,7 @@ static int xen_restore(struct domain_host *host, const char *file, bool paused, 
 	const char *const arguments[] = { "xl", "restore", paused ? "-p" : file, paused ? file : NULL, NULL };
 	struct xen_host *xen = to_xen(host);
 	struct error_text reason = { "" };
-	int started = xen_lost(&xen->dog) ? -EIO : program_run(arguments, &reason);
+	int started = xen_lost(&xen->watchdog) ? -EIO : program_run(arguments, &reason);
 
 	return judge_start(xen, started, &reason, text);
 }
@@ -453,7 +453,7 @@ static int xen_start(struct domain_host *host, const json_t *info, bool paused, 
 {
 	struct xen_host *xen = to_xen(host);
 	struct error_text reason = { "" };
-	int started = xen_lost(&xen->dog) ? -EIO : xen_boot(info, paused, &reason);
+	int started = xen_lost(&xen->watchdog) ? -EIO : xen_boot(info, paused, &reason);
 
 	return judge_start(xen, started, &reason, text);
 }
@@ -472,7 +472,7 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 	}
 	if (known)
 		libxl_device_disk_list_free(known, count);
-	if (!xen_lost_now(&xen->dog))
+	if (!xen_lost_now(&xen->watchdog))
 		return error;
 	/* what was not found may be there */
 	if (text)
@@ -490,7 +490,7 @@ static void xen_close(struct domain_host *host)
 {
 	struct xen_host *xen = to_xen(host);
 
-	xen_watchdog_stop(&xen->dog);
+	xen_watchdog_stop(&xen->watchdog);
 	if (xen->xs)
 		xs_close(xen->xs);
 	if (xen->ctx)
@@ -519,9 +519,9 @@ int xen_host_open(struct domain_host **host, struct error_text *text)
 	pthread_mutex_init(&xen->mutex, NULL);
 	xen->host.ops = &xen_ops;
 	xen->logger = (struct xen_logger){ { log_message, log_progress, log_destroy }, xen };
-	xen->dog.fd = xen->dog.event = -1;
+	xen->watchdog.fd = xen->watchdog.event = -1;
 	xen->emulated = true;
-	error = xen_watchdog_start(&xen->dog, abort_save, xen, text);
+	error = xen_watchdog_start(&xen->watchdog, abort_save, xen, text);
 	xen->xs = error ? NULL : xs_open(0);
 	if (!error && !xen->xs)
 		error = error_set(text, -errno, "cannot reach xenstored: %s; is this a Xen host?", strerror(errno));

@@ -102,25 +102,25 @@ int xen_read_config(struct domain_host *host, const char *path, struct domain_id
 
 #define MADE "/tmp/xl-snapshot-XXXXXX"
 
-/* A config file, in a folder of its own. */
+/* A config file, in a directory of its own. */
 struct made {
-	char folder[sizeof(MADE)], file[sizeof(MADE) + 8];
+	char directory[sizeof(MADE)], file[sizeof(MADE) + 8];
 };
 
 static void made_remove(const struct made *made)
 {
 	unlink(made->file);
-	rmdir(made->folder);
+	rmdir(made->directory);
 }
 
 static int made_write(struct made *made, const json_t *info, struct error_text *text)
 {
 	int error;
 
-	strcpy(made->folder, MADE);
-	if (!mkdtemp(made->folder))
-		return error_set(text, -errno, "%s: %s", made->folder, strerror(errno));
-	snprintf(made->file, sizeof(made->file), "%s/config", made->folder);
+	strcpy(made->directory, MADE);
+	if (!mkdtemp(made->directory))
+		return error_set(text, -errno, "%s: %s", made->directory, strerror(errno));
+	snprintf(made->file, sizeof(made->file), "%s/config", made->directory);
 	error = config_write(json_object_get(info, "config"), made->file, text);
 	if (error)
 		made_remove(made);

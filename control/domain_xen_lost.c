@@ -61,17 +61,17 @@ static int connect_idle(int *fd, struct error_text *text)
 	return error;
 }
 
-bool xen_lost(const struct xen_watchdog *dog)
+bool xen_lost(const struct xen_watchdog *watchdog)
 {
-	struct pollfd poll_fd = { .fd = dog->fd, .events = POLLIN };
+	struct pollfd poll_fd = { .fd = watchdog->fd, .events = POLLIN };
 
-	return dog->lost || poll(&poll_fd, 1, 0) > 0;
+	return watchdog->lost || poll(&poll_fd, 1, 0) > 0;
 }
 
-static void wake(struct xen_watchdog *dog, atomic_bool *why)
+static void wake(struct xen_watchdog *watchdog, atomic_bool *why)
 {
 	atomic_store(why, true);
-	eventfd_write(dog->event, 1);
+	eventfd_write(watchdog->event, 1);
 }
 
 static bool ended(int error)
@@ -100,68 +100,68 @@ static bool answers(int fd)
 	return got > 0 || (got < 0 && !ended(errno));
 }
 
-bool xen_lost_now(struct xen_watchdog *dog)
+bool xen_lost_now(struct xen_watchdog *watchdog)
 {
 	int fd, error;
 
-	if (dog->fd < 0 || xen_lost(dog))
-		return dog->fd >= 0;
+	if (watchdog->fd < 0 || xen_lost(watchdog))
+		return watchdog->fd >= 0;
 	error = connect_idle(&fd, NULL);
 	if (ended(-error) || (!error && (fd < 0 || !answers(fd))))
-		wake(dog, &dog->lost);
+		wake(watchdog, &watchdog->lost);
 	if (fd >= 0)
 		close(fd);
-	return dog->lost;
+	return watchdog->lost;
 }
 
 /* Again and again: what is to be given up may begin just after it was called. */
 static void *watch(void *arg)
 {
-	struct xen_watchdog *dog = arg;
-	struct pollfd poll_fds[] = { { .fd = dog->event, .events = POLLIN }, { .fd = dog->fd, .events = POLLIN } };
+	struct xen_watchdog *watchdog = arg;
+	struct pollfd poll_fds[] = { { .fd = watchdog->event, .events = POLLIN }, { .fd = watchdog->fd, .events = POLLIN } };
 	bool barks = false;
 	eventfd_t count;
 
-	while (!dog->over) {
+	while (!watchdog->over) {
 		poll(poll_fds, 2, barks ? AGAIN_MS : -1);
 		if (poll_fds[0].revents)
-			eventfd_read(dog->event, &count);
+			eventfd_read(watchdog->event, &count);
 		if (poll_fds[1].revents)
 			poll_fds[1].fd = -1;
-		barks = poll_fds[1].fd != dog->fd || dog->told || dog->lost;
-		if (barks && !dog->over)
-			dog->give_up(dog->owner);
+		barks = poll_fds[1].fd != watchdog->fd || watchdog->told || watchdog->lost;
+		if (barks && !watchdog->over)
+			watchdog->give_up(watchdog->owner);
 	}
 	return NULL;
 }
 
-void xen_watchdog_bark(struct xen_watchdog *dog)
+void xen_watchdog_bark(struct xen_watchdog *watchdog)
 {
-	wake(dog, &dog->told);
+	wake(watchdog, &watchdog->told);
 }
 
-int xen_watchdog_start(struct xen_watchdog *dog, void (*give_up)(void *owner), void *owner, struct error_text *text)
+int xen_watchdog_start(struct xen_watchdog *watchdog, void (*give_up)(void *owner), void *owner, struct error_text *text)
 {
 	int error;
 
-	*dog = (struct xen_watchdog){ .fd = -1, .give_up = give_up, .owner = owner };
-	dog->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	error = dog->event < 0 ? error_set(text, -errno, "eventfd: %s", strerror(errno)) : connect_idle(&dog->fd, text);
+	*watchdog = (struct xen_watchdog){ .fd = -1, .give_up = give_up, .owner = owner };
+	watchdog->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	error = watchdog->event < 0 ? error_set(text, -errno, "eventfd: %s", strerror(errno)) : connect_idle(&watchdog->fd, text);
 	if (error)
 		return error;
-	error = -pthread_create(&dog->thread, NULL, watch, dog);
-	dog->started = !error;
+	error = -pthread_create(&watchdog->thread, NULL, watch, watchdog);
+	watchdog->started = !error;
 	return error ? error_set(text, error, "%s", strerror(-error)) : 0;
 }
 
-void xen_watchdog_stop(struct xen_watchdog *dog)
+void xen_watchdog_stop(struct xen_watchdog *watchdog)
 {
-	if (dog->started) {
-		wake(dog, &dog->over);
-		pthread_join(dog->thread, NULL);
+	if (watchdog->started) {
+		wake(watchdog, &watchdog->over);
+		pthread_join(watchdog->thread, NULL);
 	}
-	if (dog->event >= 0)
-		close(dog->event);
-	if (dog->fd >= 0)
-		close(dog->fd);
+	if (watchdog->event >= 0)
+		close(watchdog->event);
+	if (watchdog->fd >= 0)
+		close(watchdog->fd);
 }

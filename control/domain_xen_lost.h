@@ -21,15 +21,15 @@ struct xen_watchdog {
 };
 
 /* An error is that xenstored is gone already. stop is right after a failure, too. */
-int xen_watchdog_start(struct xen_watchdog *dog, void (*give_up)(void *owner), void *owner, struct error_text *text);
-void xen_watchdog_stop(struct xen_watchdog *dog);
+int xen_watchdog_start(struct xen_watchdog *watchdog, void (*give_up)(void *owner), void *owner, struct error_text *text);
+void xen_watchdog_stop(struct xen_watchdog *watchdog);
 /* From any thread; does not wait. */
-void xen_watchdog_bark(struct xen_watchdog *dog);
-bool xen_lost(const struct xen_watchdog *dog);
+void xen_watchdog_bark(struct xen_watchdog *watchdog);
+bool xen_lost(const struct xen_watchdog *watchdog);
 /*
  * The same once something has failed, or was not found, which may be because of it: the connections of a process that
  * dies end one after the other. So it is asked something, unless it is known already.
  */
-bool xen_lost_now(struct xen_watchdog *dog);
+bool xen_lost_now(struct xen_watchdog *watchdog);
 
 #endif

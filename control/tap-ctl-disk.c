@@ -14,13 +14,13 @@
 static int force_into(const struct arguments *args, const char *command, json_t *result, struct error_text *text)
 {
 	json_t *request = call_request(command, args->minor);
-	struct arguments patient = *args;
+	struct arguments forced = *args;
 
 	if (args->force && args->timeout_ms < 0)
-		patient.timeout_ms = FORCED_WAIT_MS;
+		forced.timeout_ms = FORCED_WAIT_MS;
 	if (request)
 		json_object_set_new(request, "force", json_boolean(args->force));
-	return call_into(&patient, request, result, text);
+	return call_into(&forced, request, result, text);
 }
 
 static int run_open(const struct arguments *args, json_t *result, struct error_text *text)

@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image-folders.h"
+#include "image_directories.h"
 #include "tap-ctl.h"
 #include "tap-ctl-doctor.h"
 
@@ -145,7 +145,7 @@ static void judge(json_t *findings, const struct rights *rights, bool has_opener
 	doctor_find(findings, "seccomp", rights->seccomp == SECCOMP_FILTER ? "ok" : "wrong", "%s",
 		    rights->seccomp == SECCOMP_FILTER ? "on" : "off: was it started with --no-sandbox?");
 	doctor_find(findings, "landlock", json_is_true(landlock) ? "ok" : "note", "%s", json_is_true(landlock) ? "on" :
-		    "off: it may open any file (" IMAGE_FOLDERS_DEFAULT " switches it on)");
+		    "off: it may open any file (" IMAGE_DIRECTORIES_DEFAULT " switches it on)");
 	doctor_find(findings, "core file", core ? "note" : "ok", "%s", core ? "would hold a guest's data" : "none");
 }
 

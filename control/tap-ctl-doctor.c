@@ -18,8 +18,8 @@
 #include <unistd.h>
 #include <xenstore.h>
 
-#include "client_private.h"
-#include "image-folders.h"
+#include "client_internal.h"
+#include "image_directories.h"
 #include "tap-ctl.h"
 #include "tap-ctl-doctor.h"
 
@@ -43,16 +43,16 @@ static void look_at_run_dir(json_t *findings)
 	struct stat st;
 
 	if (stat(path, &st))
-		doctor_find(findings, "run folder", errno == ENOENT ? "ok" : "wrong", "%s: %s", path,
+		doctor_find(findings, "run directory", errno == ENOENT ? "ok" : "wrong", "%s: %s", path,
 			    errno == ENOENT ? "not there: nothing was started yet" : strerror(errno));
 	else if (st.st_uid && st.st_uid != geteuid())
-		doctor_find(findings, "run folder", "wrong", "%s belongs to user %u, who can take every disk's place: chown it to root",
+		doctor_find(findings, "run directory", "wrong", "%s belongs to user %u, who can take every disk's place: chown it to root",
 			    path, st.st_uid);
 	else if (st.st_mode & 022)
-		doctor_find(findings, "run folder", "wrong", "%s may be written to by others (mode %o): chmod 755", path,
+		doctor_find(findings, "run directory", "wrong", "%s may be written to by others (mode %o): chmod 755", path,
 			    st.st_mode & 07777);
 	else
-		doctor_find(findings, "run folder", "ok", "%s: user %u, mode %o", path, st.st_uid, st.st_mode & 07777);
+		doctor_find(findings, "run directory", "ok", "%s: user %u, mode %o", path, st.st_uid, st.st_mode & 07777);
 }
 
 static void add_marker(int minor, int locked_by, void *arg)
@@ -175,18 +175,18 @@ static void look_at_io_uring(json_t *findings)
 		doctor_find(findings, "io_uring", "note", "kernel.io_uring_disabled=%c: tapdisk uses libaio, which is slower", value[0]);
 }
 
-static void look_at_folders(json_t *findings)
+static void look_at_directories(json_t *findings)
 {
 	struct error_text text = { "" };
-	char *const *folders;
-	int error = image_folders(&folders, &text);
+	char *const *directories;
+	int error = image_directories(&directories, &text);
 
 	if (error)
-		doctor_find(findings, "image folders", "wrong", "%s: no tapdisk can start", text.text);
-	else if (!folders)
-		doctor_find(findings, "image folders", "note", "no " IMAGE_FOLDERS_DEFAULT ": tapdisk may open any file");
-	for (; folders && *folders; folders++)
-		doctor_find(findings, "image folders", strcmp(*folders, "/") ? "ok" : "note", "%s", *folders);
+		doctor_find(findings, "image directories", "wrong", "%s: no tapdisk can start", text.text);
+	else if (!directories)
+		doctor_find(findings, "image directories", "note", "no " IMAGE_DIRECTORIES_DEFAULT ": tapdisk may open any file");
+	for (; directories && *directories; directories++)
+		doctor_find(findings, "image directories", strcmp(*directories, "/") ? "ok" : "note", "%s", *directories);
 }
 
 static void add_process(int pid, void *arg)
@@ -201,7 +201,7 @@ static int run_doctor(const struct arguments *args, json_t *result, struct error
 
 	look_at_run_dir(findings);
 	look_for_left_overs(findings);
-	look_at_folders(findings);
+	look_at_directories(findings);
 	look_at_io_uring(findings);
 	look_at_xen(findings);
 	error = tapctl_process_list(add_process, tapdisks);

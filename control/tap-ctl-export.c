@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "tap-ctl.h"
 
 static json_t *find_snapshot(const json_t *reply, const char *name)

@@ -18,7 +18,7 @@
 struct list {
 	const struct arguments *args;
 	json_t *rows;			/* of processes and their disks, then of lone markers */
-	json_t *silent;			/* pids of tapdisks that did not answer */
+	json_t *unresponsive;		/* pids of tapdisks that did not answer */
 	int error;
 };
 
@@ -59,7 +59,7 @@ static void add_process(int pid, void *arg)
 	}
 	if (error) {
 		fprintf(stderr, "tap-ctl: list: %s\n", text.text);
-		json_array_append_new(list->silent, json_integer(pid));
+		json_array_append_new(list->unresponsive, json_integer(pid));
 	}
 	disks = json_object_get(reply, "disks");
 	if (!json_array_size(disks))
@@ -73,12 +73,12 @@ static void add_process(int pid, void *arg)
 	json_decref(reply);
 }
 
-static bool is_silent(const struct list *list, int pid)
+static bool is_unresponsive(const struct list *list, int pid)
 {
 	size_t i;
 
-	for (i = 0; i < json_array_size(list->silent); i++) {
-		if (json_integer_value(json_array_get(list->silent, i)) == pid)
+	for (i = 0; i < json_array_size(list->unresponsive); i++) {
+		if (json_integer_value(json_array_get(list->unresponsive, i)) == pid)
 			return true;
 	}
 	return false;
@@ -94,7 +94,7 @@ static void add_marker(int minor, int locked_by, void *arg)
 			return;
 	}
 	/* its tapdisk does not say so, but the lock does */
-	if (is_silent(list, locked_by))
+	if (is_unresponsive(list, locked_by))
 		add_row(list, json_pack("{s:i, s:i}", "pid", locked_by, "minor", minor));
 	else
 		add_row(list, json_pack("{s:i}", "minor", minor));
@@ -117,7 +117,7 @@ static json_t *filter_rows(const struct arguments *args, const json_t *rows)
 
 static int run_list(const struct arguments *args, json_t *result, struct error_text *text)
 {
-	struct list list = { .args = args, .rows = json_array(), .silent = json_array() };
+	struct list list = { .args = args, .rows = json_array(), .unresponsive = json_array() };
 
 	int error = tapctl_process_list(add_process, &list);
 
@@ -130,7 +130,7 @@ static int run_list(const struct arguments *args, json_t *result, struct error_t
 	else if (json_object_set_new(result, "tapdisks", filter_rows(args, list.rows)))
 		list.error = -ENOMEM;
 	json_decref(list.rows);
-	json_decref(list.silent);
+	json_decref(list.unresponsive);
 	return list.error;
 }
 
@@ -176,7 +176,7 @@ static const char *describe_row(const json_t *row)
 	if (json_is_true(json_object_get(row, "no_space")))
 		return "no space";
 	if (json_is_false(json_object_get(row, "answering")))
-		return "silent";	/* the device */
+		return "not answering";	/* the device */
 	if (state)
 		return print_state_name((unsigned)json_integer_value(state));
 	if (!json_object_get(row, "pid"))
@@ -194,7 +194,7 @@ static void print_columns(const json_t *row)
 		print_size(size, sizeof(size), json_integer_value(sectors));
 	print_number(json_object_get(row, "pid"), 7);
 	print_number(json_object_get(row, "minor"), 5);
-	printf("%-10s  %9s  %5zu  %s\n", describe_row(row), size, json_array_size(json_object_get(row, "connections")),
+	printf("%-13s  %9s  %5zu  %s\n", describe_row(row), size, json_array_size(json_object_get(row, "connections")),
 	       target ? target : "-");
 }
 
@@ -204,7 +204,7 @@ static void print_list(const json_t *result, bool terminal)
 	size_t i;
 
 	if (terminal)
-		printf("%7s  %5s  %-10s  %9s  %5s  %s\n", "PID", "MINOR", "STATE", "SIZE", "USERS", "IMAGE");
+		printf("%7s  %5s  %-13s  %9s  %5s  %s\n", "PID", "MINOR", "STATE", "SIZE", "USERS", "IMAGE");
 	for (i = 0; i < json_array_size(rows); i++) {
 		if (terminal)
 			print_columns(json_array_get(rows, i));

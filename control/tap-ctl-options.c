@@ -74,7 +74,7 @@ static const struct {
 } special_options[] = {
 	{ &command_list, { 't', "type", "TYPE", "only disks of this type" } },
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path" } },
-	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a folder for it" } },
+	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a directory for it" } },
 	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it" } },
 	{ &command_resize, { 's', "size", "SIZE", "the new size of a disk in a snapshot store: bytes, or with k M G T P" } },
 	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)" } },

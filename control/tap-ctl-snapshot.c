@@ -29,7 +29,7 @@ static int disks_find(const struct arguments *args, struct disks *disks, struct 
 	return error;
 }
 
-/* Each disk has its own store, or one in the folder for all. */
+/* Each disk has its own store, or one in the directory for all. */
 static void set_stores(const struct arguments *args, const struct disks *disks)
 {
 	struct tapctl_disk *all = disks->found ? disks->found : args->disks;

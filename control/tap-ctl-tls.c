@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "tap-ctl.h"
 
 #define PROGRAM "tapdisk-tls"
@@ -16,14 +16,14 @@
 /* Options are words of their own; a path may begin with a dash. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text)
 {
-	char path[PATH_MAX], folder[PATH_MAX], line[1024], *arguments[16];
+	char path[PATH_MAX], directory[PATH_MAX], line[1024], *arguments[16];
 	const char *given = args->tls_x509 ? args->tls_x509 : args->tls_psk;
 	unsigned count = 0;
 	int error;
 
 	if (!client_program_beside(PROGRAM, path))
 		strcpy(path, PROGRAM);		/* in $PATH */
-	if (!realpath(given, folder))
+	if (!realpath(given, directory))
 		return error_set(text, -errno, "%s: %s", given, strerror(errno));
 	arguments[count++] = path;
 	arguments[count++] = "--ready-fd";
@@ -33,7 +33,7 @@ int tls_start(const struct arguments *args, int listener, const char *server, st
 	arguments[count++] = "--server";
 	arguments[count++] = (char *)server;
 	arguments[count++] = args->tls_x509 ? "--tls-x509" : "--tls-psk";
-	arguments[count++] = folder;
+	arguments[count++] = directory;
 	if (args->tls_verify)
 		arguments[count++] = "--tls-verify";
 	arguments[count] = NULL;

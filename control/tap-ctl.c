@@ -111,7 +111,7 @@ static int run_command(const struct command *command, int argc, char **argv)
 
 	options_parse(command, &args, argc, argv);
 	if (strchr(command->options, 'q') && !args.beside_qemu)
-		args.beside_qemu = qemu_comes_beside(args.target);
+		args.beside_qemu = qemu_shares_image(args.target);
 	result = json_pack("{s:b}", "ok", 1);
 	error = result ? command->run(&args, result, &text) : -ENOMEM;
 	if (!error && json_memory_failed())
@@ -131,7 +131,7 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
-	inherited_settle();
+	process_sanitize_fds();
 	json_memory_init();
 	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {

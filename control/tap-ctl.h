@@ -22,10 +22,10 @@ struct arguments {
 	unsigned nr_disks;
 	const char *domain;		/* all of its disks instead */
 	const char *name, *description;	/* of a snapshot */
-	const char *store;		/* the folder for the stores of all raw disks; NULL: none */
+	const char *store;		/* the directory for the stores of all raw disks; NULL: none */
 	unsigned lease_ms;		/* 0: the default */
-	const char *overlay;		/* folder for what the clients of an export write; NULL: they write to the disk */
-	const char *tls_x509, *tls_psk;	/* folders with credentials; NULL: no TLS */
+	const char *overlay;		/* directory for what the clients of an export write; NULL: they write to the disk */
+	const char *tls_x509, *tls_psk;	/* directories with credentials; NULL: no TLS */
 	bool tls_verify;
 	const char *target;		/* TYPE:PATH, the path absolute */
 	char *made_target;		/* what options_free() frees of it */
@@ -95,8 +95,8 @@ void listen_undo(int fd, const char *name);
 /* tap-ctl-tls.c: TLS for clients that connect to @listener, in front of the Unix socket @server. It ends when that is removed. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text);
 
-/* tap-ctl-beside.c: called from a hotplug script, for a disk whose image the guest's QEMU will open itself */
-bool qemu_comes_beside(const char *target);
+/* tap-ctl-qemu-share.c: called from a hotplug script, for a disk whose image the guest's QEMU will open itself */
+bool qemu_shares_image(const char *target);
 
 /* tap-ctl-vdev.c: xvda, sdb1, hdc, d0p0 or a number, to the devid of xen-vbd-interface(7). 0 or -EINVAL. */
 int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text);

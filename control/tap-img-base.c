@@ -42,7 +42,7 @@ static int describe_running(struct cow_base_fields *fields, const char *store, c
 	if (i == json_array_size(snapshots))
 		ret = error_set(error, -EINVAL, "%s: has no snapshot called \"%.64s\"", store, name);
 	else
-		ret = cow_base_describe_beside(fields, store, &info, error);
+		ret = cow_base_describe_peek(fields, store, &info, error);
 	json_decref(snapshots);
 	return ret;
 }

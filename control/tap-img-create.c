@@ -25,7 +25,7 @@ static int take_sector_size(struct create_arguments *arguments, struct error_tex
 {
 	const char *name;
 	char *path = cow_target_split(arguments->fields.target, &name);
-	int ret = path ? cow_sector_size_beside(path, &arguments->options.sector_size, error) :
+	int ret = path ? cow_sector_size_peek(path, &arguments->options.sector_size, error) :
 		error_set(error, -ENOMEM, "out of memory");
 
 	free(path);

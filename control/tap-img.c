@@ -97,7 +97,7 @@ int main(int argc, char **argv)
 {
 	int i, code;
 
-	inherited_settle();
+	process_sanitize_fds();
 	if (argc < 2) {
 		print_overview(stderr);
 		return 1;

@@ -9,7 +9,7 @@
 #include <jansson.h>
 
 #include "client_interrupt.h"
-#include "cow-base.h"
+#include "cow_base.h"
 
 /* What `check` exits with besides 0 (nothing found) and 1 (failed), as qemu-img does. */
 #define EXIT_CORRUPT 2

@@ -25,7 +25,7 @@
 #include "tapback_log.h"
 
 /* How long xenstored may take for its first answers. */
-#define STORE_PATIENCE_S 10
+#define XENSTORE_TIMEOUT_S 10
 
 struct options {
 	bool foreground;
@@ -43,7 +43,7 @@ static const char help[] =
 	"  -h, --help          this text\n"
 	"  -V, --version       the version\n";
 
-static int complain(const char *what, int error)
+static int report_error(const char *what, int error)
 {
 	fprintf(stderr, "tapback: %s: %s\n", what, strerror(-error));
 	return error;
@@ -53,37 +53,37 @@ static int complain(const char *what, int error)
 static int take_lock(void)
 {
 	const char *dir = tapctl_run_dir();
-	char path[STORE_PATH_MAX];
+	char path[XENSTORE_PATH_MAX];
 	int fd;
 
 	if (mkdir(dir, 0755) && errno != EEXIST)
-		return complain(dir, -errno);
+		return report_error(dir, -errno);
 	if (snprintf(path, sizeof(path), "%s/tapback.lock", dir) >= (int)sizeof(path))
-		return complain(dir, -ENAMETOOLONG);
+		return report_error(dir, -ENAMETOOLONG);
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return complain(path, -errno);
+		return report_error(path, -errno);
 	if (!flock(fd, LOCK_EX | LOCK_NB))
 		return fd;
 	if (errno == EWOULDBLOCK)
 		fprintf(stderr, "tapback: another tapback is running (it holds %s)\n", path);
 	else
-		complain(path, -errno);
+		report_error(path, -errno);
 	close(fd);
 	return -EBUSY;
 }
 
-/* A daemon is in another folder than who has started it. */
+/* A daemon is in another directory than who has started it. */
 static int name_pidfile(char *absolute, const char *path)
 {
 	bool relative = *path != '/';
 
 	if (relative && !getcwd(absolute, PATH_MAX))
-		return complain(path, -errno);
+		return report_error(path, -errno);
 	if (relative)
 		strncat(absolute, "/", PATH_MAX - 1 - strlen(absolute));
 	if (strlen(absolute) + strlen(path) >= PATH_MAX)
-		return complain(path, -ENAMETOOLONG);
+		return report_error(path, -ENAMETOOLONG);
 	strcat(absolute, path);
 	return 0;
 }
@@ -95,7 +95,7 @@ static int write_pidfile(const char *path)
 
 	if (file && fclose(file) && !error)
 		error = -errno;
-	return error ? complain(path, error) : 0;
+	return error ? report_error(path, error) : 0;
 }
 
 /*
@@ -110,17 +110,17 @@ static int become_daemon(int *ready_fd)
 	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC))
-		return complain("pipe", -errno);
+		return report_error("pipe", -errno);
 	pid = fork();
 	if (pid < 0)
-		return complain("fork", -errno);
+		return report_error("fork", -errno);
 	if (pid) {
 		close(fds[1]);
 		_exit(read(fds[0], &ready, 1) == 1 ? EXIT_SUCCESS : EXIT_FAILURE);
 	}
 	close(fds[0]);
 	if (setsid() < 0 || chdir("/"))
-		return complain("daemon", -errno);
+		return report_error("daemon", -errno);
 	*ready_fd = fds[1];
 	return 0;
 }
@@ -135,7 +135,7 @@ static int report_ready(int ready_fd)
 		return 0;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0)
-		return complain("/dev/null", -errno);
+		return report_error("/dev/null", -errno);
 	for (int fd = 0; fd <= 2; fd++)
 		if (dup2(null, fd) < 0)
 			return -errno;
@@ -161,14 +161,14 @@ static int make_event_loop(sd_event **event)
 		error = sd_event_add_signal(*event, NULL, SIGTERM, NULL, NULL);
 	if (error >= 0)
 		error = sd_event_add_signal(*event, NULL, SIGINT, NULL, NULL);
-	return error < 0 ? complain("event loop", error) : 0;
+	return error < 0 ? report_error("event loop", error) : 0;
 }
 
 /*
  * Without xenstored libxenstore turns to the kernel, where in dom0 the first
  * request waits for ever. No call takes a timeout, so a signal has to end it.
  */
-static void store_silent(int number)
+static void xenstore_timeout(int number)
 {
 	static const char line[] = "tapback: xenstored does not answer (is it running?)\n";
 
@@ -176,24 +176,24 @@ static void store_silent(int number)
 	_exit(write(STDERR_FILENO, line, sizeof(line) - 1) < 0 ? 2 : EXIT_FAILURE);
 }
 
-static int attach_to_store(struct tapback *tapback)
+static int attach_to_xenstore(struct tapback *tapback)
 {
 	char *domid;
 	int error;
 
-	signal(SIGALRM, store_silent);
-	alarm(STORE_PATIENCE_S);
-	error = store_xenstore_open(&tapback->store);
+	signal(SIGALRM, xenstore_timeout);
+	alarm(XENSTORE_TIMEOUT_S);
+	error = xenstore_open(&tapback->xenstore);
 	if (error)
-		return complain("cannot reach xenstored (is this a Xen host, and is it running?)", error);
+		return report_error("cannot reach xenstored (is this a Xen host, and is it running?)", error);
 	/* a read can be interrupted while it waits; the kernel's part of a watch cannot */
-	error = store_read(tapback->store, "domid", NULL, &domid);
+	error = xenstore_read(tapback->xenstore, "domid", NULL, &domid);
 	if (!error)
 		free(domid);
 	if (!error || error == -ENOENT)
 		error = bus_start(tapback);
 	alarm(0);
-	return error ? complain("cannot watch " BACKEND_ROOT " in xenstore", error) : 0;
+	return error ? report_error("cannot watch " BACKEND_ROOT " in xenstore", error) : 0;
 }
 
 static int run(struct tapback *tapback, const struct options *options, int ready_fd)
@@ -202,7 +202,7 @@ static int run(struct tapback *tapback, const struct options *options, int ready
 
 	if (error)
 		return error;
-	error = attach_to_store(tapback);
+	error = attach_to_xenstore(tapback);
 	if (error)
 		return error;
 	if (*options->pidfile && (error = write_pidfile(options->pidfile)))
@@ -220,7 +220,7 @@ static int run(struct tapback *tapback, const struct options *options, int ready
 static void clean_up(struct tapback *tapback, const struct options *options)
 {
 	bus_stop(tapback);
-	store_close(tapback->store);
+	xenstore_close(tapback->xenstore);
 	sd_event_unref(tapback->event);
 	if (*options->pidfile)
 		unlink(options->pidfile);
@@ -267,7 +267,7 @@ int main(int argc, char **argv)
 	struct options options = { .detail = TAPBACK_LOG_QUIET };
 	int status, ready_fd = -1, lock, error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	status = parse_options(argc, argv, &options);
 	json_memory_init();
 	if (status >= 0)

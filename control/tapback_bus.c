@@ -25,7 +25,7 @@
 /* Events taken before devices and tapdisks have their turn: a guest may write its state without end. */
 #define EVENT_BATCH 64
 /* How soon a xenstored that has gone is noticed when nothing else happens. */
-#define STORE_CHECK_S 5
+#define XENSTORE_CHECK_S 5
 
 unsigned bus_default_queues(void)
 {
@@ -52,7 +52,7 @@ static bool parse_device(const char *text, uint32_t *domid, uint32_t *devid)
 		*rest = '\0';
 	else if (strlen(text) >= sizeof(copy))
 		return false;
-	if (store_parse_number(copy, UINT16_MAX, &numbers[0]) || store_parse_number(dev, UINT32_MAX, &numbers[1]))
+	if (xenstore_parse_number(copy, UINT16_MAX, &numbers[0]) || xenstore_parse_number(dev, UINT32_MAX, &numbers[1]))
 		return false;
 	*domid = (uint32_t)numbers[0];
 	*devid = (uint32_t)numbers[1];
@@ -71,7 +71,7 @@ static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
 	}
 	/* the last events of one that was removed; a new one's state is still to be written then */
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
-	if (xenbus_read_state(tapback->store, path) == XENBUS_GONE)
+	if (xenbus_read_state(tapback->xenstore, path) == XENBUS_GONE)
 		return;
 	error = device_create(tapback, domid, devid);	/* looks at itself */
 	if (error)
@@ -81,17 +81,17 @@ static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
 /* Everything below backend/vbd3/@domain. */
 static void bus_scan_domain(struct tapback *tapback, const char *domain)
 {
-	char path[STORE_PATH_MAX], **devices;
+	char path[XENSTORE_PATH_MAX], **devices;
 	uint64_t domid, devid;
 	unsigned count;
 
-	if (store_parse_number(domain, UINT16_MAX, &domid))
+	if (xenstore_parse_number(domain, UINT16_MAX, &domid))
 		return;
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u", (unsigned)domid);
-	if (tapback->store->ops->list(tapback->store, path, &devices, &count))
+	if (tapback->xenstore->ops->list(tapback->xenstore, path, &devices, &count))
 		return;
 	for (unsigned i = 0; i < count; i++)
-		if (!store_parse_number(devices[i], UINT32_MAX, &devid))
+		if (!xenstore_parse_number(devices[i], UINT32_MAX, &devid))
 			bus_look_at(tapback, (uint32_t)domid, (uint32_t)devid);
 	free(devices);
 }
@@ -105,7 +105,7 @@ static int bus_scan(struct tapback *tapback)
 
 	for (struct device *device = tapback->devices; device; device = device->next)
 		device_schedule(device);
-	error = tapback->store->ops->list(tapback->store, BACKEND_ROOT, &domains, &count);
+	error = tapback->xenstore->ops->list(tapback->xenstore, BACKEND_ROOT, &domains, &count);
 	if (error)
 		return error == -ENOENT ? 0 : error;
 	for (unsigned i = 0; i < count; i++)
@@ -140,13 +140,13 @@ static int bus_take_events(struct tapback *tapback)
 	char *path, *token;
 
 	for (int i = 0; i < EVENT_BATCH; i++) {
-		if (tapback->store->ops->next_event(tapback->store, &path, &token))
+		if (tapback->xenstore->ops->next_event(tapback->xenstore, &path, &token))
 			break;
 		bus_event(tapback, path, token);
 		free(path);
 		free(token);
 	}
-	if (tapback->store->lost) {
+	if (tapback->xenstore->lost) {
 		tapback_log(LOG_ERR, "connection to xenstored lost");
 		return sd_event_exit(tapback->event, -EPIPE);
 	}
@@ -159,26 +159,26 @@ static int bus_store_ready(sd_event_source *source, int fd, uint32_t events, voi
 }
 
 /* The descriptor tells of events, not of the end of the connection. */
-static int bus_store_check(sd_event_source *source, uint64_t usec, void *arg)
+static int bus_xenstore_check(sd_event_source *source, uint64_t usec, void *arg)
 {
-	sd_event_source_set_time_relative(source, STORE_CHECK_S * 1000000ull);
+	sd_event_source_set_time_relative(source, XENSTORE_CHECK_S * 1000000ull);
 	sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
 	return bus_take_events(arg);
 }
 
 int bus_start(struct tapback *tapback)
 {
-	struct store *store = tapback->store;
-	int error = store->ops->watch(store, BACKEND_ROOT, BACKEND_TOKEN);
+	struct xenstore *xenstore = tapback->xenstore;
+	int error = xenstore->ops->watch(xenstore, BACKEND_ROOT, BACKEND_TOKEN);
 
 	if (!error)
 		error = bus_scan(tapback);
 	if (!error)
-		error = sd_event_add_io(tapback->event, &tapback->store_ready, store->ops->fd(store), EPOLLIN,
+		error = sd_event_add_io(tapback->event, &tapback->xenstore_ready, xenstore->ops->fd(xenstore), EPOLLIN,
 					bus_store_ready, tapback);
 	if (!error)
-		error = sd_event_add_time_relative(tapback->event, &tapback->store_check, CLOCK_MONOTONIC,
-						   STORE_CHECK_S * 1000000ull, 0, bus_store_check, tapback);
+		error = sd_event_add_time_relative(tapback->event, &tapback->xenstore_check, CLOCK_MONOTONIC,
+						   XENSTORE_CHECK_S * 1000000ull, 0, bus_xenstore_check, tapback);
 	return error ? error : orphans_start(tapback);
 }
 
@@ -188,6 +188,6 @@ void bus_stop(struct tapback *tapback)
 	takeovers_stop();
 	while (tapback->devices)
 		device_free(tapback->devices);
-	sd_event_source_disable_unref(tapback->store_ready);
-	sd_event_source_disable_unref(tapback->store_check);
+	sd_event_source_disable_unref(tapback->xenstore_ready);
+	sd_event_source_disable_unref(tapback->xenstore_check);
 }

@@ -11,8 +11,8 @@
 unsigned bus_default_queues(void);
 
 /*
- * Watch backend/vbd3 and take on all devices there. @tapback has store,
- * event and max_queues filled in. When the store is lost the event loop
+ * Watch backend/vbd3 and take on all devices there. @tapback has xenstore,
+ * event and max_queues filled in. When xenstore is lost the event loop
  * exits with -EPIPE. bus_stop() leaves every ring connected.
  */
 int bus_start(struct tapback *tapback);

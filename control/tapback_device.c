@@ -77,7 +77,7 @@ void device_report(struct device *device, int error, const char *text)
 		return;
 	memcpy(device->reported.text, clean, sizeof(clean));
 	device_log(device, LOG_ERR, "%s", clean);
-	failed = nodes_publish_error(device->tapback->store, device->path, error, clean);
+	failed = nodes_publish_error(device->tapback->xenstore, device->path, error, clean);
 	if (failed && failed != -ESTALE)
 		device_log(device, LOG_ERR, "cannot write its error nodes: %s", strerror(-failed));
 }
@@ -145,7 +145,7 @@ static void device_publish_features(struct device *device)
 	struct tapback *tapback = device->tapback;
 
 	device->reported.text[0] = '\0';
-	device_published(device, nodes_publish_features(tapback->store, device->path, &device->nodes,
+	device_published(device, nodes_publish_features(tapback->xenstore, device->path, &device->nodes,
 							tapback->max_queues), XENBUS_INIT_WAIT);
 }
 
@@ -158,7 +158,7 @@ static void device_publish_disk(struct device *device)
 		ring_forget(device);
 		return;
 	}
-	error = nodes_publish_disk(device->tapback->store, device->path, &device->nodes, &device->disk, device->pid);
+	error = nodes_publish_disk(device->tapback->xenstore, device->path, &device->nodes, &device->disk, device->pid);
 	if (device_published(device, error, XENBUS_CONNECTED)) {
 		device->announce = false;
 		device->reported.text[0] = '\0';
@@ -167,7 +167,7 @@ static void device_publish_disk(struct device *device)
 
 static void device_publish_state(struct device *device, enum xenbus state)
 {
-	device_published(device, nodes_publish_state(device->tapback->store, device->path, &device->nodes, state), state);
+	device_published(device, nodes_publish_state(device->tapback->xenstore, device->path, &device->nodes, state), state);
 }
 
 /* The toolstack is taking the device away. */
@@ -190,7 +190,7 @@ static const char *frontend_has_changed(struct device *device)
 	if (device->nodes.frontend_state == XENBUS_INITIALISED && device->started)
 		return "the frontend started over";
 	/* what cannot be read is no reason to harm a ring that works */
-	if (frontend_read_ring(device->tapback->store, device->nodes.frontend, device->nodes.max_queues, &ring, &text))
+	if (frontend_read_ring(device->tapback->xenstore, device->nodes.frontend, device->nodes.max_queues, &ring, &text))
 		return NULL;
 	return frontend_ring_same(&ring, &device->ring) ? NULL : "the frontend has new rings";
 }
@@ -231,7 +231,7 @@ static void device_check_adopted(struct device *device)
 {
 	device->adopted = false;
 	if (device->nodes.frontend_state == XENBUS_INITIALISED || !device->disk.sector_size ||
-	    nodes_read_sectors(device->tapback->store, device->path) != device->disk.sectors)
+	    nodes_read_sectors(device->tapback->xenstore, device->path) != device->disk.sectors)
 		device->announce = true;
 }
 
@@ -310,18 +310,18 @@ static void device_wait(struct device *device)
 }
 
 /* The path and the token of the watch on the frontend. */
-static int watch_names(const struct device *device, char path[STORE_PATH_MAX], char token[32])
+static int watch_names(const struct device *device, char path[XENSTORE_PATH_MAX], char token[32])
 {
 	snprintf(token, 32, "%u/%u", device->domid, device->devid);
-	return snprintf(path, STORE_PATH_MAX, "%s/state", device->watched) < STORE_PATH_MAX ? 0 : -ENAMETOOLONG;
+	return snprintf(path, XENSTORE_PATH_MAX, "%s/state", device->watched) < XENSTORE_PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
 static void device_unwatch(struct device *device)
 {
-	char path[STORE_PATH_MAX], token[32];
+	char path[XENSTORE_PATH_MAX], token[32];
 
 	if (device->watched && !watch_names(device, path, token))
-		device->tapback->store->ops->unwatch(device->tapback->store, path, token);
+		device->tapback->xenstore->ops->unwatch(device->tapback->xenstore, path, token);
 	free(device->watched);
 	device->watched = NULL;
 }
@@ -330,7 +330,7 @@ static void device_unwatch(struct device *device)
 static void device_remove(struct device *device)
 {
 	device_log(device, LOG_INFO, "removed");
-	nodes_forget_error(device->tapback->store, device->path);
+	nodes_forget_error(device->tapback->xenstore, device->path);
 	device_free(device);
 }
 
@@ -368,7 +368,7 @@ static void device_decide(struct device *device)
 static void device_watch_frontend(struct device *device)
 {
 	const char *frontend = device->nodes.frontend;
-	char path[STORE_PATH_MAX], token[32];
+	char path[XENSTORE_PATH_MAX], token[32];
 	int error;
 
 	if (!frontend || (device->watched && !strcmp(device->watched, frontend)))
@@ -377,7 +377,7 @@ static void device_watch_frontend(struct device *device)
 	device->watched = strdup(frontend);
 	error = device->watched ? watch_names(device, path, token) : -ENOMEM;
 	if (!error)
-		error = device->tapback->store->ops->watch(device->tapback->store, path, token);
+		error = device->tapback->xenstore->ops->watch(device->tapback->xenstore, path, token);
 	if (error)
 		device_report(device, error, "cannot watch the frontend's state");
 }
@@ -387,8 +387,8 @@ static int device_work(sd_event_source *source, void *arg)
 	struct device *device = arg;
 
 	nodes_free(&device->nodes);
-	nodes_read(device->tapback->store, device->path, device->domid, &device->nodes);
-	if (device->tapback->store->lost)
+	nodes_read(device->tapback->xenstore, device->path, device->domid, &device->nodes);
+	if (device->tapback->xenstore->lost)
 		return 0;	/* nothing read is to be trusted, and all is over */
 	device_watch_frontend(device);
 	if (*device->nodes.wrong.text)

@@ -12,11 +12,11 @@
 
 /* What the daemon consists of. */
 struct tapback {
-	struct store *store;
+	struct xenstore *xenstore;
 	sd_event *event;
 	struct device *devices;
 	unsigned max_queues;		/* advertised to every frontend */
-	sd_event_source *store_ready, *store_check;
+	sd_event_source *xenstore_ready, *xenstore_check;
 };
 
 /* What we know of the device's ring at its tapdisk; tapback_ring.c changes it. */

@@ -23,10 +23,10 @@ const char *xenbus_name(enum xenbus state)
 	return state == XENBUS_GONE ? "gone" : names[state];
 }
 
-enum xenbus xenbus_read_state(struct store *store, const char *dir)
+enum xenbus xenbus_read_state(struct xenstore *xenstore, const char *dir)
 {
 	uint64_t state;
-	int error = store_read_number(store, dir, "state", XENBUS_CLOSED, &state);
+	int error = xenstore_read_number(xenstore, dir, "state", XENBUS_CLOSED, &state);
 
 	if (error == -ENOENT)
 		return XENBUS_GONE;
@@ -34,11 +34,11 @@ enum xenbus xenbus_read_state(struct store *store, const char *dir)
 }
 
 /* A number of the guest's that must be there. */
-static int read_required(struct store *store, const char *dir, const char *node, uint32_t *value,
+static int read_required(struct xenstore *xenstore, const char *dir, const char *node, uint32_t *value,
 			 struct error_text *text)
 {
 	uint64_t number;
-	int error = store_read_number(store, dir, node, UINT32_MAX, &number);
+	int error = xenstore_read_number(xenstore, dir, node, UINT32_MAX, &number);
 
 	if (error == -ENOENT)
 		return error_set(text, error, "frontend has no %s", node);
@@ -49,11 +49,11 @@ static int read_required(struct store *store, const char *dir, const char *node,
 }
 
 /* A number of the guest's that may be missing, then *@value stays. */
-static int read_optional(struct store *store, const char *dir, const char *node, uint64_t max, unsigned *value,
+static int read_optional(struct xenstore *xenstore, const char *dir, const char *node, uint64_t max, unsigned *value,
 			 struct error_text *text)
 {
 	uint64_t number;
-	int error = store_read_number(store, dir, node, max, &number);
+	int error = xenstore_read_number(xenstore, dir, node, max, &number);
 
 	if (error == -ENOENT)
 		return error;
@@ -64,10 +64,10 @@ static int read_optional(struct store *store, const char *dir, const char *node,
 	return 0;
 }
 
-static int read_protocol(struct store *store, const char *dir, struct frontend_ring *ring, struct error_text *text)
+static int read_protocol(struct xenstore *xenstore, const char *dir, struct frontend_ring *ring, struct error_text *text)
 {
 	char *name;
-	int error = store_read(store, dir, "protocol", &name);
+	int error = xenstore_read(xenstore, dir, "protocol", &name);
 
 	if (error == -ENOENT)
 		return 0;
@@ -90,7 +90,7 @@ static int read_protocol(struct store *store, const char *dir, struct frontend_r
  * The rings' pages. With `ring-page-order` they are ring-ref0, ring-ref1, ...;
  * without it ring-ref. For order 0 frontends use either spelling.
  */
-static int read_refs(struct store *store, const char *dir, bool has_order, unsigned pages, uint32_t *refs,
+static int read_refs(struct xenstore *xenstore, const char *dir, bool has_order, unsigned pages, uint32_t *refs,
 		     struct error_text *text)
 {
 	uint64_t ref;
@@ -98,27 +98,27 @@ static int read_refs(struct store *store, const char *dir, bool has_order, unsig
 	int error;
 
 	if (pages == 1) {
-		error = store_read_number(store, dir, "ring-ref", UINT32_MAX, &ref);
+		error = xenstore_read_number(xenstore, dir, "ring-ref", UINT32_MAX, &ref);
 		if (!error) {
 			refs[0] = (uint32_t)ref;
 			return 0;
 		}
 		if (error != -ENOENT || !has_order)
-			return read_required(store, dir, "ring-ref", &refs[0], text);
+			return read_required(xenstore, dir, "ring-ref", &refs[0], text);
 	}
 	for (unsigned i = 0; i < pages; i++) {
 		snprintf(node, sizeof(node), "ring-ref%u", i);
-		error = read_required(store, dir, node, &refs[i], text);
+		error = read_required(xenstore, dir, node, &refs[i], text);
 		if (error)
 			return error;
 	}
 	return 0;
 }
 
-static int read_queue(struct store *store, const char *dir, unsigned queue, bool has_order,
+static int read_queue(struct xenstore *xenstore, const char *dir, unsigned queue, bool has_order,
 		      struct frontend_ring *ring, struct error_text *text)
 {
-	char path[STORE_PATH_MAX];
+	char path[XENSTORE_PATH_MAX];
 	int error;
 
 	/* a single queue stays at the top level (blkif.h, "Multiple hardware queues/rings") */
@@ -127,35 +127,35 @@ static int read_queue(struct store *store, const char *dir, unsigned queue, bool
 			return error_set(text, -ENAMETOOLONG, "frontend's path is too long");
 		dir = path;
 	}
-	error = read_refs(store, dir, has_order, ring->ring_pages, ring->queues[queue].refs, text);
+	error = read_refs(xenstore, dir, has_order, ring->ring_pages, ring->queues[queue].refs, text);
 	if (error)
 		return error;
-	error = read_required(store, dir, "event-channel", &ring->queues[queue].port, text);
+	error = read_required(xenstore, dir, "event-channel", &ring->queues[queue].port, text);
 	if (!error && !ring->queues[queue].port)
 		error = error_set(text, -EINVAL, "frontend's event-channel is 0");
 	return error;
 }
 
-static int read_ring(struct store *store, const char *dir, unsigned max_queues, struct frontend_ring *ring,
+static int read_ring(struct xenstore *xenstore, const char *dir, unsigned max_queues, struct frontend_ring *ring,
 		     struct error_text *text)
 {
 	unsigned order = 0, queues = 1, persistent = 0;
 	bool has_order;
 	int error;
 
-	error = read_optional(store, dir, "ring-page-order", MAX_RING_PAGE_ORDER, &order, text);
+	error = read_optional(xenstore, dir, "ring-page-order", MAX_RING_PAGE_ORDER, &order, text);
 	if (error && error != -ENOENT)
 		return error;
 	has_order = !error;
-	error = read_optional(store, dir, "multi-queue-num-queues", max_queues, &queues, text);
+	error = read_optional(xenstore, dir, "multi-queue-num-queues", max_queues, &queues, text);
 	if (error && error != -ENOENT)
 		return error;
 	if (!queues)
 		return error_set(text, -EINVAL, "frontend's multi-queue-num-queues is 0");
-	error = read_optional(store, dir, "feature-persistent", 1, &persistent, text);
+	error = read_optional(xenstore, dir, "feature-persistent", 1, &persistent, text);
 	if (error && error != -ENOENT)
 		return error;
-	error = read_protocol(store, dir, ring, text);
+	error = read_protocol(xenstore, dir, ring, text);
 	if (error)
 		return error;
 
@@ -164,20 +164,20 @@ static int read_ring(struct store *store, const char *dir, unsigned max_queues, 
 	ring->ring_pages = 1u << order;
 	ring->refs_known = true;
 	for (unsigned i = 0; i < queues; i++) {
-		error = read_queue(store, dir, i, has_order, ring, text);
+		error = read_queue(xenstore, dir, i, has_order, ring, text);
 		if (error)
 			return error;
 	}
 	return 0;
 }
 
-int frontend_read_ring(struct store *store, const char *dir, unsigned max_queues,
+int frontend_read_ring(struct xenstore *xenstore, const char *dir, unsigned max_queues,
 		       struct frontend_ring *ring, struct error_text *text)
 {
 	int error;
 
 	memset(ring, 0, sizeof(*ring));
-	error = read_ring(store, dir, max_queues < MAX_QUEUES ? max_queues : MAX_QUEUES, ring, text);
+	error = read_ring(xenstore, dir, max_queues < MAX_QUEUES ? max_queues : MAX_QUEUES, ring, text);
 	if (error)
 		memset(ring, 0, sizeof(*ring));
 	return error;

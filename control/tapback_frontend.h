@@ -15,7 +15,7 @@
 
 #include "error.h"
 #include "protocol.h"
-#include "tapback_store.h"
+#include "tapback_xenstore.h"
 
 /* enum xenbus_state of xen/io/xenbus.h, and what else a `state` node can tell. */
 enum xenbus {
@@ -44,13 +44,13 @@ struct frontend_ring {
 /* "Connected", ... */
 const char *xenbus_name(enum xenbus state);
 /* The `state` node below @dir. Never fails: what is not a state is XENBUS_UNREADABLE. */
-enum xenbus xenbus_read_state(struct store *store, const char *dir);
+enum xenbus xenbus_read_state(struct xenstore *xenstore, const char *dir);
 
 /*
  * Read the rings' parameters below @dir. -EINVAL, -ERANGE, -ENOENT with a
  * text that names the node; *@ring is then empty.
  */
-int frontend_read_ring(struct store *store, const char *dir, unsigned max_queues,
+int frontend_read_ring(struct xenstore *xenstore, const char *dir, unsigned max_queues,
 		       struct frontend_ring *ring, struct error_text *text);
 
 /* The same shared pages and event channels? */

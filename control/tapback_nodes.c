@@ -26,17 +26,17 @@
 
 /* ---- reading ---- */
 
-static bool read_flag(struct store *store, const char *path, const char *node, bool missing)
+static bool read_flag(struct xenstore *xenstore, const char *path, const char *node, bool missing)
 {
 	bool flag;
 
-	return store_read_bool(store, path, node, &flag) ? missing : flag;
+	return xenstore_read_bool(xenstore, path, node, &flag) ? missing : flag;
 }
 
-static int read_mode(struct store *store, const char *path, struct device_nodes *nodes)
+static int read_mode(struct xenstore *xenstore, const char *path, struct device_nodes *nodes)
 {
 	char *mode;
-	int error = store_read(store, path, "mode", &mode);
+	int error = xenstore_read(xenstore, path, "mode", &mode);
 
 	if (error)
 		return error;
@@ -46,35 +46,35 @@ static int read_mode(struct store *store, const char *path, struct device_nodes 
 	return 0;
 }
 
-static unsigned read_max_queues(struct store *store, const char *path)
+static unsigned read_max_queues(struct xenstore *xenstore, const char *path)
 {
 	uint64_t queues = 1;
 
 	/* a failure leaves the 1: then nothing was advertised */
-	store_read_number(store, path, "multi-queue-max-queues", MAX_QUEUES, &queues);
+	xenstore_read_number(xenstore, path, "multi-queue-max-queues", MAX_QUEUES, &queues);
 	return (unsigned)queues;
 }
 
-static void read_device_type(struct store *store, const char *path, struct device_nodes *nodes)
+static void read_device_type(struct xenstore *xenstore, const char *path, struct device_nodes *nodes)
 {
 	char *type;
 
-	if (store_read(store, path, "device-type", &type))
+	if (xenstore_read(xenstore, path, "device-type", &type))
 		return;
 	nodes->cdrom = !strcmp(type, "cdrom");
 	free(type);
 }
 
 /* `pid`, `minor` and, written last, `physical-device-path`, which has to agree with them. */
-static void read_tapdisk(struct store *store, const char *path, struct device_nodes *nodes)
+static void read_tapdisk(struct xenstore *xenstore, const char *path, struct device_nodes *nodes)
 {
-	char expected[STORE_PATH_MAX], *device;
+	char expected[XENSTORE_PATH_MAX], *device;
 	uint64_t pid, minor;
 
-	if (store_read(store, path, "physical-device-path", &device))
+	if (xenstore_read(xenstore, path, "physical-device-path", &device))
 		return;
-	if (store_read_number(store, path, "pid", INT32_MAX, &pid) || !pid ||
-	    store_read_number(store, path, "minor", MINOR_MAX, &minor)) {
+	if (xenstore_read_number(xenstore, path, "pid", INT32_MAX, &pid) || !pid ||
+	    xenstore_read_number(xenstore, path, "minor", MINOR_MAX, &minor)) {
 		error_set(&nodes->wrong, -EINVAL, "physical-device-path is there, but pid and minor are not valid");
 		goto out;
 	}
@@ -100,12 +100,12 @@ static bool is_in_domain(const char *path, uint32_t domid)
 	return !strncmp(path, home, (size_t)length);
 }
 
-static bool read_frontend(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)
+static bool read_frontend(struct xenstore *xenstore, const char *path, uint32_t domid, struct device_nodes *nodes)
 {
 	uint64_t id;
 
-	if (store_read_number(store, path, "frontend-id", UINT32_MAX, &id) ||
-	    store_read(store, path, "frontend", &nodes->frontend))
+	if (xenstore_read_number(xenstore, path, "frontend-id", UINT32_MAX, &id) ||
+	    xenstore_read(xenstore, path, "frontend", &nodes->frontend))
 		return false;
 	if (id != domid)
 		error_set(&nodes->wrong, -EINVAL, "frontend-id %llu is not domain %u", (unsigned long long)id, domid);
@@ -114,24 +114,24 @@ static bool read_frontend(struct store *store, const char *path, uint32_t domid,
 	return !nodes->wrong.text[0];
 }
 
-void nodes_read(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes)
+void nodes_read(struct xenstore *xenstore, const char *path, uint32_t domid, struct device_nodes *nodes)
 {
 	memset(nodes, 0, sizeof(*nodes));
 	nodes->frontend_state = XENBUS_GONE;
-	nodes->state = xenbus_read_state(store, path);
+	nodes->state = xenbus_read_state(xenstore, path);
 	if (nodes->state == XENBUS_GONE)
 		return;
-	nodes->complete = read_frontend(store, path, domid, nodes) && !read_mode(store, path, nodes);
+	nodes->complete = read_frontend(xenstore, path, domid, nodes) && !read_mode(xenstore, path, nodes);
 	if (!nodes->complete)
 		return;
-	nodes->frontend_state = xenbus_read_state(store, nodes->frontend);
-	nodes->online = read_flag(store, path, "online", true);
-	nodes->removable = read_flag(store, path, "removable", false);
-	nodes->direct_io_safe = read_flag(store, path, "direct-io-safe", false);
-	nodes->discard_enable = read_flag(store, path, "discard-enable", true);
-	nodes->max_queues = read_max_queues(store, path);
-	read_device_type(store, path, nodes);
-	read_tapdisk(store, path, nodes);
+	nodes->frontend_state = xenbus_read_state(xenstore, nodes->frontend);
+	nodes->online = read_flag(xenstore, path, "online", true);
+	nodes->removable = read_flag(xenstore, path, "removable", false);
+	nodes->direct_io_safe = read_flag(xenstore, path, "direct-io-safe", false);
+	nodes->discard_enable = read_flag(xenstore, path, "discard-enable", true);
+	nodes->max_queues = read_max_queues(xenstore, path);
+	read_device_type(xenstore, path, nodes);
+	read_tapdisk(xenstore, path, nodes);
 }
 
 void nodes_free(struct device_nodes *nodes)
@@ -140,11 +140,11 @@ void nodes_free(struct device_nodes *nodes)
 	nodes->frontend = NULL;
 }
 
-uint64_t nodes_read_sectors(struct store *store, const char *path)
+uint64_t nodes_read_sectors(struct xenstore *xenstore, const char *path)
 {
 	uint64_t sectors;
 
-	return store_read_number(store, path, "sectors", UINT64_MAX, &sectors) ? 0 : sectors;
+	return xenstore_read_number(xenstore, path, "sectors", UINT64_MAX, &sectors) ? 0 : sectors;
 }
 
 /* ---- writing ---- */
@@ -166,24 +166,24 @@ struct number_node {
 	uint64_t value;
 };
 
-static int write_numbers(struct store *store, const char *path, const struct number_node *numbers, unsigned count)
+static int write_numbers(struct xenstore *xenstore, const char *path, const struct number_node *numbers, unsigned count)
 {
 	int error = 0;
 
 	for (unsigned i = 0; i < count && !error; i++)
-		error = store_write(store, path, numbers[i].name, "%llu", (unsigned long long)numbers[i].value);
+		error = xenstore_write(xenstore, path, numbers[i].name, "%llu", (unsigned long long)numbers[i].value);
 	return error;
 }
 
 /* The state, unless the toolstack has changed it since @nodes were read. */
-static int write_state(struct store *store, const struct publication *publication)
+static int write_state(struct xenstore *xenstore, const struct publication *publication)
 {
-	if (xenbus_read_state(store, publication->path) != publication->nodes->state)
+	if (xenbus_read_state(xenstore, publication->path) != publication->nodes->state)
 		return -ESTALE;
-	return store_write(store, publication->path, "state", "%d", publication->state);
+	return xenstore_write(xenstore, publication->path, "state", "%d", publication->state);
 }
 
-static int publish_features(struct store *store, void *arg)
+static int publish_features(struct xenstore *xenstore, void *arg)
 {
 	const struct publication *p = arg;
 	bool writable = !p->nodes->read_only && !p->nodes->cdrom;
@@ -198,12 +198,12 @@ static int publish_features(struct store *store, void *arg)
 		{ "max-ring-page-order", MAX_RING_PAGE_ORDER },
 		{ "multi-queue-max-queues", p->max_queues },
 	};
-	int error = write_numbers(store, p->path, features, sizeof(features) / sizeof(features[0]));
+	int error = write_numbers(xenstore, p->path, features, sizeof(features) / sizeof(features[0]));
 
-	return error ? error : write_state(store, p);
+	return error ? error : write_state(xenstore, p);
 }
 
-static int write_discard(struct store *store, const struct publication *p)
+static int write_discard(struct xenstore *xenstore, const struct publication *p)
 {
 	bool discard = p->disk->discard && p->nodes->discard_enable && !p->nodes->read_only && !p->nodes->cdrom &&
 		       !p->disk->read_only;
@@ -211,21 +211,21 @@ static int write_discard(struct store *store, const struct publication *p)
 		{ "discard-granularity", p->disk->discard_granularity },
 		{ "discard-alignment", p->disk->discard_alignment },
 	};
-	int error = store_write(store, p->path, "feature-discard", "%d", discard);
+	int error = xenstore_write(xenstore, p->path, "feature-discard", "%d", discard);
 
 	if (error || !discard)
 		return error;
-	return write_numbers(store, p->path, nodes, sizeof(nodes) / sizeof(nodes[0]));
+	return write_numbers(xenstore, p->path, nodes, sizeof(nodes) / sizeof(nodes[0]));
 }
 
 /* A disk whose size is no multiple of it must not show a physical sector size (a guest would round it down). */
-static int write_physical_sector_size(struct store *store, const struct publication *p)
+static int write_physical_sector_size(struct xenstore *xenstore, const struct publication *p)
 {
 	unsigned size = p->disk->physical_sector_size;
 
 	if (size < 512 || p->disk->sectors % (size / 512))
-		return store_remove(store, p->path, "physical-sector-size");
-	return store_write(store, p->path, "physical-sector-size", "%u", size);
+		return xenstore_remove(xenstore, p->path, "physical-sector-size");
+	return xenstore_write(xenstore, p->path, "physical-sector-size", "%u", size);
 }
 
 static unsigned disk_info(const struct device_nodes *nodes, const struct disk_geometry *disk)
@@ -234,16 +234,16 @@ static unsigned disk_info(const struct device_nodes *nodes, const struct disk_ge
 	       (nodes->read_only || nodes->cdrom || disk->read_only ? VDISK_READONLY : 0);
 }
 
-static int remove_errors(struct store *store, const char *path)
+static int remove_errors(struct xenstore *xenstore, const char *path)
 {
-	int error = store_remove(store, path, "error");
+	int error = xenstore_remove(xenstore, path, "error");
 
 	if (!error)
-		error = store_remove(store, path, "hotplug-error");
-	return error ? error : store_remove(store, ERROR_ROOT, path);
+		error = xenstore_remove(xenstore, path, "hotplug-error");
+	return error ? error : xenstore_remove(xenstore, ERROR_ROOT, path);
 }
 
-static int publish_disk(struct store *store, void *arg)
+static int publish_disk(struct xenstore *xenstore, void *arg)
 {
 	const struct publication *p = arg;
 	const struct number_node geometry[] = {
@@ -252,96 +252,96 @@ static int publish_disk(struct store *store, void *arg)
 		{ "info", disk_info(p->nodes, p->disk) },
 		{ "kthread-pid", p->pid },		/* where xentop looks for the statistics */
 	};
-	int error = write_numbers(store, p->path, geometry, sizeof(geometry) / sizeof(geometry[0]));
+	int error = write_numbers(xenstore, p->path, geometry, sizeof(geometry) / sizeof(geometry[0]));
 
 	if (!error)
-		error = write_physical_sector_size(store, p);
+		error = write_physical_sector_size(xenstore, p);
 	if (!error)
-		error = write_discard(store, p);
+		error = write_discard(xenstore, p);
 	if (!error)
-		error = remove_errors(store, p->path);
-	return error ? error : write_state(store, p);
+		error = remove_errors(xenstore, p->path);
+	return error ? error : write_state(xenstore, p);
 }
 
-static int publish_tapdisk(struct store *store, void *arg)
+static int publish_tapdisk(struct xenstore *xenstore, void *arg)
 {
 	const struct publication *p = arg;
 	int error;
 
-	if (xenbus_read_state(store, p->path) != p->nodes->state)
+	if (xenbus_read_state(xenstore, p->path) != p->nodes->state)
 		return -ESTALE;
-	error = store_write(store, p->path, "pid", "%d", p->pid);
-	return error ? error : store_write(store, p->path, "physical-device-path", NBD_SOCKET_FORMAT, tapctl_run_dir(), p->pid,
-					   p->nodes->minor);
+	error = xenstore_write(xenstore, p->path, "pid", "%d", p->pid);
+	return error ? error : xenstore_write(xenstore, p->path, "physical-device-path", NBD_SOCKET_FORMAT, tapctl_run_dir(), p->pid,
+					      p->nodes->minor);
 }
 
-static int publish_state(struct store *store, void *arg)
+static int publish_state(struct xenstore *xenstore, void *arg)
 {
-	return write_state(store, arg);
+	return write_state(xenstore, arg);
 }
 
-static int publish_error(struct store *store, void *arg)
+static int publish_error(struct xenstore *xenstore, void *arg)
 {
 	const struct publication *p = arg;
-	char error_path[STORE_PATH_MAX];
+	char error_path[XENSTORE_PATH_MAX];
 	int error;
 
 	/* the device may have been removed meanwhile; a node made now would never be */
-	if (xenbus_read_state(store, p->path) == XENBUS_GONE)
+	if (xenbus_read_state(xenstore, p->path) == XENBUS_GONE)
 		return -ESTALE;
-	error = store_write(store, p->path, "error", "%s", p->text);
+	error = xenstore_write(xenstore, p->path, "error", "%s", p->text);
 	if (!error)
-		error = store_write(store, p->path, "hotplug-error", "%s", p->text);
+		error = xenstore_write(xenstore, p->path, "hotplug-error", "%s", p->text);
 	if (error || snprintf(error_path, sizeof(error_path), ERROR_ROOT "/%s", p->path) >= (int)sizeof(error_path))
 		return error;
-	return store_write(store, error_path, "error", "%d %s", -p->error, p->text);
+	return xenstore_write(xenstore, error_path, "error", "%d %s", -p->error, p->text);
 }
 
-int nodes_publish_features(struct store *store, const char *path, const struct device_nodes *nodes,
+int nodes_publish_features(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes,
 			   unsigned max_queues)
 {
 	struct publication publication = {
 		.path = path, .nodes = nodes, .state = XENBUS_INIT_WAIT, .max_queues = max_queues,
 	};
 
-	return store_transact(store, publish_features, &publication);
+	return xenstore_transact(xenstore, publish_features, &publication);
 }
 
-int nodes_publish_disk(struct store *store, const char *path, const struct device_nodes *nodes,
+int nodes_publish_disk(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes,
 		       const struct disk_geometry *disk, int pid)
 {
 	struct publication publication = {
 		.path = path, .nodes = nodes, .state = XENBUS_CONNECTED, .disk = disk, .pid = pid,
 	};
 
-	return store_transact(store, publish_disk, &publication);
+	return xenstore_transact(xenstore, publish_disk, &publication);
 }
 
-int nodes_publish_tapdisk(struct store *store, const char *path, const struct device_nodes *nodes, int pid)
+int nodes_publish_tapdisk(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes, int pid)
 {
 	struct publication publication = { .path = path, .nodes = nodes, .pid = pid };
 
-	return store_transact(store, publish_tapdisk, &publication);
+	return xenstore_transact(xenstore, publish_tapdisk, &publication);
 }
 
-int nodes_publish_state(struct store *store, const char *path, const struct device_nodes *nodes, enum xenbus state)
+int nodes_publish_state(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes, enum xenbus state)
 {
 	struct publication publication = { .path = path, .nodes = nodes, .state = state };
 
-	return store_transact(store, publish_state, &publication);
+	return xenstore_transact(xenstore, publish_state, &publication);
 }
 
-int nodes_publish_error(struct store *store, const char *path, int error, const char *text)
+int nodes_publish_error(struct xenstore *xenstore, const char *path, int error, const char *text)
 {
 	struct publication publication = { .path = path, .error = error, .text = text };
 
-	return store_transact(store, publish_error, &publication);
+	return xenstore_transact(xenstore, publish_error, &publication);
 }
 
-void nodes_forget_error(struct store *store, const char *path)
+void nodes_forget_error(struct xenstore *xenstore, const char *path)
 {
 	/* nothing depends on it; the next device there removes it when it connects */
-	store_remove(store, ERROR_ROOT, path);
+	xenstore_remove(xenstore, ERROR_ROOT, path);
 }
 
 /* ---- the disk object of docs/protocol.md ---- */

@@ -38,30 +38,30 @@ struct disk_geometry {
 };
 
 /* @path: the device's node. The caller frees with nodes_free(). */
-void nodes_read(struct store *store, const char *path, uint32_t domid, struct device_nodes *nodes);
+void nodes_read(struct xenstore *xenstore, const char *path, uint32_t domid, struct device_nodes *nodes);
 void nodes_free(struct device_nodes *nodes);
 
 /*
  * The four below write only if the state still is @nodes->state: -ESTALE
  * when the toolstack was faster (its change brings a new decision).
  */
-int nodes_publish_features(struct store *store, const char *path, const struct device_nodes *nodes,
+int nodes_publish_features(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes,
 			   unsigned max_queues);
 /* Geometry, and Connected, in one transaction; errors reported before are taken back. */
-int nodes_publish_disk(struct store *store, const char *path, const struct device_nodes *nodes,
+int nodes_publish_disk(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes,
 		       const struct disk_geometry *disk, int pid);
 /* Another tapdisk has the disk, under the same minor: what the hotplug script has written of the one before. */
-int nodes_publish_tapdisk(struct store *store, const char *path, const struct device_nodes *nodes, int pid);
-int nodes_publish_state(struct store *store, const char *path, const struct device_nodes *nodes, enum xenbus state);
+int nodes_publish_tapdisk(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes, int pid);
+int nodes_publish_state(struct xenstore *xenstore, const char *path, const struct device_nodes *nodes, enum xenbus state);
 
 /* The `sectors` node; 0 when it cannot be read. */
-uint64_t nodes_read_sectors(struct store *store, const char *path);
+uint64_t nodes_read_sectors(struct xenstore *xenstore, const char *path);
 
 /* `error` and `hotplug-error` below the device, and error/<path>/error as the kernel's xenbus_dev_error() has it. */
-int nodes_publish_error(struct store *store, const char *path, int error, const char *text);
+int nodes_publish_error(struct xenstore *xenstore, const char *path, int error, const char *text);
 
 /* What is left of errors when the device has been removed. */
-void nodes_forget_error(struct store *store, const char *path);
+void nodes_forget_error(struct xenstore *xenstore, const char *path);
 
 /* 0, or -EINVAL and then *@geometry is all 0. */
 int disk_geometry_from_json(const json_t *disk, struct disk_geometry *geometry);

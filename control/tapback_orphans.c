@@ -114,15 +114,15 @@ static void orphan_answered(void *arg, int error, json_t *reply, const struct er
 /* Is there a device, and does it have this disk? */
 static bool ring_is_claimed(const struct search *search, int minor, uint32_t domid, uint32_t devid)
 {
-	struct store *store = search->tapback->store;
+	struct xenstore *xenstore = search->tapback->xenstore;
 	uint64_t number;
 	char path[64];
 
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
-	if (xenbus_read_state(store, path) == XENBUS_GONE)
-		return store->lost;
-	return !store_read_number(store, path, "pid", INT32_MAX, &number) && number == (uint64_t)search->pid &&
-	       !store_read_number(store, path, "minor", INT32_MAX, &number) && number == (uint64_t)minor;
+	if (xenbus_read_state(xenstore, path) == XENBUS_GONE)
+		return xenstore->lost;
+	return !xenstore_read_number(xenstore, path, "pid", INT32_MAX, &number) && number == (uint64_t)search->pid &&
+	       !xenstore_read_number(xenstore, path, "minor", INT32_MAX, &number) && number == (uint64_t)minor;
 }
 
 static void search_disk(struct search *search, json_t *disk)

@@ -225,7 +225,7 @@ static bool ring_follow(struct device *device)
 		return true;
 	case TAKEOVER_DONE:
 		device_log(device, LOG_NOTICE, "tapdisk %d has the disk now, instead of %d", successor, device->pid);
-		error = nodes_publish_tapdisk(device->tapback->store, device->path, &device->nodes, successor);
+		error = nodes_publish_tapdisk(device->tapback->xenstore, device->path, &device->nodes, successor);
 		if (error && error != -ESTALE)
 			device_log(device, LOG_ERR, "cannot write its tapdisk: %s", strerror(-error));
 		if (error)
@@ -279,7 +279,7 @@ static bool ring_is_overtaken(const struct device *device)
 	struct frontend_ring now;
 
 	return device->nodes.complete &&
-	       !frontend_read_ring(device->tapback->store, device->nodes.frontend, device->nodes.max_queues, &now, &text) &&
+	       !frontend_read_ring(device->tapback->xenstore, device->nodes.frontend, device->nodes.max_queues, &now, &text) &&
 	       !frontend_ring_same(&now, &device->ring);
 }
 
@@ -311,13 +311,13 @@ static void ring_connected(void *arg, int error, json_t *reply, const struct err
 /* Against tapdisk's connections, and against ours that may have come since it was asked. */
 static int ring_check_sharing(struct device *device, json_t *connections, struct error_text *text)
 {
-	struct store *store = device->tapback->store;
+	struct xenstore *xenstore = device->tapback->xenstore;
 	json_t *connection;
 	int error = 0;
 	size_t i;
 
 	json_array_foreach(connections, i, connection) {
-		error = sharing_check(store, device->domid, &device->nodes,
+		error = sharing_check(xenstore, device->domid, &device->nodes,
 				      (uint32_t)json_integer_value(json_object_get(connection, "domid")),
 				      (uint32_t)json_integer_value(json_object_get(connection, "devid")), text);
 		if (error)
@@ -326,7 +326,7 @@ static int ring_check_sharing(struct device *device, json_t *connections, struct
 	for (struct device *other = device->tapback->devices; other && !error; other = other->next)
 		if (other->pid == device->pid && other->user.minor == device->user.minor &&
 		    (other->ring_state == RING_CONNECTING || other->ring_state == RING_CONNECTED))
-			error = sharing_check(store, device->domid, &device->nodes, other->domid, other->devid, text);
+			error = sharing_check(xenstore, device->domid, &device->nodes, other->domid, other->devid, text);
 	return error;
 }
 
@@ -357,7 +357,7 @@ void ring_connect(struct device *device)
 	ring_assert(device);
 	error = ring_check_sharing(device, device->connections, &text);
 	if (!error)
-		error = frontend_read_ring(device->tapback->store, device->nodes.frontend,
+		error = frontend_read_ring(device->tapback->xenstore, device->nodes.frontend,
 					   device->nodes.max_queues, &device->ring, &text);
 	if (error) {
 		ring_set_state(device, RING_NONE);

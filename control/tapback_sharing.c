@@ -17,12 +17,12 @@
 #include <string.h>
 
 /* A domain's `vm` ("/vm/<uuid>"), or NULL. Some toolstacks add "-1" to it while migrating. */
-static char *read_vm(struct store *store, uint64_t domid)
+static char *read_vm(struct xenstore *xenstore, uint64_t domid)
 {
 	char path[64], *vm, *suffix;
 
 	snprintf(path, sizeof(path), "/local/domain/%llu", (unsigned long long)domid);
-	if (store_read(store, path, "vm", &vm))
+	if (xenstore_read(xenstore, path, "vm", &vm))
 		return NULL;
 	suffix = strrchr(vm, '-');
 	if (suffix && !strcmp(suffix, "-1"))
@@ -31,13 +31,13 @@ static char *read_vm(struct store *store, uint64_t domid)
 }
 
 /* The `vm` of the domain that @domid is the stub domain of, or NULL. */
-static char *read_target_vm(struct store *store, uint64_t domid)
+static char *read_target_vm(struct xenstore *xenstore, uint64_t domid)
 {
 	char path[64];
 	uint64_t target;
 
 	snprintf(path, sizeof(path), "/local/domain/%llu", (unsigned long long)domid);
-	return store_read_number(store, path, "target", UINT32_MAX, &target) ? NULL : read_vm(store, target);
+	return xenstore_read_number(xenstore, path, "target", UINT32_MAX, &target) ? NULL : read_vm(xenstore, target);
 }
 
 static bool same(const char *a, const char *b)
@@ -45,10 +45,10 @@ static bool same(const char *a, const char *b)
 	return a && b && !strcmp(a, b);
 }
 
-static bool same_vm(struct store *store, uint32_t domid, uint32_t other)
+static bool same_vm(struct xenstore *xenstore, uint32_t domid, uint32_t other)
 {
-	char *vm = read_vm(store, domid), *target_vm = read_target_vm(store, domid);
-	char *other_vm = read_vm(store, other), *other_target_vm = read_target_vm(store, other);
+	char *vm = read_vm(xenstore, domid), *target_vm = read_target_vm(xenstore, domid);
+	char *other_vm = read_vm(xenstore, other), *other_target_vm = read_target_vm(xenstore, other);
 	bool result = !other_vm || same(vm, other_vm) || same(target_vm, other_vm) || same(vm, other_target_vm) ||
 		      same(target_vm, other_target_vm);
 
@@ -59,25 +59,25 @@ static bool same_vm(struct store *store, uint32_t domid, uint32_t other)
 	return result;
 }
 
-static bool other_writes(struct store *store, uint32_t domid, uint32_t devid)
+static bool other_writes(struct xenstore *xenstore, uint32_t domid, uint32_t devid)
 {
 	char path[64], *mode;
 	bool writes;
 
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
-	if (store_read(store, path, "mode", &mode))
+	if (xenstore_read(xenstore, path, "mode", &mode))
 		return true;
 	writes = strchr(mode, 'w');
 	free(mode);
 	return writes;
 }
 
-int sharing_check(struct store *store, uint32_t domid, const struct device_nodes *nodes,
+int sharing_check(struct xenstore *xenstore, uint32_t domid, const struct device_nodes *nodes,
 		  uint32_t other_domid, uint32_t other_devid, struct error_text *text)
 {
-	if (nodes->shared || other_domid == domid || same_vm(store, domid, other_domid))
+	if (nodes->shared || other_domid == domid || same_vm(xenstore, domid, other_domid))
 		return 0;
-	if (nodes->read_only && !other_writes(store, other_domid, other_devid))
+	if (nodes->read_only && !other_writes(xenstore, other_domid, other_devid))
 		return 0;
 	return error_set(text, -EBUSY,
 			 "domain %u has this disk already; only mode 'w!' lets two machines share it", other_domid);

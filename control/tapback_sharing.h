@@ -13,7 +13,7 @@
  * two ends of a localhost migration, a stub domain), others only when nobody
  * writes, or when the mode has '!'. 0, or -EBUSY with a text.
  */
-int sharing_check(struct store *store, uint32_t domid, const struct device_nodes *nodes,
+int sharing_check(struct xenstore *xenstore, uint32_t domid, const struct device_nodes *nodes,
 		  uint32_t other_domid, uint32_t other_devid, struct error_text *text);
 
 #endif

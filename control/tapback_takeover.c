@@ -22,7 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "clock.h"
 #include "tapback_log.h"
 

@@ -1,177 +1,134 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_xenstore.c - the store behind libxenstore.
+ * tapback_xenstore.c - reading and writing typed values in xenstore.
  *
- * libxenstore reads events in a thread of its own and shows them through a
- * pipe, which stays silent when xenstored ends. So a lost connection shows
- * by the error of the next call, or of the next look for events, which
- * tapback takes now and then even if there is nothing to read.
+ * Invariants: no value is used before it was checked to be what it should
+ * be; a failed read leaves the caller's variable alone.
  */
-#include "tapback_store.h"
+#include "tapback_xenstore.h"
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xenstore.h>
 
-struct xenstore {
-	struct store store;
-	struct xs_handle *xs;
-	xs_transaction_t transaction;		/* XBT_NULL outside */
-};
+/* A guest that keeps writing can make our transactions conflict, not make us spin for ever. */
+#define TRANSACTION_TRIES 100
 
-/* errno of a call that failed, and whether that was the end of the connection. */
-static int xenstore_error(struct store *store)
+void xenstore_close(struct xenstore *xenstore)
 {
-	int error = errno ? errno : EIO;
-
-	if (error == EBADF || error == EIO || error == EPIPE || error == ECONNRESET || error == ENOTCONN)
-		store->lost = true;
-	return -error;
+	if (xenstore)
+		xenstore->ops->close(xenstore);
 }
 
-static struct xenstore *to_xenstore(struct store *store)
+static int xenstore_path(char path[XENSTORE_PATH_MAX], const char *dir, const char *node)
 {
-	return (struct xenstore *)store;
+	int length = node ? snprintf(path, XENSTORE_PATH_MAX, "%s/%s", dir, node)
+			  : snprintf(path, XENSTORE_PATH_MAX, "%s", dir);
+
+	return length < XENSTORE_PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
-static void xenstore_close(struct store *store)
+int xenstore_read(struct xenstore *xenstore, const char *dir, const char *node, char **value)
 {
-	xs_close(to_xenstore(store)->xs);
-	free(store);
-}
+	char path[XENSTORE_PATH_MAX], *text;
+	size_t length;
+	int error = xenstore_path(path, dir, node);
 
-static int xenstore_read(struct store *store, const char *path, char **value, size_t *length)
-{
-	struct xenstore *x = to_xenstore(store);
-	unsigned int len;
-	char *data = xs_read(x->xs, x->transaction, path, &len);
-
-	if (!data)
-		return xenstore_error(store);
-	*value = data;		/* the library puts a NUL behind it */
-	*length = len;
+	if (!error)
+		error = xenstore->ops->read(xenstore, path, &text, &length);
+	if (error)
+		return error;
+	if (strlen(text) != length) {
+		free(text);
+		return -EINVAL;
+	}
+	*value = text;
 	return 0;
 }
 
-static int xenstore_write(struct store *store, const char *path, const char *value, size_t length)
+int xenstore_parse_number(const char *text, uint64_t max, uint64_t *value)
 {
-	struct xenstore *x = to_xenstore(store);
+	uint64_t number = 0;
 
-	return xs_write(x->xs, x->transaction, path, value, (unsigned)length) ? 0 : xenstore_error(store);
-}
-
-static int xenstore_remove(struct store *store, const char *path)
-{
-	struct xenstore *x = to_xenstore(store);
-
-	return xs_rm(x->xs, x->transaction, path) ? 0 : xenstore_error(store);
-}
-
-static int xenstore_list(struct store *store, const char *path, char ***names, unsigned *count)
-{
-	struct xenstore *x = to_xenstore(store);
-
-	*names = xs_directory(x->xs, x->transaction, path, count);
-	return *names ? 0 : xenstore_error(store);
-}
-
-static int xenstore_watch(struct store *store, const char *path, const char *token)
-{
-	return xs_watch(to_xenstore(store)->xs, path, token) ? 0 : xenstore_error(store);
-}
-
-static int xenstore_unwatch(struct store *store, const char *path, const char *token)
-{
-	return xs_unwatch(to_xenstore(store)->xs, path, token) ? 0 : xenstore_error(store);
-}
-
-static int xenstore_next_event(struct store *store, char **path, char **token)
-{
-	char **event = xs_check_watch(to_xenstore(store)->xs);
-	int error = 0;
-
-	if (!event) {
-		if (errno == EAGAIN)
-			return -EAGAIN;
-		/* EINVAL: no event and no connection that could bring one */
-		store->lost = true;
-		return -EPIPE;
+	if (!*text)
+		return -EINVAL;
+	for (; *text; text++) {
+		if (*text < '0' || *text > '9')
+			return -EINVAL;
+		if (__builtin_mul_overflow(number, 10u, &number) ||
+		    __builtin_add_overflow(number, (uint64_t)(*text - '0'), &number))
+			return -ERANGE;
 	}
-	*path = strdup(event[XS_WATCH_PATH]);
-	*token = strdup(event[XS_WATCH_TOKEN]);
-	if (!*path || !*token) {
-		free(*path);
-		free(*token);
-		error = -ENOMEM;
-	}
-	free(event);
+	if (number > max)
+		return -ERANGE;
+	*value = number;
+	return 0;
+}
+
+int xenstore_read_number(struct xenstore *xenstore, const char *dir, const char *node, uint64_t max, uint64_t *value)
+{
+	char *text;
+	int error = xenstore_read(xenstore, dir, node, &text);
+
+	if (error)
+		return error;
+	error = xenstore_parse_number(text, max, value);
+	free(text);
 	return error;
 }
 
-static int xenstore_begin(struct store *store)
+int xenstore_read_bool(struct xenstore *xenstore, const char *dir, const char *node, bool *value)
 {
-	struct xenstore *x = to_xenstore(store);
+	uint64_t number;
+	int error = xenstore_read_number(xenstore, dir, node, 1, &number);
 
-	x->transaction = xs_transaction_start(x->xs);
-	return x->transaction != XBT_NULL ? 0 : xenstore_error(store);
-}
-
-static int xenstore_end(struct store *store, bool abort)
-{
-	struct xenstore *x = to_xenstore(store);
-	xs_transaction_t transaction = x->transaction;
-
-	x->transaction = XBT_NULL;
-	return xs_transaction_end(x->xs, transaction, abort) ? 0 : xenstore_error(store);
-}
-
-static int xenstore_commit(struct store *store)
-{
-	return xenstore_end(store, false);
-}
-
-static void xenstore_abort(struct store *store)
-{
-	/* a connection lost here is noticed by store->lost; there is nothing else to undo */
-	xenstore_end(store, true);
-}
-
-static int xenstore_fd(struct store *store)
-{
-	return xs_fileno(to_xenstore(store)->xs);
-}
-
-static const struct store_ops xenstore_ops = {
-	.close = xenstore_close,
-	.read = xenstore_read,
-	.write = xenstore_write,
-	.remove = xenstore_remove,
-	.list = xenstore_list,
-	.watch = xenstore_watch,
-	.unwatch = xenstore_unwatch,
-	.next_event = xenstore_next_event,
-	.begin = xenstore_begin,
-	.commit = xenstore_commit,
-	.abort = xenstore_abort,
-	.fd = xenstore_fd,
-};
-
-int store_xenstore_open(struct store **store)
-{
-	struct xenstore *x = calloc(1, sizeof(*x));
-
-	if (!x)
-		return -ENOMEM;
-	x->store.ops = &xenstore_ops;
-	x->transaction = XBT_NULL;
-	x->xs = xs_open(0);
-	if (!x->xs) {
-		int error = errno ? errno : ENOENT;
-
-		free(x);
-		return -error;
-	}
-	*store = &x->store;
+	if (error)
+		return error == -ERANGE ? -EINVAL : error;
+	*value = number;
 	return 0;
+}
+
+int xenstore_write(struct xenstore *xenstore, const char *dir, const char *node, const char *format, ...)
+{
+	char path[XENSTORE_PATH_MAX], value[1024];
+	va_list args;
+	int length, error;
+
+	va_start(args, format);
+	length = vsnprintf(value, sizeof(value), format, args);
+	va_end(args);
+	if (length < 0 || (size_t)length >= sizeof(value))
+		return -EMSGSIZE;
+	error = xenstore_path(path, dir, node);
+	return error ? error : xenstore->ops->write(xenstore, path, value, length);
+}
+
+int xenstore_remove(struct xenstore *xenstore, const char *dir, const char *node)
+{
+	char path[XENSTORE_PATH_MAX];
+	int error = xenstore_path(path, dir, node);
+
+	if (!error)
+		error = xenstore->ops->remove(xenstore, path);
+	return error == -ENOENT ? 0 : error;
+}
+
+int xenstore_transact(struct xenstore *xenstore, int (*body)(struct xenstore *xenstore, void *arg), void *arg)
+{
+	int error = -EAGAIN;
+
+	for (int try = 0; error == -EAGAIN && try < TRANSACTION_TRIES; try++) {
+		error = xenstore->ops->begin(xenstore);
+		if (error)
+			return error;
+		error = body(xenstore, arg);
+		if (error) {
+			xenstore->ops->abort(xenstore);
+			return error;
+		}
+		error = xenstore->ops->commit(xenstore);
+	}
+	return error;
 }

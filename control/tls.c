@@ -331,7 +331,7 @@ int main(int argc, char **argv)
 	struct error_text text = { "" };
 	int error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);

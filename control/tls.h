@@ -16,9 +16,9 @@ struct tls_credentials {
 	bool verify;				/* clients need a certificate that the CA has signed */
 };
 
-/* From a folder with QEMU's names of files, all read now. 0 or -errno. */
-int tls_credentials_x509(struct tls_credentials *credentials, const char *folder, bool verify, struct error_text *text);
-int tls_credentials_psk(struct tls_credentials *credentials, const char *folder, struct error_text *text);
+/* From a directory with QEMU's names of files, all read now. 0 or -errno. */
+int tls_credentials_x509(struct tls_credentials *credentials, const char *directory, bool verify, struct error_text *text);
+int tls_credentials_psk(struct tls_credentials *credentials, const char *directory, struct error_text *text);
 void tls_credentials_free(struct tls_credentials *credentials);
 
 /*

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tls_credentials.c - keys and certificates, in the files and with the names
- * that QEMU's tls-creds objects use, so that one folder serves both.
+ * that QEMU's tls-creds objects use, so that one directory serves both.
  *
  * All of it is read at the start: the processes that meet the network cannot
  * open files.
@@ -31,17 +31,17 @@ static int tls_error(struct error_text *text, const char *what, int error)
 	return error_set(text, -EINVAL, "%s: %s", what, gnutls_strerror(error));
 }
 
-static int file_path(char *path, const char *folder, const char *name, struct error_text *text)
+static int file_path(char *path, const char *directory, const char *name, struct error_text *text)
 {
-	if (snprintf(path, PATH_MAX, "%s/%s", folder, name) >= PATH_MAX)
-		return error_set(text, -ENAMETOOLONG, "%s: too long a path", folder);
+	if (snprintf(path, PATH_MAX, "%s/%s", directory, name) >= PATH_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s: too long a path", directory);
 	return 0;
 }
 
-static int load_authorities(struct tls_credentials *credentials, const char *folder, struct error_text *text)
+static int load_authorities(struct tls_credentials *credentials, const char *directory, struct error_text *text)
 {
 	char path[PATH_MAX];
-	int ret = file_path(path, folder, "ca-cert.pem", text);
+	int ret = file_path(path, directory, "ca-cert.pem", text);
 
 	if (ret)
 		return ret;
@@ -50,20 +50,20 @@ static int load_authorities(struct tls_credentials *credentials, const char *fol
 	ret = gnutls_certificate_set_x509_trust_file(credentials->x509, path, GNUTLS_X509_FMT_PEM);
 	if (ret < 0)
 		return tls_error(text, path, ret);
-	ret = file_path(path, folder, "ca-crl.pem", text);
+	ret = file_path(path, directory, "ca-crl.pem", text);
 	if (ret || (access(path, F_OK) && errno == ENOENT))
 		return ret;
 	ret = gnutls_certificate_set_x509_crl_file(credentials->x509, path, GNUTLS_X509_FMT_PEM);
 	return ret < 0 ? tls_error(text, path, ret) : 0;
 }
 
-static int load_key(struct tls_credentials *credentials, const char *folder, struct error_text *text)
+static int load_key(struct tls_credentials *credentials, const char *directory, struct error_text *text)
 {
 	char certificate[PATH_MAX], key[PATH_MAX];
-	int ret = file_path(certificate, folder, "server-cert.pem", text);
+	int ret = file_path(certificate, directory, "server-cert.pem", text);
 
 	if (!ret)
-		ret = file_path(key, folder, "server-key.pem", text);
+		ret = file_path(key, directory, "server-key.pem", text);
 	if (ret)
 		return ret;
 	ret = gnutls_certificate_set_x509_key_file(credentials->x509, certificate, key, GNUTLS_X509_FMT_PEM);
@@ -77,17 +77,17 @@ static int set_priority(struct tls_credentials *credentials, const char *priorit
 	return ret < 0 ? tls_error(text, priority, ret) : 0;
 }
 
-int tls_credentials_x509(struct tls_credentials *credentials, const char *folder, bool verify, struct error_text *text)
+int tls_credentials_x509(struct tls_credentials *credentials, const char *directory, bool verify, struct error_text *text)
 {
 	int ret;
 
 	*credentials = (struct tls_credentials){ .verify = verify };
 	ret = gnutls_certificate_allocate_credentials(&credentials->x509);
 	if (ret < 0)
-		return tls_error(text, folder, ret);
-	ret = load_authorities(credentials, folder, text);
+		return tls_error(text, directory, ret);
+	ret = load_authorities(credentials, directory, text);
 	if (!ret)
-		ret = load_key(credentials, folder, text);
+		ret = load_key(credentials, directory, text);
 	if (!ret)
 		ret = set_priority(credentials, PRIORITY, text);
 	return ret;
@@ -147,7 +147,7 @@ static int find_key(gnutls_session_t session, const char *name, gnutls_datum_t *
 	return key->data ? 0 : -1;
 }
 
-int tls_credentials_psk(struct tls_credentials *credentials, const char *folder, struct error_text *text)
+int tls_credentials_psk(struct tls_credentials *credentials, const char *directory, struct error_text *text)
 {
 	char path[PATH_MAX];
 	int ret;
@@ -155,12 +155,12 @@ int tls_credentials_psk(struct tls_credentials *credentials, const char *folder,
 	*credentials = (struct tls_credentials){ 0 };
 	ret = gnutls_psk_allocate_server_credentials(&credentials->psk);
 	if (ret < 0)
-		return tls_error(text, folder, ret);
+		return tls_error(text, directory, ret);
 	ret = gnutls_psk_set_server_known_dh_params(credentials->psk, GNUTLS_SEC_PARAM_MEDIUM);
 	if (ret < 0)
-		return tls_error(text, folder, ret);
+		return tls_error(text, directory, ret);
 	gnutls_psk_set_server_credentials_function(credentials->psk, find_key);
-	ret = file_path(path, folder, "keys.psk", text);
+	ret = file_path(path, directory, "keys.psk", text);
 	if (!ret)
 		ret = load_users(path, text);
 	if (!ret)

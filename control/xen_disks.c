@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 
 char *xen_read_value(struct xs_handle *xs, const char *directory, const char *name)
 {
@@ -53,16 +53,16 @@ int xen_disks_each(struct xs_handle *xs, unsigned domid,
 {
 	static const char *const kinds[] = { "vbd3", "vbd", "qdisk", "virtio_disk" };
 	unsigned own = xen_own_domid(xs), count, i;
-	char folder[128], backend[192], **names;
+	char directory[128], backend[192], **names;
 	int error = 0;
 
 	for (size_t kind = 0; !error && kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
-		snprintf(folder, sizeof(folder), "/local/domain/%u/backend/%s/%u", own, kinds[kind], domid);
-		names = xs_directory(xs, XBT_NULL, folder, &count);
+		snprintf(directory, sizeof(directory), "/local/domain/%u/backend/%s/%u", own, kinds[kind], domid);
+		names = xs_directory(xs, XBT_NULL, directory, &count);
 		for (i = 0; names && !error && i < count; i++) {
 			struct xen_disk disk = { .xs = xs, .backend = backend, .ours = !kind, .pid = -1, .minor = -1 };
 
-			if (snprintf(backend, sizeof(backend), "%s/%s", folder, names[i]) >= (int)sizeof(backend) ||
+			if (snprintf(backend, sizeof(backend), "%s/%s", directory, names[i]) >= (int)sizeof(backend) ||
 			    !is_writable(xs, backend))
 				continue;
 			if (disk.ours) {

@@ -24,7 +24,7 @@ static const struct known {
 	{ 'p', false, "paused", NULL, "the domain is paused afterwards" },
 	{ 's', false, "shutdown", NULL, "the domain is gone afterwards, as with xl save" },
 	{ 'x', false, "diskspec", "VDEV,snapshot=no", "leave this disk out; may be given several times" },
-	{ 'S', false, "store", "FOLDER", "raw disks move onto stores that are made there" },
+	{ 'S', false, "store", "DIRECTORY", "raw disks move onto stores that are made there" },
 	{ 'k', false, "hook", "PROGRAM", "run it with 'freeze DOMAIN' before and 'thaw DOMAIN' after" },
 	{ 'l', true, "long", NULL, "all about each" },
 	{ 't', false, "tree", NULL, "what goes back to what" },

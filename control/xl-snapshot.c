@@ -175,7 +175,7 @@ int main(int argc, char **argv)
 	struct arguments args;
 	int error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
 		print_help();
 		return 0;

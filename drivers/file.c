@@ -25,7 +25,7 @@
 
 #include "device.h"
 #include "file.h"
-#include "image-folders.h"
+#include "image_directories.h"
 #include "path.h"
 
 static bool is_power_of_two(uint64_t value)
@@ -81,7 +81,7 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 	struct stat st;
 	int ret;
 
-	ret = image_folders_check(file->path, error);
+	ret = image_directories_check(file->path, error);
 	if (ret)
 		return ret;
 	if (path_stat(file->path, &st))

@@ -268,13 +268,13 @@ int file_relock(const struct image_file *file, bool writer)
 	return ret == -EWOULDBLOCK ? -EBUSY : ret;
 }
 
-static int file_lock_parts(const struct image_file *file, enum image_beside beside, struct error_text *error)
+static int file_lock_parts(const struct image_file *file, enum share_qemu share_qemu, struct error_text *error)
 {
 	int ret = 0;
 
-	if (beside == BESIDE_NOBODY)
+	if (share_qemu == SHARE_QEMU_NO)
 		ret = parts_lock(file->fd, !file->read_only);
-	else if (beside == BESIDE_COMES)
+	else if (share_qemu == SHARE_QEMU_COMES)
 		ret = parts_conflict(file->fd, file->read_only ? READER_DOES : WRITER_DOES) ? -EBUSY : 0;
 	return ret ? parts_refused(file->path, ret, error) : 0;
 }
@@ -299,6 +299,6 @@ int file_lock_now(const struct image_file *file, const struct driver_options *op
 	}
 	if (ret)
 		return error_set(error, ret, "%s: cannot be locked against other users: %s", file->path, strerror(-ret));
-	return file_lock_parts(file, options->beside, error);
+	return file_lock_parts(file, options->share_qemu, error);
 }
 

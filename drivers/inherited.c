@@ -16,7 +16,7 @@
  * written into it. What was closed is opened the wrong way round, so that its use fails as before: output that nobody
  * gets is no success. open() takes the lowest number that is free, which is this one: those before it are open.
  */
-static void standard_descriptor_settle(int number)
+static void standard_descriptor_sanitize(int number)
 {
 	int flags = number == STDIN_FILENO ? O_WRONLY : O_RDONLY;
 
@@ -26,12 +26,12 @@ static void standard_descriptor_settle(int number)
 		_exit(EXIT_FAILURE);	/* nobody can be told, and to go on is not safe */
 }
 
-void inherited_settle(void)
+void process_sanitize_fds(void)
 {
 	int number;
 
 	for (number = STDIN_FILENO; number <= STDERR_FILENO; number++)
-		standard_descriptor_settle(number);
+		standard_descriptor_sanitize(number);
 	/* ignored, which exec leaves so, it lets children vanish before anybody has waited for them */
 	signal(SIGCHLD, SIG_DFL);
 }

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "aio.h"
-#include "cow-base.h"
+#include "cow_base.h"
 #include "device.h"
 #include "overlay.h"
 #include "path.h"
@@ -127,7 +127,7 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 	uint8_t uuid[16];
 	/* cppcheck-suppress uninitvar; only where it will be */
 	const char *target = base.target;
-	int ret = cow_base_probe_beside(overlay->store, uuid, &kind, &base, &why);
+	int ret = cow_base_probe_peek(overlay->store, uuid, &kind, &base, &why);
 
 	if (ret)
 		return error_set(error, ret, "%s: its disk is in a store that cannot be opened: %s; bring it back, or remove %s "
@@ -219,19 +219,19 @@ static int record_write(const char *path, const struct overlay *overlay)
 	return ret;
 }
 
-/* Of the state folder, for the records of devices. */
-static int make_folders(const char *record)
+/* Of the state directory, for the records of devices. */
+static int make_directories(const char *record)
 {
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 	int ret = 0;
 
-	snprintf(folder, sizeof(folder), "%s/overlays", path_state_dir());
-	if (strncmp(record, folder, strlen(folder)))
+	snprintf(directory, sizeof(directory), "%s/overlays", path_state_dir());
+	if (strncmp(record, directory, strlen(directory)))
 		return 0;
-	if ((path_make_folder(path_state_dir(), 0700) && errno != EEXIST) || (path_make_folder(folder, 0700) && errno != EEXIST))
+	if ((path_mkdir(path_state_dir(), 0700) && errno != EEXIST) || (path_mkdir(directory, 0700) && errno != EEXIST))
 		return -errno;
 	ret = path_sync_name(path_state_dir());
-	return ret ? ret : path_sync_name(folder);
+	return ret ? ret : path_sync_name(directory);
 }
 
 int overlay_write(const struct overlay *overlay, struct error_text *error)
@@ -244,7 +244,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (!ret && snprintf(fresh, sizeof(fresh), "%s.new", record) >= (int)sizeof(fresh))
 		ret = -ENAMETOOLONG;
 	if (!ret)
-		ret = make_folders(record);
+		ret = make_directories(record);
 	if (ret)
 		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);

@@ -26,13 +26,13 @@
 
 static int opener = -1;
 static uid_t opener_uid;
-static _Thread_local bool patient;
+static _Thread_local bool no_timeout;
 
-unsigned path_patience_ms = 10000;
+unsigned path_timeout_ms = 10000;
 
-void path_be_patient(void)
+void path_no_timeout(void)
 {
-	patient = true;
+	no_timeout = true;
 }
 
 void path_set_opener(int socket, uid_t uid)
@@ -111,9 +111,9 @@ static bool changes_something(const struct path_request *request)
 /* With it a wait for what comes over @socket ends. */
 static int limit_wait(const struct call *call, int socket)
 {
-	const struct timeval limit = { path_patience_ms / 1000, path_patience_ms % 1000 * 1000 };
+	const struct timeval limit = { path_timeout_ms / 1000, path_timeout_ms % 1000 * 1000 };
 
-	if (patient || changes_something(&call->request))
+	if (no_timeout || changes_something(&call->request))
 		return 0;
 	return setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) ? -errno : 0;
 }
@@ -176,7 +176,7 @@ int path_open(const char *path, int flags, mode_t mode)
 	return ask(&call) ? -1 : call.fd;
 }
 
-DIR *path_open_folder(const char *path)
+DIR *path_opendir(const char *path)
 {
 	int fd = path_open(path, O_RDONLY | O_DIRECTORY, 0), error;
 	DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -231,17 +231,17 @@ char *path_real(const char *path, char real[PATH_MAX])
 	return ask(&call) ? NULL : real;
 }
 
-int path_make_folder(const char *path, mode_t mode)
+int path_mkdir(const char *path, mode_t mode)
 {
-	struct call call = CALL(PATH_MAKE_FOLDER, .path = path);
+	struct call call = CALL(PATH_MKDIR, .path = path);
 
 	call.request.mode = mode;
 	return path_has_opener() ? ask(&call) : mkdir(path, mode);
 }
 
-int path_remove_folder(const char *path)
+int path_rmdir(const char *path)
 {
-	return path_has_opener() ? ask_about(PATH_REMOVE_FOLDER, path) : rmdir(path);
+	return path_has_opener() ? ask_about(PATH_RMDIR, path) : rmdir(path);
 }
 
 int path_remove(const char *path)
@@ -306,19 +306,19 @@ int path_sync_name(const char *path)
 	return path_sync(dirname(copy));
 }
 
-static const char *folder_said(const char *name, const char *otherwise)
+static const char *directory_said(const char *name, const char *otherwise)
 {
-	const char *folder = getenv(name);
+	const char *directory = getenv(name);
 
-	return folder && *folder ? folder : otherwise;
+	return directory && *directory ? directory : otherwise;
 }
 
 const char *path_run_dir(void)
 {
-	return folder_said(RUN_DIR_ENV, RUN_DIR_DEFAULT);
+	return directory_said(RUN_DIR_ENV, RUN_DIR_DEFAULT);
 }
 
 const char *path_state_dir(void)
 {
-	return folder_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
+	return directory_said(STATE_DIR_ENV, STATE_DIR_DEFAULT);
 }

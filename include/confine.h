@@ -33,7 +33,7 @@ bool confine_has_user(struct confine_user *user);
 /*
  * Become @user, with no capability, able to open only files of /proc and /sys:
  * what a tapdisk with an opener keeps. @opener_landlocked: whether Landlock
- * keeps that opener to the image folders. As confine() otherwise.
+ * keeps that opener to the image directories. As confine() otherwise.
  */
 int confine_to_user(const struct confine_user *user, bool opener_landlocked, struct error_text *text);
 
@@ -44,7 +44,7 @@ int confine_to_user(const struct confine_user *user, bool opener_landlocked, str
  */
 int confine_to_session(struct error_text *text);
 
-/* Whether Landlock keeps this process, or its opener, to the image folders. */
+/* Whether Landlock keeps this process, or its opener, to the image directories. */
 bool confine_has_landlock(void);
 
 #endif

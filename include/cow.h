@@ -63,7 +63,7 @@ struct cow_device {
 };
 
 /*
- * cow-file.c: a file or block device through the page cache, locked against
+ * cow_file.c: a file or block device through the page cache, locked against
  * other users. To create makes the file if it is not there; what an existing
  * one holds is lost in cow_create(), once that has found nothing to refuse.
  * An image that has an overlay record is refused, but for as_is: the store's own base.
@@ -193,9 +193,9 @@ int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_t
 /* The same for going back: durable when it returns, and then to be committed or aborted by the name SNAPSHOT_REVERT_INTENT. */
 int cow_revert_prepare(struct cow_store *store, const char *name, const char *decision, struct error_text *error);
 
-#define COW_DECISION_FOLDER "groups"	/* in path_state_dir(): where the records are */
+#define COW_DECISION_DIRECTORY "groups"	/* in path_state_dir(): where the records are */
 
-/* cow-decision.c. A record of this host: 32 hexadecimal digits in that folder, and possibly "." and its owner's name. */
+/* cow_decision.c. A record of this host: 32 hexadecimal digits in that directory, and possibly "." and its owner's name. */
 bool cow_decision_valid(const char *path);
 /* Decide for commit: 0; -ECANCELED: it was decided otherwise. Durable when it returns. */
 int cow_decision_commit(const char *path, struct error_text *error);

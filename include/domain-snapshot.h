@@ -73,7 +73,7 @@ enum domain_snapshot_after {
 	DOMAIN_SNAPSHOT_SHUTDOWN,	/* create */
 };
 
-/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute; folders are to be. */
+/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute; directories are to be. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */
@@ -82,7 +82,7 @@ struct domain_snapshot_request {
 	bool live, disk_only;		/* CREATE */
 	enum domain_snapshot_after after;
 	const char *const *leave_out;	/* CREATE: virtual devices of disks that are not to be in it; NULL-terminated, or NULL */
-	const char *store;		/* CREATE: raw disks get stores on the way: a folder for them; NULL: they are refused */
+	const char *store;		/* CREATE: raw disks get stores on the way: a directory for them; NULL: they are refused */
 	/* CREATE: a program, run with "freeze" before and "thaw" after, unless the guest stands still then; NULL: none */
 	const char *hook;
 	bool force;			/* REVERT: also when disks were added or left since; RECOVER: without disks that are gone for good */

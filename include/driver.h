@@ -24,14 +24,14 @@ extern "C" {
  * Another process that opens the image, locks it in QEMU's way and is not to be refused: the QEMU of an HVM guest,
  * which itself opens the file of a disk without script=. Until it has come, a writer is still noticed.
  */
-enum image_beside { BESIDE_NOBODY, BESIDE_COMES, BESIDE_THERE };
+enum share_qemu { SHARE_QEMU_NO, SHARE_QEMU_COMES, SHARE_QEMU_THERE };
 
 struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
 	bool shared;			/* take no writer lock: the caller keeps writers apart by other means */
 	bool locked;			/* the same image is open already, with a writer's lock */
-	enum image_beside beside;
+	enum share_qemu share_qemu;
 	bool as_is;			/* the bytes of that very image, whatever its overlay record says (overlay.h) */
 	bool undecided;			/* a snapshot that was prepared stays so: its coordinator is still there */
 	unsigned sector_size;		/* what the guest is to see: 0 (512), 512 or 4096 bytes */

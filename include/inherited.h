@@ -10,6 +10,6 @@
  * The first thing that each program's main() does. No file that is opened
  * later gets the number of a standard descriptor, and children can be waited for.
  */
-void inherited_settle(void);
+void process_sanitize_fds(void);
 
 #endif

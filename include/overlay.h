@@ -6,7 +6,7 @@
  * image says so, and backend_open() follows it.
  *
  * The record of a file is PATH OVERLAY_SUFFIX, where PATH has no symbolic
- * links; that of a block device is in the state folder, under a name that the
+ * links; that of a block device is in the state directory, under a name that the
  * device keeps (its device mapper uuid, its wwid).
  */
 #ifndef TAPSNAP_OVERLAY_H
@@ -55,10 +55,10 @@ int overlay_remove(const char *path, struct error_text *error);
  * is like now, and gets the snapshot @name, prepared, that holds it. Then the
  * record is written. Neither of the two may be open anywhere.
  */
-struct overlay_take_over {
+struct overlay_install {
 	const char *path, *store;
 	const char *name, *description, *decision;
 };
-int overlay_take_over(const struct overlay_take_over *what, struct error_text *error);
+int overlay_install(const struct overlay_install *what, struct error_text *error);
 
 #endif

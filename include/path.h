@@ -7,7 +7,7 @@
  *
  * The calls are libc's, errno included, and wait for their answer; any thread
  * may call them. Those that change nothing wait for an opener no longer than
- * path_patience_ms, and end with ETIMEDOUT; its descriptor the opener closes if
+ * path_timeout_ms, and end with ETIMEDOUT; its descriptor the opener closes if
  * it has one later. What changes something may not be done after it was said
  * to have failed, and is waited for. What there is to read in /proc and /sys is world-readable
  * and opened directly, except for /proc/self/fd/N: that is this process' own
@@ -24,13 +24,13 @@
 #include <sys/vfs.h>
 
 int path_open(const char *path, int flags, mode_t mode);	/* always O_CLOEXEC */
-DIR *path_open_folder(const char *path);
+DIR *path_opendir(const char *path);
 int path_stat(const char *path, struct stat *st);
 int path_lstat(const char *path, struct stat *st);
 int path_statfs(const char *path, struct statfs *fs);
 char *path_real(const char *path, char real[PATH_MAX]);		/* realpath() */
-int path_make_folder(const char *path, mode_t mode);
-int path_remove_folder(const char *path);
+int path_mkdir(const char *path, mode_t mode);
+int path_rmdir(const char *path);
 int path_remove(const char *path);
 int path_rename(const char *from, const char *to);
 int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 0600 then */
@@ -38,7 +38,7 @@ int path_bind(int socket, const char *path);			/* a Unix socket; its mode is 060
 /* Both name one file or block device. False when that cannot be seen. */
 bool path_same_image(const char *one, const char *other);
 
-/* Durable: all of the file, its times too, or the names in a folder; the name @path in its folder. 0 or -errno. */
+/* Durable: all of the file, its times too, or the names in a directory; the name @path in its directory. 0 or -errno. */
 int path_sync(const char *path);
 int path_sync_name(const char *path);
 
@@ -54,8 +54,8 @@ uid_t path_uid(void);
 void path_set_opener(int socket, uid_t uid);
 bool path_has_opener(void);
 
-extern unsigned path_patience_ms;		/* tests set it */
+extern unsigned path_timeout_ms;		/* tests set it */
 /* Nothing waits for the calling thread: it waits for as long as it takes. */
-void path_be_patient(void);
+void path_no_timeout(void);
 
 #endif

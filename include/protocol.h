@@ -19,7 +19,7 @@
 #define MINOR_DIR_FORMAT	"%s/tapdisk"		/* run dir */
 #define MINOR_MARKER_FORMAT	"%s/tapdisk/tapdisk-%d"	/* run dir, minor */
 #define MINOR_MAX		65535
-/* What outlives a tapdisk that dies (docs/takeover.md): a folder for each disk that is open, with a record of how it
+/* What outlives a tapdisk that dies (docs/takeover.md): a directory for each disk that is open, with a record of how it
  * was opened, and a lock for each process that is free once all its I/O has ended. */
 #define TAKEOVER_DIR_FORMAT	"%s/takeover"		/* run dir */
 #define TAKEOVER_LOCK_FORMAT	"%s/takeover/lock-%s"	/* run dir, the process' name in the record */

@@ -81,7 +81,7 @@ int tapctl_process_clean(int pid);
 struct tapctl_disk {
 	int pid, minor;
 	/*
-	 * For a snapshot of a raw disk: the store that is to take over from it, which is made on it; a folder: a file there
+	 * For a snapshot of a raw disk: the store that is to take over from it, which is made on it; a directory: a file there
 	 * called like the image, with .cow, and nothing for a disk that is in a store already. NULL: none.
 	 */
 	const char *store;
@@ -143,7 +143,7 @@ int tapctl_records_forget(const char *owner, struct error_text *text);
 /* "cow:PATH@NAME". */
 bool tapctl_store_is_snapshot(const char *target);
 /* The tapdisk that @target has to be opened in, because it has the store that @target is read from; 0: any. -ETIMEDOUT with a
- * text: what it is on does not answer (reach.h). */
+ * text: what it is on does not answer (probe.h). */
 int tapctl_store_process(const char *target, struct error_text *text);
 /* The tapdisk that has the store @path open, and one of the disks that are in it; 0: none. */
 int tapctl_store_owner(const char *path, int *minor);

@@ -69,7 +69,7 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 	if (produced == queue->announced)
 		blkif_count_use(queue->blkif, false);
 	queue->announced = produced;
-	blkif_rests(queue->blkif);
+	blkif_backing_off(queue->blkif);
 }
 
 /* Where the ring of a fresh connection stands, in the table, too. */
@@ -158,7 +158,7 @@ static void blkif_free(struct blkif *blkif)
 	for (unsigned i = 0; blkif->queues && i < blkif->nr_queues; i++)
 		blkif_queue_disconnect(&blkif->queues[i]);
 	free(blkif->queues);
-	loop_remove(blkif->rest);
+	loop_remove(blkif->backoff);
 	while ((segments = blkif->free_segments)) {
 		blkif->free_segments = segments->next;
 		free(segments);
@@ -298,7 +298,7 @@ static json_t *blkif_stats(const struct vbd_client *client, struct queue_stats *
 		json_array_append_new(queues, stats_queue_json(&blkif->queues[i].stats));
 	}
 	return json_pack("{s:I, s:I, s:I, s:o}", "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
-			 "rests", (json_int_t)blkif->rests, "queues", queues);
+			 "backoffs", (json_int_t)blkif->backoffs, "queues", queues);
 }
 
 static const struct vbd_client_ops blkif_client_ops = {

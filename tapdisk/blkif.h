@@ -12,7 +12,7 @@
  *
  * blkif.c       connect, disconnect, stop and start
  * blkif_queue.c the way above
- * blkif_rest.c  a frontend that has us work for nothing
+ * blkif_backoff.c  a frontend that has us work for nothing
  * blkif_resume.c a connection that a tapdisk had which died
  * blkif_io.c    one request: what it asks for, is it right, where is its data
  */
@@ -118,9 +118,9 @@ struct blkif {
 	struct blkif_segments *free_segments;
 	struct blkif_queue *queues;
 	unsigned submitted;			/* at the disk now, all queues */
-	unsigned wasted;			/* what was of no use, less what was */
-	struct loop_source *rest;		/* a timer: until then no ring is looked at */
-	uint64_t rests;				/* so far */
+	unsigned penalty;			/* what was of no use, less what was */
+	struct loop_source *backoff;		/* a timer: until then no ring is looked at */
+	uint64_t backoffs;			/* so far */
 	struct metrics *metrics;
 	char error[160];			/* why a queue is broken; empty: none is */
 	struct waiter *closed;			/* whoever waits until it is gone: it leaves when its requests are back from the disk */
@@ -165,11 +165,11 @@ static inline struct inflight_entry *blkif_io_entry(const struct blkif_io *io)
 	return io->queue->flight ? &io->queue->flight->entries[io - io->queue->ios] : NULL;
 }
 
-/* blkif_rest.c */
+/* blkif_backoff.c */
 /* Was it of use what it had us do? */
 void blkif_count_use(struct blkif *blkif, bool useful);
 /* Is no ring of it to be looked at now? Begins that. */
-bool blkif_rests(struct blkif *blkif);
+bool blkif_backing_off(struct blkif *blkif);
 
 /* blkif_resume.c */
 /* The ring goes on where the table says, with what is in flight in queue->resumed. */

@@ -87,7 +87,7 @@ static bool blkif_queue_push(struct blkif_queue *queue, unsigned count)
 		inflight_responded(queue->flight, count);
 	notify = ring_push(&queue->ring);
 	if (queue->flight)
-		inflight_told(queue->flight);
+		inflight_pushed(queue->flight);
 	return notify;
 }
 
@@ -128,9 +128,9 @@ void blkif_queue_break(struct blkif_queue *queue, const char *why)
 	queue->source = NULL;
 	snprintf(blkif->error, sizeof(blkif->error), "queue %u: %s, ring no longer served", queue->number, why);
 	log_guest(LOG_LEVEL_ERROR, "domain %u device %u %s", blkif->domid, blkif->devid, blkif->error);
-	vbd_tell(blkif->vbd, json_pack("{s:s, s:i, s:I, s:I, s:s}", "event", "ring-error", "minor", blkif->vbd->minor,
-				       "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
-				       "error", blkif->error));
+	vbd_emit_event(blkif->vbd, json_pack("{s:s, s:i, s:I, s:I, s:s}", "event", "ring-error", "minor", blkif->vbd->minor,
+					     "domid", (json_int_t)blkif->domid, "devid", (json_int_t)blkif->devid,
+					     "error", blkif->error));
 }
 
 static void blkif_queue_reject(struct blkif_io *io, int error)
@@ -312,7 +312,7 @@ bool blkif_queue_take(struct blkif_queue *queue)
 	bool taken;
 
 	queue->kicked |= queue->unarmed;
-	if (!queue->kicked || queue->broken || queue->blkif->stopped || blkif_rests(queue->blkif))
+	if (!queue->kicked || queue->broken || queue->blkif->stopped || blkif_backing_off(queue->blkif))
 		return false;
 	blkif_io_list_init(&batch);
 	blkif_queue_gather(queue, &batch);

@@ -37,13 +37,13 @@ int blkif_queue_resume(struct blkif_queue *queue, struct error_text *text)
 		error_set(text, ret, "domain %u device %u queue %u: its in-flight table makes no sense", blkif->domid,
 			  blkif->devid, queue->number);
 	if (!ret)
-		ret = ring_resume(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi, (uint32_t)flight->told,
+		ret = ring_resume(&queue->ring, queue->ring_pages, blkif->ring_pages, blkif->abi, (uint32_t)flight->pushed,
 				  (uint32_t)flight->responded, (uint32_t)flight->taken);
 	if (ret == -EPROTO)
 		error_set(text, ret, "domain %u device %u: the ring of queue %u is not as its last tapdisk left it",
 			  blkif->domid, blkif->devid, queue->number);
 	if (!ret) {
-		inflight_told(flight);
+		inflight_pushed(flight);
 		inflight_resume(flight, slots, order, (unsigned)count);
 		share_out(queue, order, (unsigned)count);
 		log_info("domain %u device %u queue %u: %d requests in flight are begun anew", blkif->domid,

@@ -52,10 +52,10 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 		control_reply(request, -EINVAL, NULL);
 		return;
 	}
-	options.beside = !beside_qemu ? BESIDE_NOBODY : take_over ? BESIDE_THERE : BESIDE_COMES;
+	options.share_qemu = !beside_qemu ? SHARE_QEMU_NO : take_over ? SHARE_QEMU_THERE : SHARE_QEMU_COMES;
 	options.sector_size = (unsigned)sector_size;
 	options.cache_bytes = (size_t)cache_mib << 20;
-	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_reach(commands, request, target))
+	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target))
 		return;
 	/* what a tapdisk that had this minor may have left is of no use any more */
 	if (!take_over && disk->vbd->state == VBD_CLOSED)
@@ -150,7 +150,7 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 
 	error = argument_target(request->message, &target, &request->error);
 	if (!error && disk->vbd->state == VBD_PAUSED && !disk->vbd->closing &&
-	    command_reach(commands, request, target ? target : disk->vbd->target))
+	    command_probe(commands, request, target ? target : disk->vbd->target))
 		return;
 	if (!error)
 		error = vbd_unpause(disk->vbd, target, &request->error);

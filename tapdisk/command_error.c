@@ -61,6 +61,6 @@ void command_watch(struct commands *commands, struct disk *only, struct control_
 	for (disk = commands->disks; disk; disk = disk->next) {
 		tell(connection, vbd_space_event(disk->vbd));
 		tell(connection, vbd_error_event(disk->vbd));
-		tell(connection, vbd_silence_event(disk->vbd));
+		tell(connection, vbd_unresponsive_event(disk->vbd));
 	}
 }

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #include "commands_internal.h"
-#include "cow-base.h"
+#include "cow_base.h"
 #include "log.h"
 
 #define LEASE_MAX_MS 60000
@@ -199,7 +199,7 @@ static int read_decision(const json_t *message, struct snapshot_command *command
 	    argument_line(message, "decision", SNAPSHOT_TEXT_MAX, &command->decision, error))
 		return -EINVAL;
 	if (!cow_decision_valid(command->decision))
-		return error_set(error, -EINVAL, "'decision' is no record in the folder of decisions");
+		return error_set(error, -EINVAL, "'decision' is no record in the directory of decisions");
 	return 0;
 }
 
@@ -335,7 +335,7 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 		}
 		error = error_set(&request->error, -EOPNOTSUPP, "%s: its size is that of the image: make that larger, "
 				  "then resize without a size", vbd->target);
-	} else if (vbd->state == VBD_RUNNING && command_reach(commands, request, vbd->target)) {
+	} else if (vbd->state == VBD_RUNNING && command_probe(commands, request, vbd->target)) {
 		return;
 	} else {
 		error = vbd_resize(disk->vbd, &request->error);

@@ -11,7 +11,7 @@
 #include "commands.h"
 #include "commands_internal.h"
 #include "log.h"
-#include "reach.h"
+#include "probe.h"
 
 /* vbd_event() has no argument for us; there is one control socket in a process. */
 static struct control *event_control;
@@ -183,7 +183,7 @@ int commands_start(struct commands **commands, struct loop *loop, struct engine 
 		return error_set(text, -ENOMEM, "out of memory");
 	(*commands)->loop = loop;
 	(*commands)->engine = engine;
-	(*commands)->reach_ms = REACH_LIMIT_S * 1000;
+	(*commands)->probe_timeout_ms = PROBE_TIMEOUT_S * 1000;
 	error = control_start(&(*commands)->control, loop, &commands_ops, *commands, text);
 	if (error) {
 		free(*commands);
@@ -211,7 +211,7 @@ int commands_expire(struct commands *commands, unsigned seconds)
 
 void commands_limit_opens(struct commands *commands, unsigned seconds)
 {
-	commands->reach_ms = seconds * 1000;
+	commands->probe_timeout_ms = seconds * 1000;
 }
 
 static void shutdown_close_done(void *arg, int error)
@@ -273,7 +273,7 @@ void commands_stop(struct commands *commands)
 		return;
 	event_control = NULL;
 	vbd_event = NULL;
-	command_reach_stop(commands);
+	command_probe_stop(commands);
 	loop_remove(commands->expiry);
 	loop_remove(commands->exit_hook);
 	loop_remove(commands->exit_timer);

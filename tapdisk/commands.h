@@ -16,7 +16,7 @@ struct commands;
 int commands_start(struct commands **commands, struct loop *loop, struct engine *engine, struct error_text *text);
 /* loop_quit() unless a disk is attached within @seconds: a tapdisk that nobody uses must not stay for ever. */
 int commands_expire(struct commands *commands, unsigned seconds);
-/* How long an image that is to be opened may not answer: REACH_LIMIT_S unless said otherwise; 0: as long as it likes. */
+/* How long an image that is to be opened may not answer: PROBE_TIMEOUT_S unless said otherwise; 0: as long as it likes. */
 void commands_limit_opens(struct commands *commands, unsigned seconds);
 /* Drain and close all disks, whoever uses them, then loop_quit(). */
 void commands_shutdown(struct commands *commands);

@@ -13,7 +13,7 @@
  *    when that connection ends it is settled, so that a group whose
  *    coordinator has died leaves nothing undecided in a disk that runs on.
  *  - Commands that wait keep the disk from being detached: while they do it
- *    is not closed. One that waits for an image to answer (command_reach.c) does
+ *    is not closed. One that waits for an image to answer (command_probe.c) does
  *    not, and finds out for itself.
  */
 #ifndef TAPDISK_COMMANDS_INTERNAL_H
@@ -63,8 +63,8 @@ struct commands {
 	struct frontend *frontends;
 	struct prepared *prepared;
 	struct handover handover;
-	struct reaching *reaching;	/* command_reach.c's: commands that wait for an image to answer */
-	unsigned reach_ms;		/* for so long; 0: as long as it takes */
+	struct probing *probing;	/* command_probe.c's: commands that wait for an image to answer */
+	unsigned probe_timeout_ms;	/* for so long; 0: as long as it takes */
 	struct loop_source *expiry, *exit_hook, *exit_timer;
 	bool exiting;			/* the last disk was detached */
 	bool shutting_down;		/* told to end: close what is open first */
@@ -102,13 +102,13 @@ void command_forget_prepared(struct commands *commands, int minor);
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
 
 /*
- * command_reach.c: for a command that is about to open @target, or to ask for its size. True: it has to wait until that
+ * command_probe.c: for a command that is about to open @target, or to ask for its size. True: it has to wait until that
  * has answered, and will be run again, or has been replied to; it is none of the caller's any more. Before anything was
  * changed.
  */
-bool command_reach(struct commands *commands, struct control_request *request, const char *target);
+bool command_probe(struct commands *commands, struct control_request *request, const char *target);
 /* The process ends. */
-void command_reach_stop(struct commands *commands);
+void command_probe_stop(struct commands *commands);
 
 /* command_error.c: the member `on_error`, if it is there. 0 or -EINVAL. */
 int command_on_error_argument(struct control_request *request, enum vbd_on_error *policy);

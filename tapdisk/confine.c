@@ -8,8 +8,8 @@
  *     belong to somebody else. None can come back: the bounding
  *     set is empty but for that one, and no_new_privs is set.
  *  2. It opens nothing by a name but what everybody can read in /proc and
- *     /sys. For the opener: where the administrator has listed the folders of images
- *     (image-folders.h), those and what is named below are all that it can
+ *     /sys. For the opener: where the administrator has listed the directories of images
+ *     (image_directories.h), those and what is named below are all that it can
  *     open, whatever name leads there, and whatever was mounted or linked
  *     since. That is Landlock's doing. Files that are open already, and what
  *     it is sent by a client, are not touched.
@@ -38,7 +38,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "image-folders.h"
+#include "image_directories.h"
 #include "path.h"
 
 /* Linux 6.2's, which the headers of 6.1 have not */
@@ -50,7 +50,7 @@
 #define WRITING (READING | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE | LANDLOCK_ACCESS_FS_REMOVE_FILE | \
 		 LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | \
 		 LANDLOCK_ACCESS_FS_MAKE_SOCK)
-/* what a rule about a file, not a folder, can have */
+/* what a rule about a file, not a directory, can have */
 #define OF_FILES (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_TRUNCATE)
 #define EVERYTHING (WRITING | LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_FIFO | \
 		    LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_REFER)
@@ -114,7 +114,7 @@ static int allow_public(int rules, uint64_t known, struct error_text *text)
 	return allow_each(rules, paths, READING & known, text);
 }
 
-static int allow_all(int rules, char *const *folders, uint64_t known, struct error_text *text)
+static int allow_all(int rules, char *const *directories, uint64_t known, struct error_text *text)
 {
 	const char *const own[] = {
 		path_run_dir(),		/* sockets, markers */
@@ -126,7 +126,7 @@ static int allow_all(int rules, char *const *folders, uint64_t known, struct err
 	int ret = allow_each(rules, own, WRITING & known, text);
 
 	if (!ret)
-		ret = allow_each(rules, (const char *const *)folders, WRITING & known, text);
+		ret = allow_each(rules, (const char *const *)directories, WRITING & known, text);
 	return ret ? ret : allow_public(rules, known, text);
 }
 
@@ -135,34 +135,34 @@ static int landlock_version(void)
 	return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
-/* @folders: NULL for what everybody may read. */
-static int restrict_files(int version, char *const *folders, struct error_text *text)
+/* @directories: NULL for what everybody may read. */
+static int restrict_files(int version, char *const *directories, struct error_text *text)
 {
 	struct landlock_ruleset_attr attr = { .handled_access_fs = known_rights(version) };
 	int rules = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0), ret;
 
 	if (rules < 0)
 		return error_set(text, -errno, "Landlock: %s", strerror(errno));
-	ret = folders ? allow_all(rules, folders, attr.handled_access_fs, text) : allow_public(rules, attr.handled_access_fs, text);
+	ret = directories ? allow_all(rules, directories, attr.handled_access_fs, text) : allow_public(rules, attr.handled_access_fs, text);
 	if (!ret && syscall(SYS_landlock_restrict_self, rules, 0))
 		ret = error_set(text, -errno, "Landlock: %s", strerror(errno));
 	close(rules);
 	return ret;
 }
 
-static int confine_files(char *const *folders, struct error_text *warning, struct error_text *text)
+static int confine_files(char *const *directories, struct error_text *warning, struct error_text *text)
 {
 	int version = landlock_version(), ret;
 
 	if (version < 0) {
-		error_set(warning, 0, "this kernel has no Landlock (%s): of the folders that images may be in only tapdisk's own "
+		error_set(warning, 0, "this kernel has no Landlock (%s): of the directories that images may be in only tapdisk's own "
 			  "look keeps it, no boundary", strerror(errno));
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */
 	if ((mkdir(path_run_dir(), 0755) && errno != EEXIST) || (mkdir(path_state_dir(), 0700) && errno != EEXIST))
 		return error_set(text, -errno, "%s, %s: cannot be made: %s", path_run_dir(), path_state_dir(), strerror(errno));
-	ret = restrict_files(version, folders, text);
+	ret = restrict_files(version, directories, text);
 	landlocked = !ret;
 	return ret;
 }
@@ -218,13 +218,13 @@ static int give_up_gains(struct error_text *text)
 
 int confine(struct error_text *warning, struct error_text *text)
 {
-	char *const *folders;
-	int ret = image_folders(&folders, text);
+	char *const *directories;
+	int ret = image_directories(&directories, text);
 
 	if (!ret)
 		ret = give_up_gains(text);
-	if (!ret && folders)
-		ret = confine_files(folders, warning, text);
+	if (!ret && directories)
+		ret = confine_files(directories, warning, text);
 	if (!ret)
 		ret = bound_capabilities(1u << CAP_DAC_OVERRIDE, text);
 	return ret ? ret : keep_capabilities(1u << CAP_DAC_OVERRIDE, text);

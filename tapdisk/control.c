@@ -108,7 +108,7 @@ static int listen_on(int fd, const char *path, struct error_text *text)
 
 static int open_socket(struct control *control, struct error_text *text)
 {
-	if (path_make_folder(path_run_dir(), 0755) && errno != EEXIST)
+	if (path_mkdir(path_run_dir(), 0755) && errno != EEXIST)
 		return error_set(text, -errno, "%s: cannot make the directory: %s", path_run_dir(), strerror(errno));
 	if (asprintf(&control->path, CONTROL_SOCKET_FORMAT, path_run_dir(), getpid()) < 0) {
 		control->path = NULL;

@@ -28,7 +28,7 @@ struct control_request {
 	unsigned nr_fds;
 	struct error_text error;		/* for the reply */
 	unsigned tries;				/* how often the command was begun again */
-	bool reached;				/* what it opens has answered (command_reach.c) */
+	bool probed;				/* what it opens has answered (command_probe.c) */
 };
 
 struct control_ops {

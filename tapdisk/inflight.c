@@ -248,7 +248,7 @@ static void store(uint64_t *place, uint64_t value)
 
 void inflight_begin(struct inflight_queue *queue, uint32_t req_cons)
 {
-	queue->taken = queue->responded = queue->told = req_cons;
+	queue->taken = queue->responded = queue->pushed = req_cons;
 }
 
 void inflight_take(struct inflight_queue *queue, struct inflight_entry *entry)
@@ -282,10 +282,10 @@ void inflight_responded(struct inflight_queue *queue, unsigned count)
 	test_point("responded");
 }
 
-void inflight_told(struct inflight_queue *queue)
+void inflight_pushed(struct inflight_queue *queue)
 {
-	store(&queue->told, queue->responded);
-	test_point("told");
+	store(&queue->pushed, queue->responded);
+	test_point("pushed");
 }
 
 /* ---- what another process has left ---- */
@@ -321,7 +321,7 @@ int inflight_check(const struct inflight_queue *queue, unsigned slots, unsigned 
 {
 	unsigned count = 0;
 
-	if (queue->told > queue->responded || queue->responded - queue->told > slots ||
+	if (queue->pushed > queue->responded || queue->responded - queue->pushed > slots ||
 	    queue->responded > queue->taken || queue->taken - queue->responded > slots ||
 	    queue->taken > UINT64_MAX >> 3)
 		return -EUCLEAN;

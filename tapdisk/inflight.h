@@ -9,7 +9,7 @@
  *
  *   taken       requests out of the ring
  *   responded   responses that are in the ring, whole
- *   told        responses that the frontend knows of for certain
+ *   pushed      responses that the frontend knows of for certain
  *
  * An entry is in flight when its word says
  *   TAKEN(n)      with n < taken, or
@@ -19,7 +19,7 @@
  *
  *   taking      the request's bytes, word = TAKEN(n), taken = n + 1
  *   answering   response into its slot, word = RESPONDED(m); after the last of a batch:
- *               responded = m + 1, the ring's rsp_prod, told = m + 1, signal
+ *               responded = m + 1, the ring's rsp_prod, pushed = m + 1, signal
  *
  * The process may be killed behind any of them (docs/takeover.md has the
  * argument, tests/unit/test_takeover_steps does it). Against a kill, the order
@@ -50,7 +50,7 @@ struct inflight_entry {
 };
 
 struct inflight_queue {
-	uint64_t taken, responded, told;
+	uint64_t taken, responded, pushed;
 	uint64_t zero[5];
 	struct inflight_entry entries[];
 };
@@ -84,7 +84,7 @@ void inflight_keep_segments(struct inflight_entry *entry, const struct blkif_req
 void inflight_respond(const struct inflight_queue *queue, struct inflight_entry *entry, unsigned number);
 /* Around ring_push(): the next @count responses are in the ring; the frontend knows. */
 void inflight_responded(struct inflight_queue *queue, unsigned count);
-void inflight_told(struct inflight_queue *queue);
+void inflight_pushed(struct inflight_queue *queue);
 
 /*
  * inflight_check() - what is in flight, the entries' numbers in the order in which they were taken, in @order (of

@@ -21,14 +21,14 @@
 #include "commands.h"
 #include "confine.h"
 #include "heap.h"
-#include "image-folders.h"
+#include "image_directories.h"
 #include "inherited.h"
 #include "json_memory.h"
 #include "log.h"
 #include "metrics.h"
 #include "opener.h"
+#include "probe.h"
 #include "processor.h"
-#include "reach.h"
 #include "sandbox.h"
 #include "takeover.h"
 #include "transport.h"
@@ -74,7 +74,7 @@ static void print_help(void)
 	       "                       default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
 	       "      --no-sandbox     give up no rights and no system calls (to find out whether that is at fault)\n"
 	       "      --help           this text\n"
-	       "      --version        the version\n", IDLE_EXIT_S, REACH_LIMIT_S);
+	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);
 }
 
 /* What is called @name: an option or a variable. */
@@ -105,13 +105,13 @@ static void parse_options(struct options *options, int argc, char **argv)
 		{ "version", no_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *poll = getenv("TAPSNAP_POLL"), *open_timeout = getenv(REACH_LIMIT_ENV);
+	const char *poll = getenv("TAPSNAP_POLL"), *open_timeout = getenv(PROBE_TIMEOUT_ENV);
 	int option, idle_exit = -1;
 
 	if (poll)
 		options->poll = parse_number(poll, MAX_POLL_US, "TAPSNAP_POLL");
 	if (open_timeout)
-		options->open_timeout = parse_number(open_timeout, REACH_LIMIT_MAX_S, REACH_LIMIT_ENV);
+		options->open_timeout = parse_number(open_timeout, PROBE_TIMEOUT_MAX_S, PROBE_TIMEOUT_ENV);
 	while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (option) {
 		case 'f':
@@ -130,7 +130,7 @@ static void parse_options(struct options *options, int argc, char **argv)
 			options->poll = parse_number(optarg, MAX_POLL_US, "--poll");
 			break;
 		case 'o':
-			options->open_timeout = parse_number(optarg, REACH_LIMIT_MAX_S, "--open-timeout");
+			options->open_timeout = parse_number(optarg, PROBE_TIMEOUT_MAX_S, "--open-timeout");
 			break;
 		case 's':
 			options->no_sandbox = true;
@@ -328,8 +328,8 @@ static int separate(const struct confine_user *user, struct error_text *text)
 {
 	struct sock_fprog filter = { 0 };
 	struct opener_report report;
-	char *const *folders;
-	int error = image_folders(&folders, text);	/* both know them */
+	char *const *directories;
+	int error = image_directories(&directories, text);	/* both know them */
 
 	if (!error)
 		error = sandbox_prepare(&filter, SANDBOX_OPENER, text);
@@ -381,7 +381,7 @@ static void teardown(struct tapdisk *tapdisk)
 	if (!commands_have_open(tapdisk->commands))
 		takeover_stop();
 	commands_stop(tapdisk->commands);
-	metrics_remove_folder();
+	metrics_remove_directory();
 	loop_remove(tapdisk->engine_source);
 	loop_remove(tapdisk->commit);
 	loop_remove(tapdisk->timer);
@@ -407,12 +407,12 @@ static void report_ready(int fd, int error, const struct error_text *text)
 
 int main(int argc, char **argv)
 {
-	struct options options = { .ready_fd = -1, .open_timeout = REACH_LIMIT_S };
+	struct options options = { .ready_fd = -1, .open_timeout = PROBE_TIMEOUT_S };
 	struct tapdisk tapdisk = { .signal_fd = -1, .timer_due = UINT64_MAX };
 	struct error_text text = { "" };
 	int error;
 
-	inherited_settle();
+	process_sanitize_fds();
 	parse_options(&options, argc, argv);
 	log_open("tapdisk", options.foreground);
 	heap_init();

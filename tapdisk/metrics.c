@@ -2,7 +2,7 @@
 /*
  * metrics.c - counters in a shared mapping that libxenstat reads as a file.
  *
- * /dev/shm is open to everybody: the folder must be made by us (another's
+ * /dev/shm is open to everybody: the directory must be made by us (another's
  * is not used) and the file must be new.
  */
 #include "metrics.h"
@@ -24,18 +24,18 @@ struct metrics {
 	char path[64];
 };
 
-static void metrics_folder(char *path, size_t size)
+static void metrics_directory(char *path, size_t size)
 {
 	snprintf(path, size, "/dev/shm/td3-%d", (int)getpid());
 }
 
-static int metrics_make_folder(void)
+static int metrics_make_directory(void)
 {
 	char path[64];
 	struct stat st;
 
-	metrics_folder(path, sizeof(path));
-	if (!path_make_folder(path, 0755))
+	metrics_directory(path, sizeof(path));
+	if (!path_mkdir(path, 0755))
 		return 0;
 	if (errno != EEXIST)
 		return -errno;
@@ -75,14 +75,14 @@ static int metrics_map(struct metrics *metrics, int fd)
 struct metrics *metrics_open(uint32_t domid, uint32_t devid)
 {
 	struct metrics *metrics = calloc(1, sizeof(*metrics));
-	char folder[64];
+	char directory[64];
 	int fd, ret;
 
 	if (!metrics)
 		return NULL;
-	metrics_folder(folder, sizeof(folder));
+	metrics_directory(directory, sizeof(directory));
 	snprintf(metrics->path, sizeof(metrics->path), "/dev/shm/td3-%d/vbd-%u-%u", (int)getpid(), domid, devid);
-	ret = metrics_make_folder();
+	ret = metrics_make_directory();
 	if (ret)
 		goto out_free;
 	fd = metrics_create(metrics->path);
@@ -143,10 +143,10 @@ void metrics_out_of_room(struct metrics *metrics)
 		metrics->stats->oo_reqs++;
 }
 
-void metrics_remove_folder(void)
+void metrics_remove_directory(void)
 {
 	char path[64];
 
-	metrics_folder(path, sizeof(path));
-	path_remove_folder(path);
+	metrics_directory(path, sizeof(path));
+	path_rmdir(path);
 }

@@ -36,7 +36,7 @@ void metrics_close(struct metrics *metrics);		/* removes the file; NULL is ignor
 void metrics_submit(struct metrics *metrics, enum block_op op);
 void metrics_complete(struct metrics *metrics, enum block_op op, uint64_t sectors, uint64_t latency_ns, int error);
 void metrics_out_of_room(struct metrics *metrics);
-/* Remove the process's folder, at exit. */
-void metrics_remove_folder(void);
+/* Remove the process's directory, at exit. */
+void metrics_remove_directory(void);
 
 #endif

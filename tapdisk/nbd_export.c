@@ -21,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "log.h"
 #include "nbd_connection.h"
 

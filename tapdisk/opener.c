@@ -2,22 +2,22 @@
 /*
  * opener.c - opens files for a tapdisk that has no right to (path.h).
  *
- *   tapdisk, root ── opener_start() ──┬── opener: root, CAP_DAC_OVERRIDE, Landlock by the list of image folders
+ *   tapdisk, root ── opener_start() ──┬── opener: root, CAP_DAC_OVERRIDE, Landlock by the list of image directories
  *                                     │     ▲ names    │ descriptors
  *                                     └── tapdisk: an unprivileged user, no capability
  *
  * Who asks may have been taken over by a guest. Invariants:
  *  1. A request is looked at as a whole before anything is done: its operation,
  *     its lengths, no zero byte in a name, none but the known flags and modes.
- *  2. Nothing but regular files, block devices and folders (to read) is opened,
+ *  2. Nothing but regular files, block devices and directories (to read) is opened,
  *     and Xen's event channels; what it is is known before it is opened, of the
  *     very file. Nothing of the kernel's own file systems is: some of their
  *     files are rights in themselves.
  *  3. No answer is waited for, and no descriptor is kept that was sent or opened.
- *  4. Which folders it is held to is Landlock's doing (confine.c), not this file's.
+ *  4. Which directories it is held to is Landlock's doing (confine.c), not this file's.
  *  5. Its threads are alike, share nothing but the socket, and were there before
  *     the filter: each waits in the kernel for whatever its request is about.
- *     Of those that tapdisk's threads wait for (reach.h) fewer than there are.
+ *     Of those that tapdisk's threads wait for (probe.h) fewer than there are.
  */
 #include "opener.h"
 
@@ -38,12 +38,12 @@
 #include "descriptors.h"
 #include "opener_protocol.h"
 #include "path.h"
+#include "probe.h"
 #include "processor.h"
-#include "reach.h"
 #include "sandbox.h"
 #include "thread.h"
 
-#define THREADS (REACH_MAX + 4)
+#define THREADS (PROBE_MAX + 4)
 #define EVENT_CHANNELS "/dev/xen/evtchn"
 #define OWN_NAME "tapdisk-opener"
 #define XENFS_MAGIC 0xabba1974
@@ -51,7 +51,7 @@
 
 #define KNOWN_FLAGS (O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC | O_NOCTTY | O_NONBLOCK | O_DIRECT | O_NOFOLLOW | O_DIRECTORY | O_LARGEFILE)
 #define FILE_MODES 0644		/* nothing executable, nothing that others write to */
-#define FOLDER_MODES 0755
+#define DIRECTORY_MODES 0755
 
 static pid_t opener;		/* of the process that has one */
 static pid_t tapdisk;		/* of the one that is it */
@@ -174,9 +174,9 @@ static int do_it(struct asked *asked, struct path_reply *reply, char real[PATH_M
 		return RESULT(statfs(path, &reply->fs));
 	case PATH_REAL:
 		return real_name(path, reply, real);
-	case PATH_MAKE_FOLDER:
+	case PATH_MKDIR:
 		return RESULT(mkdir(path, request->mode));
-	case PATH_REMOVE_FOLDER:
+	case PATH_RMDIR:
 		return RESULT(rmdir(path));
 	case PATH_REMOVE:
 		return RESULT(unlink(path));
@@ -199,7 +199,7 @@ static int check_request(const struct asked *asked)
 		return -EINVAL;
 	if (request->flags & ~(operation == PATH_OPEN ? KNOWN_FLAGS : 0) || (request->flags & O_ACCMODE) == O_ACCMODE)
 		return -EINVAL;
-	if (request->mode & ~(operation == PATH_OPEN ? FILE_MODES : operation == PATH_MAKE_FOLDER ? FOLDER_MODES : 0))
+	if (request->mode & ~(operation == PATH_OPEN ? FILE_MODES : operation == PATH_MKDIR ? DIRECTORY_MODES : 0))
 		return -EINVAL;
 	return (operation == PATH_RENAME) == (request->length[1] > 0) ? 0 : -EINVAL;
 }

@@ -7,7 +7,7 @@
  *     which may be after the process (engine_keep()).
  *  2. A record is replaced as a whole, by rename(). It names the process that
  *     has the disk now.
- *  3. The folder of a disk is changed only by who has its minor locked.
+ *  3. The directory of a disk is changed only by who has its minor locked.
  */
 #include "takeover.h"
 
@@ -28,7 +28,7 @@
 #include "log.h"
 #include "path.h"
 
-#define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty folder */
+#define START_TRIES 16		/* each lost to a tapdisk that ended and removed the empty directory */
 
 static char process_name[TAKEOVER_NAME_MAX], boot[BOOT_ID_SIZE];
 static int lock_fd = -1;
@@ -53,7 +53,7 @@ static bool lock_path(char path[PATH_MAX], const char *name)
 	return snprintf(path, PATH_MAX, TAKEOVER_LOCK_FORMAT, path_run_dir(), name) < PATH_MAX;
 }
 
-static bool folder_path(char path[PATH_MAX])
+static bool directory_path(char path[PATH_MAX])
 {
 	return snprintf(path, PATH_MAX, TAKEOVER_DIR_FORMAT, path_run_dir()) < PATH_MAX;
 }
@@ -71,12 +71,12 @@ static int make_name(void)
 
 static int make_lock(struct error_text *text)
 {
-	char folder[PATH_MAX], path[PATH_MAX];
+	char directory[PATH_MAX], path[PATH_MAX];
 
-	if (!folder_path(folder) || !lock_path(path, process_name))
+	if (!directory_path(directory) || !lock_path(path, process_name))
 		return error_set(text, -ENAMETOOLONG, "%s: path too long", path_run_dir());
 	for (int tries = 0; lock_fd < 0 && tries < START_TRIES; tries++) {
-		if (path_make_folder(folder, 0700) && errno != EEXIST)
+		if (path_mkdir(directory, 0700) && errno != EEXIST)
 			break;
 		lock_fd = path_open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 		if (lock_fd < 0 && errno != ENOENT)
@@ -112,8 +112,8 @@ void takeover_stop(void)
 		path_remove(path);
 	close(lock_fd);
 	lock_fd = -1;
-	if (folder_path(path))
-		path_remove_folder(path);
+	if (directory_path(path))
+		path_rmdir(path);
 }
 
 int takeover_ended(const char *name, struct error_text *text)
@@ -143,7 +143,7 @@ char *takeover_disk_prepare(int minor)
 {
 	char path[PATH_MAX];
 
-	if (!takeover_started() || !takeover_path(path, sizeof(path), minor, NULL) || (path_make_folder(path, 0700) && errno != EEXIST) ||
+	if (!takeover_started() || !takeover_path(path, sizeof(path), minor, NULL) || (path_mkdir(path, 0700) && errno != EEXIST) ||
 	    !takeover_path(path, sizeof(path), minor, TAKEOVER_JOURNAL))
 		return NULL;
 	return strdup(path);
@@ -154,7 +154,7 @@ void takeover_disk_give_up(int minor)
 	char path[PATH_MAX];
 
 	if (takeover_started() && takeover_path(path, sizeof(path), minor, NULL))
-		path_remove_folder(path);
+		path_rmdir(path);
 }
 
 static json_t *record_json(const struct vbd *vbd)
@@ -167,7 +167,7 @@ static json_t *record_json(const struct vbd *vbd)
 			 "read_only", vbd->options.read_only, "no_direct", vbd->options.no_direct,
 			 "sector_size", (int)vbd->options.sector_size, "on_error", vbd_on_error_name(vbd->errors.policy),
 			 "cache_mib", (json_int_t)(vbd->options.cache_bytes >> 20),
-			 "paused", vbd->held_paused, "beside_qemu", vbd->options.beside != BESIDE_NOBODY,
+			 "paused", vbd->held_paused, "beside_qemu", vbd->options.share_qemu != SHARE_QEMU_NO,
 			 "throttle", "iops", (json_int_t)throttle->iops, "bytes", (json_int_t)throttle->bytes,
 			 "burst_ms", (int)throttle->burst_ms);
 }
@@ -221,13 +221,13 @@ void takeover_disk_save(const struct vbd *vbd)
 
 void takeover_disk_forget(int minor)
 {
-	char folder[PATH_MAX], path[PATH_MAX];
+	char directory[PATH_MAX], path[PATH_MAX];
 	struct dirent *entry;
 	DIR *dir;
 
-	if (!takeover_started() || !takeover_path(folder, sizeof(folder), minor, NULL))
+	if (!takeover_started() || !takeover_path(directory, sizeof(directory), minor, NULL))
 		return;
-	dir = path_open_folder(folder);
+	dir = path_opendir(directory);
 	if (!dir)
 		return;
 	while ((entry = readdir(dir))) {
@@ -235,5 +235,5 @@ void takeover_disk_forget(int minor)
 			path_remove(path);
 	}
 	closedir(dir);
-	path_remove_folder(folder);
+	path_rmdir(directory);
 }

@@ -27,12 +27,12 @@ const char *takeover_boot(void);
 /* -EBUSY: the process called @name lives, or has I/O at the disk. 0: it has ended. */
 int takeover_ended(const char *name, struct error_text *text);
 
-/* The path of @name in the disk's folder; false: too long. */
+/* The path of @name in the disk's directory; false: too long. */
 bool takeover_path(char *path, size_t size, int minor, const char *name);
 
-/* Before the disk is opened: the folder, and the path of the journal in it, the caller's; NULL: there is to be none. */
+/* Before the disk is opened: the directory, and the path of the journal in it, the caller's; NULL: there is to be none. */
 char *takeover_disk_prepare(int minor);
-/* It could not be opened: the folder goes if there is nothing in it. */
+/* It could not be opened: the directory goes if there is nothing in it. */
 void takeover_disk_give_up(int minor);
 /* How the disk is open now, whole or not at all. A failure is logged: the disk then cannot be taken over. */
 void takeover_disk_save(const struct vbd *vbd);

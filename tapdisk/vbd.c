@@ -29,7 +29,7 @@
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
 
-void vbd_tell(struct vbd *vbd, json_t *event)
+void vbd_emit_event(struct vbd *vbd, json_t *event)
 {
 	if (event && vbd_event)
 		vbd_event(vbd, event);
@@ -119,7 +119,7 @@ static void vbd_count_loss(struct vbd *vbd)
 	log_warning("minor %d: paused without that flush: writes may be lost, and the guest's next flush will fail",
 		    vbd->minor);
 	vbd->losses++;
-	vbd->loss_told = false;
+	vbd->loss_reported = false;
 }
 
 /* The flush at the end of the drain is done: DRAINING -> PAUSED, or back to RUNNING when it failed. */
@@ -206,7 +206,7 @@ static void vbd_closed(struct vbd *vbd)
 	nbd_server_stop(vbd->nbd);
 	vbd->nbd = NULL;
 	vbd_forget_space(vbd);
-	vbd_forget_silence(vbd);
+	vbd_unresponsive_forget(vbd);
 	vbd_overlay_forget(vbd);
 	vbd_commit_forget(vbd);
 	log_info("minor %d: closed %s", vbd->minor, vbd->target);
@@ -222,7 +222,7 @@ static void vbd_closed(struct vbd *vbd)
 	vbd->held_paused = false;
 	vbd->former = 0;
 	takeover_disk_forget(vbd->minor);
-	vbd_tell(vbd, json_pack("{s:s, s:i}", "event", "closed", "minor", vbd->minor));
+	vbd_emit_event(vbd, json_pack("{s:s, s:i}", "event", "closed", "minor", vbd->minor));
 	/* The waiters may destroy the disk. */
 	waiter_wake_all(&vbd->waiters, 0);
 }
@@ -264,7 +264,7 @@ static bool vbd_prepare(void *arg)
 	if (vbd->backend && vbd->backend->waiting)
 		more |= vbd_end_waiting(vbd);
 	vbd_watch_space(vbd);
-	vbd_watch_silence(vbd);
+	vbd_unresponsive_watch(vbd);
 	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
@@ -373,8 +373,8 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 	if (ret)
 		goto out_target;
 	vbd->geometry = vbd->backend->geometry;
-	if (vbd->options.beside == BESIDE_COMES)
-		vbd->options.beside = BESIDE_THERE;	/* from the next opening on */
+	if (vbd->options.share_qemu == SHARE_QEMU_COMES)
+		vbd->options.share_qemu = SHARE_QEMU_THERE;	/* from the next opening on */
 	ret = vbd_start_nbd(vbd, text);
 	if (ret)
 		goto out_backend;
@@ -439,10 +439,10 @@ int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 	return 0;
 }
 
-static void vbd_tell_resized(struct vbd *vbd)
+static void vbd_emit_resized(struct vbd *vbd)
 {
-	vbd_tell(vbd, json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,
-				"sectors", (json_int_t)vbd->geometry.sectors));
+	vbd_emit_event(vbd, json_pack("{s:s, s:i, s:I}", "event", "resized", "minor", vbd->minor,
+				      "sectors", (json_int_t)vbd->geometry.sectors));
 }
 
 /* What a connected guest has been told about its disk cannot be taken back. */
@@ -509,7 +509,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 	vbd_start_clients(vbd);
 	vbd_check(vbd);
 	if (vbd->geometry.sectors != sectors)
-		vbd_tell_resized(vbd);
+		vbd_emit_resized(vbd);
 	return 0;
 }
 
@@ -550,7 +550,7 @@ int vbd_refresh_size(struct vbd *vbd, struct error_text *text)
 		return 0;
 	log_info("minor %d: %s resized from %llu to %llu sectors", vbd->minor, vbd->target,
 		 (unsigned long long)sectors, (unsigned long long)vbd->geometry.sectors);
-	vbd_tell_resized(vbd);
+	vbd_emit_resized(vbd);
 	return 0;
 }
 
@@ -569,7 +569,7 @@ int vbd_add_client(struct vbd *vbd, struct vbd_client *client)
 		return -EBUSY;
 	client->vbd = vbd;
 	/* a frontend may be the successor of one that went without having been told */
-	client->losses_told = vbd->losses && !vbd->loss_told ? vbd->losses - 1 : vbd->losses;
+	client->losses_reported = vbd->losses && !vbd->loss_reported ? vbd->losses - 1 : vbd->losses;
 	client->next = vbd->clients;
 	vbd->clients = client;
 	if (vbd->state != VBD_RUNNING)
@@ -592,9 +592,9 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 
 	assert(vbd->backend);
 	req->front = client;
-	if (req->op == BLOCK_FLUSH && client->losses_told != vbd->losses) {
-		client->losses_told = vbd->losses;
-		vbd->loss_told = true;
+	if (req->op == BLOCK_FLUSH && client->losses_reported != vbd->losses) {
+		client->losses_reported = vbd->losses;
+		vbd->loss_reported = true;
 		req->done(req, -EIO);
 		return;
 	}

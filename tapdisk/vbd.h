@@ -36,7 +36,7 @@ struct vbd_client {
 	struct vbd *vbd;
 	struct vbd_client *next;
 	bool leaving;					/* it goes: nothing of it waits for room */
-	unsigned losses_told;				/* of vbd->losses, by a flush that was answered with an error */
+	unsigned losses_reported;			/* of vbd->losses, by a flush that was answered with an error */
 };
 
 struct vbd_client_ops {
@@ -123,12 +123,12 @@ int vbd_error_resume(struct vbd *vbd, unsigned *count, struct error_text *text);
 json_t *vbd_error_info(const struct vbd *vbd);
 /* The event that tells of a condition which holds now; NULL: it does not. For who begins to listen. */
 json_t *vbd_error_event(const struct vbd *vbd);
-json_t *vbd_silence_event(const struct vbd *vbd);
+json_t *vbd_unresponsive_event(const struct vbd *vbd);
 json_t *vbd_space_event(const struct vbd *vbd);
 /* For clients: requests of theirs that wait and are not wanted end, with -ECANCELED, from inside. */
 void vbd_error_drop_unwanted(struct vbd_client *client);
 /* Tell who listens; takes over @event, which may be NULL. */
-void vbd_tell(struct vbd *vbd, json_t *event);
+void vbd_emit_event(struct vbd *vbd, json_t *event);
 
 /* For clients. add: refused (-ENODEV) while closed, (-EBUSY) while the disk goes back to a snapshot; on a stopped disk the client is told stop() at once. */
 int vbd_add_client(struct vbd *vbd, struct vbd_client *client);

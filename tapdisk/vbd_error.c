@@ -136,7 +136,7 @@ static void tell_answered(struct vbd *vbd, const struct block_request *req, int 
 		return;
 	vbd->errors.told = now;
 	note(vbd, req, error);
-	vbd_tell(vbd, io_error_event(vbd));
+	vbd_emit_event(vbd, io_error_event(vbd));
 }
 
 static void stop(struct vbd *vbd, const struct block_request *req, int error, bool again)
@@ -148,7 +148,7 @@ static void stop(struct vbd *vbd, const struct block_request *req, int error, bo
 	log_error("minor %d: %s of %llu sectors at %llu of %s: %s: the disk is stopped until it is told to go on",
 		  vbd->minor, block_op_name(req->op), (unsigned long long)req->nr_sectors,
 		  (unsigned long long)req->sector, vbd->target, strerror(-error));
-	vbd_tell(vbd, io_error_event(vbd));
+	vbd_emit_event(vbd, io_error_event(vbd));
 }
 
 /* The request that was tried alone has failed again. */
@@ -226,7 +226,7 @@ static void go_on(struct vbd *vbd)
 	errors->stopped = false;
 	errors->told = 0;
 	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting.count);
-	vbd_tell(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting.count));
+	vbd_emit_event(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting.count));
 	vbd_error_try_room(vbd);
 }
 

@@ -71,11 +71,11 @@ void vbd_error_try_room(struct vbd *vbd);
 /* The disk is being closed: what waits ends with its error. */
 void vbd_error_end(struct vbd *vbd);
 
-/* ---- vbd_silence.c, vbd_space.c: before each sleep; when the image is closed ---- */
+/* ---- vbd_unresponsive.c, vbd_space.c: before each sleep; when the image is closed ---- */
 
-void vbd_watch_silence(struct vbd *vbd);
-void vbd_forget_silence(struct vbd *vbd);
-extern unsigned vbd_silence_ms;			/* so long without an answer is told; tests set it */
+void vbd_unresponsive_watch(struct vbd *vbd);
+void vbd_unresponsive_forget(struct vbd *vbd);
+extern unsigned vbd_unresponsive_ms;		/* so long without an answer is told; tests set it */
 
 void vbd_watch_space(struct vbd *vbd);
 void vbd_forget_space(struct vbd *vbd);

@@ -185,9 +185,9 @@ static int prepare(struct vbd *vbd, struct vbd_snapshot *snapshot)
 {
 	struct snapshot_command *command = &snapshot->command;
 	const char *path = strchr(vbd->target, ':') + 1;
-	struct overlay_take_over what = { path, vbd->overlay.store, command->name, command->description, command->decision };
+	struct overlay_install what = { path, vbd->overlay.store, command->name, command->description, command->decision };
 	uint64_t stopped = vbd->stop_time;
-	int error = overlay_take_over(&what, &command->error);
+	int error = overlay_install(&what, &command->error);
 
 	vbd_overlay_forget(vbd);
 	if (!error) {

@@ -45,7 +45,7 @@ static void look_again(void *arg)
 	}
 	vbd->no_space = false;
 	log_info("minor %d: %s has room again", vbd->minor, vbd->target);
-	vbd_tell(vbd, json_pack("{s:s, s:i}", "event", "space", "minor", vbd->minor));
+	vbd_emit_event(vbd, json_pack("{s:s, s:i}", "event", "space", "minor", vbd->minor));
 }
 
 void vbd_watch_space(struct vbd *vbd)
@@ -59,7 +59,7 @@ void vbd_watch_space(struct vbd *vbd)
 		return;
 	vbd->no_space = true;
 	log_error("minor %d: %s is full: writes wait until there is room", vbd->minor, vbd->target);
-	vbd_tell(vbd, vbd_space_event(vbd));
+	vbd_emit_event(vbd, vbd_space_event(vbd));
 }
 
 void vbd_forget_space(struct vbd *vbd)

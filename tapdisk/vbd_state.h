@@ -96,8 +96,8 @@ struct vbd_errors {
 	uint64_t told;				/* loop clock, ns: the last event of one of them */
 };
 
-/* An image that does not answer (vbd_silence.c). */
-struct vbd_silence {
+/* An image that does not answer (vbd_unresponsive.c). */
+struct vbd_unresponsive {
 	struct loop_source *timer;		/* while requests are at the device */
 	unsigned at_device;			/* how many were when it was set, */
 	uint64_t completions;			/* and how many had come back by then */
@@ -124,7 +124,7 @@ struct vbd {
 	bool forced;				/* this drain ends paused even if the flush fails */
 	bool lost;				/* the last drain ended so, without its flush */
 	unsigned losses;			/* how many drains since the open did */
-	bool loss_told;				/* the last loss was told to somebody: not news to who comes now */
+	bool loss_reported;			/* the last loss was told to somebody: not news to who comes now */
 	bool closing;				/* close when the last frontend is gone */
 	int former;				/* the tapdisk that had it before and died; 0: none */
 	bool held_paused;			/* by command: a successor of this process must not open the image unasked */
@@ -133,7 +133,7 @@ struct vbd {
 	struct vbd_commit commit;
 	struct vbd_throttle throttle;
 	struct vbd_errors errors;
-	struct vbd_silence silence;
+	struct vbd_unresponsive unresponsive;
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
 	unsigned snapshots;			/* commands to the driver's snapshots that run */

@@ -47,7 +47,7 @@ class Batch:
 
 
 def built(build, name, target):
-    """The path of what make puts into the build folder."""
+    """The path of what make puts into the build directory."""
     path = f"{build}/{name}"
     if not os.path.exists(path):
         raise RuntimeError(f"{path} is missing: '{target}' builds it")
@@ -55,7 +55,7 @@ def built(build, name, target):
 
 
 class Bench:
-    """What the cases of one run share: options, a folder, and what was set up once for several of them."""
+    """What the cases of one run share: options, a directory, and what was set up once for several of them."""
 
     def __init__(self, build, size, seconds, rounds):
         self.build = build
@@ -64,7 +64,7 @@ class Bench:
         self._shared = {}
 
     def __enter__(self):
-        # as long as a socket's name may be, so not below a folder with a long name
+        # as long as a socket's name may be, so not below a directory with a long name
         self.work = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=self.build))
         # on a tmpfs, as /run is: tapdisk writes to mapped files there with each request
         os.environ["TAPSNAP_RUN_DIR"] = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir="/dev/shm"))

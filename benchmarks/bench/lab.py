@@ -25,10 +25,10 @@ def _figures(path):
 
 def _boot(guest, queues):
     def measure(bench):
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run([BENCH, "-o", folder, "-T", guest, "-q", str(queues), str(bench.rounds), str(round(bench.seconds)),
+        with tempfile.TemporaryDirectory() as directory:
+            subprocess.run([BENCH, "-o", directory, "-T", guest, "-q", str(queues), str(bench.rounds), str(round(bench.seconds)),
                             "tap", *PEERS], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-            cells = _figures(f"{folder}/raw")
+            cells = _figures(f"{directory}/raw")
         for (rw, bs, depth), sides in cells.items():
             name = f"lab-{guest}-{queues}q-{rw}-{bs}-qd{depth}"
             # 64k: one request of ours, by indirect segments; qdisk's have 44k at most

@@ -30,8 +30,8 @@ def _output(*words):
 
 
 def describe(build):
-    folder = os.stat(build).st_dev
-    disk = f"{os.major(folder)}:{os.minor(folder)}"
+    directory = os.stat(build).st_dev
+    disk = f"{os.major(directory)}:{os.minor(directory)}"
     return {"processor": _first(r"^model name\s*: (.*)", "/proc/cpuinfo") or platform.machine(),
             "processors": len(os.sched_getaffinity(0)),
             "memory_mib": int(_first(r"^MemTotal:\s*(\d+)", "/proc/meminfo")) // 1024,

@@ -6,7 +6,7 @@
  * A store is opened once in a process, however many of its snapshots are
  * served beside the active disk, and it is another process's or this one's
  * (the lock of its file): a reader in a second process would read nodes that
- * the first has reused. cow-disk.h has the way of a request.
+ * the first has reused. cow_disk.h has the way of a request.
  *
  * Opening and closing a store reads and writes its metadata, and holds up
  * the event loop while it does.
@@ -19,8 +19,8 @@
 #include <sys/stat.h>
 
 #include "aio.h"
-#include "cow-base.h"
-#include "cow-disk.h"
+#include "cow_base.h"
+#include "cow_disk.h"
 #include "path.h"
 
 #define DELETE_REST 4		/* deletion gets a fifth of the time at most */
@@ -516,7 +516,7 @@ bool cow_backend_leftover(const struct backend *backend, struct cow_leftover *le
 	if (backend->ops != &driver_cow)
 		return false;
 	store = ((const struct cow_export *)backend->handle)->disk->store;
-	*leftover = (struct cow_leftover){ .unpunched = store->alloc.stale << COW_SHIFT };
+	*leftover = (struct cow_leftover){ .unpunched = store->alloc.unpunched << COW_SHIFT };
 	for (version = store->versions; version; version = version->next)
 		leftover->deletions += cow_version_gone(version);
 	return true;

@@ -29,7 +29,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "fuzz_input.h"
 #include "log.h"
 #include "metrics.h"
@@ -48,7 +48,7 @@ static struct engine *engine;
 static struct vbd *vbd;
 static int client;
 static unsigned turns;
-static char folder[64], image[80];
+static char directory[64], image[80];
 
 /* Without a sleep. */
 static bool turn(void *arg)
@@ -265,11 +265,11 @@ static void end(void)
 		count += stats.ops[op].completed;
 	printf("counted %llu requests\n", count);
 	fflush(stdout);
-	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, folder, (int)getpid(), vbd->minor);
+	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, directory, (int)getpid(), vbd->minor);
 	unlink(path);
 	unlink(image);
-	rmdir(folder);
-	metrics_remove_folder();
+	rmdir(directory);
+	metrics_remove_directory();
 }
 
 static void make_store(void)
@@ -299,12 +299,12 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	struct error_text error = { "" };
 	char target[100];
 
-	strcpy(folder, access("/dev/shm", W_OK) ? "/tmp/tapsnap-fuzz.XXXXXX" : "/dev/shm/tapsnap-fuzz.XXXXXX");
-	if (!mkdtemp(folder))
+	strcpy(directory, access("/dev/shm", W_OK) ? "/tmp/tapsnap-fuzz.XXXXXX" : "/dev/shm/tapsnap-fuzz.XXXXXX");
+	if (!mkdtemp(directory))
 		abort();
-	setenv(RUN_DIR_ENV, folder, 1);
+	setenv(RUN_DIR_ENV, directory, 1);
 	log_open("fuzz", true);
-	snprintf(image, sizeof(image), "%s/image", folder);
+	snprintf(image, sizeof(image), "%s/image", directory);
 	snprintf(target, sizeof(target), "cow:%s", image);
 	make_store();
 	must(loop_create(&loop));

@@ -69,7 +69,7 @@ static void note_end(void *arg, int error)
 	*(bool *)arg = true;
 }
 
-static char folder[] = "/tmp/tapsnap-fuzz.XXXXXX";
+static char directory[] = "/tmp/tapsnap-fuzz.XXXXXX";
 
 /* The requests of all frontends that have gone; check adds up what it says. And the disk's socket goes. */
 static void end(void)
@@ -81,10 +81,10 @@ static void end(void)
 		count += vbd->past.ops[op].completed;
 	printf("counted %llu requests\n", count);
 	fflush(stdout);
-	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, folder, (int)getpid(), vbd->minor);
+	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, directory, (int)getpid(), vbd->minor);
 	unlink(path);
-	rmdir(folder);
-	metrics_remove_folder();
+	rmdir(directory);
+	metrics_remove_directory();
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
@@ -92,9 +92,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	struct driver_options options = { 0 };
 	struct error_text error = { "" };
 
-	if (!mkdtemp(folder))
+	if (!mkdtemp(directory))
 		abort();
-	setenv(RUN_DIR_ENV, folder, 1);
+	setenv(RUN_DIR_ENV, directory, 1);
 	log_open("fuzz", true);
 	must(loop_create(&loop));
 	must(loop_add_prepare(loop, &(struct loop_source *){ NULL }, turn, NULL));

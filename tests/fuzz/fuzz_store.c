@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "protocol.h"
 
 #define STORE_BYTES (3u << 20)

@@ -34,7 +34,7 @@
 #define RUN_PAGES	(MAX_RUN + 1)
 #define STEPS		4000		/* of a round */
 #define MAX_GROWTH	64		/* times */
-#define PATIENCE_MS	60000
+#define TIMEOUT_MS	60000
 #define SECTORS_A_BLOCK	(MODEL_BLOCK / 512)
 
 struct request {
@@ -219,7 +219,7 @@ static void guest_wait(struct guest *guest, unsigned left)
 	guest_push(guest);
 	guest_reap(guest);
 	while (guest->in_flight > left) {
-		if (blkfront_wait_any(guest->front, PATIENCE_MS) != 1)
+		if (blkfront_wait_any(guest->front, TIMEOUT_MS) != 1)
 			fail_msg("domain %u: %u requests are not answered", guest->domid, guest->in_flight);
 		guest_reap(guest);
 	}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# lib.sh - what the tests of the programs share: checks in TAP, a folder of
-# their own, which is the current one, and tapdisks with a run folder in it.
+# lib.sh - what the tests of the programs share: checks in TAP, a directory of
+# their own, which is the current one, and tapdisks with a run directory in it.
 # When the test ends, however it does, all of them have gone. Sourced; $0 is
 # the test. BUILD says where the programs are (default: build).
 #

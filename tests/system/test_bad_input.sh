@@ -30,12 +30,12 @@ everything() {
 		            at = end
 		    return size, found.hexdigest()
 
-		for folder, folders, files in os.walk("."):
-		    if folder == ".":
-		        folders[:] = set(folders) - {"run", "state"}
+		for directory, directories, files in os.walk("."):
+		    if directory == ".":
+		        directories[:] = set(directories) - {"run", "state"}
 		        files = set(files) - {"out", "output"}
 		    for name in sorted(files):
-		        path = os.path.join(folder, name)
+		        path = os.path.join(directory, name)
 		        print(path, oct(os.stat(path).st_mode), *digest(path))
 	END
 }

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_confine.sh - the folders that images may be in, what stores may stand
+# test_confine.sh - the directories that images may be in, what stores may stand
 # on, and what tap-ctl doctor says of it all.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq
@@ -13,7 +13,7 @@ tap-img create -F raw -b images/d.raw images/inside.cow >/dev/null
 tap-img create -F raw -b other/e.raw images/outside.cow >/dev/null
 ln -s ../other/c.raw images/link.raw
 printf '# for the test\n%s\n\n%s\n' "$work/images" "$work/not/there" >list
-denied="in none of the folders that $work/list allows"
+denied="in none of the directories that $work/list allows"
 
 # Without a list, images may be anywhere, but a store on no more than a file, a device or a store.
 disk_opens() { open_target 0 "$@" && tap-ctl destroy ${disk[0]}; }
@@ -102,23 +102,23 @@ if [ "$(id -u)" = 0 ] && [ -z "${KEEP_USER-}" ]; then	# which a build for covera
 fi
 
 export TAPSNAP_IMAGE_FOLDERS=$work/list
-check "an image in the folder" open_target 0 "aio:$work/images/a.raw"
+check "an image in the directory" open_target 0 "aio:$work/images/a.raw"
 check "is read and written" qemu-io -f raw -c "write 0 4k" -c "read 0 4k" "${uri[0]}"
 check "doctor: Landlock" is "$(doctor .tapdisks[0].landlock)" true
-check "doctor: the folder" is "$(doctor '.host[] | select(.name == "image folders").text')" "$work/images"
+check "doctor: the directory" is "$(doctor '.host[] | select(.name == "image directories").text')" "$work/images"
 check "moves onto a store there" tap-ctl snapshot-create ${disk[0]} --store "$work/images" -n one
 check "and goes back" sh -c "tap-ctl snapshot-delete ${disk[0]} -n one && tap-ctl commit ${disk[0]}"
 check "not onto one elsewhere" refuses 1 "$denied" tap-ctl snapshot-create ${disk[0]} --store "$work/other" -n one
 check "goes on" qemu-io -f raw -c "write 0 4k" "${uri[0]}"
 check "paused" tap-ctl pause ${disk[0]}
 check "not unpaused on an image elsewhere" refuses 1 "$denied" tap-ctl unpause ${disk[0]} -a "aio:$work/other/c.raw"
-check "but on one in the folder" tap-ctl unpause ${disk[0]} -a "aio:$work/images/b.raw"
+check "but on one in the directory" tap-ctl unpause ${disk[0]} -a "aio:$work/images/b.raw"
 check "end" end_disks
 check "an image elsewhere" no_disk 1 "$denied" "aio:$work/other/c.raw"
 check "by a link" no_disk 1 "$denied" "aio:$work/images/link.raw"
 check "by a detour" no_disk 1 "$denied" "aio:$work/images/../other/c.raw"
 check "a device" no_disk 1 "$denied" aio:/dev/null
-check "a store on what is in the folder" disk_opens "cow:$work/images/inside.cow"
+check "a store on what is in the directory" disk_opens "cow:$work/images/inside.cow"
 check "a store on what is elsewhere" no_disk 1 "$denied" "cow:$work/images/outside.cow"
 check "for tap-img, too" refuses 1 "$denied" tap-img convert -f cow -O raw images/outside.cow copy.raw
 check "who may read what he names himself" tap-img convert -f raw -O raw other/c.raw copy.raw
@@ -126,7 +126,7 @@ check "who may read what he names himself" tap-img convert -f raw -O raw other/c
 echo images >list
 check "a list with a mistake" no_disk 22 "line 1" "aio:$work/images/a.raw"
 check "doctor tells" exits 1 tap-ctl doctor
-check "where" grep -q "wrong  image folders: $work/list: line 1" out
+check "where" grep -q "wrong  image directories: $work/list: line 1" out
 unset TAPSNAP_IMAGE_FOLDERS
 
 tapdisk --foreground --no-sandbox 2>tapdisk.log &
@@ -141,7 +141,7 @@ check "says so" grep -q "wrong  socket: $TAPSNAP_RUN_DIR/ctl$started is a dead" 
 check "list takes it away" tap-ctl list
 check "and all is well" tap-ctl doctor
 chmod 777 "$TAPSNAP_RUN_DIR"
-check "doctor: a run folder that all may write to" exits 1 tap-ctl doctor
+check "doctor: a run directory that all may write to" exits 1 tap-ctl doctor
 check "says so" grep -q "may be written to by others" out
 chmod 700 "$TAPSNAP_RUN_DIR"
 finish

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_hotplug.sh - the hotplug script, with a folder for xenstore and in the
+# test_hotplug.sh - the hotplug script, with a directory for xenstore and in the
 # place of Xen's own scripts, which it builds upon, what it uses of them. (All
 # of it with the real ones: tests/xen/.)
 #
@@ -61,7 +61,7 @@ check "a guest's disk" xen/block-tapsnap add
 check "is one of them" connected_to_one
 check "which goes with it" xen/block-tapsnap remove
 check "and only that one" tapdisks_are 1
-refused() {	# what is said to xl is kept in a folder that only a Xen host has
+refused() {	# what is said to xl is kept in a directory that only a Xen host has
 	fails . xen/block-tapsnap add && [ ! -e "$STORE/$XENBUS_PATH/pid" ]
 }
 rm -r "$STORE/backend"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_install.sh - what `make install` leaves is enough to use: into a folder
+# test_install.sh - what `make install` leaves is enough to use: into a directory
 # for a package (DESTDIR), whose content then comes where it belongs (PREFIX).
 #
 # Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config

@@ -104,7 +104,7 @@ trap 'thaw; cleanup' EXIT
 in_flight() { [ "$(tap-ctl stats $disk | jq .in_flight)" -gt 0 ]; }
 no_process() { ! kill -0 "$pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$pid/status"; }
 
-silent() {
+unresponsive() {
 	local status
 	mkfs.ext4 -q frozen.img 32M && mkdir frozen && mount -o loop frozen.img frozen || return 1
 	truncate -s 4M frozen/image
@@ -124,6 +124,6 @@ silent() {
 	[ $status = 0 ] || tap-ctl destroy -f $disk || return 1
 	open_target 0 "aio:$work/frozen/image" && tap-ctl destroy $disk && umount frozen
 }
-check "a device that does not answer: tap-ctl does, and force has an end" silent
+check "a device that does not answer: tap-ctl does, and force has an end" unresponsive
 
 finish

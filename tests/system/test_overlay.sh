@@ -118,7 +118,7 @@ kill $other
 wait $other 2>/dev/null
 touch there.cow
 check "a store that is there" refuses 17 '' tap-ctl snapshot-create ${disk[0]} --store there.cow -n one
-check "a folder that is not there" refuses 2 '' tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
+check "a directory that is not there" refuses 2 '' tap-ctl snapshot-create ${disk[0]} --store none/a.cow -n one
 check "a bad name" refuses 22 '' tap-ctl snapshot-create ${disk[0]} --store . -n a@b
 check "the disk is raw, and nothing is left" eventually is_raw 0
 check "no commit of a raw disk" refuses 22 "is in no store" tap-ctl commit ${disk[0]}

@@ -22,7 +22,7 @@ check "create: no size" refuses 1 "no size" tap-img create c.cow 0
 check "create: odd size" refuses 1 "512 bytes" tap-img create c.cow 1000
 check "a refused create leaves nothing" test ! -e c.cow
 check "a refused create leaves what was there" unchanged a.cow refuses 1 "-s 1024: sectors of 512 and 4096 bytes" tap-img create -s 1024 a.cow 1M
-check "create: no such folder" refuses 1 "No such file" tap-img create no/c.cow 1M
+check "create: no such directory" refuses 1 "No such file" tap-img create no/c.cow 1M
 
 # check
 check "check: clean" exits 0 tap-img check a.cow
@@ -113,7 +113,7 @@ flock -x 7
 check "in use: no writing" unchanged a.cow refuses 1 "in use" tap-img snapshot -c x a.cow
 check "in use: no reading beside a writer" refuses 1 "in use" tap-img info a.cow
 exec 7<&-
-check "a folder" refuses 1 "directory" tap-img info /tmp
+check "a directory" refuses 1 "directory" tap-img info /tmp
 
 # a full file system
 if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then

@@ -117,7 +117,7 @@ check "not there" refuses 1 "No such file" tap-img convert -f raw -O cow none.ra
 check "not a qcow2 image" refuses 1 "not in qcow2 format" tap-img convert -f qcow2 -O cow disk.raw x.cow
 check "not a store" refuses 1 "not a cow store" tap-img convert -f cow disk.raw x.raw
 check "onto itself" unchanged disk.raw refuses 1 "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
-check "a folder that is not there" refuses 1 "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
+check "a directory that is not there" refuses 1 "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
 head -c 700 disk.raw >odd.raw
 check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow

@@ -9,11 +9,11 @@
 . "$(dirname "$0")/lib.sh"
 export XENSTORED_PATH=$work/xenstored
 
-# In a folder of its own, and in the background: it has gone there when this returns.
-daemon_in() {	# daemon_in FOLDER OPTION...
-	local folder=$1
+# In a directory of its own, and in the background: it has gone there when this returns.
+daemon_in() {	# daemon_in DIRECTORY OPTION...
+	local directory=$1
 	shift
-	mkdir -p "$folder" && (cd "$folder" && tapback "$@")
+	mkdir -p "$directory" && (cd "$directory" && tapback "$@")
 }
 
 # The process that a pid file names is tapback, and takes the file along when it ends.
@@ -30,8 +30,8 @@ check "a xenstore" eventually test -S "$XENSTORED_PATH"
 
 check "a daemon's pid file is where it was said, by an absolute path" daemon_in "$work" --pidfile "$work/absolute.pid"
 check "and goes with it" ends "$work/absolute.pid"
-check "by a path from where it was started" daemon_in "$work/folder" --pidfile relative.pid
-check "and goes with it" ends "$work/folder/relative.pid"
+check "by a path from where it was started" daemon_in "$work/directory" --pidfile relative.pid
+check "and goes with it" ends "$work/directory/relative.pid"
 check "a path that is too long is refused" refuses 1 "File name too long" tapback --pidfile "$(printf '%05000d' 0)"
 
 finish

@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 psk_port='' x509_port='' open_port=''
 
-# sign FOLDER NAME USE: NAME-key.pem, NAME-cert.pem
+# sign DIRECTORY NAME USE: NAME-key.pem, NAME-cert.pem
 sign() {
 	certtool --generate-privkey --ecc --outfile "$1/$2-key.pem" &&
 		printf 'cn = localhost\ndns_name = localhost\nip_address = 127.0.0.1\ntls_www_%s\nsigning_key\n' "$3" >"$1/info" &&
@@ -18,7 +18,7 @@ sign() {
 			--load-privkey "$1/$2-key.pem" --template "$1/info" --outfile "$1/$2-cert.pem"
 }
 
-# authority FOLDER: a CA, with a server and a client that it has signed
+# authority DIRECTORY: a CA, with a server and a client that it has signed
 authority() {
 	mkdir "$1" && certtool --generate-privkey --ecc --outfile "$1/ca-key.pem" &&
 		printf 'cn = test\nca\ncert_signing_key\n' >"$1/info" &&

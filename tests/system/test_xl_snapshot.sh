@@ -10,20 +10,20 @@
 . "$(dirname "$0")/lib.sh"
 export TAPSNAP_SNAPSHOT_DIR=$work/snapshots TZ=UTC
 uuid=01234567-89ab-4def-8123-456789abcdef
-folder=$TAPSNAP_SNAPSHOT_DIR/$uuid
-mkdir -p "$folder"
+directory=$TAPSNAP_SNAPSHOT_DIR/$uuid
+mkdir -p "$directory"
 
 # info NAME TIME PARENT SAVE
 info() {
 	jq -n --arg name "$1" --argjson time "$2" --argjson parent "$3" --argjson save "$4" '{version: 1, name: $name,
 		description: "text of \($name)", creationtime: $time, parent: $parent, save: $save, live: false, disk_only: ($save == null),
 		config: {}, disks: [{vdev: "xvda", target: "cow:/srv/a.cow", path: "/srv/a.cow", format: "cow", id: 1, time: $time}]}' \
-		>"$folder/snapshotdata-$1.xl"
+		>"$directory/snapshotdata-$1.xl"
 }
 info one 1000000000 null '"/nowhere/one.save"'
 info two 1000000100 '"one"' null
 info branch 1000000200 '"one"' null
-echo "{\"name\": \"guest\", \"uuid\": \"$uuid\", \"current\": \"two\"}" >"$folder/domain.xl"
+echo "{\"name\": \"guest\", \"uuid\": \"$uuid\", \"current\": \"two\"}" >"$directory/domain.xl"
 
 # looking needs no Xen
 check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | paste -sd,)" "NAME CREATED,one 2001-09-09,* two,branch 2001-09-09"
@@ -43,7 +43,7 @@ check "JSON of a name that is not UTF-8" is "$(xl-snapshot list --json -n $'\xff
 name=$(printf 'a%.0s' {1..63})é
 check "JSON of a name that is cut within a character" is "$(xl-snapshot list --json -n "$name" guest 2>/dev/null | jq -r '.error[63:69]')" 'a?": n'
 check "names are not paths" refuses 22 "not a snapshot name" xl-snapshot show -n ../../etc/passwd guest
-truncate -s 20 "$folder/snapshotdata-two.xl"
+truncate -s 20 "$directory/snapshotdata-two.xl"
 check "a damaged file is named" exits 74 xl-snapshot list guest
 check "... by name" grep -q "snapshotdata-two.xl: damaged" out
 check "... and the others are listed" is "$(xl-snapshot list guest 2>/dev/null | awk '{print $1}' | paste -sd,)" NAME,one,branch

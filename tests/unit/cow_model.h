@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "cow-format.h"
+#include "cow_format.h"
 #include "cow_sim.h"
 
 #define MODEL_SECTORS 12000u		/* the largest disk */

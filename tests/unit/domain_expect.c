@@ -40,7 +40,7 @@ void expect_disk(unsigned number, const char *names)
 	assert_int_equal(disks_append(&disks, &disk), 0);
 	assert_int_equal(disks_open(&disks, &text), 0);
 	assert_int_equal(tapctl_snapshot_list(&(struct tapctl_disk){ disks.disk[0].pid, disks.disk[0].minor }, &snapshots,
-					      PATIENCE_MS, &text), 0);
+					      TIMEOUT_MS, &text), 0);
 	json_array_foreach(snapshots, i, one) {
 		size_t used = strlen(found);
 
@@ -63,14 +63,14 @@ void lose_snapshot(const char *name)
 	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
 	struct error_text text = { "" };
 
-	if (tapctl_snapshot_delete(&second, 1, name, PATIENCE_MS, &text))
+	if (tapctl_snapshot_delete(&second, 1, name, TIMEOUT_MS, &text))
 		fail_msg("%s", text.text);
 }
 
 void replace_snapshot(const char *name)
 {
 	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
-	struct tapctl_snapshot snapshot = { .name = name, .timeout_ms = PATIENCE_MS };
+	struct tapctl_snapshot snapshot = { .name = name, .timeout_ms = TIMEOUT_MS };
 	struct error_text text = { "" };
 
 	lose_snapshot(name);
@@ -187,7 +187,7 @@ void expect_no_sleeper(void)
 	char path[100];
 
 	if (gone.fd >= 0) {
-		assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+		assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
 		close(gone.fd);
 	}
 	fclose(open_sleeper(path));

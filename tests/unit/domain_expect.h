@@ -8,7 +8,7 @@
 
 #include "domain_fake.h"
 
-#define PATIENCE_MS 20000
+#define TIMEOUT_MS 20000
 
 static inline struct outcome create(const char *name)
 {
@@ -47,7 +47,7 @@ void expect_disks(const char *names);
 /* Somebody deletes the second disk's snapshot; another of that name may take its place. */
 void lose_snapshot(const char *name);
 void replace_snapshot(const char *name);
-/* Files in the domain's folder, the lock and the state not counted. */
+/* Files in the domain's directory, the lock and the state not counted. */
 unsigned count_files(void);
 void expect_files(unsigned count);
 /* Of what groups of disks have decided nobody needs a record any more. */

@@ -15,16 +15,16 @@
 #include <unistd.h>
 
 #include "client_disk.h"
-#include "client_private.h"
+#include "client_internal.h"
 #include "cow.h"
 #include "fixture.h"
 
 #define DISK_SECTORS 32768
-#define PATIENCE_MS 20000
+#define TIMEOUT_MS 20000
 
 struct fake_domain *fake;
 char fake_dir[64];
-static struct fixture folder;
+static struct fixture directory;
 
 void fake_store(char *path, unsigned disk)
 {
@@ -51,7 +51,7 @@ void fake_make_raw(void)
 void fake_start_domain(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++) {
-		struct disk_options options = { .timeout_ms = PATIENCE_MS };
+		struct disk_options options = { .timeout_ms = TIMEOUT_MS };
 		struct error_text text = { "" };
 		char path[128], target[140];
 		json_t *disk;
@@ -71,7 +71,7 @@ void fake_start_domain(void)
 void fake_stop_domain(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++)
-		assert_int_equal(disk_destroy(fake->pid[i], fake->minor[i], true, PATIENCE_MS, NULL), 0);
+		assert_int_equal(disk_destroy(fake->pid[i], fake->minor[i], true, TIMEOUT_MS, NULL), 0);
 	fake->there = fake->suspended = fake->paused = false;
 	fake->memory = 0;
 }
@@ -298,7 +298,7 @@ static int finish(struct domain_snapshots *session, const struct outcome *outcom
 	struct pollfd poll_fd = { .fd = domain_snapshots_fd(session), .events = POLLIN };
 
 	while (outcome->error == 1) {
-		if (poll(&poll_fd, 1, PATIENCE_MS) <= 0)
+		if (poll(&poll_fd, 1, TIMEOUT_MS) <= 0)
 			return -ETIMEDOUT;
 		domain_snapshots_dispatch(session);
 	}
@@ -356,7 +356,7 @@ bool fake_run_killed(struct domain_snapshot_request request, unsigned kill)
 	return WIFSIGNALED(status);
 }
 
-/* ---- the folders ---- */
+/* ---- the directories ---- */
 
 void fake_make_store(const char *path, unsigned sector_size)
 {
@@ -373,8 +373,8 @@ int fake_setup(void **state)
 {
 	char path[128];
 
-	fixture_make_dir(&folder);
-	snprintf(fake_dir, sizeof(fake_dir), "%s", folder.dir);
+	fixture_make_dir(&directory);
+	snprintf(fake_dir, sizeof(fake_dir), "%s", directory.dir);
 	snprintf(path, sizeof(path), "%s/snapshots", fake_dir);
 	setenv(DOMAIN_SNAPSHOT_DIR_ENV, path, 1);
 	snprintf(path, sizeof(path), "%s/state", fake_dir);

@@ -43,7 +43,7 @@ struct fake_domain {
 extern struct fake_domain *fake;
 extern char fake_dir[64];
 
-/* For each test: the folders, the stores, the domain, running with memory 1. */
+/* For each test: the directories, the stores, the domain, running with memory 1. */
 int fake_setup(void **state);
 int fake_teardown(void **state);
 /* While it is off: the second disk is a raw image, which is made. */

@@ -27,7 +27,7 @@ struct fake_tapdisk {
 	struct fake_connection *connections;
 };
 
-/* Listens in the run folder as the process @pid. */
+/* Listens in the run directory as the process @pid. */
 void fake_tapdisk_start(struct fake_tapdisk *tapdisk, sd_event *event, int pid);
 /* As a killed process leaves things: the socket file stays. */
 void fake_tapdisk_die(struct fake_tapdisk *tapdisk);

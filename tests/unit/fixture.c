@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 30000
+#define TIMEOUT_MS 30000
 
 static void make_image(struct fixture *f, uint64_t bytes)
 {
@@ -109,7 +109,7 @@ json_t *fixture_call(struct fixture *f, json_t *request)
 	struct error_text text = { "" };
 	json_t *reply;
 
-	if (tapctl_call(f->ctl, request, &reply, PATIENCE_MS, &text))
+	if (tapctl_call(f->ctl, request, &reply, TIMEOUT_MS, &text))
 		fail_msg("tapdisk: %s", text.text);
 	return reply;
 }
@@ -118,7 +118,7 @@ void fixture_call_fails(struct fixture *f, json_t *request, int error)
 {
 	struct error_text text = { "" };
 
-	assert_int_equal(tapctl_call(f->ctl, request, NULL, PATIENCE_MS, &text), error);
+	assert_int_equal(tapctl_call(f->ctl, request, NULL, TIMEOUT_MS, &text), error);
 	assert_int_not_equal(text.text[0], 0);
 	assert_null(strchr(text.text, '\n'));
 }
@@ -141,7 +141,7 @@ void fixture_finish(struct blkfront *front, unsigned queue, struct blkfront_resp
 
 	blkfront_push(front, queue);
 	while (got < count) {
-		if (blkfront_wait(front, queue, PATIENCE_MS) != 1)
+		if (blkfront_wait(front, queue, TIMEOUT_MS) != 1)
 			fail_msg("%u of %u responses came", got, count);
 		got += blkfront_reap(front, queue, responses + got, count - got);
 	}

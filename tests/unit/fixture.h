@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fixture.h - a real tapdisk process for a test: its own run folder, an
+ * fixture.h - a real tapdisk process for a test: its own run directory, an
  * image, a minor, the disk open. Everything is gone again after the test, and
  * that is checked.
  */
@@ -17,7 +17,7 @@
 #include "tapctl.h"
 
 struct fixture {
-	char dir[64];			/* the run folder; images are in it too */
+	char dir[64];			/* the run directory; images are in it too */
 	char image[96];
 	char target[128];
 	int pid, minor;
@@ -29,7 +29,7 @@ extern const char *fixture_tapdisk;
 /* The path of a program of this build. */
 void fixture_find_program(char *path, size_t size, const char *name);
 
-/* The folder alone, as the run folder. */
+/* The directory alone, as the run directory. */
 void fixture_make_dir(struct fixture *f);
 
 /*

@@ -4,7 +4,7 @@
  * spoken by a child process. What waits for it waits in the kernel, as for a
  * file server that is down.
  *
- * It has one folder, in which each name is a file of HANGING_BYTES zeroes. While
+ * It has one directory, in which each name is a file of HANGING_BYTES zeroes. While
  * it hangs, to look up "lookup...", to open "open...", to read "read..." and to
  * ask for the size of "size..." has no answer; the rest has.
  */
@@ -82,10 +82,10 @@ static uint64_t hanging_node(const char *name)
 
 static struct fuse_attr hanging_attr(uint64_t node)
 {
-	bool folder = node == FUSE_ROOT_ID;
+	bool directory = node == FUSE_ROOT_ID;
 
-	return (struct fuse_attr){ .ino = node, .size = folder ? 0 : HANGING_BYTES, .blocks = folder ? 0 : HANGING_BYTES / 512,
-		.mode = folder ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096 };
+	return (struct fuse_attr){ .ino = node, .size = directory ? 0 : HANGING_BYTES, .blocks = directory ? 0 : HANGING_BYTES / 512,
+		.mode = directory ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096 };
 }
 
 static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
@@ -250,7 +250,7 @@ static void hanging_stop(void)
 	munmap(hanging.shared, sizeof(*hanging.shared));
 }
 
-/* On the folder @path, which is made. False: there is no FUSE for us here. */
+/* On the directory @path, which is made. False: there is no FUSE for us here. */
 static bool hanging_start(const char *path)
 {
 	static bool registered;

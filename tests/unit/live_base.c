@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cow-format.h"
+#include "cow_format.h"
 #include "live_disk.h"
 #include "path.h"
 #include "protocol.h"
@@ -83,14 +83,14 @@ static void make_cow(const char *path)
 }
 
 /* Where tapdisk looks for decisions. */
-static void make_decisions(const char *folder)
+static void make_decisions(const char *directory)
 {
 	char path[120];
 
-	snprintf(path, sizeof(path), "%.90s/state", folder);
+	snprintf(path, sizeof(path), "%.90s/state", directory);
 	assert_int_equal(setenv(STATE_DIR_ENV, path, 1), 0);
 	assert_int_equal(mkdir(path, 0700), 0);
-	strcat(path, "/" COW_DECISION_FOLDER);
+	strcat(path, "/" COW_DECISION_DIRECTORY);
 	assert_int_equal(mkdir(path, 0700), 0);
 }
 
@@ -98,20 +98,20 @@ void live_decision_name(char path[LIVE_DECISION_MAX])
 {
 	static unsigned count;
 
-	snprintf(path, LIVE_DECISION_MAX, "%s/" COW_DECISION_FOLDER "/%032x", path_state_dir(), count++);
+	snprintf(path, LIVE_DECISION_MAX, "%s/" COW_DECISION_DIRECTORY "/%032x", path_state_dir(), count++);
 }
 
-void live_base_make(const char *folder)
+void live_base_make(const char *directory)
 {
 	char path[100];
 
 	if (live_raw_base[0])
 		return;
-	snprintf(live_raw_base, sizeof(live_raw_base), "%.90s/base.raw", folder);
-	snprintf(live_own_base, sizeof(live_own_base), "%.90s/own.raw", folder);
-	snprintf(path, sizeof(path), "%.90s/base.cow", folder);
+	snprintf(live_raw_base, sizeof(live_raw_base), "%.90s/base.raw", directory);
+	snprintf(live_own_base, sizeof(live_own_base), "%.90s/own.raw", directory);
+	snprintf(path, sizeof(path), "%.90s/base.cow", directory);
 	snprintf(live_cow_base, sizeof(live_cow_base), "%s@base", path);
 	close(make_raw(live_raw_base, BASE_SECTORS));
 	make_cow(path);
-	make_decisions(folder);
+	make_decisions(directory);
 }

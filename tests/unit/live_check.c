@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "live_disk.h"
 
 struct look {

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-format.h"
+#include "cow_format.h"
 #include "cow_sim.h"
 #include "live_disk.h"
 

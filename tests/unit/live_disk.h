@@ -105,8 +105,8 @@ struct live_disk {
 	char failure[200];
 };
 
-/* Makes the store, and opens it. In its folder are the bases and the decision records. */
-void live_disk_init(struct live_disk *disk, const struct live_options *options, const char *folder);
+/* Makes the store, and opens it. In its directory are the bases and the decision records. */
+void live_disk_init(struct live_disk *disk, const struct live_options *options, const char *directory);
 void live_disk_free(struct live_disk *disk);
 /* 0 or -errno, which is a failure unless the disk is faulty. */
 int live_open(struct live_disk *disk);
@@ -163,7 +163,7 @@ struct driver_options live_driver_options(void);	/* of the active disk */
 extern char live_raw_base[128], live_cow_base[128], live_own_base[128];
 /* A file with what a raw base holds, of the size of the disk, made anew. */
 int live_base_own(const char *path);
-void live_base_make(const char *folder);
+void live_base_make(const char *directory);
 /* One that nobody has made. */
 void live_decision_name(char path[LIVE_DECISION_MAX]);
 bool live_base_shows(enum live_base base, unsigned cell);

@@ -12,8 +12,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cow-base.h"
-#include "cow-internal.h"
+#include "cow_base.h"
+#include "cow_internal.h"
 #include "live_run.h"
 
 #define USE_STEPS 60
@@ -190,14 +190,14 @@ static void completed(struct live_disk *disk)
 	assert_true(is_committed(disk->path));
 }
 
-void live_run_merge(const struct live_options *options, const char *folder)
+void live_run_merge(const struct live_options *options, const char *directory)
 {
 	struct live_disk *disk = malloc(sizeof(*disk));
 	unsigned i;
 
 	assert_non_null(disk);
-	snprintf(cut_path, sizeof(cut_path), "%.90s/cut.raw", folder);
-	live_disk_init(disk, options, folder);
+	snprintf(cut_path, sizeof(cut_path), "%.90s/cut.raw", directory);
+	live_disk_init(disk, options, directory);
 	for (i = 0; i < USE_STEPS; i++)
 		live_step(disk);
 	for (i = 0; i < LIVES; i++)

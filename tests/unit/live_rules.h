@@ -7,7 +7,7 @@
 #ifndef TESTS_LIVE_RULES_H
 #define TESTS_LIVE_RULES_H
 
-#include "cow-disk.h"
+#include "cow_disk.h"
 #include "cow_model.h"
 #include "live_disk.h"
 #include "scratch.h"

@@ -20,12 +20,12 @@
 
 uint64_t live_waited, live_cuts, live_restarts;
 
-static struct live_disk *disk_new(const struct live_options *options, const char *folder)
+static struct live_disk *disk_new(const struct live_options *options, const char *directory)
 {
 	struct live_disk *disk = malloc(sizeof(*disk));
 
 	assert_non_null(disk);
-	live_disk_init(disk, options, folder);
+	live_disk_init(disk, options, directory);
 	return disk;
 }
 
@@ -49,9 +49,9 @@ static void reopen(struct live_disk *disk)
 	live_expect_right(disk);
 }
 
-void live_run(const struct live_options *options, const char *folder)
+void live_run(const struct live_options *options, const char *directory)
 {
-	struct live_disk *disk = disk_new(options, folder);
+	struct live_disk *disk = disk_new(options, directory);
 	unsigned round, i;
 
 	for (round = 0; round < ROUNDS; round++) {
@@ -159,9 +159,9 @@ static void one_life(struct live_disk *disk)
 	restart(disk);
 }
 
-void live_run_cuts(const struct live_options *options, const char *folder)
+void live_run_cuts(const struct live_options *options, const char *directory)
 {
-	struct live_disk *disk = disk_new(options, folder);
+	struct live_disk *disk = disk_new(options, directory);
 	unsigned life;
 
 	for (life = 0; life < LIVES; life++)
@@ -185,9 +185,9 @@ static void steps(struct live_disk *disk, unsigned count, uint64_t nth)
 	live_close(disk);
 }
 
-bool live_run_fault(const struct live_options *options, const char *folder, uint64_t nth, int error)
+bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error)
 {
-	struct live_disk *disk = disk_new(options, folder);
+	struct live_disk *disk = disk_new(options, directory);
 	bool came;
 
 	disk->faulty = true;

@@ -11,8 +11,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "cow-base.h"
-#include "cow-format.h"
+#include "cow_base.h"
+#include "cow_format.h"
 #include "cow_sim.h"
 #include "live_disk.h"
 
@@ -143,14 +143,14 @@ static void make_store(struct live_disk *disk)
 	sim_free(&sim);
 }
 
-void live_disk_init(struct live_disk *disk, const struct live_options *options, const char *folder)
+void live_disk_init(struct live_disk *disk, const struct live_options *options, const char *directory)
 {
 	unsigned i;
 
 	memset(disk, 0, sizeof(*disk));
 	disk->options = *options;
 	disk->random = options->seed * 2654435761u | 1;
-	live_base_make(folder);
+	live_base_make(directory);
 	disk->base_fd = options->base == LIVE_OWN_BASE ? live_base_own(live_own_base) : -1;
 	make_store(disk);
 	live_model_init(&disk->model, false);

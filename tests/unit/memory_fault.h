@@ -16,7 +16,7 @@ extern struct memory_fault {
 	struct fault_malloc *shared;
 	unsigned stride;		/* every that many-th allocation fails */
 	long number;			/* for messages */
-	struct fixture disk;		/* folder, pid and minor */
+	struct fixture disk;		/* directory, pid and minor */
 	char target[PATH_MAX + 8];
 	char out[65536], err[4096];	/* what tap-ctl printed */
 } fault;
@@ -31,7 +31,7 @@ void fault_disarm(void);
 /* Whether it has failed; nothing does any more. */
 bool fault_disarm_fired(void);
 
-/* A file of this name, in the test's folder. */
+/* A file of this name, in the test's directory. */
 int fault_open_output(const char *name);
 /* tap-ctl with @words, of which "PID" and "MINOR" stand for the disk's; its exit status. */
 int tap_ctl(const char *words);

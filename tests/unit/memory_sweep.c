@@ -181,7 +181,7 @@ static void expect_end(int pid)
 	assert_int_equal(stat(path, &st), -1);
 }
 
-/* Whether @pid was started for our run folder, by its environment. */
+/* Whether @pid was started for our run directory, by its environment. */
 static bool is_ours(int pid)
 {
 	char path[64], environment[16384];
@@ -210,7 +210,7 @@ static void expect_no_process(void)
 	closedir(dir);
 }
 
-/* No process, and nothing in the run folder. */
+/* No process, and nothing in the run directory. */
 static void expect_nothing_left(void)
 {
 	struct dirent *entry;

@@ -343,7 +343,7 @@ static inline int end(void **state)
 }
 
 /* For cmocka_run_group_tests(). */
-static inline int make_folder(void **state)
+static inline int make_directory(void **state)
 {
 	strcpy(run_dir, "/var/tmp/tapsnap-nbd-XXXXXX");
 	assert_non_null(mkdtemp(run_dir));
@@ -353,7 +353,7 @@ static inline int make_folder(void **state)
 	return 0;
 }
 
-static inline int remove_folder(void **state)
+static inline int remove_directory(void **state)
 {
 	char command[80];
 

@@ -199,7 +199,7 @@ static inline int teardown(void **state)
 	close(to_backend);
 	unlink(path);
 	rmdir(run_dir);
-	metrics_remove_folder();
+	metrics_remove_directory();
 	return 0;
 }
 

@@ -37,7 +37,7 @@
 #include "tapctl.h"
 
 #define NR_OPS (SNAPSHOT_RESIZE + 1)
-#define PATIENCE_MS 20000
+#define TIMEOUT_MS 20000
 #define FAKE_SIZE "16777216"
 #define FAKE_SECTORS (16777216 / 512)
 
@@ -320,7 +320,7 @@ static inline json_t *fake_call(struct fake_process *process, json_t *request)
 	struct error_text text = { "" };
 	json_t *reply;
 
-	if (tapctl_call(process->ctl, request, &reply, PATIENCE_MS, &text))
+	if (tapctl_call(process->ctl, request, &reply, TIMEOUT_MS, &text))
 		fail_msg("tapdisk: %s", text.text);
 	return reply;
 }
@@ -329,7 +329,7 @@ static inline void fake_call_fails(struct fake_process *process, json_t *request
 {
 	struct error_text text = { "" };
 
-	assert_int_equal(tapctl_call(process->ctl, request, NULL, PATIENCE_MS, &text), error);
+	assert_int_equal(tapctl_call(process->ctl, request, NULL, TIMEOUT_MS, &text), error);
 	assert_int_not_equal(text.text[0], 0);
 	assert_null(strchr(text.text, '\n'));
 }
@@ -400,16 +400,16 @@ static inline void fake_release(struct fake_process *process)
 #define wait_until(condition) \
 	do { \
 		unsigned wait_until_ms_; \
-		for (wait_until_ms_ = 0; !(condition) && wait_until_ms_ < PATIENCE_MS; wait_until_ms_++) \
+		for (wait_until_ms_ = 0; !(condition) && wait_until_ms_ < TIMEOUT_MS; wait_until_ms_++) \
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
-		if (wait_until_ms_ == PATIENCE_MS) \
+		if (wait_until_ms_ == TIMEOUT_MS) \
 			fail_msg("never: %s", #condition); \
 	} while (0)
 
 static char fake_dir[64], fake_state[80];
 
 /* For cmocka_run_group_tests(). */
-static inline int fake_make_folder(void **state)
+static inline int fake_make_directory(void **state)
 {
 	strcpy(fake_dir, "/var/tmp/tapsnap-snapshot-XXXXXX");
 	assert_non_null(mkdtemp(fake_dir));
@@ -418,7 +418,7 @@ static inline int fake_make_folder(void **state)
 	return setenv(STATE_DIR_ENV, fake_state, 1);
 }
 
-static inline int fake_remove_folder(void **state)
+static inline int fake_remove_directory(void **state)
 {
 	char command[80];
 

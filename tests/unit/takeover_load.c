@@ -10,7 +10,7 @@
 
 #define BLOCK		4096u
 #define SECTORS		(BLOCK / 512)
-#define PATIENCE_MS	30000
+#define TIMEOUT_MS	30000
 
 static uint64_t mix(uint64_t x)
 {
@@ -195,7 +195,7 @@ void load_take(struct load *load)
 
 bool load_wait(struct load *load)
 {
-	int r = blkfront_wait(load->front, 0, PATIENCE_MS);
+	int r = blkfront_wait(load->front, 0, TIMEOUT_MS);
 
 	if (r != 1 && r != -EPIPE)
 		fail_msg("seed %llu: %u requests are not answered (%d)", (unsigned long long)load->seed, load->in_flight, r);

@@ -21,9 +21,9 @@
 #include <unistd.h>
 
 #include "fake_tapdisk.h"
-#include "store_memory.h"
 #include "tapback_bus.h"
 #include "tapback_log.h"
+#include "xenstore_memory.h"
 
 #define PID 1234
 #define WAIT_US 10000000
@@ -42,7 +42,7 @@ static inline const char *get(const char *format, ...)
 	va_start(args, format);
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
-	value = store_memory_get(tapback.store, path);
+	value = xenstore_memory_get(tapback.xenstore, path);
 	return value ? value : "(none)";
 }
 
@@ -55,7 +55,7 @@ static inline void put(const char *value, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(path, sizeof(path), format, args);
 	va_end(args);
-	store_memory_put(tapback.store, path, value);
+	xenstore_memory_put(tapback.xenstore, path, value);
 }
 
 #define back(domid, node) get("backend/vbd3/%d/51712/%s", domid, node)
@@ -129,9 +129,9 @@ static inline void toolstack_removes(int domid)
 	char path[128];
 
 	snprintf(path, sizeof(path), "backend/vbd3/%d", domid);
-	store_memory_delete(tapback.store, path);
+	xenstore_memory_delete(tapback.xenstore, path);
 	snprintf(path, sizeof(path), "/local/domain/%d", domid);
-	store_memory_delete(tapback.store, path);
+	xenstore_memory_delete(tapback.xenstore, path);
 }
 
 /* All the way to a guest that uses its disk. */
@@ -160,16 +160,16 @@ static inline void start_tapback(void)
 static inline void restart_tapback(void)
 {
 	bus_stop(&tapback);
-	assert_int_equal(store_memory_watches(tapback.store), 1);
+	assert_int_equal(xenstore_memory_watches(tapback.xenstore), 1);
 	/* its connection to xenstored ends with it */
-	tapback.store->ops->unwatch(tapback.store, BACKEND_ROOT, "backend");
+	tapback.xenstore->ops->unwatch(tapback.xenstore, BACKEND_ROOT, "backend");
 	start_tapback();
 }
 
 static inline int set_up(void **state)
 {
 	memset(&tapback, 0, sizeof(tapback));
-	tapback.store = store_memory_open();
+	tapback.xenstore = xenstore_memory_open();
 	assert_int_equal(sd_event_new(&tapback.event), 0);
 	fake_tapdisk_start(&tapdisk, tapback.event, PID);
 	start_tapback();
@@ -178,7 +178,7 @@ static inline int set_up(void **state)
 
 static inline int tear_down(void **state)
 {
-	const char *removed = store_memory_removed(tapback.store);
+	const char *removed = xenstore_memory_removed(tapback.xenstore);
 
 	/* the rule of rules: a backend node is the toolstack's */
 	if (removed && !strncmp(removed, "backend/", 8) && !strstr(removed, "error") &&
@@ -187,7 +187,7 @@ static inline int tear_down(void **state)
 	bus_stop(&tapback);
 	if (tapdisk.pid)
 		fake_tapdisk_die(&tapdisk);
-	store_close(tapback.store);
+	xenstore_close(tapback.xenstore);
 	sd_event_unref(tapback.event);
 	return 0;
 }

@@ -26,7 +26,7 @@
 #include <unistd.h>
 
 #include "confine.h"
-#include "image-folders.h"
+#include "image_directories.h"
 #include "in_child.h"
 #include "protocol.h"
 #include "scratch.h"
@@ -49,7 +49,7 @@ static void write_list(const char *text)
 	FILE *file = fopen(list, "we");
 
 	require(file && fputs(text, file) >= 0 && !fclose(file));
-	setenv(IMAGE_FOLDERS_ENV, list, 1);
+	setenv(IMAGE_DIRECTORIES_ENV, list, 1);
 }
 
 /* The line of /proc/self/status that begins with @key. */
@@ -71,7 +71,7 @@ static void one_capability(void)
 {
 	struct rlimit core;
 
-	unsetenv(IMAGE_FOLDERS_ENV);
+	unsetenv(IMAGE_DIRECTORIES_ENV);
 	confined();
 	require(status_is("CapEff:", geteuid() ? "0000000000000000" : "0000000000000002"));
 	require(status_is("CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
@@ -89,7 +89,7 @@ static void no_root_powers(void)
 	snprintf(node, sizeof(node), "%s/node", outside);
 	if (geteuid())
 		return;
-	unsetenv(IMAGE_FOLDERS_ENV);
+	unsetenv(IMAGE_DIRECTORIES_ENV);
 	confined();
 	require(syscall(SYS_setuid, 65534) < 0 && errno == EPERM);
 	require(chroot("/") < 0 && errno == EPERM);
@@ -142,15 +142,15 @@ static void another_user_has_no_files(void)
 	require(open("/tmp/nobodys", O_RDWR | O_CREAT | O_CLOEXEC, 0600) < 0 && errno == EACCES);
 }
 
-static bool opens(const char *folder, const char *name, int flags)
+static bool opens(const char *directory, const char *name, int flags)
 {
 	char path[300];
 
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	snprintf(path, sizeof(path), "%s/%s", directory, name);
 	return open(path, flags | O_CLOEXEC, 0600) >= 0;
 }
 
-static void only_the_folders(void)
+static void only_the_directories(void)
 {
 	char text[300];
 
@@ -171,7 +171,7 @@ static void only_the_folders(void)
 	require(!opens("/dev", "null", O_RDWR) && errno == EACCES);
 }
 
-static void folders_are_compared_whole(void)
+static void directories_are_compared_whole(void)
 {
 	struct error_text text = { "" };
 	char lines[300], path[300];
@@ -179,19 +179,19 @@ static void folders_are_compared_whole(void)
 	snprintf(lines, sizeof(lines), "%s\n", inside);
 	write_list(lines);
 	snprintf(path, sizeof(path), "%s/image", inside);
-	require(!image_folders_check(path, NULL));
-	snprintf(path, sizeof(path), "%s/new/file", inside);	/* whose folder is not there */
-	require(image_folders_check(path, NULL) == -EPERM);
+	require(!image_directories_check(path, NULL));
+	snprintf(path, sizeof(path), "%s/new/file", inside);	/* whose directory is not there */
+	require(image_directories_check(path, NULL) == -EPERM);
 	snprintf(path, sizeof(path), "%s/new.cow", inside);
-	require(!image_folders_check(path, NULL));
+	require(!image_directories_check(path, NULL));
 	snprintf(path, sizeof(path), "%s/../%s/image", inside, strrchr(outside, '/') + 1);
-	require(image_folders_check(path, &text) == -EPERM);
-	require(strstr(text.text, "in none of the folders"));
+	require(image_directories_check(path, &text) == -EPERM);
+	require(strstr(text.text, "in none of the directories"));
 	require(strstr(text.text, list));
 	snprintf(path, sizeof(path), "%s/link", inside);
-	require(image_folders_check(path, NULL) == -EPERM);
+	require(image_directories_check(path, NULL) == -EPERM);
 	snprintf(path, sizeof(path), "%s-too/image", inside);
-	require(image_folders_check(path, NULL) == -EPERM);
+	require(image_directories_check(path, NULL) == -EPERM);
 }
 
 static void a_list_that_is_none(void)
@@ -201,14 +201,14 @@ static void a_list_that_is_none(void)
 	write_list("srv/images\n");
 	require(confine(&warning, &text) == -EINVAL);
 	require(strstr(text.text, "line 1: \"srv/images\" is no absolute path"));
-	require(image_folders_check(inside, NULL) == -EINVAL);
+	require(image_directories_check(inside, NULL) == -EINVAL);
 }
 
 /* All images are refused, not all allowed. */
 static void an_empty_list(void)
 {
 	write_list("# nothing\n");
-	require(image_folders_check(inside, NULL) == -EPERM);
+	require(image_directories_check(inside, NULL) == -EPERM);
 	confined();
 	require(!opens(inside, "image", O_RDONLY) && errno == EACCES);
 }
@@ -220,7 +220,7 @@ static bool has_landlock(void)
 
 static void test_capabilities(void **unused) { in_child(one_capability); }
 static void test_no_root_powers(void **unused) { in_child(no_root_powers); }
-static void test_compared_whole(void **unused) { in_child(folders_are_compared_whole); }
+static void test_compared_whole(void **unused) { in_child(directories_are_compared_whole); }
 static void test_bad_list(void **unused) { in_child(a_list_that_is_none); }
 
 static void test_another_user(void **unused) { in_child(another_user); }
@@ -232,11 +232,11 @@ static void test_no_files(void **unused)
 	in_child(another_user_has_no_files);
 }
 
-static void test_folders(void **unused)
+static void test_directories(void **unused)
 {
 	if (!has_landlock())
 		skip();
-	in_child(only_the_folders);
+	in_child(only_the_directories);
 }
 
 static void test_empty_list(void **unused)
@@ -246,7 +246,7 @@ static void test_empty_list(void **unused)
 	in_child(an_empty_list);
 }
 
-static void make_folder(char path[128], const char *name)
+static void make_directory(char path[128], const char *name)
 {
 	char file[200];
 	int fd;
@@ -263,11 +263,11 @@ static int setup(void **unused)
 {
 	char link[200], target[200], similar[128];
 
-	make_folder(inside, "images");
-	make_folder(similar, "images-too");
-	make_folder(outside, "secrets");
-	make_folder(run, "run");
-	make_folder(state, "state");
+	make_directory(inside, "images");
+	make_directory(similar, "images-too");
+	make_directory(outside, "secrets");
+	make_directory(run, "run");
+	make_directory(state, "state");
 	setenv(RUN_DIR_ENV, run, 1);
 	setenv(STATE_DIR_ENV, state, 1);
 	snprintf(list, sizeof(list), "%s/list", scratch_dir);
@@ -283,7 +283,7 @@ int main(void)
 		cmocka_unit_test(test_no_root_powers),
 		cmocka_unit_test(test_another_user),
 		cmocka_unit_test(test_no_files),
-		cmocka_unit_test(test_folders),
+		cmocka_unit_test(test_directories),
 		cmocka_unit_test(test_compared_whole),
 		cmocka_unit_test(test_bad_list),
 		cmocka_unit_test(test_empty_list),

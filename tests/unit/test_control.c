@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define PATIENCE_MS 30000
+#define TIMEOUT_MS 30000
 #define MAX_CONNECTIONS 256	/* tapdisk/control.c */
 #define DISK_BYTES (16u << 20)
 
@@ -92,7 +92,7 @@ static json_t *raw_receive(int fd)
 	json_t *message;
 
 	for (;;) {
-		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+		assert_int_equal(poll(&poll_fd, 1, TIMEOUT_MS), 1);
 		if (recv(fd, line + length, 1, 0) != 1)
 			return NULL;
 		if (line[length] == '\n')
@@ -564,7 +564,7 @@ static void test_watcher_that_never_reads(void **state)
 	expect_nothing_left();
 }
 
-/* Somebody has opened the socket's mode and folder to all. Only the end of the path, since what is above may be closed. */
+/* Somebody has opened the socket's mode and directory to all. Only the end of the path, since what is above may be closed. */
 static void connect_as_nobody(int report)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-base.h"
-#include "cow-internal.h"
+#include "cow_base.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 
 #define DISK 9003u			/* sectors */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 
 #define STORE_BYTES (3u << 20)

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 #include "path.h"
 #include "protocol.h"
@@ -37,14 +37,14 @@ static int setup(void **state)
 {
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
 	struct error_text error = { "" };
-	char folder[400];
+	char directory[400];
 
-	strcpy(folder, scratch_path("state"));
-	setenv(STATE_DIR_ENV, folder, 1);
-	mkdir(folder, 0700);
-	strcat(folder, "/" COW_DECISION_FOLDER);
-	mkdir(folder, 0700);
-	snprintf(record, sizeof(record), "%s/" RANDOM_NAME, folder);
+	strcpy(directory, scratch_path("state"));
+	setenv(STATE_DIR_ENV, directory, 1);
+	mkdir(directory, 0700);
+	strcat(directory, "/" COW_DECISION_DIRECTORY);
+	mkdir(directory, 0700);
+	snprintf(record, sizeof(record), "%s/" RANDOM_NAME, directory);
 	sim_init(&sim, STORE_BYTES, 0, 1);
 	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
 	store_open();
@@ -103,7 +103,7 @@ static void test_none_is_made_elsewhere(void **state)
 	strcpy(path, scratch_path("made-up"));
 	settle_made_up(path);
 	assert_int_equal(access(path, F_OK), -1);
-	snprintf(path, sizeof(path), "%s/" COW_DECISION_FOLDER "/made-up", path_state_dir());
+	snprintf(path, sizeof(path), "%s/" COW_DECISION_DIRECTORY "/made-up", path_state_dir());
 	settle_made_up(path);
 	assert_int_equal(access(path, F_OK), -1);
 	snprintf(path, sizeof(path), "%s/../made-up", record);

@@ -9,7 +9,7 @@
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */
-#include "cow-base.h"
+#include "cow_base.h"
 #include "cow_model.h"
 #include "live_run.h"
 #include "scratch.h"

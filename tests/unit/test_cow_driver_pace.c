@@ -213,13 +213,13 @@ static void test_deletion_on_an_idle_disk(void **state)
 }
 
 /* Free blocks in the last page of the bitmap, each a hole of its own. */
-static void leave_stale(unsigned count)
+static void leave_unpunched(unsigned count)
 {
 	struct cow_store *store = inside()->store;
 	uint64_t block = (store->alloc.pages - 1) * COW_PAGE_BITS;
 
 	for (; count; block += 2, count--)
-		cow_stale_add(store, block);
+		cow_unpunched_add(store, block);
 	cow_retire_wake(inside());
 }
 
@@ -237,14 +237,14 @@ static void test_no_holes_beside_a_deletion(void **state)
 	assert_non_null(disk.crash.held);
 	store->want_delete = true;
 	engine_set_timer(store->engine, &store->delete_pace.timer, UINT64_MAX);	/* which makes a long pause */
-	leave_stale(1);
+	leave_unpunched(1);
 	live_submit(&disk, BLOCK_READ, 0, 8);
 	rounds(PLENTY);
-	assert_int_equal(store->store->alloc.stale, 1);
+	assert_int_equal(store->store->alloc.unpunched, 1);
 	store->want_delete = false;
 	live_submit(&disk, BLOCK_READ, 0, 8);
 	rounds(PLENTY);
-	assert_int_equal(store->store->alloc.stale, 0);
+	assert_int_equal(store->store->alloc.unpunched, 0);
 	disk.crash.held = NULL;
 	end();
 }
@@ -259,14 +259,14 @@ static void test_holes_beside_requests(void **state)
 
 	begin((struct live_options){ .pages = 20 });
 	do_write(0, 8);
-	leave_stale(HOLES);
+	leave_unpunched(HOLES);
 	for (i = 0; i < BESIDE_MS; i++) {
 		live_submit(&disk, BLOCK_READ, 0, 8);
 		rounds(1);
 	}
-	assert_in_range(inside()->store->alloc.stale, HOLES / 2, HOLES - 4);
+	assert_in_range(inside()->store->alloc.unpunched, HOLES / 2, HOLES - 4);
 	rounds(2 * PLENTY);
-	assert_int_equal(inside()->store->alloc.stale, 0);
+	assert_int_equal(inside()->store->alloc.unpunched, 0);
 	end();
 }
 
@@ -276,7 +276,7 @@ static void test_close_leaves_holes(void **state)
 	uint64_t steps;
 
 	begin((struct live_options){ .pages = 20 });
-	leave_stale(3000);
+	leave_unpunched(3000);
 	steps = disk.crash.steps;
 	live_close(&disk);
 	assert_true(disk.crash.steps - steps > 900);

@@ -13,8 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "cow-base.h"
-#include "cow-internal.h"
+#include "cow_base.h"
+#include "cow_internal.h"
 #include "fault_store.h"
 #include "protocol.h"
 
@@ -429,12 +429,12 @@ static void test_each_operation_fails(void **state)
 	unlink(clone.target + 4);
 }
 
-static void make_state_folder(void)
+static void make_state_directory(void)
 {
 	snprintf(record, sizeof(record), "%s", scratch_path("state"));
 	setenv(STATE_DIR_ENV, record, 1);
 	mkdir(record, 0700);
-	strcat(record, "/" COW_DECISION_FOLDER);
+	strcat(record, "/" COW_DECISION_DIRECTORY);
 	mkdir(record, 0700);
 	strcat(record, "/0123456789abcdef0123456789abcdef");
 }
@@ -451,6 +451,6 @@ int main(void)
 	};
 
 	scratch_init();
-	make_state_folder();
+	make_state_directory();
 	return cmocka_run_group_tests_name("cow: the driver, a store opened for writing beside its clones", tests, NULL, NULL);
 }

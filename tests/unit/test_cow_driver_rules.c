@@ -12,7 +12,7 @@
 
 #include "live_rules.h"
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "fault_store.h"
 
 /* A snapshot waits for the writes that run. */

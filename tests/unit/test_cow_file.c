@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "scratch.h"
 
 static char path[PATH_MAX];

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 
 #define STORE_BYTES (20u << 20)

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 #include "scratch.h"
 

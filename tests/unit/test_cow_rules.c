@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_model.h"
 
 #define STORE_BYTES (20u << 20)
@@ -473,7 +473,7 @@ static void expect_hole(struct cow_store *store, uint64_t block, unsigned count)
 {
 	uint64_t found = 0, fresh, got;
 
-	assert_int_equal(cow_stale_hold(store, &found), count);
+	assert_int_equal(cow_unpunched_hold(store, &found), count);
 	if (!count)
 		return;
 	assert_int_equal(found, block);
@@ -495,19 +495,19 @@ static void test_used_again_is_not_punched(void **state)
 	assert_int_equal(got, 8);
 	cow_alloc_return(store, block, 8);
 	for (i = 0; i < 8; i++)
-		cow_stale_add(store, block + i);
-	assert_int_equal(store->alloc.stale, 8);
+		cow_unpunched_add(store, block + i);
+	assert_int_equal(store->alloc.unpunched, 8);
 	assert_int_equal(cow_alloc_mark(store, block + 2), 0);
 	assert_int_equal(cow_alloc_mark(store, block + 7), 0);
 	expect_hole(store, block, 2);
 	expect_hole(store, block + 3, 4);
 	expect_hole(store, 0, 0);
-	assert_int_equal(store->alloc.stale, 0);
+	assert_int_equal(store->alloc.unpunched, 0);
 	cow_alloc_return(store, block + 2, 1);
 	cow_alloc_return(store, block + 7, 1);
-	cow_stale_add(store, block + 7);		/* freed anew, and behind where the last hole was; then in front of it */
+	cow_unpunched_add(store, block + 7);		/* freed anew, and behind where the last hole was; then in front of it */
 	expect_hole(store, block + 7, 1);
-	cow_stale_add(store, block);
+	cow_unpunched_add(store, block);
 	expect_hole(store, block, 1);
 }
 

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "cow-internal.h"
+#include "cow_internal.h"
 #include "cow_sim.h"
 
 static uint64_t seed = 1;

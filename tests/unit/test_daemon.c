@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "in_child.h"
 
 /* What descriptors 0 to 2 and 4 of a daemon are. */

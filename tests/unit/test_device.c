@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_device.c - which devices are known to be done with a page when they
- * say so, in a sysfs made up of folders, links and files as the kernel's are.
+ * say so, in a sysfs made up of directories, links and files as the kernel's are.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +19,7 @@
 #define PCI "devices/pci0000:00/0000:00:1f.2/"
 #define VIRTUAL "devices/virtual/block/"
 
-/* @path below the made-up sysfs, with the folders above it. */
+/* @path below the made-up sysfs, with the directories above it. */
 static const char *make_path(const char *path)
 {
 	static char whole[PATH_MAX];
@@ -51,7 +51,7 @@ static void put_link(const char *path, const char *target)
 	assert_int_equal(symlink(where, make_path(path)), 0);
 }
 
-/* A block device whose folder is @path. */
+/* A block device whose directory is @path. */
 static dev_t put_device_as(dev_t device, const char *path)
 {
 	char name[PATH_MAX], number[32];
@@ -71,7 +71,7 @@ static dev_t put_device(const char *path)
 	return put_device_as(makedev(240, next++), path);
 }
 
-/* @path's slave @name is the device whose folder is @slave. */
+/* @path's slave @name is the device whose directory is @slave. */
 static void put_slave(const char *path, const char *name, const char *slave)
 {
 	char link[PATH_MAX];

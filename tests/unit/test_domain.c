@@ -17,18 +17,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "client_private.h"
+#include "client_internal.h"
 #include "protocol.h"
 
 static json_t *read_info(const char *name)
 {
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text text = { "" };
 	json_t *info;
 
-	if (folder_open(&folder, FAKE_UUID, false, &text) || info_read(&folder, name, &info, &text))
+	if (directory_open(&directory, FAKE_UUID, false, &text) || info_read(&directory, name, &info, &text))
 		fail_msg("%s", text.text);
-	folder_close(&folder);
+	directory_close(&directory);
 	return info;
 }
 
@@ -122,7 +122,7 @@ static void test_failures(void **state)
 {
 	struct error_text text = { "" };
 	struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
-	struct tapctl_snapshot snapshot = { .name = "x", .timeout_ms = PATIENCE_MS };
+	struct tapctl_snapshot snapshot = { .name = "x", .timeout_ms = TIMEOUT_MS };
 
 	fake->fail_save = -EIO;
 	must_fail(create("x"), -EIO, "the guest did not answer");
@@ -137,11 +137,11 @@ static void test_failures(void **state)
 	expect_running(1);
 	expect_disk(0, "");
 	expect_disk(1, "x");
-	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", PATIENCE_MS, &text), 0);
+	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", TIMEOUT_MS, &text), 0);
 
 	/* a disk that has lost its snapshot is found before the domain is touched */
 	must(create("x"));
-	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", PATIENCE_MS, &text), 0);
+	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", TIMEOUT_MS, &text), 0);
 	fake->memory = 5;
 	must_fail(revert("x"), -ENOENT, "xvdb");
 	expect_running(5);
@@ -172,14 +172,14 @@ static void note_stood(const char *step)
 
 static void lose_decision(const char *step)
 {
-	char folder[100], away[120];
+	char directory[100], away[120];
 
 	note_stood(step);
 	if (strcmp(step, "prepared"))
 		return;
-	snprintf(folder, sizeof(folder), "%s/state/groups", fake_dir);
-	snprintf(away, sizeof(away), "%s.away", folder);
-	assert_int_equal(rename(folder, away), 0);
+	snprintf(directory, sizeof(directory), "%s/state/groups", fake_dir);
+	snprintf(away, sizeof(away), "%s.away", directory);
+	assert_int_equal(rename(directory, away), 0);
 }
 
 /* The domain stands still until all disks do, not until what they keep is durable; it is no harm when that fails. */

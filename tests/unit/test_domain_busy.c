@@ -27,7 +27,7 @@ static int connect_to(int pid, int minor, const char *export)
 static void come(void)
 {
 	char path[128], target[140];
-	struct disk_options options = { .timeout_ms = PATIENCE_MS, .target = target };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS, .target = target };
 	struct error_text text = { "" };
 	json_t *disk;
 
@@ -42,7 +42,7 @@ static void come(void)
 static void leave(void)
 {
 	client_leave(other.client);
-	assert_int_equal(disk_destroy(other.pid, other.minor, false, PATIENCE_MS, NULL), 0);
+	assert_int_equal(disk_destroy(other.pid, other.minor, false, TIMEOUT_MS, NULL), 0);
 }
 
 static const char *comes_at;
@@ -158,7 +158,7 @@ static void expect_deleted(void)
 
 static void test_delete_refused(void **state)
 {
-	struct disk_options options = { .timeout_ms = PATIENCE_MS, .read_only = true };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS, .read_only = true };
 	char path[128], target[140];
 	struct error_text text = { "" };
 	int pid, minor, client;
@@ -181,7 +181,7 @@ static void test_delete_refused(void **state)
 		fail_msg("%s", text.text);
 	json_decref(disk);
 	expect_not_deleted();
-	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, NULL), 0);
+	assert_int_equal(disk_destroy(pid, minor, false, TIMEOUT_MS, NULL), 0);
 	expect_deleted();
 	must(delete("l", false));
 	expect_files(0);

@@ -20,7 +20,7 @@ static void test_clone(void **state)
 	struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly",
 	};
-	struct disk_options options = { .timeout_ms = PATIENCE_MS };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS };
 	struct error_text text = { "" };
 	struct outcome outcome;
 	char target[200];
@@ -39,7 +39,7 @@ static void test_clone(void **state)
 		fail_msg("%s", text.text);
 	assert_int_equal(json_integer_value(json_object_get(disk, "sector_size")), 4096);
 	json_decref(disk);
-	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(disk_destroy(pid, minor, false, TIMEOUT_MS, &text), 0);
 	must_fail(delete("c", false), -EBUSY, "dolly-xvda.cow");
 	for (char letter = 'a'; letter <= 'b'; letter++) {
 		snprintf(target, sizeof(target), "%s/dolly-xvd%c.cow", fake_dir, letter);
@@ -49,26 +49,26 @@ static void test_clone(void **state)
 	expect_files(0);
 }
 
-static void test_clone_folder(void **state)
+static void test_clone_directory(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };
-	char folder[200];
+	char directory[200];
 	unsigned step = 0;
 	bool killed;
 
 	must(create("c"));
-	snprintf(folder, sizeof(folder), "%s/not-there", fake_dir);
-	request.folder = folder;
+	snprintf(directory, sizeof(directory), "%s/not-there", fake_dir);
+	request.folder = directory;
 	must_fail(fake_run(request), -ENOENT, "not-there");
 	must(delete("c", false));	/* nothing is in the way */
 	/* one that goes while nobody ends the clone */
 	must(create("c"));
 	do {
-		assert_int_equal(mkdir(folder, 0700), 0);
+		assert_int_equal(mkdir(directory, 0700), 0);
 		killed = fake_run_killed(request, ++step);
-		snprintf(folder, sizeof(folder), "rm -r %s/not-there", fake_dir);
-		assert_int_equal(system(folder), 0);
-		snprintf(folder, sizeof(folder), "%s/not-there", fake_dir);
+		snprintf(directory, sizeof(directory), "rm -r %s/not-there", fake_dir);
+		assert_int_equal(system(directory), 0);
+		snprintf(directory, sizeof(directory), "%s/not-there", fake_dir);
 		must(create("d"));
 		must(delete("d", false));
 	} while (killed);
@@ -130,10 +130,10 @@ static void test_clone_foreign(void **state)
 static void test_clone_raw(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .store = fake_dir };
-	struct disk_options options = { .timeout_ms = PATIENCE_MS };
+	struct disk_options options = { .timeout_ms = TIMEOUT_MS };
 	struct error_text text = { "" };
 	struct domain_snapshot *typed;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	libxl_device_disk device;
 	json_t *infos, *disk;
 	char target[200];
@@ -143,9 +143,9 @@ static void test_clone_raw(void **state)
 	fake_make_raw();
 	fake_start_domain();
 	must(fake_run(request));
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(info_read_all(&folder, &infos, NULL, &text), 0);
-	folder_close(&folder);
+	assert_int_equal(directory_open(&directory, FAKE_UUID, false, &text), 0);
+	assert_int_equal(info_read_all(&directory, &infos, NULL, &text), 0);
+	directory_close(&directory);
 	typed = info_typed(infos, NULL);
 	assert_int_equal(domain_snapshot_device_disk(&typed->disks[1], "xvdc", &device), 0);
 	snprintf(target, sizeof(target), "cow:%s/b.img.cow@c", fake_dir);
@@ -158,7 +158,7 @@ static void test_clone_raw(void **state)
 	if (disk_create(&options, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
 	json_decref(disk);
-	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(disk_destroy(pid, minor, false, TIMEOUT_MS, &text), 0);
 	request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "rolly" };
 	must(fake_run(request));
 	options.read_only = false;
@@ -166,7 +166,7 @@ static void test_clone_raw(void **state)
 	if (disk_create(&options, &pid, &minor, &disk, &text))
 		fail_msg("%s", text.text);
 	json_decref(disk);
-	assert_int_equal(disk_destroy(pid, minor, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(disk_destroy(pid, minor, false, TIMEOUT_MS, &text), 0);
 	for (char letter = 'a'; letter <= 'b'; letter++) {
 		snprintf(target, sizeof(target), "%s/rolly-xvd%c.cow", fake_dir, letter);
 		assert_int_equal(unlink(target), 0);
@@ -325,7 +325,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_clone),
-		DOMAIN_TEST(test_clone_folder),
+		DOMAIN_TEST(test_clone_directory),
 		DOMAIN_TEST(test_clone_foreign),
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_domain_faults.c - snapshots of a domain, without Xen: each file and
- * folder in turn that cannot be made durable.
+ * directory in turn that cannot be made durable.
  */
 #include "domain_expect.h"
 
@@ -12,16 +12,16 @@
 #include <unistd.h>
 
 static unsigned syncs_left;		/* until one fails; 0: none does */
-static unsigned folder_syncs;		/* of fake_dir */
+static unsigned directory_syncs;	/* of fake_dir */
 
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __wrap_fsync(int fd)
 {
-	struct stat st, folder;
+	struct stat st, directory;
 
-	if (!fstat(fd, &st) && !stat(fake_dir, &folder) && st.st_dev == folder.st_dev && st.st_ino == folder.st_ino)
-		folder_syncs++;
+	if (!fstat(fd, &st) && !stat(fake_dir, &directory) && st.st_dev == directory.st_dev && st.st_ino == directory.st_ino)
+		directory_syncs++;
 	if (syncs_left && !--syncs_left) {
 		errno = EIO;
 		return -1;
@@ -95,7 +95,7 @@ static void test_clone(void **state)
 
 	must(create("c"));
 	do {
-		folder_syncs = 0;
+		directory_syncs = 0;
 		failed = run_failing(request, ++number, &outcome);
 		assert_int_equal(failed, outcome.error != 0);
 		snprintf(path, sizeof(path), "%s/dolly-xvda.cow", fake_dir);
@@ -104,7 +104,7 @@ static void test_clone(void **state)
 		assert_int_equal(access(path, F_OK), outcome.error ? -1 : 0);
 	} while (failed);
 	/* two stores and a save file */
-	assert_true(folder_syncs >= 3);
+	assert_true(directory_syncs >= 3);
 	for (char letter = 'a'; letter <= 'b'; letter++) {
 		snprintf(path, sizeof(path), "%s/dolly-xvd%c.cow", fake_dir, letter);
 		assert_int_equal(unlink(path), 0);

@@ -333,16 +333,16 @@ static void test_revert_half_way(void **state)
 
 static char *read_phase(void)
 {
-	struct domain_folder folder;
+	struct domain_directory directory;
 	char *phase = NULL;
 	json_t *intent;
 
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, NULL), 0);
-	if (!folder_read(&folder, INTENT_FILE, &intent, NULL)) {
+	assert_int_equal(directory_open(&directory, FAKE_UUID, false, NULL), 0);
+	if (!directory_read(&directory, INTENT_FILE, &intent, NULL)) {
 		phase = strdup(info_string(intent, "phase"));
 		json_decref(intent);
 	}
-	folder_close(&folder);
+	directory_close(&directory);
 	return phase;
 }
 
@@ -351,7 +351,7 @@ static void kill_tapdisk(int pid, void *arg)
 	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
 
 	assert_int_equal(kill(pid, SIGKILL), 0);
-	assert_int_equal(poll(&gone, 1, PATIENCE_MS), 1);
+	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
 	close(gone.fd);
 }
 
@@ -449,7 +449,7 @@ static void forget_stray(void)
 {
 	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
 
-	assert_int_equal(tapctl_snapshot_delete(&second, 1, "k", PATIENCE_MS, NULL), 0);
+	assert_int_equal(tapctl_snapshot_delete(&second, 1, "k", TIMEOUT_MS, NULL), 0);
 	expect_disks("");
 }
 

@@ -54,60 +54,60 @@ static void expect_call(void)
 }
 
 /* Its connection, as xenstored has it. */
-static int start(struct xen_watchdog *dog)
+static int start(struct xen_watchdog *watchdog)
 {
 	struct error_text text = { "" };
 
-	assert_int_equal(xen_watchdog_start(dog, count, &calls, &text), 0);
+	assert_int_equal(xen_watchdog_start(watchdog, count, &calls, &text), 0);
 	return accept(listener, NULL, NULL);
 }
 
 static void test_its_end(void **state)
 {
-	struct xen_watchdog dog;
-	int connection = start(&dog);
+	struct xen_watchdog watchdog;
+	int connection = start(&watchdog);
 
-	assert_false(xen_lost(&dog));
+	assert_false(xen_lost(&watchdog));
 	assert_int_equal(sem_trywait(&calls), -1);
 	close(connection);
-	assert_true(xen_lost(&dog));
+	assert_true(xen_lost(&watchdog));
 	expect_call();
 	expect_call();			/* what it is to end may have begun after the first */
-	xen_watchdog_stop(&dog);
+	xen_watchdog_stop(&watchdog);
 }
 
 static void test_stopped_before(void **state)
 {
 	struct error_text text = { "" };
-	struct xen_watchdog dog;
+	struct xen_watchdog watchdog;
 
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	xen_watchdog_stop(&dog);
+	assert_int_equal(xen_watchdog_start(&watchdog, count, &calls, &text), 0);
+	xen_watchdog_stop(&watchdog);
 	assert_int_equal(sem_trywait(&calls), -1);
 }
 
 static void test_gone_already(void **state)
 {
 	struct error_text text = { "" };
-	struct xen_watchdog dog;
+	struct xen_watchdog watchdog;
 
 	close(listener);
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), -ECONNREFUSED);
+	assert_int_equal(xen_watchdog_start(&watchdog, count, &calls, &text), -ECONNREFUSED);
 	assert_non_null(strstr(text.text, path));
-	xen_watchdog_stop(&dog);
+	xen_watchdog_stop(&watchdog);
 }
 
 static void test_told(void **state)
 {
 	struct error_text text = { "" };
-	struct xen_watchdog dog;
+	struct xen_watchdog watchdog;
 
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	xen_watchdog_bark(&dog);
+	assert_int_equal(xen_watchdog_start(&watchdog, count, &calls, &text), 0);
+	xen_watchdog_bark(&watchdog);
 	expect_call();
 	expect_call();
-	assert_false(xen_lost(&dog));
-	xen_watchdog_stop(&dog);
+	assert_false(xen_lost(&watchdog));
+	xen_watchdog_stop(&watchdog);
 }
 
 static struct {
@@ -127,13 +127,13 @@ static void *serve(void *arg)
 	return NULL;
 }
 
-static bool lost_when_asked(struct xen_watchdog *dog, bool answers)
+static bool lost_when_asked(struct xen_watchdog *watchdog, bool answers)
 {
 	bool lost;
 
 	fake.answers = answers;
 	assert_int_equal(pthread_create(&fake.thread, NULL, serve, NULL), 0);
-	lost = xen_lost_now(dog);
+	lost = xen_lost_now(watchdog);
 	pthread_join(fake.thread, NULL);
 	assert_true(fake.asked);
 	return lost;
@@ -142,41 +142,41 @@ static bool lost_when_asked(struct xen_watchdog *dog, bool answers)
 /* Its connections end one after the other; ours is still there. */
 static void test_asked(void **state)
 {
-	struct xen_watchdog dog;
-	int connection = start(&dog);
+	struct xen_watchdog watchdog;
+	int connection = start(&watchdog);
 
-	assert_false(lost_when_asked(&dog, true));
-	assert_false(xen_lost(&dog));
-	assert_true(lost_when_asked(&dog, false));
-	assert_true(xen_lost(&dog));
+	assert_false(lost_when_asked(&watchdog, true));
+	assert_false(xen_lost(&watchdog));
+	assert_true(lost_when_asked(&watchdog, false));
+	assert_true(xen_lost(&watchdog));
 	expect_call();
-	assert_true(xen_lost_now(&dog));	/* nobody is asked again: nobody would answer */
+	assert_true(xen_lost_now(&watchdog));	/* nobody is asked again: nobody would answer */
 	close(connection);
-	xen_watchdog_stop(&dog);
+	xen_watchdog_stop(&watchdog);
 }
 
 static void test_refuses_when_asked(void **state)
 {
-	struct xen_watchdog dog;
-	int connection = start(&dog);
+	struct xen_watchdog watchdog;
+	int connection = start(&watchdog);
 
 	close(listener);
-	assert_true(xen_lost_now(&dog));
+	assert_true(xen_lost_now(&watchdog));
 	close(connection);
-	xen_watchdog_stop(&dog);
+	xen_watchdog_stop(&watchdog);
 }
 
 /* It is a domain of its own: there is nothing to notice. */
 static void test_no_socket(void **state)
 {
 	struct error_text text = { "" };
-	struct xen_watchdog dog;
+	struct xen_watchdog watchdog;
 
 	unlink(path);
-	assert_int_equal(xen_watchdog_start(&dog, count, &calls, &text), 0);
-	assert_false(xen_lost(&dog));
-	assert_false(xen_lost_now(&dog));
-	xen_watchdog_stop(&dog);
+	assert_int_equal(xen_watchdog_start(&watchdog, count, &calls, &text), 0);
+	assert_false(xen_lost(&watchdog));
+	assert_false(xen_lost_now(&watchdog));
+	xen_watchdog_stop(&watchdog);
 }
 
 int main(void)

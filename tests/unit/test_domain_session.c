@@ -19,15 +19,15 @@
 
 static void test_busy(void **state)
 {
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text text = { "" };
 
 	must(create("a"));
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
-	assert_int_equal(folder_lock(&folder, 0, &text), 0);
+	assert_int_equal(directory_open(&directory, FAKE_UUID, false, &text), 0);
+	assert_int_equal(directory_lock(&directory, 0, &text), 0);
 	expect_list("a");
 	must_fail(create("b"), -EBUSY, "another command");
-	folder_close(&folder);
+	directory_close(&directory);
 	must(delete("a", false));
 }
 
@@ -49,27 +49,27 @@ static void wait_for(struct domain_snapshots *session, const struct done *done, 
 	struct pollfd poll_fd = { .fd = domain_snapshots_fd(session), .events = POLLIN };
 
 	while (done->count < count) {
-		assert_true(poll(&poll_fd, 1, PATIENCE_MS) > 0);
+		assert_true(poll(&poll_fd, 1, TIMEOUT_MS) > 0);
 		domain_snapshots_dispatch(session);
 	}
 }
 
-/* The folder goes with the last snapshot, while somebody looks into it. */
+/* The directory goes with the last snapshot, while somebody looks into it. */
 static void test_removed_meanwhile(void **state)
 {
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text text = { "" };
 	json_t *infos;
 
 	must(create("a"));
-	assert_int_equal(folder_open(&folder, FAKE_UUID, false, &text), 0);
+	assert_int_equal(directory_open(&directory, FAKE_UUID, false, &text), 0);
 	must(delete("a", false));
-	if (info_read_all(&folder, &infos, NULL, &text))
+	if (info_read_all(&directory, &infos, NULL, &text))
 		fail_msg("%s", text.text);
 	assert_int_equal(json_array_size(infos), 0);
 	json_decref(infos);
-	assert_int_equal(folder_lock(&folder, 1, NULL), -ESTALE);
-	folder_close(&folder);
+	assert_int_equal(directory_lock(&directory, 1, NULL), -ESTALE);
+	directory_close(&directory);
 }
 
 static unsigned count_open(const char *path)
@@ -99,19 +99,19 @@ static void test_removed_while_waiting(void **state)
 	struct done done = { 0 };
 	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
 	struct domain_snapshots *session;
-	struct domain_folder folder;
+	struct domain_directory directory;
 	struct error_text text = { "" };
 	char lock[PATH_MAX];
 
-	assert_int_equal(folder_open(&folder, FAKE_UUID, true, &text), 0);
-	assert_int_equal(folder_lock(&folder, 1, &text), 0);
-	assert_int_equal(folder_path(&folder, "lock", lock, &text), 0);
+	assert_int_equal(directory_open(&directory, FAKE_UUID, true, &text), 0);
+	assert_int_equal(directory_lock(&directory, 1, &text), 0);
+	assert_int_equal(directory_path(&directory, "lock", lock, &text), 0);
 	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
 	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, NULL, &text), 0);
 	while (count_open(lock) < 2)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	folder_remove_empty(&folder);
-	folder_close(&folder);
+	directory_remove_empty(&directory);
+	directory_close(&directory);
 	wait_for(session, &done, 1);
 	domain_snapshots_close(session);
 	assert_int_equal(done.error, 0);
@@ -188,7 +188,7 @@ static void test_progress(void **state)
 	fake->hold_save = true;
 	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, NULL, &text), 0);
 	while (!told.halves) {
-		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+		assert_int_equal(poll(&poll_fd, 1, TIMEOUT_MS), 1);
 		domain_snapshots_dispatch(session);
 	}
 	assert_int_equal(told.done.count, 0);
@@ -402,9 +402,9 @@ static void test_hook_cancelled(void **state)
 	hang("freeze", false);
 	/* the other word is given some time */
 	hang("thaw", true);
-	hook_patience_ms = 200;
+	hook_timeout_ms = 200;
 	run_cancelled(request, 0, has_sleeper);
-	hook_patience_ms = 30000;
+	hook_timeout_ms = 30000;
 	expect_told("ftt");
 	expect_no_sleeper();
 	expect_files(0);

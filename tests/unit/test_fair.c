@@ -219,7 +219,7 @@ static int teardown(void **state)
 	loop_remove(reaper);
 	loop_destroy(loop);
 	rmdir(run_dir);
-	metrics_remove_folder();
+	metrics_remove_directory();
 	return 0;
 }
 

@@ -321,7 +321,7 @@ static void test_bad_connects(void **state)
 	connect_fails(json_pack("{s:[{s:[i], s:i}], s:i}", queue, "refs", 1, "port", 0, "minor", 60000), -ENODEV);
 }
 
-/* Between bad ones, as many good ones: who sends nothing else is served slowly (test_waste.c). */
+/* Between bad ones, as many good ones: who sends nothing else is served slowly (test_backoff.c). */
 static void good_reads(struct blkfront *front, unsigned count)
 {
 	struct blkfront_segment segment = { blkfront_data_ref(front, 0), 0, 7 };

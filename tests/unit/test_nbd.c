@@ -446,5 +446,5 @@ int main(void)
 		ON_FILE(test_random_bytes),
 	};
 
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

@@ -194,5 +194,5 @@ int main(void)
 		ON_FILE(test_truncated_sessions),
 	};
 
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

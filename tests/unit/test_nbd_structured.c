@@ -594,5 +594,5 @@ int main(void)
 		ON_STORE(test_random_sessions),
 	};
 
-	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
 }

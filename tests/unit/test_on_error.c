@@ -309,13 +309,13 @@ static void test_bad_requests_never_wait(void **state)
 }
 
 /* A device that answers nothing: told once, the disk can be asked, a pause waits; when it answers all goes on. */
-static void test_silent_device(void **state)
+static void test_unresponsive_device(void **state)
 {
 	struct error_text text = { "" };
 	json_t *info;
 
 	open_raw(ON_ERROR_STOP);
-	vbd_silence_ms = 20;
+	vbd_unresponsive_ms = 20;
 	fault.silent = true;
 	submit(0, BLOCK_WRITE, 3, 1, 1);
 	wait_for_event();
@@ -334,7 +334,7 @@ static void test_silent_device(void **state)
 		wait_for_event();
 	expect_events("answering");
 	unpause();
-	vbd_silence_ms = 5000;
+	vbd_unresponsive_ms = 5000;
 	disk_close();
 }
 
@@ -342,7 +342,7 @@ static void test_silent_device(void **state)
 static void test_latency_spikes(void **state)
 {
 	open_raw(ON_ERROR_STOP);
-	vbd_silence_ms = 20;
+	vbd_unresponsive_ms = 20;
 	for (unsigned i = 0; i < 200; i++) {
 		uint64_t until = loop_clock() + 1000000;
 
@@ -355,7 +355,7 @@ static void test_latency_spikes(void **state)
 		assert_int_equal(entries[0].error, 0);
 	}
 	expect_events("");
-	vbd_silence_ms = 5000;
+	vbd_unresponsive_ms = 5000;
 	disk_close();
 }
 
@@ -373,7 +373,7 @@ int main(void)
 		cmocka_unit_test(test_client_goes),
 		cmocka_unit_test(test_events_of_answered_errors),
 		cmocka_unit_test(test_bad_requests_never_wait),
-		cmocka_unit_test(test_silent_device),
+		cmocka_unit_test(test_unresponsive_device),
 		cmocka_unit_test(test_latency_spikes),
 	};
 

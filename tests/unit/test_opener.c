@@ -30,13 +30,13 @@
 
 #include "confine.h"
 #include "hanging_fs.h"
-#include "image-folders.h"
+#include "image_directories.h"
 #include "in_child.h"
 #include "opener.h"
 #include "opener_protocol.h"
 #include "path.h"
+#include "probe.h"
 #include "protocol.h"
-#include "reach.h"
 #include "sandbox.h"
 #include "scratch.h"
 
@@ -62,7 +62,7 @@ static void with_opener(bool listed, void (*body)(void))
 	pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
-		setenv(IMAGE_FOLDERS_ENV, line, 1);
+		setenv(IMAGE_DIRECTORIES_ENV, line, 1);
 		umask(077);
 		require(!sandbox_prepare(&filter, SANDBOX_OPENER, NULL));
 		require(!opener_start(&filter, &started));
@@ -75,13 +75,13 @@ static void with_opener(bool listed, void (*body)(void))
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static const char *in(const char *folder, const char *name)
+static const char *in(const char *directory, const char *name)
 {
 	static char paths[4][300];
 	static unsigned turn;
 	char *path = paths[turn++ % 4];
 
-	snprintf(path, sizeof(paths[0]), "%s/%s", folder, name);
+	snprintf(path, sizeof(paths[0]), "%s/%s", directory, name);
 	return path;
 }
 
@@ -100,9 +100,9 @@ static void serves(void)
 	require(!path_lstat(in(inside, "link"), &theirs) && S_ISLNK(theirs.st_mode));
 	require(!path_statfs(inside, &fs) && fs.f_bsize);
 	require(path_real(in(inside, "../images/image"), real) && !strcmp(real, in(inside, "image")));
-	require(!path_make_folder(in(inside, "folder"), 0700));
-	require(!path_rename(in(inside, "folder"), in(inside, "other")));
-	require(!path_remove_folder(in(inside, "other")));
+	require(!path_mkdir(in(inside, "directory"), 0700));
+	require(!path_rename(in(inside, "directory"), in(inside, "other")));
+	require(!path_rmdir(in(inside, "other")));
 	require((fd = path_open(in(inside, "new"), O_WRONLY | O_CREAT | O_EXCL, 0600)) >= 0);
 	require(!fstat(fd, &mine) && mine.st_uid == path_uid() && (mine.st_mode & 07777) == 0600);
 	require_errno(path_open(in(inside, "new"), O_WRONLY | O_CREAT | O_EXCL, 0600), EEXIST);
@@ -110,7 +110,7 @@ static void serves(void)
 	require(!path_remove(in(inside, "new")));
 	require_errno(path_open(in(inside, "new"), O_RDONLY, 0), ENOENT);
 	require_errno(path_stat(in(inside, "new"), &theirs), ENOENT);
-	require((dir = path_open_folder(inside)) && readdir(dir) && !closedir(dir));
+	require((dir = path_opendir(inside)) && readdir(dir) && !closedir(dir));
 	require(path_open(inside, O_RDONLY | O_DIRECTORY, 0) >= 0);
 }
 
@@ -150,7 +150,7 @@ static void keeps_no_descriptor(void)
 	CPU_ZERO(&one_processor);
 	CPU_SET(sched_getcpu(), &one_processor);
 	require(!sched_setaffinity(0, sizeof(one_processor), &one_processor));
-	require(each_thread(hold_back) > REACH_MAX);
+	require(each_thread(hold_back) > PROBE_MAX);
 	sched_setscheduler(0, SCHED_OTHER, &none);
 	for (int i = 0; i < 1000; i++) {
 		int fd = path_open(in(inside, "image"), O_RDWR, 0), other;
@@ -225,14 +225,14 @@ static void odd_wishes(void)
 	require_errno(path_open(in(inside, "image"), O_ACCMODE, 0), EINVAL);
 	require_errno(path_open(in(inside, "program"), O_RDWR | O_CREAT, 0755), EINVAL);
 	require_errno(path_open(in(inside, "program"), O_RDWR | O_CREAT, 04600), EINVAL);
-	require_errno(path_make_folder(in(inside, "folder"), 01777), EINVAL);
+	require_errno(path_mkdir(in(inside, "directory"), 01777), EINVAL);
 	require_errno(path_open("", O_RDONLY, 0), EINVAL);
 	memset(name, 'a', sizeof(name) - 1);
 	require_errno(path_open(name, O_RDONLY, 0), ENAMETOOLONG);
-	require(access(in(inside, "program"), F_OK) && access(in(inside, "folder"), F_OK));
+	require(access(in(inside, "program"), F_OK) && access(in(inside, "directory"), F_OK));
 }
 
-static void only_the_folders(void)
+static void only_the_directories(void)
 {
 	int fd = open(in(outside, "image"), O_RDONLY | O_CLOEXEC);
 	char path[64];
@@ -246,7 +246,7 @@ static void only_the_folders(void)
 	require_errno(path_open(in(outside, "new"), O_RDWR | O_CREAT, 0600), EACCES);
 	require_errno(path_open("/etc/passwd", O_RDONLY, 0), EACCES);
 	require_errno(path_remove(in(outside, "image")), EACCES);
-	require_errno(path_make_folder(in(outside, "folder"), 0700), EACCES);
+	require_errno(path_mkdir(in(outside, "directory"), 0700), EACCES);
 	require_errno(path_rename(in(outside, "image"), in(outside, "image2")), EACCES);
 	require(path_rename(in(inside, "image"), in(outside, "image2")) < 0);
 	/* nor by what it was given to look at */
@@ -402,38 +402,38 @@ static void has_little(void)
 
 static char mnt[128];
 
-struct patient {
+struct opening {
 	pthread_t thread;
 	char path[200];
 	int fd;
 };
 
-static void *open_patiently(void *arg)
+static void *open_without_timeout(void *arg)
 {
-	struct patient *patient = arg;
+	struct opening *opening = arg;
 
-	path_be_patient();
-	patient->fd = path_open(patient->path, O_RDONLY, 0);
+	path_no_timeout();
+	opening->fd = path_open(opening->path, O_RDONLY, 0);
 	return NULL;
 }
 
 /* One who waits for ever keeps no other waiting, and gets what was asked for in the end. */
 static void serves_beside(void)
 {
-	struct patient patients[REACH_MAX] = { 0 };
+	struct opening openings[PROBE_MAX] = { 0 };
 	struct stat st;
 
-	for (unsigned i = 0; i < REACH_MAX; i++) {
-		snprintf(patients[i].path, sizeof(patients[i].path), "%s/open", mnt);
-		require(!pthread_create(&patients[i].thread, NULL, open_patiently, &patients[i]));
+	for (unsigned i = 0; i < PROBE_MAX; i++) {
+		snprintf(openings[i].path, sizeof(openings[i].path), "%s/open", mnt);
+		require(!pthread_create(&openings[i].thread, NULL, open_without_timeout, &openings[i]));
 	}
-	require(hanging_wait_held(REACH_MAX));
+	require(hanging_wait_held(PROBE_MAX));
 	serves();
 	require(!path_stat(in(mnt, "good"), &st));
 	hanging_set(false);
-	for (unsigned i = 0; i < REACH_MAX; i++) {
-		require(!pthread_join(patients[i].thread, NULL));
-		require(patients[i].fd >= 0 && !close(patients[i].fd));
+	for (unsigned i = 0; i < PROBE_MAX; i++) {
+		require(!pthread_join(openings[i].thread, NULL));
+		require(openings[i].fd >= 0 && !close(openings[i].fd));
 	}
 	require(hanging_wait_open(0));
 }
@@ -458,7 +458,7 @@ static void has_a_limit(void)
 {
 	struct stat st;
 
-	path_patience_ms = 300;
+	path_timeout_ms = 300;
 	require_errno(path_open(in(mnt, "open"), O_RDONLY, 0), ETIMEDOUT);
 	require_errno(path_stat(in(mnt, "lookup"), &st), ETIMEDOUT);
 	require(!path_stat(in(inside, "image"), &st));
@@ -513,11 +513,11 @@ static void with_hanging_files(void (*body)(void))
 static void test_beside(void **unused) { with_hanging_files(serves_beside); }
 static void test_limit(void **unused) { with_hanging_files(has_a_limit); }
 
-static void test_folders(void **unused)
+static void test_directories(void **unused)
 {
 	if (syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION) <= 0)
 		skip();
-	with_opener(true, only_the_folders);
+	with_opener(true, only_the_directories);
 }
 
 /* Who asks has died: the opener, which comes to us then, ends. */
@@ -536,7 +536,7 @@ static void test_ends(void **unused)
 	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
 }
 
-static void make_folder(char path[128], const char *name)
+static void make_directory(char path[128], const char *name)
 {
 	int fd;
 
@@ -549,10 +549,10 @@ static void make_folder(char path[128], const char *name)
 
 static int setup(void **unused)
 {
-	make_folder(inside, "images");
-	make_folder(outside, "secrets");
-	make_folder(run, "run");
-	make_folder(state, "state");
+	make_directory(inside, "images");
+	make_directory(outside, "secrets");
+	make_directory(run, "run");
+	make_directory(state, "state");
 	setenv(RUN_DIR_ENV, run, 1);
 	setenv(STATE_DIR_ENV, state, 1);
 	return symlink(in(outside, "image"), in(inside, "link")) || mkfifo(in(inside, "fifo"), 0600);
@@ -567,7 +567,7 @@ int main(void)
 		cmocka_unit_test(test_sockets),
 		cmocka_unit_test(test_not_images),
 		cmocka_unit_test(test_odd_wishes),
-		cmocka_unit_test(test_folders),
+		cmocka_unit_test(test_directories),
 		cmocka_unit_test(test_no_requests),
 		cmocka_unit_test(test_has_little),
 		cmocka_unit_test(test_beside),

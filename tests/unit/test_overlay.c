@@ -16,8 +16,8 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#include "cow-base.h"
-#include "cow-internal.h"
+#include "cow_base.h"
+#include "cow_internal.h"
 #include "device.h"
 #include "overlay.h"
 #include "protocol.h"
@@ -64,9 +64,9 @@ static void make_store(const char *path, const char *base)
 
 static int take_over(const char *base, struct error_text *error)
 {
-	struct overlay_take_over what = { .path = base, .store = store, .name = "first", .description = "of the raw disk" };
+	struct overlay_install what = { .path = base, .store = store, .name = "first", .description = "of the raw disk" };
 
-	return overlay_take_over(&what, error);
+	return overlay_install(&what, error);
 }
 
 static int setup(void **state)
@@ -332,7 +332,7 @@ static void test_refused(void **state)
 	assert_int_equal(overlay_find(image, &overlay, NULL), 0);
 }
 
-/* A device has its record in the state folder, by the name that it keeps. */
+/* A device has its record in the state directory, by the name that it keeps. */
 static void test_device(void **state)
 {
 	const char *loop = scratch_loop(image, 512), *sysfs = device_sysfs, *fake = scratch_path("sys");

@@ -16,7 +16,7 @@
 #include <xen/io/blkif.h>
 
 #define PAGE 4096
-#define PATIENCE_MS 30000
+#define TIMEOUT_MS 30000
 
 static void nap(unsigned ms)
 {
@@ -47,7 +47,7 @@ static void test_signals_are_spared(void **state)
 	struct fixture f;
 	struct blkfront *front;
 	unsigned spared = 0;
-	time_t until = time(NULL) + PATIENCE_MS / 1000;
+	time_t until = time(NULL) + TIMEOUT_MS / 1000;
 
 	setenv("TAPSNAP_POLL", "10000", 1);
 	fixture_start(&f, 0, "null:4M", NULL);
@@ -100,14 +100,14 @@ static void test_idle_sleeps(void **state)
 	fixture_start(&f, 0, "null:4M", NULL);
 	front = fixture_connect(&f, (struct blkfront_options){ .persistent = true });
 	read_some(front, 100);
-	for (int ms = 0; ms < PATIENCE_MS; ms++) {
+	for (int ms = 0; ms < TIMEOUT_MS; ms++) {
 		nap(1);
 		if (state_of(f.pid, &before) != 'S')
 			continue;
 		nap(200);
 		if (state_of(f.pid, &after) == 'S' && after == before)
 			break;
-		assert_true(ms < PATIENCE_MS - 1);
+		assert_true(ms < TIMEOUT_MS - 1);
 	}
 	nap(300);
 	assert_int_equal(state_of(f.pid, &after), 'S');

@@ -131,7 +131,7 @@ static json_t *receive(struct tapctl *ctl)
 	int error;
 
 	while ((error = tapctl_receive(ctl, &message)) == -EAGAIN)
-		assert_int_equal(poll(&poll_fd, 1, PATIENCE_MS), 1);
+		assert_int_equal(poll(&poll_fd, 1, TIMEOUT_MS), 1);
 	assert_int_equal(error, 0);
 	return message;
 }
@@ -207,11 +207,11 @@ static void test_many_snapshots(void **state)
 	make_store(target + 4);
 	fake_start_on(&many, target);
 	disk = (struct tapctl_disk){ many.pid, many.minor };
-	errors[0] = tapctl_snapshot_list(&disk, &list, PATIENCE_MS, &text);
+	errors[0] = tapctl_snapshot_list(&disk, &list, TIMEOUT_MS, &text);
 	reply = fake_call(&many, json_pack("{s:s, s:i, s:s}", "command", "snapshot-list", "minor", many.minor, "name", "snap-77"));
-	errors[1] = tapctl_snapshot_revert(&disk, 1, "snap-5000", "test", PATIENCE_MS, &text);
-	errors[2] = tapctl_snapshot_delete(&disk, 1, "snap-9999", PATIENCE_MS, &text);
-	errors[3] = tapctl_snapshot_delete(&disk, 1, "snap-9999", PATIENCE_MS, NULL);
+	errors[1] = tapctl_snapshot_revert(&disk, 1, "snap-5000", "test", TIMEOUT_MS, &text);
+	errors[2] = tapctl_snapshot_delete(&disk, 1, "snap-9999", TIMEOUT_MS, &text);
+	errors[3] = tapctl_snapshot_delete(&disk, 1, "snap-9999", TIMEOUT_MS, NULL);
 	fake_stop(&many);
 	unlink(target + 4);
 	if (errors[0] || errors[1] || errors[2])
@@ -416,7 +416,7 @@ static void waits_for_command(const char *command)
 		bool draining;
 
 		assert_int_equal(tapctl_connect(&third, p.pid, &text), 0);
-		assert_int_equal(tapctl_call(third, fake_request(&p, "info"), &reply, PATIENCE_MS, &text), 0);
+		assert_int_equal(tapctl_call(third, fake_request(&p, "info"), &reply, TIMEOUT_MS, &text), 0);
 		draining = json_integer_value(json_object_get(json_object_get(reply, "disk"), "state")) & TD_PAUSE_REQUESTED;
 		json_decref(reply);
 		tapctl_close(third);
@@ -706,5 +706,5 @@ int main(void)
 	};
 
 	scratch_init();
-	return cmocka_run_group_tests_name("snapshot control", tests, fake_make_folder, fake_remove_folder);
+	return cmocka_run_group_tests_name("snapshot control", tests, fake_make_directory, fake_remove_directory);
 }

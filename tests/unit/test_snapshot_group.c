@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "client_internal.h"
 #include "client_many.h"
-#include "client_private.h"
 #include "protocol.h"
 
 #define NR_DISKS 3
@@ -44,7 +44,7 @@ static int teardown(void **state)
 
 static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 {
-	*snapshot = (struct tapctl_snapshot){ .name = "snap", .lease_ms = LONG_LEASE_MS, .timeout_ms = PATIENCE_MS };
+	*snapshot = (struct tapctl_snapshot){ .name = "snap", .lease_ms = LONG_LEASE_MS, .timeout_ms = TIMEOUT_MS };
 	return tapctl_snapshot_group(disks, NR_DISKS, snapshot, text);
 }
 
@@ -53,15 +53,15 @@ static unsigned count_records(char *last, size_t size)
 {
 	struct dirent *entry;
 	unsigned count = 0;
-	char folder[120];
+	char directory[120];
 	DIR *dir;
 
-	snprintf(folder, sizeof(folder), "%s/groups", fake_state);
-	dir = opendir(folder);
+	snprintf(directory, sizeof(directory), "%s/groups", fake_state);
+	dir = opendir(directory);
 	while (dir && (entry = readdir(dir))) {
 		if (entry->d_name[0] == '.')
 			continue;
-		snprintf(last, size, "%s/%s", folder, entry->d_name);
+		snprintf(last, size, "%s/%s", directory, entry->d_name);
 		count++;
 	}
 	if (dir)
@@ -107,7 +107,7 @@ static void test_all_of_them(void **state)
 
 static void test_one_disk_needs_no_decision(void **state)
 {
-	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = PATIENCE_MS };
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
 	struct error_text text = { "" };
 
 	assert_int_equal(tapctl_snapshot_group(disks, 1, &snapshot, &text), 0);
@@ -119,7 +119,7 @@ static void test_one_disk_needs_no_decision(void **state)
 
 static void test_bad_arguments(void **state)
 {
-	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = PATIENCE_MS };
+	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
 	struct tapctl_disk twice[] = { disks[0], disks[1], disks[0] };
 	struct error_text text = { "" };
 
@@ -153,7 +153,7 @@ static void fails_at(enum snapshot_op op, unsigned which, bool late)
 	if (take(&snapshot, &text))
 		fail_msg("op %d, disk %u: %s", op, which, text.text);
 	expect_settled(1);
-	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, &text), 0);
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, &text), 0);
 	expect_settled(0);
 }
 
@@ -235,7 +235,7 @@ static void test_no_decision_to_be_had(void **state)
 	struct error_text text = { "" };
 	int fd;
 
-	fd = open(fake_state, O_WRONLY | O_CREAT, 0600);	/* a file where the folder should be */
+	fd = open(fake_state, O_WRONLY | O_CREAT, 0600);	/* a file where the directory should be */
 	assert_true(fd >= 0);
 	close(fd);
 	assert_int_equal(take(&snapshot, &text), -ENOTDIR);
@@ -268,7 +268,7 @@ static void test_disk_dies(void **state)
 /* A tapdisk that does not answer: the others do not wait longer than the lease allows. */
 static void test_disk_hangs(void **state)
 {
-	struct tapctl_snapshot snapshot = { .name = "snap", .lease_ms = 50, .timeout_ms = PATIENCE_MS };
+	struct tapctl_snapshot snapshot = { .name = "snap", .lease_ms = 50, .timeout_ms = TIMEOUT_MS };
 	struct error_text text = { "" };
 
 	processes[2].disk->hold[SNAPSHOT_FREEZE] = true;
@@ -300,7 +300,7 @@ static int take_in_child(void)
 
 static int go_back(void)
 {
-	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, NULL);
+	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL);
 }
 
 /* The coordinator, in a process that waits for its start. */
@@ -398,12 +398,12 @@ static void test_delete_and_revert(void **state)
 	assert_int_equal(take(&snapshot, &text), 0);
 	/* not on all */
 	processes[2].disk->listed[0] = '\0';
-	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, &text), -ENOENT);
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, NULL), -ENOENT);
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, &text), -ENOENT);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL), -ENOENT);
 	for (unsigned i = 0; i < NR_DISKS; i++)
 		assert_int_equal(processes[i].disk->calls[SNAPSHOT_DELETE] + processes[i].disk->calls[SNAPSHOT_REVERT], 0);
 	strcpy(processes[2].disk->listed, "snap");
-	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", PATIENCE_MS, NULL), 0);
+	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, NULL), 0);
 	expect_settled(0);
 }
 
@@ -421,7 +421,7 @@ static void expect_gone_back(int times)
 		assert_int_equal(disk->went_back, times);
 	}
 	/* a connection can only be tried with one that is taken back: going back again says as much */
-	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text))
+	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text))
 		fail_msg("%s", text.text);
 	for (unsigned i = 0; i < NR_DISKS; i++) {
 		assert_int_equal(processes[i].disk->went_back, times + 1);
@@ -446,7 +446,7 @@ static void test_revert_together(void **state)
 	expect_gone_back(1);
 	/* one cannot */
 	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text), -EIO);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
 	assert_non_null(strstr(text.text, "no disk went back"));
 	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
 	expect_records(0);
@@ -461,7 +461,7 @@ static void test_revert_together(void **state)
 	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
 	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
 	text.text[0] = '\0';
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, PATIENCE_MS, &text), -EIO);
+	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
 	assert_int_equal(count_records(record, sizeof(record)), 1);
 	assert_non_null(strstr(text.text, record));
 	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
@@ -513,7 +513,7 @@ static void test_revert_behind_another(void **state)
 	begin_with_snapshot();
 	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
 	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
 	client_group_step = other_goes;
 	assert_int_equal(go_back(), 0);
 	client_group_step = NULL;
@@ -523,7 +523,7 @@ static void test_revert_behind_another(void **state)
 
 	/* not for ever */
 	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, SHORT_MS, &text), -EALREADY);
 	assert_non_null(strstr(text.text, "a revert of"));
 	many_close(&other);
@@ -538,7 +538,7 @@ static void held_is_released(const char *step)
 
 static int go_back_alone(void)
 {
-	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, PATIENCE_MS, NULL);
+	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, TIMEOUT_MS, NULL);
 }
 
 /* The same of a disk that goes back by itself: behind another's group, and behind a revert that goes on after its asker was killed. */
@@ -551,7 +551,7 @@ static void test_lone_revert_behind_another(void **state)
 	begin_with_snapshot();
 	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
 	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, PATIENCE_MS, &text), 0);
+	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
 	client_group_step = other_goes;
 	assert_int_equal(go_back_alone(), 0);
 	client_group_step = NULL;
@@ -591,5 +591,5 @@ int main(void)
 		ON_DISKS(test_lone_revert_behind_another),
 	};
 
-	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_folder, fake_remove_folder);
+	return cmocka_run_group_tests_name("snapshot group", tests, fake_make_directory, fake_remove_directory);
 }

@@ -16,7 +16,7 @@
 #include "fixture.h"
 
 #define DISK_BYTES (1u << 20)
-#define PATIENCE_MS 60000
+#define TIMEOUT_MS 60000
 
 static struct fixture f;
 
@@ -49,7 +49,7 @@ static void does(const char *command, const char *target)
 static void refuses(const char *command, const char *target, int error, const char *why)
 {
 	struct error_text text = { "" };
-	int ret = tapctl_call(f.ctl, request(command, target), NULL, PATIENCE_MS, &text);
+	int ret = tapctl_call(f.ctl, request(command, target), NULL, TIMEOUT_MS, &text);
 
 	if (ret != error || !strstr(text.text, why))
 		fail_msg("%s: %d %s, not %d ... %s", command, ret, text.text, error, why);
@@ -119,14 +119,14 @@ static unsigned descriptors(void)
 {
 	char path[64];
 	unsigned count = 0;
-	DIR *folder;
+	DIR *directory;
 
 	snprintf(path, sizeof(path), "/proc/%d/fd", f.pid);
-	folder = opendir(path);
-	assert_non_null(folder);
-	while (readdir(folder))
+	directory = opendir(path);
+	assert_non_null(directory);
+	while (readdir(directory))
 		count++;
-	closedir(folder);
+	closedir(directory);
 	return count;
 }
 

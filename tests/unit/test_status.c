@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "cow.h"
-#include "cow-base.h"
+#include "cow_base.h"
 #include "disk.h"
 #include "scratch.h"
 

@@ -374,7 +374,7 @@ static void test_table_damaged(void **state)
 {
 	static const off_t places[] = {
 		0, 8, 12, 16, 60, 72, 100,	/* magic, version, checksum, boot, counts, protocol, references */
-		4096, 4096 + 4, 4096 + 8, 4096 + 12, 4096 + 16, 4096 + 20,	/* taken, responded, told */
+		4096, 4096 + 4, 4096 + 8, 4096 + 12, 4096 + 16, 4096 + 20,	/* taken, responded, pushed */
 	};
 	char name[64], why[512];
 

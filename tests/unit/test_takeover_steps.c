@@ -90,7 +90,7 @@ static bool follow(struct load *load, unsigned point)
 	return !r;
 }
 
-/* It was its last disk: the end of the connection is the end of what it has in the run folder. */
+/* It was its last disk: the end of the connection is the end of what it has in the run directory. */
 static void stop(void)
 {
 	char byte;

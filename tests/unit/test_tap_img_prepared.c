@@ -12,7 +12,7 @@
 
 #include <errno.h>
 
-#include "cow-base.h"
+#include "cow_base.h"
 #include "fixture.h"
 #include "scratch.h"
 
@@ -226,15 +226,15 @@ int main(void)
 		cmocka_unit_test(test_commit_and_rebase),
 		cmocka_unit_test(test_no_decision),
 	};
-	char folder[PATH_MAX];
+	char directory[PATH_MAX];
 
 	scratch_init();
 	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
 	snprintf(image, sizeof(image), "%s", scratch_path("image"));
-	snprintf(folder, sizeof(folder), "%s", scratch_path("state"));
-	setenv(STATE_DIR_ENV, folder, 1);
-	mkdir(folder, 0700);
-	snprintf(record, sizeof(record), "%s/state/" COW_DECISION_FOLDER, scratch_dir);
+	snprintf(directory, sizeof(directory), "%s", scratch_path("state"));
+	setenv(STATE_DIR_ENV, directory, 1);
+	mkdir(directory, 0700);
+	snprintf(record, sizeof(record), "%s/state/" COW_DECISION_DIRECTORY, scratch_dir);
 	mkdir(record, 0700);
 	strcat(record, "/0123456789abcdef0123456789abcdef");
 	return cmocka_run_group_tests_name("tap-img: what was prepared when a tapdisk was killed", tests, NULL, NULL);

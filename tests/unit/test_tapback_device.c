@@ -132,14 +132,14 @@ static void test_discard_corrected(void **state)
 
 static void test_conflicts(void **state)
 {
-	store_memory_conflict(tapback.store, 7);
+	xenstore_memory_conflict(tapback.xenstore, 7);
 	connect_disk(3, "w");
 }
 
 /* A quota or memory gone for a moment. */
 static void test_write_fails_once(void **state)
 {
-	store_memory_fail_writes(tapback.store, 1, -ENOSPC);
+	xenstore_memory_fail_writes(tapback.xenstore, 1, -ENOSPC);
 	toolstack_adds(3, "w");
 	settle();
 	wait_for(3, "state", "2");
@@ -323,7 +323,7 @@ static void test_new_rings(void **state)
 static void test_forced_destroy(void **state)
 {
 	connect_disk(3, "w");
-	store_memory_delete(tapback.store, "/local/domain/3/device/vbd/51712");
+	xenstore_memory_delete(tapback.xenstore, "/local/domain/3/device/vbd/51712");
 	toolstack_detaches(3);
 	settle();
 	assert_string_equal(back(3, "state"), "6");

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store_memory.h"
 #include "tapback_frontend.h"
+#include "xenstore_memory.h"
 
 #define FRONT "/local/domain/3/device/vbd/51712"
 #define MAX_OFFERED 4
@@ -39,34 +39,34 @@ static void test_numbers(void **state)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		uint64_t value = 12345;
 
-		assert_int_equal(store_parse_number(cases[i].text, cases[i].max, &value), cases[i].error);
+		assert_int_equal(xenstore_parse_number(cases[i].text, cases[i].max, &value), cases[i].error);
 		assert_true(value == (cases[i].error ? 12345 : cases[i].value));
 	}
 }
 
 /* "node=value" pairs below FRONT; a NULL ends them. */
-static struct store *make_store(const char *const *nodes)
+static struct xenstore *make_xenstore(const char *const *nodes)
 {
-	struct store *store = store_memory_open();
+	struct xenstore *xenstore = xenstore_memory_open();
 
 	for (; *nodes; nodes++) {
 		char path[256];
 		const char *value = strchr(*nodes, '=');
 
 		snprintf(path, sizeof(path), FRONT "/%.*s", (int)(value - *nodes), *nodes);
-		store_memory_put(store, path, value + 1);
+		xenstore_memory_put(xenstore, path, value + 1);
 	}
-	return store;
+	return xenstore;
 }
 
 static int read_ring(const char *const *nodes, struct frontend_ring *ring, struct error_text *text)
 {
-	struct store *store = make_store(nodes);
+	struct xenstore *xenstore = make_xenstore(nodes);
 	int error;
 
 	text->text[0] = '\0';
-	error = frontend_read_ring(store, FRONT, MAX_OFFERED, ring, text);
-	store_close(store);
+	error = frontend_read_ring(xenstore, FRONT, MAX_OFFERED, ring, text);
+	xenstore_close(xenstore);
 	return error;
 }
 
@@ -179,15 +179,15 @@ static void test_hostile(void **state)
 
 static void test_nul_inside(void **state)
 {
-	struct store *store = make_store(NODES("event-channel=5"));
+	struct xenstore *xenstore = make_xenstore(NODES("event-channel=5"));
 	struct frontend_ring ring;
 	struct error_text text = { "" };
 
-	store_memory_put_bytes(store, FRONT "/ring-ref", "8\0" "9", 3);
-	assert_int_equal(frontend_read_ring(store, FRONT, MAX_OFFERED, &ring, &text), -EINVAL);
-	store_memory_put_bytes(store, FRONT "/state", "4\0", 2);
-	assert_int_equal(xenbus_read_state(store, FRONT), XENBUS_UNREADABLE);
-	store_close(store);
+	xenstore_memory_put_bytes(xenstore, FRONT "/ring-ref", "8\0" "9", 3);
+	assert_int_equal(frontend_read_ring(xenstore, FRONT, MAX_OFFERED, &ring, &text), -EINVAL);
+	xenstore_memory_put_bytes(xenstore, FRONT "/state", "4\0", 2);
+	assert_int_equal(xenbus_read_state(xenstore, FRONT), XENBUS_UNREADABLE);
+	xenstore_close(xenstore);
 }
 
 static void test_states(void **state)
@@ -200,14 +200,14 @@ static void test_states(void **state)
 		{ "7", XENBUS_UNREADABLE }, { "-1", XENBUS_UNREADABLE }, { "", XENBUS_UNREADABLE }, { "4 ", XENBUS_UNREADABLE },
 		{ "44444444444444444444", XENBUS_UNREADABLE },
 	};
-	struct store *store = store_memory_open();
+	struct xenstore *xenstore = xenstore_memory_open();
 
-	assert_int_equal(xenbus_read_state(store, FRONT), XENBUS_GONE);
+	assert_int_equal(xenbus_read_state(xenstore, FRONT), XENBUS_GONE);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		store_memory_put(store, FRONT "/state", cases[i].text);
-		assert_int_equal(xenbus_read_state(store, FRONT), cases[i].state);
+		xenstore_memory_put(xenstore, FRONT "/state", cases[i].text);
+		assert_int_equal(xenbus_read_state(xenstore, FRONT), cases[i].state);
 	}
-	store_close(store);
+	xenstore_close(xenstore);
 }
 
 /* tapdisk's list is trusted to be well meant, not to be well formed. */

@@ -10,9 +10,9 @@ static void test_restart(void **state)
 	unsigned before;
 
 	connect_disk(3, "w");
-	before = store_memory_changes(tapback.store);
+	before = xenstore_memory_changes(tapback.xenstore);
 	restart_tapback();
-	assert_int_equal(store_memory_changes(tapback.store), before);
+	assert_int_equal(xenstore_memory_changes(tapback.xenstore), before);
 	assert_int_equal(tapdisk.connects, 1);
 	assert_int_equal(tapdisk.disconnects, 0);
 	/* and it is in charge again */
@@ -51,7 +51,7 @@ static void test_restart_frontend_gone(void **state)
 {
 	connect_disk(3, "w");
 	bus_stop(&tapback);
-	store_memory_delete(tapback.store, "/local/domain/3");
+	xenstore_memory_delete(tapback.xenstore, "/local/domain/3");
 	toolstack_detaches(3);
 	start_tapback();
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 0);
@@ -185,13 +185,13 @@ static void test_restart_fewer_queues(void **state)
 	assert_string_equal(back(3, "state"), "4");
 }
 
-static void test_store_lost(void **state)
+static void test_xenstore_lost(void **state)
 {
 	connect_disk(3, "w");
-	store_memory_lose(tapback.store);
+	xenstore_memory_lose(tapback.xenstore);
 	assert_int_equal(sd_event_loop(tapback.event), -EPIPE);
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
-	tapback.store->lost = false;	/* for the teardown */
+	tapback.xenstore->lost = false;	/* for the teardown */
 }
 
 int main(void)
@@ -200,7 +200,7 @@ int main(void)
 		TEST(test_restart), TEST(test_restart_unannounced), TEST(test_restart_frontend_changed),
 		TEST(test_restart_frontend_gone), TEST(test_restart_resized), TEST(test_restart_tapdisk_died),
 		TEST(test_restart_ring_lost), TEST(test_orphans), TEST(test_orphan_of_another_tapdisk),
-		TEST(test_killed_anywhere), TEST(test_restart_fewer_queues), TEST(test_store_lost),
+		TEST(test_killed_anywhere), TEST(test_restart_fewer_queues), TEST(test_xenstore_lost),
 	};
 
 	return tapback_run(tests);

@@ -12,12 +12,12 @@ static void test_resize(void **state)
 	unsigned before;
 
 	connect_disk(3, "w");
-	before = store_memory_changes(tapback.store);
+	before = xenstore_memory_changes(tapback.xenstore);
 	fake_tapdisk_event(&tapdisk, json_pack("{s:s, s:i, s:i}", "event", "resized", "minor", 0, "sectors", 4194304));
 	settle();
 	assert_string_equal(back(3, "sectors"), "4194304");
 	assert_string_equal(back(3, "state"), "4");
-	assert_true(store_memory_changes(tapback.store) > before);
+	assert_true(xenstore_memory_changes(tapback.xenstore) > before);
 }
 
 /* Between tapdisk's answer about the disk and the connect: only tapdisk's answer to that tells. */

@@ -31,7 +31,7 @@
 
 #define STALL_MS 500
 #define CPU_MS 150		/* what the session may take; one that spins takes STALL_MS at least */
-#define PATIENCE_MS 10000
+#define TIMEOUT_MS 10000
 #define KEYS ":+ECDHE-PSK:+DHE-PSK:+PSK"
 #define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2" KEYS
 #define TLS_1_3 "NORMAL:-VERS-ALL:+VERS-TLS1.3" KEYS
@@ -209,7 +209,7 @@ static void wait_for_end(struct rusage *usage)
 	uint64_t begin = now_ms();
 
 	while (!session_is_over(usage)) {
-		if (now_ms() - begin > PATIENCE_MS)
+		if (now_ms() - begin > TIMEOUT_MS)
 			fail_msg("the session does not end");
 		sleep_ms(5);
 	}
@@ -450,7 +450,7 @@ static void test_client_that_only_sends(void **state)
 
 	fill();
 	while (!session_is_over(&usage)) {
-		assert_true(now_ms() - begin < PATIENCE_MS);
+		assert_true(now_ms() - begin < TIMEOUT_MS);
 		gnutls_record_send(tls, data, 1);
 		recv(server, data, sizeof(data), MSG_DONTWAIT);
 		sleep_ms(STALL_MS / 10);

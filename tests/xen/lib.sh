@@ -7,7 +7,7 @@
 # and ends by success or by fail(). The runner gives it
 #   TEST_NAME    prefix for the names of its guests
 #   GUEST_TYPE   pv, pvh or hvm
-#   WORK         an empty folder for images
+#   WORK         an empty directory for images
 #   BACKEND      tap, or qdisk to see whether the test itself is right
 #   SOAK         not empty: there is time for many rounds
 #

@@ -9,10 +9,10 @@ guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
 load_start a xvda
 image_make empty 0 >/dev/null
 image_make odd 1000 >/dev/null
-mkdir "$WORK/folder"
+mkdir "$WORK/directory"
 mkfifo "$WORK/fifo"
 vdevs=(xvdb xvdc xvdd xvde xvdf)
-for what in missing empty odd folder fifo; do
+for what in missing empty odd directory fifo; do
 	step "$what"
 	# Xen's script cannot remove what it could not add (it asks for `minor`), so
 	# libxl keeps the device's nodes until the domain ends: a new name each time.

@@ -90,5 +90,5 @@ echo "# answered to the storm: $stormed requests"
 [ "$stormed" -gt 1000 ] || fail "that was no storm"
 must_equal "the guest's tapdisk" "$pid" "$(tapdisk_pid a xvda)"
 must_equal "errors of its disk, and how often it was not served for what it sent" "0 0" "$(tap-ctl stats -p "$pid" -m "$minor" |
-	jq -r '"\(.total | .invalid + ([.[] | objects | .errors] | add)) \([.connections[].rests] | add)"')"
+	jq -r '"\(.total | .invalid + ([.[] | objects | .errors] | add)) \([.connections[].backoffs] | add)"')"
 guest_destroy a

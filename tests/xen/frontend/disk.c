@@ -126,34 +126,34 @@ void disk_remove(struct disk *disk)
 /* ---- waiting ---- */
 
 /* A deadline for polling what has no event: tapdisk's descriptors, and nodes between two events. */
-struct patience {
+struct deadline {
 	struct timespec start;
 };
 
-static struct patience patience_begin(void)
+static struct deadline deadline_begin(void)
 {
-	struct patience patience;
+	struct deadline deadline;
 
-	clock_gettime(CLOCK_MONOTONIC, &patience.start);
-	return patience;
+	clock_gettime(CLOCK_MONOTONIC, &deadline.start);
+	return deadline;
 }
 
-static bool patience_left(const struct patience *patience)
+static bool deadline_left(const struct deadline *deadline)
 {
 	struct timespec now;
 
 	poll(NULL, 0, 10);
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec - patience->start.tv_sec < TIMEOUT_MS / 1000;
+	return now.tv_sec - deadline->start.tv_sec < TIMEOUT_MS / 1000;
 }
 
 void disk_wait_backend(struct disk *disk, enum blkfront_state state)
 {
-	struct patience patience = patience_begin();
+	struct deadline deadline = deadline_begin();
 	unsigned now;
 
 	while ((now = disk_read_number(disk->backend, "state")) != state)
-		if (!patience_left(&patience))
+		if (!deadline_left(&deadline))
 			fail("%s is in state %u, expected %u", disk->backend, now, state);
 }
 
@@ -168,11 +168,11 @@ static bool node_has(const char *directory, const char *name, const char *text)
 
 void disk_wait_error(struct disk *disk, const char *text)
 {
-	struct patience patience = patience_begin();
+	struct deadline deadline = deadline_begin();
 	char *value;
 
 	while (!node_has(disk->backend, "error", text) || !node_has(disk->backend, "hotplug-error", text)) {
-		if (patience_left(&patience))
+		if (deadline_left(&deadline))
 			continue;
 		value = disk_read_node(disk->backend, "error");
 		fail("error node is '%s', expected '%s'", value ? value : "(none)", text);
@@ -233,14 +233,14 @@ struct resources disk_resources(const struct disk *disk)
 
 void disk_same_resources(const struct disk *disk, struct resources before)
 {
-	struct patience patience = patience_begin();
+	struct deadline deadline = deadline_begin();
 	struct resources now;
 
 	for (;;) {
 		now = disk_resources(disk);
 		if (now.descriptors == before.descriptors && now.mappings == before.mappings)
 			return;
-		if (!patience_left(&patience))
+		if (!deadline_left(&deadline))
 			fail("tapdisk %d has %u descriptors and %u mappings of Xen's, expected %u and %u", disk->pid,
 			     now.descriptors, now.mappings, before.descriptors, before.mappings);
 	}

@@ -28,7 +28,7 @@
 #include <string.h>
 #include <xenstore.h>
 
-#include "blkfront-xen.h"
+#include "blkfront_xen.h"
 
 #define PAGE_SIZE	4096u
 #define BLOCK_SECTORS	8		/* a block of the model is a page */

@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_directory.c - the directory of one domain's snapshots.
+ *
+ * Invariants: a file there is whole (written beside, synced, renamed, the
+ * directory synced), or the one from before. The lock is held by the process
+ * that changes anything, and is gone with it.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client_internal.h"
+#include "clock.h"
+#include "domain.h"
+#include "path.h"
+
+#define LOCK_FILE "lock"
+#define POLL_NS 20000000
+
+const char *directory_root(void)
+{
+	const char *root = getenv(DOMAIN_SNAPSHOT_DIR_ENV);
+
+	return root && *root ? root : DOMAIN_SNAPSHOT_DIR;
+}
+
+/* With what is above it, each durable. */
+static int make_directories(const char *path, struct error_text *text)
+{
+	char above[PATH_MAX];
+	char *slash;
+	int error;
+
+	if (!mkdir(path, 0700) || errno == EEXIST)
+		return 0;
+	snprintf(above, sizeof(above), "%s", path);
+	slash = strrchr(above, '/');
+	if (!slash || slash == above || errno != ENOENT)
+		return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	*slash = '\0';
+	error = make_directories(above, text);
+	if (!error && mkdir(path, 0700) && errno != EEXIST)
+		error = error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	if (error)
+		return error;
+	error = path_sync(above);
+	return error ? error_set(text, error, "%s: %s", above, strerror(-error)) : 0;
+}
+
+int directory_open(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text)
+{
+	const char *root = directory_root();
+	int error = 0;
+
+	*directory = (struct domain_directory){ .fd = -1, .lock = -1 };
+	snprintf(directory->uuid, sizeof(directory->uuid), "%s", uuid);
+	if (*root != '/')
+		return error_set(text, -EINVAL, "%s: no absolute path", root);
+	if (snprintf(directory->path, sizeof(directory->path), "%s/%s", root, uuid) >= (int)sizeof(directory->path))
+		return error_set(text, -ENAMETOOLONG, "%s: too long", root);
+	if (make)
+		error = make_directories(directory->path, text);
+	if (!error)
+		directory->fd = open(directory->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (!error && directory->fd < 0)
+		error = error_set(text, -errno, "%s: %s", directory->path, strerror(errno));
+	return error;
+}
+
+void directory_close(struct domain_directory *directory)
+{
+	if (directory->lock >= 0)
+		close(directory->lock);
+	if (directory->fd >= 0)
+		close(directory->fd);
+	directory->lock = directory->fd = -1;
+}
+
+int directory_lock(struct domain_directory *directory, int wait_ms, struct error_text *text)
+{
+	int64_t deadline = clock_ms() + wait_ms;
+	/* who does not wait only looks, and leaves no file behind */
+	int fd = openat(directory->fd, LOCK_FILE, O_RDWR | (wait_ms ? O_CREAT : 0) | O_CLOEXEC, 0600);
+	/* in a directory that was removed nothing can be made */
+	int error = fd >= 0 ? 0 : errno == ENOENT ? -ESTALE : -errno;
+	struct stat st;
+
+	while (!error && flock(fd, LOCK_EX | LOCK_NB)) {
+		error = errno == EWOULDBLOCK || errno == EINTR ? 0 : -errno;
+		if (!error && clock_ms() >= deadline)
+			error = -EBUSY;
+		else if (!error)
+			nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
+	}
+	/* who had it may have removed the directory with the last snapshot */
+	if (!error && (fstat(fd, &st) || !st.st_nlink))
+		error = -ESTALE;
+	if (!error) {
+		directory->lock = fd;
+		return 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (error == -EBUSY || error == -ESTALE)
+		return error_set(text, error, "another command is changing this domain's snapshots; wait for its end");
+	return error_set(text, error, "%s/" LOCK_FILE ": %s", directory->path, strerror(-error));
+}
+
+void directory_unlock(struct domain_directory *directory)
+{
+	close(directory->lock);
+	directory->lock = -1;
+}
+
+/* A descriptor of a removed directory can still be read, and has nothing; "." in it cannot be opened any more. */
+int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text)
+{
+	int fd = openat(directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	*dir = fd < 0 ? NULL : fdopendir(fd);
+	if (*dir || (fd < 0 && errno == ENOENT))
+		return 0;
+	if (fd >= 0)
+		close(fd);
+	return error_set(text, -errno, "%s: %s", directory->path, strerror(errno));
+}
+
+int directory_path(const struct domain_directory *directory, const char *file, char *path, struct error_text *text)
+{
+	if (snprintf(path, PATH_MAX, "%s/%s", directory->path, file) >= PATH_MAX)
+		return error_set(text, -ENAMETOOLONG, "%s/%s: too long", directory->path, file);
+	return 0;
+}
+
+int directory_read(const struct domain_directory *directory, const char *file, json_t **value, struct error_text *text)
+{
+	json_error_t where;
+	int fd = openat(directory->fd, file, O_RDONLY | O_CLOEXEC);
+
+	*value = NULL;
+	if (fd < 0)
+		return error_set(text, -errno, "%s/%s: %s", directory->path, file, strerror(errno));
+	*value = json_loadfd(fd, 0, &where);
+	close(fd);
+	if (!*value)
+		return error_set(text, -EBADMSG, "%s/%s: damaged: line %d: %s", directory->path, file, where.line, where.text);
+	return 0;
+}
+
+int directory_write(const struct domain_directory *directory, const char *file, const json_t *value, struct error_text *text)
+{
+	char beside[NAME_MAX + 1];
+	int fd, error = 0;
+
+	snprintf(beside, sizeof(beside), "%s.new", file);
+	if (!value)
+		return error_set(text, -EINVAL, "%s/%s: not UTF-8, or out of memory", directory->path, file);
+	fd = openat(directory->fd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return error_set(text, -errno, "%s/%s: %s", directory->path, beside, strerror(errno));
+	errno = 0;
+	if (json_dumpfd(value, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1 || fsync(fd))
+		error = errno ? -errno : -EIO;
+	close(fd);
+	if (!error && renameat(directory->fd, beside, directory->fd, file))
+		error = -errno;
+	if (!error && fsync(directory->fd))
+		error = -errno;
+	if (!error)
+		return 0;
+	unlinkat(directory->fd, beside, 0);
+	return error_set(text, error, "%s/%s: cannot be written: %s", directory->path, file, strerror(-error));
+}
+
+int directory_remove(const struct domain_directory *directory, const char *file, struct error_text *text)
+{
+	if ((unlinkat(directory->fd, file, 0) && errno != ENOENT) || fsync(directory->fd))
+		return error_set(text, -errno, "%s/%s: cannot be removed: %s", directory->path, file, strerror(errno));
+	return 0;
+}
+
+int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text)
+{
+	if (renameat(directory->fd, from, directory->fd, to) || fsync(directory->fd))
+		return error_set(text, -errno, "%s/%s: cannot be renamed: %s", directory->path, from, strerror(errno));
+	return 0;
+}
+
+int directory_each(int (*each)(const char *uuid, void *owner), void *owner)
+{
+	struct dirent *entry;
+	int result = 0;
+	DIR *dir = opendir(directory_root());
+
+	if (!dir)
+		return errno == ENOENT ? 0 : -errno;
+	while (!result && (entry = readdir(dir))) {
+		if (strlen(entry->d_name) == DOMAIN_UUID_SIZE - 1)
+			result = each(entry->d_name, owner);
+	}
+	closedir(dir);
+	return result;
+}
+
+/* Only who has the lock knows that nobody is about to write there. The lock's file goes last. */
+void directory_remove_empty(const struct domain_directory *directory)
+{
+	DIR *dir = directory->lock >= 0 ? opendir(directory->path) : NULL;
+	struct dirent *entry;
+	bool empty = true;
+
+	while (dir && (entry = readdir(dir)))
+		empty &= !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..") || !strcmp(entry->d_name, LOCK_FILE);
+	if (dir)
+		closedir(dir);
+	if (dir && empty && !unlinkat(directory->fd, LOCK_FILE, 0))
+		rmdir(directory->path);
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow_disk_flusher.c - flushes of a served store.
+ *
+ * When the log has nothing to be told, a flush is a sync. Otherwise the
+ * flusher runs the library's flush for all that have come by then; those that
+ * come meanwhile wait for the next round, because what they are to cover may
+ * not be in this one.
+ */
+#include <errno.h>
+
+#include "cow_disk.h"
+
+void cow_flush_lock(struct cow_disk *disk)
+{
+	while (disk->flush_locked) {
+		disk->flush_waiter = fiber_current();
+		fiber_yield();
+	}
+	disk->flush_locked = true;
+}
+
+void cow_flush_unlock(struct cow_disk *disk)
+{
+	struct fiber *waiter = disk->flush_waiter;
+
+	disk->flush_locked = false;
+	disk->flush_waiter = NULL;
+	if (waiter)
+		fiber_resume(waiter);
+}
+
+static void flush_all(struct cow_disk *disk)
+{
+	struct cow_request *r, *next;
+	int ret;
+
+	cow_flush_lock(disk);
+	disk->flush_wanted = false;
+	r = cow_requests_take(&disk->flushes);
+	ret = cow_flush(disk->store);
+	cow_flush_unlock(disk);
+	for (; r; r = next) {
+		next = r->next;
+		cow_request_done(r, ret);
+	}
+	if (cow_checkpoint_due(disk->store)) {
+		disk->want_checkpoint = true;
+		cow_task_wake(disk);
+	}
+	cow_disk_kick(disk);
+}
+
+static void flusher_run(void *arg)
+{
+	struct cow_disk *disk = arg;
+
+	disk->flusher = fiber_current();
+	while (disk->flushes.first || disk->flush_wanted)
+		flush_all(disk);
+	disk->flusher = NULL;
+}
+
+void cow_flusher_wake(struct cow_disk *disk)
+{
+	struct cow_request *r, *next;
+
+	disk->flush_wanted = true;
+	if (disk->flusher || !fiber_start(flusher_run, disk))
+		return;
+	disk->flush_wanted = false;
+	for (r = cow_requests_take(&disk->flushes); r; r = next) {
+		next = r->next;
+		cow_request_done(r, -ENOMEM);
+	}
+	/* who waits for the log to be emptied has to ask again */
+	if (disk->oldest)
+		disk->gate_asks = true;
+	else if (!disk->task)
+		cow_wait_give_up(disk);
+}
+
+static void sync_done(struct block_request *sub, int error)
+{
+	cow_request_done(sub->owner, error);
+}
+
+void cow_flush_start(struct cow_request *r)
+{
+	struct cow_disk *disk = r->disk;
+	struct cow_piece *piece;
+
+	if (disk->read_only || r->export->snapshot) {
+		cow_request_done(r, 0);
+		return;
+	}
+	if (disk->store->failed) {
+		cow_request_done(r, disk->store->failed);
+		return;
+	}
+	if (!cow_flush_idle(disk->store)) {
+		cow_requests_add(&disk->flushes, r);
+		cow_flusher_wake(disk);
+		return;
+	}
+	r->nr_pieces = 0;
+	piece = cow_request_add_piece(r, COW_PIECE_STORE, 0, 0, 0);
+	if (!piece) {
+		cow_request_done(r, -ENOMEM);
+		return;
+	}
+	cow_request_begin(r);
+	cow_piece_submit(piece, r, disk->backend, BLOCK_FLUSH, 0, 0, NULL, 0, sync_done);
+}

@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow_disk_task.c - what a served store does besides reads and writes, one thing
+ * after the other in one fiber: room for fresh blocks, checkpoints, commands,
+ * zeroing, giving back what deleted snapshots held.
+ *
+ * A request that changes the map waits while one of these needs it to stand
+ * still; reads, and writes in place, go on. Deletion has the time: cow_disk_pace.c
+ * says how much of it while there are requests.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "cow_disk.h"
+
+#define ZERO_SLICE 1024u	/* blocks */
+
+void cow_task_wait(struct cow_disk *disk)
+{
+	disk->task_waits = true;
+	fiber_yield();
+}
+
+void cow_exclusive_begin(struct cow_disk *disk)
+{
+	disk->exclusive = true;
+	while (disk->changing)
+		cow_task_wait(disk);
+	cow_flush_lock(disk);
+}
+
+void cow_exclusive_end(struct cow_disk *disk)
+{
+	cow_flush_unlock(disk);
+	disk->exclusive = false;
+	cow_disk_kick(disk);
+}
+
+/* What fails here, and has not made the whole store fail, fails for want of room or of memory: later, then. */
+static void room_failed(struct cow_disk *disk, int error)
+{
+	if (error && !disk->store->failed)
+		disk->full = true;
+}
+
+static void run_places(struct cow_disk *disk)
+{
+	int ret;
+
+	disk->want_places = false;
+	if (disk->filler)
+		return;		/* its end is what they wait for */
+	ret = cow_alloc_prepare(disk->store);
+	if (!ret)
+		cow_prefill_now(disk);
+	room_failed(disk, ret);
+	cow_disk_kick(disk);
+}
+
+static int checkpoint_begin(struct cow_disk *disk)
+{
+	struct cow_store *store = disk->store;
+	int ret;
+
+	cow_exclusive_begin(disk);
+	ret = cow_flush(store);
+	if (!ret)
+		ret = cow_checkpoint_begin(store, 0, store->log.salt);
+	room_failed(disk, ret);
+	disk->want_checkpoint = false;
+	cow_exclusive_end(disk);
+	return ret;
+}
+
+static int checkpoint_settle(struct cow_disk *disk)
+{
+	struct cow_store *store = disk->store;
+	int ret;
+
+	cow_exclusive_begin(disk);
+	ret = cow_flush(store);
+	if (!ret)
+		ret = cow_checkpoint_settle(store);
+	else
+		cow_checkpoint_abort(store);
+	room_failed(disk, ret);
+	cow_exclusive_end(disk);
+	return ret;
+}
+
+static int checkpoint_build(struct cow_disk *disk)
+{
+	int ret = cow_checkpoint_build(disk->store);
+
+	if (ret == -ECANCELED)
+		disk->want_checkpoint = true;
+	else
+		room_failed(disk, ret);
+	return ret;
+}
+
+/* First writes go on but for its two short moments, unless they come faster than it can write down. */
+int cow_task_checkpoint(struct cow_disk *disk)
+{
+	int ret = checkpoint_begin(disk);
+
+	if (!ret)
+		ret = checkpoint_build(disk);
+	if (!ret)
+		ret = checkpoint_settle(disk);
+	if (!ret)
+		ret = cow_checkpoint_end(disk->store);
+	cow_disk_kick(disk);
+	return ret;
+}
+
+/* -ECANCELED: it gave way. */
+static int checkpoint_yielding(struct cow_disk *disk)
+{
+	int ret;
+
+	disk->yields = true;
+	ret = cow_task_checkpoint(disk);
+	disk->yields = false;
+	return ret;
+}
+
+int cow_task_pause(void *owner)
+{
+	struct cow_disk *disk = owner;
+
+	if (disk->want_places)
+		run_places(disk);
+	else
+		cow_wait_checkpoint_on(disk);
+	return disk->yields && cow_command_is_urgent(disk) ? -ECANCELED : 0;
+}
+
+/* From where it stands, at most *@budget blocks of it that something has to be done for. */
+static int zero_on(struct cow_request *r, uint64_t *budget)
+{
+	const struct block_request *req = r->req;
+	struct cow_store *store = r->disk->store;
+
+	if (!r->running)
+		cow_request_begin(r);
+	return cow_zero_some(store, &r->zeroed, req->sector + req->nr_sectors, req->op != BLOCK_DISCARD, budget);
+}
+
+static void zero_end(struct cow_request *r)
+{
+	int ret = r->error;
+
+	if (ret == -ENOSPC || ret == -EDQUOT) {
+		r->zeroed = r->req->sector;
+		cow_request_retreat(r);
+		cow_request_no_room(r);
+	} else {
+		cow_request_done(r, ret);
+	}
+}
+
+/*
+ * A slice of the requests that wait: writes go on between two of a large one,
+ * and many small ones do not each wait for the map to stand still. No command
+ * comes between: a snapshot has none of a request that has not ended. On a
+ * full store, too: it may be what makes room.
+ */
+static void run_zeroes(struct cow_disk *disk)
+{
+	uint64_t budget = ZERO_SLICE;
+	struct cow_requests ended;
+	struct cow_request *r;
+
+	cow_requests_init(&ended);
+	cow_exclusive_begin(disk);
+	while (budget && disk->zeroes.first) {
+		r = disk->zeroes.first;
+		r->error = zero_on(r, &budget);
+		if (!r->error && r->zeroed < r->req->sector + r->req->nr_sectors)
+			break;
+		cow_requests_add(&ended, cow_requests_pop(&disk->zeroes));
+	}
+	cow_exclusive_end(disk);
+	for (r = ended.first; r; r = ended.first) {
+		ended.first = r->next;
+		zero_end(r);
+	}
+}
+
+static bool delete_due(const struct cow_disk *disk)
+{
+	return disk->want_delete && !disk->stopping &&
+		(disk->full || cow_pace_due(&disk->delete_pace));
+}
+
+static int flush(struct cow_disk *disk)
+{
+	int ret;
+
+	cow_flush_lock(disk);
+	ret = cow_flush(disk->store);
+	cow_flush_unlock(disk);
+	return ret;
+}
+
+/*
+ * What has to be read is read before, and what is to be written after the map
+ * has stood still. A write that comes between the step and its flush finds all
+ * as it was: the cursor moves when the record is durable, and a write lets go
+ * of nothing that the snapshot may have.
+ */
+static int delete_step(struct cow_disk *disk)
+{
+	int ret = disk->store->failed;
+
+	if (ret || !cow_delete_next(disk->store))
+		return ret;
+	if (!cow_delete_ready(disk->store))
+		ret = checkpoint_yielding(disk);
+	if (ret)
+		return ret == -ECANCELED ? 1 : ret;
+	cow_delete_look(disk->store);
+	cow_exclusive_begin(disk);
+	if (!cow_delete_ready(disk->store))
+		ret = cow_checkpoint(disk->store);
+	if (!ret)
+		ret = cow_delete_walk(disk->store);
+	cow_exclusive_end(disk);
+	if (!ret)
+		ret = flush(disk);
+	return ret ? ret : cow_delete_next(disk->store) != NULL;
+}
+
+static void run_delete(struct cow_disk *disk)
+{
+	cow_pace_begin(&disk->delete_pace);
+	disk->want_delete = delete_step(disk) == 1;
+	cow_pace_end(&disk->delete_pace);
+	if (!disk->want_delete)
+		cow_retire_wake(disk);		/* holes have waited for that */
+}
+
+static void run_command(struct cow_disk *disk)
+{
+	struct snapshot_command *command = disk->commands;
+
+	disk->commands = command->next;
+	if (!disk->commands)
+		disk->last_command = &disk->commands;
+	cow_command_run(disk, command);
+}
+
+static bool run_next(struct cow_disk *disk)
+{
+	if (disk->want_places)
+		run_places(disk);
+	else if (disk->want_checkpoint && !cow_command_is_urgent(disk))
+		checkpoint_yielding(disk);
+	else if (disk->zeroes.first && (disk->zeroes.first->running || !disk->commands))
+		run_zeroes(disk);
+	else if (disk->commands)
+		run_command(disk);
+	else if (delete_due(disk))
+		run_delete(disk);
+	else
+		return false;
+	return true;
+}
+
+static void task_run(void *arg)
+{
+	struct cow_disk *disk = arg;
+
+	disk->task = fiber_current();
+	while (run_next(disk))
+		;
+	disk->task = NULL;
+}
+
+static bool anything_to_do(const struct cow_disk *disk)
+{
+	return disk->want_places || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
+}
+
+/* Nobody will try again: those who wait hear of it, or wait for somebody who will. */
+static void give_up(struct cow_disk *disk, int error)
+{
+	struct cow_request *r;
+
+	while ((r = cow_requests_pop(&disk->zeroes)))
+		cow_request_done(r, error);
+	cow_commands_fail(disk, error);
+	cow_wait_give_up(disk);
+}
+
+/* Without memory for a fiber, the end of any request that runs tries again. */
+void cow_task_wake(struct cow_disk *disk)
+{
+	int ret = 0;
+
+	if (disk->task_waits) {
+		disk->task_waits = false;
+		fiber_resume(disk->task);
+	} else if (!disk->task && anything_to_do(disk)) {
+		ret = fiber_start(task_run, disk);
+	}
+	if (ret && !disk->oldest)
+		give_up(disk, ret);
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * cow_snapshot.c - snapshots: taking one, listing them, marking one as
+ * deleted. All of it is a change of a few words in memory and one record in
+ * the log, at any size of disk; so is going back (cow_revert.c).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cow_internal.h"
+#include "path.h"
+
+int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow_record_type type, uint32_t count,
+		  const void *payload, size_t length)
+{
+	struct cow_event *event = malloc(sizeof(*event) + length);
+
+	if (!event)
+		return -ENOMEM;
+	event->next = NULL;
+	event->version = version;
+	event->type = type;
+	event->count = count;
+	event->length = length;
+	memcpy(event->payload, payload, length);
+	*store->last_event = event;
+	store->last_event = &event->next;
+	cow_journal_event(store, type, count, payload, length);
+	return 0;
+}
+
+/* A fresh active version on @parent, in the next generation. */
+int cow_active_begin(struct cow_store *store, struct cow_version *parent)
+{
+	struct cow_version *version;
+
+	version = cow_version_new(store, store->next_version, parent);
+	if (!version)
+		return -ENOMEM;
+	store->next_version++;
+	store->generation++;
+	version->generation = store->generation;
+	version->sectors = parent->sectors;
+	version->base_shows = parent->base_shows;
+	store->active = version;
+	store->others_valid = false;
+	return 0;
+}
+
+int cow_snapshot_apply(struct cow_store *store, const struct cow_snapshot_payload *payload, const char *text)
+{
+	struct cow_version *snapshot = store->active;
+	int ret = cow_active_begin(store, snapshot);
+
+	if (!ret)
+		ret = cow_version_set_text(snapshot, text, payload->name_length, payload->description_length,
+					   payload->decision_length);
+	snapshot->time = payload->time;
+	return ret;
+}
+
+static int store_writable(const struct cow_store *store, struct error_text *error)
+{
+	if (store->failed)
+		return error_set(error, store->failed, "%s: writing to the store failed before: close and open it again",
+				 store->device->name);
+	if (store->read_only)
+		return error_set(error, -EROFS, "%s: open for reading only", store->device->name);
+	return 0;
+}
+
+/* A new version must fit into the table that the next checkpoint writes, and have a number. */
+int cow_version_room(struct cow_store *store, struct error_text *error)
+{
+	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
+	    store->next_version == UINT32_MAX)
+		return error_set(error, -EOVERFLOW, "%s: the store has no number left for another version",
+				 store->device->name);
+	if (!cow_alloc_has_reserve(store))
+		return error_set(error, -ENOSPC, "%s: the store is full: make it larger or delete snapshots",
+				 store->device->name);
+	return 0;
+}
+
+static int name_check(const char *name, struct error_text *error)
+{
+	if (cow_name_valid(name, strlen(name)))
+		return 0;
+	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no spaces, none "
+			 "of @ / \\ and quotes", name, COW_NAME_MAX);
+}
+
+static int texts_check(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	if (!cow_description_valid(description))
+		return error_set(error, -EINVAL, "the description of \"%.64s\" is not UTF-8, has control characters or more "
+				 "than %u bytes", name, COW_DESCRIPTION_MAX);
+	if (cow_version_by_name(store, name))
+		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
+	return 0;
+}
+
+static int none_called(const struct cow_store *store, const char *what, const char *name, struct error_text *error)
+{
+	return error_set(error, -ENOENT, "%s: has no %ssnapshot called \"%.64s\"", store->device->name, what, name);
+}
+
+int cow_snapshot_check_new(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	int ret = name_check(name, error);
+
+	return ret ? ret : texts_check(store, name, description ? description : "", error);
+}
+
+int cow_snapshot_check_there(const struct cow_store *store, const char *name, struct error_text *error)
+{
+	const struct cow_version *version = cow_version_by_name(store, name);
+
+	return version && !version->decision[0] ? 0 : none_called(store, "", name, error);
+}
+
+static int create_check(struct cow_store *store, const char *name, const char *description, const char *decision,
+			struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (!ret)
+		ret = cow_version_room(store, error);
+	if (ret)
+		return ret;
+	if (*decision && (!cow_decision_valid(decision) || strlen(decision) > COW_DECISION_MAX))
+		return error_set(error, -EINVAL, "%.64s: a decision record is a file called by 32 hexadecimal digits in %s/"
+				 COW_DECISION_DIRECTORY ", by at most %u bytes in all", decision, path_state_dir(), COW_DECISION_MAX);
+	if (*decision && cow_prepared_count(store) >= COW_PREPARED_MAX)
+		return error_set(error, -EBUSY, "%s: %u snapshots wait for a decision already", store->device->name,
+				 COW_PREPARED_MAX);
+	return texts_check(store, name, description, error);
+}
+
+int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error)
+{
+	int ret = cow_flush(store);
+
+	if (ret)
+		return error_set(error, ret, "%s: snapshot \"%s\" could not be %s: %s", store->device->name, name, what,
+				 strerror(-ret));
+	return 0;
+}
+
+/* The record of it, with its texts; the caller frees. */
+static struct cow_snapshot_payload *create_payload(const struct cow_store *store, const char *const text[3], size_t *length)
+{
+	size_t name = strlen(text[0]), description = strlen(text[1]), decision = strlen(text[2]);
+	struct cow_snapshot_payload *payload;
+	char *at;
+
+	*length = sizeof(*payload) + name + description + decision;
+	payload = malloc(*length + 1);
+	if (!payload)
+		return NULL;
+	*payload = (struct cow_snapshot_payload){
+		.id = store->active->id, .generation = store->generation, .time = time(NULL),
+		.name_length = (uint16_t)name, .description_length = (uint16_t)description,
+		.decision_length = (uint16_t)decision,
+	};
+	at = stpcpy((char *)(payload + 1), text[0]);
+	at = stpcpy(at, text[1]);
+	strcpy(at, text[2]);
+	return payload;
+}
+
+int cow_version_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			struct error_text *error)
+{
+	const char *const text[3] = { name, description ? description : "", decision ? decision : "" };
+	struct cow_snapshot_payload *payload;
+	size_t length;
+	int ret;
+
+	ret = create_check(store, name, text[1], text[2], error);
+	if (ret)
+		return ret;
+	payload = create_payload(store, text, &length);
+	if (!payload)
+		return error_set(error, -ENOMEM, "%s: out of memory", store->device->name);
+	ret = cow_event_add(store, store->active, COW_RECORD_SNAPSHOT, 1, payload, length);
+	if (!ret) {
+		ret = cow_snapshot_apply(store, payload, (const char *)(payload + 1));
+		if (ret)
+			store->failed = ret;	/* there is a record of what has not happened */
+	}
+	free(payload);
+	return ret ? error_set(error, ret, "%s: out of memory", store->device->name) : 0;
+}
+
+int cow_snapshot_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
+			 struct error_text *error)
+{
+	int ret = name_check(name, error);
+
+	return ret ? ret : cow_version_prepare(store, name, description, decision, error);
+}
+
+int cow_snapshot_room(struct cow_store *store, struct error_text *error)
+{
+	int ret = cow_checkpoint_if_due(store);
+
+	return ret ? error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret)) : 0;
+}
+
+int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (!ret)
+		ret = cow_snapshot_room(store, error);
+	if (!ret)
+		ret = cow_snapshot_prepare(store, name, description, NULL, error);
+	return ret ? ret : cow_snapshot_flush(store, "made durable", name, error);
+}
+
+/* One that is listed, or one that is only prepared. */
+int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
+		      struct error_text *error)
+{
+	int ret = store_writable(store, error);
+
+	if (ret)
+		return ret;
+	*version = cow_version_by_name(store, name);
+	if (!*version || prepared != !!(*version)->decision[0])
+		return none_called(store, prepared ? "prepared " : "", name, error);
+	return 0;
+}
+
+/* It counts as deleted only once that is durable: what it alone holds is overwritten in place from then on. */
+static int version_delete(struct cow_store *store, const char *name, bool prepared, struct error_text *error)
+{
+	struct cow_delete_payload payload = { 0 };
+	struct cow_version *version;
+	int ret;
+
+	ret = cow_snapshot_find(store, name, prepared, &version, error);
+	if (!ret)
+		ret = cow_snapshot_room(store, error);
+	if (ret)
+		return ret;
+	payload.id = version->id;
+	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
+	if (ret)
+		return error_set(error, ret, "%s: out of memory", store->device->name);
+	return cow_snapshot_flush(store, "deleted", name, error);
+}
+
+int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
+{
+	if (cow_revert_awaits(store, name))
+		return error_set(error, -EBUSY, "%s: is about to go back to snapshot \"%s\"", store->device->name, name);
+	return version_delete(store, name, false, error);
+}
+
+int cow_snapshot_abort(struct cow_store *store, const char *name, struct error_text *error)
+{
+	return version_delete(store, name, true, error);
+}
+
+int cow_snapshot_commit(struct cow_store *store, const char *name, struct error_text *error)
+{
+	struct cow_commit_payload payload = { 0 };
+	struct cow_version *version;
+	int ret;
+
+	ret = cow_snapshot_find(store, name, true, &version, error);
+	if (ret)
+		return ret;
+	if (!strcmp(name, SNAPSHOT_REVERT_INTENT))
+		return cow_revert_commit(store, version, error);
+	ret = cow_snapshot_room(store, error);
+	if (ret)
+		return ret;
+	payload.id = version->id;
+	ret = cow_event_add(store, store->active, COW_RECORD_COMMIT, 1, &payload, sizeof(payload));
+	if (ret)
+		return error_set(error, ret, "%s: out of memory", store->device->name);
+	return cow_snapshot_flush(store, "committed", name, error);
+}
+
+static const struct cow_version *living_parent(const struct cow_version *version)
+{
+	do
+		version = version->parent;
+	while (version && (version->deleted || version->decision[0]));
+	return version;
+}
+
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
+		      void *owner)
+{
+	const struct cow_version *current = living_parent(store->active), *version, *parent;
+	char description[COW_DESCRIPTION_MAX + 1];
+	struct snapshot_info info;
+	int ret = 0;
+
+	for (version = store->versions; version && !ret; version = version->next) {
+		if (version->deleted || version->decision[0] || version == store->active)
+			continue;
+		parent = living_parent(version);
+		cow_description_show(version->description, description);
+		info = (struct snapshot_info){ version->id, parent ? parent->id : 0, version->time, version->sectors,
+			version->name, description, version == current };
+		ret = each(owner, &info);
+	}
+	return ret;
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * command_probe.c - a command that opens an image, or asks for the size of one
+ * that is open, waits, before it is run, until what that is on has answered
+ * (probe.h): not in the event loop, which goes on for everybody else, and for
+ * no longer than a limit.
+ *
+ *   command --> WAITING --- answered ---> run again, and now it opens or asks
+ *                  |--- limit ----------> ETIMEDOUT; the thread stays until it has its answer
+ *                  +--- the process ends  ESHUTDOWN
+ *
+ * PROBE_MAX threads at a time: a command that finds that many looks again until its limit.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "commands_internal.h"
+#include "log.h"
+#include "probe.h"
+#include "processor.h"
+
+struct probing {
+	struct commands *commands;
+	struct control_request *request;
+	int end;				/* of probe_begin(); -1: no thread yet */
+	struct loop_source *answered, *again, *limit;
+	struct probing *next;
+	char target[];
+};
+
+/* Of the list and all that wakes it; the request is the caller's again. */
+static struct control_request *probing_end(struct probing *probing)
+{
+	struct control_request *request = probing->request;
+	struct probing **place = &probing->commands->probing;
+
+	while (*place != probing)
+		place = &(*place)->next;
+	*place = probing->next;
+	loop_remove(probing->answered);
+	loop_remove(probing->again);
+	loop_remove(probing->limit);
+	if (probing->end >= 0)
+		close(probing->end);
+	free(probing);
+	return request;
+}
+
+static void probing_fail(struct probing *probing, int error)
+{
+	control_reply(probing_end(probing), error, NULL);
+}
+
+static void answered(void *arg, uint32_t events)
+{
+	struct control_request *request = probing_end(arg);
+
+	request->probed = true;
+	command_run_again(request);
+}
+
+static void late(void *arg)
+{
+	struct probing *probing = arg;
+	struct error_text *text = &probing->request->error;
+	int error = -EBUSY;		/* there was no thread for it: @text says why */
+
+	probing->limit = NULL;
+	if (probing->end >= 0)
+		error = probe_timed_out(probing->target, probing->commands->probe_timeout_ms, text);
+	log_warning("%s", text->text);
+	probing_fail(probing, error);
+}
+
+static void begin(void *arg)
+{
+	struct probing *probing = arg;
+	struct loop *loop = probing->commands->loop;
+	int error = 0;
+
+	probing->again = NULL;
+	probing->request->error.text[0] = '\0';
+	processor_leave();
+	probing->end = probe_begin(probing->target, &probing->request->error);
+	if (probing->end >= 0)
+		error = loop_add_fd(loop, &probing->answered, probing->end, EPOLLIN, answered, probing);
+	else if (probing->end == -EBUSY)
+		error = loop_add_timer(loop, &probing->again, OPEN_AGAIN_MS, begin, probing);
+	else
+		error = probing->end;
+	if (error)
+		probing_fail(probing, error);
+}
+
+/* Guests wait for a disk that is taken over: for as long as it takes, as they would for the device. */
+static bool is_limited(const struct commands *commands, const struct control_request *request)
+{
+	return commands->probe_timeout_ms && !json_is_true(json_object_get(request->message, "take_over"));
+}
+
+bool command_probe(struct commands *commands, struct control_request *request, const char *target)
+{
+	struct probing *probing;
+	int error = 0;
+
+	if (request->probed)
+		return false;
+	probing = calloc(1, sizeof(*probing) + strlen(target) + 1);
+	if (!probing) {
+		control_reply(request, -ENOMEM, NULL);
+		return true;
+	}
+	strcpy(probing->target, target);
+	probing->commands = commands;
+	probing->request = request;
+	probing->end = -1;
+	probing->next = commands->probing;
+	commands->probing = probing;
+	if (is_limited(commands, request))
+		error = loop_add_timer(commands->loop, &probing->limit, commands->probe_timeout_ms, late, probing);
+	if (error)
+		probing_fail(probing, error);
+	else
+		begin(probing);
+	return true;
+}
+
+void command_probe_stop(struct commands *commands)
+{
+	struct control_request *request;
+
+	while (commands->probing) {
+		request = probing_end(commands->probing);
+		request->error.text[0] = '\0';
+		control_reply(request, error_set(&request->error, -ESHUTDOWN, "this tapdisk ends; the image that was to be opened has "
+						 "not answered"), NULL);
+	}
+}

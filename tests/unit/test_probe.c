@@ -1,0 +1,494 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_probe.c - images on a file system that does not answer: what becomes of
+ * the command that is to open one, of everybody else meanwhile, and of what
+ * answers at last. The opening hangs in the kernel, in three different calls.
+ */
+#include "fixture.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "hanging_fs.h"
+#include "probe.h"
+#include "scratch.h"
+
+#define IMAGE_BYTES (1 << 20)
+#define FOREVER "600"
+#define LATE_MS 30000u
+
+static const char *const kinds[] = { "lookup", "open", "read" };	/* hanging_fs.h */
+
+static struct fixture f;
+static char mnt[200];
+
+static char *target_of(const char *name)
+{
+	static char targets[4][300];
+	static unsigned turn;
+	char *target = targets[turn++ % 4];
+
+	snprintf(target, sizeof(targets[0]), "aio:%s/%s", mnt, name);
+	return target;
+}
+
+static json_t *open_request(int minor, const char *target)
+{
+	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
+}
+
+static json_t *minor_request(const char *command, int minor)
+{
+	return json_pack("{s:s, s:i}", "command", command, "minor", minor);
+}
+
+static void call(json_t *request)
+{
+	json_decref(fixture_call(&f, request));
+}
+
+/* One more minor of the tapdisk. */
+static int attach(void)
+{
+	struct error_text text = { "" };
+	int minor = tapctl_minor_allocate(-1, &text);
+
+	assert_true(minor >= 0);
+	call(minor_request("attach", minor));
+	return minor;
+}
+
+static void detach(int minor)
+{
+	struct error_text text = { "" };
+
+	call(minor_request("close", minor));
+	call(minor_request("detach", minor));
+	assert_int_equal(tapctl_minor_free(minor, &text), 0);
+}
+
+/* A connection of its own, over which a command was sent that waits. */
+static struct tapctl *send_command(json_t *request)
+{
+	struct error_text text = { "" };
+	struct tapctl *ctl;
+
+	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
+	assert_int_equal(tapctl_send(ctl, request), 0);
+	return ctl;
+}
+
+static bool has_answer(struct tapctl *ctl, int ms)
+{
+	struct pollfd fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+
+	return poll(&fd, 1, ms) > 0;
+}
+
+/* Its answer, in the end. The connection is closed. */
+static int take_answer(struct tapctl *ctl, struct error_text *text)
+{
+	json_t *reply;
+	int error;
+
+	assert_true(has_answer(ctl, 30000));
+	assert_int_equal(tapctl_receive(ctl, &reply), 0);
+	error = tapctl_reply_error(reply, text);
+	json_decref(reply);
+	tapctl_close(ctl);
+	return error;
+}
+
+static void expect_timeout(struct tapctl *ctl, const char *name)
+{
+	struct error_text text = { "" };
+
+	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
+	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, name) || strchr(text.text, '\n'))
+		fail_msg("%s", text.text);
+}
+
+/* All that a command can be about but that image. */
+static void use_the_rest(const char *good)
+{
+	struct tapctl *ours = f.ctl;
+	struct error_text text = { "" };
+	int minor;
+
+	assert_int_equal(tapctl_connect(&f.ctl, f.pid, &text), 0);
+	call(json_pack("{s:s}", "command", "list"));
+	call(minor_request("info", f.minor));
+	call(minor_request("stats", f.minor));
+	call(minor_request("resize", f.minor));
+	minor = attach();
+	call(open_request(minor, good));
+	call(minor_request("pause", minor));
+	call(minor_request("unpause", minor));
+	detach(minor);
+	tapctl_close(f.ctl);
+	f.ctl = ours;
+}
+
+static int start_with(const char *seconds)
+{
+	if (!hanging_start(scratch_path("mnt")))
+		return -1;
+	snprintf(mnt, sizeof(mnt), "%s", scratch_path("mnt"));
+	setenv("TAPSNAP_OPEN_TIMEOUT", seconds, 1);
+	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
+	return 0;
+}
+
+static void stop(void)
+{
+	fixture_stop(&f);
+	hanging_stop();
+}
+
+#define START_OR_SKIP(seconds) do { if (start_with(seconds)) skip(); } while (0)
+
+/* The tapdisk, and the process that opens its files, if there is one. */
+static bool has_no_file_there(int pid)
+{
+	char path[300], target[300];
+	struct dirent *entry;
+	bool none = true;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir))) {
+		ssize_t length;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, entry->d_name);
+		length = readlink(path, target, sizeof(target) - 1);
+		target[length > 0 ? length : 0] = '\0';
+		none &= !strstr(target, mnt);
+	}
+	if (dir)
+		closedir(dir);
+	return none;
+}
+
+static int opener_of_tapdisk(void)
+{
+	json_t *reply = fixture_call(&f, json_pack("{s:s}", "command", "list"));
+	int pid = (int)json_integer_value(json_object_get(reply, "opener"));
+
+	json_decref(reply);
+	return pid;
+}
+
+/* What came late may be open for a moment, until it is seen that nobody waits for it. */
+static void expect_no_file_there(void)
+{
+	int opener = opener_of_tapdisk();
+
+	for (unsigned ms = 0; !has_no_file_there(f.pid) || (opener && !has_no_file_there(opener)); ms++) {
+		assert_true(ms < LATE_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	assert_true(hanging_wait_open(0));
+}
+
+/* Everybody is served, and when it answers the image is opened as if nothing had been. */
+static void test_the_others(void **state)
+{
+	START_OR_SKIP(FOREVER);
+	for (unsigned i = 0; i < 3; i++) {
+		int minor = attach();
+		struct error_text text = { "" };
+		struct tapctl *waits;
+
+		hanging_set(true);
+		waits = send_command(open_request(minor, target_of(kinds[i])));
+		assert_true(hanging_wait_held(1));
+		use_the_rest(target_of("good"));
+		assert_false(has_answer(waits, 0));
+		hanging_set(false);
+		if (take_answer(waits, &text))
+			fail_msg("%s", text.text);
+		detach(minor);
+		expect_no_file_there();
+	}
+	stop();
+}
+
+/* What comes too late is let go of, and does not stand in the way of the next try. */
+static void test_limit(void **state)
+{
+	START_OR_SKIP("1");
+	for (unsigned i = 0; i < 3; i++) {
+		int minor = attach();
+
+		hanging_set(true);
+		expect_timeout(send_command(open_request(minor, target_of(kinds[i]))), kinds[i]);
+		use_the_rest(target_of("good"));
+		hanging_set(false);
+		expect_no_file_there();
+		call(open_request(minor, target_of(kinds[i])));
+		detach(minor);
+		expect_no_file_there();
+	}
+	stop();
+}
+
+static void test_unpause(void **state)
+{
+	struct error_text text = { "" };
+	struct tapctl *waits;
+
+	START_OR_SKIP("1");
+	call(minor_request("pause", f.minor));
+	hanging_set(true);
+	expect_timeout(send_command(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", f.minor, "target", target_of("open"))),
+		       "open");
+	call(minor_request("unpause", f.minor));	/* on its own image */
+	call(minor_request("pause", f.minor));
+	waits = send_command(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", f.minor, "target", target_of("open2")));
+	assert_true(hanging_wait_held(2));
+	hanging_set(false);
+	if (take_answer(waits, &text))
+		fail_msg("%s", text.text);
+	call(minor_request("pause", f.minor));
+	call(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", f.minor, "target", f.target));
+	expect_no_file_there();
+	stop();
+}
+
+/* The size of an image that is open: who asks for it waits, and nobody else. */
+static void test_resize(void **state)
+{
+	int minor;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	call(open_request(minor, target_of("size")));
+	hanging_set(true);
+	expect_timeout(send_command(minor_request("resize", minor)), "size");
+	use_the_rest(target_of("good"));
+	hanging_set(false);
+	call(minor_request("resize", minor));
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
+/* A store that answers, on a base that does not. */
+static void test_base(void **state)
+{
+	char command[1200], program[300], target[200];
+	int minor;
+
+	START_OR_SKIP("1");
+	fixture_find_program(program, sizeof(program), "tap-img");
+	snprintf(command, sizeof(command), "%s create -F raw -b %s/read %s/store >/dev/null", program, mnt, scratch_dir);
+	assert_int_equal(system(command), 0);
+	snprintf(target, sizeof(target), "cow:%s/store", scratch_dir);
+	minor = attach();
+	hanging_set(true);
+	expect_timeout(send_command(open_request(minor, target)), "store");
+	use_the_rest(target_of("good"));
+	hanging_set(false);
+	expect_no_file_there();
+	call(open_request(minor, target));
+	detach(minor);
+	stop();
+}
+
+/* Only so many threads wait; who comes then is told. */
+static void test_many(void **state)
+{
+	struct tapctl *waits[PROBE_MAX + 1];
+	struct error_text text = { "" };
+	int minors[PROBE_MAX + 1];
+	char name[32];
+
+	START_OR_SKIP("3");
+	hanging_set(true);
+	for (unsigned i = 0; i <= PROBE_MAX; i++) {
+		snprintf(name, sizeof(name), "read%u", i);
+		minors[i] = attach();
+		waits[i] = send_command(open_request(minors[i], target_of(name)));
+	}
+	call(json_pack("{s:s}", "command", "list"));
+	for (unsigned i = 0; i < PROBE_MAX; i++) {
+		text.text[0] = '\0';
+		assert_int_equal(take_answer(waits[i], &text), -ETIMEDOUT);
+	}
+	text.text[0] = '\0';
+	assert_int_equal(take_answer(waits[PROBE_MAX], &text), -EBUSY);
+	assert_non_null(strstr(text.text, "have not answered"));
+	hanging_set(false);
+	expect_no_file_there();
+	use_the_rest(target_of("good"));
+	for (unsigned i = 0; i <= PROBE_MAX; i++) {
+		call(open_request(minors[i], target_of("good")));
+		detach(minors[i]);
+	}
+	stop();
+}
+
+/* Guests wait for what is taken over: there the limit does not count. */
+static void test_taken_over(void **state)
+{
+	struct error_text text = { "" };
+	json_t *request;
+	struct tapctl *waits;
+	int minor;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	request = open_request(minor, target_of("read"));
+	json_object_set_new(request, "take_over", json_true());
+	hanging_set(true);
+	waits = send_command(request);
+	assert_false(has_answer(waits, 2500));
+	hanging_set(false);
+	if (take_answer(waits, &text))
+		fail_msg("%s", text.text);
+	detach(minor);
+	stop();
+}
+
+/* Who waits does not keep the disk, nor the process. */
+static void test_end(void **state)
+{
+	struct error_text text = { "" };
+	struct tapctl *waits, *other;
+	int minor, other_minor;
+	bool opens_itself;
+	char byte;
+
+	START_OR_SKIP(FOREVER);
+	opens_itself = !opener_of_tapdisk();
+	minor = attach();
+	other_minor = attach();
+	hanging_set(true);
+	waits = send_command(open_request(minor, target_of("open")));
+	other = send_command(open_request(other_minor, target_of("read")));
+	assert_true(hanging_wait_held(2));
+	detach(minor);
+	assert_int_equal(kill(f.pid, SIGTERM), 0);
+	assert_int_equal(take_answer(waits, &text), -ESHUTDOWN);
+	text.text[0] = '\0';
+	assert_int_equal(take_answer(other, &text), -ESHUTDOWN);
+	if (opens_itself)	/* then this file system keeps it */
+		hanging_set(false);
+	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
+		;
+	tapctl_close(f.ctl);
+	hanging_set(false);
+	assert_true(hanging_wait_open(0));
+	assert_int_equal(tapctl_minor_free(other_minor, &text), 0);
+	assert_int_equal(tapctl_minor_free(f.minor, &text), 0);
+	assert_int_equal(unlink(f.image), 0);
+	hanging_stop();
+}
+
+/* The program: one line, and nothing stays. @other: a store there, which is no other one's business. */
+static void test_program(void **state)
+{
+	static const char *const types[] = { "aio", "cow" };
+	char command[1200], program[300], line[600];
+	FILE *output;
+
+	START_OR_SKIP("1");
+	fixture_find_program(program, sizeof(program), "tap-ctl");
+	for (unsigned i = 0; i < 6; i++) {
+		hanging_set(true);
+		snprintf(command, sizeof(command), "%s create -a %s:%s/%s 2>&1; echo $?", program, types[i / 3], mnt, kinds[i % 3]);
+		output = popen(command, "re");
+		assert_non_null(fgets(line, sizeof(line), output));
+		assert_non_null(strstr(line, "has not answered for 1 seconds"));
+		assert_non_null(fgets(line, sizeof(line), output));
+		assert_int_equal(atoi(line), ETIMEDOUT);
+		assert_null(fgets(line, sizeof(line), output));
+		pclose(output);
+		use_the_rest(target_of("good"));
+		hanging_set(false);
+		expect_no_file_there();
+	}
+	stop();
+}
+
+static void count_minor(int minor, int locked_by, void *arg)
+{
+	++*(int *)arg;
+}
+
+/* Nobody has to wait for the limit, and nothing stays. timeout(1) says 124, or 137 when it had to kill. */
+static void test_interrupted(void **state)
+{
+	static const char *const types[] = { "aio", "cow" };
+	char command[1200], program[300];
+	int status, minors;
+
+	START_OR_SKIP(FOREVER);
+	fixture_find_program(program, sizeof(program), "tap-ctl");
+	for (unsigned i = 0; i < 6; i++) {
+		hanging_set(true);
+		snprintf(command, sizeof(command), "timeout -k 10 -s INT 0.5 %s create -a %s:%s/%s 2>/dev/null", program,
+			 types[i / 3], mnt, kinds[i % 3]);
+		status = system(command);
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 124);
+		minors = 0;
+		assert_int_equal(tapctl_minor_list(count_minor, &minors), 0);
+		assert_int_equal(minors, 1);
+		hanging_set(false);
+		expect_no_file_there();
+	}
+	stop();
+}
+
+/* A store that is open already and does not answer any more holds up nobody who opens another. */
+static void test_other_store(void **state)
+{
+	char command[1200], program[300], target[200];
+	int minor;
+
+	START_OR_SKIP("5");
+	fixture_find_program(program, sizeof(program), "tap-img");
+	snprintf(command, sizeof(command), "%s create -F raw -b %s/lookup %s/above >/dev/null && %s create %s/alone 1M >/dev/null",
+		 program, mnt, scratch_dir, program, scratch_dir);
+	assert_int_equal(system(command), 0);
+	snprintf(target, sizeof(target), "cow:%s/above", scratch_dir);
+	minor = attach();
+	call(open_request(minor, target));
+	hanging_set(true);
+	fixture_find_program(program, sizeof(program), "tap-ctl");
+	snprintf(command, sizeof(command), "%s destroy $(%s create -a cow:%s/alone --json | jq -r '\"-p \\(.pid) -m \\(.minor)\"')",
+		 program, program, scratch_dir);
+	assert_int_equal(system(command), 0);
+	hanging_set(false);
+	detach(minor);
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_others),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_unpause),
+		cmocka_unit_test(test_resize),
+		cmocka_unit_test(test_base),
+		cmocka_unit_test(test_many),
+		cmocka_unit_test(test_taken_over),
+		cmocka_unit_test(test_end),
+		cmocka_unit_test(test_program),
+		cmocka_unit_test(test_interrupted),
+		cmocka_unit_test(test_other_store),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
