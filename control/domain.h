@@ -246,7 +246,8 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
 /* The parts of domain_recover(). @intent is the file's content. */
 /* @told: by whoever asked for it, so that a domain which runs is stopped, too, if it was to be. */
-int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool told);
+int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+			 bool told);
 int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);

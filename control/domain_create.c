@@ -134,8 +134,8 @@ static int check_disk(struct create *create, struct domain_disk *disk)
 		return 0;
 	}
 	if (found == -EOPNOTSUPP)
-		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store DIRECTORY moves it onto one; "
-				 "--diskspec %s,snapshot=no leaves it out", disk->vdev, disk->target, disk->vdev);
+		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store DIRECTORY moves it onto "
+				 "one; --diskspec %s,snapshot=no leaves it out", disk->vdev, disk->target, disk->vdev);
 	if (found < 0)
 		return error_set(create->text, found, "%s", reason.text);
 	if (found)
@@ -494,8 +494,8 @@ static void warn_frozen(struct create *create)
 int domain_create(struct domain_operation *operation)
 {
 	struct create create = {
-		.operation = operation, .request = operation->request, .text = &operation->text, .directory = { .fd = -1, .lock = -1 },
-		.guard = { .fd = -1 },
+		.operation = operation, .request = operation->request, .text = &operation->text,
+		.directory = { .fd = -1, .lock = -1 }, .guard = { .fd = -1 },
 	};
 	int error = domain_locate(operation, &create.config_text);
 

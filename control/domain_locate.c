@@ -101,8 +101,8 @@ static int locate_directory(struct domain_operation *operation)
 	int error = find_directory(domain, &operation->id);
 
 	if (error == -EEXIST)
-		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a directory "
-				 "in %s", domain, directory_root());
+		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a "
+				 "directory in %s", domain, directory_root());
 	if (error)
 		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
 				 "path of a config file can be given, too", domain);

@@ -191,7 +191,8 @@ static void close_left_open(const json_t *intent)
 	disks_free(&disks);
 }
 
-int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool told)
+int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+			 bool told)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
@@ -447,7 +448,8 @@ static int end_operation(struct domain_operation *operation, const struct domain
 		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))
 		return domain_undo_clone(operation, directory, intent);
-	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here", directory->path);
+	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here",
+			 directory->path);
 }
 
 static void explain(struct domain_operation *operation, const struct domain_directory *directory, const char *op, int error,

@@ -46,8 +46,8 @@ static void look_at_run_dir(json_t *findings)
 		doctor_find(findings, "run directory", errno == ENOENT ? "ok" : "wrong", "%s: %s", path,
 			    errno == ENOENT ? "not there: nothing was started yet" : strerror(errno));
 	else if (st.st_uid && st.st_uid != geteuid())
-		doctor_find(findings, "run directory", "wrong", "%s belongs to user %u, who can take every disk's place: chown it to root",
-			    path, st.st_uid);
+		doctor_find(findings, "run directory", "wrong", "%s belongs to user %u, who can take every disk's place: "
+			    "chown it to root", path, st.st_uid);
 	else if (st.st_mode & 022)
 		doctor_find(findings, "run directory", "wrong", "%s may be written to by others (mode %o): chmod 755", path,
 			    st.st_mode & 07777);

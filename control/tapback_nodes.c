@@ -271,8 +271,8 @@ static int publish_tapdisk(struct xenstore *xenstore, void *arg)
 	if (xenbus_read_state(xenstore, p->path) != p->nodes->state)
 		return -ESTALE;
 	error = xenstore_write(xenstore, p->path, "pid", "%d", p->pid);
-	return error ? error : xenstore_write(xenstore, p->path, "physical-device-path", NBD_SOCKET_FORMAT, tapctl_run_dir(), p->pid,
-					      p->nodes->minor);
+	return error ? error : xenstore_write(xenstore, p->path, "physical-device-path", NBD_SOCKET_FORMAT, tapctl_run_dir(),
+					      p->pid, p->nodes->minor);
 }
 
 static int publish_state(struct xenstore *xenstore, void *arg)

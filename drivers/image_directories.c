@@ -84,7 +84,8 @@ static bool is_in(const char *directory, const char *path)
 {
 	size_t length = strlen(directory);
 
-	return !strncmp(path, directory, length) && (!path[length] || path[length] == '/' || (length && directory[length - 1] == '/'));
+	return !strncmp(path, directory, length) &&
+	       (!path[length] || path[length] == '/' || (length && directory[length - 1] == '/'));
 }
 
 /* The real path, or that of the directory that it would be in. */

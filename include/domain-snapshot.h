@@ -73,7 +73,8 @@ enum domain_snapshot_after {
 	DOMAIN_SNAPSHOT_SHUTDOWN,	/* create */
 };
 
-/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute; directories are to be. */
+/* All strings are UTF-8. They are copied by domain_snapshots_start(); the paths of a config file and a hook made absolute;
+ * directories are to be. */
 struct domain_snapshot_request {
 	enum domain_snapshot_command command;
 	const char *domain;		/* name, number or uuid; or the path, with a "/", of an xl config file */

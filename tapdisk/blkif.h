@@ -12,7 +12,7 @@
  *
  * blkif.c       connect, disconnect, stop and start
  * blkif_queue.c the way above
- * blkif_backoff.c  a frontend that has us work for nothing
+ * blkif_backoff.c a frontend that has us work for nothing
  * blkif_resume.c a connection that a tapdisk had which died
  * blkif_io.c    one request: what it asks for, is it right, where is its data
  */

@@ -135,7 +135,7 @@ void command_probe_stop(struct commands *commands)
 	while (commands->probing) {
 		request = probing_end(commands->probing);
 		request->error.text[0] = '\0';
-		control_reply(request, error_set(&request->error, -ESHUTDOWN, "this tapdisk ends; the image that was to be opened has "
-						 "not answered"), NULL);
+		control_reply(request, error_set(&request->error, -ESHUTDOWN, "this tapdisk ends; the image that was to be opened "
+						 "has not answered"), NULL);
 	}
 }

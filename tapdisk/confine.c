@@ -143,7 +143,8 @@ static int restrict_files(int version, char *const *directories, struct error_te
 
 	if (rules < 0)
 		return error_set(text, -errno, "Landlock: %s", strerror(errno));
-	ret = directories ? allow_all(rules, directories, attr.handled_access_fs, text) : allow_public(rules, attr.handled_access_fs, text);
+	ret = directories ? allow_all(rules, directories, attr.handled_access_fs, text) :
+		allow_public(rules, attr.handled_access_fs, text);
 	if (!ret && syscall(SYS_landlock_restrict_self, rules, 0))
 		ret = error_set(text, -errno, "Landlock: %s", strerror(errno));
 	close(rules);
@@ -155,8 +156,8 @@ static int confine_files(char *const *directories, struct error_text *warning, s
 	int version = landlock_version(), ret;
 
 	if (version < 0) {
-		error_set(warning, 0, "this kernel has no Landlock (%s): of the directories that images may be in only tapdisk's own "
-			  "look keeps it, no boundary", strerror(errno));
+		error_set(warning, 0, "this kernel has no Landlock (%s): of the directories that images may be in only tapdisk's "
+			  "own look keeps it, no boundary", strerror(errno));
 		return 0;
 	}
 	/* they have to be there to be allowed; who makes them otherwise comes too late */

@@ -226,7 +226,8 @@ static void go_on(struct vbd *vbd)
 	errors->stopped = false;
 	errors->told = 0;
 	log_info("minor %d: %s goes on, with %u requests that have waited", vbd->minor, vbd->target, errors->waiting.count);
-	vbd_emit_event(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor, "requests", (int)errors->waiting.count));
+	vbd_emit_event(vbd, json_pack("{s:s, s:i, s:i}", "event", "resumed", "minor", vbd->minor,
+				      "requests", (int)errors->waiting.count));
 	vbd_error_try_room(vbd);
 }
 

@@ -9,8 +9,8 @@
  *     cow_extent.c cow_run.c   which parts are alike
  *   the map: where a block is
  *     cow_map.c         lookups, and whose a block is
- *     cow_layer.c cow_dirty_nodes.c  changes in memory, and under which nodes they are
- *     cow_cache.c cow_readahead.c  nodes in memory, and those that are needed next
+ *     cow_layer.c cow_dirty_nodes.c   changes in memory, and under which nodes they are
+ *     cow_cache.c cow_readahead.c   nodes in memory, and those that are needed next
  *   the space
  *     cow_alloc.c       which blocks are in use
  *     cow_set.c         a page's bits, in little memory where few are set or clear
@@ -397,7 +397,7 @@ uint64_t cow_layer_next(const struct cow_layer *layer, uint64_t block, uint64_t 
 int cow_version_extent(struct cow_store *store, const struct cow_version *version, uint64_t sector, uint64_t max,
 		       struct cow_extent *extent);
 
-/* cow_io.c: zeroes, or discards what is whole blocks, from *@sector on, which moves on, until *@budget blocks have been looked at. */
+/* cow_io.c: zeroes, or discards what is whole blocks, from *@sector on, which moves on, until *@budget blocks were looked at. */
 int cow_zero_some(struct cow_store *store, uint64_t *sector, uint64_t end, bool parts, uint64_t *budget);
 /* What was absent is zero. */
 int cow_zero_mask(struct cow_store *store, uint64_t block);

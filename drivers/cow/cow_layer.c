@@ -147,7 +147,8 @@ void cow_layer_join(struct cow_layer *layer)
 
 bool cow_layer_touches(const struct cow_layer *layer, unsigned level, uint64_t index)
 {
-	return cow_dirty_nodes_has(&layer->dirty_nodes, level, index) || (layer->below && cow_layer_touches(layer->below, level, index));
+	return cow_dirty_nodes_has(&layer->dirty_nodes, level, index) ||
+	       (layer->below && cow_layer_touches(layer->below, level, index));
 }
 
 static int compare_elements(const void *a, const void *b)

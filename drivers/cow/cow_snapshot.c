@@ -132,7 +132,8 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 		return ret;
 	if (*decision && (!cow_decision_valid(decision) || strlen(decision) > COW_DECISION_MAX))
 		return error_set(error, -EINVAL, "%.64s: a decision record is a file called by 32 hexadecimal digits in %s/"
-				 COW_DECISION_DIRECTORY ", by at most %u bytes in all", decision, path_state_dir(), COW_DECISION_MAX);
+				 COW_DECISION_DIRECTORY ", by at most %u bytes in all", decision, path_state_dir(),
+				 COW_DECISION_MAX);
 	if (*decision && cow_prepared_count(store) >= COW_PREPARED_MAX)
 		return error_set(error, -EBUSY, "%s: %u snapshots wait for a decision already", store->device->name,
 				 COW_PREPARED_MAX);

@@ -84,7 +84,8 @@ static struct fuse_attr hanging_attr(uint64_t node)
 {
 	bool directory = node == FUSE_ROOT_ID;
 
-	return (struct fuse_attr){ .ino = node, .size = directory ? 0 : HANGING_BYTES, .blocks = directory ? 0 : HANGING_BYTES / 512,
+	return (struct fuse_attr){ .ino = node,
+		.size = directory ? 0 : HANGING_BYTES, .blocks = directory ? 0 : HANGING_BYTES / 512,
 		.mode = directory ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096 };
 }
 

@@ -32,7 +32,7 @@
 #define RING_HEADER offsetof(struct blkif_sring, ring)
 #define GIVEN_UP_US 20000		/* a ring that has had no room for so long may have been given up */
 #define TIMEOUT_US 20000000		/* where that cannot be, every request has to be answered */
-#define LIFE 16				/* batches, at most: a longer one would be served slowly for what it sends (blkif_backoff.c) */
+#define LIFE 16				/* batches, at most: a longer one would be backed off from (blkif_backoff.c) */
 #define ENOUGH 1000			/* answered; it goes on until then */
 
 struct flipper {
