@@ -15,7 +15,7 @@
 #   make valgrind     the system tests of the tools, with the tools under valgrind
 #   make coverage     the lines of ring, request and cow code that the tests run, in per cent
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
-#   make deps         the same for everything here; demo and the checks see to theirs by themselves
+#   make deps         the same for `make check`; each of these sees to its own by itself
 #   make clean
 
 VERSION = 0.1
@@ -23,9 +23,15 @@ PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
-ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(WARNINGS) $(SANITIZE) $(CFLAGS)
+# for root's programs, which face guests and networks; sanitizers see more, and do not go with all of it
+ifndef SANITIZE
+HARDENING := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-fcf-protection) \
+	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+HARDENING_LDFLAGS = -Wl,-z,relro,-z,now
+endif
+ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(WARNINGS) $(HARDENING) $(SANITIZE) $(CFLAGS)
 INCLUDES = -Iinclude
-ALL_LDFLAGS = -pthread $(SANITIZE) $(LDFLAGS)
+ALL_LDFLAGS = -pthread $(HARDENING_LDFLAGS) $(SANITIZE) $(LDFLAGS)
 
 PKGS = jansson liburing libseccomp libsystemd libisal xengnttab xenevtchn xenstore xentoolcore
 XL_PKGS = xenlight xlutil xentoollog xencontrol xenguest
@@ -90,9 +96,15 @@ $(BUILD)/examples/%: $(BUILD)/docs/examples/%.o $(LIBRARY)
 
 $(BUILD)/bin/%:
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+	$(CC) $(ALL_LDFLAGS) -pie -o $@ $(filter %.o,$^) $(LIBS)
 
-$(BUILD)/%.o: %.c | prerequisites
+# What objects were made with: with other flags they are made again, but not by `make install`, which takes what there is.
+FLAGS := $(filter-out ccache,$(CC)) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+$(BUILD)/flags: $(if $(filter install,$(MAKECMDGOALS)),,flags)
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' >$@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
@@ -160,6 +172,9 @@ $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock
 $(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
 $(BUILD)/tests/unit/test_snapshot_group: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
+# who takes over is killed in between
+$(BUILD)/tests/unit/test_takeover: private ALL_LDFLAGS += -Wl,--wrap=tapctl_call
+
 # snapshots of a domain that is not Xen's
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
 DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
@@ -196,7 +211,7 @@ $(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(MEMORY_TE
 # A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
 POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c drivers/*/*.c)
 POINT_OBJS = $(patsubst %.c,$(BUILD)/points/%.o,$(POINT_SOURCES))
-$(BUILD)/points/%.o: %.c | prerequisites
+$(BUILD)/points/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -DTEST_POINTS -MMD -MP -c -o $@ $<
 $(BUILD)/tests/tapdisk-points: $(POINT_OBJS) $(BUILD)/tests/unit/point.o $(filter-out $(POINT_SOURCES:%.c=$(BUILD)/%.o), \
@@ -221,11 +236,12 @@ prerequisites:
 	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
 
 # Debian packages. What is missing is installed when we are root; otherwise the command is printed.
+# tests/xen/lab-build reads the first line, too.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
+TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
-FUZZ_PACKAGES  = clang libclang-rt-14-dev
+FUZZ_PACKAGES  = clang libclang-rt-dev
 STATIC_PACKAGES = cppcheck
 VALGRIND_PACKAGES = valgrind
 LAB_PACKAGES   = debootstrap cpio kmod xz-utils zstd e2fsprogs busybox-static
@@ -247,8 +263,10 @@ check-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES))
 bench-deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(BENCH_PACKAGES))
-deps: check-deps
-	$(call install_packages,$(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
+lab-deps:
+	$(call install_packages,$(LAB_PACKAGES))
+deps:
+	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES) $(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
 # What a driver or a tool may include is its own directory and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
 # are not used to get around it.
@@ -378,7 +396,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean flags examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

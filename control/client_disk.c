@@ -13,7 +13,8 @@
  *
  * A device that answers no request keeps its image from being closed, and
  * nothing can take the requests back. With force there is an end all the
- * same: after FORCED_WAIT_MS a tapdisk that serves nothing else is killed.
+ * same: after FORCED_WAIT_MS a tapdisk that serves nothing else is killed, also
+ * one that answers nothing itself.
  * The kernel keeps the image's lock, and the pages that the requests are in,
  * until the device has answered or is gone; so nobody else can open the image
  * while a write may still come. It may keep the process as long, too (seen with
@@ -103,14 +104,35 @@ static int close_disk(struct tapctl *ctl, int minor, bool force, int timeout_ms,
 	return tapctl_call(ctl, request, NULL, timeout_ms, text);
 }
 
-/* Does @pid serve @minor and nothing else? One that does not say so in time is left alone. */
+struct markers {
+	int pid, minor;
+	bool has, has_others;
+};
+
+static void look_at_marker(int minor, int locked_by, void *arg)
+{
+	struct markers *markers = arg;
+
+	if (locked_by == markers->pid)
+		*(minor == markers->minor ? &markers->has : &markers->has_others) = true;
+}
+
+/* What the locks say of one whose event loop is stuck, so that it can attach nothing more. */
+static bool has_only_marker(int pid, int minor)
+{
+	struct markers markers = { pid, minor };
+
+	return !tapctl_minor_list(look_at_marker, &markers) && markers.has && !markers.has_others;
+}
+
+/* Does @pid serve @minor and nothing else? */
 static bool is_only_disk(int pid, int minor)
 {
 	json_t *reply = NULL, *disks;
 	bool only;
 
 	if (call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, NULL))
-		return false;
+		return has_only_marker(pid, minor);
 	disks = json_object_get(reply, "disks");
 	only = json_array_size(disks) == 1 &&
 	       json_integer_value(json_object_get(json_array_get(disks, 0), "minor")) == minor;
@@ -121,19 +143,16 @@ static bool is_only_disk(int pid, int minor)
 /* The close was not answered in time. */
 static int kill_process(struct tapctl *ctl, int pid, int minor, struct error_text *text)
 {
-	int error;
-
 	if (!is_only_disk(pid, minor))
 		return error_set(text, -ETIMEDOUT, "minor %d: the device does not answer, and tapdisk %d serves other disks: "
 				 "the disk ends when the device has answered", minor, pid);
 	if (kill(pid, SIGKILL) && errno != ESRCH)
 		return error_set(text, -errno, "tapdisk %d cannot be killed: %s", pid, strerror(errno));
 	wait_for_end(ctl);
-	error = tapctl_process_clean(pid);
-	if (error == -EBUSY)
+	if (tapctl_process_clean(pid) == -EBUSY)
 		return error_set(text, -ETIMEDOUT, "tapdisk %d is killed, and the kernel lets it end when the device has "
 				 "answered; destroy it again then", pid);
-	return error ? error_set(text, error, "tapdisk %d: %s", pid, strerror(-error)) : tapctl_minor_free(minor, text);
+	return clean_after_dead(pid, minor, text);
 }
 
 int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_text *text)

@@ -269,14 +269,14 @@ static int open_disk(struct tapctl *ctl, const struct record *record, struct err
 	}
 }
 
+/* The limits before it is open: from then on it serves, also when we are killed. */
 static int take_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
 {
 	int error = tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "attach", "minor", record->minor), NULL, CALL_MS, text);
 
-	if (error)
-		return error;
-	error = open_disk(ctl, record, text);
-	return error ? error : tapctl_call(ctl, throttle_request(record), NULL, CALL_MS, text);
+	if (!error)
+		error = tapctl_call(ctl, throttle_request(record), NULL, CALL_MS, text);
+	return error ? error : open_disk(ctl, record, text);
 }
 
 static void detach_failed(struct tapctl *ctl, const struct record *record)

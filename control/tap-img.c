@@ -142,7 +142,8 @@ int main(int argc, char **argv)
 		if (strcmp(argv[1], commands[i]->name))
 			continue;
 		code = output_end(commands[i], commands[i]->run(commands[i], argc - 1, argv + 1));
-		interrupts_die();
+		if (code)		/* the signal came too late for a command that was completed */
+			interrupts_die();
 		return code;
 	}
 	fprintf(stderr, "tap-img: there is no command '%s'; 'tap-img --help' lists them\n", argv[1]);

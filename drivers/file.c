@@ -118,16 +118,17 @@ static int file_check_writable(const struct image_file *file, struct error_text 
 	return 0;
 }
 
+/* A file's as it was when its server was last asked: whoever opens it, or finds out whether it answers, has asked just now. */
 static int file_get_size(const struct image_file *file, uint64_t *size, struct error_text *error)
 {
-	struct stat st = { 0 };
+	struct statx stx = { 0 };
 	int ret;
 
 	if (file->blkdev) {
 		ret = ioctl(file->fd, BLKGETSIZE64, size);
 	} else {
-		ret = fstat(file->fd, &st);
-		*size = st.st_size;
+		ret = statx(file->fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &stx);
+		*size = stx.stx_size;
 	}
 	return ret ? error_set(error, -errno, "%s: cannot get its size: %s", file->path, strerror(errno)) : 0;
 }

@@ -157,8 +157,8 @@ int reach_limit(unsigned *seconds, struct error_text *error)
 
 int probe_timed_out(const char *target, unsigned ms, struct error_text *error)
 {
-	return error_set(error, -ETIMEDOUT, "%s: not opened: the device or file server that it is on has not answered for %u seconds",
-			 target, (ms + 999) / 1000);
+	return error_set(error, -ETIMEDOUT, "%s: the device or file server that it is on has not answered for %u seconds", target,
+			 (ms + 999) / 1000);
 }
 
 /* In a child: the probe runs in a grandchild, which needs no waitpid() and keeps no other descriptor of ours. */

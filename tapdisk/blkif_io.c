@@ -298,6 +298,12 @@ void blkif_io_copy_to_guest(struct blkif_io *io)
 		blkif_io_copy_data(io, true);
 }
 
+/* When its frontend goes: who had it wait has given it up, with what it waited for. */
+static bool blkif_io_waited(int error)
+{
+	return error == -ECANCELED || error == -ENOSPC || error == -EDQUOT;
+}
+
 static void blkif_io_step_done(struct block_request *block, int error)
 {
 	struct blkif_io *io = block->owner;
@@ -307,8 +313,8 @@ static void blkif_io_step_done(struct block_request *block, int error)
 	blkif->submitted--;
 	if (error)
 		io->error = error;
-	if (blkif->client.leaving && (error == -ECANCELED || (!error && io->steps)))
-		blkif_io_list_add(&io->queue->parked, io);	/* canceled or incomplete: leave it unanswered to the guest */
+	if (blkif->client.leaving && (blkif_io_waited(error) || (!error && io->steps)))
+		blkif_io_list_add(&io->queue->parked, io);	/* it waited, or is incomplete: leave it unanswered to the guest */
 	else if (!error && io->steps)
 		blkif_io_submit(io);
 	else

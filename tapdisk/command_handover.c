@@ -18,11 +18,9 @@
 
 static void unpause_all(struct commands *commands)
 {
-	struct error_text text = { "" };
-
 	for (struct disk *disk = commands->disks; disk; disk = disk->next) {
-		if (disk->vbd->state == VBD_PAUSED && !disk->vbd->held_paused && vbd_unpause(disk->vbd, NULL, &text))
-			log_error("minor %d: %s", disk->vbd->minor, text.text);
+		if (disk->vbd->state == VBD_PAUSED && !disk->vbd->held_paused)
+			vbd_resume_soon(disk->vbd);
 	}
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * command_probe.c - before a command opens an image, a thread checks that the
- * image's storage answers (probe.h). The command waits for the thread, up to a
- * limit; the event loop keeps running.
+ * command_probe.c - before a command opens an image, or asks an open one for its
+ * size, a thread checks that the image's storage answers (probe.h). The command
+ * waits for the thread, up to a limit; the event loop keeps running.
  *
- *   command --> WAITING --- answered ---> run again, and now it opens
+ *   command --> WAITING --- answered ---> run again, and now it opens or asks
  *                  |--- limit ----------> ETIMEDOUT; the thread remains until the storage answers
  *                  +--- the process ends  ESHUTDOWN
  *

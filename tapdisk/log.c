@@ -5,10 +5,12 @@
  * Lines that a guest can cause have a budget, so that a guest cannot fill the
  * host's disk; the number of dropped lines is logged with the next line.
  *
- * Lines are sent to the system's logger as datagrams, because syslog() connects
- * its socket, again after the logger was restarted, and the sandbox permits no
- * connect. The rare logger with a stream socket gets lines by syslog(), and none
- * after it was restarted.
+ * Lines are sent to the system's logger without waiting. syslog() would block
+ * on a logger that has stopped, and all disks with it; and it connects its
+ * socket again after the logger was restarted, which the sandbox does not
+ * permit. Lines that the logger does not accept are counted, and the number is
+ * logged with the next line that it accepts. A logger with a stream socket,
+ * which is rare, gets nothing after it was restarted.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -33,9 +35,30 @@ const char *log_socket_path = _PATH_LOG;
 
 static const char *log_program = "tapdisk";
 static bool log_to_stderr = true;
-static int log_socket = -1;
+static int log_socket = -1, log_stream = -1;
+static unsigned not_taken;
 static uint64_t guest_second;		/* the second that guest_lines counts */
 static unsigned guest_lines, guest_dropped;
+
+static struct sockaddr_un logger_address(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	strncpy(address.sun_path, log_socket_path, sizeof(address.sun_path) - 1);
+	return address;
+}
+
+/* It fails where the logger takes datagrams. */
+static void connect_stream(void)
+{
+	struct sockaddr_un address = logger_address();
+
+	log_stream = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (log_stream >= 0 && connect(log_stream, (struct sockaddr *)&address, sizeof(address))) {
+		close(log_stream);
+		log_stream = -1;
+	}
+}
 
 void log_open(const char *program, bool to_stderr)
 {
@@ -48,25 +71,38 @@ void log_open(const char *program, bool to_stderr)
 		return;
 	tzset();	/* its file cannot be opened later */
 	log_socket = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	openlog(program, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+	connect_stream();
 }
 
-/* In the format of syslog(). */
-static void send_line(int priority, const char *text)
+/* In the format of syslog(). False: the logger does not accept it now. */
+static bool send_line(int priority, const char *text)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct sockaddr_un address = logger_address();
 	char line[LINE_SIZE + 128], date[32];
 	time_t now = time(NULL);
 	struct tm parts;
-	int length;
+	ssize_t sent;
+	size_t length;
 
 	if (!localtime_r(&now, &parts) || !strftime(date, sizeof(date), "%h %e %T", &parts))
 		date[0] = '\0';
-	length = snprintf(line, sizeof(line), "<%d>%s %s[%d]: %s", priority | LOG_DAEMON, date, log_program, (int)getpid(), text);
-	strncpy(address.sun_path, log_socket_path, sizeof(address.sun_path) - 1);
-	if (sendto(log_socket, line, (size_t)length, MSG_NOSIGNAL, (struct sockaddr *)&address, sizeof(address)) < 0 &&
-	    errno == EPROTOTYPE)
-		syslog(priority, "%s", text);
+	length = (size_t)snprintf(line, sizeof(line), "<%d>%s %s[%d]: %s", priority | LOG_DAEMON, date, log_program, (int)getpid(), text);
+	if (log_stream >= 0)	/* a line ends with its NUL; the kernel takes it whole or not at all */
+		sent = send(log_stream, line, length + 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	else
+		sent = sendto(log_socket, line, length, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, sizeof(address));
+	return sent >= 0 || errno != EAGAIN;
+}
+
+static bool tell_not_taken(void)
+{
+	char text[64];
+
+	snprintf(text, sizeof(text), "the logger did not take %u lines", not_taken);
+	if (!send_line(LOG_WARNING, text))
+		return false;
+	not_taken = 0;
+	return true;
 }
 
 static void __attribute__((format(printf, 2, 0))) write_line(int priority, const char *format, va_list args)
@@ -76,8 +112,8 @@ static void __attribute__((format(printf, 2, 0))) write_line(int priority, const
 	vsnprintf(line, sizeof(line), format, args);
 	if (log_to_stderr)
 		fprintf(stderr, "%s: %s\n", log_program, line);
-	else
-		send_line(priority, line);
+	else if ((not_taken && !tell_not_taken()) || !send_line(priority, line))
+		not_taken++;
 }
 
 static void __attribute__((format(printf, 2, 3))) write_formatted(int priority, const char *format, ...)

@@ -153,6 +153,25 @@ static void limit_descriptors(void)
 		log_warning("cannot raise the limit of open files: %s", strerror(errno));
 }
 
+static void lift_limit(int resource, const char *name)
+{
+	struct rlimit limit, none = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY || !setrlimit(resource, &none))
+		return;
+	limit.rlim_cur = limit.rlim_max;	/* not ours to raise further */
+	setrlimit(resource, &limit);
+	if (limit.rlim_max != RLIM_INFINITY)
+		log_warning("the limit of %s cannot be lifted", name);
+}
+
+/* What a shell limits for its user's programs would fail a guest's writes, or end its disk after some days. */
+static void lift_limits(void)
+{
+	lift_limit(RLIMIT_FSIZE, "the size of files");
+	lift_limit(RLIMIT_CPU, "processor time");
+}
+
 static void signal_ready(void *arg, uint32_t events)
 {
 	struct tapdisk *tapdisk = arg;
@@ -176,6 +195,7 @@ static int setup_signals(struct tapdisk *tapdisk)
 	sigprocmask(SIG_SETMASK, &ours, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* the write fails */
 	tapdisk->signal_fd = signalfd(-1, &ours, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (tapdisk->signal_fd < 0)
 		return -errno;
@@ -399,6 +419,7 @@ int main(int argc, char **argv)
 	json_memory_init();
 	umask(077);
 	limit_descriptors();
+	lift_limits();
 	error = (options.no_sandbox ? setup : setup_sandboxed)(&tapdisk, &options, &text);
 	if (!error)
 		log_info("version " VERSION ", pid %d, engine %s", (int)getpid(), tapdisk.engine->ops->name);

@@ -82,6 +82,20 @@ static void vbd_start_clients(struct vbd *vbd)
 		client->ops->start(client);
 }
 
+/*
+ * A drain has come to nothing. What has waited behind an error is tried if it need not wait any more: while it drained,
+ * what failed was tried and done, or the policy has changed. What waits for room has its own time (vbd_space.c).
+ */
+static void vbd_run_on(struct vbd *vbd)
+{
+	const struct vbd_errors *errors = &vbd->errors;
+
+	vbd->state = VBD_RUNNING;
+	if (errors->stopped ? errors->policy != ON_ERROR_STOP : errors->waiting.count > errors->no_room)
+		vbd_error_go_on(vbd);
+	vbd_start_clients(vbd);
+}
+
 static void vbd_close_backend(struct vbd *vbd)
 {
 	if (vbd->backend)
@@ -121,8 +135,7 @@ static void vbd_flushed(struct block_request *flush, int error)
 	if (vbd->lost)
 		vbd_count_loss(vbd);
 	if (error && !vbd->forced && !vbd->closing) {
-		vbd->state = VBD_RUNNING;
-		vbd_start_clients(vbd);
+		vbd_run_on(vbd);
 		waiter_wake_all(&vbd->waiters, error);
 		return;
 	}
@@ -399,8 +412,7 @@ void vbd_undrain(struct vbd *vbd)
 	assert(vbd->state == VBD_DRAINING);
 	if (vbd->closing || vbd->waiters)
 		return;
-	vbd->state = VBD_RUNNING;
-	vbd_start_clients(vbd);
+	vbd_run_on(vbd);
 }
 
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)

@@ -71,6 +71,8 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
 /* Run again, on the image @target (NULL: the same image). On failure the disk stays paused (TD_RESUME_FAILED). */
 int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
+/* The same from the loop, where nobody waits for it and nothing of another disk is under way; tries again where that may help. */
+void vbd_resume_soon(struct vbd *vbd);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
 /* Read the image's size again; a change is sent as an event, and its receiver tells the guest. */

@@ -32,7 +32,7 @@ static void resume(void *arg)
 	int error;
 
 	vbd->resume_timer = NULL;
-	if (vbd->state != VBD_PAUSED || vbd->closing)
+	if (vbd->state != VBD_PAUSED || vbd->closing || vbd->held_paused)
 		return;
 	error = vbd_unpause(vbd, NULL, &text);
 	if (!error)
@@ -48,6 +48,13 @@ void vbd_resume(struct vbd *vbd)
 {
 	vbd->resume_tries = 0;
 	if (!vbd->resume_timer)
+		resume(vbd);
+}
+
+void vbd_resume_soon(struct vbd *vbd)
+{
+	vbd->resume_tries = 0;
+	if (!vbd->resume_timer && loop_add_timer(vbd->loop, &vbd->resume_timer, 0, resume, vbd))
 		resume(vbd);
 }
 

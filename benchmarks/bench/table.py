@@ -42,6 +42,11 @@ def _spread(case):
     return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
 
 
+def _dirty(case):
+    """Measured from a tree with changes that are in no commit: nobody can measure that again."""
+    return str(case["version"]).endswith("-dirty")
+
+
 def _columns(cases):
     """The sides of all, ours first, each once."""
     return list(dict.fromkeys(side for c in cases for side in c["sides"]))
@@ -66,7 +71,7 @@ def of(results, group):
         head += ["goal", "reached"]
     rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
     for name, c in cases.items():
-        row = [name, c["unit"], *(figure(c["sides"].get(s, {}).get("value")) for s in sides), _spread(c),
+        row = [name + " (dirty)" * _dirty(c), c["unit"], *(figure(c["sides"].get(s, {}).get("value")) for s in sides), _spread(c),
                *(_ratio(c["ratios"].get(s)) for s in others)]
         if cpu:
             row += [figure(c["sides"][s].get("cpu_us")) if s else "" for s in (c["ours"], c["peer"])]
@@ -86,12 +91,17 @@ def _processors(results):
     return [(f"cases on {processor}", ", ".join(names)) for processor, names in groups_of.items()]
 
 
+def _dirty_cases(results):
+    dirty = sum(_dirty(c) for c in results["cases"].values())
+    return [("dirty", f"{dirty} of {len(results['cases'])} cases, from trees with changes that were not committed")] if dirty else []
+
+
 def _machine(results):
     facts = {**results["machine"], **results["versions"]}
     tested = sorted({c["version"] for c in results["cases"].values()})
     times = sorted(c["time"] for c in results["cases"].values())
     rows = [("", ""), ("---", "---"), *((key.replace("_", " "), str(value)) for key, value in facts.items() if value),
-            *_processors(results), ("tapsnap", ", ".join(tested)), ("measured", f"{times[0]} to {times[-1]}")]
+            *_processors(results), ("tapsnap", ", ".join(tested)), *_dirty_cases(results), ("measured", f"{times[0]} to {times[-1]}")]
     return "\n".join(f"| {key} | {value} |" for key, value in rows)
 
 

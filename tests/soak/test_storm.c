@@ -34,7 +34,6 @@
 #define RUN_PAGES	(MAX_RUN + 1)
 #define STEPS		4000		/* of a round */
 #define MAX_GROWTH	64		/* times */
-#define TIMEOUT_MS	60000
 #define SECTORS_A_BLOCK	(MODEL_BLOCK / 512)
 
 struct request {

@@ -3,7 +3,8 @@
 #
 # test_inherited.sh - programs that were started with standard descriptors
 # closed and SIGCHLD ignored: no file of theirs gets such a number, so that
-# nothing that is said ends up in an image, and children are waited for.
+# nothing that is said ends up in an image, and children are waited for. And
+# tapdisk under its caller's limits, which end no guest's disk.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq python3 qemu-utils
 . "$(dirname "$0")/lib.sh"
@@ -57,6 +58,8 @@ if command -v tapdisk-tls >/dev/null; then
 	check "tapdisk-tls" eventually settled $!
 	kill $!
 	wait $!
+else
+	skip "tapdisk-tls" "missing: GnuTLS, when it was to be built"
 fi
 
 check "SIGCHLD ignored: tap-ctl create" bash -c "trap '' CHLD; exec tap-ctl create -a 'aio:$work/base.raw'"
@@ -66,5 +69,13 @@ check "SIGCHLD ignored: tapdisk" timeout 10 bash -c "trap '' CHLD; exec tapdisk 
 check "SIGCHLD ignored: tap-img convert to qcow2" bash -c "trap '' CHLD; exec tap-img convert -f raw -O qcow2 base.raw base.qcow2"
 check "and back" bash -c "trap '' CHLD; exec tap-img convert -f qcow2 base.qcow2 again.raw"
 check "the same bytes" cmp base.raw again.raw
+
+truncate -s 4M limited.img
+(ulimit -S -f 64 -t 1000; tap-ctl create -a "aio:$work/limited.img" >/dev/null)
+server=$(tapdisks)
+check "limits of size and time: tapdisk has none" is "$(grep -cE "^Max (cpu time|file size) +unlimited" "/proc/$server/limits")" 2
+check "and writes beyond" qemu-io -f raw -c "write -P 7 2M 64k" -c "read -P 7 2M 64k" \
+	"nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd$server.0"
+end_disks
 
 finish

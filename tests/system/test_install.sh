@@ -22,6 +22,28 @@ compile() { # EXAMPLE
 		[ "$(./example 2>&1 | head -1 | cut -d' ' -f1,2)" = "usage: $1" ]
 }
 
+hardened() { # PROGRAM
+	local pattern
+	readelf -W -h -l -d --dyn-syms "$1" >elf || return 1
+	for pattern in 'Type: *DYN' GNU_RELRO 'FLAGS_1.* NOW' '__stack_chk_fail@' 'n[a-z]*f_chk@'; do
+		grep -q "$pattern" elf || { echo "no $pattern"; return 1; }
+	done
+}
+
+make_object() {	# into an empty directory of its own
+	make -s -C "$here" BUILD="$work/objects" "$@" "$work/objects/drivers/error.o" && stat -c %y objects/drivers/error.o
+}
+
+for program in "$build"/bin/*; do
+	if [ "$counts" ]; then
+		skip "${program##*/} is hardened" "one that counts its lines is not"
+	else
+		check "${program##*/} is hardened" hardened "$program"
+	fi
+done
+object=$(make_object)
+check "with the same flags an object is not made again" is "$(make_object)" "$object"
+check "with others it is" [ "$(make_object CFLAGS=-O1)" != "$object" ]
 check "install" make_it install
 check "nothing but for PREFIX, and Xen's scripts" is "$(ls "package$work" | paste -sd' ')" "etc usr"
 mv "package$work/usr" "package$work/etc" . && rm -r package

@@ -253,6 +253,20 @@ kill_tapdisk "$pid"
 check 'a dead tapdisk: info' refuses 111 "tapdisk $pid has died" tap-ctl info -p "$pid" -m "$minor"
 check 'a dead tapdisk: destroy clears away socket, NBD socket and marker' prints '' tap-ctl destroy -p "$pid" -m "$minor"
 create null:1G
+second=$(tap-ctl allocate)
+second=${second##*-}
+tap-ctl attach -p "$pid" -m "$second"
+kill -STOP "$pid"
+check 'a tapdisk that hangs, with two disks: destroy -f leaves it alone' refuses 110 'serves other disks' tap-ctl destroy -f -t 1 \
+	-p "$pid" -m "$minor"
+kill -CONT "$pid"
+tap-ctl destroy -p "$pid" -m "$second"
+tap-ctl destroy -p "$pid" -m "$minor"
+create null:1G
+kill -STOP "$pid"
+check '... with one: destroy -f ends it' prints '' tap-ctl destroy -f -t 1 -p "$pid" -m "$minor"
+wait_gone "$pid"
+create null:1G
 kill_tapdisk "$pid"
 check 'a dead tapdisk: list clears away the sockets' prints "pid=$other minor=0 state=0 args=aio:$work/a.img"$'\n'"minor=$minor" tap-ctl list
 check '... all of them' sh -c "! ls '$TAPSNAP_RUN_DIR' | grep -w $pid"

@@ -211,7 +211,7 @@ test_again() {
 }
 
 [ -x "$build/bin/tapdisk-tls" ] || {
-	echo '1..0 # SKIP tapdisk-tls was not built: there is no GnuTLS'
+	echo '1..0 # SKIP missing: GnuTLS, when tapdisk-tls was to be built'
 	exit 0
 }
 check 'there is nothing of disks in it' nothing_of_disks

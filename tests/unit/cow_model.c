@@ -33,14 +33,6 @@ unsigned model_seeds(unsigned otherwise)
 	return number_from("TAPSNAP_SEEDS", getenv("TAPSNAP_SEED") ? 1 : otherwise);
 }
 
-static void fill(uint8_t *data, uint64_t tag)
-{
-	size_t i;
-
-	for (i = 0; i < 512; i += sizeof(tag))
-		memcpy(data + i, &tag, sizeof(tag));
-}
-
 uint64_t model_base_tag(uint64_t sector)
 {
 	return sector % 5 ? 1ull << 48 | sector : 0;
@@ -52,7 +44,7 @@ static int base_read(void *owner, void *data, uint64_t sector, uint64_t nr_secto
 
 	assert_true(sector + nr_sectors <= BASE_SECTORS);
 	for (i = 0; i < nr_sectors; i++)
-		fill((uint8_t *)data + i * 512, model_base_tag(sector + i));
+		sim_fill_sector((uint8_t *)data + i * 512, model_base_tag(sector + i));
 	return 0;
 }
 
@@ -148,7 +140,7 @@ int model_write(struct model *model, uint64_t sector, uint64_t count)
 
 	assert_true(count <= MAX_RUN);
 	for (i = 0; i < count; i++) {
-		fill(data + i * 512, model->next_tag);
+		sim_fill_sector(data + i * 512, model->next_tag);
 		later_add(model, sector + i, model->next_tag++);
 	}
 	return cow_write(model->store, data, sector, count);

@@ -237,3 +237,11 @@ void sim_power_cycle(struct sim *sim)
 {
 	sim_power_cycle_picking(sim, NULL);
 }
+
+void sim_fill_sector(uint8_t *data, uint64_t tag)
+{
+	size_t i;
+
+	for (i = 0; i < 512; i += sizeof(tag))
+		memcpy(data + i, &tag, sizeof(tag));
+}

@@ -43,5 +43,7 @@ void sim_power_cycle(struct sim *sim);
 void sim_power_cycle_picking(struct sim *sim, bool (*keeps)(const struct sim_write *write));
 /* xorshift; *state must not be 0. */
 uint64_t sim_random(uint64_t *state);
+/* 512 bytes of @tag, again and again. */
+void sim_fill_sector(uint8_t *data, uint64_t tag);
 
 #endif

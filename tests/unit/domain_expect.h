@@ -7,8 +7,7 @@
 #define TESTS_DOMAIN_EXPECT_H
 
 #include "domain_fake.h"
-
-#define TIMEOUT_MS 20000
+#include "fixture.h"
 
 static inline struct outcome create(const char *name)
 {

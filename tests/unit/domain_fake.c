@@ -20,7 +20,6 @@
 #include "fixture.h"
 
 #define DISK_SECTORS 32768
-#define TIMEOUT_MS 20000
 
 struct fake_domain *fake;
 char fake_dir[64];

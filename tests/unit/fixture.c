@@ -11,8 +11,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 30000
-
 static void make_image(struct fixture *f, uint64_t bytes)
 {
 	int fd;

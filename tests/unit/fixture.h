@@ -16,6 +16,8 @@
 #include "blkfront.h"
 #include "tapctl.h"
 
+#define TIMEOUT_MS 60000		/* what has not come by then does not come */
+
 struct fixture {
 	char dir[64];			/* the run directory; images are in it too */
 	char image[96];

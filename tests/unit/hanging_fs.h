@@ -5,8 +5,8 @@
  * file server that is down.
  *
  * It has one directory, in which each name is a file of HANGING_BYTES zeroes. While
- * it hangs, to look up "lookup...", to open "open..." and to read "read..." has
- * no answer; the rest has.
+ * it hangs, to look up "lookup...", to open "open...", to read "read..." and to
+ * ask for the size of "size..." has no answer; the rest has.
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -177,7 +177,8 @@ static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 		return false;
 	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
-		(header->opcode == FUSE_READ && !strncmp(name, "read", 4));
+		(header->opcode == FUSE_READ && !strncmp(name, "read", 4)) ||
+		(header->opcode == FUSE_GETATTR && !strncmp(name, "size", 4));
 }
 
 static void hanging_take(void)

@@ -42,4 +42,21 @@ static inline void in_child(void (*body)(void))
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* The line of /proc/@pid/status that begins with @key. */
+static inline bool status_is(pid_t pid, const char *key, const char *value)
+{
+	char path[64], line[256];
+	size_t length = strlen(key);
+	bool found = false;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", pid);
+	file = fopen(path, "re");
+	while (file && fgets(line, sizeof(line), file))
+		found |= !strncmp(line, key, length) && !strncmp(line + length + strspn(line + length, "\t "), value, strlen(value));
+	if (file)
+		fclose(file);
+	return found;
+}
+
 #endif

@@ -45,14 +45,6 @@ void live_note_error(struct live_disk *disk, const char *what, int error)
 		live_failed(disk, "%s: %s", what, strerror(-error));
 }
 
-static void fill(uint8_t *data, uint64_t tag)
-{
-	size_t i;
-
-	for (i = 0; i < SECTOR_SIZE; i += sizeof(tag))
-		memcpy(data + i, &tag, sizeof(tag));
-}
-
 /* A discard leaves blocks alone that it does not cover; the disk's last block ends with the disk. */
 static bool changes_cell(const struct live_disk *disk, const struct block_request *req, unsigned cell)
 {
@@ -163,7 +155,7 @@ static void write_begin(struct live_disk *disk, struct live_request *r)
 	for (i = first; i < end; i++) {
 		tag = r->req.op == BLOCK_WRITE ? live_tag(r->write, i) : 0;
 		if (r->req.op == BLOCK_WRITE)
-			fill(r->buffer + (size_t)(i - first) * SECTOR_SIZE, tag);
+			sim_fill_sector(r->buffer + (size_t)(i - first) * SECTOR_SIZE, tag);
 		if (changes_cell(disk, &r->req, i))
 			live_write_begin(&disk->model, i, tag);
 	}

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "scratch.h"
 
 #define SHORT_MS 2000
@@ -17,22 +17,14 @@
 
 struct memory_fault fault;
 
-uint64_t fault_now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 long fault_first(unsigned step)
 {
 	return 1 + getpid() % step;
 }
 
-bool fault_goes_on(bool fired, uint64_t start)
+bool fault_goes_on(bool fired, int64_t start)
 {
-	return fired && (fault.stride == 1 || fault_now_ms() - start < SHORT_MS);
+	return fired && (fault.stride == 1 || clock_ms() - start < SHORT_MS);
 }
 
 void fault_disarm(void)
@@ -212,7 +204,7 @@ void fault_restore_closed(void)
 
 void fault_sweep(const char *words, void (*restore)(void), json_t *wanted, bool values)
 {
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 	bool fired = true;
 	int status;
 

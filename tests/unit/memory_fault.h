@@ -21,11 +21,10 @@ extern struct memory_fault {
 	char out[65536], err[4096];	/* what tap-ctl printed */
 } fault;
 
-uint64_t fault_now_ms(void);
 /* Runs begin at different ones, so that in time all have their turn. */
 long fault_first(unsigned step);
 /* A sweep goes on; but one that leaves some out anyway, not for longer than that on a busy machine. */
-bool fault_goes_on(bool fired, uint64_t start);
+bool fault_goes_on(bool fired, int64_t start);
 void fault_arm(long number);
 void fault_disarm(void);
 /* Whether it has failed; nothing does any more. */

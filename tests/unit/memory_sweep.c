@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "overlay.h"
 #include "scratch.h"
 
@@ -77,7 +78,7 @@ static void test_export(void **state)
 /* An NBD client may fail, with an answer; the next one does not. */
 static void test_nbd(void **state)
 {
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 	bool fired = true;
 	char copy[400];
 	int status;
@@ -116,10 +117,10 @@ static bool in_store(void)
 /* It may be on its way back by itself: then a commit finds that going on, or the disk raw already, and fails. */
 static void leave_store(void)
 {
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 
 	while (in_store()) {
-		if (tap_ctl("commit -p PID -m MINOR") && fault_now_ms() - start > END_MS)
+		if (tap_ctl("commit -p PID -m MINOR") && clock_ms() - start > END_MS)
 			fail_msg("after allocation %ld had failed the disk does not leave its store: %s", fault.number, fault.err);
 	}
 }
@@ -256,7 +257,7 @@ static void create_disk(bool must_work)
 static void test_destroy(void **state)
 {
 	static const char words[] = "destroy -p PID -m MINOR";
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 	bool fired = true;
 	int status;
 
@@ -278,7 +279,7 @@ static void test_destroy(void **state)
 
 static void test_create(void **state)
 {
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 	bool fired = true;
 
 	for (long number = fault_first(fault.stride * fault.stride); fault_goes_on(fired, start); number += fault.stride * fault.stride) {

@@ -6,12 +6,14 @@
 #include <string.h>
 #include <xen/io/blkif.h>
 
+#include "clock.h"
+
 static struct blkfront *front;
 
 void memory_sweep_connect(void **state)
 {
 	struct blkfront_options options = { .pid = fault.disk.pid, .minor = fault.disk.minor, .queues = 2, .persistent = true };
-	uint64_t start = fault_now_ms();
+	int64_t start = clock_ms();
 	bool fired = true;
 	int error;
 
@@ -138,7 +140,7 @@ void memory_sweep_io(void **state)
 {
 	fault_restore_closed();
 	for (int kind = 0; kind < 4; kind++) {
-		uint64_t start = fault_now_ms();
+		int64_t start = clock_ms();
 		bool fired = true;
 
 		for (long number = fault_first(fault.stride); fault_goes_on(fired, start); number += fault.stride)

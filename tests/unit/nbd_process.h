@@ -34,11 +34,11 @@
 
 #include "cow.h"
 #include "engine.h"
+#include "fixture.h"
 #include "nbd.h"
 #include "protocol.h"
 
 #define DISK_BYTES	(64u << 20)
-#define TIMEOUT_MS	20000
 
 static char run_dir[64], image[80], socket_path[108], published_path[80];
 static pid_t child;		/* 0: none */

@@ -97,6 +97,22 @@ static inline const char *scratch_file(const char *name, uint64_t bytes)
 	return path;
 }
 
+/* A directory, with an empty file "image" in it, that only we may use; its path comes into @path. */
+static inline void scratch_directory(char path[128], const char *name)
+{
+	char image[136];
+	int fd;
+
+	snprintf(path, 128, "%s", scratch_path(name));
+	snprintf(image, sizeof(image), "%s/image", path);
+	fd = mkdir(path, 0700) ? -1 : open(image, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		perror(image);
+		exit(1);
+	}
+	close(fd);
+}
+
 /* A loop device over @file, with more options for losetup; NULL when this machine gives us none. */
 static inline const char *scratch_loop_options(const char *file, const char *options)
 {

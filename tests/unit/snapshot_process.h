@@ -34,10 +34,10 @@
 
 #include "commands_internal.h"
 #include "commands.h"
+#include "fixture.h"
 #include "tapctl.h"
 
 #define NR_OPS (SNAPSHOT_RESIZE + 1)
-#define TIMEOUT_MS 20000
 #define FAKE_SIZE "16777216"
 #define FAKE_SECTORS (16777216 / 512)
 

@@ -10,7 +10,6 @@
 
 #define BLOCK		4096u
 #define SECTORS		(BLOCK / 512)
-#define TIMEOUT_MS	30000
 
 static uint64_t mix(uint64_t x)
 {

@@ -9,9 +9,10 @@
 #include "fixture.h"
 
 #include <stdio.h>
-#include <time.h>
 
 #include <xen/io/blkif.h>
+
+#include "clock.h"
 
 #define DISK_BYTES (1u << 20)
 #define PENALTY_MAX 64u		/* what tapdisk puts up with */
@@ -19,14 +20,6 @@
 
 static struct fixture f;
 static struct blkfront *front;
-
-static unsigned now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (unsigned)now.tv_sec * 1000 + (unsigned)(now.tv_nsec / 1000000);
-}
 
 static json_int_t counted(const char *name)
 {
@@ -96,10 +89,10 @@ static void test_mistakes(void **state)
 static void test_signals(void **state)
 {
 	json_int_t kicks = counted("kicks");
-	unsigned begin = now_ms(), lots;
+	int64_t begin = clock_ms(), lots;
 
 	signal_until(4);
-	lots = (now_ms() - begin) / BACKOFF_MS + 1;
+	lots = (clock_ms() - begin) / BACKOFF_MS + 1;
 	assert_true(lots >= 4);
 	assert_in_range(counted("kicks") - kicks, 4 * PENALTY_MAX, (lots + 1) * PENALTY_MAX);
 	expect_served();
@@ -108,14 +101,14 @@ static void test_signals(void **state)
 static void test_bad_requests(void **state)
 {
 	struct blkfront_response responses[32];
-	unsigned begin = now_ms();
+	int64_t begin = clock_ms();
 
 	for (unsigned i = 0; i < 4 * PENALTY_MAX / 32 + 1; i++) {
 		for (unsigned n = 0; n < 32; n++)
 			put(false);
 		fixture_finish(front, 0, responses, 32);
 	}
-	assert_true(now_ms() - begin >= 4 * BACKOFF_MS);
+	assert_true(clock_ms() - begin >= 4 * BACKOFF_MS);
 	assert_true(counted("backoffs") >= 4);
 	expect_served();
 }

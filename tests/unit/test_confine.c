@@ -52,32 +52,17 @@ static void write_list(const char *text)
 	setenv(IMAGE_DIRECTORIES_ENV, list, 1);
 }
 
-/* The line of /proc/self/status that begins with @key. */
-static bool status_is(const char *key, const char *value)
-{
-	FILE *file = fopen("/proc/self/status", "re");
-	size_t length = strlen(key);
-	bool found = false;
-	char line[256];
-
-	while (file && fgets(line, sizeof(line), file))
-		found |= !strncmp(line, key, length) && !strncmp(line + length + strspn(line + length, "\t "), value, strlen(value));
-	if (file)
-		fclose(file);
-	return found;
-}
-
 static void one_capability(void)
 {
 	struct rlimit core;
 
 	unsetenv(IMAGE_DIRECTORIES_ENV);
 	confined();
-	require(status_is("CapEff:", geteuid() ? "0000000000000000" : "0000000000000002"));
-	require(status_is("CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
-	require(status_is("CapInh:", "0000000000000000"));
-	require(status_is("CapAmb:", "0000000000000000"));
-	require(status_is("CapBnd:", "0000000000000002") || geteuid());
+	require(status_is(getpid(), "CapEff:", geteuid() ? "0000000000000000" : "0000000000000002"));
+	require(status_is(getpid(), "CapPrm:", geteuid() ? "0000000000000000" : "0000000000000002"));
+	require(status_is(getpid(), "CapInh:", "0000000000000000"));
+	require(status_is(getpid(), "CapAmb:", "0000000000000000"));
+	require(status_is(getpid(), "CapBnd:", "0000000000000002") || geteuid());
 	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 	require(!getrlimit(RLIMIT_CORE, &core) && !core.rlim_cur && !core.rlim_max);
 }
@@ -117,9 +102,9 @@ static void another_user(void)
 	require(!getresuid(&uids[0], &uids[1], &uids[2]) && uids[0] == user.uid && uids[1] == user.uid && uids[2] == user.uid);
 	require(!getresgid(&uids[0], &uids[1], &uids[2]) && uids[0] == user.gid && uids[1] == user.gid && uids[2] == user.gid);
 	require(!getgroups(1, groups));
-	require(status_is("CapEff:", "0000000000000000") && status_is("CapPrm:", "0000000000000000"));
-	require(status_is("CapInh:", "0000000000000000") && status_is("CapAmb:", "0000000000000000"));
-	require(status_is("CapBnd:", "0000000000000000"));
+	require(status_is(getpid(), "CapEff:", "0000000000000000") && status_is(getpid(), "CapPrm:", "0000000000000000"));
+	require(status_is(getpid(), "CapInh:", "0000000000000000") && status_is(getpid(), "CapAmb:", "0000000000000000"));
+	require(status_is(getpid(), "CapBnd:", "0000000000000000"));
 	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
 #ifndef __SANITIZE_ADDRESS__	/* which has itself traced */
 	require(!prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
@@ -246,28 +231,15 @@ static void test_empty_list(void **unused)
 	in_child(an_empty_list);
 }
 
-static void make_directory(char path[128], const char *name)
-{
-	char file[200];
-	int fd;
-
-	snprintf(path, 128, "%s/%s", scratch_dir, name);
-	assert_int_equal(mkdir(path, 0700), 0);
-	snprintf(file, sizeof(file), "%s/image", path);
-	fd = open(file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
-}
-
 static int setup(void **unused)
 {
 	char link[200], target[200], similar[128];
 
-	make_directory(inside, "images");
-	make_directory(similar, "images-too");
-	make_directory(outside, "secrets");
-	make_directory(run, "run");
-	make_directory(state, "state");
+	scratch_directory(inside, "images");
+	scratch_directory(similar, "images-too");
+	scratch_directory(outside, "secrets");
+	scratch_directory(run, "run");
+	scratch_directory(state, "state");
 	setenv(RUN_DIR_ENV, run, 1);
 	setenv(STATE_DIR_ENV, state, 1);
 	snprintf(list, sizeof(list), "%s/list", scratch_dir);

@@ -21,7 +21,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TIMEOUT_MS 30000
 #define MAX_CONNECTIONS 256	/* tapdisk/control.c */
 #define DISK_BYTES (16u << 20)
 

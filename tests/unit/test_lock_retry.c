@@ -16,7 +16,6 @@
 #include "file.h"
 #include "scratch.h"
 
-#define TIMEOUT_MS 30000
 #define ROUNDS 10
 
 static struct fixture f;	/* its disk is the other one */

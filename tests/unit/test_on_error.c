@@ -162,6 +162,54 @@ static void test_pause_that_fails_while_stopped(void **state)
 	disk_close();
 }
 
+/* With a policy that is set while the disk drains; the flush at its end fails. */
+static void fail_pause(enum vbd_on_error policy)
+{
+	struct error_text text = { "" };
+
+	paused = false;
+	assert_int_equal(vbd_pause(vbd, false, note_end, &paused, &text), 0);
+	vbd_on_error_set(vbd, policy);
+	fault.seen = 0;
+	fault.fail_at = 1;
+	fault.broken = false;
+	fault.error = -EIO;
+	fault.silent = false;
+	while (!paused)
+		run();
+	run();
+	assert_int_equal(vbd->state, VBD_RUNNING);
+	assert_false(vbd->errors.stopped);
+	assert_int_equal(nr_busy, 0);
+}
+
+/* The disk goes on while a pause drains it, which comes to nothing: what has waited behind the error is tried then. */
+static void test_goes_on_after_pause_that_fails(void **state)
+{
+	open_raw(ON_ERROR_STOP);
+	break_disk(-EIO);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	submit(1, BLOCK_READ, 3, 1, 9);
+	mend_disk();
+	fault.silent = true;
+	vbd_error_go_on(vbd);
+	fail_pause(ON_ERROR_STOP);
+	assert_int_equal(entries[0].error | entries[1].error, 0);
+	assert_int_equal(entries[1].data[0], 1);
+	disk_close();
+
+	open_raw(ON_ERROR_STOP);
+	break_disk(-EIO);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	submit(1, BLOCK_READ, 3, 1, 9);
+	fail_pause(ON_ERROR_REPORT);
+	assert_int_equal(entries[0].error, -EIO);
+	assert_int_equal(entries[1].error | entries[1].data[0], 0);
+	disk_close();
+}
+
 static void close_ends(enum vbd_on_error policy, int error, bool while_paused)
 {
 	struct error_text text = { "" };
@@ -319,6 +367,7 @@ int main(void)
 		cmocka_unit_test(test_no_room_ends_by_itself),
 		cmocka_unit_test(test_pause_while_stopped),
 		cmocka_unit_test(test_pause_that_fails_while_stopped),
+		cmocka_unit_test(test_goes_on_after_pause_that_fails),
 		cmocka_unit_test(test_close_ends_what_waits),
 		cmocka_unit_test(test_another_policy),
 		cmocka_unit_test(test_client_goes),

@@ -357,22 +357,6 @@ static void no_requests(void)
 
 /* ---- what it is, and its end ---- */
 
-static bool status_is(pid_t pid, const char *key, const char *value)
-{
-	char path[64], line[256];
-	size_t length = strlen(key);
-	bool found = false;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/status", pid);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		found |= !strncmp(line, key, length) && !strncmp(line + length + strspn(line + length, "\t "), value, strlen(value));
-	if (file)
-		fclose(file);
-	return found;
-}
-
 static void thread_has_little(pid_t thread)
 {
 	require(status_is(thread, "Seccomp:", "2"));
@@ -566,23 +550,12 @@ static void test_ends(void **unused)
 	assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 0), 0);
 }
 
-static void make_directory(char path[128], const char *name)
-{
-	int fd;
-
-	snprintf(path, 128, "%s/%s", scratch_dir, name);
-	assert_int_equal(mkdir(path, 0700), 0);
-	fd = open(in(path, "image"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-	assert_true(fd >= 0);
-	close(fd);
-}
-
 static int setup(void **unused)
 {
-	make_directory(inside, "images");
-	make_directory(outside, "secrets");
-	make_directory(run, "run");
-	make_directory(state, "state");
+	scratch_directory(inside, "images");
+	scratch_directory(outside, "secrets");
+	scratch_directory(run, "run");
+	scratch_directory(state, "state");
 	setenv(RUN_DIR_ENV, run, 1);
 	setenv(STATE_DIR_ENV, state, 1);
 	return symlink(in(outside, "image"), in(inside, "link")) || mkfifo(in(inside, "fifo"), 0600);

@@ -16,7 +16,6 @@
 #include <xen/io/blkif.h>
 
 #define PAGE 4096
-#define TIMEOUT_MS 30000
 
 static void nap(unsigned ms)
 {

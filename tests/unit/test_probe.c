@@ -263,6 +263,24 @@ static void test_unpause(void **state)
 	stop();
 }
 
+/* The size of an image that is open: who asks for it waits, and nobody else. */
+static void test_resize(void **state)
+{
+	int minor;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	call(open_request(minor, target_of("size")));
+	hanging_set(true);
+	expect_timeout(send_command(minor_request("resize", minor)), "size");
+	use_the_rest(target_of("good"));
+	hanging_set(false);
+	call(minor_request("resize", minor));
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
 /* A store that answers, on a base that does not. */
 static void test_base(void **state)
 {
@@ -461,6 +479,7 @@ int main(void)
 		cmocka_unit_test(test_the_others),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_unpause),
+		cmocka_unit_test(test_resize),
 		cmocka_unit_test(test_base),
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_taken_over),

@@ -32,6 +32,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "engine_run.h"
@@ -214,13 +215,14 @@ static int make_logger(void)
 	return fd;
 }
 
-static void expect_line(int logger, const char *text)
+static void expect_line(int logger, int priority, const char *text)
 {
-	char line[256] = "", program[32];
+	char line[256] = "", program[32], start[8];
 
 	require(recv(logger, line, sizeof(line) - 1, MSG_DONTWAIT) > 0);
 	snprintf(program, sizeof(program), " test[%d]: ", (int)getpid());
-	require(!strncmp(line, "<30>", 4) && strstr(line, program) && !strcmp(strstr(line, program) + strlen(program), text));
+	snprintf(start, sizeof(start), "<%d>", LOG_DAEMON | priority);
+	require(!strncmp(line, start, strlen(start)) && strstr(line, program) && !strcmp(strstr(line, program) + strlen(program), text));
 }
 
 /* Also to one that has just been started: its socket is another one. */
@@ -236,12 +238,80 @@ static void log_goes_on(void)
 	log_open("test", false);
 	enter();
 	log_info("one");
-	expect_line(logger, "one");
+	expect_line(logger, LOG_INFO, "one");
 	close(logger);
 	log_info("nobody hears this");
 	logger = make_logger();
 	log_info("two");
-	expect_line(logger, "two");
+	expect_line(logger, LOG_INFO, "two");
+	unlink(socket_path);
+	rmdir(path);
+}
+
+static unsigned lines_waiting(int logger)
+{
+	unsigned count = 0;
+	char line[256];
+
+	while (recv(logger, line, sizeof(line), MSG_DONTWAIT) > 0)
+		count++;
+	return count;
+}
+
+/* It has stopped, and takes no lines: tapdisk does not wait for it, and says how many it left out. */
+static void log_does_not_wait(void)
+{
+	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64], left_out[64];
+	const unsigned count = 5000;
+	unsigned taken;
+	int logger;
+
+	require(mkdtemp(path) != NULL);
+	snprintf(socket_path, sizeof(socket_path), "%s/log", path);
+	log_socket_path = socket_path;
+	logger = make_logger();
+	log_open("test", false);
+	alarm(5);
+	enter();
+	for (unsigned i = 0; i < count; i++)
+		log_info("line %u", i);
+	taken = lines_waiting(logger);
+	require(taken && taken < count);
+	log_info("it reads again");
+	snprintf(left_out, sizeof(left_out), "the logger did not take %u lines", count - taken);
+	expect_line(logger, LOG_WARNING, left_out);
+	expect_line(logger, LOG_INFO, "it reads again");
+	log_info("nothing was left out");
+	expect_line(logger, LOG_INFO, "nothing was left out");
+	unlink(socket_path);
+	rmdir(path);
+}
+
+/* The same of one that has a stream: nothing is lost but what did not fit. */
+static void log_does_not_wait_for_stream(void)
+{
+	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64], all[4096];
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int listener, logger;
+
+	require(mkdtemp(path) != NULL);
+	snprintf(socket_path, sizeof(socket_path), "%s/log", path);
+	strcpy(address.sun_path, socket_path);
+	log_socket_path = socket_path;
+	require((listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) >= 0);
+	require(!bind(listener, (struct sockaddr *)&address, sizeof(address)) && !listen(listener, 1));
+	alarm(5);
+	log_open("test", false);
+	require((logger = accept(listener, NULL, NULL)) >= 0);
+	enter();
+	for (unsigned i = 0; i < 5000; i++)
+		log_info("line %u", i);
+	while (recv(logger, all, sizeof(all), MSG_DONTWAIT) > 0)
+		;
+	log_info("it reads again");
+	require(recv(logger, all, sizeof(all), MSG_DONTWAIT) > 0);
+	require(strstr(all, ": the logger did not take "));
+	require(!strcmp(strchr(all, '\0') - strlen(" lines"), " lines"));
 	unlink(socket_path);
 	rmdir(path);
 }
@@ -457,6 +527,12 @@ static void test_log_goes_on(void **state)
 	in_child(log_goes_on);
 }
 
+static void test_log_does_not_wait(void **state)
+{
+	in_child(log_does_not_wait);
+	in_child(log_does_not_wait_for_stream);
+}
+
 static void test_no_power_over_the_machine(void **state)
 {
 	in_child(no_power_over_the_machine);
@@ -538,6 +614,7 @@ int main(void)
 		cmocka_unit_test(test_no_network),
 		cmocka_unit_test(test_no_services),
 		cmocka_unit_test(test_log_goes_on),
+		cmocka_unit_test(test_log_does_not_wait),
 		cmocka_unit_test(test_no_power_over_the_machine),
 		cmocka_unit_test(test_no_signals_by_descriptors),
 		cmocka_unit_test(test_cannot_gain_privileges),

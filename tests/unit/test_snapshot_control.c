@@ -10,16 +10,23 @@
 #include <endian.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "cow.h"
 #include "nbd_protocol.h"
+#include "scratch.h"
 
 #define LONG_LEASE_MS 30000	/* no test waits for it */
 
 static struct fake_process p;
 static struct tapctl *other;	/* a second connection */
+
+static void pause_ms(long ms)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
+}
 
 static int setup(void **state)
 {
@@ -627,7 +634,7 @@ static void test_failed_hand_over(void **state)
 	json_decref(fake_call(&p, fake_request(&p, "pause")));
 	fake_release(&p);
 	finish(other, -EIO);
-	assert_false(state_of(second) & TD_PAUSED);
+	wait_until(!(state_of(second) & TD_PAUSED));
 	assert_true(state_of(p.minor) & TD_PAUSED);
 	json_decref(fake_call(&p, fake_request(&p, "unpause")));
 
@@ -635,8 +642,39 @@ static void test_failed_hand_over(void **state)
 	wait_until(state_of(p.minor) & TD_PAUSED);
 	fake_release(&p);
 	finish(other, -EIO);
-	assert_false((state_of(p.minor) | state_of(second)) & TD_PAUSED);
+	wait_until(!((state_of(p.minor) | state_of(second)) & TD_PAUSED));
 	tapctl_minor_free(second, NULL);
+}
+
+/* Its own pauses end also where udev, say, has the device open at first. */
+static void test_failed_hand_over_of_busy_device(void **state)
+{
+	const char *device = scratch_loop(scratch_file("disk", 1 << 20), 512);
+	json_t *request;
+	int second, fd;
+
+	if (!device)
+		skip();
+	second = tapctl_minor_allocate(-1, NULL);
+	assert_true(second >= 0);
+	json_decref(fake_call(&p, json_pack("{s:s, s:i}", "command", "attach", "minor", second)));
+	request = json_pack("{s:s, s:i, s:o}", "command", "open", "minor", second, "target", json_sprintf("aio:%s", device));
+	json_decref(fake_call(&p, request));
+	p.disk->fails_flush = FAKE_SECTORS;
+	begin(other, json_pack("{s:s}", "command", "hand-over"));
+	wait_until(state_of(second) & TD_PAUSED);
+	fd = open(device, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(flock(fd, LOCK_SH), 0);
+	fake_release(&p);
+	finish(other, -EIO);
+	pause_ms(300);
+	assert_true(state_of(second) & TD_PAUSED);
+	close(fd);
+	wait_until(!((state_of(p.minor) | state_of(second)) & TD_PAUSED));
+	json_decref(fake_call(&p, json_pack("{s:s, s:i}", "command", "close", "minor", second)));
+	json_decref(fake_call(&p, json_pack("{s:s, s:i}", "command", "detach", "minor", second)));
+	tapctl_minor_free(second, NULL);
+	scratch_loop_remove(device);
 }
 
 #define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -663,8 +701,10 @@ int main(void)
 		ON_DISK(test_pause_does_not_wait_for_room),
 		ON_DISK(test_close_does_not_wait_for_room),
 		ON_DISK(test_failed_hand_over),
+		ON_DISK(test_failed_hand_over_of_busy_device),
 		ON_DISK(test_disk_without_snapshots),
 	};
 
+	scratch_init();
 	return cmocka_run_group_tests_name("snapshot control", tests, fake_make_directory, fake_remove_directory);
 }

@@ -16,7 +16,6 @@
 #include "fixture.h"
 
 #define DISK_BYTES (1u << 20)
-#define TIMEOUT_MS 60000
 
 static struct fixture f;
 

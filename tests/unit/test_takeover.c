@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define DEVID 51712
@@ -198,6 +199,47 @@ static void test_limits_and_options(void **state)
 	json_decref(reply);
 	reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor));
 	assert_int_equal(json_integer_value(json_object_get(json_object_get(reply, "disk"), "sector_size")), 4096);
+	json_decref(reply);
+	finish();
+}
+
+int __real_tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int timeout_ms, struct error_text *text);
+int __wrap_tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int timeout_ms, struct error_text *text);
+
+static bool dies_after_open;
+
+int __wrap_tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int timeout_ms, struct error_text *text)
+{
+	bool last = dies_after_open && !strcmp(json_string_value(json_object_get(request, "command")), "open");
+	int error = __real_tapctl_call(ctl, request, reply, timeout_ms, text);
+
+	if (last)
+		_exit(0);
+	return error;
+}
+
+/* Whoever takes over is killed once the disk is open, and nobody does it again: the limits are there. */
+static void test_limits_when_client_dies(void **state)
+{
+	json_t *reply;
+	pid_t child;
+
+	fixture_start(&f, LOAD_BYTES, NULL, NULL);
+	json_decref(fixture_call(&f, json_pack("{s:s, s:i, s:i}", "command", "throttle", "minor", f.minor, "iops", 5000)));
+	start_load();
+	kill_it();
+	fflush(NULL);
+	child = fork();
+	if (!child) {
+		dies_after_open = true;
+		tapctl_takeover(f.pid, -1, NULL);
+		_exit(1);
+	}
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	tapctl_process_clean(f.pid);
+	has_successor(tapctl_takeover_owner(f.minor));
+	reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "stats", "minor", f.minor));
+	assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(reply, "stats"), "throttle"), "iops")), 5000);
 	json_decref(reply);
 	finish();
 }
@@ -446,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_discard),
 		cmocka_unit_test(test_snapshot),
 		cmocka_unit_test(test_limits_and_options),
+		cmocka_unit_test(test_limits_when_client_dies),
 		cmocka_unit_test(test_upgrade),
 		cmocka_unit_test(test_paused),
 		cmocka_unit_test(test_closed_instead_of_paused),

@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "sandbox.h"
 #include "tls.h"
 
@@ -181,14 +182,6 @@ static int end(void **state)
 	return 0;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static void sleep_ms(unsigned ms)
 {
 	nanosleep(&(struct timespec){ ms / 1000, ms % 1000 * 1000000L }, NULL);
@@ -206,10 +199,10 @@ static bool session_is_over(struct rusage *usage)
 
 static void wait_for_end(struct rusage *usage)
 {
-	uint64_t begin = now_ms();
+	int64_t begin = clock_ms();
 
 	while (!session_is_over(usage)) {
-		if (now_ms() - begin > TIMEOUT_MS)
+		if (clock_ms() - begin > TIMEOUT_MS)
 			fail_msg("the session does not end");
 		sleep_ms(5);
 	}
@@ -446,11 +439,11 @@ static void test_client_that_only_sends(void **state)
 {
 	char data[1024] = "";
 	struct rusage usage;
-	uint64_t begin = now_ms();
+	int64_t begin = clock_ms();
 
 	fill();
 	while (!session_is_over(&usage)) {
-		assert_true(now_ms() - begin < TIMEOUT_MS);
+		assert_true(clock_ms() - begin < TIMEOUT_MS);
 		gnutls_record_send(tls, data, 1);
 		recv(server, data, sizeof(data), MSG_DONTWAIT);
 		sleep_ms(STALL_MS / 10);
@@ -460,11 +453,11 @@ static void test_client_that_only_sends(void **state)
 static void test_slow_client(void **state)
 {
 	static char data[65536];
-	uint64_t begin = now_ms();
+	int64_t begin = clock_ms();
 	struct rusage usage;
 
 	fill();
-	while (now_ms() - begin < 4 * STALL_MS) {
+	while (clock_ms() - begin < 4 * STALL_MS) {
 		for (unsigned i = 0; i < 8; i++)
 			assert_true(gnutls_record_recv(tls, data, sizeof(data)) > 0);
 		sleep_ms(STALL_MS / 2);

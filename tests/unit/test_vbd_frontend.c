@@ -158,7 +158,8 @@ static void do_nothing(struct vbd_client *client)
 {
 }
 
-/* What waits for room on a full disk does not keep a frontend that goes; what another client wants waits on. */
+/* What waits for room on a full disk does not keep a frontend that goes, and stays the guest's; what another client wants
+ * waits on. */
 static void test_disconnect_does_not_wait_for_room(void **state)
 {
 	static const struct vbd_client_ops client_ops = { .stop = do_nothing, .start = do_nothing };
@@ -183,6 +184,7 @@ static void test_disconnect_does_not_wait_for_room(void **state)
 	run();
 	assert_int_equal(result, 0);
 	assert_int_equal(vbd_count_frontends(vbd), 0);
+	assert_int_equal(XEN_RING_NR_UNCONSUMED_RESPONSES(&front), 0);
 	assert_int_equal(written, 1);
 	vbd->backend->ops = &driver_aio;	/* there is room */
 	while (written == 1)

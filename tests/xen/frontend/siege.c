@@ -14,9 +14,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <time.h>
 #include <xengnttab.h>
 
+#include "clock.h"
 #include "frontend.h"
 
 #include <xen/io/blkif.h>
@@ -50,14 +50,6 @@ static void on_signal(int number)
 		over = true;
 	else
 		at_rest = !at_rest;
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* ---- the thread ---- */
@@ -101,10 +93,10 @@ static uint32_t room(const struct siege *siege)
 /* False: the ring was given up, as it seems. */
 static bool wait_for_room(const struct siege *siege)
 {
-	uint64_t end = now_ms() + GIVE_UP_MS;
+	int64_t end = clock_ms() + GIVE_UP_MS;
 
 	while (!room(siege)) {
-		if (over || now_ms() > end)
+		if (over || clock_ms() > end)
 			return false;
 		blkfront_signal(siege->front, 0);
 		sched_yield();
