@@ -79,7 +79,7 @@ check "a record that was cut short" no_open 117 damaged
 sed 's/^uuid ./uuid x/' record >0.img.tapsnap-overlay
 check "a record that is damaged" no_open 117 damaged
 sed 's/^uuid .*/uuid 00112233445566778899aabbccddeeff/' record >0.img.tapsnap-overlay
-check "a record of another store" no_open 116 "another store"
+check "a record of another store" no_open 116 "does not match the store"
 cp record 0.img.tapsnap-overlay
 mv 0.img.cow away.cow
 check "a store that is missing" no_open 2 "0.img.cow"

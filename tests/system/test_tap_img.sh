@@ -50,7 +50,7 @@ check "snapshot: list" is "$(json 'map([.name, .description, .current] | @csv) |
 	'"one","the first",false "two","",true'
 check "snapshot: apply" tap-img snapshot -a one a.cow
 check "snapshot: the disk stands at it now" is "$(json 'map(select(.current))[0].name' tap-img snapshot a.cow)" one
-check "snapshot: a name that exists" refuses 1 'called "one" already' tap-img snapshot -c one a.cow
+check "snapshot: a name that exists" refuses 1 'already has a snapshot called "one"' tap-img snapshot -c one a.cow
 check "snapshot: no name" refuses 1 "not a snapshot name" tap-img snapshot -c "" a.cow
 check "snapshot: odd name" refuses 1 "not a snapshot name" tap-img snapshot -c "a b" a.cow
 check "snapshot: long name" refuses 1 "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow

@@ -119,7 +119,7 @@ check "not a store" refuses 1 "not a cow store" tap-img convert -f cow disk.raw 
 check "onto itself" unchanged disk.raw refuses 1 "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
 check "a directory that is not there" refuses 1 "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
 head -c 700 disk.raw >odd.raw
-check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
+check "half a sector" refuses 1 "not a positive multiple of 512" tap-img convert -f raw -O cow odd.raw x.cow
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
 
@@ -224,7 +224,7 @@ check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-
 	"$(json .required tap-img measure -f raw -O cow disk.raw)"
 check "measure: the largest size" grep -q "fully-allocated\": $((8191 << 50))" <(tap-img measure --json --size 8191P)
 check "measure: none" is "$(tap-img measure --size 0 | tail -1)" "fully allocated size: 0"
-check "measure: one that is no size" refuses 1 "8192P: too large a size" tap-img measure --size 8192P
+check "measure: one that is no size" refuses 1 "8192P: size too large" tap-img measure --size 8192P
 check "measure: the largest store" tap-img measure -O cow --size 4P
 check "measure: one that there cannot be" refuses 1 "4 PiB at most" tap-img measure -O cow --size 5P
 check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
