@@ -86,8 +86,8 @@ static int name_check(const char *name, struct error_text *error)
 {
 	if (cow_name_valid(name, strlen(name)))
 		return 0;
-	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no spaces, none "
-			 "of @ / \\ and quotes", name, COW_NAME_MAX);
+	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and punctuation marks, "
+			 "no spaces and none of @ / \\ or quotes", name, COW_NAME_MAX);
 }
 
 static int texts_check(const struct cow_store *store, const char *name, const char *description, struct error_text *error)

@@ -145,6 +145,6 @@ check "list takes it away" tap-ctl list
 check "and all is well" tap-ctl doctor
 chmod 777 "$TAPSNAP_RUN_DIR"
 check "doctor: a run directory that all may write to" exits 1 tap-ctl doctor
-check "says so" grep -q "may be written to by others" out
+check "says so" grep -q "can be written to by others" out
 chmod 700 "$TAPSNAP_RUN_DIR"
 finish

@@ -190,7 +190,7 @@ check "overwrite" fill 0 more
 check "end" end_disks
 check "a copy of the store" cp --sparse=always 0.img.cow other.cow
 check "delete" tap-img snapshot -d one other.cow
-check "no commit of the copy" unchanged 0.img refuses 1 "its disk is in the store $work/0.img.cow now" tap-img commit other.cow
+check "no commit of the copy" unchanged 0.img refuses 1 "its disk has moved to the store $work/0.img.cow" tap-img commit other.cow
 check "the disk is opened" open_disk 0
 check "and holds what it did" holds "${uri[0]}" more
 check "end" end_disks

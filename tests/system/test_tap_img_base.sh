@@ -113,9 +113,9 @@ check "rebase: from none onto one" tap-img rebase -b cow:moved.cow@v1 clone.cow
 check "the same disk" same cow:clone.cow aio:two.raw
 tap-img create -b cow:golden.cow@v1 top.cow >/dev/null
 tap-img snapshot -c t top.cow
-check "rebase: onto itself" unchanged golden.cow refuses 1 "would stand on itself" tap-img rebase -u -b cow:top.cow@t golden.cow
+check "rebase: onto itself" unchanged golden.cow refuses 1 "would be its own base" tap-img rebase -u -b cow:top.cow@t golden.cow
 check "rebase: without -b" refuses 1 "-b BASE is missing" tap-img rebase clone.cow
-check "rebase: format not said" refuses 1 "say with -F" tap-img rebase -b one.raw clone.cow
+check "rebase: format not said" refuses 1 "give its format with -F" tap-img rebase -b one.raw clone.cow
 check "rebase: to what is not there" unchanged clone.cow refuses 1 "No such file" tap-img rebase -b aio:none.raw clone.cow
 check "rebase: JSON" is "$(json .base tap-img rebase -u -b aio:one.raw clone.cow)" "aio:$work/one.raw"
 printf x | dd of=one.raw bs=1 conv=notrunc status=none
