@@ -91,7 +91,7 @@ static int explain_connect(int error, int pid, const char *path, struct error_te
 		return error_set(text, error, "%s: there is no tapdisk with pid %d; see 'tap-ctl list'", path, pid);
 	if (error == -ECONNREFUSED)
 		return error_set(text, error,
-				 "%s: stale socket, tapdisk %d has died; 'tap-ctl destroy' or 'tap-ctl list' clears it away",
+				 "%s: stale socket, tapdisk %d has died; 'tap-ctl destroy' or 'tap-ctl list' removes it",
 				 path, pid);
 	return error_set(text, error, "%s: %s", path, strerror(-error));
 }
@@ -343,7 +343,7 @@ static int explain_call(const struct tapctl *ctl, int error, struct error_text *
 	case -EPIPE:
 		return error_set(text, error, "tapdisk %d: ended in the middle of the command; see the system log", ctl->pid);
 	case -EPROTO:
-		return error_set(text, error, "tapdisk %d: answered with something that is no reply", ctl->pid);
+		return error_set(text, error, "tapdisk %d: sent an invalid reply", ctl->pid);
 	case -EMSGSIZE:
 		return error_set(text, error, "tapdisk %d: command longer than %u bytes", ctl->pid, PROTOCOL_MAX_LINE);
 	default:

@@ -26,7 +26,7 @@ int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struc
 		*reply = NULL;
 	/* json_pack() gives none for a string that is no UTF-8, too */
 	if (!request)
-		return error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+		return error_set(text, -EINVAL, "an argument is not UTF-8, or out of memory");
 	error = tapctl_connect(&ctl, pid, text);
 	if (error) {
 		json_decref(request);

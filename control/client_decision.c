@@ -35,7 +35,7 @@ static int name_directory(char *directory, const char *owner, struct error_text 
 	int length;
 
 	if (*state != '/')
-		return error_set(text, -EINVAL, "%s: no absolute path", state);
+		return error_set(text, -EINVAL, "%s: not an absolute path", state);
 	length = snprintf(directory, SNAPSHOT_TEXT_MAX + 1, "%s/" COW_DECISION_DIRECTORY, state);
 	if (length < 0 || (size_t)length + 1 + 2 * RANDOM_BYTES + 1 + strlen(owner) > SNAPSHOT_TEXT_MAX)
 		return error_set(text, -ENAMETOOLONG, "%s: too long for the path of a decision record", state);
@@ -54,7 +54,7 @@ int client_decision_name(char *path, const char *owner, struct error_text *text)
 	if (error)
 		return error;
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
-		return error_set(text, -EIO, "no random number to be had");
+		return error_set(text, -EIO, "cannot get a random number");
 	hex_print(name, random, sizeof(random));
 	snprintf(path, PATH_MAX, "%s/%s%s%s", directory, name, owner ? "." : "", owner ? owner : "");
 	return 0;

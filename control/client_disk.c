@@ -145,13 +145,13 @@ static int kill_process(struct tapctl *ctl, int pid, int minor, struct error_tex
 {
 	if (!is_only_disk(pid, minor))
 		return error_set(text, -ETIMEDOUT, "minor %d: the device does not answer, and tapdisk %d serves other disks: "
-				 "the disk ends when the device has answered", minor, pid);
+				 "the disk is closed once the device answers", minor, pid);
 	if (kill(pid, SIGKILL) && errno != ESRCH)
 		return error_set(text, -errno, "tapdisk %d cannot be killed: %s", pid, strerror(errno));
 	wait_for_end(ctl);
 	if (tapctl_process_clean(pid) == -EBUSY)
-		return error_set(text, -ETIMEDOUT, "tapdisk %d is killed, and the kernel lets it end when the device has "
-				 "answered; destroy it again then", pid);
+		return error_set(text, -ETIMEDOUT, "tapdisk %d was killed, but the kernel keeps it until the device answers; "
+				 "run destroy again then", pid);
 	return clean_after_dead(pid, minor, text);
 }
 
@@ -202,7 +202,7 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct di
 	int error;
 
 	if (!request)
-		error = error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+		error = error_set(text, -EINVAL, "an argument is not UTF-8, or out of memory");
 	else
 		error = tapctl_call(ctl, call_request("attach", minor), NULL, options->timeout_ms, text);
 	if (error) {

@@ -144,8 +144,8 @@ static int group_commit(struct tapctl_group *group, struct error_text *text)
 	if (!error && unlink(group->decision))
 		error = error_set(&reason, -errno, "%s: %s", group->decision, strerror(errno));
 	if (error)
-		error_set(text, error, "snapshot %s is taken of all disks, but not all of them know yet: %s; the next opening of "
-			  "that disk reads it from %s, which has to stay until then", group->snapshot->name, reason.text,
+		error_set(text, error, "snapshot %s was taken of all disks, but not all of them know yet: %s; that disk learns "
+			  "it from %s when it is next opened: keep this file until then", group->snapshot->name, reason.text,
 			  group->decision);
 	return error;
 }
@@ -164,8 +164,8 @@ static int group_run(struct tapctl_group *group, struct error_text *text)
 	}
 	/* with the end of the connections each disk asks the record by itself */
 	if (error == -EINPROGRESS)
-		return error_set(text, error, "snapshot %s: %s; each disk will find out by itself: see 'tap-ctl snapshot-list'",
-				 group->snapshot->name, reason.text);
+		return error_set(text, error, "snapshot %s: %s; each disk will learn the outcome by itself: see "
+				 "'tap-ctl snapshot-list'", group->snapshot->name, reason.text);
 	group_undo(group);
 	return error_set(text, error, "%s", reason.text);
 }

@@ -22,11 +22,12 @@ static int check_disks(const struct tapctl_disk *disks, unsigned count, struct e
 	unsigned i, j;
 
 	if (!count)
-		return error_set(text, -EINVAL, "no disk is named");
+		return error_set(text, -EINVAL, "no disk given");
 	for (i = 0; i < count; i++) {
 		for (j = 0; j < i; j++) {
 			if (disks[i].pid == disks[j].pid && disks[i].minor == disks[j].minor)
-				return error_set(text, -EINVAL, "minor %d of tapdisk %d is named twice", disks[i].minor, disks[i].pid);
+				return error_set(text, -EINVAL, "minor %d of tapdisk %d is given twice", disks[i].minor,
+						 disks[i].pid);
 		}
 	}
 	return 0;
@@ -109,7 +110,7 @@ static void disk_send(struct many_disk *disk, json_t *request)
 	int error;
 
 	if (!disk->ctl)
-		disk->error = error_set(&disk->text, -ENOTCONN, "the connection was lost before");
+		disk->error = error_set(&disk->text, -ENOTCONN, "the connection was lost earlier");
 	else if (!request)
 		disk->error = error_set(&disk->text, -ENOMEM, "out of memory");
 	if (disk->error) {

@@ -68,7 +68,8 @@ int tapctl_minor_allocate(int wanted, struct error_text *text)
 	if (wanted != -1) {
 		error = create_marker(wanted, text);
 		if (error == -EEXIST)
-			return error_set(text, error, "minor %d is allocated already; see 'tap-ctl list -m %d'", wanted, wanted);
+			return error_set(text, error, "minor %d is already allocated; see 'tap-ctl list -m %d'", wanted,
+					 wanted);
 		return error ? error : wanted;
 	}
 	for (minor = 0; minor <= MINOR_MAX; minor++) {
@@ -106,7 +107,7 @@ static int remove_marker(int minor, const char *path, struct error_text *text)
 		return error_set(text, -errno, "%s: %s", path, strerror(errno));
 	if (fcntl(fd, F_SETLK, &lock)) {
 		owner = lock_owner(fd);
-		error = error_set(text, -EBUSY, "minor %d is attached to tapdisk %d; 'tap-ctl destroy -p %d -m %d' lets go of it",
+		error = error_set(text, -EBUSY, "minor %d is attached to tapdisk %d; 'tap-ctl destroy -p %d -m %d' frees it",
 				  minor, owner, owner, minor);
 	} else if (client_takeover_forget(minor), unlink(path)) {
 		error = error_set(text, -errno, "%s: %s", path, strerror(errno));

@@ -59,10 +59,10 @@ static int check_disk(const struct many_disk *disk, struct error_text *text)
 	if (!info_string(disk, "type"))
 		return error_set(text, -EINVAL, "minor %d of tapdisk %d has no image open", disk->disk.minor, disk->disk.pid);
 	if (!is_raw(disk))
-		return error_set(text, -EEXIST, "%s is in a store already: leave --store out for it",
+		return error_set(text, -EEXIST, "%s is already in a store: do not give --store for it",
 				 info_string(disk, "target"));
 	if (json_is_true(json_object_get(info_of(disk), "read_only")))
-		return error_set(text, -EROFS, "%s is open for reading only", info_string(disk, "target"));
+		return error_set(text, -EROFS, "%s is open read-only", info_string(disk, "target"));
 	return overlay_check(info_string(disk, "path"), text);
 }
 
@@ -144,10 +144,10 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	int error;
 
 	if (strchr(strrchr(path, '/'), '@'))
-		return error_set(text, -EINVAL, "%s: a store's name has no '@' in it: name another with --store", path);
+		return error_set(text, -EINVAL, "%s: a store's name cannot contain '@': give another one with --store", path);
 	if (!stat(path, &st) && !S_ISBLK(st.st_mode) &&
 	    !(S_ISREG(st.st_mode) && remove_left_over(path, info_string(disk, "path"))))
-		return error_set(text, -EEXIST, "%s: is there already: name a store that is not, or remove it if no disk is in it",
+		return error_set(text, -EEXIST, "%s: already exists: give another name, or remove it if no disk is in it",
 				 path);
 	options.sectors = json_integer_value(json_object_get(info_of(disk), "sectors"));
 	options.sector_size = (unsigned)json_integer_value(json_object_get(info_of(disk), "sector_size"));
@@ -163,7 +163,7 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 		error = path_sync_name(path);
 	if (error && stat(path, &st) == 0 && S_ISREG(st.st_mode))
 		unlink(path);
-	return error ? error_set(text, error, "%s: cannot be made: %s", path, strerror(-error)) : 0;
+	return error ? error_set(text, error, "%s: cannot be created: %s", path, strerror(-error)) : 0;
 }
 
 int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text)

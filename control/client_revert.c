@@ -92,8 +92,8 @@ static int commit(struct many *many, const struct revert *revert, int timeout_ms
 	client_step("committed");
 	if (!error && unlink(revert->decision))
 		error = error_set(&reason, -errno, "%s: %s", revert->decision, strerror(errno));
-	return error ? error_set(text, error, "all disks go back to snapshot %s, but not all of them know yet: %s; close that "
-				 "disk: its next opening reads it from %s, which has to stay until then", revert->name,
+	return error ? error_set(text, error, "all disks revert to snapshot %s, but not all of them know yet: %s; close that "
+				 "disk: it learns it from %s when it is next opened: keep this file until then", revert->name,
 				 reason.text, revert->decision) : 0;
 }
 
@@ -112,9 +112,10 @@ int client_revert_together(struct many *many, const char *name, const char *owne
 		return commit(many, &revert, timeout_ms, text);
 	/* with the end of the connections each disk asks the record by itself */
 	if (error == -EINPROGRESS)
-		return error_set(text, error, "going back to %s: %s; each disk will find out by itself", name, reason.text);
+		return error_set(text, error, "reverting to %s: %s; each disk will learn the outcome by itself", name,
+				 reason.text);
 	undo(many, &revert);
-	return error_set(text, error, "%s; no disk went back", reason.text);
+	return error_set(text, error, "%s; no disk was reverted", reason.text);
 }
 
 static int go_back(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)

@@ -22,7 +22,7 @@ int client_make_run_dir(struct error_text *text)
 	if (asprintf(&markers, MINOR_DIR_FORMAT, tapctl_run_dir()) < 0)
 		return error_set(text, -ENOMEM, "out of memory");
 	if (path_mkdir(markers, 0755) && errno != EEXIST)
-		error = error_set(text, -errno, "%s: cannot make the directory: %s", markers, strerror(errno));
+		error = error_set(text, -errno, "%s: cannot create the directory: %s", markers, strerror(errno));
 	free(markers);
 	return error;
 }

@@ -345,8 +345,9 @@ int tapctl_takeover(int pid, int minor, struct error_text *text)
 	int lock, ret = records_find(&records, pid, minor);
 
 	if (!ret && !records.count)
-		ret = error_set(text, -ENOENT, records.paused ? "tapdisk %d: its disks are paused, and whoever did that may have "
-				"their images; with -m it is taken over and runs" : "tapdisk %d has left no disk to take over", pid);
+		ret = error_set(text, -ENOENT, records.paused ? "tapdisk %d: its disks are paused, and whatever paused them "
+				"may be using their images; -m takes one over and unpauses it" :
+				"tapdisk %d has left no disk to take over", pid);
 	if (!ret)
 		memcpy(name, records.list[0].name, strlen(records.list[0].name) + 1);
 	records_free(&records);
@@ -550,7 +551,7 @@ static int replace(int pid, const int *minors, size_t count, struct error_text *
 
 	while (!gone(pid)) {
 		if (clock_ms() > deadline)
-			return error_set(text, -ETIMEDOUT, "tapdisk %d: has handed over and does not end", pid);
+			return error_set(text, -ETIMEDOUT, "tapdisk %d has handed over its disks but does not exit", pid);
 		pause_ms(PAUSE_MS);
 	}
 	ret = tapctl_takeover(pid, -1, text);

@@ -286,7 +286,7 @@ int domain_run(struct domain_operation *operation);
 int domain_check_cancelled(struct domain_operation *operation);
 
 /* Of a hook, and the domain's name: a warning. */
-#define DOMAIN_FROZEN "the domain is paused, frozen by the hook: '%s thaw %s' is to be run when it goes on"
+#define DOMAIN_FROZEN "the domain is paused, frozen by the hook: run '%s thaw %s' when it is unpaused"
 /* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_timeout_ms. */
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
 	     struct error_text *text);

@@ -49,7 +49,7 @@ static int check_directory(struct clone *clone, const char *path)
 	strrchr(directory, '/')[1] = '\0';
 	if (stat(directory, &st))
 		return error_set(clone->text, -errno, "%s: %s", directory, strerror(errno));
-	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: no directory", directory);
+	return S_ISDIR(st.st_mode) ? 0 : error_set(clone->text, -ENOTDIR, "%s: not a directory", directory);
 }
 
 static int name_file(struct clone *clone, const char *beside, const char *suffix, char *path)
@@ -66,9 +66,9 @@ static int name_file(struct clone *clone, const char *beside, const char *suffix
 	if (made >= PATH_MAX)
 		return error_set(clone->text, -ENAMETOOLONG, "%s: too long", path);
 	if (*path != '/')
-		return error_set(clone->text, -EINVAL, "%s: no absolute path", path);
+		return error_set(clone->text, -EINVAL, "%s: not an absolute path", path);
 	if (!lstat(path, &st))
-		return error_set(clone->text, -EEXIST, "%s: is there already", path);
+		return error_set(clone->text, -EEXIST, "%s: already exists", path);
 	return check_directory(clone, path);
 }
 
@@ -82,8 +82,8 @@ static int name_files(struct clone *clone)
 		const struct domain_disk *disk = &clone->disks.disk[i];
 
 		if (!disk->moved && strncmp(disk->target, "cow:", 4) != 0)
-			return error_set(clone->text, -EOPNOTSUPP, "disk %s: %s: only a store's snapshot can be stood on", disk->vdev,
-					 disk->target);
+			return error_set(clone->text, -EOPNOTSUPP, "disk %s: %s: not in a store, so a clone cannot be based on it",
+					 disk->vdev, disk->target);
 		snprintf(suffix, sizeof(suffix), "-%s.cow", disk->vdev);
 		error = name_file(clone, disk_file(disk), suffix, path);
 		if (!error)
@@ -112,7 +112,7 @@ static int set_disk(struct clone *clone, json_t *device)
 		return 0;
 	}
 	if (json_is_true(writable) || json_integer_value(writable))
-		return error_set(clone->text, -EINVAL, "disk %s can be written and is not in the snapshot: a clone cannot share it",
+		return error_set(clone->text, -EINVAL, "disk %s is writable and not in the snapshot: a clone cannot share it",
 				 vdev ? vdev : "without a name");
 	return 0;
 }
@@ -128,7 +128,7 @@ static int make_config(struct clone *clone)
 	clone->config = json_deep_copy(json_object_get(clone->info, "config"));
 	c_info = json_object_get(clone->config, "c_info");
 	if (!c_info)
-		return error_set(clone->text, -EBADMSG, "the snapshot's configuration has no names in it");
+		return error_set(clone->text, -EBADMSG, "the snapshot's configuration has no domain name");
 	libxl_uuid_generate(&fresh);
 	snprintf(uuid, sizeof(uuid), LIBXL_UUID_FMT, LIBXL_UUID_BYTES(fresh));
 	json_object_set_new(c_info, "name", json_string(clone->operation->request->new_name));

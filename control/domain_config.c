@@ -54,7 +54,8 @@ static int write_strings(const json_t *config, FILE *file, struct error_text *te
 		if (!value)
 			continue;
 		if (!can_be_quoted(value))
-			return error_set(text, -EOPNOTSUPP, "the domain's %s has signs that a config file cannot have", strings[i].name);
+			return error_set(text, -EOPNOTSUPP, "the domain's %s has characters that a config file cannot hold",
+					 strings[i].name);
 		fprintf(file, "%s = \"", strings[i].name);
 		for (; *value; value++)
 			fputc(action && *value == '_' ? '-' : *value, file);
@@ -97,7 +98,7 @@ static int write_disk(const json_t *device, FILE *file, struct error_text *text)
 	const char *path = info_string(device, "pdev_path");
 
 	if (path && (!can_be_quoted(path) || strchr(path, '\'')))
-		return error_set(text, -EOPNOTSUPP, "%s: a config file cannot have this path", path);
+		return error_set(text, -EOPNOTSUPP, "%s: a config file cannot hold this path", path);
 	fputs("    '", file);
 	for (size_t i = 0; i < 4; i++) {
 		const char *value = info_string(device, keys[i][0]);

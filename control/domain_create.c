@@ -68,7 +68,7 @@ static int choose_name(struct create *create)
 	error = info_read(&create->directory, name, &info, &ignored);
 	json_decref(info);
 	if (!error || error == -EBADMSG)
-		return error_set(create->text, -EEXIST, "there is a snapshot called \"%s\" already", name);
+		return error_set(create->text, -EEXIST, "there is already a snapshot called \"%s\"", name);
 	if (error != -ENOENT)
 		return error_set(create->text, error, "%s", ignored.text);
 	snprintf(create->name, sizeof(create->name), "%s", name);
@@ -102,7 +102,7 @@ static int read_config(struct create *create)
 		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
 	json_decref(infos);
 	return error || create->config ? error : error_set(create->text, -ENOENT, "the domain's configuration is not known: "
-							   "name its config file, with a / in the path");
+							   "give its config file, with a / in the path");
 }
 
 static int leave_out(struct create *create)
@@ -113,7 +113,7 @@ static int leave_out(struct create *create)
 	for (; vdev && *vdev; vdev++) {
 		disk = disks_find(&create->disks, *vdev);
 		if (!disk)
-			return error_set(create->text, -ENOENT, "the domain has no disk %s that it can write", *vdev);
+			return error_set(create->text, -ENOENT, "the domain has no writable disk %s", *vdev);
 		disk->skip = true;
 	}
 	return 0;
@@ -125,8 +125,8 @@ static int check_disk(struct create *create, struct domain_disk *disk)
 	int found;
 
 	if (create->memory && !disk->configured)
-		return error_set(create->text, -EOPNOTSUPP, "disk %s: it is not in the domain's configuration (tap-ctl "
-				 "xen-attach?), so a restored domain would not have it; take --disk-only, or leave it out with "
+		return error_set(create->text, -EOPNOTSUPP, "disk %s is not in the domain's configuration (tap-ctl "
+				 "xen-attach?), so a restored domain would not have it; use --disk-only, or leave it out with "
 				 "--diskspec %s,snapshot=no", disk->vdev, disk->vdev);
 	found = disk_has_snapshot(disk, create->name, &reason);
 	if (found == -EOPNOTSUPP && create->request->store) {
@@ -134,12 +134,13 @@ static int check_disk(struct create *create, struct domain_disk *disk)
 		return 0;
 	}
 	if (found == -EOPNOTSUPP)
-		return error_set(create->text, found, "disk %s: %s has no snapshots: only stores have. --store DIRECTORY moves it onto "
-				 "one; --diskspec %s,snapshot=no leaves it out", disk->vdev, disk->target, disk->vdev);
+		return error_set(create->text, found, "disk %s: %s is not in a store, so it has no snapshots; --store "
+				 "DIRECTORY moves it into one; --diskspec %s,snapshot=no leaves it out", disk->vdev,
+				 disk->target, disk->vdev);
 	if (found < 0)
 		return error_set(create->text, found, "%s", reason.text);
 	if (found)
-		return error_set(create->text, -EEXIST, "disk %s: %s has a snapshot called \"%s\" already", disk->vdev,
+		return error_set(create->text, -EEXIST, "disk %s: %s already has a snapshot called \"%s\"", disk->vdev,
 				 disk->target, create->name);
 	disk->id = disk->time = 0;
 	return 0;
@@ -203,8 +204,8 @@ static int check_request(struct create *create)
 
 	create->memory = there && !request->disk_only;
 	if (request->live && !create->memory)
-		return error_set(create->text, -EINVAL, "live is about memory, and none is taken %s", there ? "of disks only" :
-				 "of a domain that is shut off");
+		return error_set(create->text, -EINVAL, "live applies to memory, which is not saved in a snapshot %s",
+				 there ? "of disks only" : "of a domain that is shut off");
 	if (!there && (request->after == DOMAIN_SNAPSHOT_RUNNING || request->after == DOMAIN_SNAPSHOT_PAUSED))
 		return error_set(create->text, -EINVAL, "domain %s is shut off", create->operation->id.name);
 	return 0;
@@ -354,7 +355,7 @@ static int note_ids(struct create *create)
 		int found = disk->skip ? 1 : disk_has_snapshot(disk, create->name, create->text);
 
 		if (found != 1)
-			error = found ? found : error_set(create->text, -EIO, "disk %s has not got its snapshot", disk->vdev);
+			error = found ? found : error_set(create->text, -EIO, "disk %s did not get its snapshot", disk->vdev);
 	}
 	return error;
 }
@@ -459,7 +460,7 @@ static void undo(struct create *create)
 	error = domain_undo_create(operation, &create->directory, intent);
 	json_decref(intent);
 	if (error)
-		append(&reason, "undoing what was done failed, too, and the next command tries again: ", create->text->text);
+		append(&reason, "undoing it also failed, and the next command tries again: ", create->text->text);
 	else if (create->text->text[0] && !strstr(reason.text, create->text->text))
 		append(&reason, "", create->text->text);
 	*create->text = reason;
@@ -479,7 +480,8 @@ static void finish(struct create *create)
 		return;
 	reason = *create->text;
 	create->text->text[0] = '\0';
-	error_set(create->text, error, "the snapshot is whole, but this is to be done by the next command: %.400s", reason.text);
+	error_set(create->text, error, "the snapshot is complete, but the next command has to finish this: %.400s",
+		  reason.text);
 }
 
 static void warn_frozen(struct create *create)

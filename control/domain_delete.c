@@ -42,7 +42,7 @@ static int collect(struct removal *removal, const char *name, json_t *order, uns
 	const json_t *info;
 	size_t i;
 	int error = depth > json_array_size(removal->infos) ?
-		    error_set(&removal->operation->text, -ELOOP, "snapshot \"%s\" goes back to itself", name) : 0;
+		    error_set(&removal->operation->text, -ELOOP, "snapshot \"%s\" is its own ancestor", name) : 0;
 
 	json_array_foreach(removal->infos, i, info) {
 		const char *parent = info_string(info, "parent");
@@ -95,8 +95,9 @@ static int check_clones(struct removal *removal, const json_t *info)
 
 	json_array_foreach(json_object_get(info, "clones"), i, file) {
 		if (stands_on(json_string_value(file), info))
-			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s stands on it; delete that "
-					 "first, or tap-img rebase it", info_string(info, "name"), json_string_value(file));
+			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s is based on "
+					 "it; delete that first, or rebase it with tap-img", info_string(info, "name"),
+					 json_string_value(file));
 	}
 	return 0;
 }
@@ -207,8 +208,8 @@ int domain_delete(struct domain_operation *operation)
 	if (!error)
 		remove_directory(&removal);
 	if (!error && removal.damaged)
-		error_set(&operation->text, 0, "what it held of disks is not known: snapshots of that name that they have are deleted with "
-			  "tap-ctl snapshot-delete, or tap-img snapshot -d");
+		error_set(&operation->text, 0, "its disks are not known: delete their snapshots of that name with tap-ctl "
+			  "snapshot-delete or tap-img snapshot -d");
 	directory_close(&removal.directory);
 	json_decref(removal.infos);
 	json_decref(order);

@@ -57,7 +57,7 @@ int directory_open(struct domain_directory *directory, const char *uuid, bool ma
 	*directory = (struct domain_directory){ .fd = -1, .lock = -1 };
 	snprintf(directory->uuid, sizeof(directory->uuid), "%s", uuid);
 	if (*root != '/')
-		return error_set(text, -EINVAL, "%s: no absolute path", root);
+		return error_set(text, -EINVAL, "%s: not an absolute path", root);
 	if (snprintf(directory->path, sizeof(directory->path), "%s/%s", root, uuid) >= (int)sizeof(directory->path))
 		return error_set(text, -ENAMETOOLONG, "%s: too long", root);
 	if (make)
@@ -106,7 +106,8 @@ int directory_lock(struct domain_directory *directory, int wait_ms, struct error
 	if (fd >= 0)
 		close(fd);
 	if (error == -EBUSY || error == -ESTALE)
-		return error_set(text, error, "another command is changing this domain's snapshots; wait for its end");
+		return error_set(text, error,
+				 "another command is changing this domain's snapshots; wait until it has finished");
 	return error_set(text, error, "%s/" LOCK_FILE ": %s", directory->path, strerror(-error));
 }
 

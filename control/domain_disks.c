@@ -295,8 +295,8 @@ static int check_unused(const struct domain_disk *disk, struct error_text *text)
 	if (error)
 		return error;
 	if (!is_unused(json_object_get(reply, "disk")))
-		error = error_set(text, -EBUSY, "disk %s: %s is in use: disconnect NBD clients, end exports of its snapshots, and "
-				  "detach it from other domains, dom0 included, first", disk->vdev, disk->target);
+		error = error_set(text, -EBUSY, "disk %s: %s is in use: first disconnect NBD clients, end exports of its "
+				  "snapshots, and detach it from other domains, including dom0", disk->vdev, disk->target);
 	json_decref(reply);
 	return error;
 }
@@ -338,7 +338,7 @@ static int wait_committed(const struct domain_disk *disk, struct error_text *tex
 	why = info_string(json_object_get(json_object_get(reply, "disk"), "commit"), "error");
 	if (!error && strcmp(state, "done") != 0)
 		error = error_set(text, -EBUSY, "disk %s: it stays in the store that it was moved to: %s", disk->vdev,
-				  why && *why ? why : "the commit goes on");
+				  why && *why ? why : "the commit is still running");
 	json_decref(reply);
 	return error;
 }
@@ -397,7 +397,7 @@ static int check_snapshot(struct domain_disk *disk, const char *name, struct err
 		return found;
 	if (!found || disk->id != id || disk->time != time)
 		return error_set(text, -ENOENT, "disk %s: %s has lost its snapshot \"%s\"%s", disk->vdev, disk->target, name,
-				 found ? "; the one of that name is another" : "");
+				 found ? "; another one has that name now" : "");
 	return 0;
 }
 
@@ -425,8 +425,8 @@ int disks_check_closed(const struct domain_disks *disks, const char *name, struc
 		if (error < 0 && error != -EOPNOTSUPP)
 			return error;
 		if (error == 1 && is_ours(&disks->disk[i], &found, 0) && found.read)
-			return error_set(text, -EBUSY, "disk %s: its snapshot \"%s\" is open: whoever reads it (an NBD client, an "
-					 "export, a disk that it is attached as) has to close it first", found.vdev, name);
+			return error_set(text, -EBUSY, "disk %s: its snapshot \"%s\" is open: close it first (an NBD client, "
+					 "an export, or a disk that it is attached as)", found.vdev, name);
 	}
 	return 0;
 }

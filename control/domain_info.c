@@ -69,19 +69,19 @@ int info_read(const struct domain_directory *directory, const char *name, json_t
 
 	*info = NULL;
 	if (!info_name_valid(name))
-		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and signs, no "
-				 "spaces, none of @ / \\ and quotes, and no - first", name, SNAPSHOT_NAME_MAX);
+		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and punctuation "
+				 "marks, no spaces, none of @ / \\ or quotes, and no leading -", name, SNAPSHOT_NAME_MAX);
 	info_file(file, name);
 	error = directory_read(directory, file, info, &reason);
 	if (error == -ENOENT)
 		return error_set(text, error, "there is no snapshot called \"%s\"", name);
 	if (!error && !is_complete(*info, name))
-		error = error_set(&reason, -EBADMSG, "%s/%s: damaged: it lacks what every snapshot has", directory->path, file);
+		error = error_set(&reason, -EBADMSG, "%s/%s: damaged: required fields are missing", directory->path, file);
 	if (!error)
 		return 0;
 	json_decref(*info);
 	*info = NULL;
-	return error_set(text, error, "%.400s%s", reason.text, error == -EBADMSG ? "; delete --keep-disks takes it away" : "");
+	return error_set(text, error, "%.400s%s", reason.text, error == -EBADMSG ? "; delete --keep-disks removes it" : "");
 }
 
 static json_int_t created(const json_t *info)
@@ -181,7 +181,8 @@ int info_choose_name(struct domain_operation *operation, const struct domain_dir
 	const char *wanted = operation->request->name;
 
 	*name = wanted ? strdup(wanted) : info_current(directory);
-	return *name ? 0 : error_set(&operation->text, -ENOENT, "domain %s is at no snapshot; name one with -n", operation->id.name);
+	return *name ? 0 : error_set(&operation->text, -ENOENT, "domain %s has no current snapshot; name one with -n",
+				     operation->id.name);
 }
 
 int info_find_named(struct domain_operation *operation, const struct domain_directory *directory, json_t **info)

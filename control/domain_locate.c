@@ -68,8 +68,8 @@ static int check_not_there(struct domain_operation *operation)
 		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 	if (strcmp(other.name, id->name))
 		return 0;
-	return error_set(&operation->text, -ENOENT, "domain %s runs, and has uuid %s now, not %s. Put uuid=\"%s\" into its "
-			 "configuration to keep it, and start it anew", id->name, other.uuid, id->uuid, id->uuid);
+	return error_set(&operation->text, -ENOENT, "domain %s is running with uuid %s, not %s; put uuid=\"%s\" into its "
+			 "configuration, and restart it", id->name, other.uuid, id->uuid, id->uuid);
 }
 
 static int locate_config(struct domain_operation *operation, char **config)
@@ -80,8 +80,8 @@ static int locate_config(struct domain_operation *operation, char **config)
 	int error = host->ops->read_config(host, path, id, config, &operation->text);
 
 	if (!error && !id->uuid[0] && find_directory(id->name, id))
-		error = error_set(&operation->text, -EINVAL, "%s: has no uuid, so every start makes another domain of it; put a "
-				  "line like uuid=\"...\" into it (uuidgen makes one)", path);
+		error = error_set(&operation->text, -EINVAL, "%s: has no uuid, so each start creates a domain with a new one; "
+				  "add a line like uuid=\"...\" (uuidgen makes one)", path);
 	if (error)
 		return error;
 	error = host->ops->find(host, id->uuid, &there, NULL);
@@ -104,8 +104,8 @@ static int locate_directory(struct domain_operation *operation)
 		return error_set(&operation->text, error, "several domains called %s have snapshots; name one by its uuid, a "
 				 "directory in %s", domain, directory_root());
 	if (error)
-		return error_set(&operation->text, error, "there is no domain '%s', and no snapshot of one that is shut off; the "
-				 "path of a config file can be given, too", domain);
+		return error_set(&operation->text, error, "there is no domain '%s', and no shut off one with snapshots; the "
+				 "path of a config file can also be given", domain);
 	error = host ? host->ops->find(host, operation->id.uuid, &there, &operation->text) : -ENOENT;
 	if (error && error != -ENOENT)
 		return error;
@@ -125,9 +125,9 @@ static int check_uuid(struct domain_operation *operation)
 	directory_close(&directory);
 	if (!error || operation->request->command == DOMAIN_SNAPSHOT_CREATE || find_directory(id->name, &other))
 		return 0;
-	return error_set(&operation->text, -ENOENT, "domain %s has uuid %s now and no snapshots; those of uuid %s are named by "
-			 "that uuid. Put uuid=\"%s\" into its configuration to keep it", id->name, id->uuid, other.uuid,
-			 other.uuid);
+	return error_set(&operation->text, -ENOENT, "domain %s has a new uuid %s, without snapshots; name the domain by its "
+			 "old uuid %s to reach its snapshots, and put uuid=\"%s\" into its configuration to keep it", id->name,
+			 id->uuid, other.uuid, other.uuid);
 }
 
 int domain_locate(struct domain_operation *operation, char **config)

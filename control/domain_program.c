@@ -105,7 +105,7 @@ static int run_program(const char *const arguments[], const struct timeout *time
 	killed = timeout && kill_cancelled(pid, timeout);
 	status = child_wait(pid);
 	if (killed)
-		error = error_set(text, -ECANCELED, "%s was killed, since the operation was cancelled", arguments[0]);
+		error = error_set(text, -ECANCELED, "%s was killed, because the operation was cancelled", arguments[0]);
 	else
 		error = status < 0 ? error_set(text, status, "%s: %s", arguments[0], strerror(-status)) :
 				     judge(arguments[0], status, out, text);

@@ -207,12 +207,13 @@ static int check_request(const struct domain_snapshot_request *request, struct e
 	if (request->command > DOMAIN_SNAPSHOT_RECOVER)
 		return error_set(text, -EINVAL, "no such command");
 	if (!request->domain || !*request->domain)
-		return error_set(text, -EINVAL, "no domain is named");
+		return error_set(text, -EINVAL, "no domain given");
 	if (request->name && !info_name_valid(request->name))
-		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and signs, no spaces, "
-				 "none of @ / \\ and quotes, and no - first", request->name, SNAPSHOT_NAME_MAX);
+		return error_set(text, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %d letters, digits and punctuation "
+				 "marks, no spaces, none of @ / \\ or quotes, and no leading -", request->name,
+				 SNAPSHOT_NAME_MAX);
 	if (clone && (!request->new_name || !info_name_valid(request->new_name)))
-		return error_set(text, -EINVAL, "the new domain needs a name, without spaces, slashes and quotes");
+		return error_set(text, -EINVAL, "the new domain needs a name, without spaces, slashes or quotes");
 	return 0;
 }
 

@@ -286,8 +286,8 @@ static int give_up_revert(struct domain_operation *operation, const struct domai
 	int error;
 
 	operation->text.text[0] = '\0';
-	error_set(&operation->text, 0, "%.380s; the revert is given up, and its disks %s", reason.text,
-		  begun ? "may not be of one moment" : "are as they were");
+	error_set(&operation->text, 0, "%.380s; the revert was given up, and its disks %s", reason.text,
+		  begun ? "may be from different times" : "are unchanged");
 	error = disks_from_info(&disks, json_object_get(intent, "info"), NULL);
 	if (!error)
 		error = disks_open(&disks, NULL);
@@ -374,13 +374,14 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 		return error;
 	if (is_phase(intent, "stop") && id.there) {
 		error = domain_remove_intent(directory, &operation->text);
-		return error ? error : error_set(&operation->text, -EBUSY, "domain %s was started meanwhile: its disks are as they "
-						 "were", id.name);
+		return error ? error : error_set(&operation->text, -EBUSY, "domain %s was started in the meantime: its disks "
+						 "are unchanged", id.name);
 	}
 	if (!is_phase(intent, "start")) {
 		if (id.there)
-			return error_set(&operation->text, -EBUSY, "domain %s runs, though its disks are half way back to \"%s\": shut it "
-					 "down, then the next command finishes that", id.name, info_string(info, "name"));
+			return error_set(&operation->text, -EBUSY, "domain %s is running, but its disks are only partly "
+					 "reverted to \"%s\": shut it down, then the next command finishes the revert", id.name,
+					 info_string(info, "name"));
 		error = revert_disks(operation, directory, intent, &gone);
 		if (error && is_forced(operation) && (gone || is_phase(intent, "stop")))
 			return give_up_revert(operation, directory, intent, &id);
@@ -481,7 +482,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))
 		return domain_end_clone(operation, directory, intent);
-	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": is of an operation that is not known here",
+	return error_set(&operation->text, -EBADMSG, "%s/" INTENT_FILE ": unknown operation",
 			 directory->path);
 }
 
@@ -492,8 +493,8 @@ static void explain(struct domain_operation *operation, const struct domain_dire
 	bool ended = directory_read(directory, INTENT_FILE, &intent, NULL) == -ENOENT;
 
 	json_decref(intent);
-	error_set(&operation->text, error, "an earlier %s was cut short, and %s: %.300s%s", op ? op : "operation",
-		  ended ? "is ended now" : "cannot be ended yet", reason,
+	error_set(&operation->text, error, "an earlier %s was interrupted, and %s: %.300s%s", op ? op : "operation",
+		  ended ? "has been cleaned up now" : "cannot be cleaned up yet", reason,
 		  ended || is_forced(operation) ? "" : " (if a disk is gone for good: xl-snapshot recover --force)");
 }
 

@@ -40,7 +40,7 @@ static int check_memory(struct revert *revert)
 		free(config);
 	if (fd >= 0)
 		close(fd);
-	return error ? error_set(revert->text, error, "the domain's memory is not to be had: %s: %s", save, reason.text) : 0;
+	return error ? error_set(revert->text, error, "the domain's memory cannot be read: %s: %s", save, reason.text) : 0;
 }
 
 /* Nor when it is to be booted and cannot be: that is no time to find out. */
@@ -78,12 +78,12 @@ static int check_disks(struct revert *revert)
 
 static int check_set(struct revert *revert, const struct domain_disks *now, const struct domain_disks *then)
 {
-	const char *const question = "--force goes back all the same";
+	const char *const question = "--force reverts anyway";
 
 	for (unsigned i = 0; i < now->count; i++) {
 		if (!disks_find(then, now->disk[i].vdev))
-			return error_set(revert->text, -ESTALE, "disk %s is new since the snapshot, and stays as it is; %s",
-					 now->disk[i].vdev, question);
+			return error_set(revert->text, -ESTALE, "disk %s has been added since the snapshot, and would stay as "
+					 "it is; %s", now->disk[i].vdev, question);
 	}
 	for (unsigned i = 0; i < then->count; i++) {
 		if (!disks_find(now, then->disk[i].vdev))
@@ -148,7 +148,7 @@ static void explain_half_way(struct revert *revert)
 	struct error_text reason = *revert->text;
 
 	revert->text->text[0] = '\0';
-	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command goes on with the revert", reason.text);
+	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command continues the revert", reason.text);
 }
 
 /* Nothing is left of it for the next command. */

@@ -104,6 +104,6 @@ int save_read_head(int fd, char **config, struct error_text *text)
 		return 0;
 	free(*config);
 	*config = NULL;
-	return error_set(text, error, error == -EBADMSG ? "not a save file of xl's, or a damaged one" : "%s",
+	return error_set(text, error, error == -EBADMSG ? "not an xl save file, or damaged" : "%s",
 			 strerror(-error));
 }

@@ -96,7 +96,7 @@ static struct xen_host *to_xen(struct domain_host *host)
 	return xen;
 }
 
-#define LOST "xenstored is gone, and this host has to be started again"
+#define LOST "xenstored is gone, and this host must be rebooted"
 
 static int failed(struct xen_host *xen, const char *what, struct error_text *text)
 {
@@ -192,8 +192,9 @@ static int check_live(struct xen_host *xen, const libxl_dominfo *info, struct er
 	shadow = host.cap_shadow;
 	libxl_physinfo_dispose(&host);
 	if (!error && !shadow)
-		error = error_set(text, -EOPNOTSUPP, "the memory of a PV domain cannot be copied while it runs: this Xen is built without "
-				  "shadow paging, which that needs; leave out --live (the domain stands still meanwhile)");
+		error = error_set(text, -EOPNOTSUPP, "the memory of a PV domain cannot be copied while it runs, because this "
+				  "Xen was built without shadow paging; leave out --live (the domain is then suspended while "
+				  "it is saved)");
 	return error;
 }
 
@@ -247,9 +248,10 @@ static int xen_can_save(struct domain_host *host, unsigned domid, bool live, uin
 	int error = xen_info(xen, domid, &info, text);
 
 	if (!error && info.shutdown)
-		error = error_set(text, -EINVAL, "the domain has shut down or crashed, so its memory cannot be saved; take --disk-only");
+		error = error_set(text, -EINVAL, "the domain has shut down or crashed, so its memory cannot be saved; use "
+				  "--disk-only");
 	if (!error && info.paused)
-		error = error_set(text, -EINVAL, "the domain is paused, so it cannot suspend: unpause it, or take --disk-only");
+		error = error_set(text, -EINVAL, "the domain is paused, so it cannot suspend: unpause it, or use --disk-only");
 	if (!error && live)
 		error = check_live(xen, &info, text);
 	if (!error)

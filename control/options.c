@@ -33,7 +33,7 @@ static int parse_number(const struct options *options, const struct known_option
 	errno = 0;
 	number = strtol(argument, &end, 10);
 	if (errno || end == argument || *end || number < option->min || number > option->max)
-		options_fail(options, "-%c %s: out of range, it has to be a number from %" PRId64 " to %" PRId64, option->letter,
+		options_fail(options, "-%c %s: out of range, must be a number from %" PRId64 " to %" PRId64, option->letter,
 			     argument, option->min, option->max);
 	return (int)number * (option->unit ? option->unit : 1);
 }
@@ -46,9 +46,9 @@ static int64_t parse_bytes(const struct options *options, const struct known_opt
 	if (size_parse(argument, &bytes, &text))
 		options_fail(options, "%s", text.text);
 	if ((int64_t)bytes < option->min)
-		options_fail(options, "-%c %s: too small, it has to be at least %" PRId64, option->letter, argument, option->min);
+		options_fail(options, "-%c %s: too small, must be at least %" PRId64, option->letter, argument, option->min);
 	if ((int64_t)bytes > option->max)
-		options_fail(options, "-%c %s: too large, it has to be at most %" PRId64, option->letter, argument, option->max);
+		options_fail(options, "-%c %s: too large, must be at most %" PRId64, option->letter, argument, option->max);
 	return (int64_t)bytes;
 }
 

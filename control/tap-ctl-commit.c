@@ -56,7 +56,8 @@ static int wait_end(const struct arguments *args, json_t **reply, struct error_t
 
 	while (!error && !strcmp(state_of(commit_of(*reply)), "running")) {
 		if (args->timeout_ms >= 0 && (left_ms -= LOOK_NS / 1000000) < 0)
-			return error_set(text, -ETIMEDOUT, "minor %d: the commit goes on; 'tap-ctl info' tells how", args->minor);
+			return error_set(text, -ETIMEDOUT, "minor %d: the commit is still running; 'tap-ctl info' shows its "
+					 "progress", args->minor);
 		if (terminal)
 			show(commit_of(*reply));
 		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
@@ -80,7 +81,8 @@ static int check_end(const struct arguments *args, const json_t *commit, struct 
 	if (!strcmp(state, "canceled"))
 		return error_set(text, -ECANCELED, "minor %d: %s", args->minor, why);
 	if (!why || !*why)
-		return error_set(text, -EINTR, "minor %d: the disk was closed and opened again: begin anew", args->minor);
+		return error_set(text, -EINTR, "minor %d: the disk was closed and opened again: start the commit again",
+				 args->minor);
 	return error_set(text, -(int)number(commit, "errno"), "minor %d: %s", args->minor, why);
 }
 
@@ -128,6 +130,6 @@ static void print_commit(const json_t *result, bool terminal)
 
 const struct command command_commit = {
 	.name = "commit", .options = "pmrcwt", .required = "pm", .words = "",
-	.summary = "bring a disk back to its raw image while it is used, and be rid of the store",
+	.summary = "copy a disk in use back to its raw image, and remove the store",
 	.run = run_commit, .print = print_commit,
 };

@@ -22,7 +22,7 @@ static int create_or_nothing(const struct arguments *args, int *pid, int *minor,
 	}
 	if (error == -EINTR)
 		*text = (struct error_text){ "" };
-	return error == -EINTR ? error_set(text, error, "%s: interrupted, and not opened", args->target) : error;
+	return error == -EINTR ? error_set(text, error, "%s: interrupted; not opened", args->target) : error;
 }
 
 static int run_create(const struct arguments *args, json_t *result, struct error_text *text)

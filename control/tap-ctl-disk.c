@@ -72,7 +72,7 @@ static int run_unpause(const struct arguments *args, json_t *result, struct erro
 
 const struct command command_unpause = {
 	.name = "unpause", .options = "pmat2c", .required = "pm", .words = "",
-	.summary = "let a paused disk go on, on another image if one is given",
+	.summary = "unpause a disk, on another image if one is given",
 	.run = run_unpause,
 };
 
@@ -101,7 +101,7 @@ static void print_resize(const json_t *result, bool terminal)
 
 const struct command command_resize = {
 	.name = "resize", .options = "pmst", .required = "pm", .words = "",
-	.summary = "look again at the image's size, or make a snapshot store's disk larger, and tell the guest",
+	.summary = "reread the image's size, or enlarge the disk of a snapshot store, and tell the guest",
 	.run = run_resize, .print = print_resize,
 };
 
@@ -131,13 +131,14 @@ static void print_throttle(const json_t *result, bool terminal)
 	else if (!iops && !bytes)
 		printf("no limits\n");
 	else
-		printf("at most %lld requests and %lld bytes a second (0: any number), bursts of %lld ms; %lld wait, %lld have waited\n",
+		printf("at most %lld requests and %lld bytes a second (0: no limit), bursts of %lld ms; %lld wait, %lld have "
+		       "waited\n",
 		       (long long)iops, (long long)bytes, (long long)burst_ms, (long long)waiting, (long long)delayed);
 }
 
 const struct command command_throttle = {
 	.name = "throttle", .options = "pmiBut", .required = "pm", .words = "",
-	.summary = "limit what a disk may do in a second, or show the limits",
+	.summary = "limit a disk's requests and bytes a second, or show the limits",
 	.run = run_throttle, .print = print_throttle,
 };
 
@@ -148,7 +149,7 @@ static int run_info(const struct arguments *args, json_t *result, struct error_t
 
 const struct command command_info = {
 	.name = "info", .options = "pmt", .required = "pm", .words = "",
-	.summary = "show all that is known of a disk",
+	.summary = "show everything about a disk",
 	.run = run_info, .print = print_disk,
 };
 

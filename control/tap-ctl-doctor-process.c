@@ -103,10 +103,11 @@ static long long read_limit(int pid, const char *name)
 static void judge_user(json_t *findings, int uid, bool has_opener)
 {
 	if (!uid)
-		doctor_find(findings, "user", "note", "0: it had no right to become another one (CAP_SETUID, CAP_SETGID), or --no-sandbox");
+		doctor_find(findings, "user", "note", "0: it was not permitted to change to another one (CAP_SETUID, "
+			    "CAP_SETGID), or --no-sandbox");
 	else if (has_opener && uid == CONFINE_NOBODY)
-		doctor_find(findings, "user", "note", "%d, which others may use, too: there was no user tapsnap (systemd-sysusers makes it)",
-			    uid);
+		doctor_find(findings, "user", "note", "%d, which others may also use: there was no user tapsnap "
+			    "(systemd-sysusers creates it)", uid);
 	else
 		doctor_find(findings, "user", "ok", "%d", uid);
 }
@@ -120,8 +121,8 @@ static json_t *judge_opener(json_t *findings, int pid)
 		return json_null();
 	read_rights(&rights, pid);
 	if (!rights.threads)
-		doctor_find(findings, "opener", "wrong", "process %d has ended: no image can be opened; kill the tapdisk as well, and another "
-			    "one takes its disks over", pid);
+		doctor_find(findings, "opener", "wrong", "process %d has ended: no image can be opened; kill the tapdisk too, "
+			    "and another one takes over its disks", pid);
 	else if ((rights.capabilities | rights.bounding) & ~OPENS_FILES || !rights.no_new_privs || rights.seccomp != SECCOMP_FILTER)
 		doctor_find(findings, "opener", "wrong", "process %d has more rights than it uses", pid);
 	else

@@ -44,12 +44,12 @@ static void look_at_run_dir(json_t *findings)
 
 	if (stat(path, &st))
 		doctor_find(findings, "run directory", errno == ENOENT ? "ok" : "wrong", "%s: %s", path,
-			    errno == ENOENT ? "not there: nothing was started yet" : strerror(errno));
+			    errno == ENOENT ? "missing: nothing was started yet" : strerror(errno));
 	else if (st.st_uid && st.st_uid != geteuid())
-		doctor_find(findings, "run directory", "wrong", "%s belongs to user %u, who can take every disk's place: "
-			    "chown it to root", path, st.st_uid);
+		doctor_find(findings, "run directory", "wrong", "%s belongs to user %u, who can impersonate any disk: chown it "
+			    "to root", path, st.st_uid);
 	else if (st.st_mode & 022)
-		doctor_find(findings, "run directory", "wrong", "%s may be written to by others (mode %o): chmod 755", path,
+		doctor_find(findings, "run directory", "wrong", "%s can be written to by others (mode %o): chmod 755", path,
 			    st.st_mode & 07777);
 	else
 		doctor_find(findings, "run directory", "ok", "%s: user %u, mode %o", path, st.st_uid, st.st_mode & 07777);
@@ -58,7 +58,8 @@ static void look_at_run_dir(json_t *findings)
 static void add_marker(int minor, int locked_by, void *arg)
 {
 	if (!locked_by)
-		doctor_find(arg, "marker", "wrong", "minor %d belongs to no tapdisk: 'tap-ctl free -m %d' gives it back", minor, minor);
+		doctor_find(arg, "marker", "wrong", "minor %d belongs to no tapdisk: 'tap-ctl free -m %d' frees it", minor,
+			    minor);
 }
 
 static int look_at_socket(json_t *findings, json_t *tapdisks, int pid)

@@ -61,7 +61,7 @@ int domain_disks(const char *domain, struct tapctl_disk **disks, unsigned *count
 		error = xen_disks_each(xs, domid, add_disk, &search, text);
 	xs_close(xs);
 	if (!error && !search.count)
-		error = error_set(text, -ENOENT, "domain %s has no disk that it may write and that a tapdisk serves", domain);
+		error = error_set(text, -ENOENT, "domain %s has no writable disk that a tapdisk serves", domain);
 	if (error) {
 		free(search.disks);
 		return error;

@@ -40,7 +40,7 @@ static void print_on_error(const json_t *result, bool terminal)
 
 const struct command command_on_error = {
 	.name = "on-error", .options = "pmPt", .required = "pm", .words = "",
-	.summary = "say what becomes of requests that a disk fails, or show it",
+	.summary = "set or show what happens to requests that fail",
 	.run = run_on_error, .print = print_on_error,
 };
 
@@ -53,12 +53,12 @@ static void print_resume(const json_t *result, bool terminal)
 {
 	long long requests = json_integer_value(json_object_get(result, "requests"));
 
-	printf(terminal ? "%lld requests waited and are tried again\n" : "%lld\n", requests);
+	printf(terminal ? "%lld waiting requests are tried again\n" : "%lld\n", requests);
 }
 
 const struct command command_resume = {
 	.name = "resume", .options = "pmt", .required = "pm", .words = "",
-	.summary = "let a disk that an error has stopped go on: what waits is tried again",
+	.summary = "resume a disk that an error has stopped: waiting requests are tried again",
 	.run = run_resume, .print = print_resume,
 };
 
@@ -186,6 +186,6 @@ static void print_no_more(const json_t *result, bool terminal)
 
 const struct command command_events = {
 	.name = "events", .options = "pmwt", .required = "p", .words = "", .prints_itself = true,
-	.summary = "tell what happens to a tapdisk's disks, as it happens, or wait for something to happen",
+	.summary = "print the events of a tapdisk's disks as they happen, or wait for one",
 	.run = run_events, .print = print_no_more,
 };

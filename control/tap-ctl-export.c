@@ -99,7 +99,7 @@ static int make_overlay(const struct arguments *args, int *fd, struct error_text
 		return error;
 	*fd = open(args->overlay, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (*fd < 0)
-		return error_set(text, -errno, "%s: cannot make a file for what clients write: %s", args->overlay,
+		return error_set(text, -errno, "%s: cannot create a file for the clients' writes: %s", args->overlay,
 				 strerror(errno));
 	return create_overlay(*fd, &fields, sector_size, text);
 }
@@ -136,7 +136,7 @@ static int call_export(const struct arguments *args, const struct export_parts *
 	int error;
 
 	if (!request)
-		return error_set(text, -EINVAL, "an argument is not UTF-8, or there is no memory");
+		return error_set(text, -EINVAL, "an argument is not UTF-8, or out of memory");
 	error = tapctl_connect(&ctl, args->pid, text);
 	if (error) {
 		json_decref(request);
@@ -157,7 +157,7 @@ static int setup_tls(const struct arguments *args, struct export_parts *parts, s
 		return error_set(text, -EINVAL, "%s: TLS is for tcp:[HOST]:PORT", parts->address);
 	if (snprintf(address, sizeof(address), "unix:" NBD_SOCKET_FORMAT ".tls%d", tapctl_run_dir(), args->pid, args->minor,
 		     (int)getpid()) >= (int)sizeof(address))
-		return error_set(text, -ENAMETOOLONG, "%s: too long a path", tapctl_run_dir());
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", tapctl_run_dir());
 	error = listen_at(address, &parts->inner, &parts->inner_address, text);
 	return error ? error : tls_start(args, parts->listener, socket_path(parts->inner_address), text);
 }
@@ -167,9 +167,9 @@ static int setup_parts(const struct arguments *args, struct export_parts *parts,
 	int error = 0;
 
 	if (args->overlay && !args->name)
-		return error_set(text, -EINVAL, "an overlay is on a snapshot: name it with -n");
+		return error_set(text, -EINVAL, "an overlay needs a snapshot: name it with -n");
 	if ((args->tls_x509 && args->tls_psk) || (args->tls_verify && !args->tls_x509))
-		return error_set(text, -EINVAL, "one of -x and -k; -V goes with -x");
+		return error_set(text, -EINVAL, "give only one of -x and -k; -V needs -x");
 	if (args->overlay)
 		error = make_overlay(args, &parts->overlay, text);
 	if (!error)
@@ -208,7 +208,7 @@ static int run_export(const struct arguments *args, json_t *result, struct error
 	undo = error;
 	if (!error && (json_object_set(result, "export", json_object_get(reply, "export")) ||
 		       json_object_set_new(result, "address", json_string(parts.address))))
-		error = error_set(text, -ENOMEM, "the export is there, but there is no memory to say so");
+		error = error_set(text, -ENOMEM, "the export was created, but there is no memory to report it");
 	json_decref(reply);
 	close_parts(&parts, undo);
 	return error;
@@ -237,7 +237,7 @@ static int run_unexport(const struct arguments *args, json_t *result, struct err
 
 	if (*end || end == args->words[0] || id < 1 || id > INT_MAX) {
 		json_decref(request);
-		return error_set(text, -EINVAL, "%s: not the number of an export", args->words[0]);
+		return error_set(text, -EINVAL, "%s: not an export number", args->words[0]);
 	}
 	if (request && json_object_set_new(request, "export", json_integer(id))) {
 		json_decref(request);

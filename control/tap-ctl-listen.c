@@ -54,7 +54,7 @@ static int listen_unix(const char *path, int *result, struct error_text *text)
 	int fd, error;
 
 	if (strlen(path) >= sizeof(address.sun_path))
-		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be", path);
+		return error_set(text, -ENAMETOOLONG, "%s: too long for a socket's path", path);
 	strcpy(address.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
@@ -139,7 +139,7 @@ static int listen_tcp(const char *where, int *result, struct error_text *text)
 	if (split_host(where, host, sizeof(host), &port))
 		return error_set(text, -EINVAL, "tcp:%s: not tcp:[HOST]:PORT", where);
 	if (!is_port(port))
-		return error_set(text, -EINVAL, "tcp:%s: the port has to be a number from 0 to %d", where, UINT16_MAX);
+		return error_set(text, -EINVAL, "tcp:%s: the port must be a number from 0 to %d", where, UINT16_MAX);
 	if (!*host && !listen_family(host, port, AF_INET6, result, NULL))
 		return 0;
 	return listen_family(host, port, AF_UNSPEC, result, text);

@@ -30,7 +30,7 @@ static void print_path(const json_t *result, bool terminal)
 
 const struct command command_allocate = {
 	.name = "allocate", .options = "m", .required = "", .words = "",
-	.summary = "allocate a minor, the lowest free one unless told otherwise",
+	.summary = "allocate a minor, by default the lowest free one",
 	.run = run_allocate, .print = print_path,
 };
 
@@ -41,7 +41,7 @@ static int run_free(const struct arguments *args, json_t *result, struct error_t
 
 const struct command command_free = {
 	.name = "free", .options = "m", .required = "m", .words = "",
-	.summary = "give a minor back",
+	.summary = "free a minor",
 	.run = run_free,
 };
 
@@ -62,7 +62,7 @@ static void print_pid(const json_t *result, bool terminal)
 
 const struct command command_spawn = {
 	.name = "spawn", .options = "", .required = "", .words = "",
-	.summary = "start a tapdisk process; it ends when no disk is attached in a minute",
+	.summary = "start a tapdisk process; it ends if no disk is attached within a minute",
 	.run = run_spawn, .print = print_pid,
 };
 

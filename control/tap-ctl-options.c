@@ -37,30 +37,30 @@ static const struct known_option known_options[] = {
 	{ 'a', "args", "TYPE:PATH", "the image", .set = set_target },
 	{ 'R', "read-only", NULL, "refuse the guest's writes", FLAG(read_only) },
 	{ 'D', "no-direct", NULL, "go through the page cache (no O_DIRECT)", FLAG(no_direct) },
-	{ 'q', "beside-qemu", NULL, "the guest's QEMU opens the image, too: do not lock it against QEMU", FLAG(beside_qemu) },
+	{ 'q', "beside-qemu", NULL, "the guest's QEMU also opens the image: do not lock it against QEMU", FLAG(beside_qemu) },
 	{ 'b', "sector-size", "BYTES", "the sector size the guest sees: 512 (default) or 4096",
 	  NUMBER(sector_size, 512, 4096) },
 	{ 'M', "cache", "MIB", "memory for the map of a snapshot store, in MiB: 1 to 65536 (default: 32)",
 	  NUMBER(cache_mib, 1, CACHE_MAX_MIB) },
-	{ 'P', "on-error", "POLICY", "what becomes of requests that the disk fails: report, enospc (default) or stop",
+	{ 'P', "on-error", "POLICY", "what happens to requests that fail: report, enospc (default) or stop",
 	  TEXT(on_error) },
 	{ 'o', "domain", "DOMAIN", "all disks of this domain, by number or name, instead of -p and -m", TEXT(domain) },
 	{ 'n', "name", "NAME", "the snapshot", TEXT(name) },
 	{ 'i', "iops", "N", "requests a second at most; 0: no limit", NUMBER(iops, 0, THROTTLE_MAX_IOPS) },
 	{ 'B', "bytes", "SIZE", "bytes a second at most, or with k M G T; 0: no limit", BYTES(bytes, 0, THROTTLE_MAX_BYTES) },
-	{ 'u', "burst", "MS", "so many milliseconds' worth may come at once (100)",
+	{ 'u', "burst", "MS", "allow bursts of this many milliseconds' worth (100)",
 	  NUMBER(burst_ms, 1, THROTTLE_MAX_BURST_MS) },
-	{ 'O', "overlay", "DIR", "let clients write to a file in DIR, which is gone with the export; the snapshot stays",
+	{ 'O', "overlay", "DIR", "let clients write to a file in DIR, deleted with the export; the snapshot is unchanged",
 	  TEXT(overlay) },
 	{ 'x', "tls-x509", "DIR", "TLS, with the certificates in DIR: server-cert.pem, server-key.pem, ca-cert.pem",
 	  TEXT(tls_x509) },
 	{ 'V', "tls-verify", NULL, "clients need a certificate that ca-cert.pem has signed", FLAG(tls_verify) },
 	{ 'k', "tls-psk", "DIR", "TLS, with pre-shared keys: DIR/keys.psk", TEXT(tls_psk) },
-	{ 'l', "lease", "MS", "how long a disk stands still at most when something goes wrong (5000)",
+	{ 'l', "lease", "MS", "how long a disk is frozen at most if something goes wrong (5000)",
 	  NUMBER(lease_ms, 1, LEASE_MAX_MS) },
-	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself goes on",
+	{ 't', "timeout", "SECONDS", "give up waiting after this time; the command itself continues",
 	  NUMBER(timeout_ms, 1, MAX_TIMEOUT_S), .unit = 1000 },
-	{ 'f', "force", NULL, "also when a frontend is connected", FLAG(force) },
+	{ 'f', "force", NULL, "even if a frontend is connected", FLAG(force) },
 	{ 'A', "all", NULL, "every tapdisk that has a disk", FLAG(all) },
 	{ 'J', "json", NULL, "print the result as JSON", FLAG(json), LONG_ONLY },
 	{ 'h', "help", NULL, "this text", .set = print_usage },
@@ -82,27 +82,27 @@ static const struct {
 } special_options[] = {
 	{ &command_list, { 't', "type", "TYPE", "only disks of this type", TEXT(type) } },
 	{ &command_list, { 'f', "file", "PATH", "only disks with exactly this path", TEXT(file) } },
-	{ &command_snapshot_create, { 's', "store", "PATH", "of a raw disk: the store to be made for it, or a directory for it",
+	{ &command_snapshot_create, { 's', "store", "PATH", "for a raw disk: the store to create, or a directory for it",
 	  .set = set_store } },
-	{ &command_snapshot_create, { 'd', "description", "TEXT", "what to remember about it", TEXT(description) } },
+	{ &command_snapshot_create, { 'd', "description", "TEXT", "a description of it", TEXT(description) } },
 	{ &command_resize, { 's', "size", "SIZE", "the new size of a disk in a snapshot store: bytes, or with k M G T P",
 	  BYTES(size, SECTOR_SIZE, INT64_MAX) } },
-	{ &command_commit, { 'r', "rate", "MIB", "copy at most so many MiB in a second; 0: no limit (default)",
+	{ &command_commit, { 'r', "rate", "MIB", "copy at most this many MiB a second; 0: no limit (default)",
 	  NUMBER(rate_mib, 0, MAX_RATE_MIB) } },
-	{ &command_commit, { 'c', "cancel", NULL, "end a commit that is going on: the disk stays in the store",
+	{ &command_commit, { 'c', "cancel", NULL, "cancel a running commit: the disk stays in the store",
 	  FLAG(cancel) } },
-	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' tells how it goes",
+	{ &command_commit, { 'w', "no-wait", NULL, "do not wait for its end: 'tap-ctl info' shows its progress",
 	  FLAG(no_wait) } },
 	{ &command_events, { 'm', "minor", "MINOR", "of this disk only",
 	  NUMBER(minor, 0, MINOR_MAX), .set = set_disk_number } },
-	{ &command_events, { 'w', "wait", "EVENT", "end with the first event of that name, and print no other",
+	{ &command_events, { 'w', "wait", "EVENT", "wait for the first event of that name, and print only that",
 	  TEXT(wait_for) } },
 	{ &command_events, { 't', "timeout", "SECONDS", "end after this time; with -w that is an error",
 	  NUMBER(timeout_ms, 1, MAX_TIMEOUT_S), .unit = 1000 } },
 	{ &command_on_error, { 'P', "policy", "POLICY", "from now on: report, enospc or stop", TEXT(on_error) } },
 	{ &command_export, { 'R', "read-only", NULL, "refuse the clients' writes", FLAG(read_only) } },
 	{ &command_export, { 'n', "name", "NAME", "the snapshot of that name, not the disk", TEXT(name) } },
-	{ &command_pause, { 'f', "force", NULL, "also when the image cannot be flushed: unflushed writes are lost",
+	{ &command_pause, { 'f', "force", NULL, "even if the image cannot be flushed: unflushed writes are lost",
 	  FLAG(force) } },
 };
 
@@ -162,7 +162,7 @@ static void print_usage(const struct options *options, const struct known_option
 static void refuse_option(const struct options *options, const struct known_option *option, struct arguments *args,
 			  char *argument)
 {
-	fprintf(stderr, "tap-ctl: %s: -%c (%s) is something of blktap's that tapdisk does not do; leave it out (%s)\n",
+	fprintf(stderr, "tap-ctl: %s: -%c (%s) is an option of blktap that tapdisk does not have; leave it out (%s)\n",
 		options->command, option->letter, option->refused, strerror(EOPNOTSUPP));
 	exit(EOPNOTSUPP);
 }
@@ -187,7 +187,7 @@ static void set_target(const struct options *options, const struct known_option 
 		return;
 	directory = getcwd(NULL, 0);
 	if (!directory || asprintf(&args->made_target, "%.*s%s/%s", (int)type, target, directory, target + type) < 0)
-		options_fail(options, "%s: cannot tell the current directory, give the whole path", target);
+		options_fail(options, "%s: cannot determine the current directory, give an absolute path", target);
 	free(directory);
 	args->target = args->made_target;
 }
@@ -226,14 +226,15 @@ static void check_disks(const struct options *options, const struct arguments *a
 	if (args->pid != -1 || args->minor != -1)
 		fail_pairs(options);
 	if (!args->nr_disks == !args->domain)
-		options_fail(options, args->domain ? "either -o or -p and -m" : "-p PID -m MINOR or -o DOMAIN is missing");
+		options_fail(options, args->domain ? "give either -o, or -p and -m" :
+			     "-p PID -m MINOR or -o DOMAIN is missing");
 }
 
 /* Before the first disk it is for all, after a disk for that one. */
 static void set_store(const struct options *options, const struct known_option *option, struct arguments *args, char *path)
 {
 	if (args->pid != -1 || args->minor != -1)
-		options_fail(options, "--store goes behind both -p and -m of its disk, or before the first");
+		options_fail(options, "--store must follow both -p and -m of its disk, or precede the first");
 	if (args->nr_disks)
 		args->disks[args->nr_disks - 1].store = path;
 	else

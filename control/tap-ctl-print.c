@@ -99,7 +99,7 @@ static void print_errors(const json_t *disk)
 	if (json_is_true(json_object_get(disk, "no_space")))
 		printf("no space:       %lld writes wait until there is room\n", waiting);
 	if (json_is_false(json_object_get(disk, "answering")))
-		printf("not answering:  the device has been given requests and answers none\n");
+		printf("not answering:  the device has requests and answers none\n");
 }
 
 static void print_image(const json_t *disk)

@@ -71,7 +71,7 @@ static int run_snapshot_create(const struct arguments *args, json_t *result, str
 		error = tapctl_snapshot_group(disks.disks, disks.count, &snapshot, text);
 	if (!error && (add_disks(result, &disks) || json_object_set_new(result, "name", json_string(args->name)) ||
 		       json_object_set_new(result, "stall_us", json_real(snapshot.stall_us))))
-		error = error_set(text, -ENOMEM, "the snapshot was taken, but there is no memory to say so");
+		error = error_set(text, -ENOMEM, "the snapshot was taken, but there is no memory to report it");
 	free(disks.found);
 	return error;
 }
@@ -88,7 +88,7 @@ static void print_snapshot_create(const json_t *result, bool terminal)
 
 const struct command command_snapshot_create = {
 	.name = "snapshot-create", .options = "npmosdlt", .required = "n", .words = "", .many = true,
-	.summary = "take a snapshot of disks, all at the same instant, while they are used",
+	.summary = "take a snapshot of disks, all at the same instant, while they are in use",
 	.run = run_snapshot_create, .print = print_snapshot_create,
 };
 
@@ -181,7 +181,7 @@ static int run_snapshot_delete(const struct arguments *args, json_t *result, str
 
 const struct command command_snapshot_delete = {
 	.name = "snapshot-delete", .options = "npmot", .required = "n", .words = "", .many = true,
-	.summary = "delete a snapshot of disks; its space is given back in the background",
+	.summary = "delete a snapshot of disks; its space is freed in the background",
 	.run = run_snapshot_delete,
 };
 
@@ -198,6 +198,6 @@ static int run_snapshot_revert(const struct arguments *args, json_t *result, str
 
 const struct command command_snapshot_revert = {
 	.name = "snapshot-revert", .options = "npmot", .required = "n", .words = "", .many = true,
-	.summary = "make disks that nobody uses what they were at a snapshot; what they are now is lost",
+	.summary = "revert disks that are not in use to a snapshot; what was written since is lost",
 	.run = run_snapshot_revert,
 };

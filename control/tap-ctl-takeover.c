@@ -97,12 +97,12 @@ static void print_upgraded(const json_t *result, bool terminal)
 static int run_upgrade(const struct arguments *args, json_t *result, struct error_text *text)
 {
 	if (args->all == (args->pid != -1))
-		return error_set(text, -EINVAL, "either -p PID or --all");
+		return error_set(text, -EINVAL, "give either -p PID or --all");
 	return args->all ? upgrade_all(result, text) : set_pid(result, tapctl_upgrade(args->pid, text), text);
 }
 
 const struct command command_upgrade = {
 	.name = "upgrade", .options = "pA", .required = "", .words = "",
-	.summary = "replace a running tapdisk by a fresh one; guests wait a moment",
+	.summary = "replace a running tapdisk with a new one; guests wait a moment",
 	.run = run_upgrade, .print = print_upgraded,
 };

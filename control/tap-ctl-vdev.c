@@ -126,6 +126,6 @@ int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text)
 		if (!strncmp(vdev, kinds[i].prefix, strlen(kinds[i].prefix)) && parse_named(vdev, &kinds[i], devid))
 			return 0;
 	}
-	return error_set(text, -EINVAL, "%s: no name of a virtual device, try xvda (also xvda1, sda, hda, d0p0 or a number)",
+	return error_set(text, -EINVAL, "%s: not a virtual device name, try xvda (also xvda1, sda, hda, d0p0 or a number)",
 			 vdev);
 }

@@ -83,7 +83,7 @@ static int run_xen_attach(const struct arguments *args, json_t *result, struct e
 		       json_object_set_new(result, "minor", json_integer(minor)) ||
 		       json_object_set_new(result, "domid", json_integer(device.domid)) ||
 		       json_object_set_new(result, "devid", json_integer(device.devid))))
-		error = error_set(text, -ENOMEM, "the disk was attached, but there is no memory to say so");
+		error = error_set(text, -ENOMEM, "the disk was attached, but there is no memory to report it");
 	xen_device_close(&device);
 	return error;
 }
@@ -99,7 +99,7 @@ static void print_xen_attach(const json_t *result, bool terminal)
 
 const struct command command_xen_attach = {
 	.name = "xen-attach", .options = "RDbMPt", .required = "", .words = "DOMAIN VDEV TYPE:PATH", .nr_words = 3,
-	.summary = "give a running domain a disk",
+	.summary = "attach a disk to a running domain",
 	.run = run_xen_attach, .print = print_xen_attach,
 };
 
@@ -117,7 +117,7 @@ static int close_frontend(struct xen_device *device, const struct arguments *arg
 	if (!error || error == -ENOENT)
 		return 0;
 	if (!args->force)
-		return error_set(text, error, "%s; --force takes the disk away all the same", reason.text);
+		return error_set(text, error, "%s; --force detaches the disk anyway", reason.text);
 	xen_device_remove_frontend(device);
 	error = xen_device_wait_state(device, XenbusStateClosed, UNDO_TIMEOUT_MS, NULL);
 	return error == -EINTR ? error_set(text, error, "interrupted") : 0;
@@ -159,6 +159,6 @@ static int run_xen_detach(const struct arguments *args, json_t *result, struct e
 
 const struct command command_xen_detach = {
 	.name = "xen-detach", .options = "tf", .required = "", .words = "DOMAIN VDEV", .nr_words = 2,
-	.summary = "take a disk away from a domain, and end its tapdisk",
+	.summary = "detach a disk from a domain, and end its tapdisk",
 	.run = run_xen_detach,
 };

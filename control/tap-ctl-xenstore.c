@@ -90,7 +90,7 @@ int xen_find_domain(struct xs_handle *xs, const char *domain, unsigned *domid, s
 	number = strtoul(domain, &end, 10);
 	if (*domain >= '0' && *domain <= '9' && !errno && !*end) {
 		if (number >= MAX_DOMID)
-			return error_set(text, -EINVAL, "domain %s: a domain's number is below %d", domain, MAX_DOMID);
+			return error_set(text, -EINVAL, "domain %s: a domain's number must be below %d", domain, MAX_DOMID);
 		*domid = (unsigned)number;
 		return 0;
 	}
@@ -264,12 +264,12 @@ static int add_nodes(struct xen_device *device, xs_transaction_t transaction, co
 	if (!exists)
 		return error_set(text, -ENOENT, "there is no domain %u; see 'xl list'", device->domid);
 	if (node_exists(device->xs, transaction, device->frontend) || node_exists(device->xs, transaction, device->libxl))
-		return error_set(text, -EEXIST, "domain %u has a device %s already; choose another or detach it",
+		return error_set(text, -EEXIST, "domain %u already has a device %s; choose another or detach it",
 				 device->domid, device->vdev);
 	/* a backend that an earlier device left behind may still have a tapdisk */
 	if (node_exists(device->xs, transaction, device->backend))
-		return error_set(text, -EEXIST, "%s is left from an earlier device; 'tap-ctl xen-detach --force %u %s' first",
-				 device->backend, device->domid, device->vdev);
+		return error_set(text, -EEXIST, "%s is left from an earlier device; run 'tap-ctl xen-detach --force %u %s' "
+				 "first", device->backend, device->domid, device->vdev);
 	if (write_frontend(device, transaction) && write_backend(device, transaction, added->target, added->read_only))
 		return 0;
 	return error_set(text, -errno, "cannot write to xenstore: %s", strerror(errno));

@@ -64,11 +64,11 @@ static int explain_wait(const struct xen_device *device, int error, enum xenbus_
 	else if (error == -EINTR)
 		error_set(text, error, "interrupted");
 	else if (error == -ENOENT)
-		error_set(text, error, "domain %u ended meanwhile, or somebody removed the device", device->domid);
+		error_set(text, error, "domain %u ended in the meantime, or the device was removed", device->domid);
 	else if (backend == XenbusStateInitialising || (state == XenbusStateClosed && frontend == XenbusStateClosed))
 		error_set(text, error, "the backend does not react (state %d); is tapback running?", backend);
 	else if (state == XenbusStateClosed)
-		error_set(text, error, "the guest does not let go of %s (frontend in state %d)", device->vdev, frontend);
+		error_set(text, error, "the guest does not release %s (frontend in state %d)", device->vdev, frontend);
 	else
 		error_set(text, error, "the guest does not connect to %s (frontend in state %d, backend in state %d)",
 			  device->vdev, frontend, backend);

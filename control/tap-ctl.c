@@ -80,7 +80,7 @@ static void report_failure(const struct command *command, const struct arguments
 		return;
 	result = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -error, "error", tapctl_text_json(*text ? text : standard));
 	if (!result || print_json(result))
-		fprintf(stderr, "tap-ctl: %s: no memory to say that in JSON\n", command->name);
+		fprintf(stderr, "tap-ctl: %s: no memory to print that as JSON\n", command->name);
 	json_decref(result);
 }
 

@@ -86,7 +86,7 @@ int image_base_describe(const char *base, const char *format, enum cow_base_kind
 static int interrupted(const char *target, int ret, struct error_text *error)
 {
 	if (ret == -EINTR)
-		return error_set(error, ret, "%s: interrupted: nothing is lost, and it can be begun again", target);
+		return error_set(error, ret, "%s: interrupted: nothing is lost, and it can be run again", target);
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
@@ -123,7 +123,8 @@ static int check_record(const char *target, const char *base, struct error_text 
 
 	if (ret != 1 || ours || overlay.finished)
 		return ret < 0 ? ret : 0;
-	return error_set(error, -EBUSY, "%s: its disk is in the store %s now: commit that, not %s", raw_path(base), overlay.store,
+	return error_set(error, -EBUSY, "%s: its disk has moved to the store %s: commit that, not %s", raw_path(base),
+			 overlay.store,
 			 image_path(target));
 }
 
@@ -204,7 +205,7 @@ static int run_commit(const struct image_command *command, int argc, char **argv
 
 const struct image_command command_commit = {
 	.name = "commit", .usage = "[-p] PATH", .help = "write the disk to its raw base, and empty the image",
-	.options = "  -p, --progress  show it even where there is no terminal\n", .run = run_commit,
+	.options = "  -p, --progress  show it even without a terminal\n", .run = run_commit,
 };
 
 struct rebase {
@@ -240,7 +241,7 @@ static int rebase_onto(const struct rebase *rebase, const struct cow_base *next,
 
 	/* What stands on the image cannot be what it stands on; to open it would find it in use by ourselves. */
 	if (cow_base_stands_on(next, image_path(rebase->target)))
-		return error_set(error, -ELOOP, "%s: would stand on itself", rebase->target);
+		return error_set(error, -ELOOP, "%s: would be its own base", rebase->target);
 	ret = image_open_on(&image, rebase->target, false, rebase->unsafe ? BASE_UNREAD : BASE_READ, error);
 	if (ret)
 		return ret;
@@ -302,15 +303,15 @@ static int run_rebase(const struct image_command *command, int argc, char **argv
 	if (rebase.json)
 		return image_print_json(json_pack("{s:s, s:s*}", "path", image_path(rebase.target), "base",
 						  rebase.kind ? rebase.fields.target : NULL));
-	printf("%s: stands on %s\n", image_path(rebase.target), rebase.kind ? rebase.fields.target : "nothing");
+	printf("%s: base: %s\n", image_path(rebase.target), rebase.kind ? rebase.fields.target : "none");
 	return 0;
 }
 
 const struct image_command command_rebase = {
-	.name = "rebase", .usage = "[-u] -b BASE [-F FMT] [-p] PATH", .help = "put the image on another base, or on none",
-	.options = "  -b, --base BASE  empty: on none\n"
+	.name = "rebase", .usage = "[-u] -b BASE [-F FMT] [-p] PATH", .help = "change the image's base, or remove it",
+	.options = "  -b, --base BASE  empty: no base\n"
 		"  -F, --base-format FMT  raw, or cow (BASE is PATH@NAME then)\n"
-		"  -u, --unsafe  only name the other base: it holds the same at another place\n"
-		"  -p, --progress  show it even where there is no terminal\n",
+		"  -u, --unsafe  only change the reference: the other base has the same contents\n"
+		"  -p, --progress  show it even without a terminal\n",
 	.run = run_rebase,
 };

@@ -167,13 +167,14 @@ static int run_compare(const struct image_command *command, int argc, char **arg
 }
 
 const struct image_command command_compare = {
-	.name = "compare", .usage = "-f FMT -F FMT [-s] [-q] [-p] A B", .help = "see whether two disks hold the same",
+	.name = "compare", .usage = "-f FMT -F FMT [-s] [-q] [-p] A B",
+	.help = "check whether two disks have the same contents",
 	.options = "  -f, --format FMT  of A, unless it is written aio:PATH, cow:PATH or cow:PATH@NAME\n"
 		"  -F, --other-format FMT  of B\n"
-		"  -s, --strict  a difference in size is one, even when the rest is zeros\n"
-		"  -q, --quiet  the exit code is all\n"
-		"  -p, --progress  show it even where there is no terminal\n"
-		"exits with 0: the same, 1: different, 2: not opened, or not asked for rightly, 4: not read\n",
+		"  -s, --strict  different sizes count as a difference, even if the rest is zeros\n"
+		"  -q, --quiet  print nothing\n"
+		"  -p, --progress  show it even without a terminal\n"
+		"exit status 0: the same, 1: different, 2: not opened or wrong usage, 4: not read\n",
 	.run = run_compare, .failed = EXIT_NOT_READ, .misused = EXIT_NOT_OPENED,
 };
 
@@ -267,7 +268,7 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 	image_arguments(command, argc, size ? 0 : 1);
 	output = image_format("", output, 'O', &path, &error);
 	if (output && strcmp(output, "raw") && strcmp(output, "cow")) {
-		error_set(&error, -ENOTSUP, "%s: only for raw and cow images can it be said here", output);
+		error_set(&error, -ENOTSUP, "%s: only raw and cow images can be measured", output);
 		output = NULL;
 	}
 	if (!output)
@@ -285,10 +286,10 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 
 const struct image_command command_measure = {
 	.name = "measure", .usage = "[-O FMT] (--size SIZE | -f FMT [-l SNAPSHOT] SOURCE)",
-	.help = "say how much space an image will need",
+	.help = "show how much space an image will need",
 	.options = "  -O, --output-format FMT  of the image: raw (default) or cow\n"
 		"  --size SIZE  of an empty disk\n"
-		"  -f, --format FMT  of SOURCE, an image that is to be converted\n"
+		"  -f, --format FMT  of SOURCE, an image to be converted\n"
 		"  -l, --snapshot NAME  of a cow SOURCE\n",
 	.run = run_measure,
 };

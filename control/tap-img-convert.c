@@ -167,7 +167,7 @@ static int copy_all(struct copy *copy, struct error_text *error)
 		ret = zeros_end(copy);
 	progress_end(&progress);
 	if (ret == -EINTR)
-		error_set(error, ret, "%s: interrupted, and not made", convert->target);
+		error_set(error, ret, "%s: interrupted; not created", convert->target);
 	else if (ret)
 		error_set(error, ret, "%s: could not be copied to %s: %s", convert->source, convert->target, strerror(-ret));
 	return ret;
@@ -179,7 +179,7 @@ static int target_prepare(struct copy *copy, const char *path, struct error_text
 	struct cow_create_options *create = &convert->options.cow;
 
 	if (path_same_image(copy->source.path, path))
-		return error_set(error, -EINVAL, "%s: is what is to be converted", path);
+		return error_set(error, -EINVAL, "%s: is also the source", path);
 	convert->sectors = copy->source.disk.sectors;
 	create->sectors = convert->sectors;
 	create->sector_size = copy->source.sector_size;
@@ -291,10 +291,10 @@ const struct image_command command_convert = {
 	.help = "copy a disk into an image of another format",
 	.options = "  -f, --format FMT  of SOURCE: raw, cow, qcow2, vhd, vhdx or vmdk; it is never guessed\n"
 		"  -O, --output-format FMT  of TARGET; default: raw\n"
-		"  -l, --snapshot NAME  of a cow image, instead of its disk; cow:PATH@NAME says the same\n"
-		"  -B, --base BASE  TARGET, a cow image, stands on it and gets what differs\n"
+		"  -l, --snapshot NAME  of a cow image, instead of its disk; also written cow:PATH@NAME\n"
+		"  -B, --base BASE  the base of TARGET, a cow image, which gets only what differs\n"
 		"  -F, --base-format FMT  raw or cow (BASE is PATH@NAME then)\n"
-		"  -S, --sparse SIZE  so many zeros in a row, or more, become a hole; default: 4k; 0: all is written\n"
-		"  -p, --progress  show it even where there is no terminal\n",
+		"  -S, --sparse SIZE  turn at least this many zeros in a row into a hole; default: 4k; 0: no holes\n"
+		"  -p, --progress  show it even without a terminal\n",
 	.run = run_convert,
 };

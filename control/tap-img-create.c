@@ -111,7 +111,7 @@ static int create_on(const struct create_arguments *arguments, struct cow_device
 	else if (arguments->preallocation)
 		ret = create_preallocated(arguments, device, error);
 	if (ret == -EINTR)
-		error_set(error, ret, "%s: interrupted, and not made", device->name);
+		error_set(error, ret, "%s: interrupted; not created", device->name);
 	if (ret)
 		cow_wipe(device);
 	return ret;
@@ -183,7 +183,7 @@ static int check_preallocation(const struct create_arguments *arguments, struct 
 	if (how && strcmp(how, "metadata") && strcmp(how, "full"))
 		return error_set(error, -EINVAL, "--preallocation %s: off, metadata or full", how);
 	if (how && arguments->base)
-		return error_set(error, -EINVAL, "--preallocation %s: all of the base would be hidden", how);
+		return error_set(error, -EINVAL, "--preallocation %s: it would hide all of the base", how);
 	return 0;
 }
 
@@ -201,7 +201,7 @@ static int run_create(const struct image_command *command, int argc, char **argv
 	if (argv[optind + 1]) {
 		ret = size_parse(argv[optind + 1], &bytes, &error);
 		if (!ret && !bytes)
-			ret = error_set(&error, -EINVAL, "%s: a disk of no size", argv[optind + 1]);
+			ret = error_set(&error, -EINVAL, "%s: the size must not be 0", argv[optind + 1]);
 	}
 	arguments.options.sectors = bytes / SECTOR_SIZE;
 	if (!ret)
@@ -222,15 +222,16 @@ static int run_create(const struct image_command *command, int argc, char **argv
 }
 
 const struct image_command command_create = {
-	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] [-p] PATH SIZE", .help = "make an empty disk, or one on a base",
-	.options = "  -b, --base BASE  what shows where nothing was written; it must not be written any more\n"
+	.name = "create", .usage = "[-b BASE [-F FMT]] [-s BYTES] [--preallocation HOW] [-p] PATH SIZE",
+	.help = "create an empty disk, or one on a base",
+	.options = "  -b, --base BASE  what is read where nothing was written; it must not change any more\n"
 		"  -F, --base-format FMT  the base's format: raw, or cow (BASE is PATH@NAME then, a snapshot)\n"
-		"  -s, --sector-size BYTES  what the guest sees: 512 or 4096; default: as BASE where\n"
+		"  -s, --sector-size BYTES  what the guest sees: 512 or 4096; default: as BASE if\n"
 		"                   that is a snapshot, else 512\n"
-		"  --preallocation HOW  off (default); metadata: all blocks get their places, in the\n"
-		"                   order of the disk; full: and are written\n"
-		"  -p, --progress  show it even where there is no terminal\n"
-		"SIZE: bytes, or with one of k M G T P; with a base it may be left out\n",
+		"  --preallocation HOW  off (default); metadata: allocate all blocks, in the\n"
+		"                   order of the disk; full: and write them\n"
+		"  -p, --progress  show it even without a terminal\n"
+		"SIZE: bytes, or with one of k M G T P; optional with a base\n",
 	.run = run_create,
 };
 
@@ -270,8 +271,8 @@ static int resize_cut(struct image *image, const struct resize *resize, uint64_t
 	}
 	progress_end(&progress);
 	if (ret == -EINTR)
-		return error_set(error, ret, "%s: interrupted: the size is as before, and some of what was to go is zeros",
-				 resize->target);
+		return error_set(error, ret, "%s: interrupted: the size is unchanged, but part of what was to be cut off is "
+				 "zeros now", resize->target);
 	return ret;
 }
 
@@ -288,8 +289,8 @@ static int resize_image(struct resize *resize, bool read_only, struct error_text
 	cow_get_info(image.store, &info);
 	ret = resize_to(resize->size, info.sectors, &resize->sectors, error);
 	if (!ret && resize->sectors < info.sectors && !resize->shrink)
-		ret = error_set(error, -EINVAL, "%s: would become smaller, and lose what lies behind: say --shrink for that",
-				resize->target);
+		ret = error_set(error, -EINVAL, "%s: would become smaller, and lose what lies beyond the new size: give "
+				"--shrink for that", resize->target);
 	if (!ret && !read_only)
 		ret = resize_cut(&image, resize, info.sectors, error);
 	if (!ret && !read_only)
@@ -361,6 +362,6 @@ static int run_resize(const struct image_command *command, int argc, char **argv
 const struct image_command command_resize = {
 	.name = "resize", .usage = "[--shrink] [-p] PATH [+|-]SIZE", .help = "change the size of the disk",
 	.options = "  --shrink  allow a smaller size\n"
-		"  -p, --progress  show it even where there is no terminal\n",
+		"  -p, --progress  show it even without a terminal\n",
 	.run = run_resize,
 };

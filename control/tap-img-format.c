@@ -34,10 +34,10 @@ const char *image_format(const char *target, const char *given, char given_by, c
 	if (given && !format)
 		error_set(error, -EINVAL, "%s: no such format: raw, cow, qcow2, vhd, vhdx and vmdk are known", given);
 	else if (!format)
-		error_set(error, -EINVAL, "%s: say with -%c what format it has: raw, cow, qcow2, vhd, vhdx or vmdk", target,
+		error_set(error, -EINVAL, "%s: give its format with -%c: raw, cow, qcow2, vhd, vhdx or vmdk", target,
 			  given_by);
 	else if (typed && strcmp(typed, format))
-		error_set(error, -EINVAL, "%s: is said to be %s", target, format);
+		error_set(error, -EINVAL, "%s: contradicts the format %s", target, format);
 	else
 		return format;
 	return NULL;
@@ -126,7 +126,7 @@ int source_open(struct source *source, const char *target, const char *format, c
 	if (!source->path)
 		ret = error_set(error, -ENOMEM, "%s: out of memory", target);
 	else if (snapshot && strcmp(format, "cow"))
-		ret = error_set(error, -EINVAL, "%s: only cow images have snapshots that can be read here", target);
+		ret = error_set(error, -EINVAL, "%s: only snapshots of cow images can be read", target);
 	else if (!strcmp(format, "raw"))
 		ret = raw_open(source, error);
 	else if (!strcmp(format, "cow"))

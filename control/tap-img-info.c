@@ -59,10 +59,10 @@ static void info_print(const char *path, const struct cow_info *info, uint64_t a
 	if (info->base_kind)
 		printf("base: %s\n", info->base->target);
 	if (info->base->flags & COW_BASE_COMMITTING)
-		printf("a commit to the base was begun and not ended: the disk is here, not there, until it is given again\n");
+		printf("a commit to the base was not finished: the disk is here, not there; run the commit again\n");
 	printf("snapshots: %u\n", info->snapshots);
 	if (info->deletions)
-		printf("deleted snapshots whose space is still to be given back, or that others need: %u\n", info->deletions);
+		printf("deleted snapshots that are not freed yet, or that others need: %u\n", info->deletions);
 	printf("closed cleanly: %s\n", info->clean ? "yes" : "no");
 }
 
@@ -89,7 +89,7 @@ static int run_info(const struct image_command *command, int argc, char **argv)
 }
 
 const struct image_command command_info = {
-	.name = "info", .usage = "PATH", .help = "sizes, base, state", .run = run_info,
+	.name = "info", .usage = "PATH", .help = "show sizes, base and state", .run = run_info,
 };
 
 static const char *const extent_names[] = {
@@ -144,7 +144,7 @@ static int run_map(const struct image_command *command, int argc, char **argv)
 }
 
 const struct image_command command_map = {
-	.name = "map", .usage = "PATH", .help = "which parts of the disk are where", .run = run_map,
+	.name = "map", .usage = "PATH", .help = "show where the parts of the disk are", .run = run_map,
 };
 
 #define REPORT_LINES 40
@@ -169,7 +169,7 @@ static void report_line(void *owner, const char *text)
 	progress_end(&report->progress);
 	fprintf(stderr, "%s\n", text);
 	if (report->lines == REPORT_LINES)
-		fprintf(stderr, "(no more of these lines)\n");
+		fprintf(stderr, "(further problems are not shown)\n");
 }
 
 static int report_progress(void *owner, uint64_t done, uint64_t total)
@@ -187,7 +187,7 @@ static int check_result(const struct cow_check *check, const struct cow_check *b
 					   (json_int_t)check->leaks, "mapped", (json_int_t)(check->mapped * 4096), "metadata",
 					   (json_int_t)(check->metadata * 4096), "repaired", repaired, "problems", report->problems));
 	else if (repaired)
-		printf("%" PRIu64 " leaked blocks given back\n", before->leaks);
+		printf("%" PRIu64 " leaked blocks freed\n", before->leaks);
 	else if (!check->errors && !check->leaks)
 		printf("No errors were found: %" PRIu64 " bytes of data, %" PRIu64 " of maps and tables.\n",
 		       check->mapped * 4096, check->metadata * 4096);
@@ -236,8 +236,9 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 }
 
 const struct image_command command_check = {
-	.name = "check", .usage = "[-r] [-p] PATH", .help = "look at all maps, tables and checksums",
-	.options = "  -r, --repair  give leaked blocks back\n  -p, --progress  show it even where there is no terminal\nexits with 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
+	.name = "check", .usage = "[-r] [-p] PATH", .help = "check all maps, tables and checksums",
+	.options = "  -r, --repair  free leaked blocks\n  -p, --progress  show it even without a terminal\n"
+		"exit status 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
 		"no other damage\n",
 	.run = run_check,
 };

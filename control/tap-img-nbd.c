@@ -175,7 +175,7 @@ int nbd_image_open(struct cow_base *disk, const char *path, const char *format, 
 	if (size < SECTOR_SIZE)
 		ret = failure(text, path, error);
 	else if (size % SECTOR_SIZE)
-		ret = error_set(error, -EINVAL, "%s: a disk of %lld bytes: not a multiple of %u", path, (long long)size,
+		ret = error_set(error, -EINVAL, "%s: size %lld is not a multiple of %u", path, (long long)size,
 				SECTOR_SIZE);
 out:
 	if (text >= 0)
@@ -195,7 +195,7 @@ int nbd_image_close(struct cow_base *disk, const char *path, bool written, struc
 	if (!disk->owner)
 		return 0;
 	if (written && nbd_flush(disk->owner, 0))
-		ret = error_set(error, -EIO, "%s: what was written could not be made durable: %s", path, nbd_get_error());
+		ret = error_set(error, -EIO, "%s: the written data could not be made durable: %s", path, nbd_get_error());
 	nbd_shutdown(disk->owner, 0);
 	nbd_close(disk->owner);
 	*disk = (struct cow_base){ 0 };

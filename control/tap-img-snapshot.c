@@ -74,9 +74,9 @@ static int give_back(struct image *image, const char *what, bool always, struct 
 	} while (ret > 0);
 	progress_end(&progress);
 	if (ret == -EINTR)
-		return error_set(error, ret, "%s: interrupted: it is done, but not all of the space is given back yet",
+		return error_set(error, ret, "%s: interrupted: it is done, but not all of the space is freed yet",
 				 image->device->name);
-	return ret ? error_set(error, ret, "%s: space could not be given back: %s", image->device->name, strerror(-ret)) : 0;
+	return ret ? error_set(error, ret, "%s: space could not be freed: %s", image->device->name, strerror(-ret)) : 0;
 }
 
 /* Opening a store for writing writes to it: what is to be refused is found before. */
@@ -144,7 +144,7 @@ static void arguments_read(const struct image_command *command, int argc, char *
 	if (actions > 1)
 		image_misused(command, "only one of -l, -c, -a and -d at a time");
 	if (arguments->description && arguments->action != 'c')
-		image_misused(command, "-D is for -c NAME");
+		image_misused(command, "-D needs -c NAME");
 	if (!arguments->action)
 		arguments->action = 'l';
 	image_arguments(command, argc, 1);
@@ -171,9 +171,9 @@ static int run_snapshot(const struct image_command *command, int argc, char **ar
 
 const struct image_command command_snapshot = {
 	.name = "snapshot", .usage = "[-l | -c NAME [-D TEXT] | -a NAME | -d NAME] [-p] PATH",
-	.help = "list, create, apply (go back to) or delete snapshots",
+	.help = "list, create, apply (revert to) or delete snapshots",
 	.options = "  -l, --list  (default)\n  -c, --create NAME\n  -D, --description TEXT\n"
-		"  -a, --apply NAME  the disk becomes what it was then; what it is now is lost\n  -d, --delete NAME\n"
-		"  -p, --progress  show it even where there is no terminal\n",
+		"  -a, --apply NAME  revert the disk to it; what was written since is lost\n  -d, --delete NAME\n"
+		"  -p, --progress  show it even without a terminal\n",
 	.run = run_snapshot,
 };

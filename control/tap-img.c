@@ -27,7 +27,7 @@ static void print_help(FILE *to)
 		"Work on cow images while no tapdisk has them open.\n\n");
 	for (i = 0; commands[i]; i++)
 		fprintf(to, "  %-10s %s\n", commands[i]->name, commands[i]->help);
-	fprintf(to, "\nA path may be written as cow:PATH, too.\n"
+	fprintf(to, "\nA path may also be written as cow:PATH.\n"
 		"'tap-img COMMAND --help' lists its options. Every command takes --json.\n"
 		"The exit status is 0, or 1 for an error; check and compare have others. See tap-img(8).\n");
 }
@@ -111,7 +111,7 @@ int image_print_json(json_t *json)
 /* A script that reads us must not take a cut-off answer for the whole. */
 static int output_end(const struct image_command *command, int code)
 {
-	const char *why = no_json ? "something in it is not UTF-8, or there is no memory" : NULL;
+	const char *why = no_json ? "a text in it is not UTF-8, or out of memory" : NULL;
 
 	if (!why && (fflush(stdout) || ferror(stdout)))
 		why = strerror(errno);

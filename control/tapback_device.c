@@ -205,7 +205,7 @@ static const char *ring_is_over(struct device *device)
 	if (!nodes->complete)
 		return NULL;
 	if (nodes->state == XENBUS_INITIALISING)
-		return "the device is set up anew";
+		return "the device is set up again";
 	if (nodes->state == XENBUS_CLOSED)
 		return "the device was closed";
 	if (nodes->has_tapdisk && (nodes->pid != device->pid || nodes->minor != device->user.minor))

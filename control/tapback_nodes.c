@@ -75,7 +75,7 @@ static void read_tapdisk(struct xenstore *xenstore, const char *path, struct dev
 		return;
 	if (xenstore_read_number(xenstore, path, "pid", INT32_MAX, &pid) || !pid ||
 	    xenstore_read_number(xenstore, path, "minor", MINOR_MAX, &minor)) {
-		error_set(&nodes->wrong, -EINVAL, "physical-device-path is there, but pid and minor are not valid");
+		error_set(&nodes->wrong, -EINVAL, "physical-device-path is set, but pid and minor are not valid");
 		goto out;
 	}
 	snprintf(expected, sizeof(expected), NBD_SOCKET_FORMAT, tapctl_run_dir(), (int)pid, (int)minor);

@@ -142,7 +142,7 @@ static void search_disk(struct search *search, json_t *disk)
 
 		if (!transport || strcmp(transport, "xen") || ring_is_claimed(search, minor, domid, devid))
 			continue;
-		tapback_log(LOG_WARNING, "domain %u disk %u: gone, but still connected at tapdisk %d minor %d; letting go",
+		tapback_log(LOG_WARNING, "domain %u disk %u: gone, but still connected at tapdisk %d minor %d; disconnecting",
 			    domid, devid, search->pid, minor);
 		orphan = calloc(1, sizeof(*orphan));
 		if (!orphan)

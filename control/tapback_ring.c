@@ -138,7 +138,7 @@ static void ring_call(struct device *device, json_t *request, enum ring_state st
 	int error = tapdisk_request(&device->user, request, answer, device);
 
 	if (error) {
-		device_log(device, LOG_ERR, "tapdisk %d cannot be told: %s", device->pid, strerror(-error));
+		device_log(device, LOG_ERR, "tapdisk %d cannot be reached: %s", device->pid, strerror(-error));
 		ring_set_state(device, RING_UNKNOWN);
 		device_hold(device, LOST_MS);
 		return;
@@ -182,7 +182,7 @@ static void ring_adopt(struct device *device, const json_t *connection)
 	device->adopted = true;
 	/* one that makes no sense is left empty and so differs from any the frontend can have */
 	if (frontend_ring_from_json(connection, &device->ring))
-		device_log(device, LOG_WARNING, "tapdisk %d's connection is not understood", device->pid);
+		device_log(device, LOG_WARNING, "tapdisk %d describes an invalid connection", device->pid);
 	device_log(device, LOG_INFO, "found connected at tapdisk %d minor %d", device->pid, device->user.minor);
 	if (text && *text)
 		device_report(device, -EIO, text);
@@ -227,7 +227,7 @@ static bool ring_follow(struct device *device)
 		device_log(device, LOG_NOTICE, "tapdisk %d has the disk now, instead of %d", successor, device->pid);
 		error = nodes_publish_tapdisk(device->tapback->xenstore, device->path, &device->nodes, successor);
 		if (error && error != -ESTALE)
-			device_log(device, LOG_ERR, "cannot write its tapdisk: %s", strerror(-error));
+			device_log(device, LOG_ERR, "cannot write the disk's tapdisk to xenstore: %s", strerror(-error));
 		if (error)
 			device_hold(device, RETRY_MS);
 		return true;

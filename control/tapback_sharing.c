@@ -80,5 +80,5 @@ int sharing_check(struct xenstore *xenstore, uint32_t domid, const struct device
 	if (nodes->read_only && !other_writes(xenstore, other_domid, other_devid))
 		return 0;
 	return error_set(text, -EBUSY,
-			 "domain %u has this disk already; only mode 'w!' lets two machines share it", other_domid);
+			 "domain %u already has this disk; only mode 'w!' lets two domains share it", other_domid);
 }

@@ -81,7 +81,7 @@ static int run_ended(sd_event_source *source, int fd, uint32_t events, void *arg
 
 	child_first_line(run->said, why.text, sizeof(why.text));
 	if (status)
-		tapback_log(LOG_ERR, "tapdisk %d has died and its disks are not all taken over: %s", run->pid, why.text);
+		tapback_log(LOG_ERR, "tapdisk %d has died, and not all of its disks were taken over: %s", run->pid, why.text);
 	else
 		tapback_log(LOG_NOTICE, "tapdisk %d has died; another one has taken over", run->pid);
 	for (struct device *device = run->tapback->devices; device; device = device->next) {
@@ -147,8 +147,8 @@ static enum takeover takeover_tell_failure(struct device *device, struct error_t
 
 static enum takeover takeover_refuse(const struct device *device, struct error_text *text)
 {
-	error_set(text, -EIO, "tapdisk %d has died, and in %d s %d times was another one tried: not replaced once more; 'tap-ctl takeover "
-		  "-p %d' does it", device->pid, TAKEOVERS_SECONDS, TAKEOVERS_MAX, device->pid);
+	error_set(text, -EIO, "tapdisk %d has died, and within %d s it was replaced %d times: not replaced again; run 'tap-ctl "
+		  "takeover -p %d'", device->pid, TAKEOVERS_SECONDS, TAKEOVERS_MAX, device->pid);
 	return TAKEOVER_NONE;
 }
 

@@ -58,7 +58,7 @@ static void print_help(void)
 	       "TLS in front of an NBD export. Started by 'tap-ctl export' (tap-ctl(8)).\n"
 	       "\n"
 	       "      --server PATH      the NBD server's Unix socket; its removal ends this program\n"
-	       "      --pid N            the NBD server's process; so does its end\n"
+	       "      --pid N            the NBD server's process; its end also ends this program\n"
 	       "      --listen-fd N      the socket that clients connect to\n"
 	       "      --tls-x509 DIR     with server-cert.pem, server-key.pem and, for --tls-verify, ca-cert.pem\n"
 	       "      --tls-verify       clients need a certificate that the CA has signed\n"
@@ -155,7 +155,7 @@ static void log_reports(struct server *server)
 		lines = 0;
 	second = now;
 	for (const char *line = text; *line && lines < LINES_A_SECOND; lines++) {
-		syslog(LOG_WARNING, "a client is turned away: %.*s", (int)strcspn(line, "\n"), line);
+		syslog(LOG_WARNING, "a client is refused: %.*s", (int)strcspn(line, "\n"), line);
 		line += strcspn(line, "\n");
 		line += *line == '\n';
 	}
@@ -287,7 +287,7 @@ static int setup(struct server *server, const struct options *options, struct er
 	int ret;
 
 	if (strlen(options->server) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-		return error_set(text, -ENAMETOOLONG, "%s: longer than a socket's name can be", options->server);
+		return error_set(text, -ENAMETOOLONG, "%s: too long for a socket's path", options->server);
 	if (options->x509)
 		ret = tls_credentials_x509(&server->credentials, options->x509, options->verify, text);
 	else

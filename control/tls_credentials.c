@@ -34,7 +34,7 @@ static int tls_error(struct error_text *text, const char *what, int error)
 static int file_path(char *path, const char *directory, const char *name, struct error_text *text)
 {
 	if (snprintf(path, PATH_MAX, "%s/%s", directory, name) >= PATH_MAX)
-		return error_set(text, -ENAMETOOLONG, "%s: too long a path", directory);
+		return error_set(text, -ENAMETOOLONG, "%s: path too long", directory);
 	return 0;
 }
 
@@ -128,7 +128,7 @@ static int load_users(const char *path, struct error_text *text)
 	free(line);
 	fclose(file);
 	if (!ret && !nr_users)
-		ret = error_set(text, -EINVAL, "%s: there is no key in it", path);
+		ret = error_set(text, -EINVAL, "%s: contains no key", path);
 	return ret;
 }
 

@@ -90,7 +90,7 @@ static bool skip(int fd, uint32_t length)
 	return length <= sizeof(data) && read_all(fd, data, length);
 }
 
-static const char gone[] = "the client left, or sent nonsense, before TLS began";
+static const char gone[] = "the client disconnected, or sent invalid data, before TLS began";
 
 /* NULL when TLS may begin. */
 static const char *plain_option(int fd, bool *begin)
@@ -108,7 +108,7 @@ static const char *plain_option(int fd, bool *begin)
 	if (*begin)
 		return write_reply(fd, option, NBD_REP_ACK) ? NULL : gone;
 	if (option == NBD_OPT_EXPORT_NAME)
-		return "the client wants no TLS";
+		return "the client did not ask for TLS";
 	if (!write_reply(fd, option, option == NBD_OPT_ABORT ? NBD_REP_ACK : option == NBD_OPT_STARTTLS ? NBD_REP_ERR_INVALID :
 			 NBD_REP_ERR_TLS_REQD) ||
 	    option == NBD_OPT_ABORT)

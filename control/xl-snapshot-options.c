@@ -25,7 +25,7 @@ static void add_diskspec(const struct options *options, const struct known_optio
 	char *comma = strchr(spec, ',');
 
 	if (!comma || comma == spec || (strcmp(comma, ",snapshot=no") != 0 && strcmp(comma, ",snapshot=yes") != 0))
-		options_fail(options, "--diskspec %s: it is VDEV,snapshot=no", spec);
+		options_fail(options, "--diskspec %s: must be VDEV,snapshot=no", spec);
 	if (!strcmp(comma, ",snapshot=yes"))
 		return;
 	if (args->nr_left_out == MAX_LEFT_OUT)
@@ -43,23 +43,23 @@ static void print_usage(const struct options *options, const struct known_option
 
 static const struct known_option known[] = {
 	{ 'n', "name", "NAME", "the snapshot (create: the epoch second; otherwise the current one)", TEXT(request.name) },
-	{ 'd', "description", "TEXT", "what to remember about it", TEXT(request.description) },
-	{ 'L', "live", NULL, "copy the memory while the domain runs, and stop it for the rest only",
+	{ 'd', "description", "TEXT", "a description of it", TEXT(request.description) },
+	{ 'L', "live", NULL, "copy the memory while the domain runs, and suspend it only for the rest",
 	  FLAG(request.live), LONG_ONLY },
-	{ 'D', "disk-only", NULL, "leave the memory out: what a power cut would leave", FLAG(request.disk_only), LONG_ONLY },
+	{ 'D', "disk-only", NULL, "disks only, as a power cut would leave them", FLAG(request.disk_only), LONG_ONLY },
 	{ 'r', "running", NULL, "the domain runs afterwards", .set = set_after, LONG_ONLY },
 	{ 'p', "paused", NULL, "the domain is paused afterwards", .set = set_after, LONG_ONLY },
 	{ 's', "shutdown", NULL, "the domain is gone afterwards, as with xl save", .set = set_after, LONG_ONLY },
 	{ 'x', "diskspec", "VDEV,snapshot=no", "leave this disk out; may be given several times",
 	  .set = add_diskspec, LONG_ONLY },
-	{ 'S', "store", "DIRECTORY", "raw disks move onto stores that are made there", TEXT(request.store), LONG_ONLY },
+	{ 'S', "store", "DIRECTORY", "move raw disks into stores that are created there", TEXT(request.store), LONG_ONLY },
 	{ 'k', "hook", "PROGRAM", "run it with 'freeze DOMAIN' before and 'thaw DOMAIN' after", TEXT(request.hook), LONG_ONLY },
-	{ 'l', "long", NULL, "all about each", FLAG(longer) },
-	{ 't', "tree", NULL, "what goes back to what", FLAG(tree), LONG_ONLY },
-	{ 'f', "force", NULL, "revert: though disks were attached or detached since; recover: without disks that are gone",
+	{ 'l', "long", NULL, "show everything about each", FLAG(longer) },
+	{ 't', "tree", NULL, "as a tree: each below its parent", FLAG(tree), LONG_ONLY },
+	{ 'f', "force", NULL, "revert: even if disks were attached or detached since; recover: without disks that are gone",
 	  FLAG(request.force), LONG_ONLY },
-	{ 'c', "children", NULL, "those that go back to it, too", FLAG(request.children), LONG_ONLY },
-	{ 'K', "keep-disks", NULL, "delete memory and information only", FLAG(request.keep_disks), LONG_ONLY },
+	{ 'c', "children", NULL, "also its children and theirs", FLAG(request.children), LONG_ONLY },
+	{ 'K', "keep-disks", NULL, "delete only memory and information", FLAG(request.keep_disks), LONG_ONLY },
 	{ 'F', "folder", "PATH", "where the new domain's files go (default: each disk's beside its store)",
 	  TEXT(request.folder), LONG_ONLY },
 	{ 'J', "json", NULL, "print the result as JSON", FLAG(json), LONG_ONLY },

@@ -49,7 +49,7 @@ static void print_info(const struct domain_snapshot *snapshot)
 	       "description:    %s\n"
 	       "created:        %s\n"
 	       "holds:          %s\n"
-	       "goes back to:   %s\n",
+	       "parent:         %s\n",
 	       snapshot->name, snapshot->current ? " (current)" : "", snapshot->description, time, kind(snapshot),
 	       snapshot->parent ? snapshot->parent : "-");
 	for (unsigned i = 0; i < snapshot->nr_disks; i++)
@@ -58,9 +58,9 @@ static void print_info(const struct domain_snapshot *snapshot)
 	if (!snapshot->save)
 		return;
 	if (stat(snapshot->save, &st))
-		printf("memory:         %s: not to be had\n", snapshot->save);
+		printf("memory:         %s: cannot be read\n", snapshot->save);
 	else
-		printf("memory:         %s, %" PRIu64 " MiB; xl restore of it is right only while the disks are at this snapshot\n",
+		printf("memory:         %s, %" PRIu64 " MiB; xl restore it only while the disks are at this snapshot\n",
 		       snapshot->save, (uint64_t)st.st_size >> 20);
 }
 

@@ -22,15 +22,15 @@
 static const struct command commands[] = {
 	{ "create", DOMAIN_SNAPSHOT_CREATE, "ndLDrpsxSk", "DOMAIN", 1, "take a snapshot: memory and all disks at one instant",
 	  print_created },
-	{ "list", DOMAIN_SNAPSHOT_QUERY, "nlt", "DOMAIN", 1, "the domain's snapshots, oldest first", print_list },
-	{ "show", DOMAIN_SNAPSHOT_QUERY, "n", "DOMAIN", 1, "all about one snapshot", print_show },
-	{ "current", DOMAIN_SNAPSHOT_QUERY, "", "DOMAIN", 1, "the snapshot that the domain was last at", print_current },
-	{ "parent", DOMAIN_SNAPSHOT_QUERY, "n", "DOMAIN", 1, "the snapshot that one goes back to", print_parent },
-	{ "edit", DOMAIN_SNAPSHOT_EDIT, "nd", "DOMAIN", 1, "another description", print_nothing },
-	{ "revert", DOMAIN_SNAPSHOT_REVERT, "nrpf", "DOMAIN", 1, "the domain goes back to a snapshot", print_reverted },
+	{ "list", DOMAIN_SNAPSHOT_QUERY, "nlt", "DOMAIN", 1, "list the domain's snapshots, oldest first", print_list },
+	{ "show", DOMAIN_SNAPSHOT_QUERY, "n", "DOMAIN", 1, "show everything about one snapshot", print_show },
+	{ "current", DOMAIN_SNAPSHOT_QUERY, "", "DOMAIN", 1, "name the snapshot that the domain was last at", print_current },
+	{ "parent", DOMAIN_SNAPSHOT_QUERY, "n", "DOMAIN", 1, "name a snapshot's parent", print_parent },
+	{ "edit", DOMAIN_SNAPSHOT_EDIT, "nd", "DOMAIN", 1, "change a snapshot's description", print_nothing },
+	{ "revert", DOMAIN_SNAPSHOT_REVERT, "nrpf", "DOMAIN", 1, "revert the domain to a snapshot", print_reverted },
 	{ "delete", DOMAIN_SNAPSHOT_DELETE, "ncK", "DOMAIN", 1, "delete a snapshot", print_deleted },
-	{ "clone", DOMAIN_SNAPSHOT_CLONE, "nF", "DOMAIN NEWNAME", 2, "a new domain from a snapshot", print_cloned },
-	{ "recover", DOMAIN_SNAPSHOT_RECOVER, "f", "DOMAIN", 1, "end what a command that was killed has left, as every command does",
+	{ "clone", DOMAIN_SNAPSHOT_CLONE, "nF", "DOMAIN NEWNAME", 2, "create a new domain from a snapshot", print_cloned },
+	{ "recover", DOMAIN_SNAPSHOT_RECOVER, "f", "DOMAIN", 1, "clean up after a killed command, as every command does first",
 	  print_nothing },
 };
 
@@ -47,7 +47,7 @@ struct run {
 static void print_help(FILE *to)
 {
 	fprintf(to, "Usage: xl-snapshot COMMAND [OPTION]... DOMAIN\n"
-		"Take snapshots of Xen domains, memory and disks, and go back to them.\n\n");
+		"Take snapshots of Xen domains, memory and disks, and revert to them.\n\n");
 	for (size_t i = 0; i < NR_COMMANDS; i++)
 		fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
 	fprintf(to, "\nDOMAIN is a name, a number, a uuid, or the path of a config file (with a / in it).\n"

@@ -71,7 +71,7 @@ int backend_parse_target(const char *target, const struct driver_ops **ops, cons
 	int i;
 
 	if (!colon)
-		return error_set(error, -EINVAL, "%s: not TYPE:PATH: put the type before it, as in aio:%s",
+		return error_set(error, -EINVAL, "%s: no type: write TYPE:PATH, for example aio:%s",
 				 target, target);
 	if (!colon[1])
 		return error_set(error, -EINVAL, "%s: no path after the colon", target);
@@ -295,7 +295,7 @@ void backend_snapshot(struct backend *backend, struct snapshot_command *command)
 		backend->ops->snapshot(backend->handle, command);
 		return;
 	}
-	error_set(&command->error, -EOPNOTSUPP, backend->ops->snapshot ? "%s:%s: open for reading only" :
+	error_set(&command->error, -EOPNOTSUPP, backend->ops->snapshot ? "%s:%s: opened read-only" :
 		  "%s:%s: disks of this type have no snapshots (a raw one gets them with snapshot-create --store)",
 		  backend->ops->name, backend->path);
 	command->done(command, -EOPNOTSUPP);

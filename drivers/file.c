@@ -60,7 +60,7 @@ static int file_open_failed(const char *path, int error_number, bool writable, c
 		return error_set(error, -ENOENT, "%s: No such file or directory: check the path, or create the image",
 				 path);
 	case ETIMEDOUT:
-		return error_set(error, -ETIMEDOUT, "%s: the device or file server that it is on does not answer", path);
+		return error_set(error, -ETIMEDOUT, "%s: its device or file server does not answer", path);
 	case ETXTBSY:
 		return error_set(error, -ETXTBSY, "%s: in use by the kernel as swap space or as a running program", path);
 	default:

@@ -156,8 +156,8 @@ static int file_locked_by(const char *path, const struct stat *st, const char *o
 		return error_set(error, -EBUSY, "%s: in use by another disk of this process (pid %d): close it there first",
 				 path, pid);
 	if (pid > 0 && process_is_ending(pid))
-		return error_set(error, -EOWNERDEAD, "%s: in use by a process that has ended (pid %d), but whose I/O is not over: try "
-				 "again when it is", path, pid);
+		return error_set(error, -EOWNERDEAD, "%s: in use: process %d has ended, but its I/O is still in flight: try "
+				 "again later", path, pid);
 	if (pid > 0)
 		return error_set(error, -EBUSY, "%s: in use by another process (pid %d): close it there first", path, pid);
 	return error_set(error, -EAGAIN, "%s: in use %s", path, otherwise);
@@ -243,8 +243,9 @@ int file_check_parts(const struct image_file *file, struct error_text *error)
 	int ret = parts_taken(file->fd, PARTS_DONE, PARTS_END - PARTS_DONE);
 
 	if (ret > 0)
-		return error_set(error, -EBUSY, "%s: another program (QEMU, perhaps) has it open, too, and would go on with the image: "
-				 "end it first, or give the disk a script= so that QEMU reads it through tapdisk", file->path);
+		return error_set(error, -EBUSY, "%s: another program (perhaps QEMU) also has it open and would keep using the "
+				 "image: stop it first, or give the disk a script= so that QEMU reads it through tapdisk",
+				 file->path);
 	return ret ? parts_refused(file->path, ret, error) : 0;
 }
 

@@ -32,7 +32,7 @@ static int take_line(char *line, unsigned number, unsigned *count, struct error_
 	if (!*line || *line == '#')
 		return 0;
 	if (*line != '/')
-		return error_set(error, -EINVAL, "%s: line %u: \"%.100s\" is no absolute path", list_path(), number, line);
+		return error_set(error, -EINVAL, "%s: line %u: \"%.100s\" is not an absolute path", list_path(), number, line);
 	if (*count == DIRECTORIES_MAX)
 		return error_set(error, -E2BIG, "%s: more than %d directories", list_path(), DIRECTORIES_MAX);
 	listed[*count] = realpath(line, NULL);

@@ -73,7 +73,7 @@ static void null_submit(void *handle, struct block_request *req)
 
 const struct driver_ops driver_null = {
 	.name = "null",
-	.help = "SIZE: no disk at all, reads zeroes and drops writes (null:10G)",
+	.help = "SIZE: no storage: reads zeroes, drops writes (null:10G)",
 	.open = null_open,
 	.close = null_close,
 	.geometry = null_geometry,

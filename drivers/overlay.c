@@ -119,15 +119,15 @@ static int store_check(const char *real, const char *record, struct overlay *ove
 	int ret = cow_base_probe_peek(overlay->store, uuid, &kind, &base, &why);
 
 	if (ret)
-		return error_set(error, ret, "%s: its disk is in a store that cannot be opened: %s; bring it back, or remove %s "
-				 "to go back to the image as it was when the store was made", real, why.text, record);
+		return error_set(error, ret, "%s: its disk is in a store that cannot be opened: %s: restore the store, or "
+				 "remove %s to use the image as it was when the store was created", real, why.text, record);
 	if (memcmp(uuid, overlay->uuid, sizeof(uuid)))
-		return error_set(error, -ESTALE, "%s: its overlay record %s means another store than the one at %s: bring the "
-				 "right one back", real, record, overlay->store);
+		return error_set(error, -ESTALE, "%s: its overlay record %s does not match the store at %s (different uuid): "
+				 "restore the right store", real, record, overlay->store);
 	if (kind != COW_BASE_RAW || strncmp(target, TYPE_RAW, strlen(TYPE_RAW)) ||
 	    !path_same_image(real, target + strlen(TYPE_RAW)))
-		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, which stands on %s: if the image was "
-				 "moved, move it back; if it is another image, remove the record", real,
+		return error_set(error, -ESTALE, "%s: its overlay record %s names the store %s, whose base is %s: if the image "
+				 "was moved, move it back; if it is another image, remove the record", real,
 				 record, overlay->store, target);
 	overlay->finished = base.flags & COW_BASE_COMMITTED;
 	return 1;
@@ -159,7 +159,7 @@ int overlay_refuse(const char *path, struct error_text *error)
 	struct overlay overlay;
 	int ret = overlay_resolve(path, true, &overlay, error);
 
-	return ret == 1 ? error_set(error, -EBUSY, "%s: this disk is in the store %s now: use that, or bring it back with "
+	return ret == 1 ? error_set(error, -EBUSY, "%s: this disk has moved to the store %s: use that, or commit it with "
 				    "tap-ctl commit", path, overlay.store) : ret;
 }
 
@@ -170,15 +170,15 @@ int overlay_check(const char *path, struct error_text *error)
 	int ret = record_path(path, real, record);
 
 	if (ret == -ENOTSUP)
-		return error_set(error, ret, "%s: a device without a lasting name (device mapper uuid or wwid), by which a later "
-				 "open would learn where its disk is", path);
+		return error_set(error, ret, "%s: the device has no persistent name (device mapper uuid or wwid), so a later "
+				 "open could not find its store", path);
 	if (!ret && path_stat(real, &st))
 		ret = -errno;
 	if (ret)
 		return error_set(error, ret, "%s: %s", path, strerror(-ret));
 	if (S_ISREG(st.st_mode) && st.st_nlink > 1)
-		return error_set(error, -EMLINK, "%s: has several names (hard links), and would be opened as it is by the others: "
-				 "remove them first", path);
+		return error_set(error, -EMLINK, "%s: has several hard links, and opening another one would bypass the store: "
+				 "remove the others first", path);
 	return 0;
 }
 
@@ -227,7 +227,7 @@ int overlay_write(const struct overlay *overlay, struct error_text *error)
 	if (!ret)
 		ret = make_directories(record, error);
 	if (ret)
-		return error_set(error, ret, "%s: can have no overlay record: %s", overlay->base, strerror(-ret));
+		return error_set(error, ret, "%s: cannot have an overlay record: %s", overlay->base, strerror(-ret));
 	ret = record_write(fresh, overlay);
 	if (!ret && path_rename(fresh, record))
 		ret = -errno;

@@ -30,7 +30,7 @@ static int store_open(struct opened *opened, const char *path, struct error_text
 	}
 	ret = cow_probe(opened->device, &kind, &opened->fields, error);
 	if (!ret && (kind != COW_BASE_RAW || !(opened->fields.flags & COW_BASE_COMMITTING)))
-		ret = error_set(error, -EINVAL, "%s: not a store that was made to take over a raw disk", path);
+		ret = error_set(error, -EINVAL, "%s: this store was not created to take over a raw disk", path);
 	if (!ret)
 		ret = cow_base_open(&opened->base, kind, &opened->fields, error);
 	options.base = opened->base;
@@ -72,7 +72,7 @@ static int record_make(const struct overlay_install *what, const uint8_t uuid[16
 	/* not resolved: a device's persistent name is a symbolic link */
 	if (snprintf(overlay.base, sizeof(overlay.base), "%s", what->path) >= (int)sizeof(overlay.base) ||
 	    snprintf(overlay.store, sizeof(overlay.store), "%s", what->store) >= (int)sizeof(overlay.store))
-		return error_set(error, -ENAMETOOLONG, "%s: too long a path", what->store);
+		return error_set(error, -ENAMETOOLONG, "%s: path too long", what->store);
 	return overlay_write(&overlay, error);
 }
 

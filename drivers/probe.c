@@ -134,7 +134,7 @@ int probe_begin(const char *target, struct error_text *error)
 
 	if (atomic_fetch_add(&probing, 1) >= PROBE_MAX) {
 		atomic_fetch_sub(&probing, 1);
-		return error_set(error, -EBUSY, "%s: not opened: %d images that were to be opened before have not answered yet", target,
+		return error_set(error, -EBUSY, "%s: not opened: %d earlier opens still wait for their storage", target,
 				 PROBE_MAX);
 	}
 	ret = pipe2(ends, O_CLOEXEC) ? -errno : 0;
@@ -157,7 +157,7 @@ int reach_limit(unsigned *seconds, struct error_text *error)
 
 int probe_timed_out(const char *target, unsigned ms, struct error_text *error)
 {
-	return error_set(error, -ETIMEDOUT, "%s: the device or file server that it is on has not answered for %u seconds", target,
+	return error_set(error, -ETIMEDOUT, "%s: its device or file server has not answered for %u seconds", target,
 			 (ms + 999) / 1000);
 }
 

@@ -26,7 +26,7 @@ int size_parse(const char *text, uint64_t *bytes, struct error_text *error)
 		return error_set(error, -EINVAL, "%s: not a size: digits and one of b k M G T P", text);
 	/* larger values are not valid file offsets, and are negative in JSON */
 	if (errno || __builtin_mul_overflow(*bytes, 1ull << 10 * (suffix - suffixes), bytes) || *bytes > INT64_MAX)
-		return error_set(error, -ERANGE, "%s: too large a size: it has to be below 8192P", text);
+		return error_set(error, -ERANGE, "%s: size too large: must be below 8192P", text);
 	if (*bytes % SECTOR_SIZE)
 		return error_set(error, -EINVAL, "%s: not a multiple of %u bytes", text, SECTOR_SIZE);
 	return 0;

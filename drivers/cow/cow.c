@@ -166,7 +166,7 @@ int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const
 	char target[PATH_MAX + 8];
 
 	if (snprintf(target, sizeof(target), "aio:%s", path) >= (int)sizeof(target))
-		return error_set(error, -ENAMETOOLONG, "%s: too long a path", path);
+		return error_set(error, -ENAMETOOLONG, "%s: path too long", path);
 	return backend_open(backend, disk->engine, target, &below, error);
 }
 
@@ -190,7 +190,7 @@ static int check_circle(const struct stat *st, const char *path, struct error_te
 
 	for (const struct cow_disk *above = opening_now; above; above = above->next, depth++) {
 		if (depth == COW_BASE_DEPTH || (above->dev == st->st_dev && above->ino == st->st_ino))
-			return error_set(error, -ELOOP, "%s: more than %u stores stand on one another, or in a circle", path,
+			return error_set(error, -ELOOP, "%s: chain of more than %u bases, or a loop", path,
 					 COW_BASE_DEPTH);
 	}
 	return 0;
@@ -372,8 +372,8 @@ static int driver_cow_open(void **handle, struct engine *engine, const char *tar
 	int ret = -ENOMEM;
 
 	if (export && path && name && !options->read_only)
-		ret = error_set(error, -EROFS, "%s: a snapshot is for reading only: open it read-only, or make a disk of it "
-				"with tap-img create -b", target);
+		ret = error_set(error, -EROFS, "%s: snapshots are read-only: open it read-only, or create a disk on it with "
+				"tap-img create -b", target);
 	else if (export && path)
 		ret = export_open(export, engine, path, name, options, error);
 	free(path);

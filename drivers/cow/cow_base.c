@@ -105,7 +105,7 @@ static int fields_fill(struct cow_base_fields *fields, const char *path, struct 
 	struct stat st;
 
 	if (!size || size % SECTOR_SIZE)
-		return error_set(error, -EINVAL, "%s: %llu bytes: a base has one or more whole sectors of %u", path,
+		return error_set(error, -EINVAL, "%s: size %llu is not a positive multiple of %u bytes", path,
 				 (unsigned long long)size, SECTOR_SIZE);
 	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
@@ -130,7 +130,7 @@ static int target_fill(struct cow_base_fields *fields, const char *type, const c
 	length = snprintf(fields->target, sizeof(fields->target), "%s%s%s%s", type, absolute, name ? "@" : "",
 			  name ? name : "");
 	if (length >= (int)sizeof(fields->target))
-		return error_set(error, -ENAMETOOLONG, "%s: too long a path for a base", path);
+		return error_set(error, -ENAMETOOLONG, "%s: path too long for a base", path);
 	return 0;
 }
 
@@ -161,7 +161,7 @@ int cow_base_describe_running(struct cow_base_fields *fields, const char *path, 
 	/* a device's persistent name is a symbolic link */
 	if (S_ISBLK(st.st_mode))
 		ret = snprintf(fields->target, sizeof(fields->target), TYPE_RAW "%s", path) < (int)sizeof(fields->target) ? 0 :
-			error_set(error, -ENAMETOOLONG, "%s: too long a path for a base", path);
+			error_set(error, -ENAMETOOLONG, "%s: path too long for a base", path);
 	else
 		ret = target_fill(fields, TYPE_RAW, path, NULL, error);
 	if (ret)
@@ -241,7 +241,7 @@ static int store_open(struct base_image *image, const char *path, unsigned depth
 	int ret;
 
 	if (depth > COW_BASE_DEPTH)
-		return error_set(error, -ELOOP, "%s: more than %u stores stand on one another, or in a circle", path,
+		return error_set(error, -ELOOP, "%s: chain of more than %u bases, or a loop", path,
 				 COW_BASE_DEPTH);
 	ret = device_open(image, path, true, error);
 	if (!ret)
@@ -264,13 +264,13 @@ static int snapshot_check(struct base_image *image, const struct cow_base_fields
 
 	cow_get_info(image->store, &info);
 	if (memcmp(info.uuid, fields->uuid, sizeof(info.uuid)))
-		return error_set(error, -ESTALE, "%s: this store is another one than the base was in",
+		return error_set(error, -ESTALE, "%s: not the store that holds the base (different uuid)",
 				 image->device->name);
 	ret = cow_view_find_id(image->store, fields->version, &image->view);
 	if (ret)
 		return error_set(error, ret, "%s: the base is gone: the snapshot was deleted", fields->target);
 	if (image->view.time != fields->time || image->view.sectors != fields->sectors)
-		return error_set(error, -ESTALE, "%s: this snapshot is another one than the base was", fields->target);
+		return error_set(error, -ESTALE, "%s: not the snapshot that was the base", fields->target);
 	return 0;
 }
 

@@ -92,7 +92,7 @@ static int check_data(struct checker *checker, uint64_t block, uint64_t entry)
 		return ret;
 	if (block >= cow_blocks_for(version->sectors)) {
 		checker->check->errors++;
-		complain(checker->check, "version %u: disk block %" PRIu64 " is mapped behind the end of the disk", version->id,
+		complain(checker->check, "version %u: disk block %" PRIu64 " is mapped beyond the end of the disk", version->id,
 			 block);
 	}
 	mark(checker, cow_entry_block(entry), &checker->check->mapped, "data");
@@ -220,11 +220,11 @@ static int compare_block(struct checker *checker, uint64_t block, bool repair, u
 		return ret;
 	if (seen) {
 		checker->check->errors++;
-		complain(checker->check, "store block %" PRIu64 " is in use and marked free", block);
+		complain(checker->check, "store block %" PRIu64 " is in use but marked free", block);
 		return 0;
 	}
 	checker->check->leaks++;
-	complain(checker->check, "store block %" PRIu64 " is marked used and nothing uses it", block);
+	complain(checker->check, "store block %" PRIu64 " is marked used but not referenced (leak)", block);
 	if (repair) {
 		ret = cow_alloc_release(store, block);
 		cow_alloc_unhold(store, block);

@@ -43,7 +43,7 @@ int cow_only_active(struct cow_store *store, const char *otherwise, struct error
 		return ret;
 	while ((ret = cow_delete_step(store)) > 0)
 		;
-	return ret ? error_set(error, ret, "%s: the space of deleted snapshots cannot be given back: %s",
+	return ret ? error_set(error, ret, "%s: the space of deleted snapshots cannot be freed: %s",
 			       store->device->name, strerror(-ret)) : 0;
 }
 
@@ -52,7 +52,7 @@ static int base_check(const struct cow_store *store, struct error_text *error)
 	if (store->sb.base_kind == COW_BASE_NONE)
 		return error_set(error, -EINVAL, "%s: has no base to commit to", store->device->name);
 	if (store->sb.base_kind != COW_BASE_RAW)
-		return error_set(error, -ENOTSUP, "%s: its base %s is a snapshot, which nobody can write to",
+		return error_set(error, -ENOTSUP, "%s: its base %s is a snapshot, which is read-only",
 				 store->device->name, store->sb.base.target);
 	return 0;
 }
@@ -211,6 +211,6 @@ int cow_commit_end(struct cow_store *store, const struct cow_base_fields *fields
 		store->failed = -EIO;
 	else
 		ret = pool_punch(store);
-	return ret ? error_set(error, ret, "%s: cannot be emptied: %s: the commit can be begun again", store->device->name,
+	return ret ? error_set(error, ret, "%s: cannot be emptied: %s: run the commit again", store->device->name,
 			       strerror(-ret)) : 0;
 }

@@ -32,7 +32,7 @@ static int create_check(struct cow_device *device, const struct cow_create_optio
 				 sector_size);
 	if (!options->sectors || options->sectors > COW_MAX_BLOCKS * COW_SECTORS ||
 	    options->sectors % (sector_size / SECTOR_SIZE))
-		return error_set(error, -EINVAL, "%s: a disk of %llu sectors: 1 to 4 PiB in whole sectors are possible",
+		return error_set(error, -EINVAL, "%s: invalid disk size %llu sectors: must be whole sectors, at most 4 PiB",
 				 device->name, (unsigned long long)options->sectors);
 	if (log_blocks < COW_LOG_MIN_BLOCKS || log_blocks > COW_LOG_MAX_BLOCKS)
 		return error_set(error, -EINVAL, "%s: a log of %llu blocks: %llu to %llu are possible", device->name,
@@ -40,7 +40,8 @@ static int create_check(struct cow_device *device, const struct cow_create_optio
 	if (options->base_kind && (!options->base || !options->base->target[0] ||
 				   options->base->target[COW_TARGET_MAX - 1] ||
 				   options->base->sectors > COW_MAX_BLOCKS * COW_SECTORS))
-		return error_set(error, -EINVAL, "%s: its base has no name, too long a one, or is too large", device->name);
+		return error_set(error, -EINVAL, "%s: its base has no name, a name that is too long, or is too large",
+				 device->name);
 	return 0;
 }
 

@@ -71,7 +71,7 @@ int cow_decision_commit(const char *path, struct error_text *error)
 	int ret;
 
 	if (snprintf(beside, sizeof(beside), "%s.%d", path, (int)getpid()) >= (int)sizeof(beside))
-		return error_set(error, -ENAMETOOLONG, "%s: too long a path", path);
+		return error_set(error, -ENAMETOOLONG, "%s: path too long", path);
 	ret = commit_file_write(beside);
 	if (!ret && link(beside, path))
 		ret = errno == EEXIST ? decision_read(path) : -errno;
@@ -81,8 +81,8 @@ int cow_decision_commit(const char *path, struct error_text *error)
 	if (ret == 1)
 		ret = path_sync_name(path);
 	else if (!ret)
-		return error_set(error, -ECANCELED, "%s: a disk of the group was opened anew and has decided against it", path);
-	return ret ? error_set(error, ret, "%s: cannot be decided: %s", path, strerror(-ret)) : 0;
+		return error_set(error, -ECANCELED, "%s: aborted: a disk of the group was reopened before the commit", path);
+	return ret ? error_set(error, ret, "%s: cannot write the decision record: %s", path, strerror(-ret)) : 0;
 }
 
 int cow_decision_abort(const char *path, struct error_text *error)
@@ -97,7 +97,7 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	else if (errno == ENOENT)
 		return 0;	/* a coordinator makes the directory before it prepares anything, so it runs on another host */
 	else if (errno != EEXIST)
-		return error_set(error, -errno, "%s: cannot be decided: %s", path, strerror(errno));
+		return error_set(error, -errno, "%s: cannot create the decision record: %s", path, strerror(errno));
 	ret = decision_read(path);
 	if (ret >= 0 && path_sync_name(path))
 		ret = -EIO;

@@ -326,7 +326,7 @@ void cow_command_start(struct cow_disk *disk, struct snapshot_command *command)
 		return;
 	}
 	if (command->op == SNAPSHOT_FREEZE && disk->freezing) {
-		error_set(&command->error, -EBUSY, "%s: frozen already", disk->device.name);
+		error_set(&command->error, -EBUSY, "%s: already frozen", disk->device.name);
 		command->done(command, -EBUSY);
 		return;
 	}

@@ -274,7 +274,8 @@ void cow_merge_free(struct cow_disk *disk)
 static int base_lock(struct cow_disk *disk, struct error_text *error)
 {
 	if (file_relock(base_file(disk), true))
-		return error_set(error, -EBUSY, "%s: others read it, too: close it there first", disk->base_backend->path);
+		return error_set(error, -EBUSY, "%s: other processes also read it: close it there first",
+				 disk->base_backend->path);
 	return 0;
 }
 
@@ -327,7 +328,7 @@ static int begin(struct cow_disk *disk, struct snapshot_command *command)
 	int ret;
 
 	if (disk->merge)
-		return error_set(error, -EBUSY, "%s: is being committed already", disk->device.name);
+		return error_set(error, -EBUSY, "%s: a commit is already running", disk->device.name);
 	if (disk->store->sb.base_kind != COW_BASE_RAW)
 		return error_set(error, -EINVAL, "%s: has no raw base to commit to", disk->device.name);
 	ret = cow_no_snapshots(disk->store, "delete them first", error);

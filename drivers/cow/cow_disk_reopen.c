@@ -53,7 +53,7 @@ static int check_snapshots(const struct cow_disk *disk, const struct cow_store *
 	for (export = disk->snapshots; export; export = export->next) {
 		version = cow_version_find(store, export->snapshot);
 		if (!version || (version->deleted && !store->read_only))
-			return error_set(error, -ESTALE, "%s: a snapshot that is open was deleted", disk->device.name);
+			return error_set(error, -ESTALE, "%s: an open snapshot was deleted", disk->device.name);
 	}
 	return 0;
 }

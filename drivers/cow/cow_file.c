@@ -144,7 +144,7 @@ static int image_look(struct image_file *image, struct error_text *error)
 		return error_set(error, -EINVAL, "%s: neither a file nor a block device", image->path);
 	if (image->blkdev) {
 		if (ioctl(image->fd, BLKGETSIZE64, &size))
-			return error_set(error, -errno, "%s: its size is not to be had: %s", image->path, strerror(errno));
+			return error_set(error, -errno, "%s: cannot get its size: %s", image->path, strerror(errno));
 		image->size = size;
 	}
 	return file_lock_now(image, &(struct driver_options){ 0 }, error);

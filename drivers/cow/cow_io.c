@@ -398,13 +398,13 @@ static int size_check(const struct cow_store *store, uint64_t sectors, struct er
 {
 	if (sectors && sectors <= COW_MAX_BLOCKS * COW_SECTORS && sectors % (store->sb.sector_size / SECTOR_SIZE) == 0)
 		return 0;
-	return error_set(error, -EINVAL, "%s: a disk of %llu sectors: 1 to 4 PiB in whole sectors are possible",
+	return error_set(error, -EINVAL, "%s: invalid disk size %llu sectors: must be whole sectors, at most 4 PiB",
 			 store->device->name, (unsigned long long)sectors);
 }
 
 static int resize_failed(const struct cow_store *store, uint64_t sectors, int ret, struct error_text *error)
 {
-	return error_set(error, ret, "%s: cannot be made %llu sectors large: %s", store->device->name,
+	return error_set(error, ret, "%s: cannot be resized to %llu sectors: %s", store->device->name,
 			 (unsigned long long)sectors, strerror(-ret));
 }
 

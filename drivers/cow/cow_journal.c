@@ -374,12 +374,12 @@ static int explain(const struct cow_store *store, int error, struct error_text *
 
 	switch (error) {
 	case -ESTALE:
-		return error_set(text, error, "%s: was opened by somebody else since its tapdisk died: writes that the guest "
-				 "was told are done are not in it", name);
+		return error_set(text, error, "%s: another process has opened it since its tapdisk died: writes that were "
+				 "reported complete to the guest are missing", name);
 	case -ENOBUFS:
-		return error_set(text, error, "%s: its tapdisk found no room for the journal of what it had not logged", name);
+		return error_set(text, error, "%s: its journal is incomplete: there was no space for it", name);
 	default:
-		return error_set(text, error, "%s: the journal of the tapdisk that died cannot be played: %s", name,
+		return error_set(text, error, "%s: the dead tapdisk's journal cannot be replayed: %s", name,
 				 strerror(-error));
 	}
 }

@@ -56,7 +56,7 @@ int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_
 		ret = cow_version_room(store, error);
 	if (!ret)
 		ret = go_back(store, target);
-	return ret ? ret : cow_snapshot_flush(store, "gone back to", name, error);
+	return ret ? ret : cow_snapshot_flush(store, "reverted to", name, error);
 }
 
 static const struct cow_version *intent_of(const struct cow_store *store)
@@ -80,9 +80,9 @@ int cow_revert_prepare(struct cow_store *store, const char *name, const char *de
 	if (ret)
 		return ret;
 	if (intent_of(store))
-		return error_set(error, -EBUSY, "%s: is about to go back to a snapshot already", store->device->name);
+		return error_set(error, -EBUSY, "%s: already has a prepared revert", store->device->name);
 	ret = cow_version_prepare(store, SNAPSHOT_REVERT_INTENT, name, decision, error);
-	return ret ? ret : cow_snapshot_flush(store, "prepared to go back to", name, error);
+	return ret ? ret : cow_snapshot_flush(store, "prepared for the revert", name, error);
 }
 
 int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error)
@@ -101,7 +101,7 @@ int cow_revert_commit(struct cow_store *store, const struct cow_version *intent,
 	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
 	if (ret)
 		return store->failed = ret;	/* the first half alone must never be written */
-	return cow_snapshot_flush(store, "gone back to", intent->description, error);
+	return cow_snapshot_flush(store, "reverted to", intent->description, error);
 }
 
 int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error)

@@ -66,7 +66,7 @@ static int store_writable(const struct cow_store *store, struct error_text *erro
 		return error_set(error, store->failed, "%s: writing to the store failed before: close and open it again",
 				 store->device->name);
 	if (store->read_only)
-		return error_set(error, -EROFS, "%s: open for reading only", store->device->name);
+		return error_set(error, -EROFS, "%s: opened read-only", store->device->name);
 	return 0;
 }
 
@@ -74,7 +74,7 @@ int cow_version_room(struct cow_store *store, struct error_text *error)
 {
 	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
 	    store->next_version == UINT32_MAX)
-		return error_set(error, -EOVERFLOW, "%s: the store has no number left for another version",
+		return error_set(error, -EOVERFLOW, "%s: the store has reached its limit of versions",
 				 store->device->name);
 	if (!store->read_only && !cow_alloc_has_reserve(store))
 		return error_set(error, -ENOSPC, "%s: the store is full: make it larger or delete snapshots",
@@ -86,8 +86,8 @@ static int name_check(const char *name, struct error_text *error)
 {
 	if (cow_name_valid(name, strlen(name)))
 		return 0;
-	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and signs, no spaces, none "
-			 "of @ / \\ and quotes", name, COW_NAME_MAX);
+	return error_set(error, -EINVAL, "\"%.64s\": not a snapshot name: use 1 to %u letters, digits and punctuation marks, "
+			 "no spaces and none of @ / \\ or quotes", name, COW_NAME_MAX);
 }
 
 static int texts_check(const struct cow_store *store, const char *name, const char *description, struct error_text *error)
@@ -96,7 +96,7 @@ static int texts_check(const struct cow_store *store, const char *name, const ch
 		return error_set(error, -EINVAL, "the description of \"%.64s\" is not UTF-8, has control characters or more "
 				 "than %u bytes", name, COW_DESCRIPTION_MAX);
 	if (cow_version_by_name(store, name))
-		return error_set(error, -EEXIST, "%s: has a snapshot called \"%s\" already", store->device->name, name);
+		return error_set(error, -EEXIST, "%s: already has a snapshot called \"%s\"", store->device->name, name);
 	return 0;
 }
 
@@ -129,11 +129,11 @@ static int create_check(struct cow_store *store, const char *name, const char *d
 	if (ret)
 		return ret;
 	if (*decision && (!cow_decision_valid(decision) || strlen(decision) > COW_DECISION_MAX))
-		return error_set(error, -EINVAL, "%.64s: a decision record is a file called by 32 hexadecimal digits in %s/"
-				 COW_DECISION_DIRECTORY ", by at most %u bytes in all", decision, path_state_dir(),
+		return error_set(error, -EINVAL, "%.64s: not a decision record: must be %s/" COW_DECISION_DIRECTORY
+				 "/ and 32 hexadecimal digits, at most %u bytes", decision, path_state_dir(),
 				 COW_DECISION_MAX);
 	if (*decision && cow_prepared_count(store) >= COW_PREPARED_MAX)
-		return error_set(error, -EBUSY, "%s: %u snapshots wait for a decision already", store->device->name,
+		return error_set(error, -EBUSY, "%s: %u snapshots already wait for a decision", store->device->name,
 				 COW_PREPARED_MAX);
 	return texts_check(store, name, description, error);
 }
@@ -255,7 +255,7 @@ static int version_delete(struct cow_store *store, const char *name, bool prepar
 int cow_snapshot_delete(struct cow_store *store, const char *name, struct error_text *error)
 {
 	if (cow_revert_awaits(store, name))
-		return error_set(error, -EBUSY, "%s: is about to go back to snapshot \"%s\"", store->device->name, name);
+		return error_set(error, -EBUSY, "%s: a revert to snapshot \"%s\" is prepared", store->device->name, name);
 	return version_delete(store, name, false, error);
 }
 

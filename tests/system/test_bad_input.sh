@@ -155,7 +155,7 @@ store names.cow
 tap-img snapshot -c "${long:1}" names.cow
 bad_names() {	# bad_names COMMAND_OF_NAME TOO_LONG CONTROL: which is given what cannot be one
 	local of=$1
-	"$of" "a name that exists" 'called "there" already' there
+	"$of" "a name that exists" 'already has a snapshot called "there"' there
 	"$of" "no name" '"": not a snapshot name' ""
 	"$of" "a name that is too long" "$2" "$long"
 	"$of" "a space" '"a b": not a snapshot name' "a b"

@@ -36,10 +36,10 @@ tap-img create one.cow 4M >/dev/null && tap-img snapshot -c x one.cow
 tap-img create -b cow:one.cow@x two.cow >/dev/null && tap-img snapshot -c y two.cow
 tap-img create -b cow:two.cow@y circle.cow >/dev/null && tap-img snapshot -c x circle.cow
 mv circle.cow one.cow
-check "a circle" no_disk 40 "in a circle" "cow:$work/two.cow" -R
-check "a circle, by a snapshot" no_disk 40 "in a circle" "cow:$work/one.cow@x" -R
-check "a circle, for writing" no_disk 40 "in a circle" "cow:$work/two.cow"
-check "a circle, for tap-img" refuses 1 "in a circle" tap-img info two.cow
+check "a loop" no_disk 40 "or a loop" "cow:$work/two.cow" -R
+check "a loop, by a snapshot" no_disk 40 "or a loop" "cow:$work/one.cow@x" -R
+check "a loop, for writing" no_disk 40 "or a loop" "cow:$work/two.cow"
+check "a loop, for tap-img" refuses 1 "or a loop" tap-img info two.cow
 
 doctor() { tap-ctl doctor --json | jq -r "$1"; }
 ulimit -n 70000 2>/dev/null
@@ -145,6 +145,6 @@ check "list takes it away" tap-ctl list
 check "and all is well" tap-ctl doctor
 chmod 777 "$TAPSNAP_RUN_DIR"
 check "doctor: a run directory that all may write to" exits 1 tap-ctl doctor
-check "says so" grep -q "may be written to by others" out
+check "says so" grep -q "can be written to by others" out
 chmod 700 "$TAPSNAP_RUN_DIR"
 finish

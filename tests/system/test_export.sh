@@ -163,7 +163,7 @@ test_refusals() {
 		fails 'number from 0 to 65535' tap-ctl export $disk tcp::99999999999999999999999 &&
 		fails 'number from 0 to 65535' tap-ctl export $disk tcp::nbd &&
 		fails 'number from 0 to 65535' tap-ctl export $disk tcp::-1 &&
-		fails 'not the number' tap-ctl unexport $disk one
+		fails 'not an export number' tap-ctl unexport $disk one
 }
 
 # Of one that was killed.

@@ -124,7 +124,7 @@ check "others may read it" flock -n -s "$image" true
 check "write" fill
 check "delete the snapshot" tap-ctl snapshot-delete ${disk[0]} -n one
 check "somebody can stand no writer" reader_has "$image"
-check "then it does not go back" refuses 16 "others read it" tap-ctl commit ${disk[0]}
+check "then it does not go back" refuses 16 "other processes also read it" tap-ctl commit ${disk[0]}
 check "who has gone" qemu_ends
 check "QEMU does not write still" fails "$no_lock" qemu_writes "$image"
 check "nor any program of ours" is_locked -x "$image"
@@ -144,7 +144,7 @@ check "QEMU does" qemu_has "$image"
 check "it is paused" tap-ctl pause ${disk[0]}
 check "and goes on" tap-ctl unpause ${disk[0]}
 check "no second tapdisk" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$image"
-check "it cannot move onto a store" refuses 16 "has it open, too" tap-ctl snapshot-create ${disk[0]} --store "$work" -n one
+check "it cannot move onto a store" refuses 16 "also has it open" tap-ctl snapshot-create ${disk[0]} --store "$work" -n one
 check "end" end_disks
 check "no such disk while QEMU writes" refuses 16 "$by_qemu" tap-ctl create --beside-qemu -a "aio:$image"
 check "QEMU ends" qemu_ends

@@ -118,7 +118,7 @@ unresponsive() {
 	tap-ctl destroy -f -t 1 $disk >out 2>&1
 	status=$?
 	# it is killed; the kernel may keep it until the device has answered, and then that is said
-	[ $status = 0 ] || { [ $status = 110 ] && grep -q "is killed" out; } || { cat out; return 1; }
+	[ $status = 0 ] || { [ $status = 110 ] && grep -q "was killed" out; } || { cat out; return 1; }
 	fsfreeze -u frozen && eventually no_process || return 1
 	! wait $! || { echo "the copy has succeeded"; return 1; }
 	[ $status = 0 ] || tap-ctl destroy -f $disk || return 1

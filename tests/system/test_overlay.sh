@@ -79,7 +79,7 @@ check "a record that was cut short" no_open 117 damaged
 sed 's/^uuid ./uuid x/' record >0.img.tapsnap-overlay
 check "a record that is damaged" no_open 117 damaged
 sed 's/^uuid .*/uuid 00112233445566778899aabbccddeeff/' record >0.img.tapsnap-overlay
-check "a record of another store" no_open 116 "another store"
+check "a record of another store" no_open 116 "does not match the store"
 cp record 0.img.tapsnap-overlay
 mv 0.img.cow away.cow
 check "a store that is missing" no_open 2 "0.img.cow"
@@ -190,7 +190,7 @@ check "overwrite" fill 0 more
 check "end" end_disks
 check "a copy of the store" cp --sparse=always 0.img.cow other.cow
 check "delete" tap-img snapshot -d one other.cow
-check "no commit of the copy" unchanged 0.img refuses 1 "its disk is in the store $work/0.img.cow now" tap-img commit other.cow
+check "no commit of the copy" unchanged 0.img refuses 1 "its disk has moved to the store $work/0.img.cow" tap-img commit other.cow
 check "the disk is opened" open_disk 0
 check "and holds what it did" holds "${uri[0]}" more
 check "end" end_disks

@@ -19,7 +19,7 @@ check "create without anything" refuses 1 "create: PATH is missing" tap-img crea
 check "create: not a size" refuses 1 "12Q: not a size" tap-img create c.cow 12Q
 check "create: negative" refuses 1 "-5: not a size" tap-img create -- c.cow -5
 check "create: too large" refuses 1 "too large" tap-img create c.cow 99999999999P
-check "create: no size" refuses 1 "no size" tap-img create c.cow 0
+check "create: no size" refuses 1 "the size must not be 0" tap-img create c.cow 0
 check "create: odd size" refuses 1 "512 bytes" tap-img create c.cow 1000
 check "a refused create leaves nothing" test ! -e c.cow
 check "a refused create leaves what was there" unchanged a.cow refuses 1 "-s 1024: sectors of 512 and 4096 bytes" tap-img create -s 1024 a.cow 1M
@@ -50,7 +50,7 @@ check "snapshot: list" is "$(json 'map([.name, .description, .current] | @csv) |
 	'"one","the first",false "two","",true'
 check "snapshot: apply" tap-img snapshot -a one a.cow
 check "snapshot: the disk stands at it now" is "$(json 'map(select(.current))[0].name' tap-img snapshot a.cow)" one
-check "snapshot: a name that exists" refuses 1 'called "one" already' tap-img snapshot -c one a.cow
+check "snapshot: a name that exists" refuses 1 'already has a snapshot called "one"' tap-img snapshot -c one a.cow
 check "snapshot: no name" refuses 1 "not a snapshot name" tap-img snapshot -c "" a.cow
 check "snapshot: odd name" refuses 1 "not a snapshot name" tap-img snapshot -c "a b" a.cow
 check "snapshot: long name" refuses 1 "not a snapshot name" tap-img snapshot -c "$(printf 'x%.0s' {1..256})" a.cow
@@ -67,7 +67,7 @@ check "snapshot: apply, unless with -p" bash -c 'tap-img snapshot -p -a p a.cow 
 check "snapshot: delete, unless with -p" bash -c 'tap-img snapshot -d p a.cow -p 2>&1 | grep -q "^delete .*100.0%"'
 check "snapshot: gone from the list" is "$(json 'map(.name) | join(" ")' tap-img snapshot a.cow)" two
 check "snapshot: two things at once" refuses 1 "only one of -l, -c, -a and -d" tap-img snapshot -c x -d two a.cow
-check "snapshot: a description of nothing" refuses 1 "-D is for -c NAME" tap-img snapshot -d two -D text a.cow
+check "snapshot: a description of nothing" refuses 1 "-D needs -c NAME" tap-img snapshot -d two -D text a.cow
 check "check after all that" exits 0 tap-img check a.cow
 check "check -r" exits 0 tap-img check -r a.cow
 

@@ -75,14 +75,14 @@ tap-img snapshot -c v1 golden.cow
 check "another one of its name is another one" refuses 1 "the base is gone" tap-img info clone.cow
 tap-img convert -f raw -O cow one.raw golden.cow
 tap-img snapshot -c v1 golden.cow
-check "so is one in another store" refuses 1 "this store is another one" tap-img info clone.cow
+check "so is one in another store" refuses 1 "not the store that holds the base" tap-img info clone.cow
 mv golden.keep golden.cow
 check "the store as it was will do" same cow:clone.cow aio:two.raw
 
 tap-img create -b cow:third.cow@x circle.cow >/dev/null
 mv clone.cow clone.keep
 mv circle.cow clone.cow
-check "a circle" refuses 1 "in a circle" tap-img info third.cow
+check "a loop" refuses 1 "or a loop" tap-img info third.cow
 mv clone.keep clone.cow
 
 # rebase
@@ -113,9 +113,9 @@ check "rebase: from none onto one" tap-img rebase -b cow:moved.cow@v1 clone.cow
 check "the same disk" same cow:clone.cow aio:two.raw
 tap-img create -b cow:golden.cow@v1 top.cow >/dev/null
 tap-img snapshot -c t top.cow
-check "rebase: onto itself" unchanged golden.cow refuses 1 "would stand on itself" tap-img rebase -u -b cow:top.cow@t golden.cow
+check "rebase: onto itself" unchanged golden.cow refuses 1 "would be its own base" tap-img rebase -u -b cow:top.cow@t golden.cow
 check "rebase: without -b" refuses 1 "-b BASE is missing" tap-img rebase clone.cow
-check "rebase: format not said" refuses 1 "say with -F" tap-img rebase -b one.raw clone.cow
+check "rebase: format not said" refuses 1 "give its format with -F" tap-img rebase -b one.raw clone.cow
 check "rebase: to what is not there" unchanged clone.cow refuses 1 "No such file" tap-img rebase -b aio:none.raw clone.cow
 check "rebase: JSON" is "$(json .base tap-img rebase -u -b aio:one.raw clone.cow)" "aio:$work/one.raw"
 printf x | dd of=one.raw bs=1 conv=notrunc status=none
@@ -153,7 +153,7 @@ tap-img snapshot -c keep delta.cow
 check "commit: snapshots need the base" unchanged base.raw refuses 1 "need the base" tap-img commit delta.cow
 check "commit: no base" refuses 1 "no base" tap-img commit other.cow
 tap-img create -b cow:golden.cow@v1 top.cow >/dev/null
-check "commit: to a snapshot" unchanged golden.cow refuses 1 "nobody can write" tap-img commit top.cow
+check "commit: to a snapshot" unchanged golden.cow refuses 1 "which is read-only" tap-img commit top.cow
 tap-img snapshot -d keep delta.cow
 exec 7<base.raw
 flock -s 7

@@ -82,7 +82,7 @@ check "the same bytes" cmp disk.raw one.raw
 check "the same bytes" cmp disk.raw two.raw
 check "the disk has its own size" is "$(json '."virtual-sizes" | .[0] - .[1]' tap-img compare cow:disk.cow cow:disk.cow@one)" 1048576
 check "a snapshot that is not there" refuses 1 'no snapshot called "none"' tap-img convert -f cow -l none disk.cow x.raw
-check "a snapshot of a raw image" refuses 1 "only cow images" tap-img convert -f raw -l one disk.raw x.raw
+check "a snapshot of a raw image" refuses 1 "only snapshots of cow images" tap-img convert -f raw -l one disk.raw x.raw
 check "nothing left of those" nothing_left x.raw
 
 # QEMU's formats
@@ -110,16 +110,16 @@ done
 check "qcow2 stays sparse" test "$(du -k disk.qcow2 | cut -f1)" -lt 5000
 
 # what is wrong
-check "formats are not guessed" refuses 1 "say with -f" tap-img convert -O cow disk.raw x.cow
+check "formats are not guessed" refuses 1 "give its format with -f" tap-img convert -O cow disk.raw x.cow
 check "no such format" refuses 1 "no such format" tap-img convert -f raw -O qed disk.raw x.qed
-check "it is said to be something else" refuses 1 "is said to be" tap-img convert -f raw -O cow cow:disk.cow x.cow
+check "it is said to be something else" refuses 1 "contradicts the format" tap-img convert -f raw -O cow cow:disk.cow x.cow
 check "not there" refuses 1 "No such file" tap-img convert -f raw -O cow none.raw x.cow
 check "not a qcow2 image" refuses 1 "not in qcow2 format" tap-img convert -f qcow2 -O cow disk.raw x.cow
 check "not a store" refuses 1 "not a cow store" tap-img convert -f cow disk.raw x.raw
-check "onto itself" unchanged disk.raw refuses 1 "is what is to be converted" tap-img convert -f raw -O cow disk.raw ./disk.raw
+check "onto itself" unchanged disk.raw refuses 1 "is also the source" tap-img convert -f raw -O cow disk.raw ./disk.raw
 check "a directory that is not there" refuses 1 "No such file" tap-img convert -f raw -O cow disk.raw no/x.cow
 head -c 700 disk.raw >odd.raw
-check "half a sector" refuses 1 "whole sectors" tap-img convert -f raw -O cow odd.raw x.cow
+check "half a sector" refuses 1 "not a positive multiple of 512" tap-img convert -f raw -O cow odd.raw x.cow
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
 
@@ -224,11 +224,11 @@ check "measure: an image fits" test "$(tap-img info --json b.cow | jq '."actual-
 	"$(json .required tap-img measure -f raw -O cow disk.raw)"
 check "measure: the largest size" grep -q "fully-allocated\": $((8191 << 50))" <(tap-img measure --json --size 8191P)
 check "measure: none" is "$(tap-img measure --size 0 | tail -1)" "fully allocated size: 0"
-check "measure: one that is no size" refuses 1 "8192P: too large a size" tap-img measure --size 8192P
+check "measure: one that is no size" refuses 1 "8192P: size too large" tap-img measure --size 8192P
 check "measure: the largest store" tap-img measure -O cow --size 4P
 check "measure: one that there cannot be" refuses 1 "4 PiB at most" tap-img measure -O cow --size 5P
 check "measure: text" is "$(tap-img measure --size 1G | head -1)" "required size: 0"
-check "measure: a format it cannot say" refuses 1 "only for raw and cow" tap-img measure -O qcow2 --size 1G
+check "measure: a format it cannot say" refuses 1 "only raw and cow" tap-img measure -O qcow2 --size 1G
 if [ "$(id -u)" = 0 ] && device=$(losetup -f 2>/dev/null) && truncate -s "$(json .required tap-img measure -f raw -O cow disk.raw)" fits.img &&
 	losetup "$device" fits.img 2>/dev/null; then
 	loops+=("$device")

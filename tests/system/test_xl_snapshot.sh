@@ -35,7 +35,7 @@ check "the current one" is "$(xl-snapshot current guest)" two
 check "its parent" is "$(xl-snapshot parent guest)" one
 check "the parent of one that has none" is "$(xl-snapshot parent -n one guest)" ""
 check "show: the disk" grep -q "^disk xvda *cow:/srv/a.cow, snapshot two" <(xl-snapshot show guest)
-check "show: memory that is gone" grep -q "one.save: not to be had" <(xl-snapshot show -n one guest)
+check "show: memory that is gone" grep -q "one.save: cannot be read" <(xl-snapshot show -n one guest)
 check "JSON says which is the current one" is "$(json '.snapshots[] | select(.current) | .name' xl-snapshot list guest)" two
 check "show: one that is not there" refuses 2 'no snapshot called "three"' xl-snapshot show -n three guest
 check "JSON of a failure" is "$(xl-snapshot show --json -n three guest 2>/dev/null | jq -c '[.ok, .errno]')" '[false,2]'

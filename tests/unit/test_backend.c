@@ -11,8 +11,8 @@
 static void bad_targets(void **state)
 {
 	static const struct { const char *target, *words; } cases[] = {
-		{ "/srv/disk.img", "not TYPE:PATH" },
-		{ "", "not TYPE:PATH" },
+		{ "/srv/disk.img", "no type: write TYPE:PATH" },
+		{ "", "no type: write TYPE:PATH" },
 		{ "qcow:/srv/disk.img", "unknown type \"qcow\": use one of aio, cow, null" },
 		{ ":/srv/disk.img", "unknown type \"\"" },
 		{ "ai:/srv/disk.img", "unknown type \"ai\"" },

@@ -185,7 +185,7 @@ static void a_list_that_is_none(void)
 
 	write_list("srv/images\n");
 	require(confine(&warning, &text) == -EINVAL);
-	require(strstr(text.text, "line 1: \"srv/images\" is no absolute path"));
+	require(strstr(text.text, "line 1: \"srv/images\" is not an absolute path"));
 	require(image_directories_check(inside, NULL) == -EINVAL);
 }
 

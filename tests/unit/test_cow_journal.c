@@ -143,16 +143,16 @@ static void test_header(void **state)
 {
 	uint64_t area_size = get64(AREA_SIZE);
 	const struct { off_t offset; uint64_t value; size_t length; int error; const char *why; } bad[] = {
-		{ FORMAT, 2, 4, -EUCLEAN, "cannot be played" }, { CURRENT, 2, 4, -EUCLEAN, "cannot be played" },
-		{ AREA_SIZE, area_size - 8, 8, -EUCLEAN, "cannot be played" },
-		{ AREA + USED, area_size + 8, 8, -EUCLEAN, "cannot be played" },
-		{ OTHER_AREA + USED, area_size + 8, 8, -EUCLEAN, "cannot be played" },
-		{ UUID, 1, 8, -ESTALE, "was opened by somebody else" },
-		{ area() + INCOMPLETE, 1, 4, -ENOBUFS, "found no room for the journal" },
-		{ area() + USED, get64(area() + USED) - 8, 8, -EUCLEAN, "cannot be played" },
-		{ area() + USED, 8, 8, -EUCLEAN, "cannot be played" },
-		{ area() + BEGIN, UINT64_MAX, 8, -EUCLEAN, "cannot be played" },
-		{ records() + 16, 0x55, 1, -EUCLEAN, "cannot be played" },
+		{ FORMAT, 2, 4, -EUCLEAN, "cannot be replayed" }, { CURRENT, 2, 4, -EUCLEAN, "cannot be replayed" },
+		{ AREA_SIZE, area_size - 8, 8, -EUCLEAN, "cannot be replayed" },
+		{ AREA + USED, area_size + 8, 8, -EUCLEAN, "cannot be replayed" },
+		{ OTHER_AREA + USED, area_size + 8, 8, -EUCLEAN, "cannot be replayed" },
+		{ UUID, 1, 8, -ESTALE, "another process has opened it" },
+		{ area() + INCOMPLETE, 1, 4, -ENOBUFS, "its journal is incomplete" },
+		{ area() + USED, get64(area() + USED) - 8, 8, -EUCLEAN, "cannot be replayed" },
+		{ area() + USED, 8, 8, -EUCLEAN, "cannot be replayed" },
+		{ area() + BEGIN, UINT64_MAX, 8, -EUCLEAN, "cannot be replayed" },
+		{ records() + 16, 0x55, 1, -EUCLEAN, "cannot be replayed" },
 	};
 	uint64_t kept;
 	size_t i;
@@ -180,7 +180,7 @@ static void use_meanwhile(void)
 static void test_opened_meanwhile(void **state)
 {
 	use_meanwhile();
-	refused(-ESTALE, "was opened by somebody else");
+	refused(-ESTALE, "another process has opened it");
 }
 
 /* Each call to the device fails once while the store is closed. What is behind the flush leaves nothing that is missing. */
@@ -215,7 +215,7 @@ static void test_failed_closings(void **state)
 	store = NULL;
 	sim.fail_at = 0;
 	use_meanwhile();
-	refused(-ESTALE, "was opened by somebody else");
+	refused(-ESTALE, "another process has opened it");
 }
 
 static void test_file(void **state)
@@ -226,22 +226,22 @@ static void test_file(void **state)
 
 	snprintf(second, sizeof(second), "%s.second", path);
 	assert_int_equal(chmod(path, 0640), 0);
-	refused(-EUCLEAN, "cannot be played");		/* others could have written to it */
+	refused(-EUCLEAN, "cannot be replayed");		/* others could have written to it */
 	assert_int_equal(chmod(path, 0600), 0);
 	assert_int_equal(link(path, second), 0);
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	assert_int_equal(unlink(second), 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(truncate(path, st.st_size + 1), 0);
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	assert_int_equal(truncate(path, st.st_size), 0);
 	assert_int_equal(rename(path, second), 0);
 	assert_int_equal(symlink(second, path), 0);
-	refused(-ELOOP, "cannot be played");
+	refused(-ELOOP, "cannot be replayed");
 	assert_int_equal(rename(second, path), 0);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(flock(fd, LOCK_EX), 0);
-	refused(-EBUSY, "cannot be played");		/* the process is not dead */
+	refused(-EBUSY, "cannot be replayed");		/* the process is not dead */
 	close(fd);
 	nothing_is_missing();
 }
@@ -327,17 +327,17 @@ static void test_made_up_records(void **state)
 	assert_true(used <= sizeof(kept));
 	get(records(), kept, sizeof(kept));
 	make_up(run_type, &run, sizeof(run));
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	make_up(run_type, &far, sizeof(far));
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	make_up(run_type, &behind, sizeof(behind));
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	make_up(run_type, &run, sizeof(run) - 8);
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	make_up(COW_RECORD_RELEASE, zeros, sizeof(zeros));	/* longer than the log's may be */
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	make_up(COW_RECORD_COMMIT + 1, zeros, 8);
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	put(records(), kept, sizeof(kept));
 	put(area() + USED, &used, sizeof(used));
 	nothing_is_missing();

@@ -89,7 +89,7 @@ static void test_at_none(void **state)
 	must(delete("a", false));
 	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
 		must_fail(fake_run((struct domain_snapshot_request){ .command = commands[i], .new_name = "new" }), -ENOENT,
-			  "domain " FAKE_NAME " is at no snapshot");
+			  "domain " FAKE_NAME " has no current snapshot");
 	must(delete("b", false));
 }
 
@@ -486,10 +486,10 @@ static void test_other_uuid(void **state)
 		};
 		struct outcome outcome;
 
-		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		must_fail(fake_run(request), -ENOENT, "put uuid=\"" FAKE_UUID "\" into its configuration");
 		request.command = DOMAIN_SNAPSHOT_REVERT;
 		request.name = "a";
-		must_fail(fake_run(request), -ENOENT, "Put uuid=\"" FAKE_UUID "\" into its configuration");
+		must_fail(fake_run(request), -ENOENT, "put uuid=\"" FAKE_UUID "\" into its configuration");
 		request = (struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .domain = request.domain };
 		outcome = fake_run(request);
 		must(outcome);
@@ -523,7 +523,7 @@ static void test_changed(void **state)
 	must(create("a"));
 	fake->memory = 4;
 	fake->attached = true;
-	must_fail(revert("a"), -ESTALE, "disk xvdc is new");
+	must_fail(revert("a"), -ESTALE, "disk xvdc has been added");
 	fake->attached = false;
 	fake->detached = true;
 	must_fail(revert("a"), -ESTALE, "disk xvdb has been detached");
@@ -562,7 +562,7 @@ static void test_damaged(void **state)
 	/* nor is it taken for one that is not there */
 	must_fail(revert("b"), -EBADMSG, "damaged");
 	must_fail(create("b"), -EEXIST, "already");
-	must_fail(delete("b", false), -EBADMSG, "delete --keep-disks takes it away");
+	must_fail(delete("b", false), -EBADMSG, "delete --keep-disks removes it");
 	away.keep_disks = true;
 	outcome = fake_run(away);
 	must(outcome);
@@ -625,7 +625,7 @@ static void test_hook_stopped(void **state)
 	refuse("thaw", true);
 	outcome = fake_run(request);
 	must(outcome);
-	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
+	assert_non_null(strstr(outcome.text, "hook thaw guest' when it is unpaused"));
 	expect_told("f");
 	assert_true(fake->there && fake->paused);
 	fake->paused = false;
@@ -641,7 +641,7 @@ static void test_hook_stopped(void **state)
 	expect_running(1);
 	outcome = fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_REVERT, .name = "s", .after = DOMAIN_SNAPSHOT_PAUSED });
 	must(outcome);
-	assert_non_null(strstr(outcome.text, "hook thaw guest' is to be run when it goes on"));
+	assert_non_null(strstr(outcome.text, "hook thaw guest' when it is unpaused"));
 	expect_told("");
 	assert_true(fake->paused);
 	refuse("thaw", false);

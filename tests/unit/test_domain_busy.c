@@ -93,14 +93,14 @@ static void test_revert_waits(void **state)
 		fake->memory = 2;
 		comes_at = "stopped";
 		domain_step = come_at_step;
-		must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+		must_fail(revert("k"), -EBUSY, "the next command continues the revert");
 		domain_step = NULL;
 		assert_false(fake->there);
-		must_fail(create("other"), -EBUSY, "an earlier revert was cut short");
+		must_fail(create("other"), -EBUSY, "an earlier revert was interrupted");
 		if (i == 1) {
 			outcome = fake_run(give_up);
 			must(outcome);
-			assert_non_null(strstr(outcome.text, "its disks are as they were"));
+			assert_non_null(strstr(outcome.text, "its disks are unchanged"));
 		}
 		leave();
 		if (i)
@@ -122,10 +122,10 @@ static void test_revert_waits_twice(void **state)
 	must(create("k"));
 	domain_step = come_at_step;
 	comes_at = "stopped";
-	must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+	must_fail(revert("k"), -EBUSY, "the next command continues the revert");
 	leave();
 	comes_at = "intent";
-	must_fail(revert("k"), -EBUSY, "the next command goes on with the revert");
+	must_fail(revert("k"), -EBUSY, "the next command continues the revert");
 	domain_step = NULL;
 	leave();
 	expect_list("k");
@@ -154,7 +154,7 @@ static void test_revert_of_started(void **state)
 		if (!there)
 			fake_stop_domain();
 		starts_at = there ? "stopped" : "intent";
-		must_fail(revert("k"), -EBUSY, "was started meanwhile");
+		must_fail(revert("k"), -EBUSY, "was started in the meantime");
 		expect_running(7);
 		expect_files(2);
 		expect_list("k");

@@ -31,7 +31,7 @@ static void test_clone(void **state)
 	outcome = fake_run(request);
 	must(outcome);
 	assert_int_equal(access(outcome.clone, R_OK), 0);
-	must_fail(fake_run(request), -EEXIST, "is there already");
+	must_fail(fake_run(request), -EEXIST, "already exists");
 	/* its disk is one that can be opened beside the original's */
 	snprintf(target, sizeof(target), "cow:%s/dolly-xvda.cow", fake_dir);
 	options.target = target;
@@ -306,8 +306,8 @@ static void test_clone_of_another(void **state)
 
 	must(create("c"));
 	replace_snapshot("c");
-	must_fail(fake_run(request), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
-	must_fail(revert("c"), -ENOENT, "has lost its snapshot \"c\"; the one of that name is another");
+	must_fail(fake_run(request), -ENOENT, "has lost its snapshot \"c\"; another one has that name now");
+	must_fail(revert("c"), -ENOENT, "has lost its snapshot \"c\"; another one has that name now");
 	assert_false(is_there("dolly-xvda.cow"));
 	expect_running(1);
 	/* one that is not ours stays */

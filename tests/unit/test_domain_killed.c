@@ -355,7 +355,7 @@ static void test_revert_half_way(void **state)
 	must(create("k"));
 	fake->memory = 8;
 	domain_step = lose_store;
-	must_fail(revert("k"), -ENOENT, "next command goes on");
+	must_fail(revert("k"), -ENOENT, "next command continues");
 	domain_step = NULL;
 	assert_false(fake->there);
 	expect_list("k");
@@ -389,9 +389,9 @@ static void test_revert_to_another(void **state)
 {
 	must(create("k"));
 	domain_step = replace_at_step;
-	must_fail(revert("k"), -ENOENT, "the one of that name is another");
+	must_fail(revert("k"), -ENOENT, "another one has that name now");
 	domain_step = NULL;
-	must_fail(recover(false), -ENOENT, "the one of that name is another");
+	must_fail(recover(false), -ENOENT, "another one has that name now");
 	assert_false(fake->there);
 	must(recover(true));
 	expect_files(2);
@@ -480,7 +480,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 	if (by_kill)
 		start_anew();
 	if (half_way) {
-		must_fail(recover(false), -EBUSY, "runs, though its disks are half way back to \"b\"");
+		must_fail(recover(false), -EBUSY, "its disks are only partly reverted to \"b\"");
 		fake_stop_domain();
 	}
 	must(recover(false));
@@ -520,7 +520,7 @@ static void expect_way_out(struct domain_snapshot_request request, unsigned kill
 	if (fake->there)
 		fake_stop_domain();
 	move_store(true);
-	must_fail(recover(false), -ENOENT, "cannot be ended yet: disk xvdb");
+	must_fail(recover(false), -ENOENT, "cannot be cleaned up yet: disk xvdb");
 	must_fail(revert("k"), -ENOENT, request.command == DOMAIN_SNAPSHOT_REVERT ? "xvdb" : "xl-snapshot recover --force");
 	outcome = recover(true);
 	must(outcome);

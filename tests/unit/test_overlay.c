@@ -268,7 +268,7 @@ static void test_what_does_not_fit(void **state)
 	rename(store, away);
 	cannot_open(-ENOENT, store);
 	make_store(store, image);
-	cannot_open(-ESTALE, "another store");
+	cannot_open(-ESTALE, "does not match the store");
 	unlink(store);
 	rename(away, store);
 	/* another image, at its place */

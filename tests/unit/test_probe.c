@@ -325,7 +325,7 @@ static void test_many(void **state)
 	}
 	text.text[0] = '\0';
 	assert_int_equal(take_answer(waits[PROBE_MAX], &text), -EBUSY);
-	assert_non_null(strstr(text.text, "have not answered"));
+	assert_non_null(strstr(text.text, "still wait for their storage"));
 	hanging_set(false);
 	expect_no_file_there();
 	use_the_rest(target_of("good"));

@@ -501,7 +501,7 @@ static void test_revert_together(void **state)
 	/* one cannot */
 	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
-	assert_non_null(strstr(text.text, "no disk went back"));
+	assert_non_null(strstr(text.text, "no disk was reverted"));
 	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
 	expect_records(0);
 	expect_gone_back(0);

@@ -335,7 +335,7 @@ static void test_store_opened_by_others(void **state)
 	while (tapctl_process_clean(f.pid))
 		;
 	load_shell("for i in $(seq 500); do %s snapshot -c x %s 2>/dev/null && exit 0; done; exit 1", tap_img, f.image);
-	refused(-ESTALE, "opened by somebody else");
+	refused(-ESTALE, "another process has opened it");
 	give_up();
 }
 
@@ -365,7 +365,7 @@ static void test_journal_damaged(void **state)
 	assert_int_equal(blkfront_pwrite(load.front, block, sizeof(block), 0), 0);
 	kill_it();
 	damage("journal", 4096 + 20);
-	refused(-EUCLEAN, "cannot be played");
+	refused(-EUCLEAN, "cannot be replayed");
 	give_up();
 }
 

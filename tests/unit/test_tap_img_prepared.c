@@ -174,7 +174,7 @@ static void test_snapshot(void **state)
 	expect(3, false);
 	make_image(false, snapshot, DECIDED);
 	assert_int_equal(run("snapshot -c s"), 1);
-	out_has("has a snapshot called \"s\" already");
+	out_has("already has a snapshot called \"s\"");
 	must_run("snapshot -l");
 	out_has(" s ");
 	must_run("check -r");

@@ -130,7 +130,7 @@ static void test_no_end(void **state)
 	write_record(PID);
 	write_script("exit 0");
 	fake_tapdisk_die(&tapdisk);
-	wait_for_error("not replaced once more");
+	wait_for_error("not replaced again");
 	assert_int_equal(runs(), 5);
 }
 

@@ -405,7 +405,7 @@ static void test_no_tls(void **state)
 
 	take(client, greeting, sizeof(greeting));
 	give(client, "\0\0\0\3IHAVEOPT\0\0\0\1\0\0\0", 20);
-	expect_report("the client wants no TLS");
+	expect_report("the client did not ask for TLS");
 }
 
 static void test_no_handshake(void **state)
@@ -423,7 +423,7 @@ static void test_no_handshake(void **state)
 static void test_leaves_at_once(void **state)
 {
 	shutdown(client, SHUT_RDWR);
-	expect_report("the client left");
+	expect_report("the client disconnected");
 }
 
 /* ---- who does not keep up ---- */

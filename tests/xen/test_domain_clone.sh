@@ -41,7 +41,7 @@ must_hold m "3 3 3" xvda xvdb
 
 step "what the clone stands on is not deleted"
 must_fail snap delete -n s2 "$name"
-[[ $REFUSAL == *"$clone-xvda.cow stands on it"* ]] || fail "it does not say what stands on it"
+[[ $REFUSAL == *"$clone-xvda.cow is based on it"* ]] || fail "it does not say what stands on it"
 guest_destroy m
 rm "$WORK/$clone"-xvd[ab].cow
 must snap delete -n s2 "$name"

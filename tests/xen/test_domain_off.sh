@@ -73,7 +73,7 @@ disk_detach a xvdy
 
 step "what a clone stands on is not deleted"
 must_fail snap delete -n d3 "$name"
-[[ $REFUSAL == *"$(guest_name c)-xvda.cow stands on it"* ]] || fail "it does not say what stands on it"
+[[ $REFUSAL == *"$(guest_name c)-xvda.cow is based on it"* ]] || fail "it does not say what stands on it"
 must snap delete -n e "$(guest_name c)"
 guest_destroy c
 rm "$WORK"/*-xvd[abc].cow

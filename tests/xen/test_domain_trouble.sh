@@ -59,7 +59,7 @@ step "a disk that came"
 must tap-img create "$WORK/c.cow" 64M >/dev/null
 must xl block-attach "$(guest_domid a)" "$(store_line xvdc c)"
 guest_must a "appears xvdc"
-fails_with "disk xvdc is new since the snapshot" revert -n k "$name"
+fails_with "disk xvdc has been added since the snapshot" revert -n k "$name"
 must xl block-detach "$(guest_domid a)" xvdc
 guest_must a "vanishes xvdc"
 instant_check a
@@ -70,7 +70,7 @@ wait_until 60 "the domain is destroyed" gone
 tapback_kill
 wait $! && fail "restored without tapback"
 echo "# $(cat "$WORK/words")"
-grep -qE "domain is shut off(: revert to it again|, and the next command goes on)" "$WORK/words" || fail "it does not say how to go on"
+grep -qE "domain is shut off(: revert to it again|, and the next command continues)" "$WORK/words" || fail "it does not say how to go on"
 tapback_start
 must snap list "$name"
 [ -n "$(guest_exists a)" ] || must snap revert -n k "$name"
