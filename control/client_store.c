@@ -192,7 +192,7 @@ int tapctl_store_process(const char *target, struct error_text *text)
 
 	if (strncmp(target, "cow:", 4))
 		return 0;
-	error = reach_limit(&seconds, text);
+	error = probe_limit(&seconds, text);
 	if (!error)
 		error = probe_wait(target, seconds * 1000, tapctl_interrupt(), text);
 	if (error)

@@ -149,7 +149,7 @@ int probe_begin(const char *target, struct error_text *error)
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
-int reach_limit(unsigned *seconds, struct error_text *error)
+int probe_limit(unsigned *seconds, struct error_text *error)
 {
 	*seconds = PROBE_TIMEOUT_S;
 	return number_from_environment(PROBE_TIMEOUT_ENV, PROBE_TIMEOUT_MAX_S, seconds, error);

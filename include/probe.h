@@ -18,7 +18,7 @@
 #define PROBE_TIMEOUT_ENV "TAPSNAP_OPEN_TIMEOUT"	/* replaces the default: seconds, 0 for ever */
 
 /* The timeout from the environment, or PROBE_TIMEOUT_S. 0: for ever. -EINVAL with a text when the value is invalid. */
-int reach_limit(unsigned *seconds, struct error_text *error);
+int probe_limit(unsigned *seconds, struct error_text *error);
 
 /*
  * Probe @target in a thread. Returns a descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with

@@ -96,7 +96,7 @@ static int parse_options(struct options *options, int argc, char **argv, struct 
 	int option, at, error = 0;
 
 	error |= number_from_environment("TAPSNAP_POLL", MAX_POLL_US, &options->poll, text);
-	error |= reach_limit(&options->open_timeout, text);
+	error |= probe_limit(&options->open_timeout, text);
 	while (at = optind, (option = getopt_long(argc, argv, "+:", table, NULL)) != -1) {
 		switch (option) {
 		case 'l':
