@@ -137,7 +137,7 @@ int info_read_all(const struct domain_directory *directory, json_t **infos, stru
 			error_set(damaged, error, "%s", reason.text);
 		else if (error != -ENOENT)
 			error_set(text, error, "%s", reason.text);
-		if (error == -ENOENT || error == -EBADMSG)	/* deleted meanwhile; or damaged, which must not hide the others */
+		if (error == -ENOENT || error == -EBADMSG)	/* deleted meanwhile; or damaged: still list the others */
 			error = 0;
 	}
 	if (dir)

@@ -41,7 +41,7 @@ struct xen_host {
 	struct xs_handle *xs;
 	struct xen_watchdog watchdog;
 	pthread_mutex_t mutex;
-	bool saving;			/* protected by the mutex: libxl runs the save, its only operation that may be aborted */
+	bool saving;			/* protected by the mutex: libxl runs the save, which may be aborted */
 	atomic_bool begun;		/* libxl's helper has reported progress */
 	bool saved;			/* this process has run a save, or tried to: then asked is valid */
 	atomic_bool asked;		/* the guest was asked to suspend */
