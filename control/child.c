@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * child.c - programs that are waited for (child.h).
+ * child.c - runs programs and waits for them (child.h).
  */
 #include "child.h"
 
@@ -15,7 +15,7 @@
 
 extern char **environ;
 
-/* @fd, or /dev/null, as @number. An errno. */
+/* Make @fd, or /dev/null if it is -1, the child's descriptor @number. Returns an errno. */
 static int add_file(posix_spawn_file_actions_t *actions, int fd, int number)
 {
 	return fd < 0 ? posix_spawn_file_actions_addopen(actions, number, "/dev/null", O_RDWR, 0)

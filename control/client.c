@@ -27,7 +27,7 @@
 #include "json_memory.h"
 #include "path.h"
 
-#define CONNECT_TIMEOUT_S 10	/* only a tapdisk that hangs keeps its queue of connections full */
+#define CONNECT_TIMEOUT_S 10	/* only a hanging tapdisk keeps its listen queue full */
 #define READ_SIZE 16384
 
 struct buffer {
@@ -145,7 +145,7 @@ bool tapctl_wants_write(const struct tapctl *ctl)
 	return ctl->out.length > 0;
 }
 
-/* Append @request to what is to be sent; takes it over. */
+/* Append @request to the output buffer; takes it over. */
 static int queue_message(struct tapctl *ctl, json_t *request)
 {
 	char *line = NULL;
@@ -173,7 +173,7 @@ out:
 	return error;
 }
 
-/* Write what the socket takes, the descriptors with the first byte. 0 when all is out, -EAGAIN when not yet. */
+/* Write as much as the socket takes, the descriptors with the first byte. 0: all is written, -EAGAIN: not yet. */
 static int write_some(struct tapctl *ctl, const int *fds, unsigned nr_fds)
 {
 	union descriptors room;
@@ -199,7 +199,7 @@ int tapctl_flush(struct tapctl *ctl)
 	size_t before;
 	int error;
 
-	/* a short write is followed by another until the socket itself says no */
+	/* after a short write try again until the socket refuses */
 	do {
 		before = ctl->out.length;
 		error = write_some(ctl, NULL, 0);
@@ -214,7 +214,7 @@ int tapctl_send(struct tapctl *ctl, json_t *request)
 	return error ? error : tapctl_flush(ctl);
 }
 
-/* Take the first complete line out of the input: 0, -EAGAIN, -EPROTO. */
+/* Take the first complete line from the input buffer: 0, -EAGAIN, -EPROTO. */
 static int take_line(struct tapctl *ctl, json_t **message)
 {
 	char *newline;
@@ -274,7 +274,7 @@ int tapctl_interrupt(void)
 	return interrupt;
 }
 
-/* Wait for @events until @deadline (clock_ms(); -1: for ever). */
+/* Wait for @events until @deadline (clock_ms(); -1: none). */
 static int wait_socket(const struct tapctl *ctl, short events, int64_t deadline)
 {
 	struct pollfd poll_fds[] = { { ctl->fd, events, 0 }, { interrupt, POLLIN, 0 } };
@@ -312,7 +312,7 @@ static int write_all(struct tapctl *ctl, const int *fds, unsigned nr_fds, int64_
 	}
 }
 
-/* The next message that is a reply; events are for those that use tapctl_receive(). */
+/* Read the next reply; skips events, which only tapctl_receive() returns. */
 static int read_reply(struct tapctl *ctl, json_t **reply, int64_t deadline)
 {
 	int error;
@@ -379,7 +379,7 @@ int tapctl_call_fds(struct tapctl *ctl, json_t *request, const int *fds, unsigne
 	error = queue_message(ctl, request);
 	if (!error)
 		error = write_all(ctl, fds, nr_fds, deadline);
-	/* a tapdisk that closed its end has said why before */
+	/* a tapdisk that closed the connection may have sent the reason first */
 	if (!error || error == -EPIPE)
 		error = read_reply(ctl, &message, deadline);
 	if (error)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_call.c - one command to one tapdisk.
+ * client_call.c - sends one command to one tapdisk.
  */
 #include <errno.h>
 
@@ -24,7 +24,7 @@ int call_tapdisk(int pid, json_t *request, int timeout_ms, json_t **reply, struc
 
 	if (reply)
 		*reply = NULL;
-	/* json_pack() gives none for a string that is no UTF-8, too */
+	/* json_pack() also returns NULL for a string that is not UTF-8 */
 	if (!request)
 		return error_set(text, -EINVAL, "an argument is not UTF-8, or out of memory");
 	error = tapctl_connect(&ctl, pid, text);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_daemon.c - starting a program that goes on by itself. It is nobody's
- * child to wait for, is in no directory that somebody may want to unmount, and
- * has nothing of ours open but
+ * client_daemon.c - starts a program as a daemon: not our child, in the root
+ * directory so that it keeps no filesystem mounted, and with no descriptors
+ * but /dev/null and
  *
- *    3   where it writes a line when it is ready, or "error ERRNO TEXT"
- *    4   where its clients come from, if it is given that
+ *    3   a pipe: it writes a line when it is ready, or "error ERRNO TEXT"
+ *    4   its listening socket, if the caller passes one
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 #include "client_internal.h"
 
 #define READY_TIMEOUT_MS 30000
-#define ABOVE 10		/* all that is moved to its place */
+#define ABOVE 10		/* descriptors are moved here before they get their final number */
 
 static void __attribute__((noreturn)) report_and_exit(int fd, const char *what)
 {
@@ -29,13 +29,13 @@ static void __attribute__((noreturn)) report_and_exit(int fd, const char *what)
 	_exit(127);
 }
 
-/* Where nothing is moved to: a caller that had descriptors closed may have got any of the low numbers. -1: @fd is, or errno. */
+/* Duplicate @fd to ABOVE or higher: it may be one of 0 to 4 if the caller had closed those. -1: @fd is -1, or errno. */
 static int moved_up(int fd)
 {
 	return fd < 0 ? -1 : fcntl(fd, F_DUPFD, ABOVE);
 }
 
-/* In the grandchild. Only calls that are safe after a fork in a program with threads, until exec. */
+/* Runs in the grandchild: until exec only async-signal-safe calls, because the caller may have threads. */
 static void __attribute__((noreturn)) run_program(char *const arguments[], int ready, int listener)
 {
 	int high_ready = moved_up(ready), high_listener = moved_up(listener), null = moved_up(open(_PATH_DEVNULL, O_RDWR));
@@ -47,7 +47,7 @@ static void __attribute__((noreturn)) run_program(char *const arguments[], int r
 		report_and_exit(ready, "dup2");
 	if (dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
 		report_and_exit(3, _PATH_DEVNULL);
-	/* nothing of the caller's may stay open in a daemon: a lock, a pipe that somebody reads to its end */
+	/* a daemon must not keep the caller's descriptors open: locks, or pipes that another process reads to the end */
 	if (close_range(listener < 0 ? 4 : 5, ~0u, 0))
 		report_and_exit(3, "close_range");
 	if (chdir("/"))
@@ -56,7 +56,7 @@ static void __attribute__((noreturn)) run_program(char *const arguments[], int r
 	report_and_exit(3, arguments[0]);
 }
 
-/* Fork twice: its parent is gone. */
+/* Fork twice, so that the daemon is reparented to init. */
 static int start_detached(char *const arguments[], int ready, int listener, struct error_text *text)
 {
 	pid_t child = fork();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_decision.c - the record of what several disks do together or not at
- * all: its name, and the moment of the decision.
+ * client_decision.c - the decision record of an operation that several disks
+ * commit or abort together: its name, and the decision itself.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include "hex.h"
 #include "path.h"
 
-#define RANDOM_BYTES 16		/* of its name */
+#define RANDOM_BYTES 16		/* in the record's name */
 
 void (*client_group_step)(const char *step);
 
@@ -28,7 +28,7 @@ void client_step(const char *name)
 		client_group_step(name);
 }
 
-/* @directory, of SNAPSHOT_TEXT_MAX + 1 bytes: where the records are. */
+/* @directory, of SNAPSHOT_TEXT_MAX + 1 bytes: the directory of the records. */
 static int name_directory(char *directory, const char *owner, struct error_text *text)
 {
 	const char *state = path_state_dir();
@@ -60,7 +60,7 @@ int client_decision_name(char *path, const char *owner, struct error_text *text)
 	return 0;
 }
 
-/* "RANDOM.OWNER"; also "RANDOM.OWNER.PID", which was to get that name. */
+/* "RANDOM.OWNER", or its temporary file "RANDOM.OWNER.PID". */
 static bool is_owners(const char *file, const char *owner)
 {
 	size_t length = strlen(owner);
@@ -99,13 +99,13 @@ int client_decision_make(const char *path, struct error_text *text)
 	if (!error || error == -ECANCELED)
 		return error;
 	if (access(path, F_OK) && errno == ENOENT)
-		return error;	/* nobody but us would decide for it */
-	/* it got its name before something failed: whose it is cannot change any more */
+		return error;	/* only we decide for commit, so it is not committed */
+	/* the record exists, so its content is final: read it */
 	decided = cow_decision_abort(path, NULL);
 	return decided == 1 ? 0 : decided ? -EINPROGRESS : error;
 }
 
-/* Those that did not fail; @again: also one that has nothing more to be told, because it has asked the record itself. */
+/* Mark the disks that answered without error as told. @again: -ENOENT, too: the disk has read the record itself. */
 static bool note_told(struct many *many, bool again)
 {
 	bool all = true;
@@ -129,8 +129,8 @@ static json_t *commit_request(struct many_disk *disk, void *arg)
 }
 
 /*
- * One that was cut off has begun to ask the record itself. It has done so when
- * it answers that it has nothing that is only prepared: that comes behind.
+ * A disk that was cut off reads the record itself. Its tapdisk answers the
+ * second command only after that, with -ENOENT: nothing is prepared any more.
  */
 int client_decision_tell(struct many *many, const char *name, int timeout_ms, struct error_text *text)
 {

@@ -1,24 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_disk.c - a disk from nothing (allocate, spawn, attach, open), and its
- * end (close, detach, free its minor), which is also that of a disk that was
- * not made to the end.
+ * client_disk.c - creates a disk (allocate, spawn, attach, open), and destroys
+ * it (close, detach, free its minor), even if it was only partly created.
  *
- * A store that another tapdisk has open (a snapshot of it, a clone's base) is
- * opened in that one; then create is allocate, attach, open.
+ * If another tapdisk has the store open (for a snapshot, or as a clone's
+ * base), the disk is opened there; then create is allocate, attach, open.
  *
- * When a step of create fails, or its wait is ended by a signal, the ones
- * before are undone in reverse order, and the error of that step is what is
- * reported.
+ * If a step of create fails, or a signal interrupts it, the steps before are
+ * undone in reverse order, and the error of that step is reported.
  *
- * A device that answers no request keeps its image from being closed, and
- * nothing can take the requests back. With force there is an end all the
- * same: after FORCED_WAIT_MS a tapdisk that serves nothing else is killed, also
- * one that answers nothing itself.
- * The kernel keeps the image's lock, and the pages that the requests are in,
- * until the device has answered or is gone; so nobody else can open the image
- * while a write may still come. It may keep the process as long, too (seen with
- * a suspended device-mapper device): then its minor stays taken.
+ * A device that does not answer keeps its image from being closed, and its
+ * requests cannot be cancelled. With force, a tapdisk that serves nothing else
+ * is killed after FORCED_WAIT_MS, also if tapdisk itself does not answer.
+ * The kernel keeps the image's lock, and the pages of the requests, until the
+ * device has answered or is gone, so no other process can open the image
+ * while a write may still reach it. It may keep the process as long, too (seen
+ * with a suspended device-mapper device): then its minor stays allocated.
  */
 #include <errno.h>
 #include <poll.h>
@@ -37,9 +34,9 @@ int disk_undo_timeout(int timeout_ms)
 	return timeout_ms < 0 ? FORCED_WAIT_MS : timeout_ms;
 }
 
-/* ---- its end ---- */
+/* ---- destroying ---- */
 
-/* Until tapdisk has closed the connection, which it does when its socket is gone. */
+/* Wait until tapdisk has closed the connection, which it does after removing its socket. */
 static void wait_for_end(struct tapctl *ctl)
 {
 	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
@@ -68,7 +65,7 @@ int disk_detach(struct tapctl *ctl, int minor, int timeout_ms, struct error_text
 	return error;
 }
 
-/* A tapdisk that has died left sockets, and the marker, which nobody locks any more. */
+/* Remove the sockets of a dead tapdisk, and the marker, which is no longer locked. */
 static int clean_after_dead(int pid, int minor, struct error_text *text)
 {
 	int error = tapctl_process_clean(pid);
@@ -76,13 +73,13 @@ static int clean_after_dead(int pid, int minor, struct error_text *text)
 	if (error)
 		return error_set(text, error, "tapdisk %d: %s", pid, strerror(-error));
 	error = tapctl_minor_free(minor, text);
-	/* once more: its lock stays as long as a disk may be taken over */
+	/* once more: the first call kept its lock file while a disk could be taken over */
 	if (!error)
 		tapctl_process_clean(pid);
 	return error;
 }
 
-/* The tapdisk, or the one that has taken over from it since the caller wrote down its pid. */
+/* Connect to the tapdisk, or to the one that has taken over from it since the caller recorded the pid. */
 static int connect_owner(struct tapctl **ctl, int *pid, int minor, struct error_text *text)
 {
 	int error = tapctl_connect(ctl, *pid, text), owner;
@@ -117,7 +114,7 @@ static void look_at_marker(int minor, int locked_by, void *arg)
 		*(minor == markers->minor ? &markers->has : &markers->has_others) = true;
 }
 
-/* What the locks say of one whose event loop is stuck, so that it can attach nothing more. */
+/* Does @pid lock no other marker? For a tapdisk whose event loop is stuck, so that it cannot attach another. */
 static bool has_only_marker(int pid, int minor)
 {
 	struct markers markers = { pid, minor };
@@ -140,7 +137,7 @@ static bool is_only_disk(int pid, int minor)
 	return only;
 }
 
-/* The close was not answered in time. */
+/* After a close that was not answered in time. */
 static int kill_process(struct tapctl *ctl, int pid, int minor, struct error_text *text)
 {
 	if (!is_only_disk(pid, minor))
@@ -178,13 +175,13 @@ int disk_destroy(int pid, int minor, bool force, int timeout_ms, struct error_te
 	tapctl_close(ctl);
 	if (error == -EPIPE)		/* it died while we were at it */
 		return clean_after_dead(pid, minor, text);
-	/* a minor that was never attached, or is no longer, is still to be freed */
+	/* free a minor also if it is not attached */
 	if (error && error != -ENODEV)
 		return error_set(text, error, "%s", reason.text);
 	return tapctl_minor_free(minor, text);
 }
 
-/* ---- from nothing ---- */
+/* ---- creating ---- */
 
 json_t *disk_open_request(const struct disk_options *options, int minor)
 {
@@ -194,7 +191,7 @@ json_t *disk_open_request(const struct disk_options *options, int minor)
 			 "cache_mib", options->cache_mib, "on_error", options->on_error);
 }
 
-/* Attach and open on a fresh tapdisk; on failure that tapdisk is gone again. */
+/* Attach and open on a new tapdisk; on failure that tapdisk ends. */
 static int setup_process(struct tapctl *ctl, int pid, int minor, const struct disk_options *options, json_t **disk,
 			 struct error_text *text)
 {
@@ -215,7 +212,7 @@ static int setup_process(struct tapctl *ctl, int pid, int minor, const struct di
 	error = tapctl_call(ctl, request, &reply, options->timeout_ms, text);
 	if (error)
 		tapctl_set_interrupt(-1);
-	/* after a timeout the replies are out of step, so there is no talking to it any more */
+	/* after a timeout the replies are out of step: the connection is useless */
 	if (error && (error == -ETIMEDOUT || error == -EINTR || disk_detach(ctl, minor, disk_undo_timeout(options->timeout_ms), NULL))) {
 		kill(pid, SIGTERM);
 		wait_for_end(ctl);
@@ -244,7 +241,7 @@ static int create_in_new(const struct disk_options *options, int *pid, int minor
 	return error;
 }
 
-/* On a tapdisk that has other disks, and keeps them whatever happens here. */
+/* Attach and open on a tapdisk that has other disks; a failure does not affect those. */
 static int create_in(const struct disk_options *options, int pid, int minor, json_t **disk, struct error_text *text)
 {
 	json_t *reply = NULL;
@@ -257,7 +254,7 @@ static int create_in(const struct disk_options *options, int pid, int minor, jso
 		error = call_tapdisk(pid, disk_open_request(options, minor), options->timeout_ms, &reply, text);
 	if (error) {
 		tapctl_set_interrupt(-1);
-		/* an open that nobody waits for any more may come between close and detach, which says so */
+		/* our abandoned open may complete between close and detach, which then fails with -EBUSY */
 		if (disk_destroy(pid, minor, true, disk_undo_timeout(options->timeout_ms), NULL) == -EBUSY)
 			disk_destroy(pid, minor, true, disk_undo_timeout(options->timeout_ms), NULL);
 	} else {
@@ -274,7 +271,7 @@ int disk_create(const struct disk_options *options, int *pid, int *minor, json_t
 	int error;
 
 	*disk = NULL;
-	/* a mistake in the form of it needs no process to be found */
+	/* find a malformed target before starting a process */
 	error = backend_parse_target(options->target, &driver, &path, text);
 	if (!error && !options->read_only)
 		error = client_takeover_wait(options->target, text);

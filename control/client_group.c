@@ -8,16 +8,15 @@
  *
  * Invariants:
  *  1. Nothing is prepared before all disks have acknowledged the freeze, so
- *     there is one instant at which they all stood still, and each snapshot is
- *     of that.
+ *     there is one instant at which all were frozen, and every snapshot is of
+ *     that instant.
  *  2. The decision is made once, when all are prepared and durable, by a file
- *     that gets its name whole or not at all (cow.h). Before it nothing
- *     counts, after it everything does; whoever dies in between, a disk asks
- *     the file.
- *  3. From the freeze on no disk takes a write before it has kept the moment.
- *     So the writer may go on as soon as every disk has been told to.
- *  4. The file stays until every disk has been told. One that decides
- *     against may go at any time: none is the same.
+ *     that is created atomically (cow.h). Before it no snapshot counts, after
+ *     it all do; after a crash of any process each disk reads the file.
+ *  3. A frozen disk executes no write before it has fixed its snapshot. So the
+ *     writer may go on as soon as prepare was sent to every disk.
+ *  4. The file stays until every disk knows the decision. A file that decides
+ *     for abort may be removed at any time: no file means the same.
  */
 #include <errno.h>
 #include <limits.h>
@@ -31,14 +30,14 @@
 #include "utf8.h"
 
 #define LEASE_MS 5000
-#define GRACE_MS 2000		/* a tapdisk says itself that the lease has run out; one that does not by then hangs */
+#define GRACE_MS 2000		/* after the lease: a tapdisk reports that it ran out, unless it hangs */
 #define UNDO_MS 10000
 
 struct tapctl_group {
 	struct many many;
 	struct tapctl_snapshot *snapshot;
 	char decision[PATH_MAX];
-	bool stores_only;		/* nothing but stores has been made yet */
+	bool stores_only;		/* only stores have been created so far */
 };
 
 static json_t *freeze_request(struct many_disk *disk, void *arg)
@@ -59,7 +58,7 @@ static json_t *prepare_request(struct many_disk *disk, void *arg)
 			 "decision", group->decision, "token", disk->token);
 }
 
-/* What a disk that has been cut off needs it does by itself. */
+/* Skips disks that were cut off: they undo it themselves. */
 static json_t *undo_request(struct many_disk *disk, void *arg)
 {
 	const struct tapctl_group *group = arg;
@@ -73,13 +72,13 @@ static json_t *undo_request(struct many_disk *disk, void *arg)
 	return json_pack("{s:s, s:i, s:I}", "command", "snapshot-thaw", "minor", disk->disk.minor, "token", disk->token);
 }
 
-/* The failure that led here is what is told; a disk that cannot be undone now does it at its next opening. */
+/* Ignores errors: the caller reports the failure that led here, and a disk that cannot abort now does so when it is opened. */
 static void group_undo(struct tapctl_group *group)
 {
 	struct error_text ignored = { "" };
 
 	many_call(&group->many, undo_request, group, false, UNDO_MS, &ignored);
-	unlink(group->decision);	/* a disk that was cut off may have decided against it */
+	unlink(group->decision);	/* a disk that was cut off may have created it, to abort */
 	client_overlay_undo(&group->many, UNDO_MS);
 }
 
@@ -101,14 +100,14 @@ static void note_prepared(struct tapctl_group *group)
 		struct many_disk *disk = &group->many.disks[i];
 
 		disk->prepared = disk->reply != NULL;
-		disk->frozen = false;	/* also when it failed: then it thaws by itself */
+		disk->frozen = false;	/* also after a failure: then the disk thaws itself */
 		stall = json_number_value(json_object_get(disk->reply, "stall_us"));
 		if (stall > group->snapshot->stall_us)
 			group->snapshot->stall_us = stall;
 	}
 }
 
-/* Until all are prepared. On failure all are thawed, and nothing is left of it. */
+/* Freeze and prepare all disks. On failure all are thawed, and the snapshot is aborted. */
 static int group_prepare(struct tapctl_group *group, struct error_text *text)
 {
 	const struct tapctl_snapshot *snapshot = group->snapshot;
@@ -134,7 +133,7 @@ out:
 	return error;
 }
 
-/* It counts: tell everybody. */
+/* The decision is made: tell all disks. */
 static int group_commit(struct tapctl_group *group, struct error_text *text)
 {
 	struct error_text reason = { "" };
@@ -162,7 +161,7 @@ static int group_run(struct tapctl_group *group, struct error_text *text)
 		group->snapshot->taken = true;
 		return group_commit(group, text);
 	}
-	/* with the end of the connections each disk asks the record by itself */
+	/* when its connection closes each disk reads the record itself */
 	if (error == -EINPROGRESS)
 		return error_set(text, error, "snapshot %s: %s; each disk will learn the outcome by itself: see "
 				 "'tap-ctl snapshot-list'", group->snapshot->name, reason.text);
@@ -178,7 +177,7 @@ static json_t *create_request(struct many_disk *disk, void *arg)
 			 "name", snapshot->name, "description", snapshot->description ? snapshot->description : "");
 }
 
-/* One disk decides for itself; whoever wrote to it is told nothing before it is durable. */
+/* A single disk needs no decision; the command returns when the snapshot is durable. */
 static int create_alone(struct tapctl_group *group, struct error_text *text)
 {
 	struct tapctl_snapshot *snapshot = group->snapshot;
@@ -189,7 +188,7 @@ static int create_alone(struct tapctl_group *group, struct error_text *text)
 	return error;
 }
 
-/* Without a moment of which somebody is to be told before it is durable. */
+/* A single disk, without a new store, and no caller that wants held() before the snapshot is durable. */
 static bool is_alone(const struct tapctl_group *group)
 {
 	return group->many.count == 1 && !group->many.disks[0].disk.store && !group->snapshot->held;

@@ -16,54 +16,54 @@
 int client_make_run_dir(struct error_text *text);
 
 /*
- * client_daemon.c: 0, with what it says when it is ready in @line ("": it ended before); or it said, or could not say, why
- * it is not. @listener: a descriptor for it, or -1.
+ * client_daemon.c: 0: @line has the line that the program wrote when it was ready ("": it ended without one). -errno with
+ * @text: it reported an error, or could not be started. @listener: a descriptor to pass to it, or -1.
  */
 int client_start_daemon(char *const arguments[], int listener, char *line, size_t size, struct error_text *text);
 
-/* client_process.c: @path: the program @name in the directory of the one that runs. False: there is none. */
+/* client_process.c: @path: program @name in the directory of the running program. False: there is none. */
 bool client_program_beside(const char *name, char path[PATH_MAX]);
 
-/* For tests: called between the steps of what a group does, with the name of the one that is done. */
+/* For tests: called after each step of a group's operation, with the step's name. */
 extern void (*client_group_step)(const char *step);
 void client_step(const char *name);
 
-/* client_decision.c. @path, of PATH_MAX bytes: a name that no other group has, in a directory that is there; @owner or NULL. */
+/* client_decision.c. @path, of PATH_MAX bytes, gets a unique name in a directory that exists; @owner may be NULL. */
 int client_decision_name(char *path, const char *owner, struct error_text *text);
-/* Decide for it. 0: it counts. A failure: it does not, or -EINPROGRESS: nobody can tell now, and each disk will find out. */
+/* Decide for commit. 0: decided. -EINPROGRESS: the outcome is unknown, each disk will look it up. Other errors: it is not. */
 int client_decision_make(const char *path, struct error_text *text);
 
 struct many;
 
-/* What all have prepared as @name counts: each has heard of it, or has found out. */
+/* Tell all disks that what they prepared as @name is committed; returns when each was told or has looked it up. */
 int client_decision_tell(struct many *many, const char *name, int timeout_ms, struct error_text *text);
 
-/* client_revert.c: all of them go back to snapshot @name, which they have, or none does. */
+/* client_revert.c: revert all disks to snapshot @name, which they have, or none. */
 int client_revert_together(struct many *many, const char *name, const char *owner, int timeout_ms, struct error_text *text);
-/* The one disk does. */
+/* Revert the only disk of @many. */
 int client_revert_alone(struct many *many, const char *name, int timeout_ms, struct error_text *text);
 
-/* client_overlay.c: the stores of the disks that name one; on failure none is left. */
+/* client_overlay.c: create the stores of the disks that name one; on failure none is left. */
 int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text);
-/* Nothing came of it: stores that are not in use are removed, disks that are in one begin to go back to their image. */
+/* The snapshot failed: remove unused stores; disks that have moved to one start to move back to their image. */
 void client_overlay_undo(struct many *many, int timeout_ms);
 
 /*
- * client_store.c: how many stores the one that @target is in stands on, as far as can be seen; it may be in use. It is more
- * than that of any of them. UINT_MAX: what it is on does not answer.
+ * client_store.c: the depth of @target's store: how many stores lie beneath it, as far as can be read; it may be in use. It
+ * is more than the depth of any of those. UINT_MAX: the storage does not answer.
  */
 unsigned client_store_depth(const char *target);
 
-/* client_takeover.c: nobody is to take over what is left of @minor's disk, whose marker is locked by us. */
+/* client_takeover.c: remove the record by which @minor's disk could be taken over. The caller has locked the marker. */
 void client_takeover_forget(int minor);
 /*
- * Before @target is opened for writing: when a tapdisk has died that had it for a guest, its successor comes first. -EBUSY: it
- * did not come. Whoever opened the image meanwhile would have the takeover refused.
+ * Call before opening @target for writing: if a tapdisk died that served it to a guest, this waits for its successor, whose
+ * takeover would fail while the image is open. -EBUSY: no successor came.
  */
 int client_takeover_wait(const char *target, struct error_text *text);
-/* Of how many frontends the last tapdisk that had @minor was serving; @each, which may be NULL, is told of them. */
+/* The number of frontends that the last tapdisk of @minor served; calls @each, which may be NULL, for each. */
 int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsigned devid, void *arg), void *arg);
-/* @pid has ended: its locks go, unless a disk of its still waits for a successor, who will want to know. */
+/* @pid has ended: remove its lock files, unless one of its disks still waits for a successor, which needs them. */
 void client_takeover_clean(int pid);
 
 /* Whole decimal number of @digits in 0..@max, nothing before or after it; -1 when it is not one. */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_interrupt.c - a command that makes what somebody has to take away
- * again is not ended by a signal, its waits are: it takes that away itself,
- * and the program dies of the signal then. No second signal keeps it from
- * that: some come twice, from a terminal and by whoever runs the program.
+ * client_interrupt.c - lets a command clean up after a signal: the signal ends
+ * only its waits, the command undoes its work, and then the program dies of
+ * the signal. A second signal does not interrupt the cleanup: some signals
+ * come twice, from the terminal and from the parent.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 #include "tapctl.h"
 
 static volatile sig_atomic_t caught;
-static int pipe_fds[2] = { -1, -1 };	/* by which poll() hears of it, also of one that came just before */
+static int pipe_fds[2] = { -1, -1 };	/* wakes poll(), also for a signal that came just before it */
 
 static void note_signal(int number)
 {
@@ -22,7 +22,7 @@ static void note_signal(int number)
 
 	caught = number;
 	if (write(pipe_fds[1], "", 1) < 0)
-		errno = error;		/* there was no pipe: waits go on to their end */
+		errno = error;		/* there is no pipe: waits are not interrupted */
 }
 
 void interrupts_catch(void)

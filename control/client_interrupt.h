@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_interrupt.h - signals that end a program, of one that has something to take away first.
+ * client_interrupt.h - signals that end a program which has to clean up first.
  */
 #ifndef TAPSNAP_CLIENT_INTERRUPT_H
 #define TAPSNAP_CLIENT_INTERRUPT_H
 
 #include <stdbool.h>
 
-/* SIGINT, SIGTERM and SIGHUP, unless they are ignored, end waits for others with -EINTR from here on. */
+/* From now on SIGINT, SIGTERM and SIGHUP, unless ignored, end waits with -EINTR. */
 void interrupts_catch(void);
-/* One has come: work that takes long is to end at its next step. */
+/* A signal has come: long work must stop at its next step. */
 bool interrupts_caught(void);
-/* They end no waits any more: there is something to undo, or all is done. True when one has come. */
+/* From now on they end no waits, so that the program can undo or complete its work. True if one has come. */
 bool interrupts_stop(void);
-/* When one has come, it ends the program. */
+/* If one has come, die of it. */
 void interrupts_die(void);
 
 #endif

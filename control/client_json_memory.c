@@ -2,8 +2,8 @@
 /*
  * client_json_memory.c - a reserve for jansson (json_memory.h).
  *
- * Invariant: reserve_used is 0 when nothing of the reserve is out; pieces are
- * taken one behind the other and not reused before that.
+ * Invariant: reserve_used is 0 when no piece of the reserve is in use; pieces
+ * are allocated consecutively and not reused before that.
  */
 #include "json_memory.h"
 
@@ -16,7 +16,7 @@
 
 static _Alignas(max_align_t) char reserve[RESERVE_BYTES];
 static size_t reserve_used;
-static unsigned reserve_out;	/* pieces */
+static unsigned reserve_out;	/* pieces in use */
 static bool failed;
 
 static void *reserve_take(size_t size)
@@ -28,7 +28,7 @@ static void *reserve_take(size_t size)
 		failed = true;
 		return NULL;
 	}
-	size = (size + align - 1) / align * align;	/* the reserve ends at a multiple: it still fits */
+	size = (size + align - 1) / align * align;	/* the reserve's size is a multiple of align: it still fits */
 	reserve_used += size;
 	reserve_out++;
 	return piece;

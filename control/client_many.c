@@ -83,7 +83,7 @@ void many_close(struct many *many)
 	*many = (struct many){ 0 };
 }
 
-/* The connection is of no more use, with -errno. */
+/* Cut off a disk whose connection failed with @error (-errno). */
 static void disk_failed(struct many_disk *disk, int error)
 {
 	disk->error = error;
@@ -128,7 +128,7 @@ static void disk_receive(struct many_disk *disk)
 	json_t *message;
 	int error = tapctl_flush(disk->ctl);
 
-	/* a tapdisk that closed its end has said why before */
+	/* a tapdisk that closed the connection may have sent the reason first */
 	if (!error || error == -EPIPE)
 		error = tapctl_receive(disk->ctl, &message);
 	if (error == -EAGAIN)
@@ -145,7 +145,7 @@ static void disk_receive(struct many_disk *disk)
 		disk->reply = message;
 }
 
-/* One wait for whatever comes first. 0, -ETIMEDOUT or another error of poll(). */
+/* Wait for the first event on any connection. 0, -ETIMEDOUT or another error of poll(). */
 static int wait_pending(struct many *many, struct pollfd *poll_fds, int64_t deadline)
 {
 	int64_t left = deadline < 0 ? -1 : deadline - clock_ms();
@@ -224,7 +224,7 @@ int many_call(struct many *many, json_t *(*request)(struct many_disk *disk, void
 	while (!error && any_pending(many) && !(stop && (failed = first_failure(many))))
 		error = wait_pending(many, poll_fds, deadline);
 	free(poll_fds);
-	/* the failure that ended it is what is told, not those of the disks that were cut off for it */
+	/* report the failure that ended the wait, not those of the disks that were cut off because of it */
 	if (!failed && error)
 		fail_pending(many, error);
 	if (!failed)

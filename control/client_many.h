@@ -3,8 +3,8 @@
  * client_many.h - one command to many disks at the same time, each over a
  * connection of its own.
  *
- * A disk whose connection failed or did not answer in time is cut off: its
- * tapdisk then ends what belongs to that connection by itself.
+ * A disk whose connection failed or did not answer in time is cut off: the
+ * connection is closed, and its tapdisk then ends what belongs to it.
  */
 #ifndef TAPSNAP_CLIENT_MANY_H
 #define TAPSNAP_CLIENT_MANY_H
@@ -16,15 +16,15 @@ struct many_disk {
 	struct tapctl *ctl;		/* NULL: cut off */
 	bool skip;			/* left out of this command */
 	bool pending;			/* a command has not been answered */
-	int error;			/* of the last command; its text: */
+	int error;			/* of the last command, with its text */
 	struct error_text text;
-	json_t *reply;			/* of the last command, when it was without error */
+	json_t *reply;			/* of the last command; NULL if it failed */
 
 	/* For the callers. */
 	json_int_t token;
 	bool frozen, prepared, done;
-	bool told;			/* client_decision.c: of the decision */
-	char *store;			/* client_overlay.c: was made for it */
+	bool told;			/* client_decision.c: it knows the decision */
+	char *store;			/* client_overlay.c: the store made for it */
 };
 
 struct many {
@@ -34,16 +34,17 @@ struct many {
 	void *sent_arg;
 };
 
-/* Refuses none at all, and one that is named twice. close is right after a failure, too. */
+/* Refuses an empty list, and a disk named twice. Call close also after a failure. */
 int many_open(struct many *many, const struct tapctl_disk *disks, unsigned count, struct error_text *text);
 void many_close(struct many *many);
-/* Those that were cut off, where that is possible: for who has to know how they are. */
+/* Try to reconnect the disks that were cut off, to ask for their state. */
 void many_reconnect(struct many *many);
 
 /*
- * Send what @request makes (it sets skip to leave the disk out) and wait for all answers; with @stop not longer than for the first
- * failure. The first failure is returned, with its disk named in @text. What
- * is pending after that is cut off.
+ * Send the request that @request makes for each disk (it sets skip to leave
+ * the disk out) and wait for all answers; with @stop only until the first
+ * failure. Returns the first failure, with its disk named in @text. Disks
+ * that are still pending are cut off.
  */
 int many_call(struct many *many, json_t *(*request)(struct many_disk *disk, void *arg), void *arg, bool stop,
 	      int timeout_ms, struct error_text *text);

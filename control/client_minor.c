@@ -3,12 +3,12 @@
  * client_minor.c - minors: marker files in the run directory.
  *
  * Invariants:
- *  - A marker comes into being by O_EXCL, so two allocations never get the
- *    same minor.
+ *  - A marker is created with O_EXCL, so two allocations never get the same
+ *    minor.
  *  - A tapdisk that has a minor holds a POSIX write lock on the marker (so
- *    that F_GETLK names it), and looks after locking whether the name still
- *    leads to the file it locked. free takes the same lock before it
- *    unlinks: a minor is never freed under a tapdisk.
+ *    that F_GETLK returns its pid), and checks after locking that the name
+ *    still refers to the locked file. free takes the same lock before it
+ *    unlinks: a minor is never freed while a tapdisk has it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -85,7 +85,7 @@ static struct flock whole_file(void)
 	return (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
 }
 
-/* The pid that has the lock, or 0. */
+/* The pid that holds the lock, or 0. */
 static int lock_owner(int fd)
 {
 	struct flock lock = whole_file();

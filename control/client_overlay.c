@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_overlay.c - the stores that are to take over from raw disks, for a
- * snapshot of those: made before any disk is frozen, because that takes a
- * while, and removed again when nothing came of it.
+ * client_overlay.c - creates the stores that raw disks move to for a snapshot:
+ * before any disk is frozen, because that takes time. Removes them if the
+ * snapshot fails.
  *
- * Until a disk's overlay record names it a store is nothing but a file that
- * nobody uses. It says that its base is still being written, which only the
- * take-over changes (overlay.h).
+ * Until a disk's overlay record names a store, the store is an unused file. It
+ * is marked as having a base that is still written, until the disk moves to it
+ * (overlay.h).
  */
 #include <errno.h>
 #include <libgen.h>
@@ -46,7 +46,7 @@ static bool is_directory(const char *path)
 	return !stat(path, &st) && S_ISDIR(st.st_mode);
 }
 
-/* A raw disk that is not in a store. */
+/* Is it a raw disk that is not in a store? */
 static bool is_raw(const struct many_disk *disk)
 {
 	const char *type = info_string(disk, "type");
@@ -66,7 +66,7 @@ static int check_disk(const struct many_disk *disk, struct error_text *text)
 	return overlay_check(info_string(disk, "path"), text);
 }
 
-/* PATH as it was given, or a file in the directory that it is; absolute. The caller's. */
+/* The store's absolute path: --store, or a file in it if that is a directory. The caller frees it. */
 static char *name_store(const struct many_disk *disk, struct error_text *text)
 {
 	char directory[PATH_MAX], copy[PATH_MAX], real[PATH_MAX], *path = NULL;
@@ -93,7 +93,7 @@ static int nothing_to_read(void *owner, void *data, uint64_t sector, uint64_t nr
 	return -EIO;
 }
 
-/* It has at most the snapshot with which it was to begin, and nothing was ever written to its disk. */
+/* Does it have at most its initial snapshot, and was nothing ever written to its disk? */
 static bool store_unused(struct cow_device *device, const struct cow_base_fields *fields)
 {
 	struct cow_open_options options = { .read_only = true,
@@ -113,10 +113,10 @@ static bool store_unused(struct cow_device *device, const struct cow_base_fields
 }
 
 /*
- * A store that was made for this image, and did not come to take over from it:
- * whoever made it was killed, or has failed. No record leads to it, and that
- * nobody is about to make one says the lock: the image's disk may have moved
- * since it was last asked. True: it is gone.
+ * Remove a store that a failed or killed command made for this image, if the
+ * disk never moved to it. No record names it, and we hold its lock, so no
+ * process is about to write one; check again here, because the disk may have
+ * moved since it was asked. True: the store is removed.
  */
 static bool remove_left_over(const char *path, const char *image)
 {
@@ -134,7 +134,7 @@ static bool remove_left_over(const char *path, const char *image)
 	return gone;
 }
 
-/* What is there already stays, unless it is a device, that is to become one, or left over from an attempt. */
+/* Create the store. An existing file is refused, unless it is left over from a failed attempt; a device is overwritten. */
 static int make_store(const struct many_disk *disk, const char *path, struct error_text *text)
 {
 	struct cow_create_options options = { .base_kind = COW_BASE_RAW };
@@ -174,7 +174,7 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 		struct many_disk *disk = &many->disks[i];
 		char *path;
 
-		/* a directory is for those that need it */
+		/* a directory applies only to disks that need a store */
 		if (!disk->disk.store || (is_directory(disk->disk.store) && info_string(disk, "type") && !is_raw(disk)))
 			continue;
 		error = check_disk(disk, text);
@@ -199,7 +199,7 @@ static json_t *commit_request(struct many_disk *disk, void *arg)
 	return disk->skip ? NULL : json_pack("{s:s, s:i}", "command", "commit", "minor", disk->disk.minor);
 }
 
-/* A store that was cut off from us may be in use; the file stays, then. */
+/* Remove the disk's new store, unless the disk uses it, or could not be asked. */
 static void remove_unused(struct many_disk *disk)
 {
 	const char *used = info_string(disk, "store");
@@ -222,6 +222,6 @@ void client_overlay_undo(struct many *many, int timeout_ms)
 	many_call(many, info_request, NULL, false, timeout_ms, &ignored);
 	for (unsigned i = 0; i < many->count; i++)
 		remove_unused(&many->disks[i]);
-	/* in the background, and if it fails there the disk goes on in the store */
+	/* tapdisk commits in the background; if that fails, the disk stays in the store */
 	many_call(many, commit_request, NULL, false, timeout_ms, &ignored);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_process.c - tapdisk processes: starting one, finding those there
- * are, clearing away what dead ones left.
+ * client_process.c - tapdisk processes: starts one, lists the running ones,
+ * and removes the files of dead ones.
  *
- * A tapdisk gives its control socket its name only when it listens on it, so
- * a socket that refuses connections belongs to a dead one.
+ * A tapdisk names its control socket only when it already listens on it, so a
+ * socket that refuses connections belongs to a dead tapdisk.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -37,7 +37,7 @@ static void remove_stats(int pid)
 	rmdir(path);
 }
 
-/* A disk's is called nbdPID.MINOR; that of tapdisk-tls has ".tlsN" after it. */
+/* A disk's NBD socket is named nbdPID.MINOR; tapdisk-tls adds ".tlsN". */
 static bool is_nbd_socket(const char *name, int pid)
 {
 	int minor, number, end = 0;
@@ -66,7 +66,7 @@ static void remove_nbd_sockets(int pid)
 		closedir(dir);
 }
 
-/* Gone, or a zombie that nobody has waited for. Where we may not look it counts as running. */
+/* Has @pid ended, or is it a zombie? If we may not look, it counts as running. */
 static bool process_is_dead(int pid)
 {
 	char path[64], program[8];
@@ -87,7 +87,7 @@ int tapctl_process_clean(int pid)
 	if (error != -ENOENT && error != -ECONNREFUSED)
 		return error ? error : -EBUSY;
 	remove_nbd_sockets(pid);
-	/* the pid may be somebody else's by now, with statistics of its own */
+	/* the pid may have been reused by a tapdisk with its own statistics */
 	if (process_is_dead(pid))
 		remove_stats(pid);
 	client_takeover_clean(pid);
@@ -112,7 +112,7 @@ int tapctl_process_list(void (*each)(int pid, void *arg), void *arg)
 		} else if (found == -ECONNREFUSED) {
 			tapctl_process_clean(pids[i]);
 		} else if (found == -ENOMEM) {
-			error = found;		/* nobody knows whether it answers */
+			error = found;		/* unknown whether it answers */
 		}
 	}
 	free(pids);
@@ -149,7 +149,7 @@ static bool search_directories(char path[PATH_MAX], const char *directories)
 	return false;
 }
 
-/* What the environment names; else the one beside the running program (a build tree, an installation). */
+/* The tapdisk named by the environment, else the one beside the running program (a build tree, an installation). */
 static int find_tapdisk(char path[PATH_MAX], struct error_text *text)
 {
 	const char *named = getenv(TAPDISK_ENV);
@@ -179,7 +179,7 @@ int tapctl_spawn(struct error_text *text)
 		error = find_tapdisk(found, text);
 	if (error)
 		return error;
-	if (!realpath(found, path))	/* it is started from another directory */
+	if (!realpath(found, path))	/* it is started in another directory */
 		return error_set(text, -errno, "%s: %s", found, strerror(errno));
 	error = client_start_daemon(arguments, -1, line, sizeof(line), text);
 	if (error)

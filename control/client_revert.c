@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_revert.c - disks go back to a snapshot: one of them by itself, or
- * several together.
+ * client_revert.c - reverts one disk, or several together, to a snapshot.
  *
  *   prepare all --> all are durable --> decide --> commit all
  *        |                                |
  *        +-------- any failure: abort ----+
  *
- * Until it is committed or aborted, nobody can use a disk that is prepared.
- * The record is the same as for taking a snapshot (client_group.c): whoever
- * dies, each disk asks it.
+ * A prepared disk cannot be used until it is committed or aborted. The
+ * decision record is the same as for taking a snapshot (client_group.c):
+ * after a crash each disk reads it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -27,7 +26,7 @@
 
 struct revert {
 	const char *name;
-	char decision[PATH_MAX];	/* "": of one disk */
+	char decision[PATH_MAX];	/* the record's path; "": a single disk has none */
 };
 
 static json_t *revert_request(struct many_disk *disk, void *arg)
@@ -38,7 +37,7 @@ static json_t *revert_request(struct many_disk *disk, void *arg)
 			 "name", revert->name, "decision", revert->decision[0] ? revert->decision : NULL);
 }
 
-/* What a disk that has been cut off needs it does by itself. */
+/* Skips disks that were cut off: they abort by themselves. */
 static json_t *abort_request(struct many_disk *disk, void *arg)
 {
 	disk->skip = !disk->ctl || !disk->prepared;
@@ -51,7 +50,7 @@ static void undo(struct many *many, const struct revert *revert)
 	struct error_text ignored = { "" };
 
 	many_call(many, abort_request, NULL, false, UNDO_MS, &ignored);
-	unlink(revert->decision);	/* a disk that was cut off may have decided against it */
+	unlink(revert->decision);	/* a disk that was cut off may have created it, to abort */
 }
 
 static int prepare(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
@@ -67,8 +66,8 @@ static int prepare(struct many *many, struct revert *revert, int timeout_ms, str
 }
 
 /*
- * A disk may still be about a revert that nobody waits for any more: of somebody
- * who was killed. It soon is done with it, or finds out what has become of it.
+ * Retry while a disk is still busy (-EALREADY) with the revert of a client
+ * that was killed: it will soon complete, or read the decision.
  */
 static int in_turn(int (*ask)(struct many *many, struct revert *revert, int timeout_ms, struct error_text *text),
 		   struct many *many, struct revert *revert, int timeout_ms, struct error_text *text)
@@ -110,7 +109,7 @@ int client_revert_together(struct many *many, const char *name, const char *owne
 		error = client_decision_make(revert.decision, &reason);
 	if (!error)
 		return commit(many, &revert, timeout_ms, text);
-	/* with the end of the connections each disk asks the record by itself */
+	/* when its connection closes each disk reads the record itself */
 	if (error == -EINPROGRESS)
 		return error_set(text, error, "reverting to %s: %s; each disk will learn the outcome by itself", name,
 				 reason.text);

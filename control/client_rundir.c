@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_rundir.c - the run directory: making it, and finding the numbered
+ * client_rundir.c - the run directory: creates it, and lists the numbered
  * names in it (sockets by pid, markers by minor).
  */
 #include <dirent.h>
@@ -31,7 +31,7 @@ int client_parse_number(const char *digits, int max)
 {
 	long number = 0;
 
-	/* "07" and "7" must not be two names of one thing */
+	/* reject leading zeros: "07" and "7" must not mean the same */
 	if (!*digits || (digits[0] == '0' && digits[1]))
 		return -1;
 	for (; *digits; digits++) {
@@ -77,7 +77,7 @@ int client_list_numbers(const char *directory, const char *prefix, int max, int 
 	*count = 0;
 	dir = opendir(directory);
 	if (!dir)
-		return errno == ENOENT ? 0 : -errno;	/* nothing was ever started */
+		return errno == ENOENT ? 0 : -errno;	/* no tapdisk was ever started */
 	while (!error && (errno = 0, entry = readdir(dir))) {
 		if (strncmp(entry->d_name, prefix, length))
 			continue;

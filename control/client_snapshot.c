@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_snapshot.c - snapshots of several disks that are there already:
- * listing them, deleting them, going back to them.
+ * client_snapshot.c - lists, deletes and reverts to existing snapshots of
+ * several disks.
  *
- * Deleting is checked on all disks before anything is done to one. That does
- * not make it one step: a disk may still fail, and then the message says how
- * far it went. Going back is one (client_revert.c).
+ * All disks are checked before the first one deletes its snapshot. Deleting
+ * is still not atomic: a disk may fail, and then the message says how far it
+ * went. Reverting is atomic (client_revert.c).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -29,12 +29,12 @@ static json_t *name_request(const char *command, const struct many_disk *disk, c
 	return json_pack("{s:s, s:i, s:s}", "command", command, "minor", disk->disk.minor, "name", name);
 }
 
-/* Of all snapshots, or of the one called @arg. */
+/* List all snapshots, or the one called @arg. */
 static json_t *list_request(struct many_disk *disk, void *arg)
 {
 	json_t *request = make_request("snapshot-list", disk);
 
-	/* what is no UTF-8 is nobody's name, and is not found */
+	/* no snapshot has a name that is not UTF-8, so it will not be found */
 	if (request && arg)
 		json_object_set_new(request, "name", json_string(arg));
 	return request;
@@ -59,7 +59,7 @@ int tapctl_snapshot_list(const struct tapctl_disk *disk, json_t **snapshots, int
 	return error;
 }
 
-/* NULL: it has none of that name. */
+/* The snapshot called @name, from the reply; NULL: none. */
 static const json_t *find_snapshot(const struct many_disk *disk, const char *name)
 {
 	const json_t *one;
@@ -89,7 +89,7 @@ static int check_names(struct many *many, const char *name, int timeout_ms, stru
 	return error;
 }
 
-/* By the answers that check_names() has got. */
+/* Uses the replies of check_names(). */
 static int check_closed(const struct many *many, const char *name, struct error_text *text)
 {
 	for (unsigned i = 0; i < many->count; i++) {
@@ -119,7 +119,7 @@ static int check_unused(struct many *many, int timeout_ms, struct error_text *te
 	return error;
 }
 
-/* "minor 0 of tapdisk 12, minor 1 of tapdisk 13", of those that are done, or "no disk". */
+/* List the completed disks: "minor 0 of tapdisk 12, minor 1 of tapdisk 13", or "no disk". */
 static void name_done(const struct many *many, char *buffer, size_t size)
 {
 	size_t used = 0;

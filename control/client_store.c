@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_store.c - which tapdisk a store has to be opened in.
+ * client_store.c - finds the tapdisk in which a store must be opened.
  *
- * A store belongs to one process: what else is to be read of it while it is
- * open, a snapshot or the base of a clone, that process has to serve as well.
+ * A store belongs to one process: while it is open, that process must also
+ * serve its snapshots, and clones based on it.
  *
- * To find out all stores that are open are looked at, one of which may be on
- * something that does not answer (probe.h). That is not the one, which has
- * answered just before.
+ * The search examines all open stores. A store whose storage does not answer
+ * (probe.h) is skipped: ours has just answered, so it is another one.
  */
 #include <errno.h>
 #include <limits.h>
@@ -26,9 +25,9 @@
 
 struct search {
 	struct stat store;
-	int pid, minor;		/* 0: not found yet; one of those that are open in it */
-	bool active;		/* it serves the disk itself, too */
-	bool below;		/* look also at what open stores stand on */
+	int pid, minor;		/* pid 0: not found yet; a minor that uses the store */
+	bool active;		/* it serves the disk itself, not only a snapshot */
+	bool below;		/* also look at the bases of open stores */
 };
 
 static void look_at(struct search *search, int pid, int minor, const char *path, bool active)
@@ -42,7 +41,7 @@ static void look_at(struct search *search, int pid, int minor, const char *path,
 	}
 }
 
-/* Of a disk that was closed the store stays open where clones of it are. */
+/* The store of a closed disk stays open while clones of it are open. */
 static void look_below(struct search *search, int pid, int minor, const char *path)
 {
 	char *base = cow_base_peek(path), *next;
@@ -94,7 +93,7 @@ static void look_into(int pid, void *arg)
 	json_t *reply, *disks;
 	size_t i;
 
-	/* one that does not answer may be the one: then opening the store says who has it */
+	/* skip a tapdisk that does not answer: if it has the store, opening the store will say so */
 	if (search->pid || list_disks(pid, &reply))
 		return;
 	disks = json_object_get(reply, "disks");
@@ -105,7 +104,7 @@ static void look_into(int pid, void *arg)
 		const char *store = json_string_value(json_object_get(disk, "store"));
 		int minor = (int)json_integer_value(json_object_get(disk, "minor"));
 
-		if (store && answers(store))	/* of a raw disk that has moved there */
+		if (store && answers(store))	/* the store that a raw disk has moved to */
 			look_at(search, pid, minor, store, true);
 		else if (!store && type && path && !strcmp(type, "cow") && answers(path))
 			look_at_target(search, pid, minor, path);
@@ -114,10 +113,10 @@ static void look_into(int pid, void *arg)
 }
 
 /*
- * The process that has the store at @path open, or 0. The disk itself
- * (@active) is not opened twice: that another process is told by the lock. It
- * may have been closed and be opened again while clones are in use. Clones
- * among themselves need not be in one process.
+ * The process that has the store at @path open, or 0. For the disk itself
+ * (@active) also 0 if it is open already: then the lock refuses the second
+ * open. If only clones of it are open, the disk is opened in their process.
+ * Clones of the same store may be in different processes.
  */
 static int find_owner(const char *path, bool active)
 {
@@ -138,7 +137,7 @@ int tapctl_store_owner(const char *path, int *minor)
 	return search.pid;
 }
 
-/* The store that the one at @path stands on, or NULL; the caller frees. What is wrong with it opening it says. */
+/* The base of the store at @path, if that is a store; the caller frees it. NULL: none, or an error, which opening it reports. */
 static char *find_base(const char *path)
 {
 	enum cow_base_kind kind = COW_BASE_NONE;

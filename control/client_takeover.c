@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_takeover.c - a fresh tapdisk for the disks of one that has ended.
+ * client_takeover.c - starts a new tapdisk for the disks of one that has ended.
  *
  * Invariants:
- *  - One client at a time takes over from a process: it has the record lock
- *    on the file whose flock() the process had. Whoever comes second finds
- *    the records changed.
+ *  - One client at a time takes over from a process: it holds the record lock
+ *    on the file whose flock() the process held. The next client finds the
+ *    records changed.
  *  - Nothing is opened before the process' last I/O has ended: its flock() is
- *    free only then.
- *  - The frontends are not our business: they are connected by whoever knows
- *    their rings (tapback; the stand-in itself).
+ *    released only then.
+ *  - We do not connect frontends: tapback, or the stand-in itself, knows their
+ *    rings and does that.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -31,23 +31,23 @@
 
 #define RECORD_MAX	65536
 #define ENDED_MS	60000	/* how long a dead tapdisk's I/O may take to end */
-#define IMAGE_MS	5000	/* and who else may have the image for a moment */
+#define IMAGE_MS	5000	/* how long another process may have the image open */
 #define CALL_MS		60000
-#define ALIVE_MS	2000	/* what a tapdisk takes to answer, or a process to end, at most */
+#define ALIVE_MS	2000	/* the longest time for a tapdisk to answer, or a process to end */
 #define PAUSE_MS	2
-#define HEIR_MS		3000	/* how long a takeover may take to come, if tapback is to see to it */
+#define HEIR_MS		3000	/* how long to wait for tapback to take over */
 #define HEIR_PAUSE_MS	50
 #define REACH_MS	1000
-#define RING_END_MS 500	/* what the kernel takes to end the ring of a process that is gone */
+#define RING_END_MS 500	/* how long the kernel takes to end the ring of a dead process */
 
-/* A disk's record, checked; strings are the JSON's. */
+/* A disk's record, checked; its strings belong to the JSON. */
 struct record {
 	json_t *json;
 	int minor, pid, former;
 	const char *name, *target;
 	bool paused, read_only;
-	unsigned depth;			/* of its store; once records_sort() has looked */
-	bool failed;			/* out: the successor could not open it */
+	unsigned depth;			/* of its store; set by records_sort() */
+	bool failed;			/* result: the successor could not open it */
 };
 
 static void pause_ms(int ms)
@@ -55,7 +55,7 @@ static void pause_ms(int ms)
 	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000l }, NULL);
 }
 
-/* The whole file; NULL: there is none that could be a record. */
+/* The file's content; NULL: it is missing, or cannot be a record. */
 static json_t *read_json(const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
@@ -111,7 +111,7 @@ static int record_read(struct record *record, int minor)
 struct records {
 	struct record *list;
 	size_t count;
-	bool paused;			/* there are paused ones, which were left out */
+	bool paused;			/* paused disks were left out */
 };
 
 static void records_free(struct records *records)
@@ -132,9 +132,9 @@ static int by_turn(const void *a, const void *b)
 }
 
 /*
- * Into the order to open them in: a store is opened for writing before it is for reading, as one of its snapshots or as
- * what another store stands on, not the other way round. The process that had them has ended, and no store changes. What
- * does not answer comes last.
+ * Sort by the order in which to open them: a store must be opened for writing before it is opened for reading, for one of its
+ * snapshots or as the base of another store. The process that had them has ended, so no store changes. Disks whose storage
+ * does not answer come last.
  */
 static void records_sort(struct records *records)
 {
@@ -143,7 +143,7 @@ static void records_sort(struct records *records)
 	qsort(records->list, records->count, sizeof(*records->list), by_turn);
 }
 
-/* Of the disks that process @pid has or had, those to take over; a paused one only when it is asked for by @minor. */
+/* Find the disks of process @pid that can be taken over; a paused one only if @minor names it. */
 static int records_find(struct records *records, int pid, int minor)
 {
 	char directory[PATH_MAX];
@@ -175,7 +175,7 @@ static int records_find(struct records *records, int pid, int minor)
 
 /* ---- the process that has ended ---- */
 
-/* The descriptor of its lock file, with our turn; -ENOENT: it ended in order, and nobody need wait for it. */
+/* Lock its lock file against other clients, and return the descriptor. -ENOENT: it ended in order and needs no takeover. */
 static int take_turn(const char *name, struct error_text *text)
 {
 	struct flock turn = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -211,7 +211,7 @@ static int wait_for_end(int pid, int lock, struct error_text *text)
 	return 0;
 }
 
-/* One that is being killed may still take a connection, but answers no more. */
+/* A tapdisk that is being killed may still accept a connection, but does not answer. */
 static int check_dead(int pid, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + ALIVE_MS;
@@ -254,7 +254,7 @@ static json_t *throttle_request(const struct record *record)
 	return request;
 }
 
-/* Who else has the image may be udev, or somebody who looks at it. */
+/* Retries for a while if the image is busy: udev, or a tool that reads it, may have it open. */
 static int open_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + IMAGE_MS;
@@ -269,7 +269,7 @@ static int open_disk(struct tapctl *ctl, const struct record *record, struct err
 	}
 }
 
-/* The limits before it is open: from then on it serves, also when we are killed. */
+/* Set the limits before the open: from then on the disk serves, also if we are killed. */
 static int take_disk(struct tapctl *ctl, const struct record *record, struct error_text *text)
 {
 	int error = tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "attach", "minor", record->minor), NULL, CALL_MS, text);
@@ -285,7 +285,7 @@ static void detach_failed(struct tapctl *ctl, const struct record *record)
 		tapctl_call(ctl, json_pack("{s:s, s:i}", "command", "detach", "minor", record->minor), NULL, CALL_MS, NULL);
 }
 
-/* Each that can be; the first failure is told. Those that failed go at the end, because a tapdisk ends with its last one. */
+/* Take each disk that can be opened; report the first failure. Failed ones are detached last: tapdisk ends with its last disk. */
 static int take_disks(int pid, struct records *records, struct error_text *text)
 {
 	struct error_text why;
@@ -318,7 +318,7 @@ static int take_over(int pid, struct records *records, struct error_text *text)
 	return error ? error : successor;
 }
 
-/* With our turn. Somebody may have done it while we waited for that. */
+/* With the lock held. Another client may have taken over while we waited for it. */
 static int take_over_dead(int pid, int minor, int lock, struct error_text *text)
 {
 	struct records records = { 0 };
@@ -402,7 +402,7 @@ int tapctl_takeover_successor(int pid, int minor)
 	return record.former == pid ? record.pid : 0;
 }
 
-/* ---- who else wants the image ---- */
+/* ---- others that want to open the image ---- */
 
 int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsigned devid, void *arg), void *arg)
 {
@@ -438,7 +438,7 @@ static bool is_same_image(const char *one, const char *other)
 		path_same_image(path + 1, other_path + 1));
 }
 
-/* A guest waits for another tapdisk, which will open the image of @target with what this one has left. Of a paused disk nobody may. */
+/* Does a guest wait for a successor of @minor's dead tapdisk *@pid, which will open @target's image? Not for a paused disk. */
 static bool is_waited_for(int minor, const char *target, int *pid)
 {
 	struct record record;
@@ -480,9 +480,9 @@ int client_takeover_wait(const char *target, struct error_text *text)
 }
 
 /*
- * Its I/O has ended. The kernel takes a ring apart a moment after its process is
- * gone; that is waited for, or else nobody would remove the lock any more. I/O
- * that hangs is not.
+ * Has the I/O of the lock's process ended? The kernel frees a ring a moment
+ * after its process has ended; wait for that, because the lock would not be
+ * removed later. Does not wait for hanging I/O.
  */
 static bool is_free(const char *path)
 {
@@ -531,7 +531,7 @@ static bool gone(int pid)
 	return error == -ENOENT || error == -ECONNREFUSED;
 }
 
-/* The one that whoever was first has made; 0: nobody has. */
+/* The tapdisk that another client has started to take over one of @minors; 0: none. */
 static int find_successor(const int *minors, size_t count, int pid)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -543,7 +543,7 @@ static int find_successor(const int *minors, size_t count, int pid)
 	return 0;
 }
 
-/* @minors: what the old one had. tapback sees it end as well, and may be first. */
+/* @minors: those of the old tapdisk. tapback also notices its end, and may take over first. */
 static int replace(int pid, const int *minors, size_t count, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + CALL_MS;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * client_text.c - a text for a person as JSON, which is UTF-8. A text names
- * paths and arguments, which may hold anything, and is cut where it is too
- * long, which may be within a character.
+ * client_text.c - converts a message to JSON, which must be UTF-8. A message
+ * quotes paths and arguments, which may be any bytes, and may have been
+ * truncated within a character.
  */
 #include <jansson.h>
 #include <stdlib.h>

@@ -4,22 +4,22 @@
  *
  *   domain_queue.c    operations, each on its thread, and their completion
  *   domain_create.c domain_query.c domain_revert.c domain_delete.c domain_clone.c   the operations
- *   domain_recover.c  what a killed one has left
- *   domain_directory.c  a domain's directory: files that are whole or not there, the lock
- *   domain_info.c     information files, and the tree they make
+ *   domain_recover.c  finishes or undoes an operation that was killed
+ *   domain_directory.c  a domain's directory: atomic writes of files, the lock
+ *   domain_info.c     information files, and the tree of snapshots
  *   domain_disks.c    the disks at their tapdisks
- *   domain_locate.c   which domain is meant
+ *   domain_locate.c   finds the domain that a request names
  *   domain_save.c     the head of a save file
- *   domain_config.c   a config file for xl out of libxl's JSON
+ *   domain_config.c   writes a config file for xl from libxl's JSON
  *   domain_device.c   a disk's snapshot as libxl's disk (domain-snapshot-libxl.h)
  *   domain_program.c  programs that an operation runs: xl, tap-img, hooks, the guard
- *   domain_xen*.c     the host, by libxenlight and xenstore; tests have another
+ *   domain_xen*.c     the host, by libxenlight and xenstore; tests use a fake one
  *
  * Invariants:
- *  1. Before an operation changes anything, an intent file says what it is
- *     about to do; it is removed when all is done, or all undone. Whoever
- *     takes the lock and finds one ends that operation first.
- *  2. An information file is there exactly when its snapshot is whole.
+ *  1. Before an operation changes anything, it writes an intent file that says
+ *     what it will do, and removes that file when all is done, or all undone.
+ *     A process that takes the lock and finds one ends that operation first.
+ *  2. An information file exists exactly when its snapshot is complete.
  */
 #ifndef TAPSNAP_DOMAIN_H
 #define TAPSNAP_DOMAIN_H
@@ -35,7 +35,7 @@
 
 #define DOMAIN_UUID_SIZE 37		/* with its NUL */
 #define DOMAIN_NAME_SIZE 256
-#define SNAPSHOT_NAME_MAX 200		/* of a file name of 255 */
+#define SNAPSHOT_NAME_MAX 200		/* leaves room in a file name, which has 255 */
 #define INTENT_FILE "intent.xl"
 #define STATE_FILE "domain.xl"
 
@@ -43,57 +43,57 @@ struct domain_id {
 	char uuid[DOMAIN_UUID_SIZE];
 	char name[DOMAIN_NAME_SIZE];
 	unsigned domid;
-	bool there;			/* false: it is shut off, and domid means nothing */
+	bool there;			/* false: it is shut off, and domid is meaningless */
 };
 
-/* A disk, and where it is served. */
+/* A disk, and the tapdisk that serves it. */
 struct domain_disk {
 	char vdev[32];
 	char *target;			/* TYPE:PATH; NULL: no tapdisk serves it */
-	char *moved;			/* of a raw disk: the store that it is in, by disks_find_stores(); NULL: none */
+	char *moved;			/* a raw disk's current store, set by disks_find_stores(); NULL: none */
 	bool writable;
-	bool configured;		/* libxl knows it, so `xl restore` brings it back */
+	bool configured;		/* libxl knows it, so `xl restore` attaches it again */
 	bool skip;
-	const char *store;		/* where its store is to be made, of a raw disk; not its own */
+	const char *store;		/* where to create a raw disk's store; borrowed */
 	int pid, minor;			/* -1: not open */
-	bool opened;			/* by us */
+	bool opened;			/* by disks_open() */
 	json_int_t id, time, sectors;	/* of the snapshot */
-	bool read;			/* somebody has the snapshot open */
+	bool read;			/* the snapshot is open */
 };
 
 struct domain_disks {
 	struct domain_disk *disk;
 	unsigned count;
-	bool give_up;			/* one that cannot be opened or told is left out, and the text says which */
-	bool adopt;			/* what somebody has opened who was killed is closed as if we had */
+	bool give_up;			/* skip disks that cannot be opened or updated; the text names them */
+	bool adopt;			/* close disks that a killed command left open */
 };
 
-/* What is asked of the toolstack. All calls wait. 0 or -errno with @text. */
+/* Calls to the toolstack. All of them block. 0 or -errno with @text. */
 struct domain_host;
 struct domain_host_ops {
 	/* @domain: name, number or uuid. -ENOENT: no such domain. */
 	int (*find)(struct domain_host *host, const char *domain, struct domain_id *id, struct error_text *text);
-	/* libxl's JSON of its configuration, to be freed */
+	/* *@config: libxl's JSON of its configuration; the caller frees it. */
 	int (*config)(struct domain_host *host, unsigned domid, char **config, struct error_text *text);
-	/* The same out of a config file, as far as snapshots of disks need it; @id without domid */
+	/* The same from a config file, only what snapshots of disks need; @id->domid is not set. */
 	int (*read_config)(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 			   struct error_text *text);
-	/* All that it can write, by the backends' nodes. */
+	/* All disks that it can write, from the backends' nodes. */
 	int (*disks)(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text);
-	/* Whether save() can work; *@bytes is about what it writes. */
+	/* Can save() work? *@bytes estimates how much it writes. */
 	int (*can_save)(struct domain_host *host, unsigned domid, bool live, uint64_t *bytes, struct error_text *text);
-	/* Memory to @fd; on success the domain stands still. */
+	/* Write the memory to @fd; on success the domain is left suspended. */
 	int (*save)(struct domain_host *host, unsigned domid, int fd, bool live, struct error_text *text);
-	/* It goes on, or stays paused, when it stood still for save(); also when that save() was cut short anywhere. */
+	/* Resume a domain that save() suspended, or was suspending when it was killed; @paused: leave it paused. */
 	int (*resume)(struct domain_host *host, unsigned domid, bool paused, struct error_text *text);
-	/* It runs, if it was paused; not for one that save() has stopped. */
+	/* Unpause it if it is paused; not for a domain that save() has suspended. */
 	int (*unpause)(struct domain_host *host, unsigned domid, struct error_text *text);
-	/* When it returns its disks are not in use any more. */
+	/* When it returns, the domain's disks are no longer in use. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);
-	/* Whether boot() can work, as far as that can be told before. */
+	/* Can boot() work, as far as that is known in advance? */
 	int (*can_boot)(struct domain_host *host, const json_t *info, struct error_text *text);
-	/* Boot what an information file is of. */
+	/* Boot the domain that an information file describes. */
 	int (*boot)(struct domain_host *host, const json_t *info, bool paused, struct error_text *text);
 	/* From another thread: make save() fail soon. */
 	void (*abort)(struct domain_host *host);
@@ -103,16 +103,16 @@ struct domain_host_ops {
 struct domain_operation;
 struct domain_host {
 	const struct domain_host_ops *ops;
-	struct domain_operation *operation;	/* to be told of progress */
+	struct domain_operation *operation;	/* progress is reported to it */
 };
 
 struct domain_operation {
 	const struct domain_snapshot_request *request;
 	struct domain_host *host;
-	const char *guard;		/* the program that ends the operation when we are killed; NULL: none */
-	struct error_text text;		/* why it failed; or a warning */
+	const char *guard;		/* program that recovers the operation if we are killed; NULL: none */
+	struct error_text text;		/* the error, or a warning */
 	atomic_bool cancelled;
-	bool adopts;			/* another one's operation is being ended, and the domain is off: whose are open disks? */
+	bool adopts;			/* recovering an operation of a domain that is off: close disks that it left open */
 	void (*progress)(struct domain_operation *operation, const char *step, int percent);
 
 	/* Out. */
@@ -132,29 +132,29 @@ struct domain_directory {
 	int fd, lock;			/* -1: none */
 };
 
-/* The directory of all, from the environment or the default. */
+/* The directory above all domains', from the environment or the default. */
 const char *directory_root(void);
-/* -ENOENT when it is not there and @make is not set. */
+/* -ENOENT: it does not exist and @make is false. */
 int directory_open(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text);
 void directory_close(struct domain_directory *directory);
-/* -EBUSY when somebody else has it for longer than @wait_ms; -ESTALE: the directory was removed meanwhile, open it again. */
+/* -EBUSY: another process held it for @wait_ms; -ESTALE: the directory was removed meanwhile, open it again. */
 int directory_lock(struct domain_directory *directory, int wait_ms, struct error_text *text);
 void directory_unlock(struct domain_directory *directory);
 /* -ENOENT: there is no such file. */
 int directory_read(const struct domain_directory *directory, const char *file, json_t **value, struct error_text *text);
-/* All of it or what was there before; durable. On failure it may be there, and not be durable. */
+/* Replace the file atomically; durable. On failure the new content may be in place, but not durable. */
 int directory_write(const struct domain_directory *directory, const char *file, const json_t *value, struct error_text *text);
-/* Durable; a file that is not there is no error. */
+/* Durable; a missing file is no error. */
 int directory_remove(const struct domain_directory *directory, const char *file, struct error_text *text);
 /* A rename, durable. */
 int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text);
-/* What is in it, to be read and closed; NULL: it was removed since it was opened. */
+/* *@dir lists it, and the caller closes that; NULL: the directory was removed since it was opened. */
 int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text);
 /* "DIRECTORY/FILE" */
 int directory_path(const struct domain_directory *directory, const char *file, char *path, struct error_text *text);
 /* Calls @each for each directory's uuid until it returns non-zero. */
 int directory_each(int (*each)(const char *uuid, void *owner), void *owner);
-/* Nothing is left in it: it goes, too. */
+/* Remove the directory if nothing but the lock is left in it. */
 void directory_remove_empty(const struct domain_directory *directory);
 
 /* ---- domain_info.c ---- */
@@ -163,60 +163,60 @@ bool info_name_valid(const char *name);
 /* "snapshotdata-NAME.xl", "NAME.save", "NAME.save.part" */
 void info_file(char *file, const char *name);
 void info_save_file(char *file, const char *name, bool partial);
-/* A file's content; -EBADMSG when it is none of ours. */
+/* A file's content; -EBADMSG: not an information file. */
 int info_read(const struct domain_directory *directory, const char *name, json_t **info, struct error_text *text);
-/* All but those that are damaged, oldest first. @damaged, which may be NULL, names one of these. */
+/* All undamaged ones, oldest first. @damaged, which may be NULL, names a damaged one. */
 int info_read_all(const struct domain_directory *directory, json_t **infos, struct error_text *damaged, struct error_text *text);
 const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
-/* What the domain was last at, to be freed; NULL: nothing. */
+/* The domain's current snapshot; the caller frees the name. NULL: none. */
 char *info_current(const struct domain_directory *directory);
-/* The one that the request names, or that the domain is at: its name, the caller's; its information. */
+/* The snapshot that the request names, else the current one: *@name, which the caller frees, or its information. */
 int info_choose_name(struct domain_operation *operation, const struct domain_directory *directory, char **name);
 int info_find_named(struct domain_operation *operation, const struct domain_directory *directory, json_t **info);
 int info_set_current(const struct domain_directory *directory, const struct domain_id *id, const char *name,
 		     struct error_text *text);
-/* The typed form, which points into @infos; free() it. */
+/* The typed form, whose strings belong to @infos; the caller frees it. */
 struct domain_snapshot *info_typed(const json_t *infos, const char *current);
 
 /* ---- domain_disks.c ---- */
 
-/* By what a configuration says; @config is libxl's JSON. */
+/* The disks of a configuration; @config is libxl's JSON. */
 int disks_from_config(struct domain_disks *disks, const json_t *config, struct error_text *text);
-/* By an information file. */
+/* The disks of an information file. */
 int disks_from_info(struct domain_disks *disks, const json_t *info, struct error_text *text);
 int disks_append(struct domain_disks *disks, const struct domain_disk *disk);
 struct domain_disk *disks_find(const struct domain_disks *disks, const char *vdev);
 void disks_free(struct domain_disks *disks);
-/* Each is served by a tapdisk: the one that does already, or a new one. */
+/* Find the tapdisk that serves each disk, or start one. */
 int disks_open(struct domain_disks *disks, struct error_text *text);
-/* -EBUSY: a domain or a client of NBD has one, which nobody is to have while they go back. */
+/* -EBUSY: a domain or an NBD client uses one; a revert needs all of them unused. */
 int disks_check_unused(const struct domain_disks *disks, struct error_text *text);
-/* Those that disks_open() has opened. */
+/* Close the disks that disks_open() opened. */
 void disks_close(struct domain_disks *disks);
-/* Of each that is open: what the tapdisk has followed its target to. */
+/* Ask each disk's tapdisk which store the disk is in. */
 int disks_find_stores(struct domain_disks *disks, struct error_text *text);
-/* What has its snapshots: "cow" and a store's path, or what its target says. */
+/* The path of the file that holds its snapshots: its store, or its target's path. */
 const char *disk_file(const struct domain_disk *disk);
-/* A raw disk leaves its store again, if it is in one and has no snapshot there: back to its image. It may be used meanwhile. */
+/* Move a raw disk that is in a store without snapshots back to its image. The disk may be in use. */
 int disk_move_back(const struct domain_disk *disk, struct error_text *text);
-/* 1 and its id and time: it has a snapshot of that name; 0: it has none. */
+/* 1: it has a snapshot of that name, and @disk gets id and time; 0: it has none. */
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
-/* Each has the one that its information file is of, by id and time: one of that name that was taken later is another moment. */
+/* Each has the snapshot of its information file, compared by id and time: a later one of that name is another snapshot. */
 int disks_check_snapshot(struct domain_disks *disks, const char *name, struct error_text *text);
-/* -EBUSY: of one that would be deleted, because somebody reads it. */
+/* -EBUSY: a snapshot that would be deleted is open. */
 int disks_check_closed(const struct domain_disks *disks, const char *name, struct error_text *text);
-/* The snapshot goes wherever it is, if it is not older than @since. */
+/* Delete the snapshot on every disk that has it, unless it is older than @since. */
 int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int_t since, struct error_text *text);
-/* @owner: the domain's uuid, by which the records of what was decided can be forgotten (tapctl_records_forget()). */
+/* @owner: the domain's uuid, by which tapctl_records_forget() removes the decision records. */
 int disks_revert(struct domain_disks *disks, const char *name, const char *owner, struct error_text *text);
 
-/* A snapshot of all that are not left out. */
+/* A snapshot of all disks that are not skipped. */
 struct disks_snapshot {
 	struct tapctl_snapshot snapshot;
-	struct tapctl_group *group;	/* NULL: of no disk */
+	struct tapctl_group *group;	/* NULL: all disks are skipped */
 };
-/* What can be done while they are written; @snapshot->snapshot says what is wanted. */
+/* The steps that need no freeze; the caller fills in @snapshot->snapshot. */
 int disks_snapshot_begin(struct disks_snapshot *snapshot, const struct domain_disks *disks, struct error_text *text);
 int disks_snapshot_take(struct disks_snapshot *snapshot, struct error_text *text);
 void disks_snapshot_end(struct disks_snapshot *snapshot);
@@ -224,41 +224,41 @@ json_t *disks_to_json(const struct domain_disks *disks);
 
 /* ---- domain_locate.c ---- */
 
-/* Which domain the request means. *@config (to be freed) is what its config file says, as far as it goes; NULL: none was named. */
+/* Find the request's domain. *@config, which the caller frees: read_config() of the file that it names; NULL: it names none. */
 int domain_locate(struct domain_operation *operation, char **config);
 
 /* ---- domain_save.c ---- */
 
-/* The head of a file that `xl restore` reads; libxl's stream follows. */
+/* Write the head of a file for `xl restore`; libxl's stream follows. */
 int save_write_head(int fd, const char *config, struct error_text *text);
-/* The configuration in a head, to be freed; @fd is then at the stream. */
+/* The configuration in a head; the caller frees it. @fd is then at the stream. */
 int save_read_head(int fd, char **config, struct error_text *text);
 
 /* ---- domain_config.c ---- */
 
-/* A config file for xl out of libxl's JSON; -EOPNOTSUPP names what it has that cannot be said there. Durable but for its name. */
+/* Write a config file for xl. -EOPNOTSUPP: it cannot express something, which @text names. The data is durable, the name not. */
 int config_write(const json_t *config, const char *path, struct error_text *text);
 
 /* ---- domain_recover.c ---- */
 
-/* For an intent: which domain it is about. */
+/* The domain's members of an intent. */
 json_t *domain_to_json(const struct domain_id *id);
-/* Under the lock: ends what an operation has left that was killed. 0: there is nothing left any more. */
+/* With the lock held: finish or undo an operation that was killed. 0: no intent is left. */
 int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
 /* The parts of domain_recover(). @intent is the file's content. */
-/* @told: by whoever asked for it, so that a domain which runs is stopped, too, if it was to be. */
+/* @told: called by the operation itself, not by recovery, so it may stop a running domain if the request says so. */
 int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			 bool told);
 int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
-/* What all operations that change something begin with: open, lock, recover. */
+/* The first step of every operation that changes something: open, lock, recover. */
 int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
 
-/* ---- domain_program.c: the guard, which ends the operation when this process is killed ---- */
+/* ---- domain_program.c: the guard, which recovers the operation when this process is killed ---- */
 
 struct guard {
 	int fd;				/* its stdin; -1: none */
@@ -266,9 +266,9 @@ struct guard {
 };
 int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_directory *directory,
 		struct error_text *text);
-/* The guard is not needed any more. */
+/* Dismiss the guard. */
 void guard_stop(struct guard *guard);
-/* The guard's own program: waits on stdin, then recovers. An exit status. */
+/* The guard's main function: waits on stdin, then recovers. Returns an exit status. */
 int guard_run(const char *uuid);
 
 /* ---- the operations: 0 or -errno, with operation->text ---- */
@@ -282,16 +282,16 @@ int domain_clone(struct domain_operation *operation);
 int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
-/* -ECANCELED when it is. */
+/* 0, or -ECANCELED. */
 int domain_check_cancelled(struct domain_operation *operation);
 
-/* Of a hook, and the domain's name: a warning. */
+/* A warning; its arguments are the hook and the domain's name. */
 #define DOMAIN_FROZEN "the domain is paused, frozen by the hook: run '%s thaw %s' when it is unpaused"
-/* @hook with "freeze" or "thaw". -ECANCELED: the operation is cancelled, and it was killed, a thaw after hook_timeout_ms. */
+/* Run @hook; @word: "freeze" or "thaw". -ECANCELED: cancelled, and the hook was killed, a thaw after hook_timeout_ms. */
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
 	     struct error_text *text);
-extern int hook_timeout_ms;		/* tests have less */
-/* Run a program, to its end; what it says on stderr goes to @text when it fails. */
+extern int hook_timeout_ms;		/* tests lower it */
+/* Run a program and wait for it; when it fails, @text gets a line of its stderr. */
 int program_run(const char *const arguments[], struct error_text *text);
 
 /* ---- domain_xen.c; _disks: the backends' nodes; _config: configurations; _lost: xenstored has gone ---- */
@@ -303,17 +303,17 @@ int xen_read_config(struct domain_host *host, const char *path, struct domain_id
 int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text);
 int xen_boot(const json_t *info, bool paused, struct error_text *text);
 /*
- * When xenstored's socket is dead libxenstore would go by way of the kernel, which has nobody to ask then and lets a
- * request wait for ever. After this, we and our programs do not. It changes the environment: before there are threads.
+ * Without xenstored's socket libxenstore falls back to the kernel's device, where a request blocks for ever when xenstored
+ * is dead. This disables the fallback for us and our children. It changes the environment: call it before starting threads.
  */
 void xenstored_by_socket_only(void);
 int xen_host_open(struct domain_host **host, struct error_text *text);
 
-/* For tests: called with the name of each step that is done. */
+/* For tests: called with the name of each completed step. */
 extern void (*domain_step)(const char *step);
 void domain_did(struct domain_operation *operation, const char *step);
 
-/* One session for tests, with a host of their own. */
+/* A session whose host @open_host makes, for tests. */
 int domain_snapshots_open_with(struct domain_snapshots **session,
 			       int (*open_host)(struct domain_host **host, struct error_text *text), const char *guard,
 			       struct error_text *text);

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_clone.c - a new domain from a snapshot: for each disk a store that
- * stands on the snapshot, and the configuration with another name and uuid
- * and these disks; with memory in a save file, which is a copy.
+ * domain_clone.c - creates a new domain from a snapshot: for each disk a store
+ * based on the snapshot, and the configuration with another name and uuid and
+ * these disks; with memory also a copy of the save file.
  *
- * The original goes on as it is, running or not. The snapshot's information
- * names the stores, so that it is not deleted under them.
+ * The original is not changed, running or not. The snapshot's information
+ * names the stores, so that the snapshot is not deleted while they exist.
  *
- * Whoever ends a clone that was cut short may come days later, when files of
- * these names may be somebody else's. So each is made under a name that is its
- * own, PATH.SUFFIX, and gets its name as a second one: ours is what both names
- * lead to. The file that the clone is started with comes last, when the intent
- * says that all else is whole; from there on it is finished, before that undone.
+ * A clone that was killed may be recovered days later, when unrelated files
+ * may have the same names. So each file is created under a unique name,
+ * PATH.SUFFIX, and then linked to PATH: it is ours if both names are the same
+ * file. The file that starts the clone is linked last, after the intent says
+ * that all others are complete; from then on recovery finishes, before it undoes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@
 #include "domain.h"
 #include "path.h"
 
-#define COPY_BYTES (64u << 20)		/* until somebody looks whether it is cancelled */
+#define COPY_BYTES (64u << 20)		/* between two checks for a cancel */
 
 struct clone {
 	struct domain_operation *operation;
@@ -97,7 +97,7 @@ static int name_files(struct clone *clone)
 
 /* ---- the configuration ---- */
 
-/* A disk that both could write would be neither's. */
+/* The clone and the original must not write the same disk. */
 static int set_disk(struct clone *clone, json_t *device)
 {
 	const char *vdev = info_string(device, "vdev");
@@ -151,7 +151,7 @@ static int sync_name(const char *path, struct error_text *text)
 	return error ? error_set(text, error, "%s: its directory cannot be made durable: %s", path, strerror(-error)) : 0;
 }
 
-/* The name that @path is made under; of an intent. */
+/* The unique name under which the intent's file @path is created. */
 static int own_name(const json_t *intent, const char *path, char own[PATH_MAX], struct error_text *text)
 {
 	if (snprintf(own, PATH_MAX, "%s.%s", path, info_string(intent, "suffix")) >= PATH_MAX)
@@ -178,7 +178,7 @@ static int make_store(struct clone *clone, const struct domain_disk *disk, const
 	struct cow_device *device;
 	int error = cow_base_describe_peek(&fields, disk_file(disk), &snapshot, clone->text), fd;
 
-	if (!error)		/* its partitions are counted in these */
+	if (!error)		/* its partition table counts in these sectors */
 		error = cow_sector_size_peek(disk_file(disk), &options.sector_size, clone->text);
 	if (!error)
 		error = make_file(clone, path, &fd);
@@ -200,7 +200,7 @@ static ssize_t copy_piece(int from, int to)
 
 	if (got >= 0)
 		return got;
-	/* filesystems that cannot */
+	/* for filesystems without copy_file_range() */
 	got = read(from, buffer, sizeof(buffer));
 	for (ssize_t done = 0; done < got; done += put) {
 		put = write(to, buffer + done, (size_t)(got - done));
@@ -290,7 +290,7 @@ static bool is_same_file(const char *one, const char *other)
 	return !lstat(one, &a) && !lstat(other, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
-/* It gets its name, which it may have already. -EEXIST: there is another file of that name, which stays. */
+/* Link the file to @path, unless that was done. -EEXIST: another file has that name, and stays. */
 static int name_own(const json_t *intent, const char *path, struct error_text *text)
 {
 	char own[PATH_MAX];
@@ -313,7 +313,7 @@ static int name_stores(struct clone *clone)
 	return error;
 }
 
-/* ---- in order ---- */
+/* ---- the steps ---- */
 
 static int check_disks(struct clone *clone)
 {
@@ -328,7 +328,7 @@ static int check_disks(struct clone *clone)
 	return error;
 }
 
-/* In "files" the one that it is started with is the last. */
+/* In "files" the file that starts the clone is the last. */
 static json_t *make_intent(const struct clone *clone)
 {
 	const struct domain_id *id = &clone->operation->id;
@@ -343,7 +343,7 @@ static json_t *make_intent(const struct clone *clone)
 			 "suffix", suffix, "whole", 0, "files", files);
 }
 
-/* The snapshot is held for it. */
+/* Record the clone in the snapshot's information, which keeps the snapshot from being deleted. */
 static int note_clone(struct clone *clone)
 {
 	json_t *clones = json_object_get(clone->info, "clones");
@@ -358,7 +358,7 @@ static int note_clone(struct clone *clone)
 	return directory_write(&clone->directory, file, clone->info, clone->text);
 }
 
-/* Durable, as is that it was not there. */
+/* Remove a file, durably, also if it is missing already. */
 static int remove_file(const char *path)
 {
 	int error;
@@ -366,7 +366,7 @@ static int remove_file(const char *path)
 	if (unlink(path) && errno != ENOENT)
 		return -errno;
 	error = path_sync_name(path);
-	return error == -ENOENT ? 0 : error;	/* its directory has gone, too */
+	return error == -ENOENT ? 0 : error;	/* its directory is missing, too */
 }
 
 static int remove_named(const json_t *intent, const char *path, bool undone, struct error_text *text)
@@ -383,7 +383,7 @@ static int remove_named(const json_t *intent, const char *path, bool undone, str
 	return error ? error_set(text, error, "%s: cannot be removed: %s", path, strerror(-error)) : 0;
 }
 
-/* Their own names go, and when it is @undone those that they were to have before these: the one that it is started with last. */
+/* Remove the files' unique names; with @undone their final names first. The file that starts the clone comes last. */
 static int end_files(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent, bool undone)
 {
 	const json_t *file;
@@ -397,7 +397,7 @@ static int end_files(struct domain_operation *operation, const struct domain_dir
 	return error ? error : directory_remove(directory, INTENT_FILE, &operation->text);
 }
 
-/* The file that it is started with. */
+/* Link the file that starts the clone. */
 static int name_main(const json_t *intent, struct error_text *text)
 {
 	const json_t *files = json_object_get(intent, "files");
@@ -405,7 +405,7 @@ static int name_main(const json_t *intent, struct error_text *text)
 	return name_own(intent, json_string_value(json_array_get(files, json_array_size(files) - 1)), text);
 }
 
-/* Somebody else's file where the last one was to be: there is no clone then. Without a suffix nothing is known to be ours. */
+/* Undo also if an unrelated file has the name of the last one. Without a suffix no file is known to be ours. */
 int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
 	bool whole = json_is_true(json_object_get(intent, "whole"));
@@ -420,7 +420,7 @@ int domain_end_clone(struct domain_operation *operation, const struct domain_dir
 	return end_files(operation, directory, intent, error == -EEXIST);
 }
 
-/* Should this be cut short, too, the next command is not to find it whole. */
+/* Writes the intent first: if this is killed, too, recovery must not take the clone for complete. */
 static void undo(struct clone *clone)
 {
 	struct error_text reason = *clone->text;
@@ -442,13 +442,13 @@ static int make_whole(struct clone *clone)
 		error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
 	if (!error)
 		domain_did(clone->operation, "whole");
-	/* the last moment at which all can be undone */
+	/* from here on the operation is finished, not undone */
 	if (!error)
 		error = domain_check_cancelled(clone->operation);
 	return error ? error : name_main(clone->intent, clone->text);
 }
 
-/* It is there, whatever comes of this. */
+/* The clone is complete, also if this fails. */
 static void clear_up(struct clone *clone)
 {
 	struct error_text reason;

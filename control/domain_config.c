@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_config.c - a config file for `xl create` out of libxl's JSON, for
- * domains that are to boot from a snapshot of disks: xl reads no JSON there.
+ * domain_config.c - writes a config file for `xl create` from libxl's JSON,
+ * which that does not read, for domains that boot from a snapshot of disks.
  *
- * What makes a domain, and its disks and network, is written; devices of
- * other kinds are refused, and settings of other kinds are named in a
- * comment. Domains with memory need none of this: a save file has the JSON.
+ * It has the domain's basic settings, disks and network; other kinds of
+ * devices are refused, and a comment lists other settings. Snapshots with
+ * memory do not need it: a save file contains the JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@
 
 #include "domain.h"
 
-/* Strings that xl's files have under another name, or the same. */
+/* Strings: libxl's name, and the name in a config file. */
 static const struct {
 	const char *group, *key, *name;
 } strings[] = {
@@ -28,7 +28,7 @@ static const struct {
 	{ NULL, "on_crash", "on_crash" }, { NULL, "on_soft_reset", "on_soft_reset" },
 };
 
-/* Of b_info: written otherwise, or worked out anew at each start. */
+/* Members of b_info that are written elsewhere, or computed at each start. */
 static const char *const others[] = {
 	"max_vcpus", "avail_vcpus", "max_memkb", "target_memkb", "shadow_memkb", "iommu_memkb", "video_memkb", "claim_mode",
 	"sched_params", "type.pv", "type.pvh", "type.hvm", "arch_arm", "arch_x86", "device_model_version", "disable_migrate",
@@ -39,7 +39,7 @@ static const json_t *group_of(const json_t *config, const char *group)
 	return group ? json_object_get(config, group) : config;
 }
 
-/* xl's files have no way to say a quote or a newline. */
+/* A config file cannot express a quote or a newline. */
 static bool can_be_quoted(const char *string)
 {
 	return !strpbrk(string, "\"\n\\");
@@ -90,7 +90,7 @@ static bool is_set(const json_t *device, const char *key)
 	return json_is_true(value) || json_integer_value(value);
 }
 
-/* The target comes last: what follows is all of it. */
+/* The target comes last, because xl takes the rest of the string for it. */
 static int write_disk(const json_t *device, FILE *file, struct error_text *text)
 {
 	static const char *const keys[][2] = { { "backend", "backendtype" }, { "format", "format" }, { "vdev", "vdev" },

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_create.c - a snapshot of a domain.
+ * domain_create.c - takes a snapshot of a domain.
  *
- *   checks -> intent -> hook freeze -> memory, the domain stands still -> disks frozen -> it goes on
+ *   checks -> intent -> hook freeze -> memory, the domain is suspended -> disks frozen -> it resumes
  *          -> disks as a group durable -> save file durable -> hook thaw -> information file
  *          -> current -> --shutdown: it is destroyed -> intent removed
  *
- * Why memory and disks are one instant: a domain that libxl has suspended
- * issues nothing. What it had issued, and had no answer to, is in its rings
- * and in the list that its blkfront keeps in its memory. The backend may end
- * such a request before the disks are taken, or after, or both halves of it
- * around that: to the domain that is restored it is unanswered in any case,
- * and blkfront issues it again on the fresh ring, with the same data to the
- * same place. Nothing that it had an answer to is missing, since a snapshot
- * holds every write that was completed; and nothing is there that it has not
- * issued. The domain that goes on finds its answers in the ring it had.
+ * Why memory and disks are of one instant: a domain that libxl has suspended
+ * issues no requests. Its requests in flight are in its rings, and in the
+ * list that blkfront keeps in the domain's memory. The backend may complete
+ * such a request before the disks' snapshot, after it, or partly before it:
+ * in the restored domain it is unanswered in any case, and blkfront issues it
+ * again on the new ring, with the same data for the same sectors. No completed
+ * write is missing, since a snapshot has every write that was answered; and
+ * the snapshot has no write that was not issued. The original domain resumes
+ * and finds the responses in its old ring.
  *
- * Invariants: from the intent on every way out ends in an information file,
- * or in domain_undo_create(). Until there is one the domain can go on: one
- * that is to be shut down stands still so long.
+ * Invariants: once the intent is written, every path ends with an information
+ * file, or in domain_undo_create(). Until the information file is written the
+ * domain can resume: one that will be shut down stays suspended until then.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,18 +40,18 @@ struct create {
 	struct domain_disks disks;
 	struct error_text *text;
 	char *config_text;
-	json_t *config;			/* the same, read */
+	json_t *config;			/* the same, parsed */
 	char name[SNAPSHOT_NAME_MAX + 1];
 	int64_t time;
 	bool memory;
 	struct disks_snapshot taking;
-	uint64_t stopped;		/* when its memory was saved: clock_ns() */
+	uint64_t stopped;		/* clock_ns() when the memory was saved */
 	bool gone_on;
 	int resume_error;
 	struct guard guard;
 };
 
-/* ---- before anything is done ---- */
+/* ---- checks ---- */
 
 static int choose_name(struct create *create)
 {
@@ -83,7 +83,7 @@ static int read_config(struct create *create)
 	json_error_t where;
 	int error = 0;
 
-	/* a config file says less than memory needs, and not what the domain has become since */
+	/* a config file lacks what a save file needs, and changes made at run time */
 	if (operation->id.there) {
 		free(create->config_text);
 		create->config_text = NULL;
@@ -96,7 +96,7 @@ static int read_config(struct create *create)
 		return create->config ? 0 : error_set(create->text, -EBADMSG, "the domain's configuration cannot be read: %s",
 						      where.text);
 	}
-	/* shut off, and no config file was named: as it was at its last snapshot */
+	/* shut off, and no config file was named: use the configuration of its last snapshot */
 	error = info_read_all(&create->directory, &infos, NULL, create->text);
 	if (!error)
 		create->config = json_incref(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "config"));
@@ -211,9 +211,9 @@ static int check_request(struct create *create)
 	return 0;
 }
 
-/* ---- what is done ---- */
+/* ---- the steps ---- */
 
-/* The raw disks that are to get stores. */
+/* The raw disks that will move to new stores. */
 static json_t *list_moves(const struct create *create)
 {
 	json_t *moves = json_array();
@@ -265,7 +265,7 @@ static int take_memory(struct create *create, int fd)
 	return 0;
 }
 
-/* What else is to become of it comes when the snapshot is whole: domain_finish_create(). */
+/* Resume the domain. domain_finish_create() applies --paused and the like when the snapshot is complete. */
 static int go_on(struct create *create)
 {
 	struct domain_operation *operation = create->operation;
@@ -284,7 +284,7 @@ static int go_on(struct create *create)
 	return 0;
 }
 
-/* The moment is fixed: what is still to be done about the disks needs no domain that stands still. */
+/* The instant of the disks is fixed: the domain may resume. */
 static void on_held(void *arg)
 {
 	struct create *create = arg;
@@ -320,7 +320,7 @@ static int take_disks(struct create *create)
 	return 0;
 }
 
-/* The part during which the domain stands still; the file is synced when it goes on again, if it does. */
+/* The part during which the domain is suspended; the save file is synced after it has resumed, if it does. */
 static int take(struct create *create)
 {
 	int fd = -1, error = 0;
@@ -375,7 +375,7 @@ static json_t *make_info(const struct create *create, const char *save, const ch
 			 "disks", disks_to_json(&create->disks), "config", create->config);
 }
 
-/* From here on it is there. */
+/* Write the information file: from here on the snapshot exists. */
 static int make_whole(struct create *create)
 {
 	char part[NAME_MAX + 1], save[NAME_MAX + 1], file[NAME_MAX + 1], path[PATH_MAX];
@@ -405,7 +405,7 @@ static int make_whole(struct create *create)
 	return error;
 }
 
-/* A guest that stands still from its memory on cannot: `thaw` comes when it runs again. */
+/* A guest that stays suspended or paused cannot thaw: the hook must run when it is resumed. */
 static bool can_thaw(const struct create *create)
 {
 	enum domain_snapshot_after after = create->request->after;
@@ -432,7 +432,7 @@ static int run(struct create *create)
 		error = take(create);
 	if (!error && hook && can_thaw(create))
 		error = hook_run(operation, hook, "thaw", &operation->id, create->text);
-	/* the last moment at which all can be undone */
+	/* from here on the operation is finished, not undone */
 	if (!error)
 		error = domain_check_cancelled(operation);
 	if (!error)
@@ -454,7 +454,7 @@ static void undo(struct create *create)
 	json_t *intent;
 	int error = directory_read(&create->directory, INTENT_FILE, &intent, NULL);
 
-	if (error)		/* nothing was begun */
+	if (error)		/* nothing was changed */
 		return;
 	create->text->text[0] = '\0';
 	error = domain_undo_create(operation, &create->directory, intent);
@@ -466,7 +466,7 @@ static void undo(struct create *create)
 	*create->text = reason;
 }
 
-/* It is whole, and stays that: what cannot be done now is done by the next command. */
+/* The snapshot is complete; if a step fails now, the next command does it. */
 static void finish(struct create *create)
 {
 	struct error_text reason;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_delete.c - a snapshot goes: its information first, then those of
- * the disks, then the memory. What was cut short is finished.
+ * domain_delete.c - deletes a snapshot: its information first, then the
+ * disks' snapshots, then the memory. Recovery finishes a delete.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,11 +13,11 @@
 struct removal {
 	struct domain_operation *operation;
 	struct domain_directory directory;
-	json_t *infos;			/* all that there are */
-	bool damaged;			/* what is asked for: all that is known is its name */
+	json_t *infos;			/* of all snapshots */
+	bool damaged;			/* the requested one's information: only its name is known */
 };
 
-/* Its information may be damaged. Then nothing is known of the disks' snapshots, and all else can go. */
+/* If its information is damaged, the disks' snapshots are unknown; with --keep-disks the rest can be deleted. */
 static int find(struct removal *removal, const char *name)
 {
 	struct domain_operation *operation = removal->operation;
@@ -36,7 +36,7 @@ static int find(struct removal *removal, const char *name)
 	return 0;
 }
 
-/* Those that go back to @name, then itself: an array of information, in the order in which they go. */
+/* Append @name's descendants, then @name itself, to @order: information in the order of deletion. */
 static int collect(struct removal *removal, const char *name, json_t *order, unsigned depth)
 {
 	const json_t *info;
@@ -55,7 +55,7 @@ static int collect(struct removal *removal, const char *name, json_t *order, uns
 	return error;
 }
 
-/* By the store, the snapshot's id there and its time. A store that cannot be asked may be the one. */
+/* Compares the store, and the snapshot's id and time. A store that cannot be read counts as equal. */
 static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, const char *name)
 {
 	const struct snapshot_info snapshot = {
@@ -70,7 +70,7 @@ static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, 
 	       !memcmp(base->uuid, fields.uuid, sizeof(fields.uuid));
 }
 
-/* Not when it is gone, or was put on another base, or is another store by now. What cannot be read may stand on it. */
+/* Is @file still a store based on this snapshot? False: it is missing, or has another base. A file that cannot be read counts. */
 static bool stands_on(const char *file, const json_t *info)
 {
 	struct cow_base_fields base;
@@ -102,7 +102,7 @@ static int check_clones(struct removal *removal, const json_t *info)
 	return 0;
 }
 
-/* Found out before anything is done: a disk that is gone, or whose snapshot somebody reads, would keep it waiting. */
+/* Check before changing anything: a missing disk, or an open snapshot, would keep the delete from finishing. */
 static int check_disks(struct removal *removal, const json_t *info)
 {
 	struct error_text *text = &removal->operation->text, reason = { "" };
@@ -132,7 +132,7 @@ static int remove_one(struct removal *removal, const json_t *listed)
 	json_t *info, *intent;
 	int error;
 
-	/* read again: it may have got another parent by now */
+	/* read it again: its parent may have changed */
 	error = info_read(&removal->directory, info_string(listed, "name"), &info, &reason);
 	if (error == -EBADMSG)
 		info = json_incref((json_t *)listed);
@@ -172,7 +172,7 @@ static int remove_all(struct removal *removal, const json_t *order)
 	return error;
 }
 
-/* The directory keeps no more than what the domain is called: that goes with the last snapshot. */
+/* After the last snapshot only the domain's name is left: remove the directory, too. */
 static void remove_directory(struct removal *removal)
 {
 	struct error_text damaged = { "" };

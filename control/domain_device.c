@@ -13,7 +13,7 @@ int domain_snapshot_device_disk(const struct domain_snapshot_disk *disk, const c
 	if (strcmp(disk->format, "cow") != 0)
 		return -EOPNOTSUPP;
 	device->backend = LIBXL_DISK_BACKEND_TAP;
-	device->format = LIBXL_DISK_FORMAT_RAW;	/* the script knows better */
+	device->format = LIBXL_DISK_FORMAT_RAW;	/* the hotplug script handles the real format */
 	device->script = strdup("block-tapsnap");
 	device->vdev = strdup(vdev);
 	device->readwrite = 0;

@@ -2,9 +2,9 @@
 /*
  * domain_directory.c - the directory of one domain's snapshots.
  *
- * Invariants: a file there is whole (written beside, synced, renamed, the
- * directory synced), or the one from before. The lock is held by the process
- * that changes anything, and is gone with it.
+ * Invariants: files are replaced atomically (written under another name,
+ * synced, renamed, the directory synced). A process that changes anything
+ * holds the lock, which ends with the process.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -32,7 +32,7 @@ const char *directory_root(void)
 	return root && *root ? root : DOMAIN_SNAPSHOT_DIR;
 }
 
-/* With what is above it, each durable. */
+/* Create the directory and its parents, each durably. */
 static int make_directories(const char *path, struct error_text *text)
 {
 	char above[PATH_MAX];
@@ -83,9 +83,9 @@ void directory_close(struct domain_directory *directory)
 int directory_lock(struct domain_directory *directory, int wait_ms, struct error_text *text)
 {
 	int64_t deadline = clock_ms() + wait_ms;
-	/* who does not wait only looks, and leaves no file behind */
+	/* a caller that does not wait only reads, so it creates no file */
 	int fd = openat(directory->fd, LOCK_FILE, O_RDWR | (wait_ms ? O_CREAT : 0) | O_CLOEXEC, 0600);
-	/* in a directory that was removed nothing can be made */
+	/* in a removed directory no file can be created */
 	int error = fd >= 0 ? 0 : errno == ENOENT ? -ESTALE : -errno;
 	struct stat st;
 
@@ -96,7 +96,7 @@ int directory_lock(struct domain_directory *directory, int wait_ms, struct error
 		else if (!error)
 			nanosleep(&(struct timespec){ .tv_nsec = POLL_NS }, NULL);
 	}
-	/* who had it may have removed the directory with the last snapshot */
+	/* the last owner of the lock may have removed the directory with the last snapshot */
 	if (!error && (fstat(fd, &st) || !st.st_nlink))
 		error = -ESTALE;
 	if (!error) {
@@ -117,7 +117,7 @@ void directory_unlock(struct domain_directory *directory)
 	directory->lock = -1;
 }
 
-/* A descriptor of a removed directory can still be read, and has nothing; "." in it cannot be opened any more. */
+/* A descriptor of a removed directory can still be read, as empty; opening "." in it fails. */
 int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text)
 {
 	int fd = openat(directory->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -207,7 +207,7 @@ int directory_each(int (*each)(const char *uuid, void *owner), void *owner)
 	return result;
 }
 
-/* Only who has the lock knows that nobody is about to write there. The lock's file goes last. */
+/* Only with the lock held: otherwise another process may be about to write there. The lock's file is removed last. */
 void directory_remove_empty(const struct domain_directory *directory)
 {
 	DIR *dir = directory->lock >= 0 ? opendir(directory->path) : NULL;

@@ -2,14 +2,14 @@
 /*
  * domain_disks.c - the disks of a domain at their tapdisks.
  *
- * A disk of a domain that is shut off is opened for as long as it is needed,
- * so that one way leads to every disk. Where a raw disk has been given a
- * store, its target is still the raw image's: the tapdisk follows, and says
- * where to.
+ * If the domain is shut off, its disks are opened while they are needed, so
+ * that all operations go through a tapdisk. The target of a raw disk that has
+ * moved to a store is still its raw image: tapdisk finds the store, and
+ * reports its path.
  *
- * Invariant: what disks_open() has opened disks_close() closes, and nothing
- * else. What a command that was killed had opened is taken for that by who
- * ends what it had begun, where nobody uses it.
+ * Invariant: disks_close() closes exactly the disks that disks_open() opened.
+ * When a killed operation is recovered, these include unused disks that it
+ * left open (adopt).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -71,8 +71,8 @@ static int append_target(struct domain_disks *disks, struct domain_disk *disk, c
 }
 
 /*
- * libxl leaves out members that have their defaults. Without a backend it chooses one itself, and never ours: who then writes
- * to the image knows nothing of a store on it. A path that is not absolute is TYPE:PATH, which our hotplug script takes.
+ * libxl omits members with default values. If no backend is given, it never chooses ours, but one that writes to the image
+ * without knowing its store. A path that is not absolute is TYPE:PATH, for our hotplug script.
  */
 int disks_from_config(struct domain_disks *disks, const json_t *config, struct error_text *text)
 {
@@ -127,7 +127,7 @@ const char *disk_file(const struct domain_disk *disk)
 	return disk->moved ? disk->moved : colon ? colon + 1 : "";
 }
 
-/* "target" is what opens it, "format" and "path" are what has its snapshots. */
+/* "target" opens the disk; "format" and "path" are of the file that holds its snapshots. */
 static json_t *disk_to_json(const struct domain_disk *disk)
 {
 	int type_length = (int)(strchr(disk->target, ':') - disk->target);
@@ -150,16 +150,16 @@ json_t *disks_to_json(const struct domain_disks *disks)
 	return array;
 }
 
-/* ---- which tapdisk ---- */
+/* ---- finding the tapdisk ---- */
 
 struct search {
 	struct domain_disk *disk;
-	bool by_target;			/* or by pid and minor, for the target */
+	bool by_target;			/* false: by pid and minor, to learn the target */
 	bool adopt;
 	bool found;
 };
 
-/* No guest and no client of NBD has it, and none of its snapshots is published. */
+/* No guest and no NBD client uses it, and none of its snapshots is exported. */
 static bool is_unused(const json_t *disk)
 {
 	const json_t *export;
@@ -218,7 +218,7 @@ static int open_disk(struct domain_disk *disk, bool adopt, struct error_text *te
 	if (!search.by_target)
 		return error_set(text, -ENODEV, "disk %s: its tapdisk %d does not answer", disk->vdev, disk->pid);
 	error = disk_create(&options, &disk->pid, &disk->minor, &info, &reason);
-	/* another tapdisk may just have taken over from one that had died */
+	/* a successor may just have taken it over from a dead tapdisk */
 	if (error == -EBUSY)
 		tapctl_process_list(look_into, &search);
 	if (search.found)
@@ -321,7 +321,7 @@ int disks_find_stores(struct domain_disks *disks, struct error_text *text)
 	return error;
 }
 
-/* What was written since is not much; a guest that writes more than it can be waited for has it done in the background. */
+/* Wait for the commit, which has little to copy, unless a guest writes much: after a timeout it continues in the background. */
 static int wait_committed(const struct domain_disk *disk, struct error_text *text)
 {
 	const char *state = "running", *why;
@@ -360,7 +360,7 @@ int disk_move_back(const struct domain_disk *disk, struct error_text *text)
 	return error ? error : wait_committed(disk, text);
 }
 
-/* ---- their snapshots ---- */
+/* ---- snapshots ---- */
 
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text)
 {
@@ -410,7 +410,7 @@ int disks_check_snapshot(struct domain_disks *disks, const char *name, struct er
 	return error;
 }
 
-/* The one that we know, or when we know none, one that is no older than @since. */
+/* Is @found the snapshot of @known? If no id is known: is it not older than @since? */
 static bool is_ours(const struct domain_disk *known, const struct domain_disk *found, json_int_t since)
 {
 	return known->id ? known->id == found->id && known->time == found->time : found->time >= since;
@@ -432,12 +432,12 @@ int disks_check_closed(const struct domain_disks *disks, const char *name, struc
 }
 
 /*
- * What a tapdisk was told by somebody who was killed, and what it finds out
- * about that by itself, is ended before this is answered. A list does not wait.
+ * Wait until tapdisk has ended the commands of a killed client, and what they
+ * prepared. It answers snapshot-commit only then; snapshot-list does not wait.
  */
 static void wait_settled(const struct domain_disk *disk)
 {
-	/* which no group's snapshot is called: it would be committed */
+	/* a name that no group uses, because that one would be committed */
 	json_t *request = json_pack("{s:s, s:i, s:s}", "command", "snapshot-commit", "minor", disk->minor, "name",
 				    "~xl-snapshot~waits~until~all~is~settled~");
 
@@ -457,7 +457,7 @@ int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int
 			continue;
 		wait_settled(&known);
 		error = disk_has_snapshot(&found, name, &reason);
-		if (error == -EOPNOTSUPP)	/* a raw disk that did not come to move */
+		if (error == -EOPNOTSUPP)	/* a raw disk that has not moved to its store */
 			error = 0;
 		else if (error < 0)
 			error_set(text, error, "%s", reason.text);
@@ -471,7 +471,7 @@ int disks_delete_snapshot(struct domain_disks *disks, const char *name, json_int
 	return error;
 }
 
-/* Those that are not left out; NULL: no memory. */
+/* The disks that are not skipped; the caller frees them. NULL: no memory. */
 static struct tapctl_disk *list_disks(const struct domain_disks *disks, unsigned *count)
 {
 	struct tapctl_disk *list = calloc(disks->count + 1, sizeof(*list));
@@ -514,7 +514,7 @@ int disks_snapshot_take(struct disks_snapshot *snapshot, struct error_text *text
 {
 	int error = snapshot->group ? tapctl_group_take(snapshot->group, text) : 0;
 
-	/* taken of all: a disk that could not be told finds out by itself */
+	/* the snapshot is taken of all: a disk that does not know yet will read the decision itself */
 	return snapshot->snapshot.taken ? 0 : error;
 }
 

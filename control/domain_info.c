@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_info.c - information files, one for each snapshot, and which one the
- * domain is at. docs/domain-snapshots.md has their fields.
+ * domain_info.c - information files, one for each snapshot, and the domain's
+ * current snapshot. docs/domain-snapshots.md describes their fields.
  *
  * Invariant: a name is checked before it becomes part of a file's name.
  */
@@ -16,7 +16,7 @@
 #define PREFIX "snapshotdata-"
 #define SUFFIX ".xl"
 
-/* What a store takes as a name, and no more than fits. */
+/* A name must be valid in a store, and not too long for a file name. */
 bool info_name_valid(const char *name)
 {
 	const char *c;
@@ -43,7 +43,7 @@ const char *info_string(const json_t *info, const char *key)
 	return json_string_value(json_object_get(info, key));
 }
 
-/* Everything that is used later, so that nobody has to look twice. */
+/* Check all members that are used later, so that their users need not. */
 static bool is_complete(const json_t *info, const char *name)
 {
 	const json_t *disk;
@@ -89,7 +89,7 @@ static json_int_t created(const json_t *info)
 	return json_integer_value(json_object_get(info, "creationtime"));
 }
 
-/* By time, then by name, so that the order is always the same. */
+/* Sorted by time, then by name, so that the order is deterministic. */
 static int insert(json_t *infos, json_t *info)
 {
 	size_t i;
@@ -104,7 +104,7 @@ static int insert(json_t *infos, json_t *info)
 	return json_array_insert_new(infos, i, info) ? -ENOMEM : 0;
 }
 
-/* The name out of a file's name; false: it is something else. */
+/* The snapshot's name from a file's name; false: not an information file. */
 static bool name_of_file(const char *file, char *name)
 {
 	size_t length = strlen(file);
@@ -137,7 +137,7 @@ int info_read_all(const struct domain_directory *directory, json_t **infos, stru
 			error_set(damaged, error, "%s", reason.text);
 		else if (error != -ENOENT)
 			error_set(text, error, "%s", reason.text);
-		if (error == -ENOENT || error == -EBADMSG)	/* deleted since; or not to be in the way of the others */
+		if (error == -ENOENT || error == -EBADMSG)	/* deleted meanwhile; or damaged: still list the others */
 			error = 0;
 	}
 	if (dir)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_locate.c - which domain is meant: one that is there, one whose
- * config file is named, or one that is shut off and has snapshots.
+ * domain_locate.c - finds the domain that a request names: one that exists,
+ * one whose config file is named, or one that is shut off and has snapshots.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -26,7 +26,7 @@ static int look_at(const char *uuid, void *owner)
 	if (!directory_open(&directory, uuid, false, NULL) && !directory_read(&directory, STATE_FILE, &state, NULL))
 		name = info_string(state, "name");
 	else if (directory.fd >= 0 && !directory_read(&directory, INTENT_FILE, &state, NULL))
-		name = info_string(json_object_get(state, "domain"), "name");	/* its first create was cut short */
+		name = info_string(json_object_get(state, "domain"), "name");	/* its first create was killed */
 	directory_close(&directory);
 	if (!strcmp(uuid, search->domain) || (name && !strcmp(name, search->domain))) {
 		search->count++;
@@ -37,7 +37,7 @@ static int look_at(const char *uuid, void *owner)
 	return 0;
 }
 
-/* Of those that have snapshots. 0, -ENOENT, -EEXIST when there are several. */
+/* Search the domains that have snapshots. 0, -ENOENT, -EEXIST: there are several. */
 static int find_directory(const char *domain, struct domain_id *id)
 {
 	struct search search = { .domain = domain };
@@ -50,8 +50,8 @@ static int find_directory(const char *domain, struct domain_id *id)
 }
 
 /*
- * Nothing is there with this uuid. When the domain runs all the same, with another one, its disks are not those of one that is
- * shut off; the old snapshots can still be looked at, and deleted.
+ * No domain with this uuid exists. If a domain of that name runs with another uuid, its disks are in use, so the old snapshots
+ * can only be listed and deleted.
  */
 static int check_not_there(struct domain_operation *operation)
 {
@@ -92,7 +92,7 @@ static int locate_config(struct domain_operation *operation, char **config)
 	return error ? error_set(&operation->text, error, "%s: %s", path, strerror(-error)) : 0;
 }
 
-/* By the name that it had when its last snapshot was taken; it may be running under another one. */
+/* Find it by its name at its last snapshot; it may have another name now. */
 static int locate_directory(struct domain_operation *operation)
 {
 	const char *domain = operation->request->domain;
@@ -115,7 +115,7 @@ static int locate_directory(struct domain_operation *operation)
 	return error && host ? check_not_there(operation) : 0;
 }
 
-/* A domain without a uuid in its config file gets another one at each start, and its snapshots stay with the old one. */
+/* A domain without a uuid in its config file gets a new one at each start, and its snapshots stay with the old one. */
 static int check_uuid(struct domain_operation *operation)
 {
 	struct domain_id *id = &operation->id, other;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_program.c - programs that an operation runs: xl, tap-img, a hook, and
- * the guard.
+ * domain_program.c - runs the programs of an operation: xl, tap-img, a hook,
+ * and the guard.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,7 @@ int domain_check_cancelled(struct domain_operation *operation)
 	return atomic_load(&operation->cancelled) ? error_set(&operation->text, -ECANCELED, "cancelled") : 0;
 }
 
-/* The first line that speaks of an error, as libxl's do: those that follow are of its cleaning up. Or the last one, or "". */
+/* The first line with an error, in libxl's format: the next ones are about its cleanup. Otherwise the last line, or "". */
 static void telling_line(int fd, char *line, size_t size)
 {
 	char buffer[4096], *start, *end;
@@ -65,13 +65,13 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 	return error_set(text, -EIO, "%s ended with status %d%s%s", name, WEXITSTATUS(status), *line ? ": " : "", line);
 }
 
-/* That may be cancelled, and how long a program is waited for when it is. */
+/* An operation, and how long its program may still run after it was cancelled. */
 struct timeout {
 	const struct domain_operation *operation;
 	int ms;
 };
 
-/* True: it did not end, and was killed with all that it had started. Its process is still to be waited for. */
+/* True: it was cancelled and its program killed, with all children; the caller must still wait for the process. */
 static bool kill_cancelled(pid_t pid, const struct timeout *timeout)
 {
 	struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
@@ -89,14 +89,14 @@ static bool kill_cancelled(pid_t pid, const struct timeout *timeout)
 	return killed;
 }
 
-/* @timeout: NULL: it is waited for to its end. */
+/* @timeout: NULL: none. */
 static int run_program(const char *const arguments[], const struct timeout *timeout, struct error_text *text)
 {
 	int out = child_output(), status, error;
 	pid_t pid;
 	bool killed;
 
-	/* a session of its own is what can be killed whole */
+	/* in a new session, so that it can be killed with its children */
 	error = out < 0 ? out : child_start(&pid, arguments, -1, out, timeout ? POSIX_SPAWN_SETSID : 0);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
@@ -124,7 +124,7 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 	     struct error_text *text)
 {
 	const char *const arguments[] = { hook, word, id->name, NULL };
-	/* who cancels wants no freeze any more; a thaw is what has to come after it */
+	/* a cancelled freeze is useless, but a thaw must still run */
 	const struct timeout timeout = { operation, !strcmp(word, "thaw") ? hook_timeout_ms : 0 };
 	struct error_text reason = { "" };
 	int error = run_program(arguments, &timeout, &reason);
@@ -133,9 +133,9 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 }
 
 /*
- * The domain may stand still when we are killed, and nobody may look for a
- * long time. So a process of its own sees the end of a socket, and ends what we
- * had begun. It writes nothing that we would not.
+ * If we are killed, the domain may be left suspended, and no command may come
+ * for a long time. So the guard, another process, notices that its socket is
+ * closed, and recovers the operation, as the next command would.
  */
 int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_directory *directory,
 		struct error_text *text)
@@ -162,7 +162,7 @@ void guard_stop(struct guard *guard)
 {
 	if (guard->fd < 0)
 		return;
-	/* fails when the guard was killed, which then has nothing more to be told */
+	/* fails if the guard was killed, which does not matter */
 	send(guard->fd, "d", 1, MSG_NOSIGNAL);
 	close(guard->fd);
 	guard->fd = -1;

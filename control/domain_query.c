@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_query.c - looking at snapshots, and their descriptions.
+ * domain_query.c - lists snapshots, and edits their descriptions.
  *
- * Looking waits for nobody: while an operation runs, what is whole is shown.
+ * A query does not wait for a running operation; it shows complete snapshots.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 
 #include "domain.h"
 
-/* What was cut short is ended first; that this cannot be done yet is worth a warning, no more. */
+/* Recover a killed operation first; a failure of that is only a warning. */
 static void recover_if_free(struct domain_operation *operation, struct domain_directory *directory)
 {
 	json_t *intent;
@@ -21,7 +21,7 @@ static void recover_if_free(struct domain_operation *operation, struct domain_di
 	if (directory_lock(directory, 0, NULL))
 		return;
 	domain_recover(operation, directory);
-	/* whoever wants to change something is not to wait for somebody who looks */
+	/* a query must not block an operation that changes something */
 	directory_unlock(directory);
 }
 
@@ -35,7 +35,7 @@ static int read_one(struct domain_operation *operation, const struct domain_dire
 	return error;
 }
 
-/* One that is damaged makes it an error; the others are there all the same. */
+/* A damaged file is an error, but the other snapshots are returned. */
 static int read_all(struct domain_operation *operation, const struct domain_directory *directory)
 {
 	struct error_text damaged = { "" };

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_queue.c - sessions: operations that run on threads of their own, and
- * tell how they go on the thread that dispatches.
+ * domain_queue.c - sessions: each operation runs on its own thread; progress
+ * and completion are reported on the thread that dispatches.
  *
  *   start --> runs on its thread --> over (eventfd) --> dispatch: joined, done(), freed
  *
  * Invariants: the list belongs to the one thread that calls us; an operation's
- * own thread knows only its operation. The mutex guards what that leaves there
- * for us. Callbacks are called without it, on the dispatching thread.
+ * thread accesses only its operation. The mutex protects the members by which
+ * it reports to us. Callbacks run without it, on the dispatching thread.
  */
 #include <errno.h>
 #include <poll.h>
@@ -25,12 +25,12 @@
 struct domain_snapshot_operation {
 	struct domain_snapshots *session;
 	struct domain_snapshot_callbacks callbacks;
-	struct domain_snapshot_request request;	/* its strings are ours */
+	struct domain_snapshot_request request;	/* a copy, which owns its strings */
 	char **leave_out;
 	struct domain_operation work;
 	pthread_t thread;
 	int error;
-	bool over, has_progress;	/* to be told */
+	bool over, has_progress;	/* to be reported */
 	char step[64];
 	int percent;
 	struct domain_snapshot_operation *next;
@@ -59,7 +59,7 @@ int domain_run(struct domain_operation *operation)
 
 static void tell(struct domain_snapshots *session)
 {
-	/* it cannot overflow: dispatch reads it whole */
+	/* cannot overflow: dispatch resets the counter */
 	eventfd_write(session->event, 1);
 }
 
@@ -76,7 +76,7 @@ static void note_progress(struct domain_operation *work, const char *step, int p
 	tell(operation->session);
 }
 
-/* A host that cannot be reached is no reason not to look at files. */
+/* Queries work on the files alone if the host cannot be reached. */
 static int run_with_host(struct domain_operation *work, struct domain_snapshots *session)
 {
 	struct error_text reason = { "" };
@@ -91,7 +91,7 @@ static int run_with_host(struct domain_operation *work, struct domain_snapshots 
 	work->host = host;
 	pthread_mutex_unlock(&session->mutex);
 	error = domain_run(work);
-	/* not found among those that have snapshots: it may be one that only the host knows */
+	/* no domain with snapshots has that name: perhaps the host knows it */
 	if (!host && error == -ENOENT && !work->id.uuid[0])
 		work->text = reason;
 	pthread_mutex_lock(&session->mutex);
@@ -147,7 +147,7 @@ static bool copy_list(struct domain_snapshot_operation *operation)
 	return true;
 }
 
-/* A path is said to others later, who are elsewhere; without a slash it is none. */
+/* Make a path absolute, for programs that run in other directories; a word without a slash is not a path. */
 static bool copy_path(const char **path)
 {
 	char *directory, *absolute = NULL;
@@ -168,7 +168,7 @@ static bool copy_request(struct domain_snapshot_operation *operation, const stru
 	bool copied;
 
 	*copy = *request;
-	/* all of them, so that what is freed is ours */
+	/* copy all strings, so that freeing the copy is safe */
 	copied = copy_path(&copy->domain);
 	copied &= copy_string(&copy->name);
 	copied &= copy_string(&copy->description);
@@ -217,7 +217,7 @@ static int check_request(const struct domain_snapshot_request *request, struct e
 	return 0;
 }
 
-/* They go into JSON. */
+/* The strings must be UTF-8, for JSON. */
 static int check_words(const struct domain_snapshot_request *request, struct error_text *text)
 {
 	const struct {
@@ -238,8 +238,8 @@ static int check_words(const struct domain_snapshot_request *request, struct err
 }
 
 /*
- * The caller's signals are for its own threads. SIGCHLD stays as it is there: libxl, whose helpers are children, may wait
- * for it.
+ * Block signals in the new thread: they are for the caller's threads. SIGCHLD keeps the caller's setting: libxl may need it
+ * for its helper processes.
  */
 static int start_thread(struct domain_snapshot_operation *operation)
 {
@@ -308,7 +308,7 @@ static void tell_done(struct domain_snapshot_operation *operation)
 		.disks_us = work->disks_us, .stopped_us = work->stopped_us, .clone = work->clone,
 		.clone_has_memory = work->clone_has_memory,
 	};
-	/* a snapshot that was made or gone back to is what the domain is at now */
+	/* after a create or a revert that snapshot is the current one */
 	enum domain_snapshot_command command = operation->request.command;
 	const char *current = work->current;
 
@@ -322,7 +322,7 @@ static void tell_done(struct domain_snapshot_operation *operation)
 	free(result.snapshots);
 }
 
-/* One that has something to tell; taken off the list when it is over. */
+/* Find an operation with something to report; remove it from the list if it is over. */
 static struct domain_snapshot_operation *take_one(struct domain_snapshots *session, bool *progress)
 {
 	struct domain_snapshot_operation **link, *found = NULL;

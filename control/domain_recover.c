@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_recover.c - the end of an operation that was cut short, by its
- * intent file.
+ * domain_recover.c - finishes or undoes an operation that was killed, from
+ * its intent file.
  *
- *   create   its information file is there: finished, with what is to become of the domain; else undone
+ *   create   its information file exists: finished, with the domain's --shutdown etc.; else undone
  *   revert   the domain was not destroyed yet: undone; else finished
  *   delete   finished
- *   clone    all but the file that it is started with is whole: finished; else undone
+ *   clone    all but the file that starts the clone is complete: finished; else undone
  *
- * A disk that is gone for good would keep all of these waiting for ever:
- * `recover --force` leaves it out, and gives up a revert that needs it.
+ * A disk that is permanently lost would block all of these for ever:
+ * `recover --force` skips it, and gives up a revert that needs it.
  *
- * Invariant: each of these can itself be cut short and begun again.
+ * Invariant: each of these can itself be killed and started again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,7 +23,7 @@
 
 #define LOCK_WAIT_MS 2000
 
-/* The domain of an intent, as it is now. */
+/* The present state of an intent's domain. */
 static int find_domain(struct domain_operation *operation, const json_t *intent, struct domain_id *id)
 {
 	const json_t *domain = json_object_get(intent, "domain");
@@ -39,7 +39,7 @@ static int find_domain(struct domain_operation *operation, const json_t *intent,
 		*id = (struct domain_id){ .there = false };
 		snprintf(id->uuid, sizeof(id->uuid), "%s", uuid);
 	}
-	if (!id->name[0])		/* gone, or xenstored is, which has the names */
+	if (!id->name[0])		/* the domain is gone, or xenstored, which has the names, is */
 		snprintf(id->name, sizeof(id->name), "%s", name);
 	return !error || error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 }
@@ -52,7 +52,7 @@ json_t *domain_to_json(const struct domain_id *id)
 	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
 }
 
-/* It was not started anew since the intent was written. */
+/* Has the domain not been restarted since the intent was written? */
 static bool is_same_domain(const json_t *intent, const struct domain_id *id)
 {
 	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
@@ -68,7 +68,7 @@ static bool is_forced(const struct domain_operation *operation)
 	return operation->request->command == DOMAIN_SNAPSHOT_RECOVER && operation->request->force;
 }
 
-/* Raw disks that a create that is undone has moved onto stores. One that stays there is as good, and @text tells. */
+/* Move raw disks back from the stores of a create that is undone. A failure is harmless, and @text reports it. */
 static void move_back(struct domain_disks *disks, const json_t *moves, struct error_text *text)
 {
 	const json_t *vdev;
@@ -109,7 +109,7 @@ static int remove_save(struct domain_operation *operation, const struct domain_d
 	return error ? error : directory_remove(directory, file, &operation->text);
 }
 
-/* All is done, or all undone: each disk knows what became of it, and nobody needs a record of it any more. */
+/* All is done, or all undone: every disk knows the decision, so the decision records are removed, too. */
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text)
 {
 	int error = tapctl_records_forget(directory->uuid, text);
@@ -125,7 +125,7 @@ static int remove_info(struct domain_operation *operation, const struct domain_d
 	return directory_remove(directory, file, &operation->text);
 }
 
-/* What is left to be undone has to wait, maybe for long. The next command that tries leaves the domain alone. */
+/* The rest must be undone later, so record that the domain was resumed: the next attempt must leave it alone. */
 static void note_gone_on(const struct domain_directory *directory, const json_t *intent)
 {
 	json_t *noted = json_copy((json_t *)intent);
@@ -136,8 +136,8 @@ static void note_gone_on(const struct domain_directory *directory, const json_t 
 }
 
 /*
- * An information file that may not be durable is not to make the snapshot
- * whole. That takes no time, and then comes the domain: it is what is waited for.
+ * First remove the information file, which may not be durable, so that the
+ * snapshot does not count. Then resume the domain, before the slow steps.
  */
 int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
@@ -152,11 +152,11 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 	if (error)
 		return error;
 	unlisted = remove_info(operation, directory, name);
-	/* one that went on or was started since then is not suspended by us: if it is, that is for somebody else to end */
+	/* a domain that was resumed or restarted since then was not suspended by us, so we must not resume it */
 	same = is_same_domain(intent, &id) && !json_is_true(json_object_get(intent, "gone_on"));
 	if (same && json_is_true(json_object_get(intent, "memory")))
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
-	/* it is told to thaw whatever comes of that; a domain that was not frozen takes no harm */
+	/* thaw even if that failed; it does not harm a domain that was not frozen */
 	if (!resumed && same && hook)
 		thawed = hook_run(operation, hook, "thaw", &id, NULL);
 	error = unlisted ? unlisted : resumed;
@@ -172,8 +172,9 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 }
 
 /*
- * What it was to be afterwards, unless somebody has started it anew. With memory it was left suspended, or paused when it
- * went on. Without, it has run all the while: only whoever was told to may stop it, and not the next command, days later.
+ * Shut down, pause or unpause the domain as the request says, unless it was restarted. With memory it was left suspended, or
+ * paused at its resume. Without memory it has run all the time: only the operation itself may stop it (@told), not a recovery
+ * days later.
  */
 static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id, bool told)
 {
@@ -195,7 +196,7 @@ static int leave_domain(struct domain_operation *operation, const json_t *intent
 	return error;
 }
 
-/* The disks of a domain that is off are open for as long as a command needs them. */
+/* Close the disks of a domain that is off, which the killed command had opened. */
 static void close_left_open(const json_t *intent)
 {
 	struct domain_disks disks = { .adopt = true, .give_up = true };
@@ -215,7 +216,7 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 	if (operation->adopts)
 		close_left_open(intent);
 
-	/* by this the domain is found when it is gone */
+	/* this file is how a domain is found when it is shut off */
 	if (!error)
 		error = info_set_current(directory, &id, info_string(intent, "name"), &operation->text);
 	if (!error)
@@ -250,7 +251,10 @@ static int write_phase(struct domain_operation *operation, const struct domain_d
 	return directory_write(directory, INTENT_FILE, intent, &operation->text);
 }
 
-/* Nothing is done to one before all of them can be had: the phase goes on being "stop" until then. @gone: one cannot be opened, or has lost the snapshot. */
+/*
+ * Changes no disk before all are available: the phase remains "stop" until then. *@gone: a disk cannot be opened, or has lost
+ * the snapshot.
+ */
 static int revert_disks(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent, bool *gone)
 {
 	struct domain_disks disks = { .adopt = operation->adopts };
@@ -276,7 +280,7 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 	return error;
 }
 
-/* Each disk that is there finds out by its opening whether it has gone back. The domain stays off. */
+/* Open each disk that exists, so that it settles by the decision record whether it was reverted. The domain stays off. */
 static int give_up_revert(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			  const struct domain_id *id)
 {
@@ -314,7 +318,7 @@ static int start_domain(struct domain_operation *operation, const json_t *intent
 	return running || paused ? host->ops->boot(host, info, paused, &operation->text) : 0;
 }
 
-/* Memory that does not start now can be tried again: this does not keep the intent, which would keep all else waiting. */
+/* A failed start does not keep the intent, which would block all other commands: the revert can be repeated. */
 static void explain_not_started(struct domain_operation *operation, int error, const char *name)
 {
 	struct error_text reason = operation->text;
@@ -324,7 +328,7 @@ static void explain_not_started(struct domain_operation *operation, int error, c
 		  reason.text, name);
 }
 
-/* Its memory is from between freeze and thaw. A paused guest cannot thaw. */
+/* The memory was saved while the guest was frozen, so thaw it. A paused guest cannot thaw. */
 static int thaw(struct domain_operation *operation, const json_t *intent, const json_t *info, const struct domain_id *id)
 {
 	const char *hook = info_string(info, "hook"), *name = info_string(info, "name");
@@ -340,7 +344,7 @@ static int thaw(struct domain_operation *operation, const json_t *intent, const 
 				 "run '%s thaw %s'", reason.text, name, hook, id->name) : 0;
 }
 
-/* Disks are at the snapshot whether it starts or not. */
+/* The disks are reverted, whether the domain starts or not. */
 static int end_revert(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 		      const json_t *info, const struct domain_id *id)
 {
@@ -393,7 +397,7 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 	return error ? error : end_revert(operation, directory, intent, info, &id);
 }
 
-/* Before the domain was destroyed nothing was done. */
+/* If the domain was not destroyed yet, nothing was changed. */
 static int end_cut_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
 	struct domain_id id;
@@ -406,7 +410,7 @@ static int end_cut_revert(struct domain_operation *operation, const struct domai
 
 /* ---- delete ---- */
 
-/* Those that went back to @name go back to what it went back to. */
+/* Make @parent the parent of @name's children. */
 static int give_new_parent(struct domain_operation *operation, const struct domain_directory *directory, const char *name,
 			   const char *parent)
 {
@@ -468,7 +472,7 @@ int domain_finish_delete(struct domain_operation *operation, const struct domain
 	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
-/* ---- what all begin with ---- */
+/* ---- the start of every operation ---- */
 
 static int end_operation(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
@@ -525,8 +529,8 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 }
 
 /*
- * A domain that is to go back anyway need not first be brought to where it was to go back before. Where it was already, and
- * runs, that is noted first: nothing of it is half way.
+ * A new revert replaces one that was killed, which then need not be finished. Unless that one's domain runs already: its
+ * disks are reverted, so only the current snapshot is recorded first.
  */
 static bool replaces(struct domain_operation *operation, const struct domain_directory *directory)
 {
@@ -543,7 +547,7 @@ static bool replaces(struct domain_operation *operation, const struct domain_dir
 	return replaced;
 }
 
-/* The directory, locked. It may be removed with the last snapshot while we wait for the lock. */
+/* Open and lock the directory. Retries if it is removed with the last snapshot while we wait for the lock. */
 static int open_locked(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text)
 {
 	int error = directory_open(directory, uuid, make, text);
@@ -556,7 +560,7 @@ static int open_locked(struct domain_directory *directory, const char *uuid, boo
 	return error;
 }
 
-/* What was ended may have started the domain, or destroyed it. */
+/* Find the domain again: the recovery may have started it, or destroyed it. */
 static int look_again(struct domain_operation *operation)
 {
 	struct domain_host *host = operation->host;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_revert.c - a domain goes back to a snapshot.
+ * domain_revert.c - reverts a domain to a snapshot.
  *
- *   checks -> intent "stop" -> the domain is destroyed -> all disks can be had -> "disks": all of them
+ *   checks -> intent "stop" -> the domain is destroyed -> all disks are available -> "disks": revert all
  *          -> "start": restored or booted -> intent removed
  *
- * Each disk's way back can be gone again, so what was cut short is finished,
- * or another revert takes its place. That one begins with "disks", since they
- * are half way: whoever finds it cut short is not to let a domain run on them.
+ * Reverting a disk can be repeated, so recovery finishes a killed revert, or
+ * another revert replaces it. That one starts in phase "disks", since some
+ * disks may be reverted already: recovery must not let a domain run on them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +22,7 @@ struct revert {
 	struct domain_directory directory;
 	struct error_text *text;
 	json_t *info;
-	bool replaces;			/* another one that has not ended */
+	bool replaces;			/* it replaces a killed revert */
 };
 
 static int check_memory(struct revert *revert)
@@ -43,7 +43,7 @@ static int check_memory(struct revert *revert)
 	return error ? error_set(revert->text, error, "the domain's memory cannot be read: %s: %s", save, reason.text) : 0;
 }
 
-/* Nor when it is to be booted and cannot be: that is no time to find out. */
+/* Refuse early if the domain could not be booted afterwards. */
 static int check_boot(struct revert *revert)
 {
 	enum domain_snapshot_after after = revert->operation->request->after;
@@ -58,7 +58,7 @@ static int check_boot(struct revert *revert)
 				 "off", reason.text) : 0;
 }
 
-/* Nothing is lost yet: each disk has to have what it is to go back to. */
+/* Before anything changes: each disk must have the snapshot. */
 static int check_disks(struct revert *revert)
 {
 	struct domain_disks disks = { 0 };
@@ -68,7 +68,7 @@ static int check_disks(struct revert *revert)
 		error = disks_open(&disks, revert->text);
 	if (!error)
 		error = disks_check_snapshot(&disks, info_string(revert->info, "name"), revert->text);
-	/* a domain that is there has them itself */
+	/* a running domain uses its disks itself */
 	if (!error && !revert->operation->id.there)
 		error = disks_check_unused(&disks, revert->text);
 	disks_close(&disks);
@@ -93,7 +93,7 @@ static int check_set(struct revert *revert, const struct domain_disks *now, cons
 	return 0;
 }
 
-/* The disks of the domain that runs are those that it had. */
+/* The running domain must have the same disks as the snapshot. */
 static int check_change(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
@@ -112,7 +112,7 @@ static int check_change(struct revert *revert)
 	return error;
 }
 
-/* Something may have been done to the disks. */
+/* May a disk have been changed? */
 static bool has_begun(const json_t *intent)
 {
 	const char *phase = info_string(intent, "phase");
@@ -120,7 +120,7 @@ static bool has_begun(const json_t *intent)
 	return !phase || strcmp(phase, "stop") != 0;
 }
 
-/* Of the revert whose place this one takes, if there is one. */
+/* Has the revert that this one replaces changed disks? */
 static bool is_half_way(const struct revert *revert)
 {
 	json_t *intent;
@@ -142,7 +142,7 @@ static json_t *make_intent(const struct revert *revert)
 			 revert->info);
 }
 
-/* The domain is gone and its disks are under way: say how that ends. */
+/* The domain is destroyed and its disks are partly reverted: add to the error how to finish that. */
 static void explain_half_way(struct revert *revert)
 {
 	struct error_text reason = *revert->text;
@@ -151,7 +151,7 @@ static void explain_half_way(struct revert *revert)
 	error_set(revert->text, -EIO, "%.380s; the domain is shut off, and the next command continues the revert", reason.text);
 }
 
-/* Nothing is left of it for the next command. */
+/* No intent is left for recovery. */
 static bool is_ended(const struct revert *revert)
 {
 	json_t *intent;
@@ -162,8 +162,8 @@ static bool is_ended(const struct revert *revert)
 }
 
 /*
- * A domain that was off, and whose disks cannot be had, is what it was: nothing is to go on with that later. Unless it is
- * off because of a revert before this one, which is to.
+ * If the domain was off, and its disks are not available, nothing has changed: remove the intent. Unless it is off because
+ * of an earlier revert, which recovery must finish.
  */
 static void end_failed(struct revert *revert, const json_t *intent)
 {

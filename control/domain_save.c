@@ -2,8 +2,8 @@
 /*
  * domain_save.c - the head of a save file, as `xl save` writes it and `xl
  * restore` reads it (Xen's tools/xl/xl.h): a fixed part, then "optional data":
- * the length of the configuration, and that, libxl's JSON with its NUL.
- * libxl's own stream of the memory follows.
+ * the length of the configuration, and the configuration, libxl's JSON with a
+ * NUL. libxl's stream of the memory follows.
  */
 #include <errno.h>
 #include <stdint.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_xen.c - what domain snapshots ask of Xen: libxenlight for domains,
- * xl to start them, so that they have xl's own process that watches over them.
+ * domain_xen.c - domain_host for Xen: calls libxenlight, and runs xl to start
+ * domains, so that each has xl's process that monitors it.
  *
  * libxl has no hook between "suspended" and "resumed"; libxl_domain_suspend()
  * leaves the domain suspended, and libxl_domain_resume() with suspend_cancel
- * lets it go on in its rings as if nothing had been.
+ * resumes it with its rings unchanged.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -23,11 +23,11 @@
 #include "domain_xen_lost.h"
 
 #define CONNECT_STEPS 100		/* of 100 ms */
-/* Steps of 100 ms for a guest that is about to suspend: it was asked to, it may have been, it was not. */
+/* Steps of 100 ms to wait for a guest that may be suspending: it was asked to, it may have been asked, it was not. */
 #define ASKED_STEPS 300
 #define UNKNOWN_STEPS 50
 #define UNASKED_STEPS 10
-#define ASKING "suspend request via"	/* libxl, at its level for debugging: by event channel or by xenstore */
+#define ASKING "suspend request via"	/* libxl's debug message, for event channel and xenstore */
 
 struct xen_logger {
 	xentoollog_logger logger;
@@ -41,15 +41,15 @@ struct xen_host {
 	struct xs_handle *xs;
 	struct xen_watchdog watchdog;
 	pthread_mutex_t mutex;
-	bool saving;			/* guarded by the mutex: libxl has the one operation that may be aborted */
-	atomic_bool begun;		/* its helper has told of progress */
-	bool saved;			/* or has tried to, in this process: then asked is known */
-	atomic_bool asked;		/* the guest, to suspend */
-	bool emulated;			/* what is saved has a QEMU, or that is not known */
-	char reason[300];		/* the first error since clear_reason(): it knows most */
+	bool saving;			/* protected by the mutex: libxl runs the save, which may be aborted */
+	atomic_bool begun;		/* libxl's helper has reported progress */
+	bool saved;			/* this process has run a save, or tried to: then asked is valid */
+	atomic_bool asked;		/* the guest was asked to suspend */
+	bool emulated;			/* the saved domain has a QEMU, or that is unknown */
+	char reason[300];		/* the first error since clear_reason(), which is the most specific */
 };
 
-/* libxl begins with file, line and function. */
+/* Skip the file, line and function at the beginning of libxl's messages. */
 static const char *skip_place(const char *message)
 {
 	const char *dot = strstr(message, ".c:"), *colon = strstr(message, ": ");
@@ -85,7 +85,7 @@ static void log_progress(xentoollog_logger *logger, const char *context, const c
 
 static void log_destroy(xentoollog_logger *logger)
 {
-	/* it is part of the host */
+	/* nothing to free: the logger is part of the host */
 }
 
 static struct xen_host *to_xen(struct domain_host *host)
@@ -117,7 +117,7 @@ static void fill_id(struct xen_host *xen, const libxl_dominfo *info, struct doma
 	free(name);
 }
 
-/* Its number, its name, its uuid: the first that fits. */
+/* Compares number, name and uuid. */
 static bool is_meant(const struct domain_id *id, const char *domain)
 {
 	char number[16];
@@ -143,7 +143,7 @@ static int xen_find(struct domain_host *host, const char *domain, struct domain_
 		found = is_meant(id, domain);
 	}
 	libxl_dominfo_list_free(list, count);
-	if (!found && xen_lost_now(&xen->watchdog))	/* where the names are */
+	if (!found && xen_lost_now(&xen->watchdog))	/* xenstored has the names */
 		return failed(xen, "looking for the domain", text);
 	return found ? 0 : error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -158,7 +158,7 @@ static int xen_config(struct domain_host *host, unsigned domid, char **config, s
 	libxl_domain_config_init(&domain);
 	rc = libxl_retrieve_domain_configuration(xen->ctx, domid, &domain, NULL);
 	if (!rc) {
-		domain.c_info.domid = 0;	/* any will do at the restore */
+		domain.c_info.domid = 0;	/* the restore chooses a number */
 		*config = libxl_domain_config_to_json(xen->ctx, &domain);
 	}
 	libxl_domain_config_dispose(&domain);
@@ -198,7 +198,7 @@ static int check_live(struct xen_host *xen, const libxl_dominfo *info, struct er
 	return error;
 }
 
-/* Some disk's frontend is on its way to Connected (xenbus states 1 to 3). */
+/* Is a disk's frontend not Connected yet (xenbus states 1 to 3)? */
 static bool is_connecting(struct xen_host *xen, unsigned domid)
 {
 	char directory[64], path[128], **names, *state;
@@ -218,9 +218,9 @@ static bool is_connecting(struct xen_host *xen, unsigned domid)
 }
 
 /*
- * Linux's blkfront that is saved before it has connected again after a
- * restore runs into a BUG() when it is restored. A disk that its guest never
- * connects, as an HVM guest's may be, costs the wait and no more.
+ * Linux's blkfront hits a BUG() at the restore if it was saved before it had
+ * reconnected after an earlier restore. For a disk that its guest never
+ * connects, as an HVM guest may do, this only waits in vain.
  */
 static void wait_connected(struct xen_host *xen, unsigned domid)
 {
@@ -287,7 +287,7 @@ static int xen_save(struct domain_host *host, unsigned domid, int fd, bool live,
 	return 0;
 }
 
-/* 1: it had not been seen by the guest, and never will. */
+/* Withdraw a suspend request. True: the guest had not seen it, and never will. */
 static int take_back_suspend(struct xen_host *xen, unsigned domid)
 {
 	char path[64], *value;
@@ -315,8 +315,8 @@ static unsigned settle_steps(const struct xen_host *xen)
 }
 
 /*
- * Somebody's save() was cut short: the guest may have been asked to suspend, and be about to. One that did so after we had
- * looked would stay so for ever.
+ * After a killed save() the guest may have been asked to suspend, and be about to. If it did so after our check, it would stay
+ * suspended for ever: so withdraw the request, or wait.
  */
 static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *info, struct error_text *text)
 {
@@ -332,7 +332,7 @@ static int wait_suspended(struct xen_host *xen, unsigned domid, libxl_dominfo *i
 	return error;
 }
 
-/* libxl looks into xenstore for a QEMU, and takes a PVH domain for one that has it where nobody answers. */
+/* Resume with libxc alone: when xenstore does not answer, libxl assumes that a PVH domain has a QEMU. */
 static bool resume_without_xenstored(unsigned domid)
 {
 	xc_interface *xc = xc_interface_open(NULL, NULL, 0);
@@ -343,7 +343,7 @@ static bool resume_without_xenstored(unsigned domid)
 	return resumed;
 }
 
-/* A PV or PVH domain goes on also when xenstored cannot be told; QEMU's, of an HVM domain, is found through xenstored. */
+/* A PV or PVH domain can resume without xenstored; the QEMU of an HVM domain is found through xenstored. */
 static int resume_suspended(struct xen_host *xen, unsigned domid, struct error_text *text)
 {
 	bool failure = libxl_domain_resume(xen->ctx, domid, 1, NULL);
@@ -364,7 +364,7 @@ static int xen_resume(struct domain_host *host, unsigned domid, bool paused, str
 	libxl_dominfo info;
 	int error = paused ? xen_info(xen, domid, &info, text) : wait_suspended(xen, domid, &info, text);
 
-	/* Xen counts, and one unpause is to do */
+	/* Xen counts pauses, and one unpause must be enough */
 	if (!error && paused && !info.paused && libxl_domain_pause(xen->ctx, domid, NULL))
 		error = failed(xen, "pausing the domain", text);
 	if (!error && is_suspended(&info))
@@ -388,8 +388,8 @@ static int xen_unpause(struct domain_host *host, unsigned domid, struct error_te
 }
 
 /*
- * On another thread. Before its helper runs libxl cannot be stopped: it would look for the helper that is not there (a NULL
- * pointer). What else libxl does for us is to be done to its end.
+ * Called on another thread. Before its helper runs libxl must not be aborted: it would dereference a NULL pointer. Only a save
+ * is aborted; other operations of libxl run to their end.
  */
 static void abort_save(void *owner)
 {
@@ -406,7 +406,7 @@ static void xen_abort(struct domain_host *host)
 	xen_watchdog_bark(&((struct xen_host *)host)->watchdog);
 }
 
-/* ---- their end and their beginning ---- */
+/* ---- destroying and starting ---- */
 
 static bool is_paused(struct xen_host *xen, unsigned domid)
 {
@@ -420,7 +420,7 @@ static bool is_paused(struct xen_host *xen, unsigned domid)
 	return paused;
 }
 
-/* The first that libxl does is to pause it; without xenstored it does not get much further, and the domain may go on. */
+/* libxl first pauses the domain; without xenstored it fails soon after that, so unpause it. */
 static int xen_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
@@ -433,7 +433,7 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 	return failed(xen, "destroying the domain", text);
 }
 
-/* xl knows only that what it wanted of xenstored failed. @started: xl's end. */
+/* If xenstored is lost, report that instead of xl's error. @started: xl's result. */
 static int judge_start(struct xen_host *xen, int started, const struct error_text *reason, struct error_text *text)
 {
 	if (started && xen_lost_now(&xen->watchdog))
@@ -476,16 +476,16 @@ static int xen_disks(struct domain_host *host, unsigned domid, struct domain_dis
 		libxl_device_disk_list_free(known, count);
 	if (!xen_lost_now(&xen->watchdog))
 		return error;
-	/* what was not found may be there */
+	/* "not found" is not reliable then */
 	if (text)
 		text->text[0] = '\0';
 	return failed(xen, "looking for the domain's disks", text);
 }
 
-/* Without it, a libxl that finds its connection dead would end the process. */
+/* Without this handler libxl ends the process when its connection is dead. */
 static void on_disaster(void *owner, libxl_event_type type, const char *message, int error)
 {
-	/* what libxl was asked to do fails, and that is reported */
+	/* nothing to do: libxl's call fails, and that is reported */
 }
 
 static void xen_close(struct domain_host *host)
@@ -510,7 +510,7 @@ static const struct domain_host_ops xen_ops = {
 
 int xen_host_open(struct domain_host **host, struct error_text *text)
 {
-	/* several contexts, and children that are not libxl's */
+	/* the process has several contexts, and children that are not libxl's */
 	static const libxl_childproc_hooks children = { .chldowner = libxl_sigchld_owner_libxl_always_selective_reap };
 	static const libxl_event_hooks events = { .disaster = on_disaster };
 	struct xen_host *xen = calloc(1, sizeof(*xen));

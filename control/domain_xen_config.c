@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_xen_config.c - config files: reading one of a domain that is shut
- * off, as far as its disks go, and booting a domain.
+ * domain_xen_config.c - reads the disks from the config file of a domain that
+ * is shut off, and boots a domain.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 #include "domain.h"
 
-/* As xl does: each string of the list is one disk. */
+/* Parse the disks as xl does: one disk per string of the list. */
 static int read_disks(XLU_Config *file, libxl_domain_config *domain)
 {
 	XLU_ConfigList *list;
@@ -102,7 +102,7 @@ int xen_read_config(struct domain_host *host, const char *path, struct domain_id
 
 #define MADE "/tmp/xl-snapshot-XXXXXX"
 
-/* A config file, in a directory of its own. */
+/* A temporary config file, in its own directory. */
 struct made {
 	char directory[sizeof(MADE)], file[sizeof(MADE) + 8];
 };
@@ -146,7 +146,7 @@ int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text
 	return error;
 }
 
-/* The file that the domain came from where it is known, otherwise one made of its configuration. */
+/* Boot from the domain's own config file if it is known, otherwise from one written from its configuration. */
 int xen_boot(const json_t *info, bool paused, struct error_text *text)
 {
 	const char *named = info_string(info, "config_file");

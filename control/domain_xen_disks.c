@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_xen_disks.c - the disks that a domain can write, as domain snapshots
- * know them.
+ * domain_xen_disks.c - lists the disks that a domain can write, as struct
+ * domain_disks.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_xen_lost.c - xenstored may go while we work. It cannot be started
- * again: what it knew is lost, and the host has to be.
+ * domain_xen_lost.c - detects that xenstored has died. It cannot be restarted
+ * without its data, so the host must be.
  *
- * Nobody tells that: what libxenstore gives out to be polled is a pipe of its
- * own, which then stays silent for ever, so libxl waits for its own deadlines
- * of a minute and more. So there is a connection on which nothing is ever
- * said; its end is xenstored's. Where xenstored is a domain there is no
- * socket, and this notices nothing.
+ * libxenstore does not report it: its pollable descriptor is its own pipe,
+ * which then stays silent, so libxl waits for its deadlines of a minute and
+ * more. So we keep an idle connection, which is closed when xenstored dies.
+ * If xenstored runs in its own domain there is no socket, and this detects
+ * nothing.
  */
 #include <errno.h>
 #include <poll.h>
@@ -25,7 +25,7 @@
 #include "domain_xen_lost.h"
 
 #define AGAIN_MS 100
-#define ANSWER_S 5		/* one that takes longer for an answer is there, and busy */
+#define ANSWER_S 5		/* a xenstored that takes longer is alive, but busy */
 
 static bool is_socket(const char *path)
 {
@@ -42,7 +42,7 @@ void xenstored_by_socket_only(void)
 		setenv("XENSTORED_PATH", path, 0);
 }
 
-/* -1: there is no socket. */
+/* *@fd is -1: there is no socket. */
 static int connect_idle(int *fd, struct error_text *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -79,7 +79,7 @@ static bool ended(int error)
 	return error == ECONNREFUSED || error == ECONNRESET || error == EPIPE || error == ENOENT;
 }
 
-/* Where dom0 is in it: what it says does not matter. False only when it is sure that nothing will be said. */
+/* Send a request whose answer does not matter. False only if it is certain that no answer will come. */
 static bool answers(int fd)
 {
 	static const struct {
@@ -114,7 +114,7 @@ bool xen_lost_now(struct xen_watchdog *watchdog)
 	return watchdog->lost;
 }
 
-/* Again and again: what is to be given up may begin just after it was called. */
+/* Calls give_up() repeatedly: what it aborts may start just after a call. */
 static void *watch(void *arg)
 {
 	struct xen_watchdog *watchdog = arg;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_xen_lost.h - notices that xenstored has gone.
+ * domain_xen_lost.h - detects that xenstored has died.
  */
 #ifndef TAPSNAP_DOMAIN_XEN_LOST_H
 #define TAPSNAP_DOMAIN_XEN_LOST_H
@@ -16,19 +16,19 @@ struct xen_watchdog {
 	bool started;
 	atomic_bool over, told, lost;
 	pthread_t thread;
-	void (*give_up)(void *owner);	/* on the thread, every now and then from when it is lost, or from bark on */
+	void (*give_up)(void *owner);	/* called repeatedly on the thread once xenstored is lost, or after bark */
 	void *owner;
 };
 
-/* An error is that xenstored is gone already. stop is right after a failure, too. */
+/* Fails if xenstored is gone already. Call stop also after a failure. */
 int xen_watchdog_start(struct xen_watchdog *watchdog, void (*give_up)(void *owner), void *owner, struct error_text *text);
 void xen_watchdog_stop(struct xen_watchdog *watchdog);
-/* From any thread; does not wait. */
+/* Make the thread call give_up() from now on. From any thread; does not wait. */
 void xen_watchdog_bark(struct xen_watchdog *watchdog);
 bool xen_lost(const struct xen_watchdog *watchdog);
 /*
- * The same once something has failed, or was not found, which may be because of it: the connections of a process that
- * dies end one after the other. So it is asked something, unless it is known already.
+ * The same after a failure that may be due to its death. A dying process closes its connections one after the other, so
+ * this sends xenstored a request, unless it is known to be lost.
  */
 bool xen_lost_now(struct xen_watchdog *watchdog);
 

@@ -83,7 +83,7 @@ static const struct known_option *find_letter(const struct options *options, int
 	return *known;
 }
 
-/* getopt's two tables. */
+/* Build getopt's two tables. */
 static void build_tables(const struct options *options, char *letters, struct option *table)
 {
 	for (const struct known_option *const *known = options->known; *known; known++) {
@@ -109,7 +109,7 @@ int options_read(struct options *options, struct arguments *args, int argc, char
 	while ((letter = getopt_long(argc, argv, letters, table, NULL)) != -1) {
 		const struct known_option *option = find_letter(options, letter);
 
-		if (!option)		/* '?': getopt has said what is wrong */
+		if (!option)		/* '?': getopt has printed the error */
 			exit(EINVAL);
 		options->given[letter] = true;
 		if (option->set)

@@ -4,8 +4,8 @@
  * which member of the program's `struct arguments` each of them sets.
  *
  * FLAG(), TEXT(), NUMBER() and BYTES() end a row: they check the member's
- * type and say what is accepted. What is more than that is a function of the
- * program's, which gets its argument as it was given.
+ * type and say what is accepted. Options that need more have a function
+ * set(), which gets the argument unparsed.
  */
 #ifndef TAPSNAP_OPTIONS_H
 #define TAPSNAP_OPTIONS_H
@@ -23,18 +23,18 @@ struct known_option {
 	char letter;
 	const char *name;
 	const char *argument;		/* NULL: takes none */
-	const char *help;		/* NULL: not told of */
+	const char *help;		/* NULL: not listed */
 	enum option_kind { OPTION_IGNORED, OPTION_FLAG, OPTION_TEXT, OPTION_NUMBER, OPTION_BYTES } kind;
 	size_t offset;			/* of a bool, const char *, int or int64_t in struct arguments */
 	int64_t min, max;
-	int unit;			/* what a number is multiplied by; 0: 1 */
+	int unit;			/* factor of a number; 0: 1 */
 	bool long_only;
-	/* instead of option_set() */
+	/* Replaces option_set(). */
 	void (*set)(const struct options *options, const struct known_option *option, struct arguments *args, char *argument);
-	const char *refused;		/* for such a function: what it stands for */
+	const char *refused;		/* for such a function: the feature that is refused */
 };
 
-/* The size of a comparison is never 0; pointers of two types cannot be compared. */
+/* Checks the member's type: comparing pointers of different types does not compile. */
 #define OPTION_MEMBER(type, member) \
 	.offset = offsetof(struct arguments, member) + 0 * sizeof(&((struct arguments *)NULL)->member == (type *)NULL)
 #define FLAG(member) .kind = OPTION_FLAG, OPTION_MEMBER(bool, member)
@@ -43,20 +43,20 @@ struct known_option {
 #define BYTES(member, from, to) .kind = OPTION_BYTES, OPTION_MEMBER(int64_t, member), .min = (from), .max = (to)
 #define LONG_ONLY .long_only = true	/* --name, no letter */
 
-/* Of one command. */
+/* The options of one command. */
 struct options {
 	const char *program, *command;
-	const struct known_option *known[OPTIONS_MAX + 1];	/* in the order of the help; NULL behind the last */
-	bool given[128];		/* by letter, once read */
+	const struct known_option *known[OPTIONS_MAX + 1];	/* in the order of the help; ends with NULL */
+	bool given[128];		/* by letter; set by options_read() */
 };
 
-/* Sets in @args what @argv says. Returns the index of the first word that is no option. */
+/* Parses @argv into @args. Returns the index of the first word that is not an option. */
 int options_read(struct options *options, struct arguments *args, int argc, char **argv);
-/* What is done for a row without a function. */
+/* The default for a row without set(). */
 void option_set(const struct options *options, const struct known_option *option, struct arguments *args, const char *argument);
-/* A line for each; @width: of "--name ARGUMENT". */
+/* Prints a line per option; @width: of the column "--name ARGUMENT". */
 void options_print_help(const struct options *options, int width);
-/* Ends the program with EINVAL, as every mistake does. */
+/* Prints a usage error and ends the program with EINVAL. */
 void options_fail(const struct options *options, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-call.c - the command line's part in a command to a tapdisk.
+ * tap-ctl-call.c - sends a command to a tapdisk, from the command line's arguments.
  */
 #include <errno.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-commit.c - `tap-ctl commit`: a disk that is in a store goes back to
- * its raw image. tapdisk does it by itself; the command begins it, or finds
- * it begun, and waits for its end. That it is killed changes nothing.
+ * tap-ctl-commit.c - `tap-ctl commit`: moves a disk from its store back to its
+ * raw image. tapdisk does that in the background; the command starts it, if it
+ * does not run yet, and waits for its end. Killing the command does not stop it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,7 +27,7 @@ static const char *state_of(const json_t *commit)
 	return state ? state : "none";
 }
 
-/* On a terminal: how far this pass is. What the guest writes meanwhile needs another. */
+/* On a terminal: the progress of this pass. Data that the guest writes meanwhile needs another pass. */
 static void show(const json_t *commit)
 {
 	double total = (double)number(commit, "total"), part = total > 0 ? 1 - (double)number(commit, "left") / total : 1;
@@ -47,7 +47,7 @@ static const json_t *commit_of(const json_t *reply)
 	return json_object_get(json_object_get(reply, "disk"), "commit");
 }
 
-/* Until it has ended, or *@left_ms. @reply: the last one, the caller's. */
+/* Wait for its end, or the timeout. *@reply: the last reply; the caller frees it. */
 static int wait_end(const struct arguments *args, json_t **reply, struct error_text *text)
 {
 	int64_t left_ms = args->timeout_ms;

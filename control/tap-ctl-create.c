@@ -7,7 +7,7 @@
 
 #include "tap-ctl.h"
 
-/* A signal that comes after the last step finds the disk made; before, all of it is undone. */
+/* A signal before the last step undoes all; after it the disk stays. */
 static int create_or_nothing(const struct arguments *args, int *pid, int *minor, json_t **disk, struct error_text *text)
 {
 	const struct disk_options options = call_disk_options(args);

@@ -10,7 +10,7 @@
 #include "block.h"
 #include "tap-ctl.h"
 
-/* By force: not for ever, whatever the device does. The command itself goes on. */
+/* With force wait only for a limited time, whatever the device does; tapdisk continues with the command. */
 static int force_into(const struct arguments *args, const char *command, json_t *result, struct error_text *text)
 {
 	json_t *request = call_request(command, args->minor);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-doctor-process.c - what one tapdisk still may do, as the kernel
- * tells it (/proc/PID/status, /proc/PID/limits); of Landlock the kernel tells
- * nothing, so that is what the tapdisk says itself; and what the process may
- * that opens its files (tapdisk/opener.h).
+ * tap-ctl-doctor-process.c - the rights of one tapdisk, from the kernel
+ * (/proc/PID/status, /proc/PID/limits); for Landlock, which the kernel does not
+ * report, from tapdisk itself; and the rights of the process that opens its
+ * files (tapdisk/opener.h).
  *
- * What is worst among the threads counts: a right that one of them has the
- * process has.
+ * The least restricted thread counts: a right of one thread is a right of the
+ * process.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -22,15 +22,15 @@
 #include "tap-ctl.h"
 #include "tap-ctl-doctor.h"
 
-#define OPENS_FILES (1ull << CAP_DAC_OVERRIDE)	/* what who opens images by name has kept */
+#define OPENS_FILES (1ull << CAP_DAC_OVERRIDE)	/* the capability kept by the process that opens images */
 #define SECCOMP_FILTER 2
 #define TIMEOUT_MS 10000
 
 struct rights {
 	unsigned threads;
 	int uid;
-	uint64_t capabilities, bounding;	/* of any thread */
-	int no_new_privs, seccomp;		/* of the thread that has least */
+	uint64_t capabilities, bounding;	/* of all threads together */
+	int no_new_privs, seccomp;		/* of the least restricted thread */
 };
 
 static void take_line(struct rights *rights, const char *line)
@@ -82,7 +82,7 @@ static void read_rights(struct rights *rights, int pid)
 		closedir(dir);
 }
 
-/* The soft limit of that name; -1: none, or not to be learnt. */
+/* The soft limit called @name; -1: none, or unknown. */
 static long long read_limit(int pid, const char *name)
 {
 	char path[64], line[256];
@@ -112,7 +112,7 @@ static void judge_user(json_t *findings, int uid, bool has_opener)
 		doctor_find(findings, "user", "ok", "%d", uid);
 }
 
-/* Of the process that opens files for it. */
+/* The findings about the process that opens files for tapdisk @pid. */
 static json_t *judge_opener(json_t *findings, int pid)
 {
 	struct rights rights;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-doctor.c - tap-ctl doctor: what every tapdisk still may do, and
- * what is missing or left over on this host. It looks and changes nothing.
+ * tap-ctl-doctor.c - tap-ctl doctor: checks the rights of every tapdisk, and
+ * lists what is missing or left over on this host. It changes nothing.
  *
  * A finding has a name, a state - ok, note (worth knowing) or wrong - and a
  * line of text that says what to do. The exit status is 1 when anything is
@@ -81,7 +81,7 @@ static int look_at_socket(json_t *findings, json_t *tapdisks, int pid)
 	return error == -ENOMEM ? error : 0;
 }
 
-/* tapctl_process_list() would take away what dead ones have left, so it is not asked. */
+/* Does not use tapctl_process_list(), which would remove the files of dead tapdisks. */
 static int look_at_sockets(json_t *findings, json_t *tapdisks)
 {
 	size_t count;
@@ -130,7 +130,7 @@ static void look_at_script(json_t *findings, const char *path)
 		doctor_find(findings, path, "ok", "installed");
 }
 
-/* It holds a lock for as long as it runs. */
+/* tapback holds a lock while it runs. */
 static void look_for_tapback(json_t *findings)
 {
 	char path[4096];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-domain.c - the disks of a domain, all of which tapdisks have to serve.
+ * tap-ctl-domain.c - lists the disks of a domain; fails unless tapdisks serve all of them.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@ struct search {
 	unsigned count;
 };
 
-/* The script shares one minor between disks with the same image. */
+/* Is it listed already? The hotplug script shares one minor between disks with the same image. */
 static bool is_known(const struct search *search, int pid, int minor)
 {
 	for (unsigned i = 0; i < search->count; i++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-error.c - disks that fail: on-error, resume, and events, which
- * tells of them and of all else that happens by itself.
+ * tap-ctl-error.c - handling of I/O errors: on-error, resume, and events,
+ * which prints these and all other events of a tapdisk.
  */
 #include <errno.h>
 #include <poll.h>
@@ -62,7 +62,7 @@ const struct command command_resume = {
 	.run = run_resume, .print = print_resume,
 };
 
-/* 0: there may be something to read. -ETIMEDOUT. */
+/* 0: there may be something to read; or -ETIMEDOUT. */
 static int wait_for_input(const struct tapctl *ctl, int64_t deadline)
 {
 	struct pollfd input = { .fd = tapctl_fd(ctl), .events = POLLIN };
@@ -77,7 +77,7 @@ static int wait_for_input(const struct tapctl *ctl, int64_t deadline)
 	return ret ? 0 : -ETIMEDOUT;
 }
 
-/* Behind `event=`, `minor=`: the others in the order in which they came. */
+/* Print the members except `event`, in their order in the message. */
 static void print_members(const json_t *event)
 {
 	const char *key;
@@ -104,10 +104,10 @@ static void print_event(const struct arguments *args, const json_t *event)
 		print_members(event);
 	}
 	putchar('\n');
-	fflush(stdout);		/* whoever reads us waits for it */
+	fflush(stdout);		/* a reader of our output waits for it */
 }
 
-/* Is it of the disk that was asked for? What is of the process is of every disk. */
+/* Does it concern the requested disk? Events of the process concern every disk. */
 static bool is_ours(const struct arguments *args, const json_t *event)
 {
 	const json_t *minor = json_object_get(event, "minor");
@@ -115,7 +115,7 @@ static bool is_ours(const struct arguments *args, const json_t *event)
 	return args->minor == -1 || !minor || json_integer_value(minor) == args->minor;
 }
 
-/* True: it was the one that was waited for. */
+/* True: it is the awaited event. */
 static bool show(const struct arguments *args, const json_t *event)
 {
 	const char *name = json_string_value(json_object_get(event, "event"));
@@ -179,7 +179,7 @@ static int run_events(const struct arguments *args, json_t *result, struct error
 	return error;
 }
 
-/* Each event was printed when it came. */
+/* Prints nothing: each event was printed when it came. */
 static void print_no_more(const json_t *result, bool terminal)
 {
 }

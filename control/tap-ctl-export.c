@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-export.c - a disk, or a snapshot of it, over NBD on a socket of its
- * own: `export` and `unexport`.
+ * tap-ctl-export.c - `export` and `unexport`: serves a disk, or a snapshot of
+ * it, over NBD on its own socket.
  *
- * What clients write to a snapshot goes to an overlay: a store on the
- * snapshot, in a file without a name, which is gone when the export is.
+ * Clients' writes to a snapshot go to an overlay: a store based on the
+ * snapshot, in an unnamed file, which is freed when the export ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +32,7 @@ static json_t *find_snapshot(const json_t *reply, const char *name)
 	return NULL;
 }
 
-/* What the tapdisk says of its snapshot, as a store on it has to name it. */
+/* Describe the snapshot, from tapdisk's reply, as a store based on it records it. */
 static int describe_snapshot(const struct arguments *args, const json_t *reply, struct cow_base_fields *fields,
 			     struct error_text *text)
 {
@@ -104,11 +104,11 @@ static int make_overlay(const struct arguments *args, int *fd, struct error_text
 	return create_overlay(*fd, &fields, sector_size, text);
 }
 
-/* What an export is made of; -1 and NULL where there is none. */
+/* The descriptors and addresses of an export; -1 and NULL: none. */
 struct export_parts {
-	int listener;			/* where clients connect to */
+	int listener;			/* clients connect here */
 	char *address;
-	int inner;			/* with TLS: where tapdisk-tls does */
+	int inner;			/* with TLS: tapdisk-tls connects here */
 	char *inner_address;		/* "unix:PATH" */
 	int overlay;
 };
@@ -118,7 +118,7 @@ static bool wants_tls(const struct arguments *args)
 	return args->tls_x509 || args->tls_psk;
 }
 
-/* Of a Unix socket, which tapdisk removes in the end. */
+/* The path of a Unix socket, which tapdisk removes when the export ends; NULL: a TCP address. */
 static const char *socket_path(const char *address)
 {
 	return address && !strncmp(address, "unix:", 5) ? address + 5 : NULL;
@@ -147,7 +147,7 @@ static int call_export(const struct arguments *args, const struct export_parts *
 	return error;
 }
 
-/* The socket between tapdisk-tls and tapdisk, beside the disk's own. */
+/* Create the socket between tapdisk-tls and tapdisk, in the directory of the disk's own socket. */
 static int setup_tls(const struct arguments *args, struct export_parts *parts, struct error_text *text)
 {
 	char address[PATH_MAX];
@@ -179,7 +179,7 @@ static int setup_parts(const struct arguments *args, struct export_parts *parts,
 	return error;
 }
 
-/* What tapdisk and tapdisk-tls have taken over they have. With its socket tapdisk-tls goes, too. */
+/* Close our descriptors; tapdisk and tapdisk-tls have their own. @undo: also unlink the sockets, which ends tapdisk-tls. */
 static void close_parts(struct export_parts *parts, bool undo)
 {
 	if (undo) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-list.c - tap-ctl list: disks, processes and markers joined, so that
- * those without their other half show.
+ * tap-ctl-list.c - tap-ctl list: joins disks, processes and markers, so that
+ * incomplete ones are listed, too.
  *
- * A row has pid and minor when a tapdisk has the disk; a process without a
- * disk has only pid, a marker without a process only minor. A filter that a
- * row has nothing to compare with leaves the row out.
+ * A row has pid and minor if a tapdisk has the disk; a process without a disk
+ * has only pid, a marker without a process only minor. A filter excludes the
+ * rows that lack its member.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -52,7 +52,7 @@ static void add_process(int pid, void *arg)
 
 	error = call_tapdisk(pid, call_request("list", -1), LIST_TIMEOUT_MS, &reply, &text);
 	if (error == -ENOENT || error == -ECONNREFUSED || error == -EPIPE)
-		return;		/* it has ended since we found it */
+		return;		/* it has ended since it was listed */
 	if (error == -ENOMEM) {
 		list->error = error;
 		return;
@@ -93,7 +93,7 @@ static void add_marker(int minor, int locked_by, void *arg)
 		if (number_is(json_array_get(list->rows, i), "minor", minor))
 			return;
 	}
-	/* its tapdisk does not say so, but the lock does */
+	/* its tapdisk does not answer, but the lock shows the disk */
 	if (is_unresponsive(list, locked_by))
 		add_row(list, json_pack("{s:i, s:i}", "pid", locked_by, "minor", minor));
 	else
@@ -135,7 +135,7 @@ static int run_list(const struct arguments *args, json_t *result, struct error_t
 	return list.error;
 }
 
-/* blktap's line: what is not known is left out. */
+/* A line in blktap's format, without unknown members. */
 static void print_fields(const json_t *row)
 {
 	const char *type = json_string_value(json_object_get(row, "type"));

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-listen.c - sockets that listen where an export is to be found:
- * "unix:PATH" or "tcp:[HOST]:PORT". They are made here, because tapdisk may
- * make none of its own.
+ * tap-ctl-listen.c - creates the listening socket of an export: "unix:PATH" or
+ * "tcp:[HOST]:PORT". tap-ctl does this because tapdisk's sandbox does not allow
+ * it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -21,7 +21,7 @@
 
 #define BACKLOG 16
 
-/* What a process that was killed has left: a socket, and nobody listens there. */
+/* Is it the socket of a killed process, on which nothing listens? */
 static bool is_stale(const struct sockaddr_un *address)
 {
 	struct stat st;
@@ -47,7 +47,7 @@ static int bind_unix(int fd, const struct sockaddr_un *address)
 	return error;
 }
 
-/* Only for this user, as tapdisk's own sockets are. */
+/* Only this user may connect, as to tapdisk's own sockets. */
 static int listen_unix(const char *path, int *result, struct error_text *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -109,7 +109,7 @@ static int split_host(const char *where, char *host, size_t size, const char **p
 	return 0;
 }
 
-/* getaddrinfo() takes larger ones, and cuts them off: another port would listen than was said. */
+/* getaddrinfo() accepts larger numbers and truncates them to another port. */
 static bool is_port(const char *port)
 {
 	return strspn(port, "0123456789") == strlen(port) && strtoul(port, NULL, 10) <= UINT16_MAX;
@@ -130,7 +130,7 @@ static int listen_family(const char *host, const char *port, int family, int *re
 	return error ? error_set(text, error, "tcp:%s:%s: %s", host, port, strerror(-error)) : 0;
 }
 
-/* Every address of this host is IPv6's, which has those of IPv4 in it; where there is no IPv6, IPv4's. */
+/* Without a host listen on all addresses: IPv6's, which includes IPv4; without IPv6, IPv4's. */
 static int listen_tcp(const char *where, int *result, struct error_text *text)
 {
 	char host[NI_MAXHOST];
@@ -145,7 +145,7 @@ static int listen_tcp(const char *where, int *result, struct error_text *text)
 	return listen_family(host, port, AF_UNSPEC, result, text);
 }
 
-/* The port may have been chosen by the kernel: 0. */
+/* The address with the real port: for port 0 the kernel chooses one. */
 static int tcp_name(int fd, const char *where, char **name)
 {
 	struct sockaddr_storage address;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-minor.c - the single steps that scripts take: allocate, free,
+ * tap-ctl-minor.c - the single steps, for scripts: allocate, free,
  * spawn, attach, detach.
  */
 #include <errno.h>

@@ -3,9 +3,9 @@
  * tap-ctl-options.c - options, one table for all commands, so that a letter
  * means the same thing everywhere.
  *
- * Those of blktap that stand for what tapdisk does not do are known and
- * refused by name: ignoring one would leave a guest without what its
- * administrator asked for.
+ * Options of blktap for features that tapdisk does not have are refused by
+ * name: if they were ignored, a guest would lack what its administrator asked
+ * for.
  */
 #include <errno.h>
 #include <limits.h>
@@ -21,7 +21,7 @@
 
 #define MAX_TIMEOUT_S 86400
 #define MAX_RATE_MIB (1 << 20)
-#define ALWAYS "JhX"		/* what every command knows */
+#define ALWAYS "JhX"		/* options of every command */
 
 static void set_disk_number(const struct options *, const struct known_option *, struct arguments *, char *);
 static void set_target(const struct options *, const struct known_option *, struct arguments *, char *);
@@ -64,7 +64,7 @@ static const struct known_option known_options[] = {
 	{ 'A', "all", NULL, "every tapdisk that has a disk", FLAG(all) },
 	{ 'J', "json", NULL, "print the result as JSON", FLAG(json), LONG_ONLY },
 	{ 'h', "help", NULL, "this text", .set = print_usage },
-	{ 'X', "debug", NULL, NULL, LONG_ONLY },	/* blktap's; all there is to say is said anyway */
+	{ 'X', "debug", NULL, NULL, LONG_ONLY },	/* blktap's; no effect */
 	{ '2', "secondary", "PATH", NULL, REFUSED("a secondary image") },
 	{ 'e', "existing-parent", "MINOR", NULL, REFUSED("sharing another tapdisk's parent image") },
 	{ 'r', "read-cache", NULL, NULL, REFUSED("a read cache") },
@@ -75,7 +75,7 @@ static const struct known_option known_options[] = {
 	{ 'd', "device", "NAME", NULL, REFUSED("choosing the device's name") },
 };
 
-/* What some letters mean in one command only. */
+/* Letters whose meaning differs in one command. */
 static const struct {
 	const struct command *command;
 	struct known_option option;
@@ -167,19 +167,19 @@ static void refuse_option(const struct options *options, const struct known_opti
 	exit(EOPNOTSUPP);
 }
 
-/* "aio:" or "cow:", whose path is a file's; 0 for others. */
+/* The length of "aio:" or "cow:", which take a file's path; 0 for others. */
 static size_t file_type_length(const char *target)
 {
 	return !strncmp(target, "aio:", 4) || !strncmp(target, "cow:", 4) ? 4 : 0;
 }
 
-/* tapdisk runs in another directory, so a path has to be whole. */
+/* Make the path absolute: tapdisk runs in another directory. */
 static void set_target(const struct options *options, const struct known_option *option, struct arguments *args, char *target)
 {
 	size_t type = file_type_length(target);
 	char *directory;
 
-	free(args->made_target);	/* the last one given counts */
+	free(args->made_target);	/* the last option counts */
 	args->made_target = NULL;
 	args->target = target;
 	args->read_only |= tapctl_store_is_snapshot(target);
@@ -203,7 +203,7 @@ static void __attribute__((noreturn)) fail_pairs(const struct options *options)
 	options_fail(options, "-p and -m go together, one of each for every disk");
 }
 
-/* Of a command that takes many, both numbers of a disk make one, in either order. */
+/* In a command that takes many disks, each pair of -p and -m names one, in either order. */
 static void set_disk_number(const struct options *options, const struct known_option *option, struct arguments *args,
 			    char *argument)
 {
@@ -230,7 +230,7 @@ static void check_disks(const struct options *options, const struct arguments *a
 			     "-p PID -m MINOR or -o DOMAIN is missing");
 }
 
-/* Before the first disk it is for all, after a disk for that one. */
+/* Before the first disk it applies to all, after a disk to that one. */
 static void set_store(const struct options *options, const struct known_option *option, struct arguments *args, char *path)
 {
 	if (args->pid != -1 || args->minor != -1)

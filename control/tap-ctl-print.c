@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-print.c - disks in words, for people.
+ * tap-ctl-print.c - prints disks for people.
  */
 #include <stdio.h>
 #include <string.h>

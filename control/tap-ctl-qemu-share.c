@@ -3,11 +3,11 @@
  * tap-ctl-qemu-share.c - will the guest's own QEMU open the image, too?
  *
  * For an emulated disk of an HVM guest libxl gives QEMU the image file itself
- * when it is raw and the disk has no script= (with one, what the script wrote:
+ * if it is raw and the disk has no script= (with one, what the script wrote:
  * our NBD socket). QEMU starts after the disks, and would find the image
- * locked. What libxl does not tell is whether script= was there: it writes
- * the script that it takes without, block-tap, all the same. Hotplug
- * scripts have the backend's directory in XENBUS_PATH.
+ * locked. libxl does not record whether script= was given: without it libxl
+ * writes its default, block-tap. Hotplug scripts have the backend's directory
+ * in XENBUS_PATH.
  */
 #include <ctype.h>
 #include <stdio.h>
@@ -17,7 +17,7 @@
 #include "tap-ctl.h"
 #include "xen_disks.h"
 
-#define NO_SCRIPT "block-tap"	/* what libxl writes then */
+#define NO_SCRIPT "block-tap"	/* libxl's default script */
 
 static bool ends_in_no_script(const char *script)
 {
@@ -27,9 +27,9 @@ static bool ends_in_no_script(const char *script)
 }
 
 /*
- * libxl emulates sd*, and the first four disks whatever their name (xvda is hda,
- * too; the first six on an AHCI controller, which is not told here). One more
- * than QEMU opens only goes without QEMU's locks.
+ * libxl emulates sd*, and the first four disks of any name (xvda is also hda;
+ * the first six with an AHCI controller, which we cannot know). A disk that is
+ * counted in error is only opened without protection against QEMU.
  */
 static bool is_emulated(const char *dev)
 {

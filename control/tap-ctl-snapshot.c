@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-snapshot.c - snapshots of disks that are being served: commands
- * that take any number of disks, by -p and -m or as those of a domain.
+ * tap-ctl-snapshot.c - snapshots of disks that tapdisks serve: commands that
+ * take any number of disks, by -p and -m, or all disks of a domain.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 struct disks {
 	const struct tapctl_disk *disks;
 	unsigned count;
-	struct tapctl_disk *found;	/* what is to be freed */
+	struct tapctl_disk *found;	/* to be freed; NULL: none */
 };
 
 static int disks_find(const struct arguments *args, struct disks *disks, struct error_text *text)
@@ -29,7 +29,7 @@ static int disks_find(const struct arguments *args, struct disks *disks, struct 
 	return error;
 }
 
-/* Each disk has its own store, or one in the directory for all. */
+/* A disk without its own --store gets the one for all. */
 static void set_stores(const struct arguments *args, const struct disks *disks)
 {
 	struct tapctl_disk *all = disks->found ? disks->found : args->disks;
@@ -92,7 +92,7 @@ const struct command command_snapshot_create = {
 	.run = run_snapshot_create, .print = print_snapshot_create,
 };
 
-/* @to: the object that gets "snapshots". */
+/* Add "snapshots" to the object @to. */
 static int list_into(json_t *to, const struct tapctl_disk *disk, int timeout_ms, struct error_text *text)
 {
 	json_t *snapshots;
@@ -103,7 +103,7 @@ static int list_into(json_t *to, const struct tapctl_disk *disk, int timeout_ms,
 	return error;
 }
 
-/* One that was named alone is the result itself. */
+/* With a single disk the result is that disk's object itself. */
 static int run_snapshot_list(const struct arguments *args, json_t *result, struct error_text *text)
 {
 	struct disks disks;

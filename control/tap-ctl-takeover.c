@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-takeover.c - another tapdisk for the disks of one that has died, or
- * (upgrade) of one that runs.
+ * tap-ctl-takeover.c - replaces a tapdisk that has died (takeover), or that
+ * runs (upgrade).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -40,7 +40,7 @@ static void add_pid(int pid, void *arg)
 	json_array_append_new(arg, json_integer(pid));
 }
 
-/* -ENOENT: it has ended since. */
+/* -ENOENT: it has ended meanwhile. */
 static int has_disks(int pid, struct error_text *text)
 {
 	json_t *reply;
@@ -58,7 +58,7 @@ static int upgrade_one(int pid, json_t *upgraded, struct error_text *text)
 	int ret = has_disks(pid, &ended);
 
 	if (ret == -ENOENT || !ret)
-		return 0;		/* nobody would miss it */
+		return 0;		/* nothing to do: it serves no disk */
 	if (ret < 0)
 		return error_set(text, ret, "%s", ended.text);
 	ret = tapctl_upgrade(pid, text);
@@ -68,7 +68,7 @@ static int upgrade_one(int pid, json_t *upgraded, struct error_text *text)
 	return 0;
 }
 
-/* One that cannot be does not keep the others from it; the first error is what is told. */
+/* Continues after a failure; reports the first error. */
 static int upgrade_all(json_t *result, struct error_text *text)
 {
 	json_t *pids = json_array(), *upgraded = json_array();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-tls.c - starting tapdisk-tls, the program that stands between a
- * network and an export on a Unix socket, for clients with TLS.
+ * tap-ctl-tls.c - starts tapdisk-tls, the TLS proxy between a network and an
+ * export on a Unix socket.
  */
 #include <errno.h>
 #include <limits.h>
@@ -14,7 +14,7 @@
 
 #define PROGRAM "tapdisk-tls"
 
-/* Options are words of their own; a path may begin with a dash. */
+/* Options and their arguments are separate words, because a path may begin with a dash. */
 int tls_start(const struct arguments *args, int listener, const char *server, struct error_text *text)
 {
 	char path[PATH_MAX], directory[PATH_MAX], line[1024], pid[16], *arguments[16];

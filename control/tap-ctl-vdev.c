@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-vdev.c - names of virtual devices to numbers, after
- * xen-vbd-interface(7). What libxl takes is taken, and means the same; the
- * numbers themselves are taken too.
+ * tap-ctl-vdev.c - converts names of virtual devices to numbers, by
+ * xen-vbd-interface(7). Accepts every name that libxl accepts, with the same
+ * meaning, and also the numbers themselves.
  */
 #include <ctype.h>
 #include <errno.h>

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-xen.c - xen-attach and xen-detach, for toolstacks that cannot do
- * it: what `xl block-attach` with backendtype=tap and its hotplug script do
- * together, on any Xen.
+ * tap-ctl-xen.c - xen-attach and xen-detach, for toolstacks without that: they
+ * do the work of `xl block-attach` with backendtype=tap and its hotplug script,
+ * on any Xen.
  *
- * attach:  tapdisk -> nodes -> backend InitWait -> where the disk is -> backend Connected
+ * attach:  tapdisk -> nodes -> backend InitWait -> pid and minor -> backend Connected
  * detach:  backend Closing -> backend Closed -> tapdisk -> nodes
  *
- * attach goes back all the way when a step fails; detach stops where it is,
- * and can be called again.
+ * If a step fails, attach undoes all; detach stops there, and can be called
+ * again.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #define DETACH_TIMEOUT_MS 10000		/* libxl's */
 #define UNDO_TIMEOUT_MS 5000
 
-/* From nodes to a connected frontend. */
+/* Write the nodes and wait until the frontend is connected. */
 static int connect_frontend(struct xen_device *device, int pid, int minor, const struct arguments *args,
 			    struct error_text *text)
 {
@@ -39,7 +39,7 @@ static int connect_frontend(struct xen_device *device, int pid, int minor, const
 
 static void undo_nodes(struct xen_device *device)
 {
-	/* let the backend unmap what it may have mapped; when it does not, its frontend goes with force below */
+	/* let the backend unmap the guest's pages; if it does not, the frontend is removed by force below */
 	if (!xen_device_close_backend(device, NULL))
 		xen_device_wait_state(device, XenbusStateClosed, UNDO_TIMEOUT_MS, NULL);
 	xen_device_remove(device, NULL);
@@ -103,7 +103,7 @@ const struct command command_xen_attach = {
 	.run = run_xen_attach, .print = print_xen_attach,
 };
 
-/* With force the guest is not asked for long: its frontend is taken away, as when a domain is destroyed. */
+/* With force the guest gets little time: then its frontend is removed, as when a domain is destroyed. */
 static int close_frontend(struct xen_device *device, const struct arguments *args, struct error_text *text)
 {
 	struct error_text reason = { "" };
@@ -139,7 +139,7 @@ static int detach_device(struct xen_device *device, const struct arguments *args
 	}
 	if (has_tapdisk && !xen_device_is_shared(device, pid, minor)) {
 		error = disk_destroy(pid, minor, args->force, args->timeout_ms, &reason);
-		/* -ENOENT: all of it is gone already */
+		/* -ENOENT: everything is removed already */
 		if (error && error != -ENOENT)
 			return error_set(text, error, "%s", reason.text);
 	}

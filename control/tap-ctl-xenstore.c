@@ -22,7 +22,7 @@
 #define SCRIPT "/etc/xen/scripts/block-tap"
 #define MAX_DOMID 0x7ff0	/* DOMID_FIRST_RESERVED */
 #define VALUE_MAX 4096		/* bytes in a node, XENSTORE_PAYLOAD_MAX */
-#define TRANSACTION_TRIES 100	/* a guest that keeps writing can make them conflict, not keep us for ever */
+#define TRANSACTION_TRIES 100	/* a guest that keeps writing causes conflicts, but must not block us for ever */
 
 struct entry {
 	const char *name, *value;
@@ -101,7 +101,7 @@ int xen_find_domain(struct xs_handle *xs, const char *domain, unsigned *domid, s
 	return 0;
 }
 
-/* Nodes below /libxl of a kind that it does not know would break its own listings. */
+/* libxl fails to list devices if /libxl has nodes of a kind that it does not know. */
 static bool libxl_knows_vbd3(void)
 {
 	static const char *const files[] = { "/sys/hypervisor/version/major", "/sys/hypervisor/version/minor" };
@@ -154,7 +154,7 @@ void xen_device_close(struct xen_device *device)
 	free(device->libxl);
 }
 
-/* @directory with @owner, who may read and write, and one @reader; nodes below inherit that. */
+/* Create @directory, owned by @owner, readable by @reader; nodes below inherit that. */
 static bool make_directory(struct xs_handle *xs, xs_transaction_t transaction, const char *directory, unsigned owner,
 			   unsigned reader)
 {
@@ -228,7 +228,7 @@ static bool write_backend(struct xen_device *device, xs_transaction_t transactio
 	       write_entries(device->xs, transaction, device->libxl, entries);
 }
 
-/* Do @body in a transaction, again as long as it conflicts with others'. */
+/* Run @body in a transaction, and again after a conflict. */
 static int transact(struct xen_device *device, int (*body)(struct xen_device *device, xs_transaction_t transaction,
 							   const void *arg, struct error_text *text),
 		    const void *arg, struct error_text *text)
@@ -285,7 +285,7 @@ int xen_device_add(struct xen_device *device, const char *target, bool read_only
 static int write_backend_nodes(struct xen_device *device, xs_transaction_t transaction, const void *entries,
 			       struct error_text *text)
 {
-	/* the domain may have been destroyed, and half a device must not come back */
+	/* the domain may have been destroyed: do not create half a device again */
 	if (!node_exists(device->xs, transaction, device->backend))
 		return error_set(text, -ENOENT, "%s is gone, the domain has ended", device->backend);
 	if (write_entries(device->xs, transaction, device->backend, entries))
@@ -322,7 +322,7 @@ void xen_device_remove_frontend(struct xen_device *device)
 	xs_rm(device->xs, XBT_NULL, device->frontend);	/* may be gone with the domain */
 }
 
-/* @path, and then each directory above it that is left empty, down to @keep levels. */
+/* Remove @path, and then each of the @levels directories above it that is left empty. */
 static void remove_path(struct xs_handle *xs, xs_transaction_t transaction, const char *path, unsigned levels)
 {
 	char *directory = strdup(path), *slash, **names;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl-xenwait.c - waiting for a backend's state, by a watch.
+ * tap-ctl-xenwait.c - waits for a backend's state, by a watch.
  *
- * A signal ends the wait, not the program: whoever waits has something to
- * undo.
+ * A signal ends the wait, not the program, because the caller has to undo its
+ * work.
  */
 #include <errno.h>
 #include <poll.h>
@@ -16,7 +16,7 @@
 #include "tap-ctl.h"
 #include "tap-ctl-xenstore.h"
 
-/* Until a watch, or something else, has happened. 0, -ETIMEDOUT, -EINTR, -EIO. */
+/* Wait for a watch event; may return early. 0, -ETIMEDOUT, -EINTR, -EIO. */
 static int wait_for_watch(struct xs_handle *xs, int64_t deadline)
 {
 	struct pollfd poll_fds[] = { { xs_fileno(xs), POLLIN, 0 }, { tapctl_interrupt(), POLLIN, 0 } };
@@ -38,7 +38,7 @@ static int wait_for_watch(struct xs_handle *xs, int64_t deadline)
 	return 0;
 }
 
-/* What the backend says about itself, for the text of an error. */
+/* The error that the backend reports in its nodes. */
 static char *backend_complaint(const struct xen_device *device)
 {
 	static const char *const names[] = { "hotplug-error", "error" };

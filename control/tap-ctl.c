@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-ctl.c - the command line: finds the command, runs it, says how it went.
+ * tap-ctl.c - the command line: finds the command, runs it, prints the result.
  *
  * Names, options, output without a terminal and the exit status (an errno
  * value, with its text on stderr) are blktap's: hotplug scripts and storage
@@ -64,7 +64,7 @@ static int print_json(json_t *result)
 	return 0;
 }
 
-/* The message names the thing; the errno's own text goes with it, which is what scripts know. */
+/* Print the message, and the errno's text, which scripts look for. */
 static void report_failure(const struct command *command, const struct arguments *args, int error, const char *text)
 {
 	const char *standard = strerror(-error);
@@ -92,7 +92,7 @@ static int report_success(const struct command *command, const struct arguments 
 		error = print_json(result);
 	else if (command->print)
 		command->print(result, isatty(STDOUT_FILENO));
-	/* a script that reads us must not take a cut-off answer for the whole */
+	/* a script must not take truncated output for complete */
 	if (error || fflush(stdout) || ferror(stdout)) {
 		errno = error ? -error : errno;
 		fprintf(stderr, "tap-ctl: %s: the command was done, but its output cannot be written: %s\n", command->name,

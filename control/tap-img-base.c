@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-base.c - `tap-img commit` and `tap-img rebase`: an image and what
- * it stands on. Each may be cut off at any moment, by a signal, a kill or a
- * crash: what the disk reads stays the same, and the command can be given again.
+ * tap-img-base.c - `tap-img commit` and `tap-img rebase`: an image and its
+ * base. Each may be interrupted at any moment, by a signal, a kill or a crash:
+ * the disk's content stays the same, and the command can be repeated.
  */
 #include <errno.h>
 #include <limits.h>
@@ -17,7 +17,7 @@
 
 #define TAPDISK_TIMEOUT_MS 10000
 
-/* What the tapdisk that has the store says of the snapshot; -ENOENT without a text: no tapdisk has it. */
+/* Ask the tapdisk that has the store about the snapshot; -ENOENT without a text: no tapdisk has it. */
 static int describe_running(struct cow_base_fields *fields, const char *store, const char *name, struct error_text *error)
 {
 	struct snapshot_info info = { .name = name };
@@ -47,7 +47,7 @@ static int describe_running(struct cow_base_fields *fields, const char *store, c
 	return ret;
 }
 
-/* A store that is in use cannot be read here, but whoever uses it can be asked. */
+/* A store that is in use cannot be read here, but its tapdisk can be asked. */
 static int describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error)
 {
 	struct error_text running = { "" };
@@ -90,7 +90,7 @@ static int interrupted(const char *target, int ret, struct error_text *error)
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
-/* A store that has to be closed whatever happened before. */
+/* Close the store in any case; returns @ret, or the error of the close. */
 static int close_after(struct image *image, int ret, struct error_text *error)
 {
 	int ret_close = image_close(image, error);
@@ -103,7 +103,7 @@ static const char *raw_path(const char *base)
 	return strncmp(base, "aio:", 4) ? NULL : base + 4;
 }
 
-/* As overlay_find(); *@ours: the record leads to the store @target. */
+/* As overlay_find(); *@ours: the record names the store @target. */
 static int find_record(const char *target, const char *base, struct overlay *overlay, bool *ours, struct error_text *error)
 {
 	struct stat named, image;
@@ -114,7 +114,7 @@ static int find_record(const char *target, const char *base, struct overlay *ove
 	return ret;
 }
 
-/* Whoever opens the base is led to a store; another one than that must not write it. We have its lock: it stays so. */
+/* If the base's record names another store, refuse: the disk is in that one. We hold the base's lock, so this stays valid. */
 static int check_record(const char *target, const char *base, struct error_text *error)
 {
 	struct overlay overlay;
@@ -166,7 +166,7 @@ static int commit_opened(struct image *image, const char *target, bool always, c
 	return ret ? ret : cow_commit_end(image->store, &fields, error);
 }
 
-/* Whoever opens the base finds it now, if it was this image that they were led to. */
+/* Remove the base's record if it names this image, so that the base can be opened directly. */
 static int remove_record(const char *target, const char *base, struct error_text *error)
 {
 	struct overlay overlay;
@@ -239,7 +239,7 @@ static int rebase_onto(const struct rebase *rebase, const struct cow_base *next,
 	struct image image;
 	int ret;
 
-	/* What stands on the image cannot be what it stands on; to open it would find it in use by ourselves. */
+	/* An image based on this one cannot be its base; check first, because opening it would fail: we have it locked. */
 	if (cow_base_stands_on(next, image_path(rebase->target)))
 		return error_set(error, -ELOOP, "%s: would be its own base", rebase->target);
 	ret = image_open_on(&image, rebase->target, false, rebase->unsafe ? BASE_UNREAD : BASE_READ, error);

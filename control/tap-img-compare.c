@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-compare.c - `tap-img compare` and `tap-img measure`: disks that are
- * looked at and not changed.
+ * tap-img-compare.c - `tap-img compare` and `tap-img measure`, which only read
+ * disks.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -13,10 +13,10 @@
 #include "tap-img.h"
 
 #define CHUNK DISK_CHUNK
-#define LEAF_SECTORS 4096u		/* what one leaf of a cow image's map covers: 2 MiB */
+#define LEAF_SECTORS 4096u		/* covered by one leaf of a cow image's map: 2 MiB */
 #define BLOCK_SECTORS 8u
 
-/* As qemu-img's: it is the same, it is not, something could not be opened, or read. */
+/* As qemu-img's: equal, different, an image could not be opened, or not be read. */
 enum { EXIT_SAME, EXIT_DIFFERENT, EXIT_NOT_OPENED, EXIT_NOT_READ = 4 };
 
 struct compare {
@@ -27,7 +27,7 @@ struct compare {
 	uint64_t offset;		/* bytes: the first difference */
 };
 
-/* How much from @sector on is zero or may not be. What lies behind the end of the smaller disk counts as zeros. */
+/* As disk_zero_from(); sectors beyond the end of the disk count as zeros. */
 static int part_zero(const struct cow_base *disk, uint64_t sector, uint64_t *n, bool *zero)
 {
 	*zero = sector >= disk->sectors;
@@ -180,7 +180,7 @@ const struct image_command command_compare = {
 
 struct measure { uint64_t sectors, blocks, leaves, last_leaf; };
 
-/* Blocks that begin in [@sector, @sector + @n), and the leaves that they need. */
+/* Count the blocks that begin in [@sector, @sector + @n), and the leaves that they need. */
 static void measure_add(struct measure *measure, uint64_t sector, uint64_t n)
 {
 	uint64_t first = sector / LEAF_SECTORS + 1, last = (sector + n - 1) / LEAF_SECTORS + 1;

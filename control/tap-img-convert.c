@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-convert.c - `tap-img convert`: a copy of a disk in another format.
- * A run of zeros that is long enough is not written where the copy reads as
- * zeros anyway; on a base only what differs from the base is.
+ * tap-img-convert.c - `tap-img convert`: copies a disk to another format. A
+ * long enough run of zeros is not written where the copy reads as zeros
+ * anyway; a copy with a base gets only data that differs from the base.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 #include "tap-img.h"
 
 #define CHUNK DISK_CHUNK
-#define UNIT 8u				/* sectors: what is zero is found in pieces of 4 KiB */
+#define UNIT 8u				/* sectors: zeros are detected in pieces of 4 KiB */
 #define MAX_HOLE (32u << 10)		/* sectors: 16 MiB, as in qemu-img */
 
 struct convert {
@@ -23,20 +23,20 @@ struct convert {
 	struct cow_base_fields fields;
 	bool progress, json;
 	uint64_t sectors, written;
-	uint64_t hole;			/* sectors: fewer zeros make no hole; 0: none do */
+	uint64_t hole;			/* sectors: a shorter run of zeros is written; 0: every run is */
 };
 
-/* Zeros that are not in the copy yet: too few for a hole so far, or more of one. */
+/* A run of zeros that is not in the copy yet: too short for a hole so far. */
 struct zeros {
 	uint64_t sector, nr_sectors;
-	bool hole;			/* those before them have made one */
+	bool hole;			/* the run has become a hole: more zeros extend it */
 };
 
 struct copy {
 	struct convert *convert;
 	struct source source;
 	struct target target;
-	uint8_t *data, *below;		/* what is to be there; what the copy shows of its base */
+	uint8_t *data, *below;		/* the source's data; the content of the copy's base */
 	uint8_t *zero;			/* a chunk of zeros */
 	struct zeros zeros;
 };
@@ -52,7 +52,7 @@ static int below_read(struct copy *copy, uint64_t sector, uint64_t n)
 
 enum piece { PIECE_SAME, PIECE_ZERO, PIECE_DATA };
 
-/* What has to be done with the unit that begins at @at of the chunk. */
+/* What to do with the unit at offset @at of the chunk. */
 static enum piece piece_at(const struct copy *copy, uint64_t at, uint64_t n)
 {
 	const uint8_t *data = copy->data + at * SECTOR_SIZE;
@@ -69,7 +69,7 @@ static int data_write(struct copy *copy, const uint8_t *data, uint64_t sector, u
 	return target_write(&copy->target, data, sector, n);
 }
 
-/* Something else follows, or nothing. */
+/* The run of zeros ends: write the zeros that are pending. */
 static int zeros_end(struct copy *copy)
 {
 	struct zeros *zeros = &copy->zeros;
@@ -84,7 +84,7 @@ static int zeros_end(struct copy *copy)
 	return ret;
 }
 
-/* What makes a hole goes at once, so that few zeros ever wait. */
+/* Once the run is a hole its zeros are not kept pending. */
 static int zeros_add(struct copy *copy, uint64_t sector, uint64_t n)
 {
 	struct zeros *zeros = &copy->zeros;
@@ -133,7 +133,7 @@ static int copy_chunk(struct copy *copy, uint64_t sector, uint64_t n)
 	return ret;
 }
 
-/* Whole units, so that no block is written in two halves. */
+/* Copies whole units, so that no block is written in two parts. */
 static int copy_some(struct copy *copy, uint64_t sector, uint64_t *done)
 {
 	uint64_t rest = copy->convert->sectors - sector, n = rest;
@@ -220,7 +220,7 @@ static int convert_run(struct convert *convert, struct error_text *error)
 	return ret;
 }
 
-/* As in qemu-img, whose limits these are. */
+/* -S, with qemu-img's limit. */
 static void hole_read(const char *text, struct convert *convert)
 {
 	struct error_text error = { "" };

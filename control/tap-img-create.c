@@ -15,12 +15,12 @@ struct create_arguments {
 	const char *base, *format;
 	struct cow_base_fields fields;
 	struct cow_create_options options;
-	const char *sector_size;	/* NULL: by the base */
+	const char *sector_size;	/* NULL: the base's */
 	const char *preallocation;	/* "metadata", "full"; NULL: none */
 	bool json, progress;
 };
 
-/* A disk on a snapshot has the sectors of that one: its partitions are counted in them. */
+/* A disk based on a snapshot keeps its sector size: its partition table counts in these sectors. */
 static int take_sector_size(struct create_arguments *arguments, struct error_text *error)
 {
 	const char *name;
@@ -49,7 +49,7 @@ static int create_base(struct create_arguments *arguments, struct error_text *er
 	return 0;
 }
 
-/* The base must not be made anew, nor one beneath it. One that a tapdisk has open it holds, and all beneath it. */
+/* Refuse to overwrite the base, or one beneath it. If a tapdisk has the base open, it holds the locks of all of them. */
 static int not_on_itself(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
 	struct cow_base base;
@@ -99,7 +99,7 @@ static int create_preallocated(const struct create_arguments *arguments, struct 
 	return ret;
 }
 
-/* All that was asked for, or no store. */
+/* Create the store with all options; on failure there is no store. */
 static int create_on(const struct create_arguments *arguments, struct cow_device *device, struct error_text *error)
 {
 	int ret = cow_create(device, &arguments->options, error);
@@ -118,8 +118,8 @@ static int create_on(const struct create_arguments *arguments, struct cow_device
 }
 
 /*
- * A file that was not there before is not there after a failure either. It is held from beginning to end: what is removed
- * is ours, and nobody has opened it.
+ * After a failure a file that did not exist is removed again. Its lock is held all the time, so that the file is ours, and no
+ * other process has opened it.
  */
 static int create_store(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
@@ -253,7 +253,7 @@ static int resize_to(const char *text, uint64_t now, uint64_t *sectors, struct e
 struct resize {
 	const char *target, *size;
 	bool shrink, progress, json;
-	uint64_t sectors;		/* out */
+	uint64_t sectors;		/* result */
 };
 
 static int resize_cut(struct image *image, const struct resize *resize, uint64_t now, struct error_text *error)
@@ -276,7 +276,7 @@ static int resize_cut(struct image *image, const struct resize *resize, uint64_t
 	return ret;
 }
 
-/* Opening a store for writing writes to it: with @read_only it is only found out whether this will be refused. */
+/* With @read_only this only checks whether the resize would be refused, because opening a store for writing changes it. */
 static int resize_image(struct resize *resize, bool read_only, struct error_text *error)
 {
 	struct cow_info info;
@@ -305,7 +305,7 @@ static bool is_option(const char *argument)
 	return argument[0] == '-' && argument[1] && !strchr("0123456789", argument[1]);
 }
 
-/* Options, "--", and the rest, each in its order; none of the options has an argument. How many that makes. */
+/* Sort @argv: options, "--", other words, each in their order. No option takes an argument. Returns the new count. */
 static int options_first(int argc, char **argv, char *sorted[])
 {
 	int i, options_end = 1, count;

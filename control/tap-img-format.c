@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-format.c - disks to be read, and the names of their formats. Raw
- * images and cow images are ours, the others are left to QEMU's tools.
+ * tap-img-format.c - opens disks for reading, and knows the names of formats.
+ * We read raw and cow images; QEMU's tools read the others.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ int disk_zero_from(const struct cow_base *disk, uint64_t sector, uint64_t *nr_se
 	*nr_sectors = all < DISK_CHUNK ? all : DISK_CHUNK;
 	if (disk->zero)
 		ret = disk->zero(disk->owner, sector, nr_sectors, zero);
-	/* Data is asked about as it is read: who asks about more each time looks at the same things again. */
+	/* Query no more data than is read at once: querying more would examine the same extents repeatedly. */
 	if (ret || !*zero || *nr_sectors < DISK_CHUNK)
 		return ret;
 	*nr_sectors = all < DISK_SKIP ? all : DISK_SKIP;
@@ -97,7 +97,7 @@ static int cow_source_open(struct source *source, const char *snapshot, struct e
 	return 0;
 }
 
-/* QEMU has locks of its own; ours keep it and tapdisk apart. */
+/* QEMU has its own locks; ours exclude tapdisk. */
 static int nbd_open(struct source *source, const char *format, struct error_text *error)
 {
 	int ret = cow_file_open(&source->lock, source->path, true, error);
@@ -120,7 +120,7 @@ int source_open(struct source *source, const char *target, const char *format, c
 	format = image_format(target, format, format_letter, &path, error);
 	if (!format)
 		return -EINVAL;
-	/* Only where it was said with cow: is an @ more than part of a name. */
+	/* An @ separates a snapshot's name only after cow:. */
 	source->path = path != target && !snapshot && !strcmp(format, "cow") ? cow_target_split(target, &name) : strdup(path);
 	snapshot = snapshot ? snapshot : name;
 	if (!source->path)

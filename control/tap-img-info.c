@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-info.c - `tap-img info`, `tap-img map`, `tap-img check`: what is there.
+ * tap-img-info.c - `tap-img info`, `tap-img map`, `tap-img check`.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -215,7 +215,7 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	}
 	image_arguments(command, argc, 1);
 	ret = image_open(&image, argv[optind], !repair, &error);
-	/* What cannot be opened for its damage is corrupt; what is not there or in use could not be checked. */
+	/* A store too damaged to open is corrupt; one that is missing or in use could not be checked. */
 	if (ret)
 		return image_fail(&error) && ret == -EUCLEAN ? EXIT_CORRUPT : 1;
 	progress_begin(&report.progress, "check", always);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-nbd.c - formats that are QEMU's: its qemu-nbd, which is told the
- * format and so never guesses it, opens the image, and is spoken to with
- * libnbd over a socket of our own. It ends when we do.
+ * tap-img-nbd.c - QEMU's formats: qemu-nbd opens the image, with an explicit
+ * format so that it never guesses, and we read and write it with libnbd over a
+ * private socket. qemu-nbd ends when we do.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,9 +15,9 @@
 #include "child.h"
 #include "tap-img.h"
 
-#define STATUS_BYTES (1ull << 30)	/* asked about at once */
+#define STATUS_BYTES (1ull << 30)	/* queried at once */
 
-/* Whether there is such a program in PATH: libnbd does not tell. */
+/* Is the program in PATH? libnbd does not report that. */
 static bool is_installed(const char *program)
 {
 	const char *path = getenv("PATH"), *end;
@@ -38,7 +38,7 @@ static int not_installed(const char *program, const char *path, const char *form
 			 format, program);
 }
 
-/* The first line of what a program has said, without its name, as the reason why it failed. */
+/* Set the error to the first line of a program's output, without the program's name. */
 static int failure(int text, const char *path, struct error_text *error)
 {
 	char line[400];
@@ -52,7 +52,7 @@ static int failure(int text, const char *path, struct error_text *error)
 
 int nbd_image_create(const char *path, const char *format, uint64_t sectors, struct error_text *error)
 {
-	/* to QEMU what comes before a colon is a protocol, but for names that begin with a slash */
+	/* QEMU takes text before a colon for a protocol, unless the name begins with a slash */
 	char *absolute = realpath(path, NULL);
 	char size[32];
 	const char *const argv[] = { "qemu-img", "create", "-q", "-f", format, "--", absolute, size, NULL };
@@ -67,7 +67,7 @@ int nbd_image_create(const char *path, const char *format, uint64_t sectors, str
 		goto out;
 	}
 	snprintf(size, sizeof(size), "%llu", (unsigned long long)sectors * SECTOR_SIZE);
-	/* Without force_size a VHD would get the size of the next disk geometry. */
+	/* Without force_size a VHD's size would be rounded up to a disk geometry. */
 	ret = child_start(&pid, strcmp(format, "vpc") ? argv : vpc, -1, text, 0);
 	if (ret == -ENOENT)
 		not_installed("qemu-img", path, format, error);
@@ -80,7 +80,7 @@ out:
 	return ret;
 }
 
-/* What the server says is wrong: one that has no room does. */
+/* The errno that the server reported, such as ENOSPC. */
 static int server_error(void)
 {
 	int error = nbd_get_errno();
@@ -131,7 +131,7 @@ int nbd_image_write(const struct cow_base *disk, const void *data, uint64_t sect
 	return nbd_pwrite(disk->owner, data, nr_sectors * SECTOR_SIZE, sector * SECTOR_SIZE, 0) ? server_error() : 0;
 }
 
-/* qemu-nbd writes to our standard error output, which is the descriptor @text for that long. */
+/* qemu-nbd inherits our stderr, which is the descriptor @text meanwhile. */
 static int server_start(struct nbd_handle *nbd, char **argv, int text)
 {
 	int saved = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3), ret;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-open.c - opening a store with its base, and sizes as people write them.
+ * tap-img-open.c - opens a store with its base, and parses sizes such as 10G.
  */
 #include <ctype.h>
 #include <errno.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-progress.c - what takes long shows how far it is, and can be
- * interrupted: a signal is noted, the work ends with -EINTR at its next step
- * and cleans up after itself, and the program then dies of that signal.
+ * tap-img-progress.c - shows the progress of long work, and interrupts it:
+ * after a signal the work ends with -EINTR at its next step and cleans up, and
+ * then the program dies of that signal.
  *
- * A terminal gets a bar on the standard error output. Anything else gets
- * nothing, unless it was asked for with -p: then a line now and then.
+ * A terminal gets a bar on stderr. Without a terminal nothing is printed,
+ * except with -p: then a line from time to time.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -17,7 +17,7 @@
 #include "tap-img.h"
 
 #define BAR_WIDTH 30
-#define TERMINAL_PERIOD 0.1		/* seconds between two looks of it */
+#define TERMINAL_PERIOD 0.1		/* seconds between two updates */
 #define PIPE_PERIOD 1.0
 
 void progress_begin(struct progress *progress, const char *what, bool always)

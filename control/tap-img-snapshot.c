@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-snapshot.c - `tap-img snapshot`. Deleting and going back also give
- * the space back before they end: no tapdisk is there to do it later.
+ * tap-img-snapshot.c - `tap-img snapshot`. Delete and revert also free the
+ * space before they end, because no tapdisk runs to do it later.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,7 +12,7 @@
 #include "tap-img.h"
 
 struct snapshot_arguments {
-	int action;			/* l, c, a or d; 0: none yet */
+	int action;			/* the option l, c, a or d; 0: none yet */
 	const char *name, *description;
 	bool json, progress;
 };
@@ -57,7 +57,7 @@ static int list_all(const char *target, bool json, struct error_text *error)
 	return ret;
 }
 
-/* What is left when it is interrupted whoever opens the store next goes on with: a tapdisk, or this. */
+/* Free the space. If this is interrupted, the next program that opens the store, a tapdisk or tap-img, continues. */
 static int give_back(struct image *image, const char *what, bool always, struct error_text *error)
 {
 	uint64_t total = cow_delete_left(image->store), left;
@@ -68,7 +68,7 @@ static int give_back(struct image *image, const char *what, bool always, struct 
 	do {
 		ret = cow_delete_step(image->store);
 		left = cow_delete_left(image->store);
-		total = left > total ? left : total;	/* the end of one may let another begin */
+		total = left > total ? left : total;	/* one deletion may start the next */
 		if (ret >= 0 && progress_step(&progress, total - left, total))
 			ret = ret ? -EINTR : 0;
 	} while (ret > 0);
@@ -79,7 +79,7 @@ static int give_back(struct image *image, const char *what, bool always, struct 
 	return ret ? error_set(error, ret, "%s: space could not be freed: %s", image->device->name, strerror(-ret)) : 0;
 }
 
-/* Opening a store for writing writes to it: what is to be refused is found before. */
+/* Check for errors before opening the store for writing, which already changes it. */
 static int look(const struct snapshot_arguments *arguments, const char *target, struct error_text *error)
 {
 	struct image image;
@@ -89,7 +89,7 @@ static int look(const struct snapshot_arguments *arguments, const char *target, 
 	if (ret)
 		return ret;
 	if (cow_prepared_count(image.store))
-		ret = 0;		/* what it has tells the opening that settles them */
+		ret = 0;		/* the next open settles what is prepared; only then its snapshots are known */
 	else if (arguments->action == 'c')
 		ret = cow_snapshot_check_new(image.store, arguments->name, arguments->description, error);
 	else

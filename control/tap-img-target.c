@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-target.c - images to be made. A file is made beside its place,
- * under another name, and put there when it is complete and durable: whoever
- * looks finds the new image, or what was there before, whatever happens. A
- * device is written in place, and left as no store at all when that fails.
+ * tap-img-target.c - creates images. A file is written under a temporary name
+ * in the same directory, and renamed when it is complete and durable: the name
+ * always refers to the new image, or to the old file. A device is written in
+ * place; if that fails, it is left without a valid store.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ static bool is_nbd(const struct target *target)
 	return !is_format(target, "raw") && !is_format(target, "cow");
 }
 
-/* What stands at the place now must not be in use, and hands its owner and mode on. */
+/* Create the temporary file. A file that it will replace must not be in use; its owner and mode are kept. */
 static int part_make(struct target *target, const char *path, struct error_text *error)
 {
 	char *real = realpath(path, NULL);
@@ -68,7 +68,7 @@ static int device_open(struct target *target, struct error_text *error)
 	if (ret)
 		target->device = NULL;
 	else
-		target->device->name = target->path;	/* what was asked for, not its part */
+		target->device->name = target->path;	/* the requested name, not the temporary one */
 	return ret;
 }
 
@@ -147,7 +147,7 @@ int target_write(struct target *target, const void *data, uint64_t sector, uint6
 	return target->device->ops->write(target->device, data, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
 }
 
-/* A store knows by itself what is zero already, and what shows a base. */
+/* A store itself finds the blocks that are zero already, and those that show the base. */
 int target_zero(struct target *target, uint64_t sector, uint64_t nr_sectors)
 {
 	if (target->store)
@@ -157,7 +157,7 @@ int target_zero(struct target *target, uint64_t sector, uint64_t nr_sectors)
 	return cow_device_zero(target->device, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
 }
 
-/* The file is durable before its name is, and its name before we say so. */
+/* Sync the file before the rename, and the rename before reporting success. */
 static int part_place(struct target *target)
 {
 	int ret = path_sync(target->part);
@@ -186,7 +186,7 @@ static void target_release(struct target *target)
 
 int target_end(struct target *target, int ret, struct error_text *error)
 {
-	/* half a copy on a device is no store; before there was one, what stood there is not ours to wipe */
+	/* wipe an incomplete copy on a device, but not the old content if no store was created yet */
 	bool wipe = !target->part && target->made;
 	int ret_end = 0;
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img.c - images, while no tapdisk has them: which command, and what all
- * of them share on their way in and out.
+ * tap-img.c - the command line for images that no tapdisk has open: finds the
+ * command, parses common options, prints results and errors.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -52,7 +52,7 @@ int image_getopt(const struct image_command *command, int argc, char **argv, con
 		exit(0);
 	}
 	json_wanted |= letter == JSON_LETTER;
-	if (letter == '?')	/* getopt has said what is wrong */
+	if (letter == '?')	/* getopt has printed the error */
 		exit_misused(command);
 	return letter;
 }
@@ -88,7 +88,7 @@ void image_arguments(const struct image_command *command, int argc, int count)
 	image_misused(command, "%.*s is missing", (int)strcspn(name, " )"), name);
 }
 
-/* Not all of the result could be put into JSON. */
+/* A part of the result could not be converted to JSON. */
 static bool no_json;
 
 int image_fail(const struct error_text *error)
@@ -108,7 +108,7 @@ int image_print_json(json_t *json)
 	return 0;
 }
 
-/* A script that reads us must not take a cut-off answer for the whole. */
+/* A script must not take truncated output for complete. */
 static int output_end(const struct image_command *command, int code)
 {
 	const char *why = no_json ? "a text in it is not UTF-8, or out of memory" : NULL;

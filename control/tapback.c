@@ -75,7 +75,7 @@ static int take_lock(void)
 	return -EBUSY;
 }
 
-/* A daemon is in another directory than who has started it. */
+/* Make the path absolute, because the daemon changes to another directory. */
 static int name_pidfile(char *absolute, const char *path)
 {
 	bool relative = *path != '/';
@@ -101,9 +101,9 @@ static int write_pidfile(const char *path)
 }
 
 /*
- * Go into the background. The parent stays until the child is ready, by
- * *@ready_fd, and exits 0, or until the child has failed, and exits 1. So
- * whoever started us knows. Before libxenstore makes its thread.
+ * Go into the background. The parent waits until the child reports by
+ * *@ready_fd that it is ready, and exits 0, or until the child has failed, and
+ * exits 1. Call this before libxenstore starts its thread.
  */
 static int become_daemon(int *ready_fd)
 {
@@ -127,7 +127,7 @@ static int become_daemon(int *ready_fd)
 	return 0;
 }
 
-/* Tell whoever waits for us: systemd, or our parent, whose terminal we let go. */
+/* Tell systemd, or our parent, that we are ready, and leave the parent's terminal. */
 static int report_ready(int ready_fd)
 {
 	int null;
@@ -167,14 +167,14 @@ static int make_event_loop(sd_event **event)
 }
 
 /*
- * Without xenstored libxenstore turns to the kernel, where in dom0 the first
- * request waits for ever. No call takes a timeout, so a signal has to end it.
+ * Without xenstored libxenstore falls back to the kernel, where in dom0 the
+ * first request blocks for ever. No call has a timeout, so a signal ends it.
  */
 static void xenstore_timeout(int number)
 {
 	static const char line[] = "tapback: xenstored does not answer (is it running?)\n";
 
-	/* when nobody can be told there is still the exit status */
+	/* if even the message fails, the exit status shows it */
 	_exit(write(STDERR_FILENO, line, sizeof(line) - 1) < 0 ? 2 : EXIT_FAILURE);
 }
 
@@ -188,7 +188,7 @@ static int attach_to_xenstore(struct tapback *tapback)
 	error = xenstore_open(&tapback->xenstore);
 	if (error)
 		return report_error("cannot reach xenstored (is this a Xen host, and is it running?)", error);
-	/* a read can be interrupted while it waits; the kernel's part of a watch cannot */
+	/* start with a read, which a signal can interrupt; the kernel's part of a watch cannot be */
 	error = xenstore_read(tapback->xenstore, "domid", NULL, &domid);
 	if (!error)
 		free(domid);
@@ -228,7 +228,7 @@ static void clean_up(struct tapback *tapback, const struct options *options)
 		unlink(options->pidfile);
 }
 
-/* -1: go on; else the exit status. */
+/* -1: continue; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option known[] = {

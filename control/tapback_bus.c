@@ -22,9 +22,9 @@
 
 #define BACKEND_TOKEN "backend"
 #define QUEUES_MAX 4
-/* Events taken before devices and tapdisks have their turn: a guest may write its state without end. */
+/* Events handled before devices and tapdisks get their turn: a guest may keep writing its state. */
 #define EVENT_BATCH 64
-/* How soon a xenstored that has gone is noticed when nothing else happens. */
+/* The interval of checks for a xenstored that has died. */
 #define XENSTORE_CHECK_S 5
 
 unsigned bus_default_queues(void)
@@ -69,7 +69,7 @@ static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
 		device_schedule(device);
 		return;
 	}
-	/* the last events of one that was removed; a new one's state is still to be written then */
+	/* ignore the last events of a removed device; a new device's state will bring another event */
 	snprintf(path, sizeof(path), BACKEND_ROOT "/%u/%u", domid, devid);
 	if (xenbus_read_state(tapback->xenstore, path) == XENBUS_GONE)
 		return;
@@ -78,7 +78,7 @@ static void bus_look_at(struct tapback *tapback, uint32_t domid, uint32_t devid)
 		tapback_log(LOG_ERR, "domain %u disk %u: %s", domid, devid, strerror(-error));
 }
 
-/* Everything below backend/vbd3/@domain. */
+/* Create all devices below backend/vbd3/@domain. */
 static void bus_scan_domain(struct tapback *tapback, const char *domain)
 {
 	char path[XENSTORE_PATH_MAX], **devices;
@@ -158,7 +158,7 @@ static int bus_store_ready(sd_event_source *source, int fd, uint32_t events, voi
 	return bus_take_events(arg);
 }
 
-/* The descriptor tells of events, not of the end of the connection. */
+/* Poll for the end of the connection, which the descriptor does not report. */
 static int bus_xenstore_check(sd_event_source *source, uint64_t usec, void *arg)
 {
 	sd_event_source_set_time_relative(source, XENSTORE_CHECK_S * 1000000ull);

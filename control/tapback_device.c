@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_device.c - what to do about a device, from what is in its nodes.
+ * tapback_device.c - decides from a device's nodes what to do about it.
  *
- * Nothing is remembered that xenstore or tapdisk can tell: every event only
- * schedules the device, whose nodes are then read afresh and lead to one
- * step. So events may be lost, merged or late, and tapback may be restarted,
- * without harm. Our state (the `state` node), as we drive it:
+ * We keep no state that xenstore or tapdisk has: every event only schedules
+ * the device, whose nodes are then read again and lead to one step. So events
+ * may be lost, merged or late, and tapback may be restarted, without harm. Our
+ * state (the `state` node):
  *
- *   Initialising(1) --device_decide: at once---------------> InitWait(2)
+ *   Initialising(1) --device_decide: immediately-----------> InitWait(2)
  *   InitWait(2)     --frontend 3 or 4, ring connected------> Connected(4)
  *   Connected(4)    --frontend 3 again: new ring-----------> Connected(4), written again
  *   Connected(4)    --frontend 1: ring dropped-------------> InitWait(2)
@@ -16,9 +16,9 @@
  *   Closing(5)      --by the toolstack, and no ring--------> Closed(6)
  *   5, 6            --frontend 1 or 3, still online--------> InitWait(2)
  *
- * The ring's own states are in tapback_ring.h. Whether the ring has to go is
- * decided first (ring_is_over), then what to publish: device_serve() with a
- * ring, device_wait() without.
+ * The ring's own states are in tapback_ring.h. The first decision is whether
+ * to disconnect the ring (ring_is_over), the second what to publish:
+ * device_serve() with a ring, device_wait() without.
  *
  * Invariants: the backend node is never deleted here. A ring is connected
  * only while the frontend is in state 3, 4 or 5. A frontend that reuses its
@@ -42,7 +42,7 @@
 /* Errors a guest can provoke, per device and second. */
 #define REPORTS_PER_SECOND 5
 
-/* ---- saying what happened ---- */
+/* ---- reporting ---- */
 
 void device_log(const struct device *device, int priority, const char *format, ...)
 {
@@ -123,7 +123,7 @@ void device_schedule(struct device *device)
 
 /* ---- decisions ---- */
 
-/* Of a publication: log a failure and come back. -ESTALE brings its own event. */
+/* Check the result of a publication: log a failure and retry later. After -ESTALE an event will come. */
 static bool device_published(struct device *device, int error, enum xenbus state)
 {
 	if (!error) {
@@ -154,7 +154,7 @@ static void device_publish_disk(struct device *device)
 	int error;
 
 	if (!device->disk.sector_size) {
-		/* found connected, but its image could not be reopened after a pause: until somebody mends that */
+		/* the ring is connected, but the image could not be reopened after a pause: wait until that is repaired */
 		ring_forget(device);
 		return;
 	}
@@ -181,7 +181,7 @@ static bool frontend_is_ready(const struct device_nodes *nodes)
 	return nodes->frontend_state == XENBUS_INITIALISED || nodes->frontend_state == XENBUS_CONNECTED;
 }
 
-/* A frontend that is ready, but with other rings than those that are connected. */
+/* The frontend is ready: why the connected rings are not its rings, or NULL. */
 static const char *frontend_has_changed(struct device *device)
 {
 	struct error_text text = { "" };
@@ -189,13 +189,13 @@ static const char *frontend_has_changed(struct device *device)
 
 	if (device->nodes.frontend_state == XENBUS_INITIALISED && device->started)
 		return "the frontend started over";
-	/* what cannot be read is no reason to harm a ring that works */
+	/* keep a working ring if the nodes cannot be read */
 	if (frontend_read_ring(device->tapback->xenstore, device->nodes.frontend, device->nodes.max_queues, &ring, &text))
 		return NULL;
 	return frontend_ring_same(&ring, &device->ring) ? NULL : "the frontend has new rings";
 }
 
-/* Why the connected ring has to go, or NULL. */
+/* Why the connected ring must be disconnected, or NULL. */
 static const char *ring_is_over(struct device *device)
 {
 	const struct device_nodes *nodes = &device->nodes;
@@ -226,7 +226,7 @@ static const char *ring_is_over(struct device *device)
 	}
 }
 
-/* A ring we found: the frontend may not have been told, or not of the last resize. */
+/* For a ring that an earlier tapback connected: it may not have told the frontend, or not of the last resize. */
 static void device_check_adopted(struct device *device)
 {
 	device->adopted = false;
@@ -255,28 +255,28 @@ static void device_serve(struct device *device)
 	}
 }
 
-/* The frontend has rings and tapdisk does not have them. */
+/* The frontend has rings that are not connected at tapdisk. */
 static void device_attach(struct device *device)
 {
 	if (!device->nodes.has_tapdisk)
-		return;		/* the hotplug script is still at it */
+		return;		/* the hotplug script still runs */
 	if (!device->connections || device->pid != device->nodes.pid || device->user.minor != device->nodes.minor)
 		ring_ask(device);
 	else
 		ring_connect(device);
 }
 
-/* What to go to from here without a ring; our present state for "stay". */
+/* The next state, without a ring; the present state: no change. */
 static enum xenbus device_next_state(const struct device_nodes *nodes)
 {
 	enum xenbus state = nodes->state, front = nodes->frontend_state;
 
 	if (state == XENBUS_INITIALISING)
-		return state;		/* has just been dealt with */
+		return state;		/* was handled just before */
 	if (device_is_leaving(nodes) || front == XENBUS_CLOSED)
 		return XENBUS_CLOSED;
 	if (front == XENBUS_GONE)
-		/* in InitWait it may not have been there yet */
+		/* in InitWait the frontend may not exist yet */
 		return state == XENBUS_INIT_WAIT ? state : XENBUS_CLOSED;
 	if (front == XENBUS_CLOSING)
 		return state == XENBUS_CLOSED ? state : XENBUS_CLOSING;
@@ -289,7 +289,7 @@ static enum xenbus device_next_state(const struct device_nodes *nodes)
 	return state;
 }
 
-/* There is no ring. */
+/* Publish the next state, without a ring. */
 static void device_wait(struct device *device)
 {
 	const struct device_nodes *nodes = &device->nodes;
@@ -340,7 +340,7 @@ static void device_decide(struct device *device)
 	const char *why;
 
 	ring_assert(device);
-	/* the toolstack waits for this, and not for any tapdisk */
+	/* the toolstack waits for this; it needs no tapdisk */
 	if (nodes->complete && nodes->state == XENBUS_INITIALISING)
 		device_publish_features(device);
 	if (ring_is_busy(device))
@@ -364,7 +364,7 @@ static void device_decide(struct device *device)
 		device_wait(device);
 }
 
-/* Hear of the frontend's state. */
+/* Watch the frontend's state. */
 static void device_watch_frontend(struct device *device)
 {
 	const char *frontend = device->nodes.frontend;
@@ -389,7 +389,7 @@ static int device_work(sd_event_source *source, void *arg)
 	nodes_free(&device->nodes);
 	nodes_read(device->tapback->xenstore, device->path, device->domid, &device->nodes);
 	if (device->tapback->xenstore->lost)
-		return 0;	/* nothing read is to be trusted, and all is over */
+		return 0;	/* what was read is not reliable, and the daemon ends */
 	device_watch_frontend(device);
 	if (*device->nodes.wrong.text)
 		device_report(device, -EINVAL, device->nodes.wrong.text);
@@ -397,7 +397,7 @@ static int device_work(sd_event_source *source, void *arg)
 	return 0;
 }
 
-/* ---- coming and going ---- */
+/* ---- creating and freeing ---- */
 
 struct device *device_find(struct tapback *tapback, uint32_t domid, uint32_t devid)
 {

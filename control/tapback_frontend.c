@@ -2,8 +2,8 @@
 /*
  * tapback_frontend.c - reads and checks a frontend's ring parameters.
  *
- * Invariants: counts are checked before they index anything; a ring that is
- * not wholly valid is handed out empty (nr_queues 0).
+ * Invariants: counts are checked before they are used as indices; if any part
+ * of a ring is invalid, an empty one (nr_queues 0) is returned.
  */
 #include "tapback_frontend.h"
 
@@ -33,7 +33,7 @@ enum xenbus xenbus_read_state(struct xenstore *xenstore, const char *dir)
 	return error ? XENBUS_UNREADABLE : (enum xenbus)state;
 }
 
-/* A number of the guest's that must be there. */
+/* Read a required number of the guest. */
 static int read_required(struct xenstore *xenstore, const char *dir, const char *node, uint32_t *value,
 			 struct error_text *text)
 {
@@ -48,7 +48,7 @@ static int read_required(struct xenstore *xenstore, const char *dir, const char 
 	return 0;
 }
 
-/* A number of the guest's that may be missing, then *@value stays. */
+/* Read an optional number of the guest; if it is missing, *@value is unchanged. */
 static int read_optional(struct xenstore *xenstore, const char *dir, const char *node, uint64_t max, unsigned *value,
 			 struct error_text *text)
 {
@@ -87,8 +87,8 @@ static int read_protocol(struct xenstore *xenstore, const char *dir, struct fron
 }
 
 /*
- * The rings' pages. With `ring-page-order` they are ring-ref0, ring-ref1, ...;
- * without it ring-ref. For order 0 frontends use either spelling.
+ * Read the rings' pages. With `ring-page-order` they are ring-ref0, ring-ref1,
+ * ...; without it ring-ref. For order 0 frontends use either name.
  */
 static int read_refs(struct xenstore *xenstore, const char *dir, bool has_order, unsigned pages, uint32_t *refs,
 		     struct error_text *text)
@@ -121,7 +121,7 @@ static int read_queue(struct xenstore *xenstore, const char *dir, unsigned queue
 	char path[XENSTORE_PATH_MAX];
 	int error;
 
-	/* a single queue stays at the top level (blkif.h, "Multiple hardware queues/rings") */
+	/* a single queue's nodes are at the top level (blkif.h, "Multiple hardware queues/rings") */
 	if (ring->nr_queues > 1) {
 		if (snprintf(path, sizeof(path), "%s/queue-%u", dir, queue) >= (int)sizeof(path))
 			return error_set(text, -ENAMETOOLONG, "frontend's path is too long");

@@ -17,7 +17,7 @@
 #include "protocol.h"
 #include "tapback_xenstore.h"
 
-/* enum xenbus_state of xen/io/xenbus.h, and what else a `state` node can tell. */
+/* enum xenbus_state of xen/io/xenbus.h, and XENBUS_GONE. */
 enum xenbus {
 	XENBUS_GONE = -1,		/* no such node */
 	XENBUS_UNREADABLE = 0,		/* not one of the numbers below; also Xen's "unknown" */
@@ -33,8 +33,8 @@ struct frontend_ring {
 	char protocol[16];		/* "" for native */
 	bool persistent;
 	unsigned nr_queues;		/* 0: none read */
-	unsigned ring_pages;		/* a queue; a power of two */
-	bool refs_known;		/* false: only the ports are (an older tapdisk's list) */
+	unsigned ring_pages;		/* per queue; a power of two */
+	bool refs_known;		/* false: only the ports are known (an older tapdisk's list) */
 	struct {
 		uint32_t refs[1 << MAX_RING_PAGE_ORDER];
 		uint32_t port;
@@ -43,7 +43,7 @@ struct frontend_ring {
 
 /* "Connected", ... */
 const char *xenbus_name(enum xenbus state);
-/* The `state` node below @dir. Never fails: what is not a state is XENBUS_UNREADABLE. */
+/* The `state` node below @dir. Never fails: an invalid value is XENBUS_UNREADABLE. */
 enum xenbus xenbus_read_state(struct xenstore *xenstore, const char *dir);
 
 /*
@@ -58,7 +58,7 @@ bool frontend_ring_same(const struct frontend_ring *a, const struct frontend_rin
 
 /* Members of the `connect` command; NULL when out of memory. */
 json_t *frontend_ring_json(const struct frontend_ring *ring);
-/* The reverse, out of a connection in tapdisk's disk object. -EINVAL. */
+/* The reverse, from a connection in tapdisk's disk object. -EINVAL. */
 int frontend_ring_from_json(const json_t *connection, struct frontend_ring *ring);
 
 #endif

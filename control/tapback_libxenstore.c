@@ -2,10 +2,10 @@
 /*
  * tapback_libxenstore.c - xenstore by libxenstore.
  *
- * libxenstore reads events in a thread of its own and shows them through a
- * pipe, which stays silent when xenstored ends. So a lost connection shows
- * by the error of the next call, or of the next look for events, which
- * tapback takes now and then even if there is nothing to read.
+ * libxenstore reads events in its own thread and signals them through a pipe,
+ * which stays silent when xenstored ends. So a lost connection is detected by
+ * the error of the next call, or of the next check for events, which tapback
+ * makes periodically.
  */
 #include "tapback_xenstore.h"
 
@@ -20,7 +20,7 @@ struct libxenstore {
 	xs_transaction_t transaction;		/* XBT_NULL outside */
 };
 
-/* errno of a call that failed, and whether that was the end of the connection. */
+/* The error of a failed call; sets lost if the connection has ended. */
 static int libxenstore_error(struct xenstore *xenstore)
 {
 	int error = errno ? errno : EIO;
@@ -133,7 +133,7 @@ static int libxenstore_commit(struct xenstore *xenstore)
 
 static void libxenstore_abort(struct xenstore *xenstore)
 {
-	/* a connection lost here is noticed by xenstore->lost; there is nothing else to undo */
+	/* sets xenstore->lost if the connection has ended; nothing else to undo */
 	libxenstore_end(xenstore, true);
 }
 

@@ -2,8 +2,8 @@
 /*
  * tapback_log.c - tapback's log lines.
  *
- * Invariant: nothing but printable ASCII leaves here, whatever a guest wrote
- * into its nodes.
+ * Invariant: only printable ASCII is logged, whatever a guest wrote into its
+ * nodes.
  */
 #include "tapback_log.h"
 

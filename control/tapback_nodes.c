@@ -2,10 +2,10 @@
 /*
  * tapback_nodes.c - reads and writes the nodes of one device.
  *
- * Invariants: what a frontend decides from is there before the state that
- * lets it decide (features before InitWait, geometry before Connected), by
- * being in the same transaction; a state that the toolstack wrote since we
- * looked is never overwritten.
+ * Invariants: the nodes that a frontend reads in a state are written in the
+ * same transaction as that state (features with InitWait, geometry with
+ * Connected); a state that the toolstack wrote after we read it is never
+ * overwritten.
  */
 #include "tapback_nodes.h"
 
@@ -21,7 +21,7 @@
 #define VDISK_REMOVABLE	0x2
 #define VDISK_READONLY	0x4
 
-/* where the kernel's backends put their errors too */
+/* the kernel's backends also write their errors here */
 #define ERROR_ROOT "error"
 
 /* ---- reading ---- */
@@ -50,7 +50,7 @@ static unsigned read_max_queues(struct xenstore *xenstore, const char *path)
 {
 	uint64_t queues = 1;
 
-	/* a failure leaves the 1: then nothing was advertised */
+	/* a failure leaves 1: nothing was advertised */
 	xenstore_read_number(xenstore, path, "multi-queue-max-queues", MAX_QUEUES, &queues);
 	return (unsigned)queues;
 }
@@ -65,7 +65,7 @@ static void read_device_type(struct xenstore *xenstore, const char *path, struct
 	free(type);
 }
 
-/* `pid`, `minor` and, written last, `physical-device-path`, which has to agree with them. */
+/* Read `pid`, `minor` and `physical-device-path`, which is written last, and must match them. */
 static void read_tapdisk(struct xenstore *xenstore, const char *path, struct device_nodes *nodes)
 {
 	char expected[XENSTORE_PATH_MAX], *device;
@@ -91,7 +91,7 @@ out:
 	free(device);
 }
 
-/* What another domain can write there is not this one's to say. */
+/* Is @path in the domain's own directory? Nodes elsewhere may be written by another domain. */
 static bool is_in_domain(const char *path, uint32_t domid)
 {
 	char home[40];
@@ -149,7 +149,7 @@ uint64_t nodes_read_sectors(struct xenstore *xenstore, const char *path)
 
 /* ---- writing ---- */
 
-/* What the transactions' bodies are given. */
+/* The argument of the transactions' bodies. */
 struct publication {
 	const char *path;
 	const struct device_nodes *nodes;
@@ -175,7 +175,7 @@ static int write_numbers(struct xenstore *xenstore, const char *path, const stru
 	return error;
 }
 
-/* The state, unless the toolstack has changed it since @nodes were read. */
+/* Write the state, unless the toolstack has changed it since the nodes were read: -ESTALE. */
 static int write_state(struct xenstore *xenstore, const struct publication *publication)
 {
 	if (xenbus_read_state(xenstore, publication->path) != publication->nodes->state)
@@ -187,7 +187,7 @@ static int publish_features(struct xenstore *xenstore, void *arg)
 {
 	const struct publication *p = arg;
 	bool writable = !p->nodes->read_only && !p->nodes->cdrom;
-	/* Whether the image can discard is not known yet; Linux looks at it only when Connected. */
+	/* It is not known yet whether the image can discard; Linux reads that only when Connected. */
 	const struct number_node features[] = {
 		{ "feature-barrier", 1 },
 		{ "feature-flush-cache", 1 },
@@ -218,7 +218,7 @@ static int write_discard(struct xenstore *xenstore, const struct publication *p)
 	return write_numbers(xenstore, p->path, nodes, sizeof(nodes) / sizeof(nodes[0]));
 }
 
-/* A disk whose size is no multiple of it must not show a physical sector size (a guest would round it down). */
+/* Only if the disk's size is a multiple of it: otherwise a guest would round the size down. */
 static int write_physical_sector_size(struct xenstore *xenstore, const struct publication *p)
 {
 	unsigned size = p->disk->physical_sector_size;
@@ -286,7 +286,7 @@ static int publish_error(struct xenstore *xenstore, void *arg)
 	char error_path[XENSTORE_PATH_MAX];
 	int error;
 
-	/* the device may have been removed meanwhile; a node made now would never be */
+	/* the device may have been removed meanwhile: a node created now would never be removed */
 	if (xenbus_read_state(xenstore, p->path) == XENBUS_GONE)
 		return -ESTALE;
 	error = xenstore_write(xenstore, p->path, "error", "%s", p->text);
@@ -340,7 +340,7 @@ int nodes_publish_error(struct xenstore *xenstore, const char *path, int error, 
 
 void nodes_forget_error(struct xenstore *xenstore, const char *path)
 {
-	/* nothing depends on it; the next device there removes it when it connects */
+	/* ignore errors: the next device at this path removes it when it connects */
 	xenstore_remove(xenstore, ERROR_ROOT, path);
 }
 

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_orphans.c - once, at the start: the rings that nobody speaks for.
+ * tapback_orphans.c - at the start, disconnects the rings without a device.
  *
  * A toolstack that destroys a domain while no tapback runs waits ten seconds
  * for each disk, deletes its nodes and gives up, without the hotplug script's
- * `remove`. What is left is a ring that pins the dead domain's pages, and an
- * open image. So for each orphan: disconnect, and if that was the disk's last
- * user, what the script would have done: close, detach, free the minor. Where
- * the tapdisk had died before, what it has left for a successor goes: none
- * will come, and until then nobody else may open the image.
+ * `remove`. That leaves a ring that pins the dead domain's pages, and an open
+ * image. So for each orphan: disconnect, and if that was the disk's last user,
+ * do the script's work: close, detach, free the minor. If the tapdisk had died
+ * before, remove its records for a successor: none will come, and they keep
+ * others from opening the image.
  *
- * Invariants: a search holds a place at its tapdisk until `calls` is 0, then
- * goes; a ring whose device names this tapdisk and minor is never touched.
+ * Invariants: a search is a user of its tapdisk until `calls` is 0, then it is
+ * freed; a ring whose device names this tapdisk and minor is never touched.
  */
 #include "tapback_orphans.h"
 
@@ -27,8 +27,8 @@ struct search {
 	struct tapback *tapback;
 	struct tapdisk_user user;
 	int pid;
-	unsigned calls;			/* without an answer so far */
-	sd_event_source *over;		/* leaves, outside any call back */
+	unsigned calls;			/* in flight */
+	sd_event_source *over;		/* leaves the tapdisk, outside of callbacks */
 	struct search *next;
 };
 
@@ -67,17 +67,17 @@ static void search_answered(struct search *search)
 
 static void search_lost(struct tapdisk_user *user)
 {
-	/* its calls were answered before; search_over() comes */
+	/* all calls were answered before; search_over() follows */
 }
 
 static void search_event(struct tapdisk_user *user, const char *name, json_t *event)
 {
-	/* of no disk in particular, so none is ours */
+	/* a search uses no disk, so events do not matter */
 }
 
 static void orphan_answered(void *arg, int error, json_t *reply, const struct error_text *text);
 
-/* Takes the orphan's next step; frees it when that cannot be. */
+/* Sends the orphan's next command; frees the orphan if that fails. */
 static void orphan_step(struct orphan *orphan)
 {
 	static const char *const commands[] = { "disconnect", "close", "detach" };
@@ -100,7 +100,7 @@ static void orphan_answered(void *arg, int error, json_t *reply, const struct er
 	struct error_text failure = { "" };
 	bool over = error || orphan->step == ORPHAN_DETACH;
 
-	/* a disk that somebody else uses stays open, as it should */
+	/* -EBUSY: the disk has another user and stays open */
 	if (error && !(orphan->step == ORPHAN_CLOSE && error == -EBUSY))
 		tapback_log(LOG_ERR, "orphan of domain %u disk %u: %s", orphan->domid, orphan->devid, text->text);
 	if (!error && orphan->step == ORPHAN_DETACH && tapctl_minor_free(orphan->minor, &failure))
@@ -209,7 +209,7 @@ static void look_at_left(unsigned domid, unsigned devid, void *arg)
 	left->claimed |= xenbus_read_state(left->xenstore, path) != XENBUS_GONE || left->xenstore->lost;
 }
 
-/* Freeing fails for one that a tapdisk has. */
+/* Free the minor of a dead tapdisk whose devices are gone; tapctl_minor_free() fails if a tapdisk has it. */
 static void forget_dead(int minor, int locked_by, void *arg)
 {
 	struct left left = { .xenstore = ((struct tapback *)arg)->xenstore };

@@ -2,9 +2,9 @@
 /*
  * tapback_ring.c - asks tapdisk to connect and disconnect a device's rings.
  *
- * Invariants: ring_assert(). tapdisk's answer is the only thing that says
- * whether a ring is connected: after a restart, or when the connection ended
- * in the middle of a call, it is asked again. So a crash at any point heals.
+ * Invariants: ring_assert(). Only tapdisk's answer shows whether a ring is
+ * connected: after a restart, or if the connection ended during a call, it is
+ * asked again. So tapback recovers from a crash at any point.
  */
 #include "tapback_ring.h"
 
@@ -16,10 +16,10 @@
 #include "tapback_sharing.h"
 #include "tapback_takeover.h"
 
-/* Draining may take as long as the storage does, and a tapdisk may be stopped; that is only mentioned. */
+/* After this time a call is logged as late, no more: draining waits for the storage, and a tapdisk may be stopped. */
 #define LATE_MS		10000
 #define RETRY_MS	2000
-/* A connection that ended: its tapdisk has exited, or is just about to. */
+/* The delay after a connection ended: its tapdisk has exited, or is about to. */
 #define LOST_MS		200
 
 static const char no_image[] = "tapdisk has no image open for this disk";
@@ -51,14 +51,14 @@ static void ring_set_state(struct device *device, enum ring_state state)
 	device_schedule(device);
 }
 
-/* Not now: say why, and try again later. */
+/* Report the error, and try again later. */
 static void ring_refuse(struct device *device, int error, const char *text)
 {
 	device_report(device, error, text);
 	device_hold(device, RETRY_MS);
 }
 
-/* Would the frontend be served if tapdisk did its part? Else its troubles are nobody's. */
+/* Does the frontend wait for tapdisk? Otherwise tapdisk's errors are not reported to it. */
 static bool ring_is_wanted(const struct device *device)
 {
 	const struct device_nodes *nodes = &device->nodes;
@@ -74,7 +74,7 @@ static void ring_lost(struct tapdisk_user *user)
 	struct device *device = (struct device *)((char *)user - offsetof(struct device, user));
 
 	if (device->ring_state == RING_NONE) {
-		ring_set_state(device, RING_NONE);	/* what it said last does not count any more */
+		ring_set_state(device, RING_NONE);	/* its last answer is no longer valid */
 		return;
 	}
 	ring_set_state(device, RING_UNKNOWN);
@@ -132,7 +132,7 @@ static int ring_join(struct device *device, struct error_text *text)
 	return tapdisk_join(&device->user, device->tapback->event, pid, text);
 }
 
-/* Start a call; false: it could not be sent, and the connection is about to end or memory is short. */
+/* Send a request and set @state; if it cannot be sent, try again later: the connection is about to end, or memory is short. */
 static void ring_call(struct device *device, json_t *request, enum ring_state state, tapdisk_answer *answer)
 {
 	int error = tapdisk_request(&device->user, request, answer, device);
@@ -153,7 +153,7 @@ void ring_late(struct device *device)
 
 	error_set(&text, -ETIMEDOUT, "tapdisk %d has not answered for %d s; is it stopped, or its storage stuck?",
 		  device->pid, LATE_MS / 1000);
-	/* in the nodes only where Connected will take it back */
+	/* write it to the nodes only if Connected will remove it */
 	if (device->nodes.state == XENBUS_INIT_WAIT && ring_is_wanted(device))
 		device_report(device, -ETIMEDOUT, text.text);
 	else
@@ -180,7 +180,7 @@ static void ring_adopt(struct device *device, const json_t *connection)
 
 	ring_set_state(device, RING_CONNECTED);
 	device->adopted = true;
-	/* one that makes no sense is left empty and so differs from any the frontend can have */
+	/* an invalid one is left empty, so it differs from every frontend's */
 	if (frontend_ring_from_json(connection, &device->ring))
 		device_log(device, LOG_WARNING, "tapdisk %d describes an invalid connection", device->pid);
 	device_log(device, LOG_INFO, "found connected at tapdisk %d minor %d", device->pid, device->user.minor);
@@ -213,7 +213,7 @@ static void ring_asked(void *arg, int error, json_t *reply, const struct error_t
 		device->connections = json_is_array(connections) ? json_incref(connections) : json_array();
 }
 
-/* The tapdisk does not answer any more. True: its successor has the disk, will have it, or it was said why not. */
+/* The tapdisk has gone. True: a successor has the disk, will have it, or the failure was reported. */
 static bool ring_follow(struct device *device)
 {
 	struct error_text text = { "" };
@@ -249,7 +249,7 @@ void ring_ask(struct device *device)
 			  RING_ASKING, ring_asked);
 		return;
 	}
-	/* no process, no ring */
+	/* without a process there is no ring */
 	ring_set_state(device, error == -ENODEV || error == -ENOENT || error == -ECONNREFUSED ?
 		       RING_NONE : RING_UNKNOWN);
 	if (error == -ENODEV)
@@ -272,7 +272,7 @@ void ring_forget(struct device *device)
 
 /* ---- connect ---- */
 
-/* The frontend offers other rings by now than those that were tried: it started over, and they have ended. */
+/* The frontend has started over: it offers other rings now than those that we tried to connect. */
 static bool ring_is_overtaken(const struct device *device)
 {
 	struct error_text text = { "" };
@@ -299,7 +299,7 @@ static void ring_connected(void *arg, int error, json_t *reply, const struct err
 	}
 	ring_set_state(device, RING_CONNECTED);
 	device->announce = true;
-	/* resized since it was asked: no event has told, there was no ring then */
+	/* the disk may have been resized since ring_ask(): without a ring there was no event */
 	if (disk_geometry_from_json(json_object_get(reply, "disk"), &device->disk))
 		device_log(device, LOG_WARNING, "tapdisk %d does not say how large the disk is", device->pid);
 	device_log(device, LOG_INFO, "connected to tapdisk %d minor %d: %u queues of %u pages, %s%s", device->pid,
@@ -308,7 +308,7 @@ static void ring_connected(void *arg, int error, json_t *reply, const struct err
 		   device->ring.persistent ? ", persistent grants" : "");
 }
 
-/* Against tapdisk's connections, and against ours that may have come since it was asked. */
+/* Check against the connections that tapdisk reported, and against ours that are newer than its answer. */
 static int ring_check_sharing(struct device *device, json_t *connections, struct error_text *text)
 {
 	struct xenstore *xenstore = device->tapback->xenstore;
@@ -332,7 +332,7 @@ static int ring_check_sharing(struct device *device, json_t *connections, struct
 
 static json_t *connect_request(const struct device *device)
 {
-	/* what it has in the ring it does not offer anew; one that starts over goes back to another state first */
+	/* a frontend that stays Connected does not issue its requests again; one that starts over first leaves that state */
 	bool goes_on = device->nodes.state == XENBUS_CONNECTED && device->nodes.frontend_state == XENBUS_CONNECTED;
 	json_t *request = json_pack("{s:s, s:i, s:s, s:I, s:I, s:b, s:b, s:b}", "command", "connect",
 				    "minor", device->user.minor, "transport", "xen",

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tapback_sharing.c - the rule of Xen's hotplug scripts (block-common.sh:
- * same_vm) for two domains on one disk, applied to the rings that are
- * connected. The scripts look at the nodes of the toolstack; this one holds
- * for whatever way a disk was attached.
+ * same_vm) for two domains on one disk, applied to connected rings. The
+ * scripts check the toolstack's nodes; this check covers disks that were
+ * attached in any way.
  *
- * Invariant: when it is not clear who somebody is, the disk is not shared -
- * but for a domain whose nodes are gone, which the scripts take for the
- * earlier end of a migration, and so do we.
+ * Invariant: if a domain cannot be identified, the disk is not shared, except
+ * with a domain whose nodes are gone, which we take for the old end of a
+ * migration, as the scripts do.
  */
 #include "tapback_sharing.h"
 
@@ -30,7 +30,7 @@ static char *read_vm(struct xenstore *xenstore, uint64_t domid)
 	return vm;
 }
 
-/* The `vm` of the domain that @domid is the stub domain of, or NULL. */
+/* If @domid is a stub domain, the `vm` of its target domain, else NULL. */
 static char *read_target_vm(struct xenstore *xenstore, uint64_t domid)
 {
 	char path[64];

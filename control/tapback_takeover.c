@@ -2,10 +2,10 @@
 /*
  * tapback_takeover.c - see tapback_takeover.h.
  *
- * Invariants: for each dead tapdisk there is one takeover at most, however
- * many devices it had. A device has TAKEOVERS_MAX of them in any
- * TAKEOVERS_SECONDS: a tapdisk that dies of what is in the ring, or on the
- * disk, is not replaced for ever.
+ * Invariants: there is at most one takeover for each dead tapdisk, however many
+ * devices it had. A device gets at most TAKEOVERS_MAX within
+ * TAKEOVERS_SECONDS: a tapdisk that crashes because of a ring's or a disk's
+ * content is not replaced for ever.
  */
 #include "tapback_takeover.h"
 
@@ -30,7 +30,7 @@ struct run {
 	struct tapback *tapback;
 	int pid;			/* of the dead tapdisk */
 	pid_t child;
-	int said;			/* what it says */
+	int said;			/* the command's output */
 	int pidfd;
 	sd_event_source *ended;
 	struct run *next;
@@ -120,7 +120,7 @@ static int run_start(struct tapback *tapback, int pid)
 	return 0;
 }
 
-/* One more, or too many by now. */
+/* Counts a takeover; false: there were too many. */
 static bool takeover_allowed(struct device *device)
 {
 	uint64_t now = (uint64_t)clock_ms() / 1000;
@@ -137,7 +137,7 @@ static bool takeover_allowed(struct device *device)
 	return false;
 }
 
-/* Told once; the next look tries again. */
+/* Reports the failure once; the next takeover_look() tries again. */
 static enum takeover takeover_tell_failure(struct device *device, struct error_text *text)
 {
 	device->takeover_failed = false;

@@ -9,9 +9,9 @@
  * 1. An open tapdisk is on the list, has a user, and one `watch` was its
  *    first request.
  * 2. requests is the order in which replies come.
- * 3. Whoever ends the connection first takes it off the list, then answers
+ * 3. The end of a connection first removes it from the list, then answers
  *    every request, then tells the users.
- * 4. Call backs neither join nor leave, so no list changes while it is walked.
+ * 4. Callbacks neither join nor leave, so no list changes while it is walked.
  */
 #include "tapback_tapdisk.h"
 
@@ -22,7 +22,7 @@
 
 #include "tapback_log.h"
 
-/* Messages taken from one tapdisk before others have their turn. */
+/* Messages handled from one tapdisk before others get their turn. */
 #define RECEIVE_BATCH 64
 
 struct tapdisk_request {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_xenstore.c - reading and writing typed values in xenstore.
+ * tapback_xenstore.c - reads and writes typed values in xenstore.
  *
- * Invariants: no value is used before it was checked to be what it should
- * be; a failed read leaves the caller's variable alone.
+ * Invariants: a value is validated before it is used; a failed read does not
+ * change the caller's variable.
  */
 #include "tapback_xenstore.h"
 
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A guest that keeps writing can make our transactions conflict, not make us spin for ever. */
+/* A guest that keeps writing causes conflicts, but must not make us retry for ever. */
 #define TRANSACTION_TRIES 100
 
 void xenstore_close(struct xenstore *xenstore)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_xenstore.h - xenstore as tapback sees it: a tree of small values with
- * watches and transactions, behind a struct of functions, so that tests can
- * put a tree in memory in its place.
+ * tapback_xenstore.h - tapback's interface to xenstore: a tree of small values
+ * with watches and transactions, behind a struct of functions that tests
+ * implement with a tree in memory.
  *
  * Paths are absolute, or relative to our own domain's directory
  * ("backend/vbd3" works in a driver domain too). Values may come from a
@@ -26,7 +26,7 @@ struct xenstore {
 
 struct xenstore_ops {
 	void (*close)(struct xenstore *xenstore);
-	/* *@value is malloc()ed, with a NUL of ours behind its @length bytes. */
+	/* *@value is malloc()ed; a NUL that is not part of it follows its @length bytes. */
 	int (*read)(struct xenstore *xenstore, const char *path, char **value, size_t *length);
 	int (*write)(struct xenstore *xenstore, const char *path, const char *value, size_t length);
 	int (*remove)(struct xenstore *xenstore, const char *path);
@@ -38,18 +38,18 @@ struct xenstore_ops {
 	int (*next_event)(struct xenstore *xenstore, char **path, char **token);
 	/* One transaction at a time; every read, write and remove in between belongs to it. */
 	int (*begin)(struct xenstore *xenstore);
-	int (*commit)(struct xenstore *xenstore);	/* -EAGAIN: somebody else changed what we read, do it again */
+	int (*commit)(struct xenstore *xenstore);	/* -EAGAIN: a conflict, do it again */
 	void (*abort)(struct xenstore *xenstore);
 	int (*fd)(struct xenstore *xenstore);	/* readable when next_event() may have one */
 };
 
-/* The real one: xenstored by its socket, or by /dev/xen/xenbus in a driver domain. */
+/* xenstored by its socket, or by /dev/xen/xenbus in a driver domain. */
 int xenstore_open(struct xenstore **xenstore);
 void xenstore_close(struct xenstore *xenstore);
 
 /* The calls below work on the node "@dir/@node", or @dir when @node is NULL. */
 
-/* A string without NUL inside. *@value is the caller's to free(). -ENOENT, -EINVAL. */
+/* A string without a NUL inside. The caller frees *@value. -ENOENT, -EINVAL. */
 int xenstore_read(struct xenstore *xenstore, const char *dir, const char *node, char **value);
 /* Decimal digits only, at most @max. -ENOENT, -EINVAL, -ERANGE; *@value is untouched on failure. */
 int xenstore_read_number(struct xenstore *xenstore, const char *dir, const char *node, uint64_t max, uint64_t *value);
@@ -57,10 +57,10 @@ int xenstore_read_number(struct xenstore *xenstore, const char *dir, const char 
 int xenstore_read_bool(struct xenstore *xenstore, const char *dir, const char *node, bool *value);
 int xenstore_write(struct xenstore *xenstore, const char *dir, const char *node, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
-/* A node that is not there is fine. */
+/* A missing node is no error. */
 int xenstore_remove(struct xenstore *xenstore, const char *dir, const char *node);
 
-/* Run @body in a transaction, again as long as it conflicts with others'. What @body returns, or the commit's error. */
+/* Run @body in a transaction, and again after a conflict. Returns @body's error, or the commit's. */
 int xenstore_transact(struct xenstore *xenstore, int (*body)(struct xenstore *xenstore, void *arg), void *arg);
 
 /* Strict number: only digits, no sign, no space, no empty string, at most @max. -EINVAL, -ERANGE. */

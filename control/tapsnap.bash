@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# tapsnap.bash - completion in bash for tap-ctl, tap-img and xl-snapshot. What
-# commands and options there are it reads out of each program's own help.
+# tapsnap.bash - bash completion for tap-ctl, tap-img and xl-snapshot. It reads
+# the commands and options from each program's help.
 
 _tapsnap_words() {	# PROGRAM WORD-BEFORE
 	case "$1 $2" in
@@ -13,7 +13,7 @@ _tapsnap_words() {	# PROGRAM WORD-BEFORE
 	esac
 }
 
-# As bash calls it: the program, the word that is completed, the word before that. Where it has nothing to offer bash takes files.
+# Called by bash with the program, the word to complete and the word before it. Without a match bash completes file names.
 _tapsnap() {
 	local words
 	if [ "$COMP_CWORD" = 1 ]; then

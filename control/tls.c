@@ -3,10 +3,9 @@
  * tls.c - tapdisk-tls: TLS in front of an NBD export, for clients from other
  * machines. tap-ctl export starts it.
  *
- * A program of its own, so that a library for X.509 and what comes from a
- * network stay out of the process that serves guests; and processes for each
- * client, so that one that stalls, or takes its time to prove who it is, costs
- * only itself:
+ * It is a separate program to keep an X.509 library and network input out of
+ * the process that serves guests, and has separate processes for each client,
+ * so that a client that stalls, or authenticates slowly, delays no other:
  *
  *   listener --> connector, root: waits for one byte, connects to the NBD server
  *                    |
@@ -135,11 +134,11 @@ struct server {
 	const char *path;
 	int listener, watch, signals;
 	int tapdisk;			/* a pidfd */
-	int reports[2];			/* a pipe: why sessions ended, a line each */
+	int reports[2];			/* a pipe: a line for each session that failed */
 	unsigned sessions;
 };
 
-/* Strangers must not fill the log. */
+/* Limits the rate: unauthenticated clients must not fill the log. */
 static void log_reports(struct server *server)
 {
 	static time_t second;
@@ -161,7 +160,7 @@ static void log_reports(struct server *server)
 	}
 }
 
-/* When the session asks for it. */
+/* Wait for the session's byte, then connect it to the NBD server. */
 static void connect_session(const struct server *server, int session_fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -171,14 +170,14 @@ static void connect_session(const struct server *server, int session_fd)
 	if (recv(session_fd, &byte, 1, 0) != 1)
 		return;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	strcpy(address.sun_path, server->path);		/* setup() has seen to its length */
+	strcpy(address.sun_path, server->path);		/* setup() has checked the length */
 	if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		descriptor_send(session_fd, fd, MSG_NOSIGNAL);
 	if (fd >= 0)
 		close(fd);
 }
 
-/* What is the listener's alone. Who reads there would read what other sessions say. */
+/* Close the listener's descriptors: a session must not read the other sessions' reports. */
 static void leave_files(const struct server *server)
 {
 	close(server->listener);
@@ -254,7 +253,7 @@ static bool server_is_gone(struct server *server)
 	return access(server->path, F_OK) != 0;
 }
 
-/* Those that are connected end with this process; tapdisk hangs up on them, too. */
+/* Returns when the export has ended. Sessions end with this process, and tapdisk closes their connections. */
 static void run(struct server *server)
 {
 	for (;;) {
@@ -269,7 +268,7 @@ static void run(struct server *server)
 		if (fds[0].revents && server_is_gone(server))
 			return;
 		if (fds[4].revents) {
-			unlink(server->path);	/* tapdisk was killed, or it had done so */
+			unlink(server->path);	/* a killed tapdisk has not removed it */
 			return;
 		}
 		if (fds[1].revents)
@@ -337,7 +336,7 @@ int main(int argc, char **argv)
 	parse_options(&options, argc, argv);
 	openlog("tapdisk-tls", LOG_PID, LOG_DAEMON);
 	signal(SIGPIPE, SIG_IGN);
-	signal(SIGALRM, SIG_DFL);	/* ends a session that does not begin; ignored, exec would have left it so */
+	signal(SIGALRM, SIG_DFL);	/* it ends a session that does not begin; our parent may have ignored it */
 	umask(077);
 	error = setup(&server, &options, &text);
 	report_ready(options.ready, error, &text);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tls_credentials.c - keys and certificates, in the files and with the names
- * that QEMU's tls-creds objects use, so that one directory serves both.
+ * tls_credentials.c - reads keys and certificates, with the file names of
+ * QEMU's tls-creds objects, so that one directory serves both.
  *
- * All of it is read at the start: the processes that meet the network cannot
- * open files.
+ * All files are read at the start: the processes that talk to the network
+ * cannot open files.
  */
 #include <errno.h>
 #include <limits.h>
@@ -46,7 +46,7 @@ static int load_authorities(struct tls_credentials *credentials, const char *dir
 	if (ret)
 		return ret;
 	if (access(path, R_OK) && errno == ENOENT && !credentials->verify)
-		return 0;		/* nobody is asked for a certificate */
+		return 0;		/* clients need no certificate */
 	ret = gnutls_certificate_set_x509_trust_file(credentials->x509, path, GNUTLS_X509_FMT_PEM);
 	if (ret < 0)
 		return tls_error(text, path, ret);
@@ -93,7 +93,7 @@ int tls_credentials_x509(struct tls_credentials *credentials, const char *direct
 	return ret;
 }
 
-/* "NAME:KEY" */
+/* Parse a line "NAME:KEY". */
 static int add_user(char *line, const char *path, struct error_text *text)
 {
 	char *colon = strchr(line, ':');
@@ -132,7 +132,7 @@ static int load_users(const char *path, struct error_text *text)
 	return ret;
 }
 
-/* GnuTLS frees what it is given. */
+/* Copies the key, because GnuTLS frees it. */
 static int find_key(gnutls_session_t session, const char *name, gnutls_datum_t *key)
 {
 	unsigned i;

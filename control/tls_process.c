@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tls_process.c - the process that has a client: what it gives up before it
- * reads the first byte, and how it ends.
+ * tls_process.c - a client's process: drops its rights before it reads the
+ * first byte, and reports why it ended.
  *
- * From then on it has what it was made with and no way to more: the client's
- * socket, the connector's, which brings the NBD server's, and the end of a pipe
- * for one line; the keys, which are in its memory; no file, no other process,
- * no right, and the about 30 system calls that moving bytes takes.
+ * From then on it has only the client's socket, the connector's, which passes
+ * it the NBD server's, the writing end of a pipe for one line, the keys in its
+ * memory, and the about 30 system calls that moving bytes needs: no file, no
+ * other process, no capability.
  */
 #include "tls.h"
 
@@ -19,13 +19,13 @@
 #include "confine.h"
 #include "sandbox.h"
 
-/* Without stdio, which would have a look at the descriptor first. */
+/* Does not use stdio, which would call fstat() on the descriptor. */
 void tls_report(int reports, const char *problem)
 {
 	char line[600];
 	int length = snprintf(line, sizeof(line), "%s\n", problem);
 
-	if (write(reports, line, length) < 0)	/* what is too much is not told */
+	if (write(reports, line, length) < 0)	/* dropped if the pipe is full */
 		return;
 }
 
@@ -35,7 +35,7 @@ static int give_up(const struct sock_fprog *filter, struct error_text *text)
 
 	if (error)
 		return error;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* which another user does not inherit */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);	/* again, because changing the user clears it */
 	return sandbox_enter(filter, text);
 }
 
@@ -49,6 +49,6 @@ void tls_process_run(const struct tls_credentials *credentials, const struct soc
 		problem = tls_session_run(credentials, client, connector);
 	if (problem)
 		tls_report(reports, problem);
-	syscall(SYS_exit_group, problem ? 1 : 0);	/* AddressSanitizer would look for leaks in _exit(), with calls that are not allowed */
+	syscall(SYS_exit_group, problem ? 1 : 0);	/* not _exit(), where AddressSanitizer makes forbidden calls */
 	__builtin_unreachable();
 }

@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tls_session.c - one NBD client over TLS: the beginning of the handshake in
- * plain text, until it asks for TLS, which nothing else gets it past; then
- * its bytes to the NBD server and back.
+ * tls_session.c - one NBD client over TLS: the plain-text start of the NBD
+ * handshake until the client asks for TLS, which is required; then copies its
+ * bytes to the NBD server and back.
  *
  *   greeting, flags --> options: STARTTLS --> TLS handshake --> connect, pump --> end
  *                        |   any other: TLS is required
  *                        +-> ABORT, EXPORT_NAME, nonsense: end
  *
- * The server behind is not connected to before the client has shown its
- * credentials. To it the client seems to begin anew, with the flags that it
- * sent; STARTTLS makes a client do just that.
+ * We connect to the NBD server only after the client has been authenticated.
+ * For the server the client then starts its handshake, with the flags that it
+ * sent to us; after STARTTLS a client starts over anyway.
  *
  * Invariants:
- *  1. All of it up to the pump takes TLS_HANDSHAKE_S at most: SIGALRM ends
+ *  1. Everything before the pump takes TLS_HANDSHAKE_S at most: SIGALRM ends
  *     the process.
- *  2. In each direction there is one buffer; it is filled only when it is
- *     empty. So neither side waits for the other one to read.
- *  3. A client that takes nothing of what it was sent for tls_stall_ms is
- *     cut off. When the server has hung up it has so long for all that is left.
- *  4. The pump sleeps while nothing can be moved: a socket is polled only for
- *     what is waited for, and that one of them has hung up is seen once.
+ *  2. Each direction has one buffer, which is filled only when it is empty. So
+ *     neither direction waits for the other.
+ *  3. A client that reads nothing for tls_stall_ms while data waits is cut off.
+ *     After the server has hung up it has that time to read all the rest.
+ *  4. The pump sleeps while no data can be moved: a socket is polled only for
+ *     the events that the pump waits for, and a hangup is handled once.
  */
 #include "tls.h"
 
@@ -44,7 +44,7 @@
 
 unsigned tls_stall_ms = 30000;
 
-#define HANDSHAKE_FLAGS	(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)	/* ours, and all that a client's may be */
+#define HANDSHAKE_FLAGS	(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)	/* ours, and a client's at most */
 #define MAX_OPTIONS	64
 #define MAX_OPTION_DATA	8192u
 
@@ -92,7 +92,7 @@ static bool skip(int fd, uint32_t length)
 
 static const char gone[] = "the client disconnected, or sent invalid data, before TLS began";
 
-/* NULL when TLS may begin. */
+/* Handle one option of the client; *@begin: start TLS. NULL, or the error. */
 static const char *plain_option(int fd, bool *begin)
 {
 	struct nbd_option header;
@@ -174,7 +174,7 @@ static int receive_descriptor(int connector)
 	return fd;
 }
 
-/* Its greeting is what the client has got already. */
+/* Connect to the server, and skip its greeting, because the client has got ours. */
 static const char *server_connect(int connector, uint32_t flags, int *server)
 {
 	struct nbd_greeting greeting;
@@ -195,11 +195,11 @@ struct pump {
 	gnutls_session_t session;
 	int client, server;
 	struct buffer up, down;			/* to the server, to the client */
-	bool client_done, server_done;		/* they send no more */
-	bool client_blocked, server_blocked;	/* they take no more at the moment */
-	bool server_gone;			/* it has hung up; what it said may still be on its way */
-	uint64_t deadline;			/* ms: by then the client has to have taken some; 0: nothing waits for it */
-	int untaken;				/* bytes that were on their way to it when that was set */
+	bool client_done, server_done;		/* it sends no more */
+	bool client_blocked, server_blocked;	/* its socket is full */
+	bool server_gone;			/* it has hung up; its data may still be in our buffer */
+	uint64_t deadline;			/* ms: the client must have read some data by then; 0: none waits */
+	int untaken;				/* bytes in the client's socket when deadline was set */
 };
 
 static void pump_set_deadline(struct pump *pump)
@@ -216,7 +216,7 @@ static void pump_server_gone(struct pump *pump)
 	pump->server_gone = true;
 }
 
-/* However little it takes, on a slow line, it has time again: what counts is what has left the socket. */
+/* A slow client gets more time for any progress: measured by the bytes that have left the socket. */
 static bool pump_is_stalled(struct pump *pump)
 {
 	int before = pump->untaken;
@@ -232,7 +232,7 @@ static bool is_empty(const struct buffer *buffer)
 	return buffer->start == buffer->end;
 }
 
-/* Each moves what can be moved without waiting; false: the session is over. */
+/* Each of these moves data without waiting; false: the session is over. */
 static bool pump_from_client(struct pump *pump)
 {
 	ssize_t got;
@@ -261,7 +261,7 @@ static bool pump_to_server(struct pump *pump)
 			return true;
 		}
 		if (sent < 0 && errno == EPIPE) {
-			up->start = up->end;	/* nobody wants it any more */
+			up->start = up->end;	/* the server has gone: drop it */
 			pump_server_gone(pump);
 		} else if (sent < 0 && errno != EINTR) {
 			return false;
@@ -288,7 +288,7 @@ static bool pump_from_server(struct pump *pump)
 	return true;
 }
 
-/* A record that was begun is sent again with the same data, which stay in front. */
+/* GnuTLS requires that a blocked send is repeated with the same data, which stays at the start of the buffer. */
 static bool pump_to_client(struct pump *pump)
 {
 	struct buffer *down = &pump->down;
@@ -332,7 +332,7 @@ static void pump_wait(struct pump *pump)
 		{ pump->server, (is_empty(&pump->down) ? POLLIN : 0) | (pump->server_blocked ? POLLOUT : 0), 0 },
 	};
 
-	/* one that has hung up and is not waited for would be reported without end */
+	/* poll() would report the hangup of a socket without events again and again */
 	if (!fds[0].events)
 		fds[0].fd = -1;
 	if (!fds[1].events && pump->server_gone)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * xen_disks.c - a domain's disks in xenstore (xen_disks.h).
+ * xen_disks.c - lists a domain's disks in xenstore (xen_disks.h).
  */
 #include "xen_disks.h"
 

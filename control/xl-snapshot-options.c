@@ -19,7 +19,7 @@ static void set_after(const struct options *options, const struct known_option *
 	args->request.after = after;
 }
 
-/* "xvda,snapshot=no", or "=yes", which is what it would be anyway. */
+/* "xvda,snapshot=no", or "=yes", which is the default. */
 static void add_diskspec(const struct options *options, const struct known_option *option, struct arguments *args, char *spec)
 {
 	char *comma = strchr(spec, ',');

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * xl-snapshot-print.c - results, for people and for machines.
+ * xl-snapshot-print.c - prints results as text and as JSON.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -67,14 +67,14 @@ static void print_info(const struct domain_snapshot *snapshot)
 void print_show(const struct arguments *args, const struct domain_snapshot_result *result)
 {
 	for (unsigned i = 0; i < result->count; i++) {
-		/* without a name: the current one */
+		/* without a name print the current one */
 		if (!args->request.name && !result->snapshots[i].current)
 			continue;
 		print_info(&result->snapshots[i]);
 	}
 }
 
-/* With -n one is listed, and what it goes back to is not. NULL: a branch begins here. */
+/* The snapshot's parent; with -n it may not be listed. NULL: not listed, or none: start a branch. */
 static const struct domain_snapshot *listed_parent(const struct domain_snapshot_result *result,
 						   const struct domain_snapshot *snapshot)
 {
@@ -163,7 +163,7 @@ void print_nothing(const struct arguments *args, const struct domain_snapshot_re
 {
 }
 
-/* The information file, less the domain's configuration where many are shown. */
+/* The information file; if several are shown, without the domain's configuration. */
 static json_t *snapshot_json(const struct arguments *args, const struct domain_snapshot *snapshot)
 {
 	json_t *json = json_copy((json_t *)snapshot->info);

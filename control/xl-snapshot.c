@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * xl-snapshot.c - the command line of domain snapshots: one operation of the
- * library, its progress on a terminal, its result.
+ * xl-snapshot.c - the command line of domain snapshots: runs one operation of
+ * the library, shows its progress on a terminal, and prints its result.
  *
  * The first interrupt cancels the operation, which is undone. The exit status
  * is an errno value, as tap-ctl's.
@@ -55,7 +55,7 @@ static void print_help(FILE *to)
 		"The exit status is 0 or an errno value. See xl-snapshot(8).\n");
 }
 
-/* The proposal's names, too: snapshot-create and so on. */
+/* Also accepts the names of the proposal: snapshot-create and so on. */
 static const struct command *find_command(const char *name)
 {
 	if (!strncmp(name, "snapshot-", 9))
@@ -90,7 +90,7 @@ static void on_done(void *owner, const struct domain_snapshot_result *result)
 	report(run->args, result);
 	if (run->args->json)
 		print_json(run->args, result);
-	else if (!result->error || result->count)		/* what there is of it is shown */
+	else if (!result->error || result->count)		/* print partial results, too */
 		run->args->command->print(run->args, result);
 	if ((fflush(stdout) || ferror(stdout)) && !run->status) {
 		fprintf(stderr, "xl-snapshot: %s: it was done, but the output cannot be written\n", run->args->command->name);
@@ -114,7 +114,7 @@ static void on_signal(int signal)
 {
 	int error = errno;
 
-	/* a full pipe says enough */
+	/* if the pipe is full, a signal is pending anyway */
 	if (write(interrupted[1], "", 1) < 0)
 		errno = error;
 	errno = error;
@@ -162,7 +162,7 @@ static int prepare(void)
 	struct sigaction action = { .sa_handler = on_signal };
 
 	signal(SIGPIPE, SIG_IGN);
-	test_point("command");		/* not in a guard, which ends what a test has cut short */
+	test_point("command");		/* not in a guard, which recovers what a test has interrupted */
 	if (pipe2(interrupted, O_CLOEXEC | O_NONBLOCK))
 		return errno;
 	sigaction(SIGINT, &action, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * xl-snapshot.h - what the files of xl-snapshot share.
+ * xl-snapshot.h - shared by the files of xl-snapshot.
  */
 #ifndef TAPSNAP_XL_SNAPSHOT_H
 #define TAPSNAP_XL_SNAPSHOT_H
@@ -13,7 +13,7 @@ struct arguments;
 struct command {
 	const char *name;
 	enum domain_snapshot_command does;
-	const char *options;		/* letters of what it knows */
+	const char *options;		/* letters of its options */
 	const char *words;		/* its arguments, for the usage */
 	int nr_words;
 	const char *summary;
@@ -28,7 +28,7 @@ struct arguments {
 	bool json, tree, longer;
 };
 
-/* xl-snapshot-options.c. A mistake ends the program with EINVAL and says what it was. */
+/* xl-snapshot-options.c. A usage error prints a message and ends the program with EINVAL. */
 void options_parse(const struct command *command, struct arguments *args, int argc, char **argv);
 
 /* xl-snapshot-print.c */
@@ -41,7 +41,7 @@ void print_reverted(const struct arguments *args, const struct domain_snapshot_r
 void print_deleted(const struct arguments *args, const struct domain_snapshot_result *result);
 void print_cloned(const struct arguments *args, const struct domain_snapshot_result *result);
 void print_nothing(const struct arguments *args, const struct domain_snapshot_result *result);
-/* The same result for a machine. */
+/* The result as JSON. */
 void print_json(const struct arguments *args, const struct domain_snapshot_result *result);
 
 #endif
