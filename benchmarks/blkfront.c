@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront.c - making and ending a frontend: what its options ask for, how
- * its memory is laid out, its queues. The transport does the rest.
+ * blkfront.c - create and end a frontend: check its options, lay out its
+ * memory, make its queues. The transport does the rest.
  */
 #include <errno.h>
 #include <stdio.h>

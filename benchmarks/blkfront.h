@@ -2,12 +2,12 @@
 /*
  * blkfront.h - a block frontend in user space.
  *
- * It is what a guest's blkfront is to tapdisk: shared rings in pages of its
- * own, grant references, event channels. On the stand-in transport they are a
- * memfd, page numbers in it, and eventfds; on Xen (blkfront_xen.h) the real
- * things. Tests and the fio engine sit on it; it speaks every ABI and every
- * feature of the ring so that tapdisk's are exercised, and gives the raw ring
- * to those that want to misbehave.
+ * To tapdisk it is a guest's blkfront: shared rings in pages of its own, grant
+ * references, event channels. On the stand-in transport these are a memfd,
+ * page numbers in it, and eventfds; on Xen (blkfront_xen.h) the real ones.
+ * Tests and the fio engine use it; it speaks every ABI and every feature of the
+ * ring, to exercise tapdisk's, and gives misbehaving tests access to the raw
+ * ring.
  *
  * Threads: each queue may be driven by one thread of its own; everything
  * else by one thread at a time.
@@ -27,7 +27,7 @@ struct blkfront_options {
 	const struct blkfront_transport *transport;	/* NULL: the stand-in */
 	const char *xen_frontend;	/* on Xen: the frontend's path in xenstore, with `backend` below it */
 	int pid, minor;			/* the tapdisk and its disk; not on Xen, where they are in xenstore */
-	uint32_t domid, devid;		/* who we claim to be; with 0 for devid: 51712 (xvda) */
+	uint32_t domid, devid;		/* the guest and device that we claim to be; devid 0: 51712 (xvda) */
 	enum blkfront_abi abi;
 	unsigned ring_page_order;	/* 0..4 */
 	unsigned queues;		/* 0 means 1 */
@@ -37,7 +37,7 @@ struct blkfront_options {
 	uint32_t start_index;		/* first value of every ring index (tests of wrap-around) */
 };
 
-/* What the disk looks like, from tapdisk's reply. */
+/* The disk's geometry, from tapdisk's reply. */
 struct blkfront_geometry {
 	uint64_t sectors;		/* 512-byte sectors */
 	unsigned sector_size;		/* bytes */
@@ -63,13 +63,13 @@ struct blkfront;
 /* 0 or -errno; @text (of @size bytes) gets one line on failure. */
 int blkfront_connect(struct blkfront **front, const struct blkfront_options *options, char *text, size_t size);
 /*
- * The stand-in's tapdisk has died, or was replaced, and @pid has the disk now: go on with the rings as they are. 0 or
- * -errno, as above. Responses may have come by then.
+ * The stand-in's tapdisk has died, or was replaced, and @pid has the disk now: continue with the rings as they are. 0
+ * or -errno, as above. Responses may already have arrived.
  */
 int blkfront_follow(struct blkfront *front, int pid, char *text, size_t size);
-/* Clean disconnect: waits until tapdisk has drained and let go. */
+/* Clean disconnect: waits until tapdisk has drained and released the rings; frees @front. */
 void blkfront_disconnect(struct blkfront *front);
-/* Die as a destroyed guest does: close everything at once, then free. */
+/* Die as a destroyed guest does: close everything immediately, then free. */
 void blkfront_vanish(struct blkfront *front);
 
 const struct blkfront_geometry *blkfront_geometry(const struct blkfront *front);
@@ -95,30 +95,30 @@ int blkfront_barrier(struct blkfront *front, unsigned queue, uint64_t id, uint64
 int blkfront_discard(struct blkfront *front, unsigned queue, uint64_t id, uint64_t sector, uint64_t nr_sectors,
 		     bool secure);
 
-/* Any bytes at all as the next request; what is longer than a slot is cut off. */
+/* Put arbitrary bytes as the next request; bytes beyond a slot are cut off. */
 int blkfront_raw(struct blkfront *front, unsigned queue, const void *bytes, size_t size);
 
-/* Make what was put visible and signal tapdisk if it asked to be. */
+/* Make the requests visible, and signal tapdisk if it asked for that. */
 void blkfront_push(struct blkfront *front, unsigned queue);
 
-/* Take up to @max responses that are there; returns how many. */
+/* Take up to @max available responses; returns their number. */
 unsigned blkfront_reap(struct blkfront *front, unsigned queue, struct blkfront_response *responses, unsigned max);
-/* Wait until there is a response (milliseconds, -1 for ever): 1 yes, 0 time is up, -errno (-EPIPE: tapdisk is gone). */
+/* Wait for a response (milliseconds, -1 forever): 1 yes, 0 timeout, -errno (-EPIPE: tapdisk is gone). */
 int blkfront_wait(struct blkfront *front, unsigned queue, int timeout_ms);
-/* The same for whichever of all queues is first (one thread drives them all). */
+/* The same on all queues, for a thread that drives them all. */
 int blkfront_wait_any(struct blkfront *front, int timeout_ms);
 
 /*
- * To the end, on queue 0, which must have nothing else in its ring (-EBUSY).
- * 0, -EOPNOTSUPP or -EIO as tapdisk answered, or another -errno (-ETIMEDOUT
- * after 30 s). @buffer anywhere in our memory; @bytes and @offset are
- * multiples of the sector size, any size: it is cut into requests.
+ * Synchronous, on queue 0, whose ring must be empty (-EBUSY). Returns 0,
+ * -EOPNOTSUPP or -EIO as tapdisk answered, or another -errno (-ETIMEDOUT after
+ * 30 s). @buffer is anywhere in our memory; @bytes and @offset are multiples
+ * of the sector size. Any number of bytes: they are split into requests.
  */
 int blkfront_pread(struct blkfront *front, void *buffer, size_t bytes, uint64_t offset);
 int blkfront_pwrite(struct blkfront *front, const void *buffer, size_t bytes, uint64_t offset);
 int blkfront_sync(struct blkfront *front);
 
-/* For the ill-behaved: the ring page(s) as tapdisk sees them, and a bare signal. */
+/* For misbehaving tests: the ring page(s) as tapdisk sees them, and a bare signal. */
 void *blkfront_ring(struct blkfront *front, unsigned queue);
 void blkfront_signal(struct blkfront *front, unsigned queue);
 

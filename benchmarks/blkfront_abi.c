@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront_abi.c - what a request looks like in each of the ring's ABIs. The
+ * blkfront_abi.c - the layout of a request in each of the ring's ABIs. The
  * structs are xen/io/blkif.h's as a guest of that kind compiles them: the
  * i386 ABI aligns 64-bit members to 4 bytes, the others to 8; x86_64 and arm
  * have the same layout. They are used for their offsets only.
@@ -93,7 +93,7 @@ const struct wire_layout blkfront_layouts[] = {
 	[BLKFRONT_ARM] = LAYOUT(XEN_IO_PROTO_ABI_ARM, 64),
 };
 
-/* As many as fit, rounded down to a power of two (RING_SIZE of xen/io/ring.h). */
+/* The number of slots that fit, rounded down to a power of two (RING_SIZE of xen/io/ring.h). */
 uint32_t blkfront_ring_slots(const struct wire_layout *layout, unsigned pages)
 {
 	uint32_t fit = (uint32_t)((pages * GUEST_PAGE_SIZE - sizeof(struct shared_ring)) / layout->slot_size);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront_internal.h - what the files of the frontend library share: the
- * frontend, its queues, and the shape of a request in each ABI.
+ * blkfront_internal.h - shared by the files of the frontend library: the
+ * frontend, its queues, and the layout of a request in each ABI.
  *
  * The guest's memory, from its start: the rings, queue after queue; for each
  * queue one indirect page for each ring slot; the pages of blkfront_pread();
- * the caller's data pages. A page is known by its number here and in `memory`,
- * and by its grant reference (`refs`) to tapdisk.
+ * the caller's data pages. A page's number is its index here and in `memory`;
+ * tapdisk knows it by its grant reference (`refs`).
  *
  * Invariants of a queue (all indices modulo 2^32):
  *   rsp_cons <= ring's rsp_prod <= req_pushed <= req_prod <= rsp_cons + size
@@ -28,7 +28,7 @@
 #include "tapctl.h"
 #include "transport.h"
 
-/* Pages that blkfront_pread() and its kin copy through. */
+/* Pages that the synchronous functions copy through. */
 #define BOUNCE_PAGES BLKIF_MAX_SEGMENTS_PER_REQUEST
 
 /* One indirect page holds as many segments as any request may have. */
@@ -45,7 +45,7 @@ struct shared_ring {
 _Static_assert(offsetof(struct shared_ring, slots) == offsetof(struct blkif_sring, ring), "ring header");
 _Static_assert(offsetof(struct shared_ring, rsp_event) == offsetof(struct blkif_sring, rsp_event), "ring header");
 
-/* Where an ABI has what; bytes from the start of a slot. The operation is at
+/* Offsets of an ABI's fields; bytes from the start of a slot. The operation is at
  * 0, the segment count (or flag, or indirect operation) at 1, an indirect
  * request's segment count at 2, the handle of all others at 2, everywhere. */
 struct wire_layout {
@@ -59,7 +59,7 @@ struct wire_layout {
 };
 extern const struct wire_layout blkfront_layouts[];	/* by enum blkfront_abi */
 
-/* An indirect page in use, found again by the id in the response. */
+/* An indirect page in use, found by the id in the response. */
 struct indirect_page {
 	struct indirect_page *next;	/* in the free list or its id's chain */
 	uint64_t id;
@@ -67,26 +67,26 @@ struct indirect_page {
 };
 
 /*
- * What carries pages and signals to tapdisk. Calls that fail say why in @text.
+ * A transport carries pages and signals to tapdisk. A failing call puts the reason into @text.
  */
 struct blkfront_transport {
-	/* @pages zeroed pages at front->memory, their references to front->refs. */
+	/* Make @pages zeroed pages at front->memory; their references go to front->refs. */
 	int (*share_memory)(struct blkfront *front, size_t pages, struct error_text *text);
-	/* The queue's event_fd, readable when tapdisk has signalled, and what signal() needs. */
+	/* Make the queue's event_fd, readable when tapdisk has signalled, and the means of signal(). */
 	int (*open_channel)(struct blkfront *front, unsigned queue, struct error_text *text);
 	/* Offer the rings, wait until they are served, learn the geometry. */
 	int (*connect)(struct blkfront *front, struct error_text *text);
 	/* May be NULL. The tapdisk front->options.pid has the disk now: offer it the same rings. */
 	int (*follow)(struct blkfront *front, struct error_text *text);
-	/* Wait until tapdisk has drained and let go; best effort, a tapdisk that is gone has. */
+	/* Wait until tapdisk has drained and released the rings; best effort, returns if tapdisk is gone. */
 	void (*disconnect)(struct blkfront *front);
 	void (*signal)(struct blkfront *front, unsigned queue);
-	/* Take note of signals so far; -errno. */
+	/* Consume the signals so far; 0 or -errno. */
 	int (*acknowledge)(struct blkfront *front, unsigned queue);
-	/* Readable when is_alive() has to be asked. */
+	/* A descriptor that is readable when is_alive() must be called. */
 	int (*life_fd)(struct blkfront *front);
 	bool (*is_alive)(struct blkfront *front);
-	/* Give everything back, also what is only half there; tapdisk is not asked. */
+	/* Free everything, also after a partial setup, without asking tapdisk. */
 	void (*release)(struct blkfront *front);
 };
 extern const struct blkfront_transport blkfront_shm;
@@ -96,7 +96,7 @@ struct blkfront_queue {
 	const struct wire_layout *layout;
 	uint32_t size;			/* slots, a power of two */
 	uint32_t req_prod, req_pushed, rsp_cons;
-	bool broken;			/* tapdisk's producer index makes no sense */
+	bool broken;			/* tapdisk's producer index is invalid */
 	int kick_fd;			/* signals tapdisk (shm) */
 	int event_fd;			/* signals us */
 	struct xenevtchn_handle *channel;	/* both (xen) */
@@ -108,7 +108,7 @@ struct blkfront {
 	struct blkfront_options options;
 	struct blkfront_geometry geometry;
 	const struct blkfront_transport *transport;
-	struct tapctl *ctl;		/* shm: its end is the end of the connection */
+	struct tapctl *ctl;		/* shm: closing it ends the connection */
 	int memfd;			/* shm */
 	struct blkfront_xen *xen;	/* blkfront_xen.c's */
 	uint8_t *memory;
@@ -124,7 +124,7 @@ static inline void *blkfront_page(const struct blkfront *front, uint32_t page)
 	return front->memory + ((size_t)page << GUEST_PAGE_SHIFT);
 }
 
-/* Everything that belongs to us alone; tapdisk knows nothing yet. Undone by blkfront_vanish(). */
+/* Set up our own side; tapdisk knows nothing yet. Undone by blkfront_vanish(). */
 int blkfront_prepare(struct blkfront **front, const struct blkfront_options *options, struct error_text *text);
 
 /* Number of slots in a ring of @pages pages with @layout. */

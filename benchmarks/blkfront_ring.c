@@ -48,7 +48,7 @@ void blkfront_queue_free(struct blkfront_queue *queue)
 	free(queue->chains);
 }
 
-/* There are as many pages as slots; they run out only if tapdisk answers with ids that nobody asked with. */
+/* There are as many pages as slots; they run out only if tapdisk answers with ids of no request. */
 static struct indirect_page *indirect_get(struct blkfront_queue *queue, uint64_t id)
 {
 	struct indirect_page *page = queue->free_indirect;
@@ -242,14 +242,14 @@ void blkfront_push(struct blkfront *front, unsigned queue)
 	if (before == q->req_prod)
 		return;
 	q->req_pushed = q->req_prod;
-	/* The slots' contents are visible before the index, the index before tapdisk's wish is looked at. */
+	/* The slots' contents are visible before the index, the index before tapdisk's event index is read. */
 	atomic_store_explicit(&q->ring->req_prod, q->req_prod, memory_order_seq_cst);
 	event = atomic_load_explicit(&q->ring->req_event, memory_order_seq_cst);
 	if (q->req_prod - event < q->req_prod - before)
 		blkfront_signal(front, queue);
 }
 
-/* How many responses there are; tapdisk cannot have answered more than it was asked. */
+/* The number of responses; tapdisk cannot have answered more requests than it got. */
 static uint32_t responses_ready(struct blkfront_queue *queue)
 {
 	/* Acquire: the response's bytes are read after the index that announced them. */
@@ -281,7 +281,7 @@ unsigned blkfront_reap(struct blkfront *front, unsigned queue, struct blkfront_r
 	return ready;
 }
 
-/* 1 when the queue has a response, 0 when tapdisk will signal the next one, -EPROTO. */
+/* 1 if the queue has a response, 0 if tapdisk will signal the next one, -EPROTO. */
 static int response_expected(struct blkfront_queue *queue)
 {
 	if (responses_ready(queue))
@@ -317,7 +317,7 @@ static int queues_wait(struct blkfront *front, unsigned first, unsigned count, i
 		for (i = 0; i < count; i++)
 			if (fds[i].revents && (r = front->transport->acknowledge(front, first + i)) < 0)
 				return r;
-		/* What it had answered before it ended still counts. */
+		/* Responses from before its end still count. */
 		if (fds[count].revents && !front->transport->is_alive(front)) {
 			for (i = 0; i < count; i++)
 				if (responses_ready(&front->queues[first + i]))

@@ -28,7 +28,7 @@ static int shm_share_memory(struct blkfront *front, size_t pages, struct error_t
 		return error_set(text, -errno, "memfd_create: %m");
 	if (ftruncate(front->memfd, front->memory_size) < 0)
 		return error_set(text, -errno, "guest memory of %zu KiB: %m", front->memory_size >> 10);
-	/* tapdisk insists: a page that was there and goes away would be its SIGBUS. */
+	/* tapdisk requires this: a page that goes away would give it a SIGBUS. */
 	if (fcntl(front->memfd, F_ADD_SEALS, F_SEAL_SHRINK) < 0)
 		return error_set(text, -errno, "sealing the guest memory: %m");
 	memory = mmap(NULL, front->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, front->memfd, 0);
@@ -153,14 +153,14 @@ static void shm_disconnect(struct blkfront *front)
 
 	request = json_pack("{s:s, s:i, s:I, s:I}", "command", "disconnect", "minor", front->options.minor,
 			    "domid", (json_int_t)front->options.domid, "devid", (json_int_t)front->options.devid);
-	/* A tapdisk that is gone or has dropped us already has let go as well: then there is nothing to wait for. */
+	/* A tapdisk that is gone or has dropped us has released the rings: then there is nothing to wait for. */
 	if (request)
 		tapctl_call(front->ctl, request, NULL, CALL_TIMEOUT_MS, NULL);
 }
 
 static void shm_signal(struct blkfront *front, unsigned queue)
 {
-	/* An eventfd takes a write unless its counter is full, and then it is readable anyway. */
+	/* An eventfd refuses a write only if its counter is full, and then it is readable anyway. */
 	eventfd_write(front->queues[queue].kick_fd, 1);
 }
 

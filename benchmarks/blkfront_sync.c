@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront_sync.c - one request at a time, to its end: what a test writes
- * when it is about the disk and not about the ring. Data is copied through
- * pages of the library's own, so the caller's data pages stay the caller's.
+ * blkfront_sync.c - synchronous I/O, one request at a time, for tests of the
+ * disk rather than the ring. Data is copied through pages of the library, so
+ * the caller's data pages stay untouched.
  */
 #include <errno.h>
 #include <string.h>

@@ -3,9 +3,9 @@
  * blkfront_xen.c - the frontend's pages and event channels on real Xen.
  *
  * The pages come from gntalloc in one piece and are granted to the backend's
- * domain; unmapping them ends the grants, those that the backend has mapped
- * when it lets go. Each event channel has a handle of its own, so that its
- * descriptor being readable means that this one queue was signalled.
+ * domain; unmapping them ends the grants, or, for pages that the backend has
+ * mapped, the backend's unmapping does. Each event channel has a handle of its
+ * own, so that a readable descriptor means a signal of this one queue.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -55,7 +55,7 @@ static int xen_open_channel(struct blkfront *front, unsigned queue, struct error
 
 static void xen_signal(struct blkfront *front, unsigned queue)
 {
-	/* Fails only while nobody has bound the other end, who looks into the ring when he does. */
+	/* Fails only while the other end is not bound; the backend looks into the ring when it binds it. */
 	xenevtchn_notify(front->queues[queue].channel, front->queues[queue].port);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * blkfront_xen_internal.h - between the two files of the frontend on Xen: pages and
- * signals (blkfront_xen.c), the handshake in xenstore (blkfront_xenbus.c).
+ * blkfront_xen_internal.h - shared by the two files of the frontend on Xen: pages
+ * and signals (blkfront_xen.c), the handshake in xenstore (blkfront_xenbus.c).
  */
 #ifndef BLKFRONT_XEN_INTERNAL_H
 #define BLKFRONT_XEN_INTERNAL_H

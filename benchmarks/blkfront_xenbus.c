@@ -18,10 +18,10 @@
 #include "clock.h"
 
 #define PATH_SIZE	512
-/* Generous: a backend that does not come is a failure, never a matter of speed. */
+/* Long enough that only a failed backend exceeds it, not a slow one. */
 #define TIMEOUT_MS	30000
 
-/* Below @directory; the value, malloc'ed, or NULL. */
+/* The value of the node below @directory, which the caller frees, or NULL. */
 static char *read_node(const struct blkfront *front, const char *directory, const char *name)
 {
 	char path[PATH_SIZE];
@@ -31,7 +31,7 @@ static char *read_node(const struct blkfront *front, const char *directory, cons
 	return xs_read(front->xen->xs, XBT_NULL, path, NULL);
 }
 
-/* False, and *@number as it was, when there is none. */
+/* False, with *@number unchanged, if there is no such number. */
 static bool read_number(const struct blkfront *front, const char *directory, const char *name, uint64_t *number)
 {
 	char *value = read_node(front, directory, name);
@@ -98,7 +98,7 @@ void blkfront_xenbus_close(struct blkfront *front)
 
 /* ---- waiting for the backend ---- */
 
-/* Forget what has been written so far; was there anything? */
+/* Consume the watch events so far; true if there were any. */
 static bool take_events(struct blkfront *front)
 {
 	bool any = false;
@@ -188,7 +188,7 @@ static bool is_ring_node(const char *name)
 	return false;
 }
 
-/* What an earlier frontend, perhaps of another shape, left there. */
+/* Remove the nodes of an earlier frontend, perhaps with other rings. */
 static bool remove_old(const struct blkfront *front, xs_transaction_t transaction)
 {
 	unsigned count;
@@ -202,7 +202,7 @@ static bool remove_old(const struct blkfront *front, xs_transaction_t transactio
 	return removed;
 }
 
-/* One queue's nodes: at the top level when it is the only one. */
+/* Write one queue's nodes: at the top level if it is the only queue. */
 static bool write_queue(const struct blkfront *front, xs_transaction_t transaction, unsigned queue)
 {
 	char prefix[24] = "", name[48];
@@ -305,7 +305,7 @@ int blkfront_xenbus_connect(struct blkfront *front, struct error_text *text)
 				 blkfront_xen_backend_state(front), strerror(-r)) : 0;
 }
 
-/* As far as the backend goes along; what does not come will not come by waiting for the next step either. */
+/* Stop at the first step that the backend does not answer: it would not answer the next one either. */
 void blkfront_xenbus_disconnect(struct blkfront *front)
 {
 	enum blkfront_state state;

@@ -7,12 +7,12 @@
  *
  * Each job is a frontend of its own, with its own connection and its own
  * rings. fio's buffers are allocated in the guest memory that tapdisk sees,
- * so no data is copied on our side. A block larger than one ring request may
- * be is cut into several, as a kernel does it.
+ * so no data is copied on our side. A block that is too large for one ring
+ * request is split, as a kernel does it.
  *
- * Invariants: unit[i] belongs to fio's io_u with index i and says how many of
- * its ring requests are not answered yet; the ring requests' id is that
- * index. An io_u is handed back to fio when its last answer is in.
+ * Invariants: unit[i] belongs to fio's io_u with index i and counts its
+ * unanswered ring requests; the ring requests' id is that index. An io_u goes
+ * back to fio with its last response.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -85,7 +85,7 @@ struct unit {
 struct engine_data {
 	struct blkfront *front;
 	struct unit *units;		/* by io_u index */
-	struct io_u **events;		/* what getevents found */
+	struct io_u **events;		/* completions for event() */
 	struct io_u **pending;		/* queued and not pushed yet */
 	unsigned int nr_pending;
 	unsigned int depth, queues, max_segments, next_queue;
@@ -93,7 +93,7 @@ struct engine_data {
 	size_t memory_size;
 };
 
-/* For setup: the size has to be known before the job that connects is started. */
+/* For setup: fio needs the size before the job that connects starts. */
 static int disk_info(const struct engine_options *o, uint64_t *bytes, int *read_only, struct error_text *text)
 {
 	json_int_t sectors;
@@ -141,7 +141,7 @@ static int fio_blkfront_setup(struct thread_data *td)
 		return 1;
 	}
 	r = disk_info(o, &bytes, &read_only, &text);
-	/* a write job that only verifies reads what another one has written */
+	/* a write job with verify_only only reads */
 	if (r == 0 && read_only && (td_write(td) || td_trim(td)) && !td->o.verify_only)
 		r = error_set(&text, -EROFS, "minor %u of tapdisk %d is read-only", o->minor, o->tapdisk_pid);
 	if (r < 0) {
@@ -152,7 +152,7 @@ static int fio_blkfront_setup(struct thread_data *td)
 	return 0;
 }
 
-/* As much as fio will ask iomem_alloc() for, and the room it leaves for alignment. */
+/* The bytes that fio will ask iomem_alloc() for, and the room it leaves for alignment. */
 static size_t memory_needed(struct thread_data *td)
 {
 	return (size_t)td_max_bs(td) * td->o.iodepth + 3 * PAGE_BYTES + 2 * td->o.mem_align;
@@ -172,7 +172,7 @@ static int data_alloc(struct thread_data *td)
 	return data->units && data->events && data->pending ? 0 : -ENOMEM;
 }
 
-/* How many requests the largest block becomes; a ring has to hold them all. */
+/* The number of requests of the largest block; a ring must hold them all. */
 static unsigned int pieces_of(const struct engine_data *data, size_t bytes)
 {
 	unsigned int pages = (unsigned)(bytes / PAGE_BYTES + 2);	/* it may begin and end inside a page */
@@ -264,7 +264,7 @@ static int fio_blkfront_iomem_alloc(struct thread_data *td, size_t total_mem)
 	return 0;
 }
 
-/* It goes with the connection. */
+/* The disconnect frees the memory. */
 static void fio_blkfront_iomem_free(struct thread_data *td)
 {
 	td->orig_buffer = NULL;
@@ -288,7 +288,7 @@ static bool transfer_fits(const struct engine_data *data, const struct io_u *io_
 	return buffer >= data->memory && buffer + io_u->xfer_buflen <= data->memory + data->memory_size;
 }
 
-/* The first @max segments or fewer of @bytes at @at; *@bytes_put is what they hold. */
+/* Fill at most @max segments with @bytes at @at; *@bytes_put: the bytes that they cover. */
 static unsigned int segments_fill(const struct engine_data *data, const uint8_t *at, size_t bytes,
 				  struct blkfront_segment *segments, unsigned int max, size_t *bytes_put)
 {
@@ -306,7 +306,7 @@ static unsigned int segments_fill(const struct engine_data *data, const uint8_t 
 	return count;
 }
 
-/* All of @io_u, in as many requests as it takes; the caller has made sure of the room. */
+/* Put all requests of @io_u; the caller has checked that there is room. */
 static int transfer_put(struct engine_data *data, unsigned int queue, struct io_u *io_u)
 {
 	struct blkfront_segment segments[MAX_INDIRECT_SEGMENTS];
@@ -406,7 +406,7 @@ static int fio_blkfront_commit(struct thread_data *td)
 	return 0;
 }
 
-/* 1 when @response was an io_u's last, 0 when not, -EPROTO when it belongs to none. */
+/* 1 if @response was an io_u's last, 0 if not, -EPROTO if it belongs to none. */
 static int response_take(struct engine_data *data, const struct blkfront_response *response)
 {
 	struct unit *unit;
@@ -422,7 +422,7 @@ static int response_take(struct engine_data *data, const struct blkfront_respons
 	return --unit->unanswered == 0;
 }
 
-/* Add what has been answered to the @found events there are, up to @max; how many there are then, or -errno. */
+/* Add answered io_us to the @found events, up to @max; returns the new number of events, or -errno. */
 static int events_collect(struct engine_data *data, unsigned int found, unsigned int max)
 {
 	struct blkfront_response responses[REAP_BATCH];

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""case.py - what a case is, and how one is run.
+"""case.py - the definition of a case, and its measurement.
 
-A case has sides: ours first, then its peer, then others that are shown beside
-them. Each round measures every side once; every second round goes through
-them backwards, so that what the machine does besides meets all alike. What
-counts is the ratio of ours to the peer within a round; the case's ratio is the
-median of those.
+A case has sides: ours first, then its peer, then further ones. Each round
+measures every side once; every second round goes through them backwards, so
+that other load on the machine affects all alike. The ratio of ours to the peer
+is taken within a round; the case's ratio is the median of those.
 
 A ratio says how many times better ours is: for times and sizes, where less is
 better, it is the peer's figure over ours.
@@ -27,17 +26,17 @@ class Case:
     less: bool = False          # less is better
     goal: float = None          # the ratio to reach
     most: float = None          # or what our figure may be at most
-    limit: str = None           # a side that is what this machine can do ...
+    limit: str = None           # a side that is the machine's limit ...
     limit_goal: float = None    # ... and the ratio to it that is enough
-    also: dict = None           # further sides, and the ratio to reach to each
-    once: bool = False          # one round: it changes what it measures, or takes long
+    also: dict = None           # further sides, and the goal for the ratio to each
+    once: bool = False          # one round: the case changes its subject, or takes long
     quick: bool = False         # part of bench-quick
     long: bool = False          # only when named
 
 
 @dataclass
 class Batch:
-    """Several cases that can only be measured together, by somebody else's program."""
+    """Several cases that an external program measures together."""
     name: str
     group: str
     measure: object             # a function of bench that yields names and results
@@ -47,7 +46,7 @@ class Batch:
 
 
 def built(build, name, target):
-    """The path of what make puts into the build directory."""
+    """The path of a file that make puts into the build directory."""
     path = f"{build}/{name}"
     if not os.path.exists(path):
         raise RuntimeError(f"{path} is missing: '{target}' builds it")
@@ -55,7 +54,7 @@ def built(build, name, target):
 
 
 class Bench:
-    """What the cases of one run share: options, a directory, and what was set up once for several of them."""
+    """Shared by the cases of one run: options, a directory, and resources set up once for several of them."""
 
     def __init__(self, build, size, seconds, rounds):
         self.build = build
@@ -64,7 +63,7 @@ class Bench:
         self._shared = {}
 
     def __enter__(self):
-        # as long as a socket's name may be, so not below a directory with a long name
+        # sockets are in here, and their names must be short, so not below a directory with a long name
         self.work = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir=self.build))
         # on a tmpfs, as /run is: tapdisk writes to mapped files there with each request
         os.environ["TAPSNAP_RUN_DIR"] = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench.", dir="/dev/shm"))
@@ -75,13 +74,13 @@ class Bench:
         return self._stack.__exit__(*exception)
 
     def shared(self, key, manager, *arguments, **named):
-        """The same thing for every case that asks with this key; let go of at the end of the run."""
+        """One resource for all cases that use this key; released at the end of the run."""
         if key not in self._shared:
             self._shared[key] = self._stack.enter_context(manager(*arguments, **named))
         return self._shared[key]
 
     def sized(self, default="2G"):
-        """How large an image is to be."""
+        """The size of an image."""
         return self._size or default
 
     def path(self, name):
@@ -99,7 +98,7 @@ def _medians(figures):
 
 
 def measure(bench, case):
-    """Run a case; yields the names and entries that come into the results."""
+    """Run a case; yields names and entries for the results file."""
     if isinstance(case, Batch):
         yield from case.measure(bench)
         return
@@ -113,7 +112,7 @@ def measure(bench, case):
 
 
 def result_of(case, figures, seconds):
-    """@figures: of each side, ours first, a list of what its rounds gave."""
+    """@figures: for each side, ours first, a list of its rounds' figures."""
     ours, *others = figures
     result = {"group": case.group, "what": case.what, "unit": case.unit, "less": case.less, "ours": ours,
               "peer": others[0] if others else None,
@@ -131,7 +130,7 @@ def result_of(case, figures, seconds):
 
 
 def reached(result):
-    """True or False; None where there is no goal or nothing to hold it against."""
+    """Whether the goal is reached; None if there is no goal or no ratio."""
     if result["most"] is not None:
         return result["sides"][result["ours"]]["value"] <= result["most"]
     ratios = result["ratios"]

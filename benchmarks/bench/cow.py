@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """cow.py - a snapshot store against the raw driver, both through the ring.
 
-Two disks of the same size, both filled once, and used by all cases of a run
-one after the other: the store keeps what earlier cases have left in it.
+Two disks of the same size, both filled once, serve all cases of a run one
+after the other: the store keeps the data and snapshots of earlier cases.
 """
 import contextlib
 import itertools
@@ -24,8 +24,8 @@ LARGE = ("1T", "10T")
 SPACE_WRITES = 20000
 MANY = 1000
 CACHE = 32                              # MiB of the map, at most
-CHANGED = 4                             # a fourth of the disk, before a snapshot is deleted
-LEAST = 0.5                             # seconds that can be measured
+CHANGED = 4                             # a fourth of the disk changes before a snapshot is deleted
+LEAST = 0.5                             # seconds, the shortest time to measure
 
 _numbers = itertools.count(1)
 
@@ -80,13 +80,13 @@ def _fresh(bench):
 
 
 def _scatter(bench, part=10):
-    """A tenth of the disk, or another @part, is written in small pieces after a snapshot."""
+    """Take a snapshot, then write 1/@part of the disk in small pieces."""
     _fresh(bench)
     _guest(bench, _store(bench), *RANDOM, *UNTIMED, "--rw=randwrite", f"--io_size={fio.size_bytes(_size(bench)) // part}")
 
 
 def _against_raw(options, each=_no_preparation, before=_no_preparation):
-    """@before is done once, @each before ours is measured."""
+    """Call @before once, and @each before each measurement of ours."""
     @contextlib.contextmanager
     def sides(bench):
         store, raw = _store(bench), _raw(bench)
@@ -104,18 +104,18 @@ def _fixed(*options):
 
 
 def _amount(mib, *options):
-    """So much for each second that a run would take, however long it takes."""
+    """Write @mib for each second of a normal run, without a time limit."""
     return lambda bench: (*options, *UNTIMED, f"--io_size={round(bench.seconds * mib)}M")
 
 
 def _leftover(disk):
-    """Deleted snapshots whose blocks are not all free yet, and bytes that are free and not punched out of the file yet."""
+    """The number of deletions that are not finished, and of bytes that are free but not yet punched out of the file."""
     stats = json.loads(disk.ctl("stats"))
     return stats["deletions"], stats["unpunched"]
 
 
 def _settle(disk):
-    """What is left to be given back would be on somebody else's time. A disk that is closed leaves the holes that it has not made."""
+    """End background work, which would slow the next measurement. Closing a disk drops holes not punched yet."""
     while _leftover(disk)[0]:
         time.sleep(0.1)
     disk.ctl("pause")
@@ -123,7 +123,7 @@ def _settle(disk):
 
 
 def _scattered_snapshot(bench):
-    """The name of one of which so much has changed since; nothing is left to be given back."""
+    """Take a snapshot, change 1/CHANGED of the disk, end the background work; returns the snapshot's name."""
     store = _store(bench)
     _scatter(bench, CHANGED)
     _settle(store)
@@ -136,7 +136,7 @@ def _written(disk):
 
 @contextlib.contextmanager
 def _load(bench, disk, size):
-    """Overwrites at random places, without end: until they are left."""
+    """Overwrite at random places until the context ends."""
     load = subprocess.Popen(["fio", "--name=load", *fio.on_ring(bench, disk), f"--size={size}", "--randrepeat=0", "--rw=randwrite",
                              *RANDOM, *TIMED, "--runtime=1d", f"--output={bench.path('load.out')}"], stdin=subprocess.DEVNULL)
     try:
@@ -154,12 +154,12 @@ def _load(bench, disk, size):
 
 
 def _rate_while(bench, disk, begin, goes_on):
-    """How many overwrites a second are answered from when @begin is called as long as @goes_on, or the time of a run."""
+    """Overwrites per second from @begin on, while @goes_on is true, at most for the time of a run."""
     with _load(bench, disk, _size(bench)):
         begin()
         started, before = time.monotonic(), _written(disk)
         while goes_on() and time.monotonic() - started < bench.seconds:
-            time.sleep(0.1)         # seldom: asking takes time of the processors
+            time.sleep(0.1)         # seldom, because the query costs processor time
         written = _written(disk) - before
         spent = time.monotonic() - started
     if spent < LEAST:
@@ -168,7 +168,7 @@ def _rate_while(bench, disk, begin, goes_on):
 
 
 def _beside_itself(bench, ours):
-    """The peer is the same store when nothing is given back: how fast that is beside the raw driver other cases tell."""
+    """The peer is the same store without background work; other cases compare it with the raw driver."""
     def at_rest(disk):
         return lambda: _rate_while(bench, disk, lambda: None, lambda: True)
     return {"cow": ours, "at rest": at_rest(_store(bench)), "raw": at_rest(_raw(bench))}
@@ -176,7 +176,7 @@ def _beside_itself(bench, ours):
 
 @contextlib.contextmanager
 def _delete(bench):
-    """While the blocks are being freed."""
+    """Measure while the blocks are being freed."""
     store = _store(bench)
 
     def ours():
@@ -189,7 +189,7 @@ def _delete(bench):
 
 @contextlib.contextmanager
 def _punch(bench):
-    """While what was freed is punched out of the file."""
+    """Measure while the freed blocks are punched out of the file."""
     store = _store(bench)
 
     def free():
@@ -226,7 +226,7 @@ def _space(size):
 
 
 def _longest_stall(bench, disk, size):
-    """Of three snapshots, a second apart, under load."""
+    """The longest stall of three snapshots, a second apart, under load."""
     stalls = []
     with _load(bench, disk, size):
         for _ in range(3):
@@ -247,7 +247,7 @@ def _full_store(bench, size):
 
 
 def _full(size, figure):
-    """A figure of a disk of which every block has its place, though nothing was written to it."""
+    """A figure of a fully allocated disk to which nothing was written."""
     return _alone(lambda bench: figure(bench, bench.shared(f"cow-full-{size}", _full_store, bench, size), size))
 
 
@@ -257,7 +257,7 @@ def _own(figure):
 
 
 def _revert(bench, disk, size):
-    """As long as the command takes: the disk can be used when it is back."""
+    """The time of the command: the disk is usable when it returns."""
     disk.ctl("snapshot-create", "-n", "back")
     _guest(bench, disk, *RANDOM, *UNTIMED, "--norandommap=1", "--rw=randwrite", "--io_size=100M", size=size)
     started = time.monotonic()
@@ -268,7 +268,7 @@ def _revert(bench, disk, size):
 
 
 def _open_after_crash(bench):
-    """The log as full as it gets before a checkpoint."""
+    """The time of an open with a log that is as full as it gets before a checkpoint."""
     store = _store(bench)
     _fresh(bench)
     _guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=400M", "--fdatasync=64")
@@ -279,7 +279,7 @@ def _open_after_crash(bench):
 
 
 def _memory(bench, disk, size):
-    """Once reads and writes all over the disk have filled its cache."""
+    """Memory after reads and writes all over the disk have filled its cache."""
     _guest(bench, disk, *TIMED, *RANDOM, "--rw=randrw", size=size)
     with open(f"/proc/{disk.pid}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) / 1024
@@ -287,7 +287,7 @@ def _memory(bench, disk, size):
 
 @contextlib.contextmanager
 def _through_many(bench):
-    """Reading before and after a thousand snapshots more."""
+    """Reads before and after a thousand more snapshots."""
     store = _store(bench)
 
     def read():

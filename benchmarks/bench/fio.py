@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""fio.py - one run of fio, and what is taken out of it."""
+"""fio.py - one run of fio, and its figures."""
 import json
 import os
 import subprocess
@@ -21,7 +21,7 @@ def ticks(pids):
 
 
 def run(bench, options, server_pids=(), job=None):
-    """One run; @job names a file in jobs/, otherwise @options say all. Figures of all its jobs together.
+    """One run; @job names a file in jobs/, otherwise @options are complete. Returns the sum of its jobs' figures.
 
     cpu_us is processor time for each request, fio's and the servers'.
     """
@@ -48,12 +48,12 @@ def run(bench, options, server_pids=(), job=None):
 
 
 def size_bytes(text):
-    """What fio makes of 512M or 2G."""
+    """Bytes of a size like 512M or 2G, as fio reads it."""
     return int(text[:-1]) << {"K": 10, "M": 20, "G": 30, "T": 40}[text[-1].upper()]
 
 
 def fill(bench, options, size):
-    """Write every block once: nobody is to meet holes."""
+    """Write every block once, so that there are no holes."""
     run(bench, [*options, "--name=fill", f"--size={size}", "--runtime=0", "--rw=write", "--bs=1M", "--iodepth=8", "--direct=1",
                 "--end_fsync=1"])
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """lab.py - a guest's disk in the Xen lab: ours, qdisk and xen-blkback in one boot (tests/xen/bench).
 
-null is ours without a disk behind it: no backend of this kind could be faster.
+null is our backend without a disk: the limit for backends of this kind.
 """
 import os
 import subprocess
@@ -31,7 +31,7 @@ def _boot(guest, queues):
             cells = _figures(f"{directory}/raw")
         for (rw, bs, depth), sides in cells.items():
             name = f"lab-{guest}-{queues}q-{rw}-{bs}-qd{depth}"
-            # 64k: one request of ours, by indirect segments; qdisk's have 44k at most
+            # 64k is one request with our indirect segments; qdisk's requests have 44k at most
             goals = {"goal": 1.5} if (bs, depth) == ("64k", "32") else {"goal": 1.2, "limit": "null", "limit_goal": 0.95}
             requests = Case(name, "lab", None, "a guest's disk, to qdisk", also={"blkback": 1.0}, **goals)
             processor = Case(f"{name}-cpu", "lab-cpu", None, "dom0's processor time for a request, to qdisk", unit="us",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""machine.py - the results file: what was measured, of what, on what.
+"""machine.py - the results file: figures, versions, and the machine.
 
     {"machine": {...}, "versions": {...},
      "cases": {NAME: {"group", "unit", "less", "ours", "peer", "sides": {SIDE: medians},
@@ -46,7 +46,7 @@ def versions():
 
 
 class Results:
-    """Written after each case, so that what was measured is kept when the rest is cut short."""
+    """Written after each case, so that an interrupted run keeps its figures."""
 
     def __init__(self, path, source):
         self._path = path

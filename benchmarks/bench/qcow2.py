@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""qcow2.py - snapshot stores beside qcow2: QEMU's own block layer over NBD, and its tools.
+"""qcow2.py - snapshot stores against qcow2: QEMU's own block layer over NBD, and its tools.
 
-Both are reached by fio's nbd engine, both are opened without the page cache
-and by io_uring, both were written once in full before.
+fio's nbd engine drives both; both are opened without the page cache and by
+io_uring, and every block of both was written before.
 """
 import contextlib
 import itertools
@@ -72,14 +72,14 @@ def _written_once(bench, server):
 
 
 def _first_writes(bench, server):
-    """After a snapshot every block is written for the first time once."""
+    """Take a snapshot, then write every block once."""
     _snapshot(server)
     return _written_once(bench, server)
 
 
 @contextlib.contextmanager
 def _base(bench):
-    """A qcow2 that was written in full, for overlays."""
+    """A qcow2 with every block written, as a base for overlays."""
     with _qcow2(bench, bench.sized(), "base.qcow2") as server:
         path = f"{server.path}.closed"
         os.link(server.path, path)
@@ -88,7 +88,7 @@ def _base(bench):
 
 
 def _first_writes_above(bench, base):
-    """The same on a fresh overlay of it."""
+    """The same on a fresh overlay of @base."""
     path = bench.path("overlay.qcow2")
     servers.command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
     with servers.storage_daemon(bench, path, "qcow2", name="overlay") as server:
@@ -107,7 +107,7 @@ def _first_write(bench):
 
 @contextlib.contextmanager
 def _space(bench):
-    """What the host gives for each byte of scattered first writes. On fresh disks: a store keeps room in hand."""
+    """The host's space per byte of scattered first writes. On fresh disks, because a store keeps some free space."""
     with _store(bench, SPACE_SIZE, "space.cow") as ours, _qcow2(bench, SPACE_SIZE, "space.qcow2") as peer:
         def taken(server):
             before = os.stat(server.path).st_blocks
@@ -119,14 +119,14 @@ def _space(bench):
 
 
 def _tool_time(size, verb):
-    """One command of tap-img and of qemu-img, on a disk of which every block has its place."""
+    """One command of tap-img and of qemu-img, on a fully allocated disk."""
     def snapshot(tool, path, option):
         started = time.monotonic()
         servers.command(tool, "snapshot", option, "s", path)
         return {"value": (time.monotonic() - started) * 1000}
 
     def once(tool, path):
-        """Create, apply and delete, so that the next round finds it as this one did; the time of @verb."""
+        """Create, apply and delete, so that each round finds the same state; the time of @verb."""
         return {option: snapshot(tool, path, option) for option in ("-c", "-a", "-d")}[verb]
 
     @contextlib.contextmanager
@@ -139,7 +139,7 @@ def _tool_time(size, verb):
 
 @contextlib.contextmanager
 def _large(ours, peer, size):
-    for path in ours, peer:                     # of one size at a time: the largest takes 2 GB
+    for path in ours, peer:                     # remove both before the next size: the largest takes 2 GB
         if os.path.exists(path):
             os.unlink(path)
     servers.command("tap-img", "create", "--preallocation", "metadata", ours, size)
@@ -185,7 +185,7 @@ def _empty_store(bench):
 
 @contextlib.contextmanager
 def _overlay(bench, number):
-    """The overlay with this number of a chain, on the one before; what it stands on is opened as it is."""
+    """Overlay @number of a chain, on overlay @number - 1; QEMU opens the base itself."""
     path, base = bench.path(f"chain{number}.qcow2"), bench.path(f"chain{number - 1}.qcow2")
     on = ["-F", "qcow2", "-b", base] if number else []
     servers.command("qemu-img", "create", "-q", "-f", "qcow2", *on, path, f"{CHAIN_SIZE}M")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""ring.py - one raw file: through the ring, over NBD, and without anybody between."""
+"""ring.py - one raw file: through the ring, over NBD, and directly."""
 import contextlib
 
 from bench import fio, servers

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""scale.py - many disks at once, each in a tapdisk of its own; and what one costs that does nothing."""
+"""scale.py - many concurrent disks, each in a tapdisk of its own; and the cost of an idle one."""
 import contextlib
 import os
 import time
@@ -9,7 +9,7 @@ from bench.case import Case
 
 COUNTS = (1, 4, 16, 64)
 DISK_SIZE = "64M"
-SETTLE_SECONDS = 6              # 5 s after a request tapdisk looks, once, whether its storage has gone silent
+SETTLE_SECONDS = 6              # 5 s after a request tapdisk checks once whether its storage answers
 IDLE_SECONDS = 5
 
 
@@ -42,7 +42,7 @@ def _throughput(count):
 
 
 def _memory(pids, kind):
-    """In MiB. Pss: what these processes share counts once for all of them; Rss: everything, as top shows it."""
+    """Memory in MiB. Pss: shared pages count once for all of these processes; Rss: all pages, as top shows them."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
@@ -51,7 +51,7 @@ def _memory(pids, kind):
 
 
 def _wake_ups(pids):
-    """How often any thread of theirs has slept and woken so far."""
+    """The number of wake-ups of all their threads so far."""
     total = 0
     for pid in pids:
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -75,7 +75,7 @@ def _daemons(bench, count):
 
 
 def _beside_daemons(count, figure):
-    """The same figure of as many qemu-storage-daemons, after each disk was used."""
+    """The same figure of as many qemu-storage-daemons, after some I/O on each disk."""
     def of(bench, server):
         pids = [s.pid for s in server]
         fio.run(bench, _jobs(s.nbd for s in server), pids)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""servers.py - tapdisk and those that it is held against, as context managers.
+"""servers.py - tapdisk and its peers, as context managers.
 
-Each is one process with one disk: .pid, and .nbd, what fio needs to reach it.
+Each is one process with one disk: .pid, and .nbd, fio's options to reach it.
 """
 import contextlib
 import json
@@ -17,7 +17,7 @@ from bench import fio
 
 
 def command(*words):
-    """Run it and return what it prints; what goes wrong it says itself."""
+    """Run a command and return its output; the command prints its own errors."""
     return subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -39,7 +39,7 @@ class Disk:
         self.open()
 
     def open(self):
-        """At first, and again after its process was killed."""
+        """Open the disk, at first and again after its process was killed."""
         marker = command(*self._create).strip()
         self.minor = int(marker.rpartition("-")[2])
         self.pid = int(re.search(r"pid=(\d+)", command("tap-ctl", "list", "-m", str(self.minor)))[1])
@@ -109,7 +109,7 @@ def storage_daemon(bench, path, image_format="raw", name="qsd"):
 
 
 class Nbdkit:
-    """nbdkit's file plugin: through the page cache, so what it has answered is not on the disk yet."""
+    """nbdkit's file plugin: through the page cache, so answered writes are not on the disk yet."""
 
     def __init__(self, bench, path):
         self._path, self._files = path, (bench.path("nbdkit.nbd"), bench.path("nbdkit.pid"))
@@ -129,7 +129,7 @@ class Nbdkit:
             os.unlink(path)
 
     def settle(self):
-        """What it has left in the page cache would be written, or spare a read, on somebody else's time."""
+        """Write out and drop its page cache, which would affect the measurement of the next side."""
         with open(self._path, "rb") as file:
             os.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

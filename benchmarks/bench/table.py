@@ -37,13 +37,13 @@ def _reached(case):
 
 
 def _spread(case):
-    """How far apart the rounds were: the smallest and the largest of ours."""
+    """The range of the rounds: the smallest and the largest figure of ours."""
     values = case["values"][case["ours"]]
     return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
 
 
 def _dirty(case):
-    """Measured from a tree with changes that are in no commit: nobody can measure that again."""
+    """Measured from a tree with uncommitted changes, so not repeatable."""
     return str(case["version"]).endswith("-dirty")
 
 
@@ -82,7 +82,7 @@ def of(results, group):
 
 
 def _processors(results):
-    """Which cases were measured on which kind; a table can be put together on several."""
+    """The cases by the kind of machine; a table can have cases of several."""
     groups_of = {}
     for c in results["cases"].values():
         groups_of.setdefault(c.get("processor"), {})[c["group"]] = True
@@ -106,14 +106,14 @@ def _machine(results):
 
 
 def _goals(results):
-    """What is not reached, so that nobody has to look for it."""
+    """The list of missed goals."""
     missed = [f"`{name}`" for name, c in results["cases"].items() if reached(c) is False]
     met = sum(reached(c) is True for c in results["cases"].values())
     return f"{met} cases reach their goal." + (f" These do not: {', '.join(missed)}." if missed else "")
 
 
 def ratios(results, group):
-    """For a chart: a line a case with the ratio to its peer and the goal; nothing when no case has one."""
+    """Chart data: one line per case with the ratio to its peer and the goal; empty if no case has a goal."""
     lines = []
     for name, c in _cases(results, group).items():
         ratio = c["ratios"].get(c["peer"])

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz_input.h - a fuzzer's input, taken piece by piece. Behind its end are zeros.
+ * fuzz_input.h - a fuzzer's input, taken piece by piece. Zeros follow its end.
  */
 #ifndef TESTS_FUZZ_INPUT_H
 #define TESTS_FUZZ_INPUT_H
@@ -31,7 +31,7 @@ static inline uint8_t next(struct input *input)
 	return *input->data++;
 }
 
-/* As many as there are, which is returned. */
+/* Take up to @length bytes; returns their number. */
 static inline size_t bytes(struct input *input, size_t length, const uint8_t **at)
 {
 	if (length > input->size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz_nbd.c - an NBD client that sends whatever it likes, to the real server,
- * over a disk in a store with snapshots.
+ * fuzz_nbd.c - an NBD client that sends arbitrary data to the real server, over
+ * a disk in a store with snapshots.
  *
  * An input is a byte of switches, then actions of a byte each, modulo 8,
  * followed by what they need:
@@ -9,17 +9,18 @@
  *   1  an option about contexts: its number (1), the export (1), how many (1), which (1 each)
  *   2  GO or INFO (1), the export (1)
  *   3  a request: type (1), flags (1), sector (2), bytes (3), and a WRITE's data;
- *      it is sent as often as the action divided by 8 says, up to 16 times
+ *      the action divided by 8 is the number of times that it is sent, up to 16
  *   4  bytes: how many (1), bytes
- *   5  let the server run, and take what it says
+ *   5  let the server run, and take its replies
  *   6  let the server run, and take nothing
- *   7  pause and go on
- * 0xf6 and 0xfe are no 6: the client takes nothing any more, or goes; nobody runs.
+ *   7  pause and resume
+ * 0xf6 and 0xfe differ from 6: the client takes nothing from then on, or hangs
+ * up; the server does not run.
  * Switches: 1 no flags are sent, 2 structured replies, 4 GO to the disk, 8 to a
- * snapshot, 16 no zeroes are wanted behind an answer of the old style. So that a few bytes get far, lengths, magics and names are right,
- * but where bytes are sent as they are.
+ * snapshot, 16 no zeroes after an old-style reply. Lengths, magics and names are
+ * right, except in action 4, so that a few bytes get far.
  *
- * At the end it says how many requests were answered.
+ * At the end it prints the number of answered requests.
  */
 #include <endian.h>
 #include <fcntl.h>
@@ -37,7 +38,7 @@
 
 #define SECTORS 8192u
 #define TURNS 8			/* of the loop, when the server runs */
-#define MAX_BYTES (256u << 10)	/* of most requests: what is longer is refused, or takes its time */
+#define MAX_BYTES (256u << 10)	/* of most requests: longer ones are refused, or slow */
 
 static const char *const exports[] = { "", "one", "two", "none" };
 static const char *const contexts[] = { "base:allocation", "tapsnap:changed:one", "tapsnap:changed:two", "base:",
@@ -50,7 +51,7 @@ static int client;
 static unsigned turns;
 static char directory[64], image[80];
 
-/* Without a sleep. */
+/* Run the loop without sleeping. */
 static bool turn(void *arg)
 {
 	engine_commit(engine);
@@ -74,7 +75,7 @@ static void take(void)
 		;
 }
 
-/* What the server does not take is lost, as when a client goes in the middle; but it gets its chances. */
+/* Send; data that the server has not taken after some tries is lost, as when a client hangs up in the middle. */
 static void give(const void *data, size_t length)
 {
 	const uint8_t *at = data;
@@ -130,7 +131,7 @@ static void give_contexts(struct input *input)
 	give_option(number, data, length);
 }
 
-/* Most of them are of whole sectors and not too long; offsets go a little beyond the end. */
+/* Most requests are of whole sectors and not too long; offsets go a little beyond the end. */
 static void give_request(struct input *input, unsigned times)
 {
 	static uint8_t data[MAX_BYTES];
@@ -170,7 +171,7 @@ static void pause_and_go_on(void)
 
 	must(vbd_pause(vbd, false, note_end, &paused, &error));
 	while (!paused)
-		run();		/* for ever is a finding, too */
+		run();		/* a hang is a finding, too */
 	must(vbd_unpause(vbd, NULL, &error));
 }
 
@@ -252,7 +253,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	return 0;
 }
 
-/* check adds up what it says. */
+/* check adds up the printed numbers. */
 static void end(void)
 {
 	struct queue_stats stats = { 0 };

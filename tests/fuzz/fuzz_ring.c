@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz_ring.c - a frontend that writes whatever it likes: to its ring, to the
- * pages that its requests name, to the indices. The real request path over
- * the stand-in transport, with a disk of zeros beneath it.
+ * fuzz_ring.c - a frontend that writes arbitrary data to its ring, to the pages
+ * that its requests name, and to the indices. The real request path over the
+ * stand-in transport, on a disk of zeros.
  *
  * An input is a byte of switches, then actions of a byte each, below 0xf0
  * modulo 6, followed by what they need:
  *   0  a request into the next slot: length (1), bytes; counted, not announced
  *   1  bytes into the guest's memory: page (1), offset (2), length (1), bytes
- *   2  announce what was put
+ *   2  announce the requests
  *   3  the producer index: 4 bytes
  *   4  let the backend run
- *   5  pause and go on
- * From 0xf0 on: a ring full of requests that are nearly right, made of the
+ *   5  pause and resume
+ * From 0xf0 on: a ring full of requests that are nearly right, made from the
  * next two bytes, then 2 and 4.
  *
- * At the end it says how many requests were answered.
+ * At the end it prints the number of answered requests.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +50,7 @@ static unsigned turns;
 static uint32_t produced;
 static unsigned entry_size, slots;
 
-/* Without a sleep. */
+/* Run the loop without sleeping. */
 static bool turn(void *arg)
 {
 	if (!--turns)
@@ -71,7 +71,7 @@ static void note_end(void *arg, int error)
 
 static char directory[] = "/tmp/tapsnap-fuzz.XXXXXX";
 
-/* The requests of all frontends that have gone; check adds up what it says. And the disk's socket goes. */
+/* Print the number of requests of all past frontends, which check adds up; and remove the disk's socket. */
 static void end(void)
 {
 	unsigned long long count = vbd->past.invalid;
@@ -181,7 +181,7 @@ static uint32_t random_below(uint32_t *state, uint32_t range)
 	return *state % range;
 }
 
-/* As x86_64 has it; the other ABIs find something else in it. */
+/* In the layout of x86_64; the other ABIs read something else in it. */
 static void put_nearly_right(uint32_t *state)
 {
 	uint8_t *slot = guest + offsetof(struct blkif_sring, ring) + (size_t)(produced++ & (slots - 1)) * entry_size;
@@ -252,7 +252,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	run();
 	must(blkif_disconnect(vbd, 1, 51712, note_end, &gone, &error));
 	while (!gone)
-		run();		/* for ever is a finding, too */
+		run();		/* a hang is a finding, too */
 	munmap(guest, PAGES * PAGE);
 	close(to_backend);
 	return 0;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuzz_store.c - stores that somebody made up, opened and used. The fuzzer
- * changes bytes in the live metadata of a good store, alone or on a base; checksums are not
- * looked at in this build (FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION), so
- * everything behind them is reached.
+ * fuzz_store.c - open and use crafted stores. The fuzzer changes bytes in the
+ * live metadata of a good store, without or with a base; this build does not
+ * verify checksums (FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION), so the code
+ * behind them is reached.
  *
  * An input is a byte of switches, then changes: which live block (1 byte),
  * where in it (2), how many bytes (1, of which the lowest 4 bits count), bytes.
  *
- * At the end it says how often a store was opened.
+ * At the end it prints the number of opened stores.
  */
 #include <assert.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #define SECTORS 4200u
 #define MAX_LIVE 64u
 #define MAX_STEPS 2000
-#define NO_STATE "/nonexistent"	/* no decision is there, and none can be made */
+#define NO_STATE "/nonexistent"	/* has no decision records, and none can be made */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -100,7 +100,7 @@ static int base_read(void *owner, void *data, uint64_t sector, uint64_t nr_secto
 	return 0;
 }
 
-/* A store without one does not look at it. */
+/* Ignored by a store without a base. */
 static const struct cow_base base = { .read = base_read, .sectors = SECTORS };
 
 static struct cow_store *must_open(void)
@@ -120,7 +120,7 @@ static void must(int ret)
 		abort();
 }
 
-/* With snapshots, one of them deleted and still held by two, one prepared, and a log that was not checkpointed. */
+/* Make a store with snapshots, one deleted and still held by two, one prepared, and a log without a checkpoint. */
 static void make_store(void)
 {
 	const struct cow_base_fields fields = { .sectors = SECTORS, .target = "/base" };
@@ -155,7 +155,7 @@ static void make_store(void)
 	cow_abandon(store);
 }
 
-/* All blocks that are not plain data. */
+/* Find all blocks that are not plain data. */
 static void find_live(void)
 {
 	unsigned block, i;
@@ -170,7 +170,7 @@ static void find_live(void)
 	}
 }
 
-/* check adds up what it says. */
+/* check adds up the printed numbers. */
 static void say_count(void)
 {
 	printf("counted %llu opens\n", opens);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * storm_model.h - what must be on the disk of test_storm.c, block by block.
+ * storm_model.h - the allowed contents of the disk of test_storm.c, per block.
  *
  * A block of 4 KiB is all zeros, or holds its own number, the number of the
- * write that wrote it, and bytes that follow from the two. Of each block it is
- * known which writes it may hold: one, or several after a guest left with a
- * write in flight, or (MODEL_ANY) any that there was, after a discard.
+ * write that wrote it, and bytes that follow from the two. The model knows the
+ * writes that each block may hold: one, or several after a guest left with a
+ * write in flight, or (MODEL_ANY) any earlier one, after a discard.
  *
  * A block is used by one request at a time: model_take(), model_give_back().
  */
@@ -23,7 +23,7 @@
 #define MODEL_ANY	0		/* for nr_may */
 
 struct model_block {
-	uint32_t may[MODEL_MAY];	/* numbers of writes; 0: zeros, as it was made */
+	uint32_t may[MODEL_MAY];	/* numbers of writes; 0: zeros, the initial contents */
 	unsigned nr_may;
 	bool taken;
 };
@@ -75,7 +75,7 @@ static void model_block_fill(uint64_t *words, unsigned number, uint32_t version)
 		words[i] = model_mix((uint64_t)number << 32 ^ version) + i;
 }
 
-/* The data of a new write, whose number is returned. */
+/* Make the data of a new write; returns its number. */
 static uint32_t model_fill(uint8_t *data, unsigned first, unsigned count)
 {
 	uint64_t words[MODEL_WORDS];
@@ -112,7 +112,7 @@ static void model_discarded(unsigned first, unsigned count)
 		model[i].nr_may = MODEL_ANY;
 }
 
-/* The number of the write that @data is of; fails if it is of none there was. */
+/* The number of the write that @data is from; fails if there is no such write. */
 static uint32_t model_identify(const uint8_t *data, unsigned number)
 {
 	static const uint64_t zeros[MODEL_WORDS];
@@ -128,7 +128,7 @@ static uint32_t model_identify(const uint8_t *data, unsigned number)
 	return words[1];
 }
 
-/* What was read is what may be there; from now on it is. */
+/* Check that the blocks may hold @data; from now on they must. */
 static void model_check(const uint8_t *data, unsigned first, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_driver.c - the driver `cow` with many requests in flight, power
- * cuts at every step and faults, as in the unit tests, with seed after seed.
+ * cuts at every step and faults, as in the unit tests, with many seeds.
  *
  * TAPSNAP_SOAK_SECONDS: how long (600). TAPSNAP_SEED: only this seed; with
- * TAPSNAP_SEEDS, so many from there on.
+ * TAPSNAP_SEEDS, this number of seeds from there on.
  */
 #include <errno.h>
 #include <stdlib.h>

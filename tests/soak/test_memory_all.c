@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* test_memory_all.c - allocations that fail, each of them. */
+/* test_memory_all.c - each allocation fails, one at a time. */
 #include "memory_sweep.h"
 
 int main(void)

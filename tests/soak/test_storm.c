@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_storm.c - everything at once to a real tapdisk, at random: guests that
+ * test_storm.c - random concurrent operations on a real tapdisk: guests that
  * read, write, flush and discard with every kind of ring, come, go and vanish
- * with requests in flight; hostile ones beside them; and the image paused,
- * unpaused (in vain, too), grown, and taken away under all of it.
+ * with requests in flight; hostile guests meanwhile; and the image paused,
+ * unpaused (also in vain), grown, and closed under all of them.
  *
- * Each guest has a part of the disk to itself and knows what must be there
- * (storm_model.h). It checks all it reads, and at the end of a round, when
- * tapdisk has closed it, the image itself is checked. An honest guest's
+ * Each guest has a part of the disk to itself and knows its contents
+ * (storm_model.h). It checks all reads, and at the end of a round, when tapdisk
+ * has closed the image, the test checks the image itself. An honest guest's
  * request never fails.
  *
  * TAPSNAP_SOAK_SECONDS: how long (600). TAPSNAP_SEED: the seed of the first
- * round, to repeat its choices; what the machine does is its own.
+ * round, to repeat its choices; the timing still differs.
  */
 #include "fixture.h"
 
@@ -29,7 +29,7 @@
 
 #define GUESTS		4
 #define PART		4096u		/* blocks of each guest */
-#define DEPTH		80		/* requests of a guest in flight: with the longest, more than tapdisk has memory for */
+#define DEPTH		80		/* a guest's requests in flight: the longest exceed tapdisk's memory */
 #define MAX_RUN		63		/* blocks of a request */
 #define RUN_PAGES	(MAX_RUN + 1)
 #define STEPS		4000		/* of a round */
@@ -90,7 +90,7 @@ static uint8_t *request_data(struct guest *guest, const struct request *request)
 	return (uint8_t *)blkfront_data(guest->front) + (request - guest->requests) * RUN_PAGES * 4096 + request->shift * 512;
 }
 
-/* Its pages as segments: all of them but the sectors before its data in the first and behind them in the last. */
+/* The request's pages as segments, without the sectors before its data in the first and after them in the last. */
 static unsigned request_segments(struct guest *guest, const struct request *request, struct blkfront_segment *segments)
 {
 	unsigned page = (request - guest->requests) * RUN_PAGES, count = request->count + !!request->shift;
@@ -103,7 +103,7 @@ static unsigned request_segments(struct guest *guest, const struct request *requ
 	return count;
 }
 
-/* Blocks of the guest's that no request is busy with; false: none found. */
+/* Choose blocks of the guest without a request in flight; false: none found. */
 static bool request_choose_blocks(struct guest *guest, struct request *request, unsigned most)
 {
 	request->count = 1 + below(most);
@@ -212,7 +212,7 @@ static void guest_reap(struct guest *guest)
 	}
 }
 
-/* Until no more than @left are in flight. */
+/* Wait until at most @left requests are in flight. */
 static void guest_wait(struct guest *guest, unsigned left)
 {
 	guest_push(guest);
@@ -236,7 +236,7 @@ static bool is_connected(uint32_t domid)
 	return found;
 }
 
-/* It has gone, with what was in flight, of which nobody can say whether it was done. */
+/* The guest is gone; its requests in flight may have been done or not. */
 static void guest_forget(struct guest *guest)
 {
 	guest->front = NULL;
@@ -265,7 +265,7 @@ static void guest_leave(struct guest *guest, bool politely)
 	guest_forget(guest);
 }
 
-/* ---- a hostile one, which may only read, or it would have the others' blocks ---- */
+/* ---- a hostile guest: read-only, or it would overwrite the others' blocks ---- */
 
 static void hostile_visit(void)
 {
@@ -319,7 +319,7 @@ static void disk_unpause(void)
 	paused = false;
 }
 
-/* A client that asks and does not wait for the answer: it is obeyed all the same. */
+/* A client that does not wait for the reply: tapdisk still executes its command. */
 static void disk_pause_and_leave(void)
 {
 	struct tapctl *ctl;
@@ -330,7 +330,7 @@ static void disk_pause_and_leave(void)
 	disk_pause();
 }
 
-/* Under the guests that use it: they lose it at once. */
+/* Close by force while guests use the disk: they lose it immediately. */
 static void disk_close_and_open(void)
 {
 	json_t *request = command("close");
@@ -391,7 +391,7 @@ static void guest_step(struct guest *guest)
 	if (below(4))
 		guest_push(guest);
 	guest_reap(guest);
-	/* nobody answers a guest of a paused disk */
+	/* a guest of a paused disk gets no responses */
 	if (guest->in_flight == DEPTH && !paused)
 		guest_wait(guest, below(DEPTH));
 }
@@ -439,7 +439,7 @@ static void round_start(void)
 	}
 }
 
-/* What is in the image must be what the guests know. */
+/* The image must hold what the guests expect. */
 static void check_image(void)
 {
 	static uint8_t block[MODEL_BLOCK];

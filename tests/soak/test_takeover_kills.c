@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_takeover_kills.c - kill -9 of a tapdisk under a load whose every answer
- * is checked, and a successor that takes over the ring, a thousand times: half
- * of them on a raw disk, half on a store. What was answered is on the disk,
- * each request is answered once, and the guest sees no error.
+ * test_takeover_kills.c - kill -9 of a tapdisk under a load that checks every
+ * response, and a successor that takes over the ring, a thousand times: half
+ * of them on a raw disk, half on a store. Answered writes are on the disk, each
+ * request is answered once, and the guest sees no error.
  *
- * TAPSNAP_SEED=<seed> repeats the requests; the instants are the machine's own.
+ * TAPSNAP_SEED=<seed> repeats the requests; the times of the kills differ.
  */
 #include "takeover_load.h"
 
@@ -53,7 +53,7 @@ static void follow(void)
 	assert_int_equal(tapctl_connect(&f.ctl, f.pid, NULL), 0);
 }
 
-/* Wait a moment that is another one each time, with the ring kept full, then kill. */
+/* Keep the ring full for a time that varies by round, then kill. */
 static void round_run(unsigned round)
 {
 	unsigned answers = load.answered + round * 7919 % 97;

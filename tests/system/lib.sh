@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# lib.sh - what the tests of the programs share: checks in TAP, a directory of
-# their own, which is the current one, and tapdisks with a run directory in it.
-# When the test ends, however it does, all of them have gone. Sourced; $0 is
-# the test. BUILD says where the programs are (default: build).
+# lib.sh - shared by the tests of the programs: checks in TAP, a temporary
+# directory, which becomes the current one, and tapdisks with a run directory in
+# it. The end of a test, normal or not, removes all of them. Sourced; $0 is the
+# test. BUILD says where the programs are (default: build).
 #
-# Invariant: nothing here or of a test touches a file outside $work or a
-# process that is not listed in $TAPSNAP_RUN_DIR, so tests run side by side.
+# Invariant: neither this file nor a test touches a file outside $work or a
+# process that is not listed in $TAPSNAP_RUN_DIR, so tests can run in parallel.
 
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "${BUILD:-$here/build}" && pwd)
 PATH=$build/bin:/usr/sbin:/usr/bin:/sbin:/bin
-export LC_ALL=C		# whatever the machine speaks
+export LC_ALL=C		# independent of the machine's locale
 engine_so=$build/lib/fio-blkfront.so
 
 work=$(mktemp -d "/var/tmp/$(basename "$0" .sh).XXXXXX") || exit 1
@@ -20,8 +20,8 @@ export TAPSNAP_RUN_DIR=$work/run TAPSNAP_STATE_DIR=$work/state
 mkdir -m 700 "$TAPSNAP_RUN_DIR"
 cd "$work" || exit 1
 count=0 failed=0
-loops=()	# loop devices that are given back
-pid=() minor=() disk=() socket=() uri=()	# of disk N, by open_target
+loops=()	# loop devices to detach at the end
+pid=() minor=() disk=() socket=() uri=()	# of disk N, set by open_target
 
 cleanup() {
 	local each loop
@@ -39,9 +39,9 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-# Checks. A command of a check runs in this shell; what it prints is shown when it fails.
+# Checks. A check's command runs in this shell; its output is shown if it fails.
 
-check() {	# check NAME COMMAND...: the command succeeds
+check() {	# check NAME COMMAND...: the command must succeed
 	local name=$1
 	shift
 	count=$((count + 1))
@@ -59,12 +59,12 @@ skip() {	# skip NAME WHY
 	echo "ok $count - $1 # SKIP $2"
 }
 
-finish() {	# the plan, and the exit code
+finish() {	# print the plan and set the exit code
 	echo "1..$count"
 	[ "$failed" = 0 ]
 }
 
-exits() {	# exits CODE COMMAND...; what it printed is in $work/out
+exits() {	# exits CODE COMMAND...; the output is in $work/out
 	local want=$1 code
 	shift
 	"$@" >"$work/out" 2>&1
@@ -72,14 +72,14 @@ exits() {	# exits CODE COMMAND...; what it printed is in $work/out
 	[ "$code" = "$want" ] || { echo "exit $code, not $want:"; cat "$work/out"; return 1; }
 }
 
-refuses() {	# refuses CODE TEXT COMMAND...: that exit code, and one line with TEXT in it
+refuses() {	# refuses CODE TEXT COMMAND...: exit code CODE, and one line that contains TEXT
 	local want=$1 text=$2
 	shift 2
 	exits "$want" "$@" || return 1
 	[ "$(wc -l <"$work/out")" = 1 ] && grep -qF -- "$text" "$work/out" || { cat "$work/out"; return 1; }
 }
 
-fails() {	# fails PATTERN COMMAND...: somehow, and says something like PATTERN; for programs that are not ours
+fails() {	# fails PATTERN COMMAND...: any failure, with output that matches PATTERN; for other projects' programs
 	local pattern=$1
 	shift
 	! "$@" >"$work/out" 2>&1 || { echo "succeeded: $*"; return 1; }
@@ -89,13 +89,13 @@ fails() {	# fails PATTERN COMMAND...: somehow, and says something like PATTERN; 
 
 is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 
-json() {	# json FILTER COMMAND...: what jq -r makes of its output
+json() {	# json FILTER COMMAND...: the command's JSON output through jq -r FILTER
 	local filter=$1
 	shift
 	"$@" --json | jq -r "$filter"
 }
 
-unchanged() {	# unchanged FILE COMMAND...: the command, and the file is the same after it
+unchanged() {	# unchanged FILE COMMAND...: the command must succeed and leave the file as it was
 	local file=$1 before
 	shift
 	before=$(sha256sum <"$file")
@@ -103,7 +103,7 @@ unchanged() {	# unchanged FILE COMMAND...: the command, and the file is the same
 	[ "$before" = "$(sha256sum <"$file")" ] || { echo "$file has changed"; return 1; }
 }
 
-eventually() {	# eventually COMMAND...: what it looks at comes without an answer to us
+eventually() {	# eventually COMMAND...: poll until the command succeeds, at most 10 s
 	for _ in {1..200}; do
 		! "$@" >/dev/null 2>&1 || return 0
 		sleep 0.05
@@ -113,7 +113,7 @@ eventually() {	# eventually COMMAND...: what it looks at comes without an answer
 
 # Disks.
 
-open_target() {	# open_target N TYPE:PATH [OPTION...]: in a tapdisk; sets pid[N], minor[N], disk[N] (options), socket[N] and uri[N]
+open_target() {	# open_target N TYPE:PATH [OPTION...]: sets pid[N], minor[N], disk[N] (options), socket[N], uri[N]
 	local n=$1 marker
 	shift
 	marker=$(tap-ctl create -a "$@") || return 1
@@ -124,23 +124,23 @@ open_target() {	# open_target N TYPE:PATH [OPTION...]: in a tapdisk; sets pid[N]
 	uri[n]="nbd+unix:///?socket=${socket[n]}"
 }
 
-end_disks() {	# as they should
+end_disks() {	# destroy all disks properly
 	local options
 	tap-ctl list | sed -n 's/^pid=\([0-9]*\) minor=\([0-9]*\).*/-p \1 -m \2/p' | while read -r options; do
 		tap-ctl destroy $options -f || exit 1
 	done
 }
 
-# Until a process and all its threads have ended, so that it has no socket and no lock. An empty /proc/PID/fd is not
-# enough: it is so before the files are closed. A zombie will do: not every machine has somebody who collects them.
+# Wait until a process and all its threads have ended, so that it has no socket and no lock. An empty /proc/PID/fd is
+# not enough: it is empty before the files are closed. A zombie is accepted: not every machine has an init that reaps.
 wait_gone() {	# wait_gone PID
 	# shellcheck disable=SC2016 # that shell's $0
 	timeout 10 sh -c 'while [ "$(ls "/proc/$0/task" 2>/dev/null | wc -l)" -gt 1 ] ||
 		grep -q "^State:.[^ZX]" "/proc/$0/status" 2>/dev/null; do :; done' "$1"
 }
 
-# Until a process that this shell has started is the program that it is to become, or has ended: before that a signal would
-# meet this shell's own traps.
+# Wait until a process that this shell has started has executed PROGRAM, or has ended: before that a signal would run
+# this shell's own traps.
 has_begun() {	# has_begun PID PROGRAM
 	local name=bash
 	while [ "$name" ] && [ "$name" != "$2" ]; do
@@ -148,10 +148,10 @@ has_begun() {	# has_begun PID PROGRAM
 	done
 }
 
-kill_tapdisk() {	# kill_tapdisk PID: what the kernel ends for it has ended
+kill_tapdisk() {	# kill_tapdisk PID: kill it and wait until the kernel has released its resources
 	kill -9 "$1" && wait_gone "$1"
 }
 
-tapdisks() {	# the processes, with or without a disk
+tapdisks() {	# print the tapdisks' pids, with or without a disk
 	tap-ctl list 2>/dev/null | sed -n 's/^pid=\([0-9]*\).*/\1/p' | sort -u
 }

@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_bad_input.sh - stores that cannot be used, names that cannot be, and
-# places without room: whatever comes to them says so in one line that names
-# the thing, fails, and has changed nothing, of the thing or beside it.
+# test_bad_input.sh - unusable stores, invalid names, and file systems without
+# room: each program fails, with one line that names the object, and changes
+# neither the object nor any other file.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq python3 util-linux
 # (mount, as root; a full file system is skipped otherwise)
 . "$(dirname "$0")/lib.sh"
 
-# Every file, but what the test and tapdisk themselves write. Of a sparse one only what it has is read.
+# Digest of every file, except those that the test and tapdisk write. Only the data of sparse files are read.
 everything() {
 	/usr/bin/python3 - <<-'END'
 		import hashlib, os
@@ -40,7 +40,7 @@ everything() {
 	END
 }
 
-# harmless NAME TEXT COMMAND...: it fails with one line that has TEXT in it, and everything is as it was
+# harmless NAME TEXT COMMAND...: it must fail with one line that contains TEXT, and change no file
 harmless() {
 	local name=$1 text=$2
 	shift 2
@@ -55,7 +55,7 @@ one_line() {
 	diff <(echo "$before") <(everything)
 }
 
-# superblock FILE EDIT: in both copies, with checksums that are right; EDIT is Python, of a bytearray b
+# superblock FILE EDIT: change both copies, with right checksums; EDIT is Python code on a bytearray b
 superblock() {
 	/usr/bin/python3 - "$@" <<-'END'
 		import struct, sys
@@ -82,13 +82,13 @@ superblock() {
 	END
 }
 
-store() {	# store FILE [BASE]: with a snapshot, a MiB of data and, if so, a base
+store() {	# store FILE [BASE]: make a store with a snapshot, a MiB of data and, if given, a base
 	tap-img convert -f raw -O cow ${2:+-B "$2" -F raw} data.raw "$1" && tap-img snapshot -c there "$1" || exit 1
 }
 head -c 1M /dev/urandom >data.raw
 truncate -s 16M data.raw
 
-# no_use FILE TEXT: nobody can do anything with it
+# no_use FILE TEXT NAME: each command on the store fails
 no_use() {
 	local format=cow:$1
 	harmless "$3" "$2" tap-img info "$1"
@@ -153,7 +153,7 @@ rm base.raw
 long=$(printf 'x%.0s' {1..256})
 store names.cow
 tap-img snapshot -c "${long:1}" names.cow
-bad_names() {	# bad_names COMMAND_OF_NAME TOO_LONG CONTROL: which is given what cannot be one
+bad_names() {	# bad_names COMMAND_OF_NAME TOO_LONG CONTROL: run the command with invalid names
 	local of=$1
 	"$of" "a name that exists" 'already has a snapshot called "there"' there
 	"$of" "no name" '"": not a snapshot name' ""
@@ -179,7 +179,7 @@ harmless "no size" '12Q: not a size' tap-img resize names.cow 12Q
 harmless "what is not there, of a copy" 'no snapshot called "none"' tap-img convert cow:names.cow@none copy.raw
 harmless "what is not there, of a disk on it" 'no snapshot called "none"' tap-img create -b cow:names.cow@none copy.cow
 
-# Of a disk in use, which nobody else may write.
+# A disk in use, which no other process may write.
 store live.cow
 check "a disk" open_target 0 "cow:$work/live.cow"
 served() { harmless "$1" "$2" tap-ctl snapshot-create ${disk[0]} -n "$3"; }
@@ -215,7 +215,7 @@ else
 	skip "no room" "needs root"
 fi
 
-# A text that is not UTF-8 becomes JSON all the same.
+# A text that is not UTF-8 is still output as valid JSON.
 check "JSON of a refusal that names such a path" is "$(tap-ctl export -p 1 -m 0 --json $'unix:/tmp/\xff/x' 2>/dev/null | jq -r 'select(.error | contains("/tmp/?/x")) | .ok')" false
 
 finish

@@ -1,14 +1,14 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_completion.sh - what bash offers for words of tap-ctl, tap-img and
-# xl-snapshot: all commands and options that the programs' help lists.
+# test_completion.sh - bash completion for tap-ctl, tap-img and xl-snapshot
+# offers all commands and options that the programs' help lists.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq
 . "$(dirname "$0")/lib.sh"
 . "$here/control/tapsnap.bash"
 
-offers() {	# offers WORD...: for the last one, as bash asks
+offers() {	# offers WORD...: completions of the last word, as bash asks for them
 	COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
 	_tapsnap "$1" "${@: -1}" "${COMP_WORDS[COMP_CWORD - 1]}"
 	echo "${COMPREPLY[*]}"

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_confine.sh - the directories that images may be in, what stores may stand
-# on, and what tap-ctl doctor says of it all.
+# test_confine.sh - the directories allowed for images, the bases allowed for
+# stores, and the report of tap-ctl doctor on both.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq
 . "$(dirname "$0")/lib.sh"
@@ -15,7 +15,7 @@ ln -s ../other/c.raw images/link.raw
 printf '# for the test\n%s\n\n%s\n' "$work/images" "$work/not/there" >list
 denied="in none of the directories that $work/list allows"
 
-# Without a list, images may be anywhere, but a store on no more than a file, a device or a store.
+# Without a list, images may be anywhere, but a store's base must be a file, a device or a store.
 disk_opens() { open_target 0 "$@" && tap-ctl destroy ${disk[0]}; }
 no_disk() { refuses "$1" "$2" tap-ctl create -a "$3" "${@:4}"; }
 check "no list: anywhere" disk_opens "aio:$work/other/c.raw"
@@ -31,7 +31,7 @@ for special in pipe.raw /dev/null; do
 	rm base.raw special.cow
 done
 
-# One stands on a snapshot of two, two on one of one: for reading only, since for writing the lock is in the way already.
+# A loop: one is based on a snapshot of two, two on one of one. For reading: for writing the lock already refuses it.
 tap-img create one.cow 4M >/dev/null && tap-img snapshot -c x one.cow
 tap-img create -b cow:one.cow@x two.cow >/dev/null && tap-img snapshot -c y two.cow
 tap-img create -b cow:two.cow@y circle.cow >/dev/null && tap-img snapshot -c x circle.cow
@@ -53,9 +53,9 @@ check "doctor: no more open files than it can need" is "$(doctor '.tapdisks[0].o
 check "doctor: no list" is "$(doctor .tapdisks[0].landlock)" false
 check "end" end_disks
 
-# Root's tapdisk is somebody else, who can open nothing, and works on what only root may.
+# Root's tapdisk runs as another user, who can open nothing, and serves images that only root may open.
 status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$2/status"; }
-nobody() {	# nobody PID: all four users and groups of it are others than root, and no group is left
+nobody() {	# nobody PID: none of its four user and group ids is root's, and it has no supplementary groups
 	status Uid "$1" | grep -Eqx '([1-9][0-9]*)(\s\1){3}' && status Gid "$1" | grep -Eqx '([1-9][0-9]*)(\s\1){3}' &&
 		[ -z "$(status Groups "$1" | tr -d ' ')" ]
 }
@@ -70,7 +70,7 @@ all_threads() {	# all_threads WHAT PID
 	local thread
 	for thread in /proc/"$2"/task/*; do "$1" "$2/task/${thread##*/}" || return 1; done
 }
-if [ "$(id -u)" = 0 ] && [ -z "${KEEP_USER-}" ]; then	# which a build for coverage does
+if [ "$(id -u)" = 0 ] && [ -z "${KEEP_USER-}" ]; then	# a coverage build sets KEEP_USER
 	mkdir -m 700 private private/stores
 	truncate -s 4M private/a.raw private/b.raw
 	chmod 600 private/*.raw

@@ -16,7 +16,7 @@ qio() {
 	[ "${PIPESTATUS[0]}" = 0 ] && ! grep -q -i 'failed' "$work/qemu-io"
 }
 
-# at NAME: what a client opens to get to the export on that socket
+# at NAME: the URI of the export on that socket
 at() {
 	echo "nbd+unix:///$2?socket=$work/$1"
 }
@@ -28,7 +28,7 @@ start() {
 		tap-ctl snapshot-create $disk -n tuesday && qio "$uri" -c 'write -P 5 0 64M'
 }
 
-# The disk on a Unix socket: written there, read on its own.
+# The disk on a Unix socket: written there, read on its own socket.
 test_disk() {
 	[ "$(tap-ctl export $disk "unix:$work/disk.sock")" = 1 ] || return
 	[ "$(stat -c %a "$work/disk.sock")" = 600 ] || return
@@ -59,7 +59,7 @@ test_snapshot() {
 		fails 'is open' tap-ctl snapshot-delete $disk -n monday
 }
 
-# What is written to an overlay only its clients see.
+# Only an overlay's clients see the writes to it.
 test_overlay() {
 	tap-ctl export $disk -n monday -O "$work" "unix:$work/overlay.sock" || return
 	local overlay
@@ -68,7 +68,7 @@ test_overlay() {
 	qio "$overlay" -c 'write -P 7 1M 64k' -c 'write -z -u 2M 1M' -c 'discard 20M 1M' -c flush &&
 		qio "$overlay" -c 'read -P 7 1M 64k' -c 'read -P 0 2M 1M' -c 'read -P 1 3M 5M' -c 'read -P 2 21M 3M' &&
 		qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' && qio "$uri" -c 'read -P 5 1M 64k' || return
-	# through a pause as well, in which nobody has the store open
+	# also across a pause, in which no process has the store open
 	tap-ctl pause $disk && tap-img check "$work/disk.cow" && tap-ctl unpause $disk &&
 		qio "$overlay" -c 'read -P 7 1M 64k' && qio "$(at monday.sock '')" -r -c 'read -P 1 0 8M' || return
 	[ "$(find "$work" -maxdepth 1 -type f -newer "$work/overlay.sock" ! -name 'output' ! -name 'qemu-io' ! -name '*.cow')" = '' ]
@@ -84,7 +84,7 @@ test_tcp() {
 		cmp "$work/tuesday.img" "$work/tuesday2.img"
 }
 
-# Without a host: on all addresses, whichever kinds there are.
+# Without a host: on all addresses, IPv4 and IPv6 as available.
 test_any_address() {
 	local port
 	port=$(tap-ctl export $disk -n tuesday --json tcp::0 | sed 's/.*"tcp::\([0-9]*\)".*/\1/')
@@ -92,7 +92,7 @@ test_any_address() {
 	[ ! -e /proc/net/if_inet6 ] || ! grep -q ' lo$' /proc/net/if_inet6 || nbdinfo --size "nbd://[::1]:$port"
 }
 
-# Monday's copy and what has changed since is Tuesday.
+# Monday's copy plus the changes since then is Tuesday's.
 test_incremental() {
 	local own=${uri#*socket=} offset length flags rest
 	nbdcopy "nbd+unix:///monday?socket=$own" "$work/backup.img" || return
@@ -105,7 +105,7 @@ test_incremental() {
 	cmp "$work/backup.img" "$work/tuesday.img"
 }
 
-# QEMU knows such contexts as dirty bitmaps of a server; what is dirty it shows as not "data".
+# QEMU treats such contexts as dirty bitmaps of a server; it shows dirty parts as not "data".
 test_qemu_bitmap() {
 	qemu-img map --output=json --image-opts \
 		"driver=nbd,server.type=unix,server.path=${uri#*socket=},export=tuesday,x-dirty-bitmap=tapsnap:changed:monday" |
@@ -117,7 +117,7 @@ test_list() {
 		grep -q 'overlay.sock, snapshot monday, with an overlay' "$work/info"
 }
 
-# A client in the middle is hung up on; another export and the disk are not.
+# Unexport hangs up on a client in the middle, but not on those of another export and of the disk.
 test_unexport() {
 	nbdsh -c "
 import os, subprocess
@@ -140,7 +140,7 @@ other.shutdown()
 		tap-ctl unexport $disk 3 && tap-ctl snapshot-delete $disk -n monday
 }
 
-# On another image nobody reads the snapshots of the one before, nor has it open; back on it they are there again.
+# After a change of image the old one's snapshots cannot be read, and it is closed; back on it they are available again.
 test_other_image() {
 	tap-img create "$work/other.cow" 64M && tap-ctl pause $disk || return
 	nbdsh -c "
@@ -166,7 +166,7 @@ test_refusals() {
 		fails 'not an export number' tap-ctl unexport $disk one
 }
 
-# Of one that was killed.
+# The socket of a killed tapdisk.
 test_stale_socket() {
 	python3 -c "import socket; socket.socket(socket.AF_UNIX).bind('$work/stale.sock')" && touch "$work/no.sock" &&
 		fails 'in use' tap-ctl export $disk "unix:$work/no.sock" && rm "$work/no.sock" || return
@@ -175,7 +175,7 @@ test_stale_socket() {
 		nbdinfo --size "$(at stale.sock '')" && tap-ctl unexport $disk "$export"
 }
 
-# The control socket is told nonsense, and an export that goes with its connection.
+# Invalid commands on the control socket, and an export that ends with its connection.
 test_control() {
 	python3 - "$TAPSNAP_RUN_DIR/ctl$pid" "$minor" "$work" <<-'EOF'
 	import json, os, socket, sys
@@ -238,7 +238,7 @@ test_raw() {
 	tap-ctl destroy ${disk[1]} && return $status
 }
 
-# full_overlay PYTHON: an export with an overlay where there is no room left, and PYTHON; then it ends, and all is free
+# full_overlay PYTHON: run PYTHON on an export with an overlay on a full file system; ending it frees all space
 full_overlay() {
 	local id
 	id=$(tap-ctl export $disk -n tuesday -O small "unix:$work/full.sock") || return

@@ -4,8 +4,8 @@
 # test_fio_verify.sh - fio writes through the ring and verifies checksums: on
 # a file and on loop devices with sectors of 512 and 4096 bytes, with each
 # engine, with sectors of 512 and 4096 bytes shown to the guest; then each
-# thing a frontend can ask for. What was written is verified once more in the
-# image itself, without tapdisk. And what the benchmarks say when there is no
+# feature that a frontend can ask for. The data are verified once more in the
+# image itself, without tapdisk. And the benchmarks' message when there is no
 # such engine.
 #
 # Output is TAP. BUILD says where the programs are. Loop devices need root;
@@ -36,7 +36,7 @@ tapdisk_start() {
 		tap-ctl open -p "$tapdisk" -m 0 -a "aio:$2" --sector-size "$3"
 } 2>>"$work/log"
 
-# verify_fio OPTIONS...: the job, by whatever engine the options name.
+# verify_fio OPTIONS...: run the job on the engine that the options name.
 verify_fio() {
 	timeout 120 fio --name=verify --size=$size --rw=randwrite --randseed=7 --iodepth=48 --end_fsync=1 \
 		--verify=crc32c --verify_fatal=1 --verify_state_save=0 "$@" >"$work/fio" 2>&1
@@ -64,7 +64,7 @@ verify() {
 	tapdisk_start "$engine" "$image" "$sector" &&
 		[ "$(tap-ctl info --json -p "$tapdisk" -m 0 | jq '.. | .sector_size? // empty')" = "$sector" ] &&
 		verify_fio "${blocks[@]}" --ioengine="external:$engine_so" --tapdisk_pid="$tapdisk" "$@" || status=1
-	# What the guest could read it could have read from a cache of tapdisk's, had it one.
+	# Reads of the guest prove less: they could come from a cache in tapdisk, if it had one.
 	tapdisk_stop
 	[ $status -ne 0 ] ||
 		verify_fio "${blocks[@]}" --ioengine=psync --filename="$image" --verify_only=1 --allow_file_create=0 || status=1
@@ -100,8 +100,8 @@ for device in 512 4096; do
 	done
 done
 
-# A queue of 48 requests meets rings of 32 slots, and blocks of 128 KiB meet requests of 44: fio is held back, its
-# blocks are cut.
+# A queue of 48 requests on rings of 32 slots, and blocks of 128 KiB on requests of 44 KiB: fio is throttled, its
+# blocks are split.
 verify "without persistent grants" io_uring "$work/file" 512 --persistent=0
 verify "without indirect segments" io_uring "$work/file" 512 --indirect=0
 verify "without either" io_uring "$work/file" 512 --indirect=0 --persistent=0
@@ -113,7 +113,7 @@ verify "a 32-bit guest" io_uring "$work/file" 512 --abi=x86_32
 verify "an arm guest" io_uring "$work/file" 512 --abi=arm
 verify "two frontends on one disk, a half each" io_uring "$work/file" 512 --numjobs=2 --offset_increment=$size
 
-bench_refuses() {	# bench_refuses TEXT: after the table's head a line, and what was left out
+bench_refuses() {	# bench_refuses TEXT: after the table's head one line with TEXT, and the cases left out
 	exits 1 env BUILD="$work/part" "$here/benchmarks/run" --seconds 0.1 --size 1M ring-randread-4k-qd1 || return 1
 	[ "$(grep -vcE '^case |^run: not measured' "$work/out")" = 1 ] && grep -qF -- "$1" "$work/out" || { cat "$work/out"; return 1; }
 }

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_hotplug.sh - the hotplug script, with a directory for xenstore and in the
-# place of Xen's own scripts, which it builds upon, what it uses of them. (All
-# of it with the real ones: tests/xen/.)
+# test_hotplug.sh - the hotplug script, with a directory as xenstore and with
+# stubs for the functions of Xen's own scripts that it uses. (tests/xen/ tests
+# it with the real ones.)
 #
 # Output is TAP. BUILD says where the programs are.
 . "$(dirname "$0")/lib.sh"
@@ -30,7 +30,7 @@ claim_lock() { exec 9>/dev/null; _lockfd=9; }
 release_lock() { :; }
 SCRIPT
 
-backend() {	# backend DEVICE MODE TARGET: what libxl writes of a disk of domain 1
+backend() {	# backend DEVICE MODE TARGET: write libxl's nodes of a disk of domain 1
 	export XENBUS_PATH=backend/vbd3/1/$1
 	mkdir -p "$STORE/$XENBUS_PATH"
 	echo "aio:$3" >"$STORE/$XENBUS_PATH/params"
@@ -40,7 +40,7 @@ backend() {	# backend DEVICE MODE TARGET: what libxl writes of a disk of domain 
 
 node() { cat "$STORE/$XENBUS_PATH/$1"; }
 
-connected_to_one() {	# of disks 1 and 2, by all its nodes
+connected_to_one() {	# all backend nodes name one of disks 1 and 2
 	local n
 	is "$(node hotplug-status)" connected || return 1
 	for n in 1 2; do

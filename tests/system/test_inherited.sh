@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # test_inherited.sh - programs that were started with standard descriptors
-# closed and SIGCHLD ignored: no file of theirs gets such a number, so that
-# nothing that is said ends up in an image, and children are waited for. And
-# tapdisk under its caller's limits, which end no guest's disk.
+# closed and SIGCHLD ignored: none of their files gets such a descriptor, so that
+# no message ends up in an image, and they can wait for children. And tapdisk
+# under its caller's limits, which must not end a guest's disk.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq python3 qemu-utils
 . "$(dirname "$0")/lib.sh"
@@ -12,7 +12,7 @@ export XENSTORED_PATH=$work/xenstored
 
 bare() { "$@" <&- >&- 2>&-; }
 
-# Nothing but /dev/null is open there.
+# All three standard descriptors are /dev/null.
 settled() {	# settled PID
 	local number
 	for number in 0 1 2; do
@@ -46,7 +46,7 @@ check "tapback" eventually settled $!
 kill $!
 wait $!
 
-# These wait for what a file that is a pipe will say.
+# These block on reading a file that is a pipe.
 export TAPSNAP_SNAPSHOT_DIR=$work/snapshots uuid=01234567-89ab-4def-8123-456789abcdef
 mkdir -p "snapshots/$uuid" psk
 mkfifo "snapshots/$uuid/snapshotdata-one.xl" psk/keys.psk

@@ -1,19 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_install.sh - what `make install` leaves is enough to use: into a directory
-# for a package (DESTDIR), whose content then comes where it belongs (PREFIX).
+# test_install.sh - the files of `make install` are complete: installed into a
+# package's directory (DESTDIR), whose content then moves to its place (PREFIX).
 #
 # Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config
 . "$(dirname "$0")/lib.sh"
 unset MAKEFLAGS MAKELEVEL MFLAGS
 
-# what is built is not made again (-o)
+# nothing is rebuilt (-o)
 make_it() { make -s -C "$here" -o all BUILD="$build" DESTDIR="$work/package" PREFIX="$work/usr" XEN_SCRIPT_DIR="$work/etc" "$@"; }
 
 files() { (cd "$1" && find . ! -type d | sort); }
 
-# a library that counts its lines (make coverage) needs what counts them
+# a library with line counters (make coverage) needs gcov's library
 counts=$(! nm "$build/lib/libtapsnap.a" | grep -q gcov || echo --coverage)
 
 compile() { # EXAMPLE
@@ -59,7 +59,7 @@ check "bash finds the completion of each by its name" is "$(grep -l 'complete -o
 check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
 mkdir package && mv usr etc package/
 mkdir -p "package$work" && mv package/usr package/etc "package$work/"
-# what `systemctl enable` makes
+# the links that `systemctl enable` makes
 mkdir -p package/etc/systemd/system/multi-user.target.wants
 ln -s "$work/usr/lib/systemd/system/tapback.service" package/etc/systemd/system/multi-user.target.wants/
 check "uninstall" exits 0 make_it uninstall

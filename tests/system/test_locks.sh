@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_locks.sh - who may open an image while somebody else has it open: each
-# of our programs beside each other, and beside QEMU's, whoever comes first.
+# test_locks.sh - which programs may open an image that another one has open:
+# all pairs of our programs, and of ours and QEMU's, in both orders.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq qemu-utils
 # python3 python3-libnbd, losetup (as root; skipped otherwise)
@@ -13,13 +13,13 @@ truncate -s 8M "$image"
 truncate -s 4M source.raw
 tap-img create "$store" 8M >/dev/null || exit 1
 
-# Those who come second. Each leaves the image as it was.
+# The second openers. Each leaves the image as it was.
 tapdisk_comes() { local marker; marker=$(tap-ctl create "$@") || return 1; tap-ctl destroy -p "$(pid_of "$marker")" -m "${marker##*-}"; }
 pid_of() { tap-ctl list -m "${1##*-}" --json | jq .tapdisks[0].pid; }
 qemu_writes() { qemu-io -f raw -c "discard 0 0" "$1"; }
 qemu_reads() { qemu-io -r -f raw -c "read 0 512" "$1"; }
 
-# QEMU as the one who is there: qemu-nbd, until it answers. Its socket is there before it has opened the image.
+# QEMU as the first opener: start qemu-nbd and wait until it answers. Its socket exists before it has opened the image.
 qemu_has() {	# qemu_has IMAGE [OPTION...]
 	local file=$1
 	shift
@@ -31,7 +31,7 @@ qemu_has() {	# qemu_has IMAGE [OPTION...]
 }
 qemu_ends() { kill $qemu && { wait $qemu; true; }; }
 
-# Somebody who reads, and can stand no writer: QEMU with a format that has metadata does so.
+# A reader that allows no writer, like QEMU with a format that has metadata.
 reader_has() {
 	rm -f locked
 	/usr/bin/python3 -c "import fcntl, signal
@@ -94,7 +94,7 @@ check "tapdisk does not write" refuses 16 "$by_qemu" tap-ctl create -a "aio:$ima
 check "but reads" tapdisk_comes -R -a "aio:$image"
 check "who has gone" qemu_ends
 
-# A store, and what it stands on.
+# A store and its base.
 check "tapdisk writes a store" open_target 0 "cow:$store"
 check "no second one" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$store"
 check "tap-img does not change it" refuses 1 "$by_tapdisk ${pid[0]})" tap-img snapshot -c one "$store"
@@ -138,7 +138,7 @@ check "others may not read then" is_locked -s "$image"
 check "nor QEMU write" fails "$no_lock" qemu_writes "$image"
 check "end" end_disks
 
-# The guest's own QEMU, for whose disk there is no script=: it opens the file itself, beside us.
+# The guest's own QEMU, for a disk without script=: it opens the file itself, at the same time as tapdisk.
 check "a disk whose image QEMU opens, too" open_target 0 "aio:$image" --beside-qemu
 check "QEMU does" qemu_has "$image"
 check "it is paused" tap-ctl pause ${disk[0]}

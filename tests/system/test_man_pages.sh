@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_man_pages.sh - the man pages are sound, and name every command and every
-# option that the programs' --help does.
+# test_man_pages.sh - the man pages pass mandoc's checks, and name every command
+# and every option that the programs' --help names.
 #
 # Output is TAP. BUILD says where the programs are. Needs: mandoc
 . "$(dirname "$0")/lib.sh"
@@ -14,7 +14,7 @@ prints_nothing() {
 # The options of --help: "-x, --long" or "--long".
 options() { sed -nE 's/^ +((-[A-Za-z], )?--[a-z][a-z0-9-]*).*/\1/p'; }
 
-# names COMMAND PROGRAM [COMMAND]: the page has the command, and each option by one of its names (tap-img's has short ones)
+# names COMMAND PROGRAM [COMMAND]: the page has the command, and each option by a name of it (tap-img's: short ones)
 names() {
 	local command=$1 option missing=0
 	shift

@@ -10,7 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 MIB=1048576
 
-# disk 0 is the one in use: $pid, $minor, $disk, $socket and $uri are those of it
+# disk 0 is in use: $pid, $minor, $disk, $socket and $uri are its values
 attach() { open_target 0 "$@"; }
 detach() { tap-ctl destroy $disk; }
 
@@ -22,7 +22,7 @@ qio() {
 	qemu-io -f raw -t none "$@" "$uri"
 }
 
-# The number of bytes of the image that take space.
+# The number of allocated bytes of the image.
 allocated() {
 	echo $(($(stat -c '%b * %B' "$work/image")))
 }
@@ -87,7 +87,7 @@ test_qemu_io() {
 		qio -r -c 'read -P 0xa5 1M 3M' | grep -qv failed
 }
 
-# Zeroes read as zeroes; with "unmap" they give the space back, without they keep it.
+# Written zeroes read as zeroes; with "unmap" they free the space, without they keep it.
 test_zero() {
 	qio -c 'write -P 0x77 8M 16M' -c flush || return
 	local full
@@ -106,7 +106,7 @@ test_trim() {
 	[ "$(allocated)" -le $((full - 15 * MIB)) ] || { echo 'no space came back'; return 1; }
 }
 
-# What one connection wrote, another one sees, and its flush covers it.
+# One connection sees the writes of another, and its flush covers them.
 test_two_connections() {
 	nbdsh -c "
 import os
@@ -162,18 +162,18 @@ test_other_export() {
 	fails 'No such file or directory for export: other' nbdinfo "nbd+unix:///other?socket=$socket"
 }
 
-# Does the process have a socket open?
+# Whether the process has a socket open.
 connected() {
 	find "/proc/$1/fd" -lname 'socket:*' 2>/dev/null | grep -q .
 }
 
-# Clients that are killed in the middle harm nobody.
+# Clients that are killed in the middle do no harm.
 test_killed_clients() {
 	local client
 	for _ in 1 2 3 4 5; do
 		nbdcopy --connections=4 "$work/random" "$uri" &
 		client=$!
-		# let it get as far as a connection, whatever that takes
+		# wait until it is connected, however long that takes
 		until connected $client || ! kill -0 $client 2>/dev/null; do
 			:
 		done
@@ -183,7 +183,7 @@ test_killed_clients() {
 	test_copy_in
 }
 
-# A pause lets what is in flight finish and holds the rest; nothing is lost or reported failed.
+# A pause lets requests in flight finish and holds the others; none is lost or fails.
 test_pause_under_load() {
 	local client
 	nbdcopy --connections=4 "$work/random" "$uri" &

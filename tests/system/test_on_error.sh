@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_on_error.sh - disks that fail, by the command line: a raw image on a
-# full file system, under each policy, and what tap-ctl on-error, resume and
-# events say of it. test_on_error_sweep.c goes through all errors.
+# test_on_error.sh - failing disks, from the command line: a raw image on a
+# full file system, under each policy, and the output of tap-ctl on-error,
+# resume and events. test_on_error_sweep.c tests all errors.
 #
 # Output is TAP. BUILD says where the programs are. Needs: root (mount), jq,
 # libnbd-bin, e2fsprogs, util-linux
@@ -17,14 +17,14 @@ if [ "$(id -u)" != 0 ] || ! mount -t tmpfs -o size=8M none small; then
 fi
 yes | head -c 12M >data
 
-open_disk() {	# open_disk [OPTION]...: a sparse image that does not fit
+open_disk() {	# open_disk [OPTION]...: open a sparse image that is larger than the file system
 	rm -f small/image
 	truncate -s 16M small/image
 	mount -o remount,size=8M small || return 1
 	open_target 0 "aio:$work/small/image" "$@"
 }
 
-quick() {	# quick COMMAND...: within a second
+quick() {	# quick COMMAND...: the command must end within a second
 	local begin=$EPOCHREALTIME code
 	"$@"
 	code=$?
@@ -32,7 +32,7 @@ quick() {	# quick COMMAND...: within a second
 	return $code
 }
 
-fill() {	# in the background, until it waits
+fill() {	# start a copy in the background; returns when it waits for room
 	nbdcopy --flush data "$uri" >copied 2>&1 &
 	tap-ctl events -p "$pid" -w no-space -t 20
 }
@@ -44,7 +44,7 @@ writes_wait_for_room() {
 	[ "$(waits)" -gt 0 ] || return 1
 	quick tap-ctl on-error $disk | grep -q '^policy=enospc stopped=0 waiting=[1-9][0-9]* answered=0$' || return 1
 	quick tap-ctl list | grep -q "^pid=$pid " || return 1
-	# somebody who begins to listen now is told, too
+	# a listener that starts now gets the event, too
 	is "$(tap-ctl events -p "$pid" -w no-space -t 20)" "no-space minor=$minor" || return 1
 	quick tap-ctl pause $disk && [ "$(waits)" -gt 0 ] && tap-ctl unpause $disk || return 1
 	mount -o remount,size=32M small || return 1
@@ -95,7 +95,7 @@ closed() {
 }
 check "closing does not wait for room, and events end with their tapdisk" closed
 
-# A file system that is frozen takes writes and does not answer them.
+# A frozen file system accepts writes and does not complete them.
 thaw() {
 	! mountpoint -q "$work/frozen" || { fsfreeze -u "$work/frozen"; umount -l "$work/frozen"; } 2>/dev/null
 }
@@ -117,7 +117,7 @@ unresponsive() {
 	exits 110 tap-ctl pause -f -t 1 $disk || return 1
 	tap-ctl destroy -f -t 1 $disk >out 2>&1
 	status=$?
-	# it is killed; the kernel may keep it until the device has answered, and then that is said
+	# tapdisk is killed; the kernel may keep it until the device has answered, and then tap-ctl reports that
 	[ $status = 0 ] || { [ $status = 110 ] && grep -q "was killed" out; } || { cat out; return 1; }
 	fsfreeze -u frozen && eventually no_process || return 1
 	! wait $! || { echo "the copy has succeeded"; return 1; }

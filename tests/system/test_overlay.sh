@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_overlay.sh - raw disks that move onto a store while they are used
+# test_overlay.sh - raw disks that move onto a store while they are in use
 # (snapshot-create --store), and back to their image (commit): under fio that
-# verifies what it reads, with tapdisk and tap-ctl killed in between. Whoever
-# opens the image by its name gets the store as long as the disk is there.
+# verifies its reads, with tapdisk and tap-ctl killed in between. While the disk
+# is in the store, opening the image by its name opens the store.
 #
 # Output is TAP. BUILD says where the programs are. Needs: fio jq
 # python3-libnbd libnbd-bin util-linux (mount, as root; an image that has no
@@ -29,7 +29,7 @@ in_store() { is "$(store_of "$1")" "$work/$1.img.cow" && [ -e "$1.img.tapsnap-ov
 move() { tap-ctl snapshot-create ${disk[$1]} --store . -n "$2"; }
 back() { tap-ctl snapshot-delete ${disk[$1]} -n "$2" && tap-ctl commit ${disk[$1]} --json; }
 
-# Every open of the image is one of the store.
+# Every open of the image opens the store.
 check "a raw disk" make_disk 0
 check "write" fill 0 old
 check "no snapshot without a store" refuses 95 '' tap-ctl snapshot-create ${disk[0]} -n before
@@ -71,7 +71,7 @@ tap_img_refuses() {
 check "tap-img does not take the image for the disk" tap_img_refuses
 check "the store is clean" tap-img check 0.img.cow
 
-# What does not fit is refused, and nothing is changed.
+# A store that does not fit is refused, and nothing is changed.
 cp 0.img.tapsnap-overlay record
 no_open() { refuses "$1" '' tap-ctl create -a "aio:$work/0.img" && grep -q "$2" out && is "$(tap-ctl list)" ""; }
 head -c 40 record >0.img.tapsnap-overlay
@@ -92,7 +92,7 @@ touch -d "1 minute ago" 0.img
 check "an image that was written since" no_open 116 "written, resized or replaced"
 rm 0.img 0.img.*
 
-# What cannot be done leaves the disk as it was.
+# A failed command leaves the disk as it was.
 truncate -s $size 0.img
 check "a store as one is before its record is made" eval "tap-img create -b 0.img -F raw left.cow && tap-img snapshot -c one left.cow"
 cp left.cow used.cow
@@ -182,7 +182,7 @@ check "the image is the disk" image_holds 0 new
 check "which can be opened" open_disk 0
 check "end" end_disks
 
-# Another store on the image, as a copy is, does not write it under the one that its record names.
+# Another store on the image, such as a copy, must not write the image: its record names the original store.
 rm 0.img.cow
 check "a raw disk" open_disk 0
 check "a snapshot" move 0 one
@@ -198,7 +198,7 @@ check "delete" tap-img snapshot -d one 0.img.cow
 check "a commit of the one that the record names" tap-img commit 0.img.cow
 check "the image is the disk" image_holds 0 more
 
-# It becomes larger in the store, and its image with it.
+# The disk grows in the store; the commit grows its image.
 at() { nbdsh -u "${uri[$1]}" -c "assert h.pread(512, $2) == b'$3'.ljust(512, b'\\0')"; }
 put_at() { nbdsh -u "${uri[$1]}" -c "h.pwrite(b'$3'.ljust(512, b'\\0'), $2); h.flush()"; }
 size_of() { tap-ctl info ${disk[$1]} --json | jq '.disk.sectors * 512'; }
@@ -236,7 +236,7 @@ check "end" end_disks
 check "so does the image" image_holds 7 new
 check "it has no more space than before" test "$(($(stat -c '%b * %B' 7.img)))" -lt $((16 << 20))
 
-# The image cannot take it all back: the disk stays in the store until it can.
+# The image has no room for all data: the disk stays in the store until it has.
 make_narrow() {
 	mkdir small && mount -t tmpfs -o size=16M none small && truncate -s $size small/8.img && open_target 8 "aio:$work/small/8.img" &&
 		move 8 one
@@ -262,7 +262,7 @@ else
 	skip "a commit that finds no space" "needs root"
 fi
 
-# With fio on it.
+# With fio on the disk.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
 		--iodepth=32 --end_fsync=1 \
@@ -286,7 +286,7 @@ check "a raw disk" make_disk 1
 check "fio verifies while it goes there and back" there_and_back
 check "end" end_disks
 
-# tapdisk dies at any time: every write that was answered is there.
+# tapdisk is killed at any time: every answered write is there.
 deaths() {
 	local k
 
@@ -313,7 +313,7 @@ check "in the end it can be brought back" eventually sh -c "tap-ctl snapshot-del
 check "and every write is there" $writer check "${uri[2]}" may
 check "end" end_disks
 
-# tap-ctl dies at any time: the disk runs on, on the one or in the other.
+# tap-ctl is killed at any time: the disk goes on, on its image or in the store.
 coordinators() {
 	local k
 
@@ -323,10 +323,10 @@ coordinators() {
 		sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
 		kill -9 $! 2>/dev/null
 		wait $! 2>/dev/null
-		# writes go on: so the disk does
+		# the disk still takes writes
 		fill 6 old && holds "${uri[6]}" old || return 1
 		echo "after $k: $(store_of 6)"
-		# a store that nobody came to use is in nobody's way
+		# an unused store from before does not block the next move
 		[ "$(store_of 6)" != none ] || [ ! -e 6.img.cow ] || eventually move 6 c || return 1
 		if [ "$(store_of 6)" != none ]; then
 			is "$(names 6)" c || eventually is "$(names 6)" "" || return 1
@@ -340,7 +340,7 @@ check "tap-ctl is killed on the way there" coordinators
 check "nothing is left of it" [ ! -e 6.img.tapsnap-overlay.new ]
 check "end" end_disks
 
-# Several at one instant, raw ones and another.
+# Several disks at one instant, raw ones and a store.
 make_group() {
 	rm -f may
 	make_disk 3 && make_disk 4 || return 1

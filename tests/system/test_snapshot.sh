@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # test_snapshot.sh - snapshots of disks that are being written to: of one
-# disk and of three at one instant, under fio that verifies what it reads,
-# with processes killed in between. What a snapshot holds is read beside the
-# running disk, and every store is checked in the end.
+# disk and of three at one instant, under fio that verifies its reads, with
+# processes killed in between. Snapshots are read while the disk is in use, and
+# every store is checked in the end.
 #
 # Output is TAP. BUILD says where the programs are. Needs: fio jq
 # python3-libnbd libnbd-bin util-linux (mount, as root; the test of a full file system is skipped
@@ -25,12 +25,12 @@ make_disks() {
 	done
 }
 
-# fill N SEED / holds URI SEED: the first 8 MiB are that pattern
+# fill N SEED / holds URI SEED: write / compare the pattern of SEED in the first 8 MiB
 pattern() { yes "pattern $1" | head -c 8M; }
 fill() { pattern "$2" | nbdcopy - "${uri[$1]}"; }
 holds() { nbdcopy "$1" - | head -c 8M | cmp - <(pattern "$2"); }
 
-# open_snapshot N NAME: beside the disk, in its process; sets $minor_of and $uri_of
+# open_snapshot N NAME: in the disk's process; sets $minor_of and $uri_of
 open_snapshot() {
 	local marker
 
@@ -52,7 +52,7 @@ open_again() {	# open_again N [STORE]: in the same process
 
 	open_target "$1" "cow:${2:-$1.cow}" && is "${pid[$1]}" "$before"
 }
-make_levels() {	# make_levels COUNT: stores that stand on one another, each on a snapshot of the one before
+make_levels() {	# make_levels COUNT: make stores, each based on a snapshot of the one before
 	tap-img create level0.cow 8M || return 1
 	for ((n = 1; n <= $1; n++)); do
 		tap-img snapshot -c s "level$((n - 1)).cow" && tap-img create -b "level$((n - 1)).cow@s" -F cow "level$n.cow" || return 1
@@ -67,7 +67,7 @@ stores_are_clean() {
 	done
 }
 
-# One disk: what a snapshot holds, beside the disk and after going back.
+# One disk: a snapshot's contents, read while the disk is in use and after a revert.
 check "a disk" make_disks 0
 check "write" fill 0 old
 check "snapshot" tap-ctl snapshot-create -n before -d "the old one" ${disk[0]}
@@ -92,7 +92,7 @@ check "it holds what is there now" holds "${uri[0]}" new
 check "the other what the snapshot does" holds "$uri_of_clone" old
 check "and is let go" tap-ctl destroy -p "${pid[0]}" -m "$minor_of_clone"
 
-# Far above a store that is in use, which is looked for through all that is allowed to stand between.
+# A store in use is found at the bottom of the longest allowed chain of bases.
 check "twenty stores on one" make_levels 20
 check "the lowest" open_target 9 "cow:level0.cow"
 check "the highest opens in the same process" open_snapshot_of "cow:level20.cow" 9
@@ -110,7 +110,7 @@ until [ -s connected ] || ! kill -0 $client; do sleep 0.1; done
 check "no way back while a client is connected" refuses 16 '' tap-ctl snapshot-revert -n before ${disk[0]}
 kill $client
 wait $client 2>/dev/null
-# tapdisk hears of the client's end in its own time
+# tapdisk notices the client's end with some delay
 check "back" eventually tap-ctl snapshot-revert -n before ${disk[0]}
 check "the disk holds what was there" holds "${uri[0]}" old
 check "a larger disk" is "$(tap-ctl resize ${disk[0]} -s 96M)" 196608
@@ -130,8 +130,8 @@ check "end" end_disks
 check "the store is clean" stores_are_clean 0
 rm 0.cow
 
-# fio_run SECONDS N: writes to disk N and verifies, through the ring. Of two writes in flight to the same place either
-# may be the last, so there are none.
+# fio_run SECONDS N: writes to disk N and verifies, through the ring. The order of two writes in flight to the same
+# place is undefined, so there are none.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
 		--iodepth=32 --end_fsync=1 \
@@ -139,7 +139,7 @@ fio_run() {
 		--ioengine="external:$engine_so" --tapdisk_pid="${pid[$2]}" --minor="${minor[$2]}" >"fio.$2" 2>&1
 }
 
-# While fio runs: snapshot N, N + 1, ..., of which four are kept.
+# While fio runs: take snapshots N, N + 1, ..., and keep four.
 snapshots_meanwhile() {	# OPTIONS...: the disks
 	local number=0
 
@@ -152,7 +152,7 @@ snapshots_meanwhile() {	# OPTIONS...: the disks
 	[ $number -ge 10 ]
 }
 
-fio_and_snapshots() {	# fio_and_snapshots SECONDS N...: fio on each of the disks, snapshots of all
+fio_and_snapshots() {	# fio_and_snapshots SECONDS N...: fio on each disk, snapshots of all of them
 	local seconds=$1 status=0 fios=() n
 	shift
 	for n in "$@"; do
@@ -201,7 +201,7 @@ check "end" end_disks
 check "the stores are clean" stores_are_clean 0 1 2
 rm ./*.cow
 
-# The order of writes that depend on each other: 12 groups in the middle of them, each looked at from outside.
+# The order of dependent writes: 12 group snapshots in the middle of them, each checked from outside.
 check "three disks" make_disks 0 1 2
 order_holds() {
 	local k n uris minors=()
@@ -229,7 +229,7 @@ order_holds() {
 }
 check "no snapshot of a group shows a write without the one before it" order_holds
 
-# All or none, whoever is killed.
+# All or none, whichever process is killed.
 all_or_none() { same_names && is "$(tap-ctl list --json | jq '[.tapdisks[] | select(.state != 0)] | length')" 0; }
 kill_coordinators() {
 	local k
@@ -250,9 +250,9 @@ check "each disk has the same snapshots" all_or_none
 wait $fio
 check "and fio did not see it" grep -q 'err= 0' fio.0
 
-# Going back: all or none, too. Each disk tells by its contents where it is.
+# Revert: all or none, too. Each disk's contents show whether it was reverted.
 fill_all() { for n in 0 1 2; do fill $n "$1" || return 1; done; }
-where_all() {	# puts "old" or "new" into the file where, when all are there
+where_all() {	# puts "old" or "new" into the file where, once all disks are open
 	if holds "${uri[0]}" old >/dev/null; then want=old; else want=new; fi
 	for n in 0 1 2; do holds "${uri[$n]}" $want || return 1; done
 	echo $want >where
@@ -293,7 +293,7 @@ kill_tapdisks() {
 		sleep "0.00$((k % 7))"
 		kill -9 "$victim"
 		wait $! 2>/dev/null
-		# its lock goes with it, and it goes when the kernel has ended its I/O
+		# its locks last until it ends, which is when the kernel has finished its I/O
 		tail --pid="$victim" -s 0.01 -f /dev/null
 		reopen || return 1
 		same_names || { echo "after t$k"; return 1; }
@@ -305,7 +305,7 @@ check "end" end_disks
 check "the stores are clean" stores_are_clean 0 1 2
 rm ./*.cow
 
-# A store that is full: writes wait, and go on.
+# A full store: writes wait, and continue.
 full_store() {
 	local tries state
 
@@ -340,7 +340,7 @@ else
 	skip "a full store" "needs root"
 fi
 
-# The same of one on a device, which becomes larger while it is used.
+# The same for a store on a device, which grows while it is in use.
 full_device() {
 	tap-img create "$loop" $size && open_target 4 "cow:$loop" || return 1
 	yes | head -c 32M | timeout 60 nbdcopy --flush - "${uri[4]}" &

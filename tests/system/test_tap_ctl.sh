@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # test_tap_ctl.sh - every command of tap-ctl against real tapdisks: the output
-# that scripts parse, exit status, what is refused and how, and that nothing
-# is left behind, whatever went wrong.
+# that scripts parse, exit status, refusals and their messages, and no leftovers
+# after any failure.
 #
 # Output is TAP. BUILD says where the programs are.
 # Needs: jq python3 util-linux (mount and setpriv, as root; tests of those are skipped otherwise)
@@ -13,7 +13,7 @@
 # errno values, which are exit statuses
 ENOENT=2 EEXIST=17 EACCES=13 EBUSY=16 EISDIR=21 EINVAL=22 ENOSPC=28 EOPNOTSUPP=95 ENODEV=19 EAGAIN=11
 
-# prints WANTED COMMAND...: the command succeeds and prints exactly that, and nothing on stderr
+# prints WANTED COMMAND...: the command must succeed and print exactly WANTED, and nothing on stderr
 prints() {
 	local wanted=$1 got
 	shift
@@ -24,7 +24,7 @@ prints() {
 	return 1
 }
 
-# like PATTERN COMMAND...: the same with an extended regular expression for the whole output
+# like PATTERN COMMAND...: the same, but the whole output must match an extended regular expression
 like() {
 	local pattern=$1 got
 	shift
@@ -35,7 +35,7 @@ like() {
 	return 1
 }
 
-# what there is: processes, minors, files, and what is in them that should not change
+# print the state: processes, minors, files, and their contents that should not change
 inventory() {
 	tap-ctl list
 	find "$TAPSNAP_RUN_DIR" | sort
@@ -48,7 +48,7 @@ stderr_only() {
 	return $code
 }
 
-# rejects CODE TEXT COMMAND...: refuses, on stderr, and nothing has changed by it
+# rejects CODE TEXT COMMAND...: refuses, on stderr, and changes nothing
 rejects() {
 	local code=$1 text=$2 before after status
 	shift 2
@@ -79,7 +79,7 @@ truncate -s 16M "$work/b.img"
 truncate -s 0 "$work/empty.img"
 
 #
-# The sequence of Xen's hotplug script block-tap, with what it does to the output
+# The sequence of Xen's hotplug script block-tap, which parses the output
 #
 block_tap_add() {
 	local target=$1 type=${1%%:*} file=${1#*:} info param
@@ -183,7 +183,7 @@ check 'free' prints '' tap-ctl free -m 1
 check 'nothing is left' nothing_left
 
 #
-# Bad input, beside a disk that must not notice
+# Bad input, while another disk must not be affected
 #
 create "aio:$work/a.img" || echo "# cannot create"
 other=$pid
@@ -235,7 +235,7 @@ check 'output that cannot be written is a failure' rejects 5 'No space left' sh 
 check 'the other disk has not noticed' prints "pid=$other minor=0 state=0 args=aio:$work/a.img" tap-ctl list
 
 #
-# What others left behind
+# Leftovers of other processes
 #
 touch "$TAPSNAP_RUN_DIR/tapdisk/tapdisk-1"
 check 'a stale marker is skipped by allocate' prints "$TAPSNAP_RUN_DIR/tapdisk/tapdisk-2" tap-ctl allocate
@@ -280,7 +280,7 @@ check 'destroy of the disk that was there all the time' prints '' tap-ctl destro
 check 'nothing is left' nothing_left
 
 #
-# A program that was installed anew
+# A program that was reinstalled
 #
 idle=$(tap-ctl spawn)
 create null:1G && first=$pid
@@ -300,14 +300,14 @@ check 'nothing is left' nothing_left
 #
 # Interrupted
 #
-create_signalled() {	# create_signalled SIGNAL SECONDS TARGET: so long after it has begun; the exit status
+create_signalled() {	# create_signalled SIGNAL SECONDS TARGET: SECONDS after the start; returns the exit status
 	env --default-signal="$1" tap-ctl create -a "$3" >"$work/made" 2>&1 &
 	has_begun $! tap-ctl
 	sleep "$2"
 	kill -"$1" $! 2>/dev/null
 	wait $!
 }
-interrupted() {	# interrupted SIGNAL TARGET COUNT: a little later each time, until it is through; COUNT disks are there
+interrupted() {	# interrupted SIGNAL TARGET COUNT: a little later each time, until create succeeds; before, COUNT disks
 	local wait=0 code=1
 	while [ $code != 0 ]; do
 		create_signalled "$1" "$((wait / 1000)).$(printf %03d $((wait % 1000)))" "$2"
@@ -326,7 +326,7 @@ check 'create of a snapshot in the tapdisk that has the store, terminated' inter
 end_disks
 check 'nothing is left' nothing_left
 create "cow:$work/a.cow"
-hung() {	# it waits for a tapdisk that does not answer
+hung() {	# a command waits for a tapdisk that does not answer
 	local code
 	kill -STOP "$pid"
 	create_signalled INT 0.3 "cow:$work/a.cow@one"
@@ -372,7 +372,7 @@ check 'the help of other commands does not' sh -c "! tap-ctl pause --help | grep
 mkdir "$work/small"
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=64k,nr_inodes=3 tapsnap-small "$work/small" 2>/dev/null; then
 	export TAPSNAP_RUN_DIR=$work/small
-	mkdir "$work/small/tapdisk"		# root, this, and one more inode
+	mkdir "$work/small/tapdisk"		# the 3 inodes: the root, this directory, and one more
 	check 'full run directory: create' rejects $ENOSPC "$work/small" tap-ctl create -a null:1G
 	touch "$work/small/full"
 	check 'full run directory: allocate' rejects $ENOSPC 'make room' tap-ctl allocate

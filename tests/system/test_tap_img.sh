@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_tap_img.sh - tap-img from the outside: each command, its JSON, its exit
-# codes, and what it says to bad input.
+# test_tap_img.sh - tap-img as a program: each command, its JSON, its exit codes,
+# and its messages for bad input.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq python3 util-linux
 . "$(dirname "$0")/lib.sh"
@@ -125,7 +125,7 @@ if [ "$(id -u)" = 0 ] && mkdir full && mount -t tmpfs -o size=2M none full; then
 fi
 
 # interrupted
-interrupted() {	# interrupted SIGNAL OPTION...: of create, a little later each time, until it is through
+interrupted() {	# interrupted SIGNAL OPTION...: interrupt create, a little later each time, until it succeeds
 	local signal=$1 wait=0 code=1
 	shift
 	while [ $code != 0 ]; do
@@ -145,7 +145,7 @@ interrupted() {	# interrupted SIGNAL OPTION...: of create, a little later each t
 check "create, interrupted: nothing is left" interrupted INT
 check "create, with places for all, terminated: nothing is left" interrupted TERM --preallocation metadata
 
-# Later each time, until it is through. What was begun is told of, and the store is whole.
+# Interrupt later each time, until the command succeeds. The message tells of unfinished work, and the store is valid.
 cut_off() {	# cut_off COMMAND OPTION...
 	local wait=20 code=1 times=0
 	while [ $code != 0 ]; do
@@ -173,7 +173,7 @@ tap-img snapshot -c one x.cow
 check "the next one gives back what is left" tap-img snapshot -d one x.cow
 check "all of it" is "$(json .deletions tap-img info x.cow)" 0
 
-# Somebody else who wants the store as soon as it can be had: what he has open is not removed under him.
+# Another process takes the new store's lock as soon as it can: its open store must not be removed.
 snatched() {
 	local i
 	for i in {1..40}; do
@@ -186,7 +186,7 @@ snatched() {
 			        store = open("x.cow", "rb")
 			    except OSError:
 			        pass
-			time.sleep(0.001)	# its maker comes first
+			time.sleep(0.001)	# let its creator lock it first
 			while True:
 			    try:
 			        fcntl.flock(store, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +201,7 @@ snatched() {
 }
 check "create: a store that somebody has open stays" snatched
 
-# an answer that is cut off is none
+# truncated output is an error
 lost() { "$@" 2>&1 >/dev/full; }
 tap-img create lost.cow 1M >/dev/null
 check "the output is lost" refuses 1 "cannot be written" lost tap-img info --json lost.cow

@@ -10,7 +10,7 @@
 same() { tap-img compare "$@" >out 2>&1 || { cat out; return 1; }; }
 clean() { exits 0 tap-img check "$1"; }
 
-put() {	# put IMAGE FILE: the image's disk becomes what is in the raw FILE, on the base that it has
+put() {	# put IMAGE FILE: copy the raw FILE into the image's disk, on its base
 	local base
 	base=$(tap-img info --json "$1" | jq -r .base)
 	tap-img convert -f raw -O cow -B "$base" "$2" "$1" >/dev/null

@@ -2,22 +2,22 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # test_tap_img_convert.sh - tap-img convert, compare and measure: each format
-# into each other one, held against qemu-img where that knows the format.
+# into each other one, compared with qemu-img where it knows the format.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq util-linux qemu-utils
 . "$(dirname "$0")/lib.sh"
 
-holds() {	# holds FORMAT FILE: qemu-img finds in it what is in disk.raw
+holds() {	# holds FORMAT FILE: for qemu-img it has the contents of disk.raw
 	exits 0 qemu-img compare -f raw -F "$1" disk.raw "$2"
 }
 
 same() { tap-img compare "$@" >out 2>&1 || { cat out; return 1; }; }
 
-nothing_left() {	# nothing_left NAME: neither it nor a part of it
+nothing_left() {	# nothing_left NAME: neither the file nor a partial one is left
 	! compgen -G "$1*" || return 1
 }
 
-# Data, holes, zeros that are written, and an end within a block of 4 KiB.
+# Data, holes, written zeros, and an end within a block of 4 KiB.
 head -c 3M /dev/urandom >disk.raw
 truncate -s 40M disk.raw
 dd if=/dev/urandom of=disk.raw bs=4k seek=5000 count=60 conv=notrunc status=none
@@ -42,12 +42,12 @@ tap-img create -s 4096 4k.cow 8M >/dev/null
 check "sectors of 4096 stay" tap-img convert -O cow cow:4k.cow 4k2.cow
 check "sectors of 4096 stay: seen" is "$(json '."sector-size"' tap-img info 4k2.cow)" 4096
 
-# runs of zeros: of 4, 60, 64 and 400 KiB; that of 64 goes on from one MiB, which is what is read at once, into the next
+# runs of zeros: of 4, 60, 64 and 400 KiB; that of 64 crosses a MiB boundary (tap-img reads a MiB at a time)
 head -c 2M /dev/urandom >runs.raw
 for run in 25:1 100:15 250:16 400:100; do
 	dd if=/dev/zero of=runs.raw bs=4k seek=${run%:*} count=${run#*:} conv=notrunc status=none
 done
-allocated() {	# allocated FILE SIZE: it holds what runs.raw does, in so much space
+allocated() {	# allocated FILE SIZE: it has the contents of runs.raw and takes SIZE of space
 	cmp runs.raw "$1" && is "$(data_in "$1")" "$2"
 }
 data_in() { qemu-img map -f raw --output=json "$1" | jq '[.[] | select(.data) | .length] | add'; }
@@ -99,7 +99,7 @@ for format in qcow2:qcow2 vhd:vpc vhdx:vhdx vmdk:vmdk; do
 	check "$ours to raw" tap-img convert -f $ours disk.$ours from.$ours.raw
 	check "the same bytes" cmp $source from.$ours.raw
 done
-colon() {	# colon FORMAT NAME: to it and from it, and nothing of another name is there
+colon() {	# colon FORMAT NAME: convert to NAME and from it; no file of another name appears
 	tap-img convert -f raw -O "$1" whole.raw "$2" && tap-img convert -f "$1" "$2" colon.raw && cmp whole.raw colon.raw &&
 		is "$(ls | grep "[:y].*$1" | grep -vFx "$2")" "" && rm "$2"
 }
@@ -123,7 +123,7 @@ check "half a sector" refuses 1 "not a positive multiple of 512" tap-img convert
 check "without qemu-utils" refuses 1 "Debian: qemu-utils" env PATH="$build/bin" tap-img convert -f qcow2 -O cow disk.qcow2 x.cow
 check "nothing left of those" nothing_left "x."
 
-# no room: QEMU's tools say it, too
+# no room: QEMU's tools report it, too
 mkdir small
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2M none small 2>/dev/null; then
 	for format in raw cow qcow2 vhd vmdk; do
@@ -135,7 +135,7 @@ else
 	skip "no room" "no tmpfs can be mounted here"
 fi
 
-# a target that is there
+# a target that exists
 cp disk.raw old.raw
 exec 7<old.raw
 flock -s 7
@@ -160,7 +160,7 @@ python3 - damaged.cow <<-'END'
 	f.seek((512 + 256) * 4096)
 	data = f.read(40 << 20)
 	f.seek((512 + 256) * 4096)
-	for at in range(0, len(data), 4096):	# every leaf and node: what begins with a birth and is mostly zero
+	for at in range(0, len(data), 4096):	# every leaf and node: begins with a birth and is mostly zero
 	    block = data[at:at + 4096]
 	    if block[5:8] == b"\1\0\0" and block[13:16] == b"\1\0\0":
 	        f.seek((512 + 256) * 4096 + at)
@@ -173,7 +173,7 @@ check "nothing left of that" is "$(ls old.raw*)" old.raw
 
 # interrupted
 head -c 300M /dev/zero | tr '\0' x >full.raw
-interrupted() {	# interrupted SIGNAL CODE: a shell lets what it puts into the background ignore SIGINT, hence env
+interrupted() {	# interrupted SIGNAL CODE: background jobs of a shell ignore SIGINT, hence env
 	env --default-signal="$1" tap-img convert -f raw -O cow full.raw x.cow 2>out &
 	until compgen -G "x.cow.*" >/dev/null; do kill -0 $! || return 1; done
 	kill -"$1" $!

@@ -1,22 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_tapback.sh - tapback as a program, on a xenstore that is empty: what it
-# leaves for whoever started it. (What it does with disks: the unit tests
-# test_tapback_*, and the real Xen.)
+# test_tapback.sh - tapback as a program, on an empty xenstore: its start as a
+# daemon and its pid file. (The unit tests test_tapback_* and tests/xen/ test
+# its work on disks.)
 #
 # Output is TAP. BUILD says where the programs are. Needs: python3
 . "$(dirname "$0")/lib.sh"
 export XENSTORED_PATH=$work/xenstored
 
-# In a directory of its own, and in the background: it has gone there when this returns.
+# Start tapback in DIRECTORY; it is a daemon when this returns.
 daemon_in() {	# daemon_in DIRECTORY OPTION...
 	local directory=$1
 	shift
 	mkdir -p "$directory" && (cd "$directory" && tapback "$@")
 }
 
-# The process that a pid file names is tapback, and takes the file along when it ends.
+# The process that a pid file names is tapback, and removes the file when it ends.
 ends() {	# ends PIDFILE
 	local pid
 	pid=$(cat "$1") || return 1

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
 # test_tls.sh - exports with TLS, X.509 and pre-shared keys: libnbd's and
-# QEMU's clients, and those that are not let in.
+# QEMU's clients, and clients that are refused.
 #
 # Output is TAP. BUILD says where the programs are.
 # Needs: libnbd-bin python3-libnbd qemu-utils gnutls-bin
@@ -18,7 +18,7 @@ sign() {
 			--load-privkey "$1/$2-key.pem" --template "$1/info" --outfile "$1/$2-cert.pem"
 }
 
-# authority DIRECTORY: a CA, with a server and a client that it has signed
+# authority DIRECTORY: make a CA, and a server's and a client's certificate signed by it
 authority() {
 	mkdir "$1" && certtool --generate-privkey --ecc --outfile "$1/ca-key.pem" &&
 		printf 'cn = test\nca\ncert_signing_key\n' >"$1/info" &&
@@ -33,7 +33,7 @@ make_credentials() {
 		psktool -u alice -p "$work/wrong/keys.psk"
 }
 
-# export_on OPTION...: prints the port. Whatever signals are ignored or blocked, the one that ends sessions is not.
+# export_on OPTION...: prints the port. tap-ctl inherits SIGALRM ignored and blocked, but sessions must be ended by it.
 export_on() {
 	env --ignore-signal=ALRM --block-signal=ALRM tap-ctl export $disk "$@" --json tcp:127.0.0.1:0 | sed 's/.*:\([0-9]*\)".*/\1/'
 }
@@ -63,7 +63,7 @@ test_x509() {
 		nbdinfo "$(x509_uri "$x509_port" "$work/x509")" | grep 'protocol: newstyle-fixed with TLS, using structured'
 }
 
-# Without -V clients need no certificate of their own; they look at ours all the same.
+# Without -V clients need no certificate of their own; they still verify ours.
 test_x509_of_server_only() {
 	nbdinfo --size "$(x509_uri "$open_port" "$work/none")"
 }
@@ -84,7 +84,7 @@ test_not_let_in() {
 		fails . nbdinfo "$(x509_uri "$x509_port" "$work/stranger")" && nbdinfo --size "$(psk_uri)"
 }
 
-# Some say nothing, some stop in the middle of the handshake, some send nonsense; others are served all the same.
+# Some clients are silent, some stop in the middle of the handshake, some send nonsense; others are still served.
 test_hostile() {
 	python3 - "$psk_port" "$(psk_uri)" <<-'EOF'
 	import os, random, socket, subprocess, sys
@@ -110,7 +110,7 @@ test_hostile() {
 	        except ConnectionResetError:
 	            break
 
-	# anything but STARTTLS is told that TLS comes first
+	# any other option is answered that TLS is required first
 	connection = connect()
 	for number in (3, 6, 7, 8, 9, 10, 77):
 	    connection.sendall((flags if number == 3 else b'') + option(number, b'\0' * 6))
@@ -128,8 +128,8 @@ test_hostile() {
 	EOF
 }
 
-# What a client's bytes get to has no rights, few system calls and no file that it does not need, and no other process of
-# ours has them.
+# The process that handles a client's bytes has no rights, few system calls and only the files that it needs, and there
+# is one such process.
 test_rights() {
 	nbdsh -c "
 import os, subprocess
@@ -162,7 +162,7 @@ h.shutdown()
 "
 }
 
-# What is in it is in reach of whoever finds a way into it.
+# An attacker who takes over tapdisk-tls could use any code in it.
 nothing_of_disks() {
 	! nm "$build/bin/tapdisk-tls" | grep -E ' (drivers|(backend|cow|engine|uring)_.*)$' &&
 		! readelf -d "$build/bin/tapdisk-tls" | grep -E 'NEEDED.*(uring|isal|aio|xen)'
@@ -179,7 +179,7 @@ test_refusals() {
 		echo 'alice:abc' >"$work/wrong/keys.psk" && fails 'hexadecimal' tap-ctl export $disk -k "$work/wrong" tcp:127.0.0.1:0
 }
 
-# How many there are; those that are about to end have a moment.
+# The number of processes; wait_for_programs waits for those that are about to end.
 programs() {
 	pgrep -f -c "tapdisk-tls .*$work"
 }
@@ -199,7 +199,7 @@ test_end() {
 		kill_tapdisk "$pid" && wait_for_programs 0 && ! ls "$TAPSNAP_RUN_DIR"/nbd*.tls*
 }
 
-# Its port is free, without anybody having tried to connect. This time what it leaves is cleared away by others.
+# The port is free, without any attempt to connect. This time another process removes the leftovers.
 test_again() {
 	tap-ctl destroy $disk && open_target 0 "aio:$work/image" &&
 		tap-ctl export $disk -x "$work/x509" "tcp:127.0.0.1:$open_port" &&

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_xl_snapshot.sh - xl-snapshot from the outside, on a host without Xen:
-# what it shows of information files, and what it says to bad input. What it
-# does to domains is tested on Xen (tests/xen/test_domain*.sh) and by
+# test_xl_snapshot.sh - xl-snapshot as a program, on a host without Xen: its
+# output from information files, and its messages for bad input. Its operations
+# on domains are tested on Xen (tests/xen/test_domain*.sh) and by
 # tests/unit/test_domain*.c.
 #
 # Output is TAP. BUILD says where the programs are. Needs: jq g++ perl
@@ -25,7 +25,7 @@ info two 1000000100 '"one"' null
 info branch 1000000200 '"one"' null
 echo "{\"name\": \"guest\", \"uuid\": \"$uuid\", \"current\": \"two\"}" >"$directory/domain.xl"
 
-# looking needs no Xen
+# queries need no Xen
 check "list, by name" is "$(xl-snapshot list guest | awk '{print $1, $2}' | paste -sd,)" "NAME CREATED,one 2001-09-09,* two,branch 2001-09-09"
 check "list, by uuid" is "$(json '[.snapshots[].name] | join(",")' xl-snapshot list $uuid)" one,two,branch
 check "the proposal's name of it" is "$(json '.snapshots | length' xl-snapshot snapshot-list guest)" 3
@@ -51,7 +51,7 @@ check "... in JSON" is "$(xl-snapshot list --json guest 2>/dev/null | jq -c '[.o
 check "... and shown" exits 0 xl-snapshot show -n branch guest
 check "... where it is asked for it is refused" refuses 74 "snapshotdata-two.xl: damaged" xl-snapshot show -n two guest
 
-# changing does
+# changes need it
 if [ ! -e /proc/xen/capabilities ]; then
 	check "without Xen: create" refuses 2 "is this a Xen host?" xl-snapshot create guest
 	check "without Xen: a domain that has none" refuses 2 "is this a Xen host?" xl-snapshot list stranger
@@ -65,7 +65,7 @@ check "an option of another command" exits 22 xl-snapshot list --live guest
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 
-# Nobody kills it, or has it kill another, by its environment: that is for the lab's own (include/point.h).
+# Only the lab's program reads the variables that kill it or another process, not the installed one (include/point.h).
 check "the environment kills nobody" sh -c "! grep -q XL_SNAPSHOT_KILL '$build/bin/xl-snapshot'"
 if [ -x "$build/tests/xl-snapshot-points" ]; then
 	check "... but in the program for tests" grep -q XL_SNAPSHOT_KILL "$build/tests/xl-snapshot-points"
@@ -74,7 +74,7 @@ else
 	skip "... but in the program for tests" "missing: make xl-snapshot-points"
 fi
 
-# A parent that ignores SIGCHLD: the guard, which waits for its stdin, does not.
+# A parent ignores SIGCHLD: the guard, which waits for its stdin, must not.
 mkfifo never
 exec 9<>never
 perl -e '$SIG{CHLD} = "IGNORE"; exec @ARGV' xl-snapshot guard $uuid <&9 &
@@ -86,7 +86,7 @@ check "SIGCHLD is not ignored" is "$(($(awk '/^SigIgn/ { print "0x" $2 }' /proc/
 { kill -9 $guard; wait $guard; } 2>/dev/null
 exec 9>&-
 
-# The library from C++: what is installed of it, and its functions by their names.
+# The library from C++: the installed headers, and C names for its functions.
 cat >user.cc <<'END'
 #include "domain-snapshot-libxl.h"
 int use(domain_snapshots *session) { return domain_snapshots_fd(session); }
@@ -98,7 +98,7 @@ else
 	skip "the library's headers are C++, too" "missing: g++"
 fi
 
-# What else is in it cannot meet a name of whoever links it.
+# The library's other symbols must not clash with those of a program that links it.
 check "the library has no names but those of its headers" is \
 	"$(nm -g --defined-only "$build/lib/libtapsnap.a" | awk 'NF == 3 { print $3 }' | sort | paste -sd' ')" \
 	"$(grep -oh '\bdomain_snapshot[a-z_]*(' "$here"/include/domain-snapshot*.h | tr -d '(' | sort -u | paste -sd' ')"

@@ -18,9 +18,9 @@
 #include "driver.h"
 #include "engine_run.h"
 
-static struct engine *sync_engine;	/* from disk_run(); what needs another opens its own */
+static struct engine *sync_engine;	/* from disk_run() */
 
-/* Open "aio:PATH"; the text of a failure is in @text. */
+/* Open "aio:PATH"; on failure the message is in @text. */
 static inline int open_path(struct backend **backend, const char *path, struct driver_options options,
 		     struct error_text *text)
 {
@@ -31,7 +31,7 @@ static inline int open_path(struct backend **backend, const char *path, struct d
 	return backend_open(backend, sync_engine, target, &options, text);
 }
 
-/* It must fail with @error, in one line that has the path and @words in it. */
+/* The open must fail with @error, and a one-line message that contains the path and @words. */
 static inline void open_fails(const char *path, struct driver_options options, int error, const char *words)
 {
 	struct error_text text;

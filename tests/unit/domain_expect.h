@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * domain_expect.h - what the tests of snapshots of a domain do to the one of
- * domain_fake.h, and how it has to be afterwards.
+ * domain_expect.h - operations on the domain of domain_fake.h, and checks of
+ * its state, for the tests of domain snapshots.
  */
 #ifndef TESTS_DOMAIN_EXPECT_H
 #define TESTS_DOMAIN_EXPECT_H
@@ -36,39 +36,39 @@ static inline struct outcome list(void)
 			fail_msg("%s: %d: %s", #call, must_.error, must_.text); \
 	} while (0)
 
-/* It failed with that error, and says so in one line that has @word in it. */
+/* The operation must have failed with @error and a one-line message that contains @word. */
 void must_fail(struct outcome outcome, int error, const char *word);
 
 void expect_list(const char *names);
-/* The names of the snapshots that a disk has; that each has. */
+/* @names: the snapshots that one disk must have; that each disk must have. */
 void expect_disk(unsigned number, const char *names);
 void expect_disks(const char *names);
-/* Somebody deletes the second disk's snapshot; another of that name may take its place. */
+/* Delete the second disk's snapshot from outside; replace it by another of the same name. */
 void lose_snapshot(const char *name);
 void replace_snapshot(const char *name);
-/* Files in the domain's directory, the lock and the state not counted. */
+/* Number of files in the domain's directory, without the lock and the state. */
 unsigned count_files(void);
 void expect_files(unsigned count);
-/* Files beside the disks whose names begin with that. */
+/* Number of files in the disks' directory whose names begin with @begin. */
 unsigned count_there(const char *begin);
-/* Of what groups of disks have decided nobody needs a record any more. */
+/* No decision record of a group of disks is left. */
 void expect_no_records(void);
 void expect_running(int memory);
 
-/* A hook that notes what it is told; "freeze" and "thaw" can each be made to fail, or to wait for a sleeper. */
+/* A hook that records its calls; "freeze" and "thaw" can each be made to fail, or to wait for a sleeper process. */
 extern char hook[100];
 void make_hook(void);
 void refuse(const char *word, bool refused);
 void hang(const char *word, bool hangs);
-int sleeper(void);			/* its process; 0: there is none yet */
-void expect_no_sleeper(void);		/* it has gone */
-/* What it was told since this was asked last, a letter each. */
+int sleeper(void);			/* the sleeper's pid; 0: none yet */
+void expect_no_sleeper(void);		/* the sleeper has ended */
+/* The calls of the hook since the last expect_told(), one letter each. */
 void expect_told(const char *letters);
-/* How it has left the guest; and a guest that was restored like that. */
+/* Whether the hook has left the guest frozen; make the guest one that was restored frozen. */
 bool is_frozen(void);
 void freeze(void);
 
-/* The second disk is a raw image from here on; whether that is in a store now; it goes back. */
+/* Make the second disk a raw image; whether it has moved onto a store; move it back. */
 void use_raw(int memory);
 bool is_moved(void);
 void move_back(void);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * failing_disk.h - a disk in a test's own process, over an engine that fails
- * what it is told to, and its one client: requests of whole blocks, events,
- * pause and resume.
+ * failing_disk.h - a disk in the test's process, over an engine that fails I/Os
+ * on demand, and its one client: requests of whole blocks, events, pause and
+ * resume.
  */
 #ifndef TESTS_FAILING_DISK_H
 #define TESTS_FAILING_DISK_H
@@ -48,7 +48,7 @@ static char events[16][32];
 static unsigned nr_events;
 static bool paused, ended;
 static bool patient;
-static bool gone;			/* the client: its requests are not wanted */
+static bool gone;			/* the client is gone: it takes no more results */
 
 static inline void client_stop(struct vbd_client *c)
 {
@@ -82,7 +82,7 @@ static inline bool reap(void *arg)
 	return engine_reap(&fault.engine) > 0;
 }
 
-/* Nothing more happens by itself; or, when that is waited for, something has been told. */
+/* Quit the loop when no more progress is possible; or, if the test waits for an event, when there is one. */
 static inline bool watch(void *arg)
 {
 	if (patient && nr_events)

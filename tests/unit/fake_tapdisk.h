@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fake_tapdisk.h - a tapdisk's control socket for tests of tapback: it
- * answers what tapback asks, remembers what it was asked,
- * and misbehaves on demand. In the test's own event loop.
+ * fake_tapdisk.h - a tapdisk's control socket for tests of tapback: it answers
+ * commands, remembers them, and misbehaves on demand. It runs in the test's
+ * event loop.
  */
 #ifndef TESTS_FAKE_TAPDISK_H
 #define TESTS_FAKE_TAPDISK_H
@@ -27,14 +27,14 @@ struct fake_tapdisk {
 	struct fake_connection *connections;
 };
 
-/* Listens in the run directory as the process @pid. */
+/* Listen in the run directory as the process @pid. */
 void fake_tapdisk_start(struct fake_tapdisk *tapdisk, sd_event *event, int pid);
-/* As a killed process leaves things: the socket file stays. */
+/* Stop like a killed process: the socket file stays. */
 void fake_tapdisk_die(struct fake_tapdisk *tapdisk);
 void fake_tapdisk_event(struct fake_tapdisk *tapdisk, json_t *event);
-/* Answer what came while it was silent. */
+/* Answer the commands that came while it was silent. */
 void fake_tapdisk_speak(struct fake_tapdisk *tapdisk);
-/* How many frontends it has. */
+/* Number of connected frontends. */
 unsigned fake_tapdisk_rings(const struct fake_tapdisk *tapdisk);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fault_engine.h - a synchronous engine for tests that fails the Nth io or all
- * from there on, moves only a few bytes per call, or answers nothing. The way to use it: run something with
- * N = 1, 2, 3, ... until the run was over before the Nth io came.
+ * fault_engine.h - a synchronous engine for tests that fails the Nth I/O or all
+ * from there on, moves only a few bytes per call, or completes nothing. Use:
+ * run an operation with N = 1, 2, 3, ... until it has fewer than N I/Os.
  */
 #ifndef TESTS_FAULT_ENGINE_H
 #define TESTS_FAULT_ENGINE_H
@@ -16,16 +16,16 @@
 struct fault_engine {
 	struct engine engine;
 	struct engine_list over;	/* not yet reaped; the result is in priv[0] */
-	unsigned seen;			/* ios queued so far */
-	unsigned fail_at;		/* the io that fails, from 1; 0: none */
-	int error;			/* what it fails with, -errno; 0: a read or write, it moves 512 bytes at first */
-	bool broken;			/* and so do all that come after it */
-	bool silent;			/* nothing is done, until it is switched off */
+	unsigned seen;			/* I/Os queued so far */
+	unsigned fail_at;		/* the I/O that fails, from 1; 0: none */
+	int error;			/* its error, -errno; 0: a read or write is short, 512 bytes */
+	bool broken;			/* all later I/Os fail, too */
+	bool silent;			/* complete nothing until this is cleared */
 	size_t at_most;			/* bytes moved by one call; 0: no limit */
 	unsigned syncs;			/* ENGINE_SYNC that reached the file */
 };
 
-/* What is left of @io, but at most @limit bytes of its first piece. */
+/* Transfer the rest of @io, but at most @limit bytes of its first piece. */
 static inline long fault_engine_short_call(const struct engine_io *io, size_t limit)
 {
 	struct engine_io part = *io;
@@ -93,7 +93,7 @@ static const struct engine_ops fault_engine_ops = {
 	.wait = fault_engine_commit,
 };
 
-/* Nothing to close. */
+/* Needs no close. */
 static inline void fault_engine_init(struct fault_engine *fault, unsigned fail_at, int error)
 {
 	memset(fault, 0, sizeof(*fault));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fault_malloc.c - a library to preload: the Nth allocation of the processes
- * that have it fails (fault_malloc.h). Without its file it does nothing.
+ * fault_malloc.c - a library to preload: the Nth allocation of all processes
+ * that load it fails (fault_malloc.h). Without the shared file it does nothing.
  */
 #include "fault_malloc.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fault_malloc.h - what the test and the processes that fault_malloc.so is
- * loaded into share: a file that all of them have mapped.
+ * fault_malloc.h - the file that the test and all processes with
+ * fault_malloc.so preloaded map, to share these counters.
  */
 #ifndef TESTS_FAULT_MALLOC_H
 #define TESTS_FAULT_MALLOC_H

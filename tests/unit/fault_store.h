@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * fault_store.h - a store that the driver `cow` serves on the engine of
- * fault_engine.h, which has done everything that was begun when it is asked.
+ * fault_engine.h, which does each I/O when it is queued.
  */
 #ifndef TESTS_FAULT_STORE_H
 #define TESTS_FAULT_STORE_H
@@ -16,7 +16,7 @@ struct fault_store {
 	struct backend *backend;
 };
 
-/* Where it will be, for who makes one of its own. */
+/* Set the store's path, for a test that makes the store itself. */
 static inline const char *fault_store_name(struct fault_store *store, const char *name)
 {
 	snprintf(store->target, sizeof(store->target), "cow:%s", scratch_path(name));
@@ -44,13 +44,13 @@ static inline void fault_store_make(struct fault_store *store, const char *name,
 	fault_store_open(store);
 }
 
-/* With the smallest log that a store can have. */
+/* Make the store with the smallest possible log. */
 static inline void fault_store_small(struct fault_store *store, const char *name, uint64_t sectors)
 {
 	fault_store_make(store, name, &(struct cow_create_options){ .sectors = sectors, .log_blocks = COW_LOG_MIN_BLOCKS });
 }
 
-/* It is gone then. */
+/* Close and remove the store. */
 static inline void fault_store_end(struct fault_store *store)
 {
 	backend_close(store->backend);
@@ -62,7 +62,7 @@ static inline void fault_store_noted(struct block_request *req, int error)
 	*(int *)req->owner = error;
 }
 
-/* *@result is 1 until it has ended. Without data it is a flush. */
+/* *@result is 1 until the request has ended. @iov is NULL for a flush. */
 static inline void fault_store_submit(struct fault_store *store, struct block_request *req, enum block_op op, uint64_t sector,
 				      const struct iovec *iov, int *result)
 {
@@ -72,7 +72,7 @@ static inline void fault_store_submit(struct fault_store *store, struct block_re
 	backend_submit(store->backend, req);
 }
 
-/* At most so many times. */
+/* Reap until nothing is in flight, at most @most times. */
 static inline void fault_store_reap(struct fault_store *store, unsigned most)
 {
 	while (store->backend->in_flight && most--)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hanging_fs.h - a file system that stops answering when a test says so: FUSE,
- * spoken by a child process. What waits for it waits in the kernel, as for a
- * file server that is down.
+ * hanging_fs.h - a file system that stops answering on demand: a child process
+ * is its FUSE server. A process that uses it waits in the kernel, as for a file
+ * server that is down.
  *
- * It has one directory, in which each name is a file of HANGING_BYTES zeroes. While
- * it hangs, to look up "lookup...", to open "open...", to read "read..." and to
- * ask for the size of "size..." has no answer; the rest has.
+ * It has one directory, in which each name is a file of HANGING_BYTES zeroes.
+ * While it hangs, it does not answer a lookup of "lookup...", an open of
+ * "open...", a read of "read..." and a getattr of "size..."; it answers the rest.
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -45,7 +45,7 @@ struct hanging_shared {
 static struct {
 	char path[200];
 	pid_t server;
-	int control[2];			/* a byte: have another look at what is shared */
+	int control[2];			/* a byte makes the server look at *shared again */
 	struct hanging_shared *shared;
 } hanging;
 
@@ -65,7 +65,7 @@ static void hanging_reply(uint64_t unique, int error, const void *data, size_t l
 	struct fuse_out_header header = { .len = (uint32_t)(sizeof(header) + length), .error = error, .unique = unique };
 	struct iovec parts[] = { { &header, sizeof(header) }, { (void *)data, length } };
 
-	/* who asked may have been killed meanwhile */
+	/* the calling process may have been killed meanwhile */
 	if (writev(hanging_server.fuse, parts, length ? 2 : 1) < 0 && errno != ENOENT && errno != EINVAL)
 		_exit(1);
 }
@@ -101,7 +101,7 @@ static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
 static void hanging_lookup(uint64_t unique, const char *name)
 {
 	uint64_t node = hanging_node(name);
-	struct fuse_entry_out out = { .nodeid = node, .attr = hanging_attr(node) };	/* to be asked for again each time */
+	struct fuse_entry_out out = { .nodeid = node, .attr = hanging_attr(node) };	/* not cached */
 	bool record = strstr(name, ".tapsnap-overlay") || strstr(name, "missing");
 
 	hanging_reply(unique, record ? -ENOENT : 0, &out, record ? 0 : sizeof(out));
@@ -251,7 +251,7 @@ static void hanging_stop(void)
 	munmap(hanging.shared, sizeof(*hanging.shared));
 }
 
-/* On the directory @path, which is made. False: there is no FUSE for us here. */
+/* Make the directory @path and mount on it. False: FUSE is not available. */
 static bool hanging_start(const char *path)
 {
 	static bool registered;
@@ -283,7 +283,7 @@ static bool hanging_start(const char *path)
 	return there;
 }
 
-/* From now on it does not answer; or answers again, also what has waited. */
+/* Stop answering; or answer again, held requests included. */
 static void hanging_set(bool hangs)
 {
 	hanging.shared->hangs = hangs;
@@ -308,7 +308,7 @@ static bool hanging_has_open(unsigned number)
 	return hanging.shared->open == (int)number;
 }
 
-/* @number requests wait for it; the files of it that are open are @number. False after 10 seconds. */
+/* Wait until @number requests are held; until @number of its files are open. False after 10 seconds. */
 #define hanging_wait_held(number) hanging_eventually(hanging_has_held, number)
 #define hanging_wait_open(number) hanging_eventually(hanging_has_open, number)
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * in_child.h - what changes a process for good (confinement, a filter, another
- * user) is tested in a child. There cmocka's assertions would go on with the
- * parent's tests: require() ends the child instead.
+ * in_child.h - test irreversible changes to a process (confinement, a filter,
+ * another user) in a child. There a failed assertion of cmocka would continue
+ * with the parent's tests: require() ends the child instead.
  */
 #ifndef TESTS_IN_CHILD_H
 #define TESTS_IN_CHILD_H
@@ -24,7 +24,7 @@ static inline void require_at(bool condition, const char *text, int line)
 #define require(condition) require_at(condition, #condition, __LINE__)
 #define require_errno(call, number) do { errno = 0; require((long)(call) == -1); require(errno == (number)); } while (0)
 
-/* Run @body in a child; it has to end well. */
+/* Run @body in a child, which must exit with success. */
 static inline void in_child(void (*body)(void))
 {
 	int status;

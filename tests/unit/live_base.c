@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_base.c - what a store of live_disk.h may stand on: a raw file, and a
- * snapshot in another store, with the same contents. They end within a block.
+ * live_base.c - the bases for stores of live_disk.h: a raw file, and a snapshot
+ * in another store, with the same contents. Both end within a block.
  */
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_check.c - a store that live_disk.h has used, after a crash or without
- * one, seen by the tools' library.
+ * live_check.c - check a store that live_disk.h has used, after a crash or a
+ * close, with the tools' library.
  */
 #include <errno.h>
 #include <stdlib.h>

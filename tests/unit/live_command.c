@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_command.c - the snapshots of live_disk.h: taken, prepared, decided, read,
- * deleted, gone back to; and a larger disk.
+ * live_command.c - the snapshot commands of live_disk.h: create, prepare, decide,
+ * read, delete, revert; and growing the disk.
  */
 #include <errno.h>
 #include <stdio.h>

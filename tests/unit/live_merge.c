@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * live_merge.c - a disk of live_disk.h is committed to its raw base while it
- * is used, and store and base lose their power at any time: after every write
- * and sync, looked at in a copy, and some times for good, and then the commit
- * is begun again. When it has ended the base is the disk.
+ * is in use, and store and base lose power together: after every write and
+ * sync, checked in a copy while the run goes on; some cuts end the run, and then
+ * the commit starts again. After the commit the base equals the disk.
  */
 #include <fcntl.h>
 #include <stdio.h>

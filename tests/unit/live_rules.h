@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_rules.h - for orders of events that chance seldom brings about, each of
- * which the driver `cow` has to get right: a disk of live_disk.h, and one
- * operation below it that is kept in flight for as long as a test wants.
+ * live_rules.h - force rare orders of events that the driver `cow` must handle:
+ * a disk of live_disk.h, and one operation below it that the test keeps in
+ * flight for as long as it wants.
  */
 #ifndef TESTS_LIVE_RULES_H
 #define TESTS_LIVE_RULES_H
@@ -12,7 +12,7 @@
 #include "live_disk.h"
 #include "scratch.h"
 
-#define PLENTY 200			/* rounds of the event loop: what has not ended by then waits for something */
+#define PLENTY 200			/* rounds of the event loop, after which an operation counts as waiting */
 
 static struct live_disk disk;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_run.c - the random runs of live_disk.h: closed and opened, cut off by
- * power cuts, and with a fault somewhere. The unit tests have some of them,
- * the soak test as many as there is time for.
+ * live_run.c - random runs of live_disk.h: with closing and opening, with power
+ * cuts, and with an injected fault. The unit tests do some of them, the soak
+ * test as many as there is time for.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * live_store.c - a store for live_disk.h: made, opened, closed, resized.
+ * live_store.c - create, open, close and resize the store of live_disk.h.
  */
 #include <fcntl.h>
 #include <linux/fs.h>

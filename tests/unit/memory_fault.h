@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * memory_fault.h - a disk at a tapdisk in which, and in the tap-ctl that is
- * run for it, the Nth allocation fails.
+ * memory_fault.h - a disk at a tapdisk; the Nth allocation fails in that tapdisk
+ * and in the tap-ctl that the test runs.
  */
 #ifndef TESTS_MEMORY_FAULT_H
 #define TESTS_MEMORY_FAULT_H
@@ -14,29 +14,29 @@
 
 extern struct memory_fault {
 	struct fault_malloc *shared;
-	unsigned stride;		/* every that many-th allocation fails */
+	unsigned stride;		/* the sweep fails every @stride-th allocation */
 	long number;			/* for messages */
 	struct fixture disk;		/* directory, pid and minor */
 	char target[PATH_MAX + 8];
 	char out[65536], err[4096];	/* what tap-ctl printed */
 } fault;
 
-/* Runs begin at different ones, so that in time all have their turn. */
+/* A sweep's first allocation: 1 to @step, another one in each run, so that in time all are tested. */
 long fault_first(unsigned step);
-/* A sweep goes on; but one that leaves some out anyway, not for longer than that on a busy machine. */
+/* Whether a sweep goes on. One that leaves allocations out has a time limit, for busy machines. */
 bool fault_goes_on(bool fired, int64_t start);
 void fault_arm(long number);
 void fault_disarm(void);
-/* Whether it has failed; nothing does any more. */
+/* Disarm; whether the allocation has failed. */
 bool fault_disarm_fired(void);
 
-/* A file of this name, in the test's directory. */
+/* Open a file of this name in the test's directory. */
 int fault_open_output(const char *name);
-/* tap-ctl with @words, of which "PID" and "MINOR" stand for the disk's; its exit status. */
+/* Run tap-ctl with @words, in which "PID" and "MINOR" stand for the disk's; its exit status. */
 int tap_ctl(const char *words);
 void must(const char *words);
 json_t *must_json(const char *words);
-/* It failed, with one line for a person. */
+/* The command must have failed, with a one-line message. */
 void fault_check_failure(const char *words, int status);
 
 unsigned fault_disk_state(void);
@@ -44,7 +44,7 @@ void fault_open_disk(void);
 void fault_restore_running(void);
 void fault_restore_paused(void);
 void fault_restore_closed(void);
-/* @words with each of its allocations failing, from the state that @restore makes. @wanted: what it prints, or NULL. */
+/* Run @words with each of its allocations failing, from the state that @restore makes. @wanted: its output, or NULL. */
 void fault_sweep(const char *words, void (*restore)(void), json_t *wanted, bool values);
 
 #endif

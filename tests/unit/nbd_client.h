@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * nbd_client.h - an NBD client that sends what it is told to, right or wrong.
+ * nbd_client.h - an NBD client for tests: sends valid and invalid messages.
  */
 #ifndef TEST_NBD_CLIENT_H
 #define TEST_NBD_CLIENT_H
@@ -58,7 +58,7 @@ static inline void client_receive(int fd, void *data, size_t length)
 	}
 }
 
-/* The server hangs up, after whatever else it sends. */
+/* The server must hang up; data before that is skipped. */
 static inline void client_expect_end(int fd)
 {
 	char rest[4096];
@@ -98,7 +98,7 @@ static inline void client_option(int fd, uint32_t option, const void *data, uint
 	client_send(fd, data, length);
 }
 
-/* Returns the reply's type; its data go to @data, their length to @length. */
+/* Return the reply's type; its data go to @data, their length to @length. */
 static uint32_t client_option_reply(int fd, uint32_t option, uint8_t data[512], uint32_t *length)
 {
 	struct nbd_option_reply reply;
@@ -144,7 +144,7 @@ static inline int client_go(void)
 	return fd;
 }
 
-/* Structured replies are agreed on. */
+/* Negotiate structured replies. */
 static inline int client_greet_structured(void)
 {
 	uint8_t data[512];
@@ -165,7 +165,7 @@ static inline size_t client_put_text(uint8_t *data, const char *text)
 	return sizeof(length) + strlen(text);
 }
 
-/* LIST_ or SET_META_CONTEXT; @contexts: ended by a NULL. */
+/* LIST_ or SET_META_CONTEXT; @contexts ends with a NULL. */
 static inline void client_send_contexts(int fd, uint32_t option, const char *export, const char *const *contexts)
 {
 	static uint8_t data[NBD_MAX_OPTION_DATA];
@@ -179,7 +179,7 @@ static inline void client_send_contexts(int fd, uint32_t option, const char *exp
 	client_option(fd, option, data, length);
 }
 
-/* How many of them there are by the server's answer, or its error. */
+/* The number of contexts in the server's reply, or its error. */
 static inline uint32_t client_contexts(int fd, uint32_t option, const char *export, const char *const *contexts)
 {
 	uint32_t type, length, count = 0;
@@ -191,7 +191,7 @@ static inline uint32_t client_contexts(int fd, uint32_t option, const char *expo
 	return type == NBD_REP_ACK ? count : type;
 }
 
-/* The reply of one that succeeds is not looked at, but skipped. */
+/* GO to @export; the reply to a success is skipped. */
 static inline uint32_t client_go_to(int fd, const char *export)
 {
 	uint8_t data[512];
@@ -230,7 +230,7 @@ static uint32_t client_reply(int fd, uint64_t *cookie)
 	return be32toh(reply.error);
 }
 
-/* A chunk of a structured reply; what follows its header goes to @data. True when it is the last. */
+/* Receive a chunk of a structured reply; its payload goes to @data. True if it is the last one. */
 static inline bool client_chunk(int fd, uint64_t cookie, uint16_t *type, void *data, uint32_t room, uint32_t *length)
 {
 	struct nbd_wire_chunk chunk;
@@ -245,7 +245,7 @@ static inline bool client_chunk(int fd, uint64_t cookie, uint16_t *type, void *d
 	return be16toh(chunk.flags) & NBD_CHUNK_FLAG_DONE;
 }
 
-/* One request and its reply; the error. @data is what is written or where to read to. */
+/* Do one request; returns the reply's error. @data: the data to write, or the buffer to read into. */
 static uint32_t client_command(int fd, uint16_t type, uint16_t flags, uint64_t offset, uint32_t length, void *data)
 {
 	static uint64_t last_cookie;
@@ -268,7 +268,7 @@ static inline void client_leave(int fd)
 	client_expect_end(fd);
 }
 
-/* An honest client is served. */
+/* Check that an honest client is served. */
 static inline void expect_service(void)
 {
 	uint8_t data[4096];

@@ -3,8 +3,8 @@
  * nbd_process.h - a disk and its NBD server in a process of their own.
  *
  * The child runs the real server over a real disk (a temporary file, or
- * null) and takes one-letter commands on a socket pair, so that a test can
- * pause it, go on and end it, hold a sync or a write back, and publish snapshot s2.
+ * null) and takes one-letter commands on a socket pair: pause, resume, end,
+ * hold a sync or a write, release it, and publish snapshot s2.
  *
  * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
  */
@@ -53,7 +53,7 @@ struct server_process {
 	int control;
 };
 
-/* The engine's own, but for a sync or a write that stays here. */
+/* The engine's own operations, but queue() may hold one sync or write. */
 static enum engine_op process_holds;
 static struct engine_ops process_ops;
 static const struct engine_ops *process_engine_ops;
@@ -84,7 +84,7 @@ static inline void process_release(struct engine *engine)
 	process_held = NULL;
 }
 
-/* Where published_path says. */
+/* Publish s2 on the socket published_path. */
 static inline int process_publish(struct vbd *vbd, struct error_text *text)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -179,7 +179,7 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
-	mallopt(M_PERTURB, 0xa5);	/* what is used after it was freed shows without a sanitizer, too */
+	mallopt(M_PERTURB, 0xa5);	/* makes use after free visible without a sanitizer, too */
 	/* as in main.c: the engine's hook first, so that it runs after the disk's */
 	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
 	    loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||
@@ -277,9 +277,8 @@ static inline int start_file(void **state)
 #define STORE_SNAPSHOTS 10
 
 /*
- * A store of DISK_BYTES with snapshots s0 to s9: before each one, the MiB of
- * its number is filled with its number plus 1; after the last one, MiB 20
- * with 99.
+ * Make a store of DISK_BYTES with snapshots s0 to s9. Before snapshot sN, MiB N
+ * is filled with N + 1; after the last one, MiB 20 with 99.
  */
 static inline void make_store(void)
 {

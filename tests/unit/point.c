@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * point.c - what test_point() is in build/tests/tapdisk-points: the process
- * kills itself at the $TAPSNAP_KILL_AT-th point that it comes to.
+ * point.c - test_point() of build/tests/tapdisk-points: the process kills
+ * itself at the $TAPSNAP_KILL_AT-th point that it reaches.
  */
 #include <signal.h>
 #include <stdlib.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * point_steps.c - what test_point() is in build/tests/xl-snapshot-points: from
- * there on the process kills itself behind the step $XL_SNAPSHOT_KILL_AT of its
- * operation, or instead the process $XL_SNAPSHOT_KILL. With $XL_SNAPSHOT_ALONE
- * its guard dies before it, as it does when the machine loses its power.
+ * point_steps.c - test_point() of build/tests/xl-snapshot-points: after the step
+ * $XL_SNAPSHOT_KILL_AT of its operation the process kills itself, or the
+ * process $XL_SNAPSHOT_KILL if that is set. With $XL_SNAPSHOT_ALONE it kills its
+ * guard first, as a power cut of the machine does.
  */
 #include <glob.h>
 #include <signal.h>

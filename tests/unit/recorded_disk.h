@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * recorded_disk.h - a disk in a test's own process, over an engine that writes
- * down what it is told and fails what it is asked to fail, and a frontend made
- * by hand in a memfd.
+ * recorded_disk.h - a disk in the test's process, over an engine that records
+ * its operations and fails them on demand, and a hand-made frontend in a
+ * memfd.
  */
 #ifndef TESTS_RECORDED_DISK_H
 #define TESTS_RECORDED_DISK_H
@@ -34,7 +34,7 @@
 #define DISK_BYTES (1u << 20)
 #define GUEST_PAGES 8			/* the ring, then data */
 
-/* An engine that notes 'r', 'w', 's' in order, and fails the syncs, or the others. */
+/* An engine that records 'r', 'w', 's' in order, and fails the syncs, or the others. */
 static struct recorder {
 	struct engine engine;
 	char log[64];
@@ -105,7 +105,7 @@ static inline void end_turn(void *arg)
 	loop_quit(loop);
 }
 
-/* Until everything that can happen has happened: the timer is due after all that is ready at once. */
+/* Run until nothing is ready: the timer expires after all events that are ready now. */
 static inline void run(void)
 {
 	assert_int_equal(loop_add_timer(loop, &turn, 20, end_turn, NULL), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * scratch.h - files and loop devices for one test program, all gone when it
+ * scratch.h - files and loop devices for one test program, all removed when it
  * ends, also when it fails or is interrupted.
  */
 #ifndef TESTS_SCRATCH_H
@@ -66,7 +66,7 @@ static inline void scratch_init_in(const char *parent)
 	signal(SIGTERM, scratch_signal);
 }
 
-/* /var/tmp, because a tmpfs is not what images live on. */
+/* /var/tmp, because /tmp may be a tmpfs, which is no place for images. */
 static inline void scratch_init(void)
 {
 	scratch_init_in("/var/tmp");
@@ -83,7 +83,7 @@ static inline const char *scratch_path(const char *name)
 	return path;
 }
 
-/* A sparse file of @bytes; its path. */
+/* Make a sparse file of @bytes; returns its path. */
 static inline const char *scratch_file(const char *name, uint64_t bytes)
 {
 	const char *path = scratch_path(name);
@@ -97,7 +97,7 @@ static inline const char *scratch_file(const char *name, uint64_t bytes)
 	return path;
 }
 
-/* A directory, with an empty file "image" in it, that only we may use; its path comes into @path. */
+/* Make a directory for this user only, with an empty file "image" in it; its path goes to @path. */
 static inline void scratch_directory(char path[128], const char *name)
 {
 	char image[136];
@@ -113,7 +113,7 @@ static inline void scratch_directory(char path[128], const char *name)
 	close(fd);
 }
 
-/* A loop device over @file, with more options for losetup; NULL when this machine gives us none. */
+/* Make a loop device over @file, with more options for losetup; NULL if the machine has none for us. */
 static inline const char *scratch_loop_options(const char *file, const char *options)
 {
 	char command[PATH_MAX + 128], *name = NULL;
@@ -122,7 +122,7 @@ static inline const char *scratch_loop_options(const char *file, const char *opt
 
 	for (i = 0; i < SCRATCH_LOOPS && scratch_loops[i][0]; i++)
 		;
-	/* without CAP_SYS_ADMIN, as in a container, one might be had, but neither mounted nor resized */
+	/* without CAP_SYS_ADMIN, as in a container, a device may be available, but not mounted or resized */
 	if (geteuid() || prctl(PR_CAPBSET_READ, CAP_SYS_ADMIN) != 1 || i == SCRATCH_LOOPS)
 		return NULL;
 	snprintf(command, sizeof(command), "losetup -f --show %s %s 2>/dev/null", options, file);
@@ -137,7 +137,7 @@ static inline const char *scratch_loop_options(const char *file, const char *opt
 	return name;
 }
 
-/* One with the given sector size. */
+/* Make a loop device with the given sector size. */
 static inline const char *scratch_loop(const char *file, unsigned sector_size)
 {
 	char options[16];

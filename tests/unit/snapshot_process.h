@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * snapshot_process.h - tapdisks whose disk has snapshots in name only, each
- * in a process of its own: the real control socket and the real disk over a
- * driver that remembers what it was told, fails what it is asked to fail, and
- * holds back what it is asked to hold.
+ * snapshot_process.h - tapdisks whose disk has snapshots in name only, each in
+ * a process of its own: the real control socket and the real disk over a
+ * driver that records its commands, and fails or holds them on demand.
  *
- * Test and driver share a page. The driver looks at it at each command;
- * what it holds back it lets go when it is told so (fake_release()).
+ * Test and driver share a page. The driver reads it at each command, and ends
+ * held commands at fake_release().
  */
 #ifndef TESTS_SNAPSHOT_PROCESS_H
 #define TESTS_SNAPSHOT_PROCESS_H
@@ -41,24 +40,24 @@
 #define FAKE_SIZE "16777216"
 #define FAKE_SECTORS (16777216 / 512)
 
-/* What the driver of one process knows, and what it is asked to do. */
+/* State of the driver of one process, and the test's instructions to it. */
 struct fake_disk {
 	volatile bool frozen;
 	char prepared[64], decision[300];	/* "": none */
-	char listed[64];			/* the snapshot that counts */
-	volatile unsigned went_back;		/* to it, times */
+	char listed[64];			/* the one snapshot in the list */
+	volatile unsigned went_back;		/* number of reverts to it */
 	volatile unsigned calls[NR_OPS], retries;
 	volatile unsigned waiting;		/* writes that wait for room */
 
 	int fail[NR_OPS];			/* -errno for that command */
 	bool hold[NR_OPS];			/* do not end that command */
-	bool fail_late;				/* a PREPARE that fails has thawed before */
+	bool fail_late;				/* a PREPARE that fails thaws first */
 	bool die[NR_OPS];			/* the process ends at that command */
 	pid_t victim;				/* a process to kill ... */
 	int kill_at;				/* ... at that command; -1: none */
 	volatile bool no_room;
-	uint64_t fails_flush;			/* the disk of so many sectors: its flush is held, and fails */
-	uint64_t sectors_after_revert;		/* 0: as before */
+	uint64_t fails_flush;			/* size of the disk, in sectors, whose flush is held, then fails */
+	uint64_t sectors_after_revert;		/* 0: unchanged */
 };
 
 struct fake_process {
@@ -246,7 +245,7 @@ static inline int fake_refresh_size(void *handle, struct error_text *error)
 	return 0;
 }
 
-/* Before any command after an `open` of "null:": the disk gets our driver. */
+/* Give disks of "null:" our driver, after their `open` and before the next command. */
 static inline bool fake_take_over(void *arg)
 {
 	for (struct disk *disk = fake_commands->disks; disk; disk = disk->next) {
@@ -339,7 +338,7 @@ static inline json_t *fake_request(const struct fake_process *process, const cha
 	return json_pack("{s:s, s:i}", "command", command, "minor", process->minor);
 }
 
-/* Over the driver of @target, unless that is null's. */
+/* Start over the driver of @target, or over ours if that is null. */
 static inline void fake_start_on(struct fake_process *process, const char *target)
 {
 	struct error_text text = { "" };
@@ -378,7 +377,7 @@ static inline void fake_start(struct fake_process *process)
 	fake_start_on(process, "null:" FAKE_SIZE);
 }
 
-/* Dead or alive; nothing of it may be left after this. */
+/* Stop the process, dead or alive, and remove all that is left of it. */
 static inline void fake_stop(struct fake_process *process)
 {
 	tapctl_close(process->ctl);
@@ -396,7 +395,7 @@ static inline void fake_release(struct fake_process *process)
 	assert_int_equal(eventfd_write(process->release, 1), 0);
 }
 
-/* What another process does without an answer to us is looked for until it is there. */
+/* Poll for an effect of another process that sends us no answer. */
 #define wait_until(condition) \
 	do { \
 		unsigned wait_until_ms_; \

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * takeover_load.h - a frontend's load whose every answer is checked, for
- * tests that kill tapdisks under it: each request is answered once, with
- * success, and what was written is what is read.
+ * takeover_load.h - a frontend's load for tests that kill tapdisks under it. It
+ * checks every response: each request is answered once, with success, and
+ * reads return the data written last.
  *
  * A block holds its number and the number of the write that wrote it. No two
- * requests in flight concern the same block, so what a read has to find is
- * known exactly.
+ * requests in flight concern the same block, so the result of a read is known
+ * exactly.
  */
 #ifndef TESTS_TAKEOVER_LOAD_H
 #define TESTS_TAKEOVER_LOAD_H
@@ -22,7 +22,7 @@ struct load {
 	struct blkfront *front;
 	uint64_t seed, choices;
 	bool discards;
-	uint32_t versions[LOAD_BLOCKS];		/* as written last, or being written; 0: zeroes */
+	uint32_t versions[LOAD_BLOCKS];		/* written last, or being written; 0: zeroes */
 	bool busy[LOAD_BLOCKS];
 	struct load_request {
 		uint64_t id;			/* 0: free */
@@ -34,22 +34,22 @@ struct load {
 };
 
 void load_start(struct load *load, struct blkfront *front, uint64_t seed);
-/* Put up to @count requests into the ring, as far as there is room. */
+/* Put up to @count requests into the ring, as many as there is room for. */
 void load_put(struct load *load, unsigned count);
-/* A flush, where there is room for one. */
+/* Put a flush, if there is room. */
 void load_put_flush(struct load *load);
-/* Take the responses that are there. */
+/* Take the available responses. */
 void load_take(struct load *load);
-/* Wait for some and take them; false: the tapdisk is gone. */
+/* Wait for responses and take them; false: the tapdisk is gone. */
 bool load_wait(struct load *load);
-/* Until all are answered; false: the tapdisk is gone. */
+/* Wait until all are answered; false: the tapdisk is gone. */
 bool load_finish(struct load *load);
-/* With nothing in flight: the whole disk is as it has to be. */
+/* With nothing in flight: check the whole disk. */
 void load_check(struct load *load);
 
-/* A shell's command, which must not fail. */
+/* Run a shell command, which must succeed. */
 void load_shell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The file @path, of LOAD_BYTES: "aio", a raw image; "cow", a store. */
+/* Make the file @path, of LOAD_BYTES: "aio", a raw image; "cow", a store. */
 void load_make_disk(const char *type, const char *path);
 
 /* The options that a load's frontend needs. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tapback_fixture.h - tapback among the others that make a disk's life: the
- * toolstack, the hotplug script, the frontend and tapdisk. xenstore is in
- * memory and tapdisk is a socket that answers; everything else is real.
+ * tapback_fixture.h - tapback with a disk's other participants: the toolstack,
+ * the hotplug script, the frontend and tapdisk. xenstore is in memory, and
+ * fake_tapdisk.h answers as tapdisk; tapback is real.
  */
 #ifndef TESTS_TAPBACK_FIXTURE_H
 #define TESTS_TAPBACK_FIXTURE_H
@@ -62,14 +62,14 @@ static inline void put(const char *value, const char *format, ...)
 #define put_back(domid, node, value) put(value, "backend/vbd3/%d/51712/%s", domid, node)
 #define put_front(domid, node, value) put(value, "/local/domain/%d/device/vbd/51712/%s", domid, node)
 
-/* Run until nothing is left to do at once; local sockets deliver at once. */
+/* Run until no event is ready; local sockets deliver without delay. */
 static inline void settle(void)
 {
 	while (sd_event_run(tapback.event, 0) > 0)
 		;
 }
 
-/* Until @node of the domain's disk is @value: for what waits for a timer of tapback's. */
+/* Wait until @node of the domain's disk is @value, for effects of tapback's timers. */
 static inline void wait_for(int domid, const char *node, const char *value)
 {
 	for (int turns = 0; turns < 200 && strcmp(back(domid, node), value); turns++) {
@@ -79,7 +79,7 @@ static inline void wait_for(int domid, const char *node, const char *value)
 	assert_string_equal(back(domid, node), value);
 }
 
-/* What libxl writes, state last. */
+/* Write the nodes that libxl writes, state last. */
 static inline void toolstack_adds(int domid, const char *mode)
 {
 	char front[128], id[16];
@@ -134,7 +134,7 @@ static inline void toolstack_removes(int domid)
 	xenstore_memory_delete(tapback.xenstore, path);
 }
 
-/* All the way to a guest that uses its disk. */
+/* Connect a guest to its disk, from the toolstack's nodes to Connected. */
 static inline void connect_disk(int domid, const char *mode)
 {
 	toolstack_adds(domid, mode);
@@ -156,12 +156,12 @@ static inline void start_tapback(void)
 	settle();
 }
 
-/* Killed and started again: nothing it knew is left, nothing was said to anybody. */
+/* Kill and restart tapback: it loses its state, and tells no peer. */
 static inline void restart_tapback(void)
 {
 	bus_stop(&tapback);
 	assert_int_equal(xenstore_memory_watches(tapback.xenstore), 1);
-	/* its connection to xenstored ends with it */
+	/* the kill closes its connection to xenstored */
 	tapback.xenstore->ops->unwatch(tapback.xenstore, BACKEND_ROOT, "backend");
 	start_tapback();
 }
@@ -180,7 +180,7 @@ static inline int tear_down(void **state)
 {
 	const char *removed = xenstore_memory_removed(tapback.xenstore);
 
-	/* the rule of rules: a backend node is the toolstack's */
+	/* the most important rule: only the toolstack removes backend nodes */
 	if (removed && !strncmp(removed, "backend/", 8) && !strstr(removed, "error") &&
 	    !strstr(removed, "physical-sector-size"))
 		fail_msg("tapback removed %s", removed);
@@ -199,7 +199,7 @@ static inline int remove_entry(const char *path, const struct stat *info, int fl
 
 static inline int make_run_dir(void **state)
 {
-	signal(SIGPIPE, SIG_IGN);	/* the tapdisk here answers a tapback that has been killed */
+	signal(SIGPIPE, SIG_IGN);	/* the fake tapdisk may answer a killed tapback */
 	tapback_log_open(true, getenv("TAPBACK_TEST_LOG") ? TAPBACK_LOG_DEBUG : TAPBACK_LOG_QUIET);
 	return !mkdtemp(run_dir) || setenv(RUN_DIR_ENV, run_dir, 1);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_aio_open.c - what the aio driver refuses to open and with which
- * words, its locks, and the geometry and size it finds.
+ * test_aio_open.c - images that the aio driver refuses to open, and its error
+ * messages; its locks, and the geometry and size that it finds.
  */
 #include <errno.h>
 #include <linux/magic.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_backend.c - what backend_*() promises every driver: targets are
- * TYPE:PATH and nothing else, requests are checked. And the null driver.
+ * test_backend.c - backend_*() checks for every driver: targets are TYPE:PATH
+ * and nothing else, requests are valid. And the null driver.
  */
 #include <errno.h>
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_backoff.c - a frontend that has tapdisk work for nothing, by signals and
- * bad requests, is served slowly, and well again when it behaves; one that
- * makes mistakes now and then is not (blkif_backoff.c).
+ * test_backoff.c - a frontend that wastes tapdisk's time with signals and bad
+ * requests is slowed down until it behaves; a frontend with occasional
+ * mistakes is not (blkif_backoff.c).
  *
- * Times here are measured, not waited for: what is too fast fails.
+ * The test measures times: a slowed frontend that is served too fast fails it.
  */
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_confine.c - the powers that tapdisk gives up at its start: in a child
- * process each time, since nothing brings them back.
+ * test_confine.c - the privileges that tapdisk drops at its start. Each test
+ * drops them in a child process, since that cannot be undone.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_control.c - the control socket of a real tapdisk: framing, limits,
- * descriptors, and clients that do everything wrong. After each blow another
- * client has to be served as before, and no descriptor may be left over.
+ * descriptors, and clients that break the protocol. After each attack another
+ * client must be served as before, and no descriptor may leak.
  */
 #include "fixture.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_base.c - commit and rebase, with the power going at each write and
- * sync of the store and of the base: the disk reads the same at each moment,
- * the base is written only when the store says so, and what was cut off can be
- * begun again. Extents, and the space that a disk needs.
+ * test_cow_base.c - commit and rebase, with a power cut at each write and sync
+ * of the store and of the base: the disk reads the same at each moment, the
+ * base is written only when the store says so, and an interrupted operation
+ * can be started again. Extents, and the space that a disk needs.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_crash.c - the power goes at every write, sync and punch of random
- * sequences. What was not synced is kept, lost or torn, in any order. After
- * opening again the crash rule holds for the disk and every snapshot, the
- * check finds nothing, and the same goes for a second crash after that,
- * which may come while the store is being opened.
+ * test_cow_crash.c - power cuts at every write, sync and punch of random
+ * sequences. Unsynced writes are kept, lost or torn, in any order. After the
+ * next open the crash rule holds for the disk and every snapshot, and the check
+ * finds nothing; also after a second crash, which may come while the store is
+ * being opened.
  *
  * TAPSNAP_SEED repeats one sequence, TAPSNAP_SEEDS says how many.
  */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_damage.c - stores that are not what they were. A bit that has
- * flipped in live metadata is noticed by opening or checking, or does no
- * harm (one of two superblocks). A store that somebody made up, with right
- * checksums, may be refused or not, but crashes nothing.
+ * test_cow_damage.c - damaged stores. Opening or checking finds a flipped bit
+ * in live metadata, or the bit does no harm (one of two superblocks). A crafted
+ * store with right checksums may be refused or not, but crashes nothing.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_decision.c - prepared snapshots at an opening: what is looked for
- * and made for them, when the store may have been made up.
+ * test_cow_decision.c - prepared snapshots when a store is opened: which
+ * decision files are looked up and made, also for a crafted store.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_driver_crash.c - the power goes while the driver `cow` has many
- * requests in flight: at every write, sync and discard of random runs. What
- * was not synced is kept, lost or torn, in any order. Opened again, each
- * sector is what the last flush has made sure of or something later; all
- * snapshots are there and exact; the check finds nothing, also when the
- * deletions that were going on have been ended.
+ * test_cow_driver_crash.c - power cuts while the driver `cow` has many requests
+ * in flight: at every write, sync and discard of random runs. Unsynced writes
+ * are kept, lost or torn, in any order. After the next open each sector holds
+ * what the last flush made durable or something later; all snapshots are there
+ * and exact; the check finds nothing, also after the deletions that were
+ * going on have been finished.
  *
- * Most cuts are looked at beside the run, which goes on. Some end it: then
- * the driver opens what is left, and the power may go while it does.
+ * Most cuts are checked in a copy while the run goes on. Some end the run: then
+ * the driver opens the result, and the power may fail again meanwhile.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_driver_faults.c - the Nth operation below the driver `cow` fails,
- * for every N. Each request ends, or waits for room and goes on when there
- * is; nothing hangs; what is read is still right; and opened again the store
- * holds what it has to.
+ * for every N. Each request ends, or waits for room and continues when there
+ * is; nothing hangs; reads still return the right data; and after the next
+ * open the store has the right contents.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_driver_merge.c - the commit of a disk in use to its raw base, at
- * random: requests in flight that complete in any order, power cuts of store
- * and base at every write and sync, commits that are canceled, cut off and
- * begun again. Every sector is what it may be, always; in the end the base is
- * the disk.
+ * test_cow_driver_merge.c - random runs of the commit of a disk in use to its
+ * raw base: requests in flight that complete in any order, power cuts of store
+ * and base at every write and sync, commits that are canceled, interrupted and
+ * restarted. Every sector always holds an allowed value; in the end the base
+ * equals the disk.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_driver_model.c - the driver `cow` with many requests in flight,
- * completed in any order, and snapshots taken, read, deleted and gone back to
- * meanwhile. Whatever is read is something that can be there; a snapshot
- * holds what had ended when it was taken; and after each closing the tools
- * find the same in the store, and nothing wrong with it. In a file and, as
- * root, on a loop device.
+ * completed in any order, while snapshots are taken, read, deleted and reverted
+ * to. Each read returns a value that can be there; a snapshot holds the
+ * requests that had ended when it was taken; and after each close the tools
+ * find the same contents in the store, and no damage. In a file and, as root,
+ * on a loop device.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_driver_pace.c - how much of the time a store takes for itself: for
- * giving back what deleted snapshots held, and for holes. The clock is the
- * test's.
+ * test_cow_driver_pace.c - the share of time that a store spends on background
+ * work: freeing the blocks of deleted snapshots, and punching holes. The test
+ * supplies the clock.
  */
 #include <stdlib.h>
 #include <string.h>

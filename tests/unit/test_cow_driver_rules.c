@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_driver_rules.c - orders of events that chance seldom brings about,
- * each of which the driver `cow` has to get right. An operation below is kept
- * in flight for as long as a test wants it to be.
+ * test_cow_driver_rules.c - rare orders of events that the driver `cow` must
+ * handle, each forced by a test. The test keeps an operation below the driver
+ * in flight for as long as it wants.
  */
 #include <errno.h>
 #include <stdio.h>

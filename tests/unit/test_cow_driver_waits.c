@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_driver_waits.c - writes to a store that have to wait for room, for
- * memory, or for their part of the log, and do not wait for ever.
+ * test_cow_driver_waits.c - writes to a store that wait for room, for memory,
+ * or for their part of the log, but not forever.
  */
 #include <errno.h>
 #include <stdlib.h>

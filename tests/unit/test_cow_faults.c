@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_faults.c - the Nth call to the device fails, for every N. The
- * store says so, goes on reading, and opened again it holds what it has to.
- * A write that found no space leaves the store usable.
+ * test_cow_faults.c - the Nth call to the device fails, for every N. The store
+ * returns the error, still reads, and has the right contents after the next
+ * open. A write that found no space leaves the store usable.
  */
 #include <errno.h>
 #include <malloc.h>

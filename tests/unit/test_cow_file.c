@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_file.c - a store in a file, as the tools have it: the Nth read or
- * write moves less than it was to, is interrupted, or fails, for every N; and
- * what a deletion reads is a matter of what it frees, not of the store's size.
+ * test_cow_file.c - a store in a file, as the tools use it: the Nth read or
+ * write is short, is interrupted, or fails, for every N; and the amount that a
+ * deletion reads depends on what it frees, not on the store's size.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_growth.c - what grows: a device and its bitmap, a map that is made
- * before anything is written, the table of versions, a layer.
+ * test_cow_growth.c - growth of a device and its bitmap, of a map that is made
+ * before anything is written, of the table of versions, and of a layer.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_journal.c - the journal of a store whose process has died
- * (docs/takeover.md). What was answered and is in no log comes out of it; a
- * journal that cannot be right is refused with the reason, and kept: once it
- * is right again, nothing is missing.
+ * (docs/takeover.md). It restores writes that were answered and are in no log;
+ * an invalid journal is refused with the reason, and kept: once it is repaired,
+ * nothing is missing.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_replay.c - logs that somebody made up, with right checksums: a
- * record that does not fit the store as it stands is refused, and nothing is
- * changed by it.
+ * test_cow_replay.c - crafted logs with right checksums: a record that does not
+ * fit the store's state is refused, and changes nothing.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_rules.c - the rules that the obvious version of this store would
- * break, one test each, at the very point. (test_cow_crash.c meets most of
+ * test_cow_rules.c - rules that a naive implementation of this store would
+ * break, one test each, at the exact point. (test_cow_crash.c meets most of
  * them at random, too.)
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_set.c - sets of a bitmap page's bits against an array: random
- * changes through all three forms, and the memory that they take.
+ * test_cow_set.c - sets of a bitmap page's bits, compared with an array: random
+ * changes through all three representations, and the memory that they need.
  */
 #include <malloc.h>
 #include <setjmp.h>

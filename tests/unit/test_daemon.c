@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_daemon.c - how a program is started that goes on by itself: what it
- * has open, whatever its caller had.
+ * test_daemon.c - the start of a daemon: which descriptors it has open,
+ * whatever its caller had open.
  */
 #include <setjmp.h>
 #include <stdarg.h>

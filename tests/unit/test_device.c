@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_device.c - which devices are known to be done with a page when they
- * say so, in a sysfs made up of directories, links and files as the kernel's are.
+ * complete the request, in a fake sysfs of directories, links and files.
  */
 #include <setjmp.h>
 #include <stdarg.h>

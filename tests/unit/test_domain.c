@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain.c - snapshots of a domain, without Xen: the operations, and what
- * they refuse. The disks are stores at real tapdisks, the domain is
- * domain_fake.c's.
+ * test_domain.c - snapshots of a domain, without Xen: the operations, and the
+ * requests that they refuse. Real tapdisks serve the disks, which are stores;
+ * the domain is domain_fake.c's.
  */
 #include "domain_expect.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_busy.c - snapshots of a domain, without Xen: somebody else has a
- * disk of it, or reads a snapshot.
+ * test_domain_busy.c - snapshots of a domain, without Xen: another process has
+ * one of its disks open, or reads a snapshot.
  */
 #include "domain_expect.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_clone.c - a second domain out of a domain's snapshot, without Xen.
+ * test_domain_clone.c - a second domain from a domain's snapshot, without Xen.
  */
 #include "domain_expect.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_domain_died.c - snapshots of a domain, without Xen: a tapdisk has died
- * under the guest, and another one is to take over (docs/takeover.md). Until
- * then nobody else has the image, or the guest loses what it was told is
- * written.
+ * under the guest, and another one must take over (docs/takeover.md). Until
+ * then no other process may open the image, or the guest loses writes that
+ * were acknowledged.
  */
 #include "domain_expect.h"
 

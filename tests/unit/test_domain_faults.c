@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_faults.c - snapshots of a domain, without Xen: each file and
- * directory in turn that cannot be made durable.
+ * test_domain_faults.c - snapshots of a domain, without Xen: syncing each file
+ * and directory fails in turn.
  */
 #include "domain_expect.h"
 

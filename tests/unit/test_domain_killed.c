@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_killed.c - snapshots of a domain, without Xen: what is left of
- * an operation that is killed at each of its steps, or can go no further.
+ * test_domain_killed.c - snapshots of a domain, without Xen: the state after an
+ * operation is killed at each of its steps, or cannot continue.
  */
 #include "domain_expect.h"
 

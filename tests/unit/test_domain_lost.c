@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_lost.c - xenstored goes, and whoever waits for it is told. Here it
- * is a socket that listens.
+ * test_domain_lost.c - xenstored dies, and its waiting clients are told. Here a
+ * listening socket stands for it.
  */
 #include <errno.h>
 #include <semaphore.h>

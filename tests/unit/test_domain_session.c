@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_domain_session.c - snapshots of a domain, without Xen: operations side
- * by side, and others that come between.
+ * test_domain_session.c - snapshots of a domain, without Xen: concurrent
+ * operations, and operations that come in between.
  */
 #include "domain_expect.h"
 

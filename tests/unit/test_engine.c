@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_engine.c - every engine does what engine.h promises: the same tests
- * for each, and what is only true of one.
+ * test_engine.c - every engine keeps the contract of engine.h: the same tests
+ * for each, and tests of one engine's own features.
  */
 #include <errno.h>
 #include <poll.h>

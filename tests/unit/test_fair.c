@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_fair.c - a ring that is never empty does not keep another one waiting:
- * another queue of the same frontend, another disk of the same process.
+ * test_fair.c - a ring that is never empty does not starve another one: another
+ * queue of the same frontend, another disk of the same process.
  *
- * All in one process: an engine that completes half of what it has each time,
- * and a frontend that fills its ring again whenever something was answered, so
- * that there is always something in it.
+ * All in one process: an engine that completes half of its I/Os each time, and
+ * a frontend that refills its ring after each response, so that the ring is
+ * never empty.
  */
 #include <setjmp.h>
 #include <stdarg.h>

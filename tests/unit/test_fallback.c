@@ -3,9 +3,9 @@
  * test_fallback.c - tapdisk where io_uring is not permitted: it says so, and
  * serves its disk through libaio.
  *
- * Machines that refuse are made with a seccomp filter. This program is also
- * what is started in tapdisk's place: it puts the filter on, then becomes
- * tapdisk, logging to a file.
+ * A seccomp filter simulates a machine that refuses. The test starts this
+ * program in tapdisk's place: it installs the filter, then executes tapdisk,
+ * logging to a file.
  */
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_guest_memory.c - what frontends can make us map and hold, and that all
- * of it comes back.
+ * test_guest_memory.c - the guest pages that frontends can make tapdisk map and
+ * hold; all of them are released again.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_hostile.c - what an ill-behaved frontend gets: each bad request an
- * error, a broken ring the end of that ring, and nobody else any harm.
+ * test_hostile.c - hostile frontends: each bad request gets an error, a broken
+ * ring is no longer served, and no other frontend is harmed.
  *
- * An honest frontend is connected to the same disk all the while; after
- * every blow it has to be served as before.
+ * An honest frontend is connected to the same disk throughout; after every
+ * attack it must be served as before.
  */
 #include "fixture.h"
 

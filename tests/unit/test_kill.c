@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_kill.c - kill -9 of tapdisk under load: what a completed flush
- * covered is on the disk, what was in flight is there whole or not at all,
- * and a new tapdisk serves the same disk again.
+ * test_kill.c - kill -9 of tapdisk under load: writes that a completed flush
+ * covered are on the disk, a write in flight is there whole or not at all, and
+ * a new tapdisk serves the same disk again.
  *
- * What this can prove: that tapdisk answers nothing before it has been done.
- * The kernel outlives tapdisk, so a flush that never reached the device would
- * go unnoticed here.
+ * This proves that tapdisk answers no request before it is done. The kernel
+ * outlives tapdisk, so a flush that never reached the device would go
+ * unnoticed here.
  *
  * Each 4 KiB block holds its own number, the number of the write that wrote
  * it, and bytes that follow from the two. Of a block: flushed <= completed
  * <= submitted, and what is found must be from completed (hence flushed) to
  * submitted. One write a block is in flight at a time.
  *
- * TAPSNAP_SEED=<seed> repeats a round's choices; what the machine does is its own.
+ * TAPSNAP_SEED=<seed> repeats a round's choices; the timing still differs.
  */
 #include <errno.h>
 #include <fcntl.h>

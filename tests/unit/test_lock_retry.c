@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_lock_retry.c - an image whose lock will soon be let go: a block device
- * that udev looks at, as it does with every new one, or any image that a
- * process had which was killed. Who opens it waits, but no other disk does,
- * and it does not wait for ever; whoever lives and holds is not waited for.
+ * test_lock_retry.c - an image whose lock will soon be released: a block device
+ * that udev probes, as it does with every new one, or an image of a killed
+ * process. The opener waits for a limited time, but no other disk waits; a
+ * lock whose holder lives is not waited for.
  */
 #include "fixture.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_loop.c - the event loop: what is removed is never called again,
- * whoever removes it and whenever; timers in order; hooks before each sleep,
- * and one for a sleep that was interrupted; when it looks instead of sleeping.
+ * test_loop.c - the event loop: a removed source is never called again,
+ * wherever and whenever it is removed; timers in order; hooks before each
+ * sleep, and one for an interrupted sleep; when it polls instead of sleeping.
  */
 #include <errno.h>
 #include <setjmp.h>

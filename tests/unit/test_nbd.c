@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_nbd.c - the NBD server's requests: what they do, what is refused, and
- * clients that are slow, greedy, hostile or gone.
+ * test_nbd.c - the NBD server's requests: their effects, refusals, and clients
+ * that are slow, greedy, hostile or gone.
  *
  * TAPSNAP_SEED=N repeats a run of the random part; the seed is printed.
  */

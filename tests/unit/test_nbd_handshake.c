@@ -2,7 +2,7 @@
 /*
  * test_nbd_handshake.c - the NBD server's negotiation with honest, broken
  * and hostile clients, byte by byte. After each hostile client an honest one
- * has to be served: what one does ends at most its own connection.
+ * must be served: a client can end at most its own connection.
  */
 #include "nbd_client.h"
 #include "nbd_handshake.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_on_error.c - what a disk does whose requests fail: stop, pause, close,
- * another policy, a device that is silent. (What becomes of each request:
+ * test_on_error.c - a disk whose requests fail: stop, pause, close, change of
+ * policy, a device that does not answer. (The result of each request:
  * test_on_error_sweep.c.)
  */
 #include <errno.h>

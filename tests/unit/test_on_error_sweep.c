@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_on_error_sweep.c - what becomes of requests that a disk fails: every io
- * of a sequence of requests, one after the other, meets EIO, ENOSPC, EREMOTEIO
- * or moves only 512 bytes, by itself or with all that come after it until
- * somebody waits, under each policy, on a raw image and on a store.
- * Each request has to end as vbd_error.c says, and the image has to hold what
- * was answered.
+ * test_on_error_sweep.c - the result of requests that a disk fails: every I/O
+ * of a sequence of requests, in turn, meets EIO, ENOSPC, EREMOTEIO or moves only
+ * 512 bytes; it fails alone, or with all later ones until a request waits;
+ * under each policy, on a raw image and on a store. Each request must end as
+ * vbd_error.c says, and the image must hold the writes that were answered.
  */
 #include <errno.h>
 #include <stdio.h>

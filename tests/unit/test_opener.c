@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_opener.c - what the process that opens tapdisk's files does, what it
- * refuses, and what it makes of requests that are none. Each test has one, a
- * child process with the filter on, which serves a socket of the test's.
+ * test_opener.c - the process that opens tapdisk's files: requests that it
+ * serves, that it refuses, and malformed ones. Each test has an opener of its
+ * own, a child process with the filter on, which serves a socket of the test.
  */
 #include <setjmp.h>
 #include <stdarg.h>

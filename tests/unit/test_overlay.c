@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_overlay.c - the overlay record of a raw image: what each opening makes
- * of one that is right, damaged, or left over, and the moment at which a store
- * takes over, killed at every system call of it. Either the image is the disk
- * and has no record, or it is all in the store; it reads the same, and an
- * image that has a record is not written.
+ * test_overlay.c - the overlay record of a raw image: opening an image whose
+ * record is valid, damaged, or stale; and the move onto a store, killed at
+ * each of its system calls. Either the image is the disk and has no record, or
+ * all data is in the store; the disk reads the same, and an image that has a
+ * record is not written.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_poll.c - tapdisk --poll: requests are found without signals while one
- * follows the other; a disk with nothing to do sleeps. When it begins and ends
- * is in test_loop.
+ * test_poll.c - tapdisk --poll: requests in close succession are found without
+ * signals; an idle disk sleeps. test_loop tests when polling begins and ends.
  */
 #include <errno.h>
 #include <stdio.h>

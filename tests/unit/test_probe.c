@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_probe.c - images on a file system that does not answer: what becomes of
- * the command that is to open one, of everybody else meanwhile, and of what
- * answers at last. The opening hangs in the kernel, in three different calls.
+ * test_probe.c - images on a file system that does not answer: the result of the
+ * command that opens one, of other commands meanwhile, and of a late answer.
+ * The open hangs in the kernel, in three different calls.
  */
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_processor.c - an event channel's interrupt is found by its name. Where
- * the thread stays then, tests/xen/test_xentop.sh sees on real Xen.
+ * test_processor.c - an event channel's interrupt is found by its name.
+ * tests/xen/test_xentop.sh checks on real Xen on which processor the thread stays.
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_sandbox.c - what tapdisk cannot do any more once the filter is on,
- * and what it still can. Each test puts the filter on in a child process,
- * since nothing takes it off again.
+ * test_sandbox.c - system calls that tapdisk's filter refuses, and those that
+ * it allows. Each test installs the filter in a child process, since it cannot
+ * be removed.
  */
 #include <setjmp.h>
 #include <stdarg.h>

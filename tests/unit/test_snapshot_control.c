@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_snapshot_control.c - commands to one disk's snapshots: freezes that
- * end by themselves, tokens, what is refused when, what a pause and a close
- * wait for; and writes that wait for room. Over the driver of
- * snapshot_process.h.
+ * test_snapshot_control.c - snapshot commands to one disk: freezes that time
+ * out, tokens, refusals in each state, what a pause and a close wait for; and
+ * writes that wait for room. Over the driver of snapshot_process.h.
  */
 #include "snapshot_process.h"
 

@@ -2,8 +2,8 @@
 /*
  * test_snapshot_group.c - a snapshot of three disks: all of them or none,
  * whatever fails, dies or is killed, at every step. Over the driver of
- * snapshot_process.h, which has no data; what is looked at is what each disk
- * was told, and that no disk stays frozen or in doubt.
+ * snapshot_process.h, which has no data; the tests check the commands that
+ * each disk received, and that no disk stays frozen or in doubt.
  */
 #include "snapshot_process.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_states.c - commands that come when a disk cannot follow them: each is
- * refused with the reason, the disk stays as it is, and its frontend is served.
+ * test_states.c - commands that a disk's state does not allow: each is refused
+ * with the reason, the disk stays as it is, and its frontend is served.
  */
 #include <dirent.h>
 #include <errno.h>

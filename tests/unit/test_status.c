@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_status.c - STATUS requests: what a driver says of a disk's contents is
- * held against an array that knows them, and knows since when.
+ * test_status.c - STATUS requests: a driver's answers about a disk's contents
+ * are compared with an array of the contents and the times of their changes.
  *
- * A part said to be zeros must be zeros; a part that is not what it was at a
- * snapshot must be said to have changed. And the answer has to be of use: what
- * nobody has written to is a hole, and has not changed.
+ * A part reported as zeros must be zeros; a part that differs from a snapshot
+ * must be reported as changed. And the answer must be useful: a part never
+ * written is reported as a hole, and as unchanged.
  *
  * TAPSNAP_SEED=N repeats a run; the seed is printed.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_takeover.c - a tapdisk is killed under load and replaced; what is
- * refused, left alone, or not believed on the way.
+ * test_takeover.c - a tapdisk is killed under load and replaced; requests that
+ * are refused, files that are left alone, data that is not trusted meanwhile.
  */
 #include "takeover_load.h"
 

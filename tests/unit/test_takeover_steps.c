@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_takeover_steps.c - a tapdisk is killed behind every store to the
- * in-flight table, the journal or the ring (include/point.h), one after the
- * other, until there are no more; and so is its successor while it takes over
- * and serves. TAPSNAP_STRIDE=1 does it at each of these points (make soak).
- * The frontend sees each request answered once, and on the disk what was
- * answered.
+ * test_takeover_steps.c - a tapdisk is killed after each store to the in-flight
+ * table, the journal or the ring (include/point.h), one point per run, until
+ * there are no more; and so is its successor while it takes over and serves.
+ * TAPSNAP_STRIDE=1 does it at every point (make soak). The frontend sees each
+ * request answered once, and finds the answered writes on the disk.
  */
 #include "takeover_load.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_tap_img_prepared.c - a group's tapdisk was killed between PREPARE and
- * COMMIT, before or after the decision, and the next one to open the store is
- * tap-img: what was prepared is settled then, and never after what tap-img did.
+ * COMMIT, before or after the decision, and tap-img is the next to open the
+ * store: tap-img settles the prepared snapshot first, before its own changes.
  */
 #include <setjmp.h>
 #include <stdarg.h>

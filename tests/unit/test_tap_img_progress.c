@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tap_img_progress.c - the line that shows how far something is.
+ * test_tap_img_progress.c - the progress line.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tapback_device.c - a disk's life with one guest: coming up, what a
- * frontend can do wrong meanwhile, and going down.
+ * test_tapback_device.c - a disk's life with one guest: connecting, mistakes of
+ * a frontend meanwhile, and disconnecting.
  */
 #include "tapback_fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tapback_frontend.c - what a frontend may write about its rings, and
- * what it may not.
+ * test_tapback_frontend.c - valid and invalid descriptions of a frontend's
+ * rings in xenstore.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tapback_restart.c - tapback is killed and started again at any moment:
- * guests do not notice, and what happened meanwhile is found.
+ * test_tapback_restart.c - tapback is killed and restarted at any moment: guests
+ * do not notice, and tapback finds the changes that it missed.
  */
 #include "tapback_fixture.h"
 

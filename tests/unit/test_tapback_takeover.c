@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_tapback_takeover.c - a tapdisk with connected frontends dies: tapback
- * has another one take over, and follows it; or says why not. What stands for
- * `tap-ctl takeover` is a script that a test writes.
+ * starts a takeover, and follows the successor; or says why not. A script that
+ * the test writes stands for `tap-ctl takeover`.
  */
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tapback_tapdisk.c - tapdisk's side of a disk, when it grows, dies or is
- * silent, and several domains that want the same one.
+ * test_tapback_tapdisk.c - a tapdisk that grows its disk, dies or is silent, and
+ * several domains that use the same disk.
  */
 #include "tapback_fixture.h"
 

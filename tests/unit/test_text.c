@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_text.c - texts that are to become JSON, whatever is in them.
+ * test_text.c - conversion of texts with any bytes to JSON.
  */
 #include <setjmp.h>
 #include <stdarg.h>

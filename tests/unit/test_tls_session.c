@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_tls_session.c - what lies between a client with TLS and an NBD server:
- * a session in a process of its own, of which this one is both ends, and which
- * has given up its rights as tapdisk-tls has it. Clients that do not read or
- * have no key, and a server that has hung up on them.
+ * test_tls_session.c - the session between a TLS client and an NBD server. It
+ * runs in a process of its own that has dropped its rights, as in tapdisk-tls;
+ * the test is both ends. Clients that do not read or have no key, and a server
+ * that has hung up on them.
  */
 #include <setjmp.h>
 #include <stdarg.h>

@@ -4,11 +4,11 @@
  * one thread puts requests that are nearly right, another one overwrites
  * bytes in the ring and in the pages that requests name, and now and then an
  * index, as fast as it can; the event channel is signalled with and without
- * reason. A real tapdisk has to go on, and an honest frontend of another disk
- * beside it has to have its data, all the time.
+ * reason. A real tapdisk must go on, and serve an honest frontend of another
+ * disk with the right data throughout.
  *
- * TAPSNAP_SOAK_SECONDS says for how long at least (2). TAPSNAP_SEED repeats the
- * requests, not the races. Requests that were answered are counted and printed.
+ * TAPSNAP_SOAK_SECONDS is the minimum time (2). TAPSNAP_SEED repeats the
+ * requests, not the races. The test prints the number of answered requests.
  */
 #include "fixture.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_vbd.c - what reaches the disk, in which order, and what the guest is
- * told when it fails: flushes, barriers, pauses.
+ * test_vbd.c - which I/Os reach the disk, in which order, and which status the
+ * guest gets when they fail: flushes, barriers, pauses.
  */
 #include "recorded_disk.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_vbd_frontend.c - frontends of a disk: which of their pages are lent to
- * the device, and how they go while requests are at the disk or wait.
+ * the device, and how they disconnect while requests are in flight or wait.
  */
 #include "recorded_disk.h"
 #include "vbd_internal.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_vdev.c - names of virtual devices: the numbers that Xen's
- * xen-vbd-interface(7) gives them, and what is no name.
+ * xen-vbd-interface(7) gives them, and invalid names.
  */
 #include <errno.h>
 #include <setjmp.h>

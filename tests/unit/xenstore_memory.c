@@ -5,7 +5,7 @@
  * path, and for a node that goes because one above it goes.
  *
  * A transaction collects its changes and applies them at the commit. That is
- * enough here, where nobody reads back what it wrote in the same one.
+ * enough here: no user reads back its own writes in the same transaction.
  */
 #include "xenstore_memory.h"
 

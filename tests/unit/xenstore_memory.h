@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * xenstore_memory.h - a xenstore in memory for tests of tapback, which plays
- * xenstored, the toolstack and the frontend.
+ * xenstored; the test uses it as toolstack and frontend.
  */
 #ifndef TESTS_STORE_MEMORY_H
 #define TESTS_STORE_MEMORY_H
@@ -10,23 +10,23 @@
 
 struct xenstore *xenstore_memory_open(void);
 
-/* As somebody else: these fire watches and are not counted. */
+/* Changes by another client: they fire watches and are not counted. */
 void xenstore_memory_put(struct xenstore *xenstore, const char *path, const char *value);
 void xenstore_memory_put_bytes(struct xenstore *xenstore, const char *path, const char *value, size_t length);
 void xenstore_memory_delete(struct xenstore *xenstore, const char *path);	/* with all below it */
-/* NULL when there is none. */
+/* The node's value; NULL: no such node. */
 const char *xenstore_memory_get(struct xenstore *xenstore, const char *path);
 
-/* Writes and removals by the one under test so far. */
+/* Number of writes and removals by tapback so far. */
 unsigned xenstore_memory_changes(struct xenstore *xenstore);
-/* Nodes of which the one under test removed one that was there, or NULL: the last such path. */
+/* The path of the last existing node that tapback removed, or NULL. */
 const char *xenstore_memory_removed(struct xenstore *xenstore);
-/* The next @count commits fail with -EAGAIN, as when somebody else changed a node. */
+/* The next @count commits fail with -EAGAIN, as after a change by another client. */
 void xenstore_memory_conflict(struct xenstore *xenstore, unsigned count);
 /* The next @count writes fail with @error. */
 void xenstore_memory_fail_writes(struct xenstore *xenstore, unsigned count, int error);
 unsigned xenstore_memory_watches(struct xenstore *xenstore);
-/* The connection ends. */
+/* End the connection to xenstored. */
 void xenstore_memory_lose(struct xenstore *xenstore);
 
 #endif

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
 #
-# domain.sh - what the tests of domain snapshots share, beside lib.sh: stores,
+# domain.sh - shared by the tests of domain snapshots, in addition to lib.sh: stores,
 # and the guest program that compares its memory with two disks (guest/instant.c).
 
 export TAPSNAP_SNAPSHOT_DIR=$WORK/snapshots
 DOMAIN_UUID="uuid=\"$(cat /proc/sys/kernel/random/uuid)\""
 
-# xl-snapshot for who wants it killed: behind the step $XL_SNAPSHOT_KILL_AT it kills itself, or the process $XL_SNAPSHOT_KILL.
-# The one that is installed does not.
+# An xl-snapshot for tests: after the step $XL_SNAPSHOT_KILL_AT it kills itself, or the process $XL_SNAPSHOT_KILL.
+# The installed one does not.
 POINTS=/payload/points/xl-snapshot
 
-# Progress is of no interest; why it failed is.
+# Run xl-snapshot; show its stderr, without which progress would fill the log, only if it fails.
 snap() {
 	local words=$WORK/snap.$BASHPID.err
 	xl-snapshot "$@" 2>"$words" || { cat "$words" >&2; return 1; }
 	rm "$words"
 }
 
-# store_line VDEV NAME [SIZE]: makes the store, prints the disk's line of a config
+# store_line VDEV NAME [SIZE]: make the store, print the disk's line of a config
 store_line() {
 	[ -e "$WORK/$2.cow" ] || must tap-img create "$WORK/$2.cow" "${3:-64M}" >/dev/null
 	echo "backendtype=tap,format=raw,script=block-tapsnap,vdev=$1,target=cow:$WORK/$2.cow"
@@ -28,7 +28,7 @@ instant_start() { # GUEST
 	guest_must "$1" "instant run /dev/xvda /dev/xvdb >/tmp/instant 2>&1 & echo \$! >/tmp/instant.pid"
 }
 
-# What it has to say about its memory and the disks now; the longest gap since it was asked last is left in GAP.
+# Have the guest program compare its memory with the disks now; GAP is the longest gap since the last call, in ms.
 instant_check() { # GUEST
 	local said
 	said=$(guest_must "$1" "n=\$(grep -c ok /tmp/instant); kill -USR1 \$(cat /tmp/instant.pid); \
@@ -38,7 +38,7 @@ until grep -q wrong /tmp/instant || [ \$(grep -c ok /tmp/instant) -gt \$n ]; do 
 	echo "# writes: ${BASH_REMATCH[1]}, longest gap: $GAP ms"
 }
 
-# Is a snapshot of the disks alone of one instant?
+# Check that a snapshot of the disks alone is of one instant.
 instant_order() { # SNAPSHOT
 	local disk
 	for disk in a b; do
@@ -48,19 +48,19 @@ instant_order() { # SNAPSHOT
 	rm "$WORK"/[ab].raw
 }
 
-# The guest's marks (guest/init), memory's first: do they tell of the moment that it is to be at?
+# The guest's marks (guest/init), memory's first, must be MARKS.
 must_hold() { # GUEST MARKS DEVICE...
 	must_equal "memory and ${*:3} of $1" "$2" "$(guest_must "$1" "marks ${*:3}" | tr -d '\r\n')"
 }
 
-must_be_paused() { # GUEST; it goes on afterwards
+must_be_paused() { # GUEST; unpauses it
 	local state
 	state=$(xl list "$(guest_name "$1")" | awk 'END {print $5}')
 	[[ $state == ??p??? ]] || fail "$1 is not paused: $state"
 	must xl unpause "$(guest_name "$1")"
 }
 
-# What it has said so far is put aside, for it to say again that it is up. Not for one that goes on.
+# Put the console's log aside before a restart, to wait for a new boot message. Not for a guest that goes on.
 console_keep() { # GUEST
 	mv "$LOGS/guest-$(guest_name "$1").log" "$LOGS/guest-$(guest_name "$1").before.log"
 }
@@ -69,12 +69,12 @@ must_be_gone() { # GUEST
 	! guest_exists "$1" >/dev/null 2>&1 || fail "$1 is still there"
 }
 
-# must_list SNAPSHOT...: of guest a, oldest first
+# must_list SNAPSHOT...: the snapshots of guest a, oldest first
 must_list() {
 	must_equal "the list" "$*" "$(must snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")')"
 }
 
-# info_of SNAPSHOT FILTER: of guest a's
+# info_of SNAPSHOT FILTER: information on a snapshot of guest a
 info_of() { must snap show --json -n "$1" "$(guest_name a)" | jq -r ".snapshots[0] | $2"; }
 
 back_to() { # SNAPSHOT [OPTION...]: guest a
@@ -88,7 +88,7 @@ disk_snapshots() { # VDEV, of guest a
 	tap-ctl snapshot-list -p "$(tapdisk_pid a "$1")" -m "$(tapdisk_minor a "$1")" --json | jq -r '[.snapshots[].name] | join(" ")'
 }
 
-# instant_round NUMBER plain|live [OPTION...]: a snapshot of guest a, sNUMBER, with memory, taken while it writes; then back to it
+# instant_round NUMBER plain|live [OPTION...]: snapshot guest a as sNUMBER, with memory, while it writes; then revert
 instant_round() {
 	local number=$1 kind=$2 name
 	shift 2
@@ -101,11 +101,11 @@ instant_round() {
 	instant_check a
 }
 
-live_is_refused() { # where it cannot be
+live_is_refused() { # for PV guests, which cannot be saved live
 	[ "$GUEST_TYPE" != pv ] || must_fail snap create --live "$(guest_name a)"
 }
 
-# delete_all VDEV...: guest a's snapshots, of which s1 is the first; nothing is left of them, on these disks neither
+# delete_all VDEV...: delete guest a's snapshots, s1 and its children; no file and no snapshot of these disks is left
 delete_all() {
 	local disk
 	must snap delete --children -n s1 "$(guest_name a)"
@@ -116,7 +116,7 @@ delete_all() {
 	instant_check a
 }
 
-# must_be LIST: snapshots of guest a with memory, and of its two disks; and no other file
+# must_be LIST: guest a and its two disks have exactly these snapshots, with memory, and there is no other file
 must_be() {
 	local words
 	read -ra words <<<"$1"
@@ -127,7 +127,7 @@ must_be() {
 		"$(find "$TAPSNAP_SNAPSHOT_DIR" -type f ! -name lock ! -name domain.xl | wc -l)"
 }
 
-# copy_snapshot STORE NAME FILE: read beside the running disk
+# copy_snapshot STORE NAME FILE: read the snapshot while the disk is in use
 copy_snapshot() {
 	local marker minor pid
 	marker=$(must tap-ctl create -R -a "cow:$1@$2")

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
 #
-# frontend.sh - what the tests with a frontend of our own share (frontend/).
+# frontend.sh - shared by the tests with a frontend of our own (frontend/).
 #
-# Three disks: the one that things happen to, a witness in the same tapdisk and
-# one in another. No guest is needed: the frontend is a process in dom0.
+# Three disks: the victim, a witness in the same tapdisk and one in another
+# tapdisk. No guest is needed: the frontend is a process in dom0.
 
 . ./lib.sh
 
@@ -13,7 +13,7 @@ TAPDISKS=()
 
 frontend_clean_up() {
 	local disk pid minor
-	# only a scenario that failed leaves these
+	# only a failed scenario leaves these
 	xenstore-rm /local/domain/0/test-frontends 2>/dev/null && xenstore-rm /local/domain/0/backend/vbd3/0
 	for disk in "${DISKS[@]}"; do
 		IFS=: read -r pid minor _ <<<"$disk"
@@ -34,7 +34,7 @@ frontend_disk() {
 
 frontend_start() {
 	trap frontend_clean_up EXIT
-	# pages that processes may grant: rings and data of a few frontends
+	# maximum of pages that processes may grant: rings and data of a few frontends
 	echo 16384 >/sys/module/xen_gntalloc/parameters/limit
 	TAPDISKS=("$(tap-ctl spawn)" "$(tap-ctl spawn)")
 	frontend_disk "${TAPDISKS[0]}" victim 4M
@@ -42,7 +42,7 @@ frontend_start() {
 	frontend_disk "${TAPDISKS[1]}" stranger 4M
 }
 
-# frontend SCENARIO [COMMAND]: one life of a frontend on empty disks
+# frontend SCENARIO [COMMAND]: run one scenario on empty disks
 frontend() {
 	local disk
 	for disk in "${DISKS[@]}"; do

@@ -1,35 +1,35 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # shellcheck shell=bash
 #
-# lib.sh - what the tests in dom0 share: guests, their consoles, disks, waits.
+# lib.sh - shared by the tests in dom0: guests, their consoles, disks, waits.
 #
-# A test is a script that sources this file, says what it does with step(),
+# A test is a script that sources this file, announces each step with step(),
 # and ends by success or by fail(). The runner gives it
 #   TEST_NAME    prefix for the names of its guests
 #   GUEST_TYPE   pv, pvh or hvm
 #   WORK         an empty directory for images
-#   BACKEND      tap, or qdisk to see whether the test itself is right
+#   BACKEND      tap, or qdisk to check the test itself
 #   SOAK         not empty: there is time for many rounds
 #
-# Nothing here sleeps for a while and hopes: wait_until() polls a condition and
-# fails the test at its deadline. The guests' init (guest/init) runs lines that
-# are typed on their console, and prints @@TOKEN STATUS@@ after each.
+# Nothing here waits for a fixed time: wait_until() polls a condition and fails
+# the test at its deadline. The guests' init (guest/init) runs lines that are
+# typed on their console, and prints @@TOKEN STATUS@@ after each.
 
 #
-# Starting a process is dear inside the emulation: what polls uses the shell's
-# own means where it can.
+# Starting a process is expensive inside the emulation: polling loops use shell
+# builtins where they can.
 
 set -uo pipefail
 : "${TEST_NAME:=adhoc}" "${GUEST_TYPE:=pv}" "${BACKEND:=tap}" "${WORK:=/payload/images/adhoc}" "${SOAK:=}"
 LOGS=/var/log/xen
 declare -A DOMID TTY	# of running guests, see guest_find()
-exec {NEVER}<> <(:)	# nothing ever comes out of this pipe
+exec {NEVER}<> <(:)	# a pipe without data, to read with a timeout
 
 # ---- results ----
 
 step() { echo "# step: $* [$SECONDS s]"; }
 
-# On stderr, so that it is seen from inside a redirection or a $(...) too.
+# On stderr, so that it is visible from inside a redirection or a $(...) too.
 fail() {
 	local i
 	{
@@ -42,7 +42,7 @@ fail() {
 	exit 1
 }
 
-# What each tapdisk says of its disks, for whoever has to find out why a test failed.
+# Print each tapdisk's report on its disks, to help find the cause of a failure.
 disks_now() {
 	local line
 	[ "$BACKEND" = tap ] || return 0
@@ -53,7 +53,7 @@ disks_now() {
 	done
 }
 
-# must COMMAND...: it has to succeed, and its words are shown if it does not
+# must COMMAND...: the command must succeed; its output is shown if it does not
 must() {
 	local output status
 	output=$("$@" 2>&1)
@@ -62,7 +62,7 @@ must() {
 	[ -z "$output" ] || echo "$output"
 }
 
-# must_fail COMMAND...: it has to fail, and to say why; its words are left in REFUSAL
+# must_fail COMMAND...: the command must fail and print the reason, which is left in REFUSAL
 must_fail() {
 	REFUSAL=$("$@" 2>&1) && fail "'$*' should have been refused, and was not"
 	[ -n "$REFUSAL" ] || fail "'$*' was refused without a word"
@@ -151,7 +151,7 @@ guest_wait_ready() {
 	wait_until 90 "$1 is up" console_has "$1" '@@ready@@'
 }
 
-# A domain has a new number, and a new console, after each restore.
+# Find the domain's number and console, which are new after each restore.
 guest_find() {
 	DOMID[$1]=$(xl domid "$(guest_name "$1")") || fail "no domain $(guest_name "$1")"
 	TTY[$1]=$(xenstore-read "/local/domain/${DOMID[$1]}/console/tty") || fail "$1 has no console"
@@ -181,9 +181,9 @@ guest_migrate() {
 	guest_find "$1"
 }
 
-# Everything the guest has printed, into CONSOLE, by this very process: it is
-# done over and over, and a $(...) would cost what the guest needs to go on.
-# A migrated guest goes on in the log of the name it came under.
+# Read everything the guest has printed into CONSOLE, in this process: it is
+# called again and again, and a $(...) would take processor time from the guest.
+# A migrated guest continues the log of the name it arrived under.
 console_read() { # GUEST
 	local file part
 	CONSOLE=
@@ -211,7 +211,7 @@ guest_type() { # GUEST LINE
 	printf '%s\n' "$2" >"${TTY[$1]}" || fail "nobody reads the console of $1"
 }
 
-# guest_run GUEST [-t SECONDS] COMMAND: run it there; prints its output, has its status
+# guest_run GUEST [-t SECONDS] COMMAND: run it in the guest; prints its output, returns its status
 guest_run() {
 	local guest=$1 limit=240 token=${EPOCHREALTIME/./}$RANDOM text
 	shift
@@ -225,7 +225,7 @@ guest_run() {
 	return "${BASH_REMATCH[1]}"
 }
 
-# guest_must GUEST [-t SECONDS] COMMAND: the same, and it has to succeed
+# guest_must GUEST [-t SECONDS] COMMAND: the same, but it must succeed
 guest_must() {
 	local output status
 	output=$(guest_run "$@")
@@ -249,7 +249,7 @@ load_stop() {
 
 # ---- the backend ----
 
-# backend_path GUEST VDEV: where the disk's backend nodes are
+# backend_path GUEST VDEV: print the path of the disk's backend nodes
 backend_path() {
 	xenstore-read "/local/domain/$(guest_domid "$1")/device/vbd/$(device_id "$2")/backend"
 }
@@ -258,8 +258,8 @@ backend_node() { xenstore-read "$(backend_path "$1" "$2")/$3" 2>/dev/null; }
 tapdisk_pid() { backend_node "$1" "$2" pid; }
 tapdisk_minor() { backend_node "$1" "$2" minor; }
 
-# Dies for good: without its record of the disk no other takes its place. Until
-# the disk's error node says so.
+# Kill the tapdisk without a successor: its takeover record of the disk is
+# removed first. Waits for the disk's error node.
 tapdisk_end() { # GUEST VDEV
 	local pid
 	pid=$(tapdisk_pid "$1" "$2")
@@ -280,7 +280,7 @@ disk_detach() { # GUEST VDEV
 
 tapback_pid() { pgrep -x tapback | head -1; }
 
-# Foreground, because here the test is the service manager.
+# In the foreground, because the test acts as the service manager.
 tapback_start() {
 	setsid tapback --foreground </dev/null >>$LOGS/tapback.log 2>&1 8>&- 9>&- &
 	wait_until 20 "tapback runs" tapback_pid

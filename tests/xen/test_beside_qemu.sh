@@ -2,15 +2,15 @@
 # Guests: hvm
 # Needs: tap
 # An HVM guest with an emulated disk. Without script= QEMU opens the image file
-# itself, beside tapdisk, which must let it; with it QEMU goes through tapdisk,
-# which then keeps other programs that lock like QEMU away.
+# itself, as tapdisk does, which must allow it; with it QEMU goes through tapdisk,
+# whose lock then excludes other programs that lock like QEMU.
 . ./lib.sh
 
 image=$(image_make disk 64M)
 
-# Locks on parts of the image, as QEMU takes them: "100 101"
+# Print the locks on parts of the image, as QEMU takes them: "100 101"
 locks() { awk -v inode="$(stat -c %i "$image")" '$2 == "OFDLCK" && $6 ~ ":" inode "$" { print $7, $8 }' /proc/locks; }
-# Once the domain is there, before the guest runs a single instruction.
+# Create the domain without running a single instruction of the guest.
 create_paused() { # DISK-LINE
 	step "xl create -p: $1"
 	must xl create -p -q "$(guest_config a "disk=['$1']")"

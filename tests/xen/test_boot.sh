@@ -2,9 +2,9 @@
 # Guests: hvm
 # Needs: tap
 # An HVM guest boots from its emulated disk: QEMU opens tapdisk's NBD socket, the
-# BIOS reads a boot sector through it, and that reads and writes more. What it
-# says of the data, and what it has written, is right; a snapshot holds the disk
-# as it was before.
+# BIOS reads a boot sector through it, and that reads and writes more. The data
+# that it reads and writes are right; a snapshot holds the disk as it was
+# before.
 . ./lib.sh
 
 image=$WORK/boot.img

@@ -2,14 +2,14 @@
 # Guests: pv pvh hvm
 # Check: pv
 # Needs: tap
-# Tapdisks that serve a guest through real grants are the user tapsnap, without any
-# capability, under the filter of system calls: as the kernel has it, by tap-ctl
-# doctor. A frontend that comes later is served so, too.
+# Tapdisks that serve a guest through real grants run as the user tapsnap, without
+# any capability, under the filter of system calls; tap-ctl doctor reads this from
+# the kernel. So does a tapdisk whose frontend connects later.
 . ./lib.sh
 
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
 
-# What each tapdisk of this host is, each kind once.
+# The different privileges of this host's tapdisks.
 kinds() { tap-ctl doctor --json | jq -c '.tapdisks | map([.uid, .capabilities, .no_new_privs, .seccomp, .core_bytes]) | unique[]'; }
 confined="[$(id -u tapsnap),0,true,2,0]"
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Needs: tap
-# kill -9 of tapdisk under load, in the guest's own page cache's pattern: every
+# kill -9 of tapdisk under load, in the pattern of the guest's page cache: every
 # write that a completed flush covered is on the disk.
 . ./lib.sh
 
@@ -11,7 +11,7 @@ flushed_enough() { [ "$(flushed)" -ge "$1" ]; }
 
 guest_create a "$(disk_line xvda "$image")"
 guest_must a "flushlog write /dev/xvda </dev/null &"
-# past one round of the disk, so that blocks are overwritten too
+# more than one pass over the disk, so that blocks are overwritten too
 wait_until 180 "6000 writes are flushed" flushed_enough 6000
 step "kill -9"
 tapdisk_end a xvda

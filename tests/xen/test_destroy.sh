@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # A domain destroyed in the middle of writing: the filesystem survives as after
-# a power cut, the image is free for the next guest at once.
+# a power cut, and the next guest can open the image immediately.
 . ./lib.sh
 
 image=$(image_make disk 512M)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
-# Discard in the guest gives the image's space back, and leaves the rest alone.
+# Discard in the guest frees the image's space, and changes no other data.
 . ./lib.sh
 
 image=$(image_make disk 64M)

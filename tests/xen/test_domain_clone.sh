@@ -2,9 +2,9 @@
 # Guests: pv pvh hvm
 # Check: pv
 # Needs: tap
-# A domain that was shut down with its snapshot boots from an earlier one of its
-# disks, with a config that xl-snapshot writes. Beside it a clone with its memory
-# is started by plain xl restore, and goes on while the original goes back.
+# A domain that was shut down with its snapshot boots from an earlier snapshot of
+# its disks, with a config that xl-snapshot writes. Meanwhile plain xl restore
+# starts a clone with its memory, which goes on while the original is reverted.
 . ./lib.sh
 . ./domain.sh
 

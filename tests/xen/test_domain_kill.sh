@@ -4,7 +4,7 @@
 # Needs: tap
 # Limit: 900 s
 # The command is killed at its steps (all of them in the long tests): the guest
-# goes on by itself, what is listed can be gone back to, nothing else is left.
+# goes on without help, all listed snapshots can be restored, nothing else is left.
 . ./lib.sh
 . ./domain.sh
 
@@ -12,10 +12,10 @@ name=$(guest_name a)
 guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID"
 instant_start a
 
-# The guard ends what was begun; the lock is free and the intent gone then.
+# The guard has finished the operation: the lock is free and the intent is gone.
 settled() { ! compgen -G "$TAPSNAP_SNAPSHOT_DIR/*/intent.xl" >/dev/null; }
 
-# kill_at STEP COMMAND...: the command is dead, and its guard has done what there was to do
+# kill_at STEP COMMAND...: run and kill the command, and wait until its guard has finished
 kill_at() {
 	local at=$1
 	shift

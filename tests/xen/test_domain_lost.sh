@@ -3,10 +3,10 @@
 # Check: -
 # Needs: tap
 # Limit: 900 s
-# xenstored goes, at moments all over create and revert (more of them in the long
-# tests): the command ends and says so, its snapshot is whole or not there, the
-# guest goes on where it was not destroyed. It goes for the command alone, which
-# comes to it by way of a relay; tests/xen/power-cut does it to the host.
+# xenstored is lost, at many moments of create and revert (more in the long tests):
+# the command ends and reports it, its snapshot is whole or absent, the guest goes
+# on where it was not destroyed. Only the command loses it, because it connects
+# through a relay; tests/xen/power-cut kills the host's xenstored.
 . ./lib.sh
 . ./domain.sh
 
@@ -17,7 +17,7 @@ instant_start a
 instant_moves a
 must snap create -n base "$name"
 
-# The process that xl leaves behind, to wait for the domain's end, would wait for ever: whom it asks is gone.
+# The process that xl leaves behind to wait for the domain's end would wait forever: its xenstored is gone.
 end_waiting_xl() {
 	local process
 	for process in $(pgrep -x xl); do
@@ -25,7 +25,7 @@ end_waiting_xl() {
 	done
 }
 
-# by_relay SECONDS COMMAND...: the relay is killed after so many; the command's words are left in WORDS, its status in STATUS
+# by_relay SECONDS COMMAND...: kill the relay after SECONDS; leaves the command's message in WORDS, its status in STATUS
 by_relay() {
 	local after=$1 leader pid start
 	shift
@@ -50,12 +50,12 @@ says_so() {
 	[ "$STATUS" = 0 ] || [[ $STATUS != 124 && $STATUS -lt 128 && $WORDS == *xenstored* ]] || fail "ended with $STATUS: $WORDS"
 }
 
-# The same domain, and not one that was about to be destroyed, which may have lost its disks.
+# The domain is the same, and was not about to be destroyed, when it may have lost its disks.
 is_as_before() {
 	[ "$(guest_exists a 2>/dev/null)" = "$(guest_domid a)" ] && [[ $WORDS != *destroying* ]]
 }
 
-# xenstored does not know of a domain that was resumed without it that it can suspend again: the next is a new one.
+# A domain that was resumed without xenstored cannot be suspended again, as its nodes are stale: make a new one.
 anew() {
 	xl destroy "$name" 2>/dev/null
 	must snap revert -n base "$name"

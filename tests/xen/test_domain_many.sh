@@ -3,9 +3,9 @@
 # Check: pv
 # Needs: tap
 # Limit: 600 s
-# Two guests side by side: each has its snapshots taken, is brought back and
-# has them deleted, round after round, while somebody asks for the lists of
-# both all the time and is answered. What is the one's is never the other's.
+# Two guests in parallel: create, revert and delete a snapshot of each, round
+# after round, while a third process queries the lists of both all the time and
+# gets answers. The two are never mixed up.
 . ./lib.sh
 . ./domain.sh
 
@@ -18,7 +18,7 @@ for guest in a b; do
 	instant_start $guest
 done
 
-# A process of its own; its words are in a file.
+# Runs in a process of its own; its output goes to a file.
 rounds_of() { # GUEST
 	local name number option
 	name=$(guest_name "$1")
@@ -44,14 +44,14 @@ for guest in a b; do
 	worker+=($!)
 done
 
-# The guests come first: who asks takes what they leave of the processors.
+# The guests have priority: the queries use the remaining processor time.
 step "asked all the while"
 renice -n 19 $$ >/dev/null
 asked=0
 while kill -0 "${worker[0]}" 2>/dev/null || kill -0 "${worker[1]}" 2>/dev/null; do
 	for guest in a b; do
 		for query in list 'list --tree' current parent; do
-			# the guest's name is not to be taken for a shut off domain's, nor its list for the other's
+			# the guest's name must not be taken for a shut off domain's, nor its list for the other's
 			must snap $query "$(guest_name $guest)" >/dev/null
 			asked=$((asked + 1))
 		done

@@ -4,8 +4,8 @@
 # Needs: tap
 # Limit: 600 s
 # A domain that is named by its config file, running and shut off, and boots from
-# it; a clone of its disks beside it; two programs that use the library on both.
-# One of the disks is a raw image, which gets its store on the way.
+# it; meanwhile a clone of its disks; two programs that use the library on both.
+# One of the disks is a raw image, which moves onto a store.
 . ./lib.sh
 . ./domain.sh
 

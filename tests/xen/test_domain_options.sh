@@ -3,10 +3,10 @@
 # Check: -
 # Needs: tap
 # Limit: 600 s
-# What create, revert, edit and delete can be told, on a running guest of two
-# vcpus: paused or gone afterwards, disks left out, disks that came and went, a
-# hook that freezes a filesystem. The guest's memory and disks say each time of
-# which moment they are.
+# Options of create, revert, edit and delete, on a running guest of two vcpus:
+# paused or shut down afterwards, disks left out, disks attached and detached, a
+# hook that freezes a filesystem. Marks in the guest's memory and disks show each
+# time of which moment they are.
 . ./lib.sh
 . ./domain.sh
 
@@ -68,7 +68,7 @@ guest_must a -t 30 "fsfreeze --${un:-}freeze /mnt"
 echo "$*: $taken" >>"$WORK/hook.log"
 END
 chmod +x "$WORK/hook"
-# Is something left in the journal?
+# Check whether the filesystem in a snapshot needs its journal replayed.
 must_need() { # needs_recovery|"" SNAPSHOT
 	rm -f "$WORK/c.raw"
 	copy_snapshot "$WORK/c.cow" "$2" "$WORK/c.raw"

@@ -4,9 +4,9 @@
 # Needs: tap
 # Limit: 900 s
 # Snapshots of a whole domain, at random moments while verified writes go on: a
-# guest program knows in its memory what two disks have to hold. After each
-# revert, to memory and disks, it finds them just so; disks without memory are of
-# one instant, too. The third disk is a raw image, which gets its store on the way.
+# guest program has the expected contents of two disks in its memory. After each
+# revert, of memory and disks, they match; disks without memory are of one
+# instant, too. The third disk is a raw image, which moves onto a store.
 . ./lib.sh
 . ./domain.sh
 
@@ -14,13 +14,13 @@ name=$(guest_name a)
 guest_create a "$(store_line xvda a 8M)" "$(store_line xvdb b 8M)" \
 	"backendtype=tap,format=raw,script=block-tapsnap,vdev=xvdc,target=$(image_make c.img 64M)" -- "$DOMAIN_UUID"
 instant_start a
-# one processor has all of this to do, and the rest of the host
+# one processor does all of this, and the rest of the host
 load_start a xvdc --iodepth=4 --rate_iops=40 --size=4M
 
 kinds="plain plain disks plain plain plain disks plain plain plain"
 [ "$GUEST_TYPE" = pv ] || kinds="plain live disks live plain live disks plain live plain"
 times=1
-[ -z "$SOAK" ] || times=5		# the memory of all of them would not fit onto the disk
+[ -z "$SOAK" ] || times=5		# the memory of more snapshots would not fit onto the disk
 
 for ((; times > 0; times--)); do
 	step "rounds of create and revert, to memory and disks"

@@ -3,9 +3,9 @@
 # Check: -
 # Needs: tap
 # Limit: 1500 s
-# How long a guest stands still: by its own clock, live and plain in the same
-# boot, idle and while fio writes; and what the disks add to that, with one disk
-# and with eight; which are brought back.
+# How long a snapshot stops a guest: by its own clock, live and plain in the same
+# boot, idle and while fio writes; and the disks' share of that, with one disk and
+# with eight; then all eight are reverted.
 . ./lib.sh
 . ./domain.sh
 
@@ -19,8 +19,8 @@ guest_create a "${lines[@]}" -- "$DOMAIN_UUID" "memory=512"
 
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
-# added ROUNDS OPTION...: of snapshots with memory, in ms: how long the disks' writes stood still, and how
-# long the guest did after its memory was saved
+# added ROUNDS OPTION...: medians over snapshots with memory, in ms: the stall of the disks' writes, and
+# the time from the end of saving the memory until the guest went on
 added() {
 	local round rounds=$1
 	shift
@@ -49,7 +49,7 @@ back_to s
 must_hold a "1 1 1 1 1 1 1 1 1" "${disks[@]}"
 must snap delete -n s "$name"
 
-# gap_ms OPTION...: median of the guest's longest gap
+# gap_ms OPTION...: median of the guest's longest gaps
 gap_ms() {
 	local round said
 	for round in 1 2 3; do
@@ -60,7 +60,7 @@ gap_ms() {
 	done | median
 }
 
-gap_of() { # GUEST: the longest gap since it was asked last, ms
+gap_of() { # GUEST: the longest gap since the last call, ms
 	local said
 	said=$(guest_must "$1" "n=\$(grep -c ok /tmp/gap); kill -USR1 \$(cat /tmp/gap.pid); \
 until [ \$(grep -c ok /tmp/gap) -gt \$n ]; do usleep 100000; done; tail -1 /tmp/gap")

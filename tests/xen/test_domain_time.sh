@@ -3,9 +3,9 @@
 # Check: -
 # Needs: tap
 # Limit: 900 s
-# Time travel: snapshots of a guest with a mounted filesystem, back and forth
-# between them and on a branch. What its memory, its cache and its disk hold
-# is each time of one moment. Two disks, one of them attached while it runs.
+# Time travel: snapshots of a guest with a mounted filesystem, reverts back and
+# forth between them and a branch. The contents of its memory, its cache and its
+# disks are each time of one moment. Two disks, one of them attached while it runs.
 . ./lib.sh
 . ./domain.sh
 
@@ -16,7 +16,7 @@ must xl block-attach "$(guest_domid a)" "$(store_line xvdb b)"
 guest_must a "appears xvdb"
 guest_must a "mkfs.ext4 -q /dev/xvda && mount /dev/xvda /mnt"
 
-# mark N: in memory, in a file that was synced, in one that was not, on the second disk
+# mark N: put N into memory, into a synced file, into an unsynced one, and on the second disk
 mark() {
 	guest_must a "echo $1 >/tmp/mark; echo $1 >/mnt/synced; dd if=/dev/urandom of=/mnt/data bs=4k count=64 2>/dev/null; sync; \
 md5sum /mnt/data >/tmp/sum; echo $1 >/mnt/cached; echo $1 | dd of=/dev/xvdb bs=512 conv=sync,notrunc 2>/dev/null; sync /dev/xvdb"
@@ -28,7 +28,7 @@ head -n 1 /dev/xvdb) | tr '\n' ' '" | tr -d '\r')"
 	guest_must a "echo 3 >/proc/sys/vm/drop_caches; md5sum -c /tmp/sum >/dev/null"
 }
 
-# The filesystem is mounted in the memory that comes back: once it is written out, it has to be whole.
+# The filesystem is mounted in the restored memory: once written out, it must be consistent.
 must_be_whole() {
 	guest_must a "umount /mnt && { e2fsck -fn /dev/xvda >/tmp/fsck 2>&1 || { cat /tmp/fsck; false; }; } && mount /dev/xvda /mnt"
 }

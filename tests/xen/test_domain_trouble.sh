@@ -3,11 +3,11 @@
 # Check: -
 # Needs: tap
 # Limit: 900 s
-# What can go wrong beside the command itself: no room for the memory, before it
-# is begun and in the middle; tapdisk and tapback killed during create, revert
-# and delete; disks that came or went; in the long tests a tapdisk that hangs and
-# a guest that does not suspend. The guest goes on or can be brought back, the
-# message names the step, what is listed can be gone back to, nothing else is left.
+# Failures outside the command itself: no room for the memory, before the save
+# and in the middle; tapdisk and tapback killed during create, revert and
+# delete; disks attached or detached; in the long tests a tapdisk that hangs and a
+# guest that does not suspend. The guest goes on or can be restored, the message
+# names the step, all listed snapshots can be restored, nothing else is left.
 . ./lib.sh
 . ./domain.sh
 
@@ -15,7 +15,7 @@ name=$(guest_name a)
 guest_create a "$(store_line xvda a)" "$(store_line xvdb b)" -- "$DOMAIN_UUID"
 instant_start a
 
-# make_hook COMMAND [COMMAND]: at freeze, when all has been looked at; at thaw
+# make_hook COMMAND [COMMAND]: run at freeze, which is after all checks; at thaw
 make_hook() {
 	printf '#!/bin/bash\nif [ "$1" = freeze ]; then %s; else %s; fi\n' "$1" "${2:-:}" >"$WORK/hook"
 	chmod +x "$WORK/hook"
@@ -126,12 +126,12 @@ must snap delete -n k "$name"
 instant_check a
 must_be ""
 
-# libxl gives the guest a minute
+# long, because libxl gives the guest a minute
 if [ -n "$SOAK" ]; then
 	step "a tapdisk hangs when its disk is to be frozen: the guest goes on"
 	make_hook "kill -STOP $(tapdisk_pid a xvdb)" "kill -CONT $(tapdisk_pid a xvdb)"
 	must_fail xl-snapshot create -n k --hook "$WORK/hook" "$name"
-	# a guest with I/O under way, which has no end now, may not even suspend
+	# a guest with I/O in flight, which cannot complete now, may not even suspend
 	[[ $REFUSAL == *"snapshot of the disks failed"* || $REFUSAL == *"did not suspend"* || $REFUSAL == *"saving the memory"* ]] ||
 		fail "the step is not named"
 	must_be ""

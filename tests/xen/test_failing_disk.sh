@@ -2,9 +2,9 @@
 # Guests: pv pvh
 # Needs: tap
 # Check: pv
-# A device that fails, fails now and then, is slow, or does not answer at all,
-# under a guest that verifies what it reads: requests wait or end in an error,
-# by policy, another disk is served all the while, and tap-ctl answers.
+# A device that fails, fails sometimes, is slow, or does not answer at all, under
+# a guest that verifies its reads: requests wait or end in an error, by policy,
+# another disk is served meanwhile, and tap-ctl answers.
 . ./lib.sh
 
 sectors=131072
@@ -14,7 +14,7 @@ trap 'dmsetup remove -f tests-failing; losetup -d "$loop"' EXIT
 modprobe -a dm-flakey dm-delay
 must dmsetup create tests-failing --table "0 $sectors linear $loop 0"
 
-# device NAME TARGET [ARGUMENTS]: what is in flight ends on what was there before
+# device NAME TARGET [ARGUMENTS]: replace the device; I/O in flight ends on the old one
 device() {
 	must dmsetup suspend --noflush "$1"
 	must dmsetup load "$1" --table "0 $sectors ${*:2}"
@@ -22,7 +22,7 @@ device() {
 }
 is_well() { device tests-failing linear "$loop" 0; }
 
-# Both disks are asked, by three commands, and each has a second.
+# Three commands on both disks; each must answer within a second.
 answers() {
 	local command begin took
 	for command in "list" "info ${disk[*]}" "stats ${disk[*]}"; do
@@ -42,7 +42,7 @@ event() { must tap-ctl events -p "$pid" -w "$1" -t 60; }
 guest_create a "$(disk_line xvda /dev/mapper/tests-failing)" "$(disk_line xvdb "$(image_make other 64M)")"
 pid=$(tapdisk_pid a xvda)
 disk=(-p "$pid" -m "$(tapdisk_minor a xvda)")
-# no flushes: one that fails is always told, whatever the policy
+# no flushes: a failed one is always reported to the guest, whatever the policy
 load_start a xvda --fdatasync=0
 load_start a xvdb
 must tap-ctl on-error "${disk[@]}" -P stop

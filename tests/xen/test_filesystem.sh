@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
-# A filesystem on a disk that came with plain `xl create`: made, filled, verified
-# and checked in the guest, and checked again in dom0.
+# A filesystem on a disk of a plain `xl create`: made, filled, verified and
+# checked in the guest, and checked again in dom0.
 . ./lib.sh
 
 image=$(image_make disk 2G)

@@ -2,8 +2,8 @@
 # Guests: pv
 # Needs: tap
 # Limit: 400 s
-# Frontends of every shape connect, close, start over with new rings, vanish and
-# go on meanwhile, with verified data; tapdisk gives back what it had of them.
+# Frontends with every kind of ring connect, close, start over with new rings, and
+# vanish, while others go on, with verified data; tapdisk frees their resources.
 . ./frontend.sh
 
 frontend_start

@@ -2,8 +2,8 @@
 # Guests: pv
 # Needs: tap
 # Limit: 400 s
-# A frontend that writes nonsense to xenstore: the error nodes say what, nothing
-# is connected, other disks notice nothing, and put right it is served.
+# A frontend that writes nonsense to xenstore: the error nodes name it, nothing is
+# connected, other disks are not affected, and after a correction it is served.
 . ./frontend.sh
 
 frontend_start

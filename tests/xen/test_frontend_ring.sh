@@ -3,7 +3,7 @@
 # Needs: tap
 # Limit: 400 s
 # Nonsense in the ring, on real grants: bad requests are answered with errors, a
-# broken ring is given up and that is said, other disks notice nothing.
+# broken ring is given up with a message, other disks are not affected.
 . ./frontend.sh
 
 frontend_start

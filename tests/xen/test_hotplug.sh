@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Check: pv hvm
-# Disks come and go while others, and they themselves, are busy.
+# Disks are attached and detached while they, and other disks, are busy.
 . ./lib.sh
 
 second=$(image_make second 128M)
@@ -15,7 +15,7 @@ for round in 1 2; do
 	disk_detach a xvdb
 done
 
-# Linux gives a busy disk up at once, with an error to whoever writes to it.
+# Linux gives a busy disk up immediately, and writers get an error.
 step "detach a disk that is in use"
 disk_attach a xvdb "$second"
 load_start a xvdb

@@ -2,7 +2,7 @@
 # Guests: pv pvh hvm
 # Check: hvm
 # Limit: 600 s
-# Two guests with four busy disks each, at once.
+# Two guests with four busy disks each, in parallel.
 . ./lib.sh
 
 for guest in a b; do
@@ -12,7 +12,7 @@ for guest in a b; do
 	done
 	guest_create $guest "${disks[@]}"
 done
-# one fio writes to the four in turn: eight of them would mostly wait for a processor
+# one fio writes to a guest's four disks in turn: eight would mostly wait for a processor
 for guest in a b; do
 	load_start $guest xvda --filename=/dev/xvdb:/dev/xvdc:/dev/xvdd
 done

@@ -2,7 +2,7 @@
 # Guests: pv
 # Needs: tap
 # Linux's own NBD client on our socket: a filesystem, verified writes over
-# several connections, discards, a snapshot read beside the disk that goes on.
+# several connections, discards, a snapshot read while the disk is in use.
 . ./lib.sh
 
 store=$WORK/a.cow
@@ -12,7 +12,7 @@ minor=${marker##*tapdisk-}
 pid=$(tap-ctl list -m "$minor" | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
 socket=/run/blktap-control/nbd$pid.$minor
 
-# client DEVICE SOCKET OPTION...: it ends when the kernel has the connections
+# client DEVICE SOCKET OPTION...: nbd-client ends once the kernel has the connections
 client() {
 	must nbd-client -unix "$2" "/dev/$1" -timeout 60 "${@:3}" >/dev/null
 	wait_until 20 "$1 has a size" eval "[ \$(cat /sys/block/$1/size) != 0 ]"

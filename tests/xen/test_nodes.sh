@@ -2,7 +2,7 @@
 # Guests: pv pvh
 # Check: pv
 # Needs: tap
-# What stands in xenstore is what blkif.h asks for, and what was negotiated.
+# The nodes in xenstore are those of blkif.h, with the negotiated values.
 . ./lib.sh
 
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")" "$(disk_line xvdb "$(image_make plain 64M)" no-discard)" -- vcpus=2
@@ -18,7 +18,7 @@ must_equal discard-secure 0 "$(backend_node a xvda discard-secure)"
 must_equal "feature-discard with no-discard" 0 "$(backend_node a xvdb feature-discard || echo 0)"
 [ "$(backend_node a xvda feature-max-indirect-segments)" -ge 32 ] || fail "no indirect segments"
 [ "$(backend_node a xvda max-ring-page-order)" -ge 1 ] || fail "no larger rings"
-# a queue for each processor of the guest, and no more than dom0 has
+# a queue for each processor of the guest, at most as many as dom0 has
 queues=$(nproc)
 [ "$queues" -le 2 ] || queues=2
 [ "$(backend_node a xvda multi-queue-max-queues)" -ge "$queues" ] || fail "no queues"

@@ -2,9 +2,9 @@
 # Guests: pv pvh hvm
 # Check: pv
 # Needs: tap
-# A guest on a raw image, which moves onto a store while it writes; the guest
-# is started anew and restored, by a configuration that names the image, and
-# is on the store; then back to the image while it writes.
+# A guest's raw image moves onto a store while the guest writes; restarted and
+# restored by a configuration that names the image, the guest uses the store;
+# then the disk moves back to the image while the guest writes.
 . ./lib.sh
 
 image=$(image_make disk 64M)

@@ -3,7 +3,7 @@
 # Check: pv
 # Needs: tap
 # tap-ctl pause drains and holds the disk with requests waiting in the ring;
-# unpause goes on, on another image too. Nothing is lost, the stall is measured.
+# unpause resumes, on another image too. Nothing is lost, the stall is measured.
 . ./lib.sh
 
 image=$(image_make disk 64M)

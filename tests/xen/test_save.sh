@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Limit: 600 s
-# Memory images with I/O going on: save -c and save -p go on with the same ring,
-# restore gets a fresh connection and re-issues what was unanswered.
+# Memory images with I/O going on: save -c and save -p keep the same ring, restore
+# makes a new connection and re-issues unanswered requests.
 . ./lib.sh
 
 name=$(guest_name a)

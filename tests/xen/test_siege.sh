@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
-# A frontend that does all at once what is wrong, as fast as it can, in one life
-# after another, beside a guest that verifies what it reads: the guest's disk
-# goes on without an error, and the other one is well again when that ends.
-# With SOAK the guest keeps 0.8 of its speed, too: intervals with the storm
-# beside intervals in which that frontend computes as much and sends nothing.
-# The processor time of a guest that attacks is its own; here it is dom0's, and
-# so comes after everything else in there.
+# A frontend that does everything wrong in parallel, as fast as it can, connection
+# after connection, next to a guest that verifies its reads: the guest's disk goes
+# on without an error, and the attacked disk works again when the attack ends.
+# With SOAK the guest also keeps 0.8 of its speed: intervals with the storm are
+# compared with intervals in which the frontend computes as much and sends nothing.
+# An attacking guest would use its own processor time; here it is dom0's, so the
+# frontend runs at the lowest priority there.
 . ./frontend.sh
 
 STORM=15		# seconds
-ROUNDS=9		# of two intervals, when its speed is looked at
+ROUNDS=9		# of two intervals, when the speed is measured
 INTERVAL=3
 
 siege=
@@ -25,7 +25,7 @@ answered() {
 	tap-ctl stats -p "$1" -m "$2" | jq '.total | .invalid + ([.[] | objects | .completed] | add)'
 }
 
-# Requests of the guest in a second, in RATE
+# Sets RATE to the guest's requests per second
 interval() {
 	local before start
 	snooze 0.5
@@ -64,7 +64,7 @@ echo 16384 >/sys/module/xen_gntalloc/parameters/limit
 frontend_disk "$(tap-ctl spawn)" victim 4M
 IFS=: read -r victim victim_minor _ <<<"${DISKS[0]}"
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
-# the guest's processor and dom0's are not to be the same one: what is looked at is what dom0 does for each disk
+# the guest must not compete with dom0 for a processor: the test measures dom0's work for each disk
 must xl sched-credit2 -d "$(guest_name a)" -w 4096
 pid=$(tapdisk_pid a xvda)
 minor=$(tapdisk_minor a xvda)

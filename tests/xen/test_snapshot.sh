@@ -3,8 +3,8 @@
 # Check: pv
 # Needs: tap
 # A guest on a snapshot store, by our own hotplug script: snapshots of its
-# filesystem while it writes, each whole when read beside the running disk; a
-# tapdisk killed under load; back to a snapshot.
+# filesystem while it writes, each consistent when read while the disk is in use; a
+# tapdisk killed under load; a revert to a snapshot.
 . ./lib.sh
 
 store=$WORK/disk.cow
@@ -14,7 +14,7 @@ snapshot() { # COMMAND [OPTION...]
 	must tap-ctl "snapshot-$1" -p "$(tapdisk_pid a xvda)" -m "$(tapdisk_minor a xvda)" "${@:2}"
 }
 
-# What a snapshot of a mounted filesystem holds is what a power cut leaves: the journal makes it whole.
+# A snapshot of a mounted filesystem is like the disk after a power cut: replaying the journal makes it consistent.
 must_be_whole() { # IMAGE MARK
 	e2fsck -fy "$1" >"$WORK/fsck" 2>&1
 	[ $? -le 1 ] || fail "e2fsck: $(cat "$WORK/fsck")"

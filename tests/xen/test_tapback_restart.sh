@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Needs: tap
-# tapback is killed and started again; guests do not notice, and what changed
-# meanwhile is caught up with.
+# tapback is killed and restarted; guests do not notice, and tapback catches up
+# with the changes that it missed.
 . ./lib.sh
 
 guest_create a "$(disk_line xvda "$(image_make first 128M)")"

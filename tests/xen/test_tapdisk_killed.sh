@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Needs: tap
-# A tapdisk dies under a guest that works: another one takes over, and the guest
-# sees a stall, no error. So does `tap-ctl upgrade`. Where that cannot be, it is
-# said in the disk's `error` node, harms no other disk, and the disk can be
+# A tapdisk dies under a busy guest: another one takes over, and the guest sees a
+# stall, no error. The same goes for `tap-ctl upgrade`. If a takeover is impossible,
+# the disk's `error` node says so, no other disk is affected, and the disk can be
 # detached and attached again with its data.
 . ./lib.sh
 
-# tapdisk_kill GUEST VDEV: and wait until the disk has another one and moves
+# tapdisk_kill GUEST VDEV: kill it, and wait until the disk has a new tapdisk and completes requests
 tapdisk_kill() {
 	local old
 	old=$(tapdisk_pid "$1" "$2")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv
 # Needs: tap
-# A second writer on an image is refused, with a reason, and harms nobody.
+# A second writer on an image is refused, with a reason, and does no harm.
 . ./lib.sh
 
 image=$(image_make disk 64M)
@@ -19,9 +19,9 @@ must_fail tap-ctl xen-attach "$(guest_domid c)" xvdb "aio:$image"
 
 step "dom0"
 must_fail xl block-attach 0 "$(disk_line xvdz "$image")"
-# Xen's script cannot remove what it could not add, so libxl keeps the nodes; and
-# as long as they name the image, the script takes its tapdisk for shared. With a
-# guest they go when it is destroyed.
+# Xen's script cannot remove a disk that it could not add, so libxl keeps the nodes;
+# while they name the image, the script takes its tapdisk for shared. A guest's
+# nodes are removed when it is destroyed.
 must xenstore-rm /local/domain/0/backend/vbd3/0
 must xenstore-rm /local/domain/0/device/vbd
 

@@ -2,8 +2,8 @@
 # Guests: pv pvh
 # Check: pv
 # Needs: tap
-# What dom0 shows of a disk: xentop, unchanged, its reads and writes, /proc/interrupts whose its interrupts are. Where
-# they arrive tapdisk stays, unless it has to wait there.
+# A disk's statistics in dom0: unmodified xentop shows its reads and writes, /proc/interrupts names the owner of its
+# interrupts. tapdisk stays on the processor where they arrive, unless it has to wait for it.
 . ./lib.sh
 
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
