@@ -23,10 +23,10 @@ PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
-# for root's programs, which face guests and networks; sanitizers see more, and do not go with all of it
+# root's programs face guests and networks; sanitizers check more, and do not work with all of these
 ifndef SANITIZE
 HARDENING := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-fcf-protection) \
-	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+	$(if $(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
 HARDENING_LDFLAGS = -Wl,-z,relro,-z,now
 endif
 ALL_CFLAGS = -std=gnu11 -D_GNU_SOURCE -DVERSION='"$(VERSION)"' -fPIC -pthread $(WARNINGS) $(HARDENING) $(SANITIZE) $(CFLAGS)

@@ -37,7 +37,7 @@
 #define PAUSE_MS	2
 #define HEIR_MS		3000	/* how long to wait for tapback to take over */
 #define HEIR_PAUSE_MS	50
-#define REACH_MS	1000
+#define PROBE_MS	1000
 #define RING_END_MS 500	/* how long the kernel takes to end the ring of a dead process */
 
 /* A disk's record, checked; its strings belong to the JSON. */
@@ -427,15 +427,27 @@ int client_takeover_each_frontend(int minor, void (*each)(unsigned domid, unsign
 	return count;
 }
 
-static bool is_same_image(const char *one, const char *other)
+/* A tapdisk that is alive does, and one that is being killed may. */
+static bool accepts_connections(int pid)
+{
+	struct tapctl *ctl;
+
+	if (tapctl_connect(&ctl, pid, NULL))
+		return false;
+	tapctl_close(ctl);
+	return true;
+}
+
+/* Probes the storage of the dead @pid's image only if that has another name; it may not answer. */
+static bool is_same_image(int pid, const char *one, const char *other)
 {
 	const char *path = strchr(one, ':'), *other_path = strchr(other, ':');
 
-	if (!path || !other_path)
+	if (!path || !other_path || !strncmp(one, "null:", 5))
 		return false;
 	return !strcmp(path, other_path) ||
-	       (!probe_wait(one, REACH_MS, tapctl_interrupt(), NULL) && !probe_wait(other, REACH_MS, tapctl_interrupt(), NULL) &&
-		path_same_image(path + 1, other_path + 1));
+	       (!accepts_connections(pid) && !probe_wait(one, PROBE_MS, tapctl_interrupt(), NULL) &&
+		!probe_wait(other, PROBE_MS, tapctl_interrupt(), NULL) && path_same_image(path + 1, other_path + 1));
 }
 
 /* Does a guest wait for a successor of @minor's dead tapdisk *@pid, which will open @target's image? Not for a paused disk. */
@@ -448,7 +460,7 @@ static bool is_waited_for(int minor, const char *target, int *pid)
 		return false;
 	*pid = record.pid;
 	waited = !record.paused && !record.read_only && client_takeover_each_frontend(minor, NULL, NULL) &&
-		 is_same_image(record.target, target) && !check_dead(record.pid, NULL);
+		 is_same_image(record.pid, record.target, target) && !check_dead(record.pid, NULL);
 	json_decref(record.json);
 	return waited;
 }

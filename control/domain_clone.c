@@ -442,7 +442,7 @@ static int make_whole(struct clone *clone)
 		error = directory_write(&clone->directory, INTENT_FILE, clone->intent, clone->text);
 	if (!error)
 		domain_did(clone->operation, "whole");
-	/* from here on the operation is finished, not undone */
+	/* if it is killed from here on, the clone is finished, not undone */
 	if (!error)
 		error = domain_check_cancelled(clone->operation);
 	return error ? error : name_main(clone->intent, clone->text);
@@ -458,7 +458,7 @@ static void clear_up(struct clone *clone)
 		return;
 	reason = *clone->text;
 	clone->text->text[0] = '\0';
-	error_set(clone->text, 0, "the clone is whole, but this is to be done by the next command: %.400s", reason.text);
+	error_set(clone->text, 0, "the clone is complete, but the next command has to finish this: %.400s", reason.text);
 }
 
 static int run(struct clone *clone)

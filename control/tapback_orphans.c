@@ -217,7 +217,7 @@ static void forget_dead(int minor, int locked_by, void *arg)
 	if (locked_by || !client_takeover_each_frontend(minor, look_at_left, &left) || left.claimed)
 		return;
 	if (!tapctl_minor_free(minor, NULL))
-		tapback_log(LOG_WARNING, "minor %d: its tapdisk has died, and its domain is gone; letting go", minor);
+		tapback_log(LOG_WARNING, "minor %d: its tapdisk has died, and its domain is gone: freed", minor);
 }
 
 int orphans_start(struct tapback *tapback)

@@ -341,7 +341,7 @@ static int make_directory(const char *path, mode_t mode, struct error_text *text
 {
 	if (!path_mkdir(path, mode) || errno == EEXIST)
 		return 0;
-	return error_set(text, -errno, "%s: cannot make the directory: %s", path, strerror(errno));
+	return error_set(text, -errno, "%s: cannot create the directory: %s", path, strerror(errno));
 }
 
 int path_make_run_dir(struct error_text *text)

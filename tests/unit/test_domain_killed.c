@@ -414,12 +414,12 @@ static void test_create_stuck(void **state)
 	} while (!fake->suspended);
 	kill_tapdisk(fake->pid[1], NULL);
 	move_store(true);
-	must_fail(recover(false), -ENOENT, "cannot be ended yet");
+	must_fail(recover(false), -ENOENT, "cannot be cleaned up yet");
 	expect_running(1);
 	expect_told("ft");
 	fake->paused = true;
 	for (unsigned i = 0; i < 2; i++) {
-		must_fail(recover(false), -ENOENT, "cannot be ended yet");
+		must_fail(recover(false), -ENOENT, "cannot be cleaned up yet");
 		assert_true(fake->paused);
 		expect_told("");
 	}
