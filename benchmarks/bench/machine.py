@@ -50,8 +50,10 @@ class Results:
 
     def __init__(self, path, source):
         self._path = path
-        self._version = _output("git", "-C", source, "describe", "--always", "--dirty", "--abbrev=12")
-        if self._version and self._version.endswith("-dirty"):
+        self._version = _output("git", "-C", source, "describe", "--always", "--abbrev=12")
+        # the results may be in the tree themselves
+        if self._version and _output("git", "-C", source, "status", "--porcelain", "--", ".", ":(exclude)docs/performance"):
+            self._version += "-dirty"
             print(f"run: the tree has changes that are not committed: results will be marked {self._version}", file=sys.stderr)
         self._all = {"cases": {}}
         if os.path.exists(path):
