@@ -85,6 +85,13 @@ static void test_shutdown_killed(void **state)
 	assert_true(step > 10);
 }
 
+static void restart_domain(void)
+{
+	if (fake->there)
+		fake_stop_domain();
+	fake_start_domain();
+}
+
 /* It was started again before anybody looked: that is another domain. */
 static void test_shutdown_started_anew(void **state)
 {
@@ -96,9 +103,7 @@ static void test_shutdown_started_anew(void **state)
 
 	do {
 		killed = fake_run_killed(request, ++step);
-		if (fake->there)
-			fake_stop_domain();
-		fake_start_domain();
+		restart_domain();
 		fake->memory = 4;
 		must(list());
 		expect_running(4);
@@ -260,9 +265,7 @@ static void test_create_started_anew(void **state)
 
 	do {
 		killed = fake_run_killed(request, ++step);
-		if (fake->there)
-			fake_stop_domain();
-		fake_start_domain();
+		restart_domain();
 		fake->paused = true;
 		must(list());
 		assert_true(fake->there && fake->paused);

@@ -183,8 +183,8 @@ static void fail_pause(enum vbd_on_error policy)
 	assert_int_equal(nr_busy, 0);
 }
 
-/* The disk goes on while a pause drains it, which comes to nothing: what has waited behind the error is tried then. */
-static void test_goes_on_after_pause_that_fails(void **state)
+/* A failed write has stopped the disk, and a read waits behind it; the device would work again. */
+static void stop_and_mend(void)
 {
 	open_raw(ON_ERROR_STOP);
 	break_disk(-EIO);
@@ -192,6 +192,12 @@ static void test_goes_on_after_pause_that_fails(void **state)
 	run();
 	submit(1, BLOCK_READ, 3, 1, 9);
 	mend_disk();
+}
+
+/* The disk goes on while a pause drains it, which comes to nothing: what has waited behind the error is tried then. */
+static void test_goes_on_after_pause_that_fails(void **state)
+{
+	stop_and_mend();
 	fault.silent = true;
 	vbd_error_go_on(vbd);
 	fail_pause(ON_ERROR_STOP);
@@ -238,12 +244,7 @@ static void test_close_ends_what_waits(void **state)
 /* What the new policy does not let wait is answered; what was held untried goes to the disk. */
 static void test_another_policy(void **state)
 {
-	open_raw(ON_ERROR_STOP);
-	break_disk(-EIO);
-	submit(0, BLOCK_WRITE, 3, 1, 1);
-	run();
-	submit(1, BLOCK_READ, 3, 1, 9);
-	mend_disk();
+	stop_and_mend();
 	vbd_on_error_set(vbd, ON_ERROR_REPORT);
 	run();
 	assert_int_equal(entries[0].error, -EIO);

@@ -225,17 +225,26 @@ static void expect_line(int logger, int priority, const char *text)
 	require(!strncmp(line, start, strlen(start)) && strstr(line, program) && !strcmp(strstr(line, program) + strlen(program), text));
 }
 
+/* Makes the directory @path and a logger in it, to which the log goes. */
+static int open_log(char *path, char *socket_path, size_t size)
+{
+	int logger;
+
+	require(mkdtemp(path) != NULL);
+	snprintf(socket_path, size, "%s/log", path);
+	log_socket_path = socket_path;
+	logger = make_logger();
+	log_open("test", false);
+	return logger;
+}
+
 /* Also to one that has just been started: its socket is another one. */
 static void log_goes_on(void)
 {
 	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64];
 	int logger;
 
-	require(mkdtemp(path) != NULL);
-	snprintf(socket_path, sizeof(socket_path), "%s/log", path);
-	log_socket_path = socket_path;
-	logger = make_logger();
-	log_open("test", false);
+	logger = open_log(path, socket_path, sizeof(socket_path));
 	enter();
 	log_info("one");
 	expect_line(logger, LOG_INFO, "one");
@@ -266,11 +275,7 @@ static void log_does_not_wait(void)
 	unsigned taken;
 	int logger;
 
-	require(mkdtemp(path) != NULL);
-	snprintf(socket_path, sizeof(socket_path), "%s/log", path);
-	log_socket_path = socket_path;
-	logger = make_logger();
-	log_open("test", false);
+	logger = open_log(path, socket_path, sizeof(socket_path));
 	alarm(5);
 	enter();
 	for (unsigned i = 0; i < count; i++)
