@@ -190,8 +190,13 @@ struct domain_disk *disks_find(const struct domain_disks *disks, const char *vde
 void disks_free(struct domain_disks *disks);
 /* Find the tapdisk that serves each disk, or start one. */
 int disks_open(struct domain_disks *disks, struct error_text *text);
-/* -EBUSY: a domain or an NBD client uses one; a revert needs all of them unused. */
-int disks_check_unused(const struct domain_disks *disks, struct error_text *text);
+/* The domain that is going to be destroyed. */
+struct disks_user {
+	unsigned domid;
+	bool hvm;
+};
+/* -EBUSY: a domain other than @except (NULL: none) or an NBD client uses one; a revert needs all of them unused. */
+int disks_check_unused(const struct domain_disks *disks, const struct disks_user *except, struct error_text *text);
 /* Close the disks that disks_open() opened. */
 void disks_close(struct domain_disks *disks);
 /* Ask each disk's tapdisk which store the disk is in. */

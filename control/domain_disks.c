@@ -159,18 +159,24 @@ struct search {
 	bool found;
 };
 
-/* No guest and no NBD client uses it, and none of its snapshots is exported. */
-static bool is_unused(const json_t *disk)
+/*
+ * No guest but @except, if that is not NULL, and no NBD client uses it, and none of its snapshots is exported. The NBD client
+ * of an HVM guest's disk may be its own QEMU.
+ */
+static bool is_unused(const json_t *disk, const struct disks_user *except)
 {
-	const json_t *export;
+	const json_t *export, *connection;
 	size_t i;
 
 	json_array_foreach(json_object_get(disk, "exports"), i, export) {
 		if (info_string(export, "snapshot"))
 			return false;
 	}
-	return !json_array_size(json_object_get(disk, "connections")) &&
-	       !json_integer_value(json_object_get(disk, "nbd_connections"));
+	json_array_foreach(json_object_get(disk, "connections"), i, connection) {
+		if (!except || json_integer_value(json_object_get(connection, "domid")) != except->domid)
+			return false;
+	}
+	return (except && except->hvm) || !json_integer_value(json_object_get(disk, "nbd_connections"));
 }
 
 static void look_into(int pid, void *arg)
@@ -194,7 +200,7 @@ static void look_into(int pid, void *arg)
 			disk->target = strdup(target);
 		disk->pid = pid;
 		disk->minor = minor;
-		disk->opened = search->adopt && is_unused(one);
+		disk->opened = search->adopt && is_unused(one, NULL);
 		break;
 	}
 	json_decref(reply);
@@ -287,26 +293,26 @@ static int find_store(struct domain_disk *disk, struct error_text *text)
 	return error;
 }
 
-static int check_unused(const struct domain_disk *disk, struct error_text *text)
+static int check_unused(const struct domain_disk *disk, const struct disks_user *except, struct error_text *text)
 {
 	json_t *reply;
 	int error = read_disk(disk, &reply, text);
 
 	if (error)
 		return error;
-	if (!is_unused(json_object_get(reply, "disk")))
+	if (!is_unused(json_object_get(reply, "disk"), except))
 		error = error_set(text, -EBUSY, "disk %s: %s is in use: first disconnect NBD clients, end exports of its "
 				  "snapshots, and detach it from other domains, including dom0", disk->vdev, disk->target);
 	json_decref(reply);
 	return error;
 }
 
-int disks_check_unused(const struct domain_disks *disks, struct error_text *text)
+int disks_check_unused(const struct domain_disks *disks, const struct disks_user *except, struct error_text *text)
 {
 	int error = 0;
 
 	for (unsigned i = 0; !error && i < disks->count; i++)
-		error = check_unused(&disks->disk[i], text);
+		error = check_unused(&disks->disk[i], except, text);
 	return error;
 }
 

@@ -270,7 +270,7 @@ static int revert_disks(struct domain_operation *operation, const struct domain_
 		*gone = error != 0;
 	}
 	if (!error)
-		error = disks_check_unused(&disks, &operation->text);
+		error = disks_check_unused(&disks, NULL, &operation->text);
 	if (!error)
 		error = write_phase(operation, directory, intent, "disks");
 	if (!error)

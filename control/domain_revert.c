@@ -58,9 +58,18 @@ static int check_boot(struct revert *revert)
 				 "off", reason.text) : 0;
 }
 
-/* Before anything changes: each disk must have the snapshot. */
+static bool is_hvm(const json_t *info)
+{
+	const char *type = info_string(json_object_get(json_object_get(info, "config"), "c_info"), "type");
+
+	return type && !strcmp(type, "hvm");
+}
+
+/* Before anything changes: each disk must have the snapshot, and nobody but the domain may use it. */
 static int check_disks(struct revert *revert)
 {
+	const struct domain_id *id = &revert->operation->id;
+	const struct disks_user user = { .domid = id->domid, .hvm = is_hvm(revert->info) };
 	struct domain_disks disks = { 0 };
 	int error = disks_from_info(&disks, revert->info, revert->text);
 
@@ -68,9 +77,8 @@ static int check_disks(struct revert *revert)
 		error = disks_open(&disks, revert->text);
 	if (!error)
 		error = disks_check_snapshot(&disks, info_string(revert->info, "name"), revert->text);
-	/* a running domain uses its disks itself */
-	if (!error && !revert->operation->id.there)
-		error = disks_check_unused(&disks, revert->text);
+	if (!error)
+		error = disks_check_unused(&disks, id->there ? &user : NULL, revert->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;
@@ -93,6 +101,30 @@ static int check_set(struct revert *revert, const struct domain_disks *now, cons
 	return 0;
 }
 
+/* A disk of the snapshot that the domain has under the same name must have the same image. */
+static int check_images(struct revert *revert, struct domain_disks *now)
+{
+	struct domain_disks taken = { 0 };
+	int error = disks_from_info(&taken, revert->info, revert->text);
+
+	/* no tapdisk serves the others */
+	for (unsigned i = 0; i < now->count; i++)
+		now->disk[i].skip = now->disk[i].pid == -1 && !now->disk[i].target;
+	if (!error)
+		error = disks_open(now, revert->text);
+	for (unsigned i = 0; !error && i < taken.count; i++) {
+		const struct domain_disk *disk = disks_find(now, taken.disk[i].vdev);
+
+		if (disk && (disk->skip || strcmp(disk->target, taken.disk[i].target) != 0))
+			error = error_set(revert->text, -ESTALE, "disk %s was %s and is another image now%s%s; --force brings "
+					  "the former one back", disk->vdev, taken.disk[i].target, disk->skip ? "" : ", ",
+					  disk->skip ? "" : disk->target);
+	}
+	disks_close(now);
+	disks_free(&taken);
+	return error;
+}
+
 /* The running domain must have the same disks as the snapshot. */
 static int check_change(struct revert *revert)
 {
@@ -107,6 +139,8 @@ static int check_change(struct revert *revert)
 		error = disks_from_config(&then, json_object_get(revert->info, "config"), revert->text);
 	if (!error)
 		error = check_set(revert, &now, &then);
+	if (!error)
+		error = check_images(revert, &now);
 	disks_free(&now);
 	disks_free(&then);
 	return error;

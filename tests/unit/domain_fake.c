@@ -163,6 +163,10 @@ static int host_disks(struct domain_host *host, unsigned domid, struct domain_di
 		disk.target = strdup(disk.target);
 		assert_int_equal(disks_append(disks, &disk), 0);
 	}
+	if (fake->swapped) {
+		free(disks->disk[1].target);
+		assert_true(asprintf(&disks->disk[1].target, "cow:%s/swapped.cow", fake_dir) > 0);
+	}
 	json_decref(config);
 	free(words);
 	return error;

@@ -519,7 +519,10 @@ static void test_name_lost(void **state)
 static void test_changed(void **state)
 {
 	const struct domain_snapshot_request force = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "a", .force = true };
+	char swapped[128];
 
+	snprintf(swapped, sizeof(swapped), "%s/swapped.cow", fake_dir);
+	fake_make_store(swapped, 512);
 	must(create("a"));
 	fake->memory = 4;
 	fake->attached = true;
@@ -527,9 +530,12 @@ static void test_changed(void **state)
 	fake->attached = false;
 	fake->detached = true;
 	must_fail(revert("a"), -ESTALE, "disk xvdb has been detached");
+	fake->detached = false;
+	fake->swapped = true;
+	must_fail(revert("a"), -ESTALE, "and is another image now, cow:");
 	expect_running(4);
 	must(fake_run(force));
-	fake->detached = false;
+	fake->swapped = false;
 	expect_running(1);
 	must(delete("a", false));
 }

@@ -55,6 +55,17 @@ static void come_at_step(const char *step)
 	}
 }
 
+/* A tapdisk notices in its own time that a client has disconnected. */
+static void expect_reverted(const char *name)
+{
+	struct outcome outcome;
+
+	do
+		outcome = revert(name);
+	while (outcome.error == -EBUSY);
+	must(outcome);
+}
+
 /* What was refused is not done later, when it could be. */
 static void test_revert_refused(void **state)
 {
@@ -132,6 +143,25 @@ static void test_revert_waits_twice(void **state)
 	expect_running(1);
 	must(delete("k", false));
 	expect_no_records();
+}
+
+/* A running domain is not destroyed for a revert that an NBD client would only stop afterwards. */
+static void test_revert_of_running_refused(void **state)
+{
+	int client;
+
+	must(create("k"));
+	fake->memory = 2;
+	client = connect_to(fake->pid[0], fake->minor[0], "");
+	must_fail(revert("k"), -EBUSY, "disk xvda");
+	expect_running(2);
+	expect_files(2);
+	client_leave(client);
+	expect_list("k");
+	expect_running(2);
+	expect_reverted("k");
+	expect_running(1);
+	must(delete("k", false));
 }
 
 static const char *starts_at;
@@ -226,6 +256,7 @@ int main(void)
 		DOMAIN_TEST(test_revert_refused),
 		DOMAIN_TEST(test_revert_waits),
 		DOMAIN_TEST(test_revert_waits_twice),
+		DOMAIN_TEST(test_revert_of_running_refused),
 		DOMAIN_TEST(test_revert_of_started),
 		DOMAIN_TEST(test_delete_refused),
 	};
