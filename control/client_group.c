@@ -92,19 +92,25 @@ static void note_frozen(struct tapctl_group *group)
 	}
 }
 
+/* The tapdisks have one clock: all are processes of this host. */
 static void note_prepared(struct tapctl_group *group)
 {
-	double stall;
+	double first_frozen = 0, last_thawed = 0, frozen, thawed;
 
 	for (unsigned i = 0; i < group->many.count; i++) {
 		struct many_disk *disk = &group->many.disks[i];
 
 		disk->prepared = disk->reply != NULL;
 		disk->frozen = false;	/* also after a failure: then the disk thaws itself */
-		stall = json_number_value(json_object_get(disk->reply, "stall_us"));
-		if (stall > group->snapshot->stall_us)
-			group->snapshot->stall_us = stall;
+		if (!disk->reply)
+			continue;
+		thawed = json_number_value(json_object_get(disk->reply, "thawed_us"));
+		frozen = thawed - json_number_value(json_object_get(disk->reply, "stall_us"));
+
+		first_frozen = !last_thawed || frozen < first_frozen ? frozen : first_frozen;
+		last_thawed = thawed > last_thawed ? thawed : last_thawed;
 	}
+	group->snapshot->stall_us = last_thawed - first_frozen;
 }
 
 /* Freeze and prepare all disks. On failure all are thawed, and the snapshot is aborted. */

@@ -146,6 +146,8 @@ int directory_read(const struct domain_directory *directory, const char *file, j
 int directory_write(const struct domain_directory *directory, const char *file, const json_t *value, struct error_text *text);
 /* Durable; a missing file is no error. */
 int directory_remove(const struct domain_directory *directory, const char *file, struct error_text *text);
+/* Remove what a killed directory_write() left; with the lock held. */
+void directory_remove_unfinished(const struct domain_directory *directory);
 /* A rename, durable. */
 int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text);
 /* *@dir lists it, and the caller closes that; NULL: the directory was removed since it was opened. */

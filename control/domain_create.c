@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -382,6 +383,7 @@ static int make_whole(struct create *create)
 	struct domain_operation *operation = create->operation;
 	char *parent = info_current(&create->directory);
 	json_t *info = NULL;
+	struct stat st;
 	int error = note_ids(create);
 
 	info_save_file(part, create->name, true);
@@ -391,9 +393,13 @@ static int make_whole(struct create *create)
 		error = directory_rename(&create->directory, part, save, create->text);
 	if (!error)
 		error = directory_path(&create->directory, save, path, create->text);
+	if (!error && create->memory && stat(path, &st))
+		error = error_set(create->text, -errno, "%s: %s", path, strerror(errno));
 	if (!error) {
 		domain_did(operation, "saved");
 		info = make_info(create, create->memory ? path : NULL, parent);
+		if (create->memory)
+			json_object_set_new(info, "save_size", json_integer((json_int_t)st.st_size));
 		error = directory_write(&create->directory, file, info, create->text);
 	}
 	free(parent);
@@ -484,6 +490,19 @@ static void finish(struct create *create)
 		  reason.text);
 }
 
+/*
+ * A disk that is left out does not go back with the memory, which may have its filesystem mounted: data that the guest wrote
+ * since would be lost or damaged.
+ */
+static void warn_left_out(struct create *create)
+{
+	const char *const *vdev = create->request->leave_out;
+
+	if (create->memory && vdev && *vdev)
+		error_set(create->text, 0, "disk %s is left out: a revert brings the memory back, but not this disk, and a filesystem "
+			  "on it that is mounted in the snapshot will be damaged", *vdev);
+}
+
 static void warn_frozen(struct create *create)
 {
 	const struct domain_operation *operation = create->operation;
@@ -523,6 +542,8 @@ int domain_create(struct domain_operation *operation)
 			finish(&create);
 		if (!error)
 			warn_frozen(&create);
+		if (!error && !create.text->text[0])
+			warn_left_out(&create);
 		guard_stop(&create.guard);
 	}
 	disks_close(&create.disks);

@@ -2,6 +2,10 @@
 /*
  * domain_delete.c - deletes a snapshot: its information first, then the
  * disks' snapshots, then the memory. Recovery finishes a delete.
+ *
+ * On a full file system, where a delete is needed most, an intent file cannot
+ * be written. The snapshot's information file, renamed, is the intent then: it
+ * has all that recovery needs.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -124,6 +128,24 @@ static int check_disks(struct removal *removal, const json_t *info)
 	return error ? error_set(text, error, "%.380s; --keep-disks deletes the rest of the snapshot", reason.text) : 0;
 }
 
+/* *@intent, which the caller has made; where it cannot be written for lack of space, @info takes its place. */
+static int write_intent(struct removal *removal, json_t **intent, json_t *info)
+{
+	struct domain_operation *operation = removal->operation;
+	int error = directory_write(&removal->directory, INTENT_FILE, *intent, &operation->text);
+	char file[NAME_MAX + 1];
+
+	if ((error != -ENOSPC && error != -EDQUOT) || operation->request->keep_disks)
+		return error;
+	info_file(file, info_string(info, "name"));
+	if (directory_rename(&removal->directory, file, INTENT_FILE, NULL))
+		return error;
+	operation->text.text[0] = '\0';
+	json_decref(*intent);
+	*intent = json_incref(info);
+	return 0;
+}
+
 static int remove_one(struct removal *removal, const json_t *listed)
 {
 	struct domain_operation *operation = removal->operation;
@@ -140,7 +162,7 @@ static int remove_one(struct removal *removal, const json_t *listed)
 		return error_set(&operation->text, error, "%s", reason.text);
 	intent = json_pack("{s:s, s:{s:s, s:s}, s:b, s:O}", "op", "delete", "domain", "name", id->name, "uuid", id->uuid,
 			   "keep_disks", operation->request->keep_disks, "info", info);
-	error = directory_write(&removal->directory, INTENT_FILE, intent, &operation->text);
+	error = write_intent(removal, &intent, info);
 	if (!error) {
 		domain_did(operation, "intent");
 		error = domain_finish_delete(operation, &removal->directory, intent);

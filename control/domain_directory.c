@@ -23,6 +23,7 @@
 #include "path.h"
 
 #define LOCK_FILE "lock"
+#define UNFINISHED ".new"		/* ends the name of a file that is being written */
 #define POLL_NS 20000000
 
 const char *directory_root(void)
@@ -157,7 +158,7 @@ int directory_write(const struct domain_directory *directory, const char *file, 
 	char beside[NAME_MAX + 1];
 	int fd, error = 0;
 
-	snprintf(beside, sizeof(beside), "%s.new", file);
+	snprintf(beside, sizeof(beside), "%s" UNFINISHED, file);
 	if (!value)
 		return error_set(text, -EINVAL, "%s/%s: not UTF-8, or out of memory", directory->path, file);
 	fd = openat(directory->fd, beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -182,6 +183,23 @@ int directory_remove(const struct domain_directory *directory, const char *file,
 	if ((unlinkat(directory->fd, file, 0) && errno != ENOENT) || fsync(directory->fd))
 		return error_set(text, -errno, "%s/%s: cannot be removed: %s", directory->path, file, strerror(errno));
 	return 0;
+}
+
+/* No other file has such a name. */
+void directory_remove_unfinished(const struct domain_directory *directory)
+{
+	struct dirent *entry;
+	DIR *dir;
+
+	if (directory_entries(directory, &dir, NULL) || !dir)
+		return;
+	while ((entry = readdir(dir))) {
+		size_t length = strlen(entry->d_name);
+
+		if (length > strlen(UNFINISHED) && !strcmp(entry->d_name + length - strlen(UNFINISHED), UNFINISHED))
+			unlinkat(directory->fd, entry->d_name, 0);
+	}
+	closedir(dir);
 }
 
 int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text)

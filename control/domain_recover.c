@@ -450,7 +450,8 @@ static int leave_current(struct domain_operation *operation, const struct domain
 
 int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent)
 {
-	const json_t *info = json_object_get(intent, "info");
+	/* without an operation, the intent is the snapshot's information itself (domain_delete.c) */
+	const json_t *info = info_string(intent, "op") ? json_object_get(intent, "info") : intent;
 	const char *name = info_string(info, "name"), *parent = info_string(info, "parent");
 	int error;
 
@@ -482,7 +483,7 @@ static int end_operation(struct domain_operation *operation, const struct domain
 		return end_create(operation, directory, intent);
 	if (op && !strcmp(op, "revert"))
 		return end_cut_revert(operation, directory, intent);
-	if (op && !strcmp(op, "delete"))
+	if (!op || !strcmp(op, "delete"))
 		return domain_finish_delete(operation, directory, intent);
 	if (op && !strcmp(op, "clone"))
 		return domain_end_clone(operation, directory, intent);
@@ -497,7 +498,7 @@ static void explain(struct domain_operation *operation, const struct domain_dire
 	bool ended = directory_read(directory, INTENT_FILE, &intent, NULL) == -ENOENT;
 
 	json_decref(intent);
-	error_set(&operation->text, error, "an earlier %s was interrupted, and %s: %.300s%s", op ? op : "operation",
+	error_set(&operation->text, error, "an earlier %s was interrupted, and %s: %.300s%s", op,
 		  ended ? "has been cleaned up now" : "cannot be cleaned up yet", reason,
 		  ended || is_forced(operation) ? "" : " (if a disk is gone for good: xl-snapshot recover --force)");
 }
@@ -519,7 +520,7 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 	operation->adopts = false;
 	reason = operation->text;
 	operation->text = saved;
-	op = info_string(intent, "op");
+	op = info_string(intent, "op") ? info_string(intent, "op") : "delete";
 	if (error)
 		explain(operation, directory, op, error, reason.text);
 	else if (is_forced(operation))
@@ -583,6 +584,7 @@ int domain_begin(struct domain_operation *operation, struct domain_directory *di
 	if (error)
 		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
 					  error_set(&operation->text, error, "%s", reason.text);
+	directory_remove_unfinished(directory);
 	if (!replaces(operation, directory))
 		error = domain_recover(operation, directory);
 	return error ? error : look_again(operation);

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "domain.h"
@@ -28,7 +29,9 @@ struct revert {
 static int check_memory(struct revert *revert)
 {
 	const char *save = info_string(revert->info, "save");
+	const json_t *size = json_object_get(revert->info, "save_size");	/* absent in information of earlier versions */
 	struct error_text reason = { "" };
+	struct stat st;
 	char *config;
 	int fd, error;
 
@@ -38,6 +41,8 @@ static int check_memory(struct revert *revert)
 	error = fd < 0 ? error_set(&reason, -errno, "%s", strerror(errno)) : save_read_head(fd, &config, &reason);
 	if (!error)
 		free(config);
+	if (!error && size && (fstat(fd, &st) || st.st_size != json_integer_value(size)))
+		error = error_set(&reason, -EBADMSG, "damaged: its size has changed since the snapshot");
 	if (fd >= 0)
 		close(fd);
 	return error ? error_set(revert->text, error, "the domain's memory cannot be read: %s: %s", save, reason.text) : 0;

@@ -81,9 +81,9 @@ static void print_snapshot_create(const json_t *result, bool terminal)
 	size_t count = json_array_size(json_object_get(result, "disks"));
 
 	if (terminal)
-		printf("snapshot %s of %zu disk%s; writes stood still for %.1f ms%s\n",
+		printf("snapshot %s of %zu disk%s; writes stood still for %.1f ms\n",
 		       json_string_value(json_object_get(result, "name")), count, count == 1 ? "" : "s",
-		       json_number_value(json_object_get(result, "stall_us")) / 1000, count == 1 ? "" : " at most");
+		       json_number_value(json_object_get(result, "stall_us")) / 1000);
 }
 
 const struct command command_snapshot_create = {

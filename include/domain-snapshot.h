@@ -99,7 +99,7 @@ struct domain_snapshot_result {
 	/* queried, created, reverted to or deleted; also on error: a QUERY of all returns those that are not damaged */
 	struct domain_snapshot *snapshots;
 	unsigned count;
-	double disks_us;		/* CREATE: the longest time that a disk's writes were stopped */
+	double disks_us;		/* CREATE: from the first disk's freeze to the last one's thaw */
 	double stopped_us;		/* CREATE: from the end of the memory image until the domain continued */
 	const char *clone;		/* CLONE: argument for `xl restore` or `xl create` */
 	bool clone_has_memory;		/* use `xl restore` */

@@ -103,6 +103,7 @@ struct snapshot_command {
 	struct error_text error;	/* the reason when done() gets an error */
 	uint64_t sectors;		/* RESIZE */
 	uint64_t stall_ns;		/* CREATE, PREPARE: how long writes were held back; FREEZE: so far */
+	uint64_t thawed_ns;		/* PREPARE: when that ended, by clock_ns() */
 	uint64_t copied, left;		/* MERGE: bytes copied by this step; upper bound of bytes still to copy */
 	unsigned pass;			/* MERGE: passes over the disk, from 1 */
 	void *owner;			/* the caller's */

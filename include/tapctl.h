@@ -96,7 +96,7 @@ struct tapctl_snapshot {
 	 */
 	void (*held)(void *arg);
 	void *held_arg;
-	double stall_us;		/* out: the longest time that writes stood still */
+	double stall_us;		/* out: from the first disk's freeze to the last one's thaw */
 	bool taken;			/* out: all disks have the snapshot, even when the call failed */
 };
 

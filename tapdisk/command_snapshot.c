@@ -146,8 +146,9 @@ static json_t *call_reply(const struct vbd_snapshot *snapshot)
 	case SNAPSHOT_FREEZE:
 		return json_pack("{s:I, s:f}", "token", (json_int_t)snapshot->token, "stall_us", stall_us);
 	case SNAPSHOT_CREATE:
-	case SNAPSHOT_PREPARE:
 		return json_pack("{s:f}", "stall_us", stall_us);
+	case SNAPSHOT_PREPARE:
+		return json_pack("{s:f, s:f}", "stall_us", stall_us, "thawed_us", (double)snapshot->command.thawed_ns / 1000.0);
 	case SNAPSHOT_REVERT:
 		return json_pack("{s:o}", "disk", vbd_info(snapshot->vbd));
 	case SNAPSHOT_RESIZE:

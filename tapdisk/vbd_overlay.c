@@ -197,6 +197,7 @@ static int prepare(struct vbd *vbd, struct vbd_snapshot *snapshot)
 			overlay_remove(path, NULL);
 	}
 	command->stall_ns = loop_clock() - stopped;
+	command->thawed_ns = stopped + command->stall_ns;
 	if (error)
 		vbd_resume(vbd);
 	else

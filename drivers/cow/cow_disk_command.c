@@ -89,6 +89,7 @@ static int prepare(struct cow_disk *disk, struct snapshot_command *command)
 	int ret = cow_snapshot_prepare(disk->store, command->name, command->description, command->decision, &command->error);
 
 	command->stall_ns = thaw(disk);
+	command->thawed_ns = disk->stop_time + command->stall_ns;
 	return ret ? ret : make_durable(disk, command);
 }
 

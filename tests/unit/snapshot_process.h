@@ -58,6 +58,7 @@ struct fake_disk {
 	volatile bool no_room;
 	uint64_t fails_flush;			/* size of the disk, in sectors, whose flush is held, then fails */
 	uint64_t sectors_after_revert;		/* 0: unchanged */
+	uint64_t thawed_ns;			/* reported by PREPARE */
 };
 
 struct fake_process {
@@ -102,6 +103,7 @@ static inline int fake_prepare(struct snapshot_command *command)
 		return fake->fail[SNAPSHOT_PREPARE];
 	fake->frozen = false;
 	command->stall_ns = 1000000;
+	command->thawed_ns = fake->thawed_ns;
 	if (fake->fail[SNAPSHOT_PREPARE])
 		return fake->fail[SNAPSHOT_PREPARE];
 	snprintf(fake->prepared, sizeof(fake->prepared), "%s", command->name);

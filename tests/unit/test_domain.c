@@ -579,6 +579,35 @@ static void test_damaged(void **state)
 	expect_disks("b");
 }
 
+/* Before the domain is destroyed for it. */
+static void test_memory_cut_short(void **state)
+{
+	struct stat st;
+	char path[300];
+
+	must(create("a"));
+	fake->memory = 2;
+	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_UUID "/a.save", fake_dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(truncate(path, st.st_size - 1), 0);
+	must_fail(revert("a"), -EBADMSG, "a.save: damaged");
+	expect_running(2);
+	must(delete("a", false));
+}
+
+/* A file that was being written when the command was killed. */
+static void test_unfinished_file(void **state)
+{
+	char path[300];
+
+	must(create("a"));
+	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_UUID "/snapshotdata-b.xl.new", fake_dir);
+	assert_int_equal(close(open(path, O_WRONLY | O_CREAT, 0600)), 0);
+	expect_files(3);
+	must(delete("a", false));
+	expect_files(0);
+}
+
 /* What the caller ignores a program does not. */
 static void test_signals(void **state)
 {
@@ -681,6 +710,8 @@ int main(void)
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
+		DOMAIN_TEST(test_memory_cut_short),
+		DOMAIN_TEST(test_unfinished_file),
 		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_hook),
 		DOMAIN_TEST(test_hook_stopped),

@@ -13,6 +13,7 @@
 
 static unsigned syncs_left;		/* until one fails; 0: none does */
 static unsigned directory_syncs;	/* of fake_dir */
+static const char *full_until_gone;	/* while this file exists, no file can be written */
 
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
@@ -22,6 +23,10 @@ int __wrap_fsync(int fd)
 
 	if (!fstat(fd, &st) && !stat(fake_dir, &directory) && st.st_dev == directory.st_dev && st.st_ino == directory.st_ino)
 		directory_syncs++;
+	if (full_until_gone && !access(full_until_gone, F_OK) && !fstat(fd, &st) && S_ISREG(st.st_mode)) {
+		errno = ENOSPC;
+		return -1;
+	}
 	if (syncs_left && !--syncs_left) {
 		errno = EIO;
 		return -1;
@@ -114,6 +119,31 @@ static void test_clone(void **state)
 	must(delete("c", false));
 }
 
+/* A file system that is full, until the memory of a snapshot is deleted: that works, also when it is killed at any step. */
+static void test_delete_on_full(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "b" };
+	bool killed = true;
+	char save[200];
+
+	snprintf(save, sizeof(save), "%s/snapshots/" FAKE_UUID "/b.save", fake_dir);
+	must(create("a"));
+	for (unsigned kill = 1; killed; kill++) {
+		must(create("b"));
+		must(create("c"));
+		full_until_gone = save;
+		killed = fake_run_killed(request, kill);
+		expect_list("a c");
+		expect_disks("a c");
+		full_until_gone = NULL;
+		must(delete("c", false));
+		expect_files(2);
+		assert_string_equal(list().current, "a");
+	}
+	must(delete("a", false));
+	expect_files(0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -121,6 +151,7 @@ int main(void)
 		DOMAIN_TEST(test_create_shutdown),
 		DOMAIN_TEST(test_create_disks),
 		DOMAIN_TEST(test_clone),
+		DOMAIN_TEST(test_delete_on_full),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

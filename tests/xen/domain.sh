@@ -96,13 +96,19 @@ instant_round() {
 	[ "$kind" = plain ] || set -- "$@" --live
 	echo "# $(snap create -n "s$number" "$@" "$name") [$SECONDS s]"
 	instant_check a
+	guest_must a ": >/tmp/since"
 	must snap revert -n "s$number" "$name"
 	guest_find a
+	guest_must a "[ ! -e /tmp/since ]"	# it is in memory
 	instant_check a
 }
 
-live_is_refused() { # for PV guests, which cannot be saved live
-	[ "$GUEST_TYPE" != pv ] || must_fail snap create --live "$(guest_name a)"
+live_is_refused() { # for PV guests, which cannot be saved live: before anything is done
+	[ "$GUEST_TYPE" = pv ] || return 0
+	must_fail snap create -n live --live "$(guest_name a)"
+	[[ $REFUSAL == *"shadow paging"* ]] || fail "it does not say why: $REFUSAL"
+	must_equal "files of it" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -name '*live*' -o -name intent.xl)"
+	instant_check a
 }
 
 # delete_all VDEV...: delete guest a's snapshots, s1 and its children; no file and no snapshot of these disks is left

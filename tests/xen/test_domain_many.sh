@@ -28,9 +28,11 @@ rounds_of() { # GUEST
 		instant_moves "$1"
 		must snap create -n "r$number" $option "$name"
 		instant_check "$1"
+		guest_must "$1" ": >/tmp/since"
 		must_equal "the list" "r$number" "$(must snap list --json "$name" | jq -r '[.snapshots[].name] | join(" ")')"
 		must snap revert -n "r$number" "$name"
 		guest_find "$1"
+		guest_must "$1" "[ ! -e /tmp/since ]"	# it is in memory
 		instant_check "$1"
 		must snap delete -n "r$number" "$name"
 		echo "# round $number of $1 [$SECONDS s]"
@@ -59,6 +61,7 @@ while kill -0 "${worker[0]}" 2>/dev/null || kill -0 "${worker[1]}" 2>/dev/null; 
 	snooze 0.2
 done
 echo "# $asked queries were answered"
+[ "$asked" -ge $((8 * rounds)) ] || fail "queries waited for the rounds"
 bad=
 for number in 0 1; do
 	wait "${worker[$number]}" || bad=yes

@@ -114,6 +114,31 @@ must xl block-attach "$(guest_domid a)" "$(store_line xvde e)"
 guest_must a "appears xvde"
 must_hold a "10 12" xvde
 
+step "another image under the same name: --force"
+disk_detach a xvde
+must xl block-attach "$(guest_domid a)" "backendtype=tap,format=raw,script=block-tapsnap,vdev=xvde,target=cow:$WORK/e.cow"
+guest_must a "appears xvde"
+must snap create -n s13 "$name"
+disk_detach a xvde
+must tap-img create "$WORK/f.cow" 64M >/dev/null
+must xl block-attach "$(guest_domid a)" "$(store_line xvde f)"
+guest_must a "appears xvde"
+must_fail snap revert -n s13 "$name"
+[[ $REFUSAL == *"disk xvde was cow:$WORK/e.cow and is another image now, cow:$WORK/f.cow"* ]] || fail "not said: $REFUSAL"
+back_to s13 --force
+must_equal "the image of xvde" "$WORK/e.cow" "$(tap-ctl list -p "$(tapdisk_pid a xvde)" --json | jq -r '.disks[0].path')"
+
+step "a disk whose backend is in another domain is not left out silently"
+node=/libxl/$(guest_domid a)/device/vbd/51984
+remote=/local/domain/0/backend/elsewhere/$(guest_domid a)/51984
+xenstore-write "$remote/dev" xvdq "$remote/mode" w "$remote/type" phy "$remote/params" /dev/elsewhere "$remote/device-type" disk \
+	"$remote/removable" 0 "$node/backend" "$remote" "$node/frontend" "/local/domain/$(guest_domid a)/device/vbd/51984"
+must_fail snap create -n remote "$name"
+[[ $REFUSAL == *"disk xvdq: no tapdisk serves it"*"--diskspec xvdq,snapshot=no"* ]] || fail "not said: $REFUSAL"
+xenstore-rm "$node"
+xenstore-rm "$remote"
+must snap delete -n s13 "$name"
+
 step "delete --keep-disks"
 save=$(info_of s1 .save)
 must snap delete --keep-disks -n s1 "$name"
