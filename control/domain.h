@@ -245,6 +245,10 @@ int save_read_head(int fd, char **config, struct error_text *text);
 
 /* Write a config file for xl. -EOPNOTSUPP: it cannot express something, which @text names. The data is durable, the name not. */
 int config_write(const json_t *config, const char *path, struct error_text *text);
+/* libxl's names of the settings that differ from its defaults and that config_write() leaves out, separated by commas. */
+void config_unwritten(const json_t *config, char *names, size_t size);
+/* A warning; its argument is config_unwritten()'s list. */
+#define DOMAIN_UNWRITTEN "these settings of the domain are not in the config file, and have their defaults: %.300s"
 
 /* ---- domain_recover.c ---- */
 

@@ -448,6 +448,15 @@ static int make_whole(struct clone *clone)
 	return error ? error : name_main(clone->intent, clone->text);
 }
 
+static void warn_unwritten(struct clone *clone)
+{
+	char unwritten[300];
+
+	config_unwritten(clone->config, unwritten, sizeof(unwritten));
+	if (!info_string(clone->info, "save") && unwritten[0])
+		error_set(clone->text, 0, DOMAIN_UNWRITTEN, unwritten);
+}
+
 /* The clone is complete, also if this fails. */
 static void clear_up(struct clone *clone)
 {
@@ -505,6 +514,8 @@ int domain_clone(struct domain_operation *operation)
 		error = domain_check_cancelled(operation);
 	if (!error)
 		error = run(&clone);
+	if (!error)
+		warn_unwritten(&clone);
 	if (!error) {
 		json_array_append(operation->infos, clone.info);
 		operation->clone = strdup(clone.main);

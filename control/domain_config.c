@@ -4,8 +4,8 @@
  * which that does not read, for domains that boot from a snapshot of disks.
  *
  * It has the domain's basic settings, disks and network; other kinds of
- * devices are refused, and a comment lists other settings. Snapshots with
- * memory do not need it: a save file contains the JSON.
+ * devices are refused, and config_unwritten() names other settings. Snapshots
+ * with memory do not need it: a save file contains the JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,10 +28,30 @@ static const struct {
 	{ NULL, "on_crash", "on_crash" }, { NULL, "on_soft_reset", "on_soft_reset" },
 };
 
+#define HVM "type.hvm"
+#define SCHEDULER "sched_params"
+
+/* Members of b_info, of an object in it, or of one in that: libxl's names, and the name in a config file. */
+static const struct {
+	const char *group, *subgroup, *key, *name;
+} settings[] = {
+	{ NULL, NULL, "acpi", "acpi" }, { NULL, NULL, "apic", "apic" }, { NULL, NULL, "nested_hvm", "nestedhvm" },
+	{ HVM, NULL, "acpi", "acpi" }, { HVM, NULL, "apic", "apic" }, { HVM, NULL, "nested_hvm", "nestedhvm" },
+	{ HVM, NULL, "bios", "bios" }, { HVM, NULL, "boot", "boot" }, { HVM, NULL, "pae", "pae" }, { HVM, NULL, "hpet", "hpet" },
+	{ HVM, NULL, "serial", "serial" }, { HVM, NULL, "usb", "usb" }, { HVM, NULL, "usbdevice", "usbdevice" },
+	{ HVM, NULL, "keymap", "keymap" }, { HVM, NULL, "nographic", "nographic" }, { HVM, "vga", "kind", "vga" },
+	{ HVM, "vnc", "enable", "vnc" }, { HVM, "vnc", "listen", "vnclisten" }, { HVM, "vnc", "passwd", "vncpasswd" },
+	{ HVM, "vnc", "display", "vncdisplay" }, { HVM, "vnc", "findunused", "vncunused" },
+	{ HVM, NULL, "pirq", "hvm_pirq" }, { "type.pvh", NULL, "pvshim", "pvshim" }, { "type.pv", NULL, "e820_host", "e820_host" },
+	{ "arch_x86", NULL, "msr_relaxed", "msr_relaxed" },
+	{ SCHEDULER, NULL, "weight", "cpu_weight" }, { SCHEDULER, NULL, "cap", "cap" },
+};
+
 /* Members of b_info that are written elsewhere, or computed at each start. */
 static const char *const others[] = {
 	"max_vcpus", "avail_vcpus", "max_memkb", "target_memkb", "shadow_memkb", "iommu_memkb", "video_memkb", "claim_mode",
-	"sched_params", "type.pv", "type.pvh", "type.hvm", "arch_arm", "arch_x86", "device_model_version", "disable_migrate",
+	"slack_memkb", "device_model_version", "disable_migrate",
+	"sched",		/* of the scheduler of the pool */
 };
 
 static const json_t *group_of(const json_t *config, const char *group)
@@ -152,8 +172,49 @@ static int write_devices(const json_t *config, FILE *file, struct error_text *te
 	return error;
 }
 
-static bool is_written(const char *key)
+/* libxl's defbools are strings. */
+static int write_setting(FILE *file, const char *name, const json_t *value, struct error_text *text)
 {
+	const char *words = json_string_value(value);
+
+	if (json_is_integer(value))
+		fprintf(file, "%s = %" PRId64 "\n", name, (int64_t)json_integer_value(value));
+	if (!words || !strcmp(words, "<default>"))
+		return 0;
+	if (!strcmp(words, "True") || !strcmp(words, "False"))
+		fprintf(file, "%s = %d\n", name, !strcmp(words, "True"));
+	else if (!can_be_quoted(words))
+		return error_set(text, -EOPNOTSUPP, "the domain's %s has characters that a config file cannot hold", name);
+	else
+		fprintf(file, "%s = \"%s\"\n", name, !strcmp(name, "vga") && !strcmp(words, "std") ? "stdvga" : words);
+	return 0;
+}
+
+static int write_settings(const json_t *config, FILE *file, struct error_text *text)
+{
+	int error = 0;
+
+	for (size_t i = 0; !error && i < sizeof(settings) / sizeof(settings[0]); i++) {
+		const json_t *group = json_object_get(config, "b_info");
+
+		group = settings[i].group ? json_object_get(group, settings[i].group) : group;
+		group = settings[i].subgroup ? json_object_get(group, settings[i].subgroup) : group;
+		error = write_setting(file, settings[i].name, json_object_get(group, settings[i].key), text);
+	}
+	return error;
+}
+
+static bool is_same(const char *one, const char *other)
+{
+	return one == other || (one && other && !strcmp(one, other));
+}
+
+static bool is_written(const char *group, const char *subgroup, const char *key)
+{
+	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+		if (is_same(settings[i].group, group) && is_same(settings[i].subgroup, subgroup) && !strcmp(settings[i].key, key))
+			return true;
+	}
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
 		if (!strcmp(others[i], key))
 			return true;
@@ -165,15 +226,34 @@ static bool is_written(const char *key)
 	return false;
 }
 
-static void write_rest(const json_t *config, FILE *file)
+static void add_name(char *names, size_t size, const char *name)
 {
-	json_t *value;
-	const char *key;
+	size_t used = strlen(names);
 
-	json_object_foreach(json_object_get(config, "b_info"), key, value) {
-		if (!is_written(key))
-			fprintf(file, "# not written here: %s\n", key);
+	snprintf(names + used, size - used, "%s%s", used ? ", " : "", name);
+}
+
+/* An object is looked into, at most two deep. */
+static void find_unwritten(const json_t *object, const char *group, const char *subgroup, char *names, size_t size)
+{
+	const char *key, *words;
+	json_t *value;
+
+	json_object_foreach((json_t *)object, key, value) {
+		words = json_string_value(value);
+		if (json_is_null(value) || (json_is_array(value) && !json_array_size(value)) || (words && !strcmp(words, "<default>")))
+			continue;
+		if (json_is_object(value) && !subgroup)
+			find_unwritten(value, group ? group : key, group ? key : NULL, names, size);
+		else if (!is_written(group, subgroup, key))
+			add_name(names, size, key);
 	}
+}
+
+void config_unwritten(const json_t *config, char *names, size_t size)
+{
+	names[0] = '\0';
+	find_unwritten(json_object_get(config, "b_info"), NULL, NULL, names, size);
 }
 
 int config_write(const json_t *config, const char *path, struct error_text *text)
@@ -191,10 +271,10 @@ int config_write(const json_t *config, const char *path, struct error_text *text
 	error = write_strings(config, file, text);
 	if (!error) {
 		write_numbers(config, file);
-		error = write_devices(config, file, text);
+		error = write_settings(config, file, text);
 	}
 	if (!error)
-		write_rest(config, file);
+		error = write_devices(config, file, text);
 	if (!error && (fflush(file) || ferror(file) || fsync(fd)))
 		error = error_set(text, -EIO, "%s: cannot be written", path);
 	fclose(file);

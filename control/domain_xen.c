@@ -433,12 +433,14 @@ static int xen_destroy(struct domain_host *host, unsigned domid, struct error_te
 	return failed(xen, "destroying the domain", text);
 }
 
-/* If xenstored is lost, report that instead of xl's error. @started: xl's result. */
+/* If xenstored is lost, report that instead of xl's error. @started: xl's result; without an error @reason is a warning. */
 static int judge_start(struct xen_host *xen, int started, const struct error_text *reason, struct error_text *text)
 {
 	if (started && xen_lost_now(&xen->watchdog))
 		return failed(xen, "starting the domain", text);
-	return started ? error_set(text, started, "%s", reason->text) : 0;
+	if (reason->text[0])	/* also a warning */
+		error_set(text, started, "%s", reason->text);
+	return started;
 }
 
 static int xen_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)

@@ -152,6 +152,7 @@ int xen_boot(const json_t *info, bool paused, struct error_text *text)
 	const char *named = info_string(info, "config_file");
 	struct made made;
 	const char *const arguments[] = { "xl", "create", paused ? "-qp" : "-q", named ? named : made.file, NULL };
+	char unwritten[300];
 	int error;
 
 	if (named)
@@ -161,5 +162,6 @@ int xen_boot(const json_t *info, bool paused, struct error_text *text)
 		return error;
 	error = program_run(arguments, text);
 	made_remove(&made);
-	return error;
+	config_unwritten(json_object_get(info, "config"), unwritten, sizeof(unwritten));
+	return error || !unwritten[0] ? error : error_set(text, 0, DOMAIN_UNWRITTEN, unwritten);
 }

@@ -95,16 +95,20 @@ static int host_find(struct domain_host *host, const char *domain, struct domain
 
 static int host_config(struct domain_host *host, unsigned domid, char **config, struct error_text *text)
 {
+	static const char hvm[] =
+		"\"type.hvm\": {\"bios\": \"ovmf\", \"boot\": \"cd\", \"vga\": {\"kind\": \"std\"}, \"usb\": \"False\", "
+		"\"vnc\": {\"enable\": \"True\", \"listen\": \"::\"}, \"viridian\": \"True\", \"rdm\": {}, "
+		"\"hpet\": \"<default>\"}, \"sched_params\": {\"weight\": 512, \"cap\": 0}, \"shadow\": 1";
 	char paths[FAKE_DISKS][128];
 
 	for (unsigned i = 0; i < FAKE_DISKS; i++)
 		fake_store(paths[i], i);
 	if (asprintf(config, "{\"c_info\": {\"type\": \"pv\", \"name\": \"" FAKE_NAME "\", \"uuid\": \"" FAKE_UUID "\"},\n"
-		     "\"b_info\": {\"max_vcpus\": 1, \"target_memkb\": 262144, \"kernel\": \"/k\", \"type.pv\": {}},\n"
+		     "\"b_info\": {\"max_vcpus\": 1, \"target_memkb\": 262144, \"kernel\": \"/k\", %s},\n"
 		     "\"disks\": [{\"pdev_path\": \"cow:%s\", \"vdev\": \"xvda\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1},\n"
 		     "{\"pdev_path\": \"%s:%s\", \"vdev\": \"xvdb\", \"backend\": \"tap\", \"format\": \"raw\", \"readwrite\": 1}],\n"
 		     "\"nics\": [{\"mac\": \"00:16:3e:00:00:01\", \"bridge\": \"br0\"}], \"on_reboot\": \"rename_restart\"}",
-		     paths[0], fake_type(1), paths[1]) < 0)
+		     fake->hvm ? hvm : "\"type.pv\": {}", paths[0], fake_type(1), paths[1]) < 0)
 		return -ENOMEM;
 	return 0;
 }

@@ -34,6 +34,7 @@ struct fake_domain {
 	bool raw;			/* the second disk is a raw image */
 	bool unsaid;			/* the config file does not name the disk's backend */
 	bool attached, detached;	/* a third disk came, the second went */
+	bool hvm;			/* with settings of such a guest in its configuration */
 	bool swapped;			/* the second disk is the store "swapped.cow" now */
 	int fail_save, fail_restore, fail_destroy;	/* -errno */
 	atomic_bool hold_save;		/* hold the save at 42 per cent until it is aborted */

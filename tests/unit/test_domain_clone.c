@@ -174,11 +174,10 @@ static void test_clone_raw(void **state)
 	must(delete("c", false));
 }
 
-/* A clone without memory boots from a config file. */
-static void test_clone_config(void **state)
+/* Take a snapshot "c" of the disks, make a clone "polly" of it, and read its config file. */
+static struct outcome clone_disks(char *words, size_t size)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .disk_only = true };
-	char words[2000] = "", path[200];
 	struct outcome outcome;
 	FILE *file;
 
@@ -188,8 +187,49 @@ static void test_clone_config(void **state)
 	must(outcome);
 	file = fopen(outcome.clone, "r");
 	assert_non_null(file);
-	assert_true(fread(words, 1, sizeof(words) - 1, file) > 0);
+	words[fread(words, 1, size - 1, file)] = '\0';
 	fclose(file);
+	return outcome;
+}
+
+static void remove_polly(void)
+{
+	char path[200];
+
+	for (char letter = 'a'; letter <= 'b'; letter++) {
+		snprintf(path, sizeof(path), "%s/polly-xvd%c.cow", fake_dir, letter);
+		assert_int_equal(unlink(path), 0);
+	}
+	must(delete("c", false));
+}
+
+/* Settings of an HVM guest are in the file, and those that are not are named. */
+static void test_clone_config_hvm(void **state)
+{
+	static const char *const written[] = {
+		"bios = \"ovmf\"\n", "boot = \"cd\"\n", "vga = \"stdvga\"\n", "usb = 0\n", "vnc = 1\n", "vnclisten = \"::\"\n",
+		"cpu_weight = 512\n",
+	};
+	char words[2000];
+	struct outcome outcome;
+
+	fake->hvm = true;
+	outcome = clone_disks(words, sizeof(words));
+	for (unsigned i = 0; i < sizeof(written) / sizeof(written[0]); i++)
+		assert_non_null(strstr(words, written[i]));
+	assert_null(strstr(words, "hpet"));
+	assert_non_null(strstr(outcome.text, "have their defaults: viridian, shadow"));
+	remove_polly();
+}
+
+/* A clone without memory boots from a config file. */
+static void test_clone_config(void **state)
+{
+	struct outcome outcome;
+	char words[2000];
+
+	outcome = clone_disks(words, sizeof(words));
+	assert_string_equal(outcome.text, "");
 	assert_non_null(strstr(words, "name = \"polly\""));
 	assert_non_null(strstr(words, "memory = 256\n"));
 	assert_non_null(strstr(words, "on_reboot = \"rename-restart\""));
@@ -197,11 +237,7 @@ static void test_clone_config(void **state)
 	assert_non_null(strstr(words, "bridge=br0"));
 	assert_null(strstr(words, "mac="));
 	assert_null(strstr(words, FAKE_UUID));
-	for (char letter = 'a'; letter <= 'b'; letter++) {
-		snprintf(path, sizeof(path), "%s/polly-xvd%c.cow", fake_dir, letter);
-		assert_int_equal(unlink(path), 0);
-	}
-	must(delete("c", false));
+	remove_polly();
 }
 
 static bool is_there(const char *file)
@@ -382,6 +418,7 @@ int main(void)
 		DOMAIN_TEST(test_clone_foreign),
 		DOMAIN_TEST(test_clone_raw),
 		DOMAIN_TEST(test_clone_config),
+		DOMAIN_TEST(test_clone_config_hvm),
 		DOMAIN_TEST(test_clone_killed),
 		DOMAIN_TEST(test_clone_killed_foreign),
 		DOMAIN_TEST(test_clone_of_another),
