@@ -43,7 +43,8 @@ guest_wait_ready a
 must_hold a "- 4 4 4" xvda xvdb xvdc
 
 step "a clone of disks, started by xl create beside the original"
-must_equal "how to start it" "to start it: xl create $WORK/$(guest_name c).cfg" "$(must snap clone -n d3 "$name" "$(guest_name c)")"
+must_equal "its config file, without a warning" "$WORK/$(guest_name c).cfg: " \
+	"$(must snap clone --json -n d3 "$name" "$(guest_name c)" | jq -r '"\(.clone): \(.warning)"')"
 must xl create -q "$WORK/$(guest_name c).cfg"
 guest_wait_ready c
 must_hold c "- 3 3 3" xvda xvdb xvdc

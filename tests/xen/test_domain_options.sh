@@ -23,7 +23,9 @@ must_hold a "1 1 1 2" xvda xvdb xvdc
 must_equal "vcpus" 2 "$(guest_must a nproc | tr -d '\r\n')"
 
 step "edit, show"
-must snap edit -d "other words" "$name"
+must_equal "edit" "other words" "$(must snap edit --json -d "other words" "$name" | jq -r '.snapshots[0].description')"
+must_equal "current" s1 "$(must snap current --json "$name" | jq -r '.snapshots[0].name')"
+must_equal "parent" null "$(must snap parent --json "$name" | jq -r '.snapshots[0].parent')"
 shown=$(must snap show "$name")
 for words in 'name: * s1 (current)' 'description: * other words' "disk xvda * cow:$WORK/a.cow, snapshot s1" "memory: * $(info_of s1 .save), "; do
 	[[ $shown == *$words* ]] || fail "'$words' is not shown: $shown"
@@ -93,7 +95,8 @@ must tap-img create "$WORK/d.cow" 64M >/dev/null
 must xl block-attach "$(guest_domid a)" "$(store_line xvdd d)"
 guest_must a "appears xvdd"
 guest_must a "mark 10 xvda xvdd"
-must snap create -n s10 "$name"
+said=$(must script -qec "xl-snapshot create -n s10 '$name'" /dev/null)
+[[ $said == *'memory '[0-9]*%* ]] || fail "a terminal shows no progress: $said"
 guest_must a "mark 11 xvda xvdd"
 disk_detach a xvdd
 must_fail snap revert -n s10 "$name"
