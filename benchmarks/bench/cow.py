@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import signal
+import statistics
 import subprocess
 import time
 
@@ -25,6 +26,9 @@ SPACE_WRITES = 20000
 MANY = 1000
 CACHE = 32                              # MiB of the map, at most
 CHANGED = 4                             # a fourth of the disk changes before a snapshot is deleted
+GROUP = 4                               # disks of a snapshot at one instant
+GROUP_SIZE = "64M"
+GROUP_SNAPSHOTS = 20
 LEAST = 0.5                             # seconds, the shortest time to measure
 
 _numbers = itertools.count(1)
@@ -135,13 +139,15 @@ def _written(disk):
 
 
 @contextlib.contextmanager
-def _load(bench, disk, size):
-    """Overwrite at random places until the context ends."""
-    load = subprocess.Popen(["fio", "--name=load", *fio.on_ring(bench, disk), f"--size={size}", "--randrepeat=0", "--rw=randwrite",
-                             *RANDOM, *TIMED, "--runtime=1d", f"--output={bench.path('load.out')}"], stdin=subprocess.DEVNULL)
+def _load(bench, size, *disks):
+    """Overwrite at random places, of all @disks at the same time, until the context ends."""
+    jobs = [option for number, disk in enumerate(disks)
+            for option in (f"--name=load{number}", *fio.on_ring(bench, disk), f"--size={size}", "--randrepeat=0", "--rw=randwrite",
+                           *RANDOM, *TIMED, "--runtime=1d")]
+    before = [_written(disk) for disk in disks]
+    load = subprocess.Popen(["fio", f"--output={bench.path('load.out')}", *jobs], stdin=subprocess.DEVNULL)
     try:
-        before = _written(disk)
-        while _written(disk) - before < 10000:
+        while any(_written(disk) - written < 10000 for disk, written in zip(disks, before)):
             if load.poll() is not None:
                 raise RuntimeError("fio, which was to write meanwhile, has ended")
             time.sleep(0.05)
@@ -155,7 +161,7 @@ def _load(bench, disk, size):
 
 def _rate_while(bench, disk, begin, goes_on):
     """Overwrites per second from @begin on, while @goes_on is true, at most for the time of a run."""
-    with _load(bench, disk, _size(bench)):
+    with _load(bench, _size(bench), disk):
         begin()
         started, before = time.monotonic(), _written(disk)
         while goes_on() and time.monotonic() - started < bench.seconds:
@@ -228,11 +234,30 @@ def _space(size):
 def _longest_stall(bench, disk, size):
     """The longest stall of three snapshots, a second apart, under load."""
     stalls = []
-    with _load(bench, disk, size):
+    with _load(bench, size, disk):
         for _ in range(3):
             time.sleep(1)
             stalls.append(_snapshot(disk))
     return max(stalls)
+
+
+def _group_stall(bench):
+    """The median of snapshots of several disks at one instant, each under load, from the first freeze to the last thaw."""
+    stalls, paths = [], [bench.path(f"group{number}.cow") for number in range(GROUP)]
+    with contextlib.ExitStack() as stack:
+        disks = []
+        for path in paths:
+            servers.command("tap-img", "create", path, GROUP_SIZE)
+            stack.callback(os.unlink, path)
+            disks.append(stack.enter_context(servers.tapdisk(f"cow:{path}")))
+        named = [word for disk in disks for word in ("-p", str(disk.pid), "-m", str(disk.minor))]
+        with _load(bench, GROUP_SIZE, *disks):
+            for number in range(GROUP_SNAPSHOTS):
+                result = servers.command("tap-ctl", "snapshot-create", "-n", f"s{number}", "--json", *named)
+                stalls.append(json.loads(result)["stall_us"])
+                time.sleep(0.2)         # in which thousands of first writes are made
+                servers.command("tap-ctl", "snapshot-delete", "-n", f"s{number}", *named)
+    return statistics.median(stalls)
 
 
 @contextlib.contextmanager
@@ -325,6 +350,8 @@ def cases():
     alone = {"unit": "us", "less": True, "once": True, "most": 10000}
     what = "how long writes stand still for a snapshot under load, the longest of three"
     yield Case("stall", group, _own(_longest_stall), what, **alone)
+    yield Case("stall-group", group, _alone(_group_stall), f"how long writes to {GROUP} disks stand still for a snapshot of all at one "
+               f"instant, each under load, the median of {GROUP_SNAPSHOTS}", unit="us", less=True, once=True, most=20000)
     for size in LARGE:
         yield Case(f"stall-{size}", group, _full(size, _longest_stall), f"the same on {size}, every block mapped", long=True, **alone)
     alone = {"unit": "ms", "less": True, "most": 100}
