@@ -39,6 +39,7 @@ struct loop_source {
 	enum source_kind kind;
 	bool removed;
 	int fd;
+	uint32_t events;		/* descriptors: that epoll waits for */
 	uint64_t due;			/* timers: loop clock, ns */
 	union {
 		void (*ready)(void *arg, uint32_t events);
@@ -151,6 +152,7 @@ int loop_add_fd(struct loop *loop, struct loop_source **source, int fd, uint32_t
 	if (!*source)
 		return -ENOMEM;
 	(*source)->fd = fd;
+	(*source)->events = events;
 	(*source)->ready = ready;
 	event.data.ptr = *source;
 	if (!epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event))
@@ -165,7 +167,12 @@ int loop_modify_fd(struct loop_source *source, uint32_t events)
 {
 	struct epoll_event event = { .events = events, .data.ptr = source };
 
-	return epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event) ? -errno : 0;
+	if (events == source->events)
+		return 0;
+	if (epoll_ctl(source->loop->epoll_fd, EPOLL_CTL_MOD, source->fd, &event))
+		return -errno;
+	source->events = events;
+	return 0;
 }
 
 int loop_add_timer(struct loop *loop, struct loop_source **source, unsigned ms, void (*expired)(void *arg), void *arg)
