@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "domain.h"
 
 /* Strings: libxl's name, and the name in a config file. */
@@ -47,7 +48,7 @@ static bool can_be_quoted(const char *string)
 
 static int write_strings(const json_t *config, FILE *file, struct error_text *text)
 {
-	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
 		const char *value = info_string(group_of(config, strings[i].group), strings[i].key);
 		bool action = !strncmp(strings[i].name, "on_", 3);
 
@@ -118,7 +119,7 @@ static void write_nic(const json_t *device, FILE *file)
 	const char *comma = "";
 
 	fputs("    '", file);
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const char *value = info_string(device, keys[i]);
 
 		if (!value || !can_be_quoted(value))
@@ -154,11 +155,11 @@ static int write_devices(const json_t *config, FILE *file, struct error_text *te
 
 static bool is_written(const char *key)
 {
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		if (!strcmp(others[i], key))
 			return true;
 	}
-	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
 		if (strings[i].group && !strcmp(strings[i].key, key))
 			return true;
 	}

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "block.h"
 #include "driver.h"
 #include "options.h"
@@ -106,17 +107,15 @@ static const struct {
 	  FLAG(force) } },
 };
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static const struct known_option *find_option(const struct command *command, char letter)
 {
 	size_t i;
 
-	for (i = 0; i < COUNT(special_options); i++) {
+	for (i = 0; i < ARRAY_SIZE(special_options); i++) {
 		if (special_options[i].command == command && special_options[i].option.letter == letter)
 			return &special_options[i].option;
 	}
-	for (i = 0; i < COUNT(known_options); i++) {
+	for (i = 0; i < ARRAY_SIZE(known_options); i++) {
 		if (known_options[i].letter == letter)
 			return &known_options[i];
 	}

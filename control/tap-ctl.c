@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "inherited.h"
 #include "json_memory.h"
 #include "tap-ctl.h"
@@ -26,7 +27,7 @@ static const struct command *const commands[] = {
 	&command_commit, &command_export, &command_unexport, &command_takeover, &command_upgrade, &command_doctor,
 };
 
-#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+#define NR_COMMANDS ARRAY_SIZE(commands)
 
 static void print_help(FILE *to)
 {

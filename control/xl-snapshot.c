@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "domain.h"
 #include "inherited.h"
 #include "point.h"
@@ -34,7 +35,7 @@ static const struct command commands[] = {
 	  print_nothing },
 };
 
-#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+#define NR_COMMANDS ARRAY_SIZE(commands)
 
 static int interrupted[2];		/* a pipe */
 

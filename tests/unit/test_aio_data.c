@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "array.h"
 #include "disk.h"
 #include "aio.h"
 #include "fault_engine.h"
@@ -73,7 +74,7 @@ static void other_formats_are_bytes(void **state)
 {
 	static char all[IMAGE_SECTORS * 512] __attribute__((aligned(4096))), back[sizeof(all)] __attribute__((aligned(4096)));
 
-	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
 		const char *path = scratch_file("header", sizeof(all));
 		uint64_t sector = headers[i].offset / 512;
 		struct backend *backend = open_works(path, OPTIONS());

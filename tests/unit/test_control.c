@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "array.h"
+
 #define MAX_CONNECTIONS 256	/* tapdisk/control.c */
 #define DISK_BYTES (16u << 20)
 
@@ -141,7 +143,7 @@ static void test_lines_that_are_no_objects(void **state)
 	static const char *const lines[] = { "\n", "hello\n", "[]\n", "42\n", "{\"a\": 1}}\n", "{\"a\": 1, \"a\": 2}\n",
 					     "\"\\ud800\"\n", "{\xff}\n", "{\"version\": 1e999}\n" };
 
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
 		int fd = raw_connect();
 
 		send_text(fd, lines[i]);
@@ -248,7 +250,7 @@ static void test_wrong_members(void **state)
 	};
 	int fd = raw_connect();
 
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		send_text(fd, requests[i].line);
 		send_text(fd, "\n");
 		expect_reply(fd, requests[i].error);
@@ -286,7 +288,7 @@ static void test_wrong_connect(void **state)
 	char line[512];
 	int fd = raw_connect();
 
-	for (size_t i = 0; i < sizeof(bad_queues) / sizeof(bad_queues[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(bad_queues); i++) {
 		/* the last one is right but for the descriptors, of which there are none */
 		snprintf(line, sizeof(line), "{\"version\": 1, \"command\": \"connect\", \"minor\": %d, \"transport\": \"shm\", "
 			 "\"domid\": 1, \"devid\": 1, \"queues\": %s}\n", f.minor, bad_queues[i]);
@@ -319,7 +321,7 @@ static void test_descriptor_flood(void **state)
 	static const unsigned counts[] = { PROTOCOL_MAX_FDS + 1, PROTOCOL_MAX_FDS + 2, 250 };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		int fd = raw_connect();
 
 		send_descriptors(fd, "{\"version\": 1, \"command\": \"list\"}\n", null, counts[i]);

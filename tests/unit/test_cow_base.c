@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_base.h"
 #include "cow_internal.h"
 #include "cow_model.h"
@@ -98,7 +99,7 @@ static void bench_use(struct bench *bench)
 	size_t i;
 
 	bench_resize(bench, 4603);
-	for (i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(uses); i++) {
 		if (uses[i].sector + uses[i].n <= bench->sectors)
 			bench_write(bench, uses[i].sector, uses[i].n, uses[i].zero);
 	}
@@ -498,7 +499,7 @@ static void test_measure(void **state)
 	struct sim sim;
 	size_t disk;
 
-	for (disk = 0; disk < sizeof(disks) / sizeof(disks[0]); disk++) {
+	for (disk = 0; disk < ARRAY_SIZE(disks); disk++) {
 		leaves = disks[disk].sectors / 4096 + 1;
 		leaves = leaves < disks[disk].blocks ? leaves : disks[disk].blocks;
 		sim_init(&sim, cow_measure(disks[disk].sectors, disks[disk].blocks, leaves), 0, 1);

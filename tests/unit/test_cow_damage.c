@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 
@@ -362,7 +363,7 @@ static void test_base_fields(void **state)
 	struct error_text error;
 	size_t i;
 
-	for (i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(bases); i++) {
 		sb->base_kind = bases[i].kind;
 		sb->base = (struct cow_base_fields){ .version = bases[i].version, .flags = bases[i].flags,
 			.sectors = bases[i].sectors };
@@ -414,7 +415,7 @@ static void test_descriptions(void **state)
 	struct error_text error = { "" };
 	size_t i;
 
-	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
 		text_put("two", texts[i].kept);
 		open_to_write();
 		assert_int_equal(cow_snapshot_list(model->store, description_is, (void *)texts[i].shown), 0);

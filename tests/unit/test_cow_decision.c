@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "path.h"
@@ -143,7 +144,7 @@ static void test_no_other_is_taken(void **state)
 	const char *bad[] = { "/decision", RANDOM_NAME, scratch_path(RANDOM_NAME), scratch_path("state/groups"),
 		scratch_path("state/groups/"), scratch_path("state/groups/0123") };
 
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(cow_snapshot_prepare(store, "s", NULL, bad[i], &error), -EINVAL);
 	strcat(record, ".owner");
 	assert_true(cow_decision_valid(record));

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "scratch.h"
@@ -157,7 +158,7 @@ static void test_header(void **state)
 	uint64_t kept;
 	size_t i;
 
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		get(bad[i].offset, &kept, bad[i].length);
 		put(bad[i].offset, &bad[i].value, bad[i].length);
 		refused(bad[i].error, bad[i].why);

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "protocol.h"
@@ -116,7 +117,7 @@ static void expect(const struct made_up *records, size_t count, int expected)
 }
 
 #define RECORD(what, type, count, payload) { what, type, count, &(payload), sizeof(payload) }
-#define EXPECT(records, expected) expect(records, sizeof(records) / sizeof((records)[0]), expected)
+#define EXPECT(records, expected) expect(records, ARRAY_SIZE(records), expected)
 
 static void test_map(void **state)
 {

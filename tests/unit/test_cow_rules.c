@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 
@@ -348,7 +349,7 @@ static void test_create_wipes_first(void **state)
 	void *one;
 	int ret;
 
-	for (unsigned i = 0; i < sizeof(keeps) / sizeof(keeps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(keeps); i++) {
 		for (cut = 1, ret = -EIO; ret; cut++) {
 			assert_int_equal(setup(&one), 0);
 			s = one;

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_sim.h"
 
@@ -74,7 +75,7 @@ static void test_is_what_was_put(void **state)
 
 	(void)state;
 	assert_non_null(model);
-	for (i = 0; i < sizeof(goal) / sizeof(goal[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(goal); i++) {
 		for (n = 0; model->count != goal[i]; n++) {
 			model_put(model, random_bit(), model->count < goal[i]);
 			if (n > 8 * COW_PAGE_BITS)	/* the last few are found one by one */

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "client_internal.h"
 #include "protocol.h"
 
@@ -87,7 +88,7 @@ static void test_at_none(void **state)
 	must(create("b"));
 	must(revert("a"));
 	must(delete("a", false));
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		must_fail(fake_run((struct domain_snapshot_request){ .command = commands[i], .new_name = "new" }), -ENOENT,
 			  "domain " FAKE_NAME " has no current snapshot");
 	must(delete("b", false));

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "array.h"
 #include "engine_run.h"
 #include "fault_engine.h"
 #include "scratch.h"
@@ -560,7 +561,7 @@ static void falls_back_to_libaio(void **state)
 	int status;
 	size_t i;
 
-	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(errors); i++) {
 		pid_t child = fork();
 
 		if (!child) {

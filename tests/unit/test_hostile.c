@@ -19,6 +19,8 @@
 
 #include <xen/io/blkif.h>
 
+#include "array.h"
+
 #define PAGE 4096u
 #define DISK_BYTES (16u << 20)
 #define DISK_SECTORS (DISK_BYTES / 512)
@@ -173,7 +175,7 @@ static void test_bad_discards(void **state)
 		{ UINT64_MAX, UINT64_MAX }, { UINT64_MAX - 7, 8 }, { 0, 1ull << 55 },
 	};
 
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_int_equal(blkfront_discard(front, 0, 5, bad[i].sector, bad[i].count, i % 2), 0);
 		assert_int_equal(fixture_one(front, 0, 5, BLKIF_OP_DISCARD), BLKIF_RSP_ERROR);
 	}

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_connection.h"
 
@@ -106,7 +107,7 @@ static void test_refused_requests(void **state)
 	static uint8_t data[65536];
 	int fd = client_go();
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint32_t error = client_command(fd, cases[i].type, cases[i].flags, cases[i].offset, cases[i].length, data);
 
 		if (error != cases[i].error)

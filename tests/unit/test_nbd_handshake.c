@@ -4,6 +4,7 @@
  * and hostile clients, byte by byte. After each hostile client an honest one
  * must be served: a client can end at most its own connection.
  */
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_handshake.h"
 
@@ -140,7 +141,7 @@ static void test_malformed_information_requests(void **state)
 	uint32_t length;
 	int fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		client_option(fd, NBD_OPT_GO, cases[i].bytes, cases[i].length);
 		assert_int_equal(client_option_reply(fd, NBD_OPT_GO, data, &length), NBD_REP_ERR_INVALID);
 	}

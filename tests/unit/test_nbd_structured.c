@@ -8,6 +8,7 @@
  */
 #include <time.h>
 
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_connection.h"
 
@@ -253,7 +254,7 @@ static void test_malformed_contexts(void **state)
 	uint32_t length;
 	int fd = client_greet_structured();
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint32_t option = i & 1 ? NBD_OPT_LIST_META_CONTEXT : NBD_OPT_SET_META_CONTEXT;
 
 		client_option(fd, option, cases[i].bytes, cases[i].length);
@@ -268,7 +269,7 @@ static void test_malformed_contexts(void **state)
 static void test_many_queries(void **state)
 {
 	const char *queries[NBD_MAX_OPTION_DATA / 12 + 1];
-	size_t most = sizeof(queries) / sizeof(queries[0]) - 1;
+	size_t most = ARRAY_SIZE(queries) - 1;
 	int fd = client_greet_structured();
 
 	for (size_t i = 0; i < most; i++)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "failing_disk.h"
 
 /* What each block may hold: a bit for each stamp; 0 is zeroes. */
@@ -38,7 +39,7 @@ static const struct step {
 	{ 7, BLOCK_FLUSH, 0, 0, 0 },
 };
 
-#define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
+#define NR_STEPS ARRAY_SIZE(steps)
 
 struct run {
 	const char *type;
@@ -233,8 +234,8 @@ static void sweep(const char *type)
 	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
 	unsigned faults = 0;
 
-	for (unsigned p = 0; p < sizeof(all) / sizeof(all[0]); p++) {
-		for (unsigned e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+	for (unsigned p = 0; p < ARRAY_SIZE(all); p++) {
+		for (unsigned e = 0; e < ARRAY_SIZE(errors); e++) {
 			struct run r = { .type = type, .policy = all[p], .error = errors[e] };
 
 			faults += sweep_ios(r);

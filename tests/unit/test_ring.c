@@ -15,6 +15,8 @@
 
 #include <xen/io/blkif.h>
 
+#include "array.h"
+
 #define PAGE 4096u
 #define DISK_BYTES (64u << 20)
 #define MAX_SEGMENTS 256
@@ -96,7 +98,7 @@ static void write_and_read(struct fixture *f, struct blkfront *front, unsigned q
 
 static void test_shapes(void **state)
 {
-	for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		struct fixture f;
 		struct blkfront *front;
 

@@ -35,6 +35,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "engine_run.h"
 #include "in_child.h"
 #include "log.h"
@@ -463,7 +464,7 @@ static void one_engine(const char *name)
 	fd = mkstemp(path);
 	require(fd >= 0 && unlink(path) == 0 && ftruncate(fd, 1 << 20) == 0);
 	iov = (struct iovec){ calloc(1, 65536), 65536 };
-	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		struct engine_io io = { .op = ops[i], .fd = fd, .length = ops[i] == ENGINE_SYNC ? 0 : 65536, .done = io_done };
 
 		if (ops[i] == ENGINE_READ || ops[i] == ENGINE_WRITE) {

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "array.h"
 #include "cow.h"
 #include "nbd_protocol.h"
 #include "scratch.h"
@@ -242,7 +243,7 @@ static void test_bad_arguments(void **state)
 	json_t *request;
 	char name[300];
 
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		request = json_loads(requests[i], 0, NULL);
 		assert_non_null(request);
 		json_object_set_new(request, "minor", json_integer(p.minor));

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "array.h"
 #include "client_internal.h"
 #include "client_many.h"
 #include "cow.h"
@@ -239,7 +240,7 @@ int __wrap_fsync(int fd)
 {
 	struct stat st;
 
-	if (nr_synced < sizeof(synced) / sizeof(synced[0]) && !fstat(fd, &st))
+	if (nr_synced < ARRAY_SIZE(synced) && !fstat(fd, &st))
 		synced[nr_synced++] = st.st_ino;
 	return __real_fsync(fd);
 }
@@ -304,7 +305,7 @@ static void test_disk_dies(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
 
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
 		struct tapctl_snapshot snapshot;
 		struct error_text text = { "" };
 
@@ -396,7 +397,7 @@ static void test_coordinator_killed_between_steps(void **state)
 		{ "frozen", 0 }, { "prepared", 0 }, { "decided", 1 }, { "committed", 1 },
 	};
 
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 		killed_after = steps[i].step;
 		coordinate(take_in_child, -1);
 		expect_settled(steps[i].listed);
@@ -409,7 +410,7 @@ static void test_coordinator_killed_within_steps(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
 
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
 		for (int which = 0; which < NR_DISKS; which++) {
 			processes[which].disk->kill_at = (int)ops[i];
 			coordinate(take_in_child, which);
@@ -529,13 +530,13 @@ static void test_reverter_killed(void **state)
 	static const struct { const char *step; int times; } steps[] = { { "prepared", 0 }, { "decided", 1 }, { "committed", 1 } };
 
 	begin_with_snapshot();
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 		killed_after = steps[i].step;
 		coordinate(go_back, -1);
 		expect_gone_back(steps[i].times);
 	}
 	killed_after = NULL;
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
 		for (int which = 0; which < NR_DISKS; which++) {
 			processes[which].disk->kill_at = (int)ops[i];
 			coordinate(go_back, which);

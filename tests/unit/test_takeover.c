@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "array.h"
+
 #define DEVID 51712
 
 static struct fixture f;
@@ -384,7 +386,7 @@ static void test_table_damaged(void **state)
 	f.pid = tapctl_takeover(f.pid, -1, NULL);
 	assert_true(f.pid > 0);
 	snprintf(name, sizeof(name), "frontend-1-%d", DEVID);
-	for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
 		int r;
 
 		damage(name, places[i]);

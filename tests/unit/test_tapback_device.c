@@ -3,6 +3,7 @@
  * test_tapback_device.c - a disk's life with one guest: connecting, mistakes of
  * a frontend meanwhile, and disconnecting.
  */
+#include "array.h"
 #include "tapback_fixture.h"
 
 /* ---- coming up ---- */
@@ -87,7 +88,7 @@ static void test_frontend_of_another_domain(void **state)
 	toolstack_adds(4, "w");
 	frontend_offers(4, "8", "15");
 	frontend_offers(3, "9", "16");
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		put_back(3, "frontend", wrong[i]);
 		script_adds_pid(3, PID);
 		settle();

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "tapback_frontend.h"
 #include "xenstore_memory.h"
 
@@ -36,7 +37,7 @@ static void test_numbers(void **state)
 		{ "one", 10, -EINVAL, 0 },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t value = 12345;
 
 		assert_int_equal(xenstore_parse_number(cases[i].text, cases[i].max, &value), cases[i].error);
@@ -166,7 +167,7 @@ static void test_hostile(void **state)
 		{ { "feature-persistent=yes", "ring-ref=8", "event-channel=5" }, "feature-persistent" },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct frontend_ring ring;
 		struct error_text text;
 		int error = read_ring(cases[i].nodes, &ring, &text);
@@ -203,7 +204,7 @@ static void test_states(void **state)
 	struct xenstore *xenstore = xenstore_memory_open();
 
 	assert_int_equal(xenbus_read_state(xenstore, FRONT), XENBUS_GONE);
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		xenstore_memory_put(xenstore, FRONT "/state", cases[i].text);
 		assert_int_equal(xenbus_read_state(xenstore, FRONT), cases[i].state);
 	}
@@ -231,7 +232,7 @@ static void test_from_json(void **state)
 		{ "{}", -EINVAL, false },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		json_t *connection = json_loads(cases[i].text, 0, NULL);
 		struct frontend_ring ring;
 

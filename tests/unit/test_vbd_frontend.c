@@ -3,6 +3,7 @@
  * test_vbd_frontend.c - frontends of a disk: which of their pages are lent to
  * the device, and how they disconnect while requests are in flight or wait.
  */
+#include "array.h"
 #include "recorded_disk.h"
 #include "vbd_internal.h"
 
@@ -37,7 +38,7 @@ static void test_whose_pages_are_written(void **state)
 		{ false, true, true, false },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		disconnect_frontend();
 		connect_frontend_with(cases[i].persistent, cases[i].safe);
 		vbd->geometry.pages_stable = cases[i].stable;

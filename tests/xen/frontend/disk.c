@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "frontend.h"
 #include "protocol.h"
 #include "tapctl.h"
@@ -96,7 +97,7 @@ void disk_add(struct disk *disk)
 	snprintf(params, sizeof(params), "aio:%s", disk->image);
 	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), disk->pid, disk->minor);
 	disk_add_frontend(disk);
-	for (unsigned i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(nodes); i++)
 		disk_write_node(disk->backend, nodes[i][0], nodes[i][1]);
 	disk_wait_backend(disk, BLKFRONT_INIT_WAIT);
 }

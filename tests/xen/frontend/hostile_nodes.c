@@ -6,6 +6,7 @@
  */
 #include <xengnttab.h>
 
+#include "array.h"
 #include "frontend.h"
 
 /* Longer than any number, shorter than what xenstore takes. */
@@ -173,7 +174,7 @@ static void try_states(struct disk *disk)
 
 	step("a state that is none, while connected");
 	load_init(&load, disk, front, 1);
-	for (unsigned i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(states); i++) {
 		disk_write_node(disk->frontend, "state", states[i]);
 		load_run(&load, 2 * SLOTS);
 		if (blkfront_xen_backend_state(front) != BLKFRONT_CONNECTED)
@@ -186,7 +187,7 @@ static void try_states(struct disk *disk)
 	disk_same_resources(disk, before);
 }
 
-#define ALL(nonsense) nonsense, sizeof(nonsense) / sizeof(nonsense[0])
+#define ALL(nonsense) nonsense, ARRAY_SIZE(nonsense)
 
 void scenario_nodes(struct disk *disk)
 {

@@ -9,6 +9,8 @@
 #include <xen/io/blkif.h>
 #include <xengnttab.h>
 
+#include "array.h"
+
 #define FUZZ_ROUNDS	30
 
 /* ---- one request at a time ---- */
@@ -59,7 +61,7 @@ static void bad_requests(struct blkfront *front, bool write, bool indirect)
 		{ .sector = (UINT64_MAX >> 9) + 1, .segment = { good, 0, 7 } },
 	};
 
-	for (unsigned i = 0; i < sizeof(shots) / sizeof(shots[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(shots); i++) {
 		struct shot shot = shots[i];
 
 		shot.write = write;
@@ -120,7 +122,7 @@ static void bad_headers(struct blkfront *front)
 		if (answer(front) != BLKIF_RSP_ERROR)
 			fail("12 segments in a request");
 		indirect.indirect_op = op;
-		for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
 			indirect.nr_segments = counts[i];
 			must(blkfront_raw(front, 0, &indirect, sizeof(indirect)), "a slot");
 			if (answer(front) != BLKIF_RSP_ERROR)
@@ -252,7 +254,7 @@ void scenario_indices(struct disk *disk)
 	static const uint32_t ahead[] = { 33, 1u << 20, 1u << 31, UINT32_MAX };
 	unsigned most = disk_read_number(disk->backend, "multi-queue-max-queues");
 
-	for (unsigned i = 0; i < sizeof(ahead) / sizeof(ahead[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(ahead); i++)
 		break_ring(disk, ahead[i], i % 2 ? most : 1);
 	disk_verify_image(disk);
 }
