@@ -5,78 +5,22 @@
  * snapshot_process.h, which has no data; the tests check the commands that
  * each disk received, and that no disk stays frozen or in doubt.
  */
-#include "snapshot_process.h"
+#include "snapshot_group.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "array.h"
-#include "client_internal.h"
-#include "client_many.h"
 #include "cow.h"
 #include "overlay.h"
 #include "protocol.h"
 
-#define NR_DISKS 3
-#define SHORT_MS 1000	/* is waited for in vain; a busy machine answers a command in it */
 #define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
-
-static struct fake_process processes[NR_DISKS];
-static struct tapctl_disk disks[NR_DISKS];
-
-static int setup(void **state)
-{
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		fake_start(&processes[i]);
-		disks[i] = (struct tapctl_disk){ processes[i].pid, processes[i].minor };
-	}
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[120];
-
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		fake_stop(&processes[i]);
-	snprintf(command, sizeof(command), "rm -rf %s", fake_state);
-	return system(command);
-}
 
 static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 {
 	*snapshot = (struct tapctl_snapshot){ .name = "snap", .lease_ms = LONG_LEASE_MS, .timeout_ms = TIMEOUT_MS };
 	return tapctl_snapshot_group(disks, NR_DISKS, snapshot, text);
-}
-
-/* Decision records; *@last is the path of one. */
-static unsigned count_records(char *last, size_t size)
-{
-	struct dirent *entry;
-	unsigned count = 0;
-	char directory[120];
-	DIR *dir;
-
-	snprintf(directory, sizeof(directory), "%s/groups", fake_state);
-	dir = opendir(directory);
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(last, size, "%s/%s", directory, entry->d_name);
-		count++;
-	}
-	if (dir)
-		closedir(dir);
-	return count;
-}
-
-static void expect_records(unsigned count)
-{
-	char path[400];
-
-	assert_int_equal(count_records(path, sizeof(path)), count);
 }
 
 /* Sooner or later, of those that live; @listed: -1: either, but all the same. */
@@ -338,51 +282,11 @@ static void test_disk_hangs(void **state)
 	expect_settled(0);
 }
 
-static const char *killed_after;
-
-static void kill_after(const char *step)
-{
-	if (!strcmp(step, killed_after))
-		raise(SIGKILL);
-}
-
 static int take_in_child(void)
 {
 	struct tapctl_snapshot snapshot;
 
 	return take(&snapshot, NULL);
-}
-
-static int go_back(void)
-{
-	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL);
-}
-
-/* The coordinator, in a process that waits for its start. */
-static void coordinate(int (*what)(void), int killer_of)
-{
-	int start[2], status;
-	pid_t pid;
-
-	assert_int_equal(pipe(start), 0);
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		char byte;
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (killed_after)
-			client_group_step = kill_after;
-		_exit(read(start[0], &byte, 1) == 1 && !what() ? 0 : 1);
-	}
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		processes[i].disk->victim = killer_of == (int)i ? pid : 0;
-	assert_int_equal(write(start[1], "", 1), 1);
-	close(start[0]);
-	close(start[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void clear_snapshot(void)
@@ -421,18 +325,6 @@ static void test_coordinator_killed_within_steps(void **state)
 	}
 }
 
-/* One of the disks was opened anew while the others were being prepared, and has decided. */
-static void decide_against(const char *step)
-{
-	int fd;
-
-	if (strcmp(step, "prepared"))
-		return;
-	fd = open(processes[1].disk->decision, O_WRONLY | O_CREAT | O_EXCL, 0600);
-	assert_true(fd >= 0);
-	close(fd);
-}
-
 static void test_decided_otherwise(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -460,166 +352,6 @@ static void test_delete_and_revert(void **state)
 	strcpy(processes[2].disk->listed, "snap");
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, NULL), 0);
 	expect_settled(0);
-}
-
-/* Nobody is in doubt, all or none went back (-1: either), and each disk can be used again. */
-static void expect_gone_back(int times)
-{
-	struct error_text text = { "" };
-
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		volatile struct fake_disk *disk = processes[i].disk;
-
-		wait_until(!disk->prepared[0]);
-		if (times < 0)
-			times = (int)disk->went_back;
-		assert_int_equal(disk->went_back, times);
-	}
-	/* a connection can only be tried with one that is taken back: going back again says as much */
-	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text))
-		fail_msg("%s", text.text);
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		assert_int_equal(processes[i].disk->went_back, times + 1);
-		processes[i].disk->went_back = 0;
-	}
-}
-
-static void begin_with_snapshot(void)
-{
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		strcpy(processes[i].disk->listed, "snap");
-}
-
-static void test_revert_together(void **state)
-{
-	struct error_text text = { "" };
-	char record[400];
-
-	begin_with_snapshot();
-	assert_int_equal(go_back(), 0);
-	expect_records(0);
-	expect_gone_back(1);
-	/* one cannot */
-	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
-	assert_non_null(strstr(text.text, "no disk was reverted"));
-	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
-	expect_records(0);
-	expect_gone_back(0);
-	/* one was opened anew meanwhile */
-	client_group_step = decide_against;
-	assert_int_equal(go_back(), -ECANCELED);
-	client_group_step = NULL;
-	expect_records(0);
-	expect_gone_back(0);
-	/* one cannot, after the decision: it stays nobody's, and the record where it is */
-	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
-	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
-	text.text[0] = '\0';
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
-	assert_int_equal(count_records(record, sizeof(record)), 1);
-	assert_non_null(strstr(text.text, record));
-	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
-	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 3);	/* told twice, and the disk has asked the record, too */
-	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, SHORT_MS, NULL), -EALREADY);
-}
-
-static void test_reverter_killed(void **state)
-{
-	static const enum snapshot_op ops[] = { SNAPSHOT_REVERT, SNAPSHOT_COMMIT };
-	static const struct { const char *step; int times; } steps[] = { { "prepared", 0 }, { "decided", 1 }, { "committed", 1 } };
-
-	begin_with_snapshot();
-	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
-		killed_after = steps[i].step;
-		coordinate(go_back, -1);
-		expect_gone_back(steps[i].times);
-	}
-	killed_after = NULL;
-	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
-		for (int which = 0; which < NR_DISKS; which++) {
-			processes[which].disk->kill_at = (int)ops[i];
-			coordinate(go_back, which);
-			processes[which].disk->kill_at = -1;
-			expect_gone_back(ops[i] == SNAPSHOT_COMMIT);
-		}
-	}
-}
-
-static struct many other;		/* has one of the disks prepared */
-
-static json_t *prepare_other(struct many_disk *disk, void *decision)
-{
-	return json_pack("{s:s, s:i, s:s, s:s}", "command", "snapshot-revert", "minor", disk->disk.minor, "name", "snap",
-			 "decision", decision);
-}
-
-static void other_goes(const char *step)
-{
-	many_close(&other);
-}
-
-/* Who comes behind a coordinator that was killed waits until its disk knows what has become of that. */
-static void test_revert_behind_another(void **state)
-{
-	char decision[PATH_MAX];
-	struct error_text text = { "" };
-
-	begin_with_snapshot();
-	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	client_group_step = other_goes;
-	assert_int_equal(go_back(), 0);
-	client_group_step = NULL;
-	assert_int_equal(unlink(decision), 0);	/* the disk's, who was alone with it */
-	expect_records(0);
-	expect_gone_back(1);
-
-	/* not for ever */
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, SHORT_MS, &text), -EALREADY);
-	assert_non_null(strstr(text.text, "a revert of"));
-	many_close(&other);
-	expect_gone_back(0);
-}
-
-static void held_is_released(const char *step)
-{
-	processes[1].disk->kill_at = -1;
-	fake_release(&processes[1]);
-}
-
-static int go_back_alone(void)
-{
-	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, TIMEOUT_MS, NULL);
-}
-
-/* The same of a disk that goes back by itself: behind another's group, and behind a revert that goes on after its asker was killed. */
-static void test_lone_revert_behind_another(void **state)
-{
-	struct fake_disk *disk = processes[1].disk;
-	struct error_text text = { "" };
-	char decision[PATH_MAX];
-
-	begin_with_snapshot();
-	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	client_group_step = other_goes;
-	assert_int_equal(go_back_alone(), 0);
-	client_group_step = NULL;
-	assert_int_equal(disk->went_back, 1);
-	unlink(decision);
-
-	disk->hold[SNAPSHOT_REVERT] = true;
-	disk->kill_at = SNAPSHOT_REVERT;
-	coordinate(go_back_alone, 1);
-	client_group_step = held_is_released;
-	assert_int_equal(go_back_alone(), 0);
-	client_group_step = NULL;
-	assert_int_equal(disk->went_back, 3);
 }
 
 static char image[PATH_MAX], store[PATH_MAX + 8];
@@ -695,8 +427,6 @@ static void test_store_that_another_took(void **state)
 	json_decref(fake_call(&processes[0], fake_request(&processes[0], "unpause")));
 }
 
-#define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -714,10 +444,6 @@ int main(void)
 		ON_DISKS(test_coordinator_killed_within_steps),
 		ON_DISKS(test_decided_otherwise),
 		ON_DISKS(test_delete_and_revert),
-		ON_DISKS(test_revert_together),
-		ON_DISKS(test_reverter_killed),
-		ON_DISKS(test_revert_behind_another),
-		ON_DISKS(test_lone_revert_behind_another),
 		cmocka_unit_test_setup_teardown(test_store_that_another_took, setup_raw, teardown_raw),
 	};
 
