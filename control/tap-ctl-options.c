@@ -161,9 +161,11 @@ static void print_usage(const struct options *options, const struct known_option
 static void refuse_option(const struct options *options, const struct known_option *option, struct arguments *args,
 			  char *argument)
 {
-	fprintf(stderr, "tap-ctl: %s: -%c (%s) is an option of blktap that tapdisk does not have; leave it out (%s)\n",
-		options->command, option->letter, option->refused, strerror(EOPNOTSUPP));
-	exit(EOPNOTSUPP);
+	struct error_text text = { "" };
+
+	error_set(&text, -EOPNOTSUPP, "-%c (%s) is an option of blktap that tapdisk does not have; leave it out", option->letter,
+		  option->refused);
+	options_refuse(options, -EOPNOTSUPP, text.text);
 }
 
 /* The length of "aio:" or "cow:", which take a file's path; 0 for others. */

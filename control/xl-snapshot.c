@@ -18,6 +18,7 @@
 #include "domain.h"
 #include "inherited.h"
 #include "point.h"
+#include "usage.h"
 #include "xl-snapshot.h"
 
 static const struct command commands[] = {
@@ -195,7 +196,7 @@ int main(int argc, char **argv)
 		return guard_run(argv[2]);
 	command = find_command(argv[1]);
 	if (!command) {
-		fprintf(stderr, "xl-snapshot: there is no command '%s'; 'xl-snapshot --help' lists them\n", argv[1]);
+		usage_no_command("xl-snapshot", argv);
 		return EINVAL;
 	}
 	options_parse(command, &args, argc - 1, argv + 1);

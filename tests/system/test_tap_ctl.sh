@@ -213,7 +213,8 @@ check 'a wrong pid: destroy' rejects $EBUSY "$other" tap-ctl destroy -p 1 -m "$m
 check 'a wrong pid: info' rejects $ENOENT 'pid 1' tap-ctl info -p 1 -m "$minor"
 check 'pid 0' rejects $EINVAL 0 tap-ctl info -p 0 -m "$minor"
 check 'an unknown command' rejects $EINVAL frobnicate tap-ctl frobnicate
-check 'an unknown option' rejects $EINVAL z tap-ctl list -z
+check 'an unknown option' rejects $EINVAL 'tap-ctl: list: -z: no such option' tap-ctl list -z
+check 'an option without its value' rejects $EINVAL 'tap-ctl: list: --minor needs a value' tap-ctl list --minor
 check 'an unexpected argument' rejects $EINVAL surplus tap-ctl list surplus
 check 'a missing option' rejects $EINVAL MINOR tap-ctl pause -p "$other"
 check 'a timeout of nothing' rejects $EINVAL -t tap-ctl pause -p "$other" -m 0 -t 0
@@ -231,6 +232,12 @@ kill $!
 [ -e /proc/xen ] || check 'xen-detach without Xen' rejects $ENOENT xenstored tap-ctl xen-detach 1 xvdb
 check 'a failure with --json' prints '2 false' sh -c \
 	"tap-ctl info -p 1 -m 0 --json 2>/dev/null | jq -r '\"\(.errno) \(.ok)\"'"
+failure() { json '"\(.ok) \(.errno) \(.error)"' "$@" 2>/dev/null; }
+check 'a usage error with --json' is "$(failure tap-ctl pause -p "$other")" "false 22 -m MINOR is missing; see 'tap-ctl pause --help'"
+check '... with the error first' is "$(failure tap-ctl list -z)" "false 22 -z: no such option; see 'tap-ctl list --help'"
+check '... or a wrong value' is "$(failure tap-ctl free -m 1x | cut -d: -f1)" 'false 22 -m 1x'
+check '... of an option of blktap' is "$(failure tap-ctl open -p "$other" -m 0 -a "aio:$work/b.img" -e 1 | cut -d' ' -f-3)" 'false 95 -e'
+check '... of no command' is "$(failure tap-ctl frobnicate)" "false 22 there is no command 'frobnicate'; 'tap-ctl --help' lists them"
 check 'output that cannot be written is a failure' rejects 5 'No space left' sh -c 'tap-ctl list >/dev/full'
 check 'the other disk has not noticed' prints "pid=$other minor=0 state=0 args=aio:$work/a.img" tap-ctl list
 
