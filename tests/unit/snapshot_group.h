@@ -75,7 +75,10 @@ static inline void kill_after(const char *step)
 		raise(SIGKILL);
 }
 
-/* The coordinator, in a process that waits for its start. */
+/*
+ * Runs the coordinator @what in a process that waits until it may start. It must be killed, by disk
+ * @killer_of if not -1.
+ */
 static inline void coordinate(int (*what)(void), int killer_of)
 {
 	int start[2], status;
@@ -102,7 +105,7 @@ static inline void coordinate(int (*what)(void), int killer_of)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-/* One of the disks was opened anew while the others were being prepared, and has decided. */
+/* Another process has opened one of the disks while the others were being prepared, and has decided. */
 static inline void decide_against(const char *step)
 {
 	int fd;

@@ -30,7 +30,7 @@ static void bad_targets(void **state)
 		if (!strstr(text.text, cases[i].words))
 			fail_msg("%s: \"%s\"", cases[i].target, text.text);
 	}
-	/* Whatever is in a path, the text is one line. */
+	/* The text is one line, whatever the path contains. */
 	assert_int_equal(open_path(&backend, "/no\nsuch", options, &text), -ENOENT);
 	assert_null(strchr(text.text, '\n'));
 }

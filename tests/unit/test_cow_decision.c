@@ -81,7 +81,7 @@ static void decided_by(struct cow_version *version, const char *path)
 	assert_int_equal(cow_version_set_text(version, text, strlen(version->name), 0, strlen(path)), 0);
 }
 
-/* What the store says that decides is @path; nothing may come of that but the end of the snapshot. */
+/* The store names @path as its decision record; the only effect may be the end of the snapshot. */
 static void settle_made_up(const char *path)
 {
 	struct error_text error = { "" };
@@ -112,7 +112,7 @@ static void test_none_is_made_elsewhere(void **state)
 	assert_int_equal(access(scratch_path("state/made-up"), F_OK), -1);
 }
 
-/* Nor does a file that is there decide anything. */
+/* An existing file does not decide anything either. */
 static void test_none_is_read_elsewhere(void **state)
 {
 	char path[PATH_MAX];
@@ -152,7 +152,7 @@ static void test_no_other_is_taken(void **state)
 	assert_false(cow_decision_valid(record));
 }
 
-/* A file would be made for each. */
+/* A file would be created for each. */
 static void test_not_too_many(void **state)
 {
 	struct error_text error = { "" };

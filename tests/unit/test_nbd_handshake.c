@@ -99,7 +99,7 @@ static void test_byte_by_byte(void **state)
 	client_leave(fd);
 }
 
-/* Hostile negotiation: @bytes after the greeting have to end the connection. */
+/* Hostile negotiation: the connection must end after @bytes behind the greeting. */
 static void expect_hang_up(const void *bytes, size_t length)
 {
 	struct nbd_greeting greeting;
@@ -164,7 +164,7 @@ static void test_endless_options(void **state)
 	expect_service();
 }
 
-/* Every prefix of a good session, cut off. */
+/* Every prefix of a correct session. */
 static void test_truncated_sessions(void **state)
 {
 	struct nbd_wire_request request = wire(NBD_CMD_WRITE, 0, 1, 0, 4096);

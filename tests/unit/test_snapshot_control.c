@@ -70,7 +70,7 @@ static void make_store(const char *path)
 	cow_file_close(device);
 }
 
-/* A reply of more than a mebibyte, and commands that have to find one snapshot among them. */
+/* A reply of more than a mebibyte, and commands that have to find one of many snapshots. */
 static void test_many_snapshots(void **state)
 {
 	struct error_text text = { "" };
@@ -80,7 +80,7 @@ static void test_many_snapshots(void **state)
 	char target[100];
 	int errors[4];
 
-	/* in memory, where it may: each snapshot is a sync */
+	/* in memory if possible: each snapshot is a sync */
 	snprintf(target, sizeof(target), "cow:%s-%d", access("/dev/shm", W_OK) ? fake_dir : "/dev/shm/tapsnap-snapshot", (int)getpid());
 	make_store(target + 4);
 	fake_start_on(&many, target);
@@ -136,7 +136,7 @@ static void test_bad_arguments(void **state)
 		assert_int_equal(p.disk->calls[op], 0);
 }
 
-/* A command that runs keeps the image open. */
+/* A running command keeps the image open. */
 static void waits_for_command(const char *command)
 {
 	p.disk->hold[SNAPSHOT_CREATE] = true;
@@ -201,13 +201,13 @@ static void test_revert_of_a_disk_in_use(void **state)
 	fake_call_fails(&p, with_name("snapshot-revert"), -EBUSY);
 	assert_int_equal(p.disk->calls[SNAPSHOT_REVERT], 0);
 	close(fd);
-	/* and nobody comes in while it runs */
+	/* and no client is accepted while it runs */
 	p.disk->hold[SNAPSHOT_REVERT] = true;
 	do {
 		begin(other, with_name("snapshot-revert"));
 		wait_until(p.disk->calls[SNAPSHOT_REVERT] || answered(other));
 		if (!p.disk->calls[SNAPSHOT_REVERT])
-			finish(other, -EBUSY);	/* our end has not been seen yet */
+			finish(other, -EBUSY);	/* tapdisk has not noticed yet that we disconnected */
 	} while (!p.disk->calls[SNAPSHOT_REVERT]);
 	fake_call_fails(&p, with_name("snapshot-create"), -EBUSY);
 	fake_call_fails(&p, freeze_request(LONG_LEASE_MS), -EBUSY);
@@ -290,7 +290,7 @@ static void test_writes_wait_for_room(void **state)
 	p.disk->no_room = false;
 	receive_bytes(fd, &reply, sizeof(reply));
 	assert_int_equal(reply.error, 0);
-	/* the next event, so there was none in between */
+	/* the next event is this one, so there was none in between */
 	expect_event("space");
 	assert_false(no_space());
 	close(fd);
@@ -354,7 +354,7 @@ static json_int_t state_of(int minor)
 	return bits;
 }
 
-/* A hand-over that comes to nothing ends its own pauses; not that of a disk which somebody has paused meanwhile. */
+/* A failed hand-over ends its own pauses, but not the pause of a disk that somebody has paused meanwhile. */
 static void test_failed_hand_over(void **state)
 {
 	int second = tapctl_minor_allocate(-1, NULL);
@@ -380,7 +380,7 @@ static void test_failed_hand_over(void **state)
 	tapctl_minor_free(second, NULL);
 }
 
-/* Its own pauses end also where udev, say, has the device open at first. */
+/* Its own pauses end also if another process, such as udev, has the device open at first. */
 static void test_failed_hand_over_of_busy_device(void **state)
 {
 	const char *device = scratch_loop(scratch_file("disk", 1 << 20), 512);

@@ -53,7 +53,7 @@ static void test_lease_runs_out(void **state)
 	fake_call_fails(&p, with_token("snapshot-thaw", token), -ETIMEDOUT);
 	assert_int_equal(p.disk->calls[SNAPSHOT_PREPARE], 0);
 	assert_true(longest_stall_us() >= 20000);
-	/* nothing is in the way of another */
+	/* the next freeze works */
 	json_decref(fake_call(&p, prepare_request(freeze(LONG_LEASE_MS))));
 	assert_string_equal(p.disk->prepared, "snap");
 	json_decref(fake_call(&p, with_name("snapshot-commit")));
@@ -84,7 +84,7 @@ static void test_tokens(void **state)
 	json_decref(fake_call(&p, with_token("snapshot-thaw", token)));
 	assert_false(p.disk->frozen);
 	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
-	/* one that was used is used up */
+	/* a token works once */
 	token = freeze(LONG_LEASE_MS);
 	json_decref(fake_call(&p, prepare_request(token)));
 	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
@@ -123,7 +123,10 @@ static void test_connection_ends_before_the_freeze(void **state)
 	freeze(LONG_LEASE_MS);
 }
 
-/* What a coordinator that has gone left behind is settled by the record, which is made if there is none. */
+/*
+ * When a coordinator has disconnected, the record decides about its prepared snapshot. If there is no
+ * record, one is created.
+ */
 static void prepared_and_gone(bool decided, bool hold)
 {
 	struct error_text text = { "" };

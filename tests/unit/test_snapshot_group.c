@@ -15,7 +15,7 @@
 #include "overlay.h"
 #include "protocol.h"
 
-#define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
+#define LONG_LEASE_MS 30000	/* no test waits for it: things that have to end at once end earlier */
 
 static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 {
@@ -23,7 +23,7 @@ static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 	return tapctl_snapshot_group(disks, NR_DISKS, snapshot, text);
 }
 
-/* Sooner or later, of those that live; @listed: -1: either, but all the same. */
+/* Waits until the living disks are settled. @listed: whether the snapshot is listed; -1: either, but the same on all. */
 static void expect_settled(int listed)
 {
 	for (unsigned i = 0; i < NR_DISKS; i++) {
@@ -96,7 +96,7 @@ static void fails_at(enum snapshot_op op, unsigned which, bool late)
 	expect_settled(0);
 	expect_records(0);
 	processes[which].disk->fail[op] = 0;
-	/* and nothing of it is in the way of another try */
+	/* and the next try works */
 	if (take(&snapshot, &text))
 		fail_msg("op %d, disk %u: %s", op, which, text.text);
 	expect_settled(1);
@@ -143,7 +143,7 @@ static void lose_connection(const char *step)
 
 	if (strcmp(step, "decided"))
 		return;
-	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), processes[1].pid);	/* as it was bound */
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), processes[1].pid);	/* its name at bind() */
 	for (int fd = 3; fd < 256; fd++) {
 		struct sockaddr_un peer = { 0 };
 		socklen_t length = sizeof(peer);
@@ -156,7 +156,7 @@ static void lose_connection(const char *step)
 	}
 }
 
-/* A disk that cannot be told finds out by itself, and who asks for the snapshot hears of it when it has. */
+/* A disk that cannot be told the decision learns it by itself, and the call waits for that. */
 static void test_disk_not_told(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -209,7 +209,10 @@ static bool was_synced(const char *path)
 	return false;
 }
 
-/* The record's directories may have been made by somebody who was stopped before their names lasted: a decision in them has to. */
+/*
+ * Another process may have made the record's directories and died before they were durable: they have
+ * to be for this decision.
+ */
 static void test_directories_that_are_there_last(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -227,7 +230,7 @@ static void test_directories_that_are_there_last(void **state)
 	assert_true(was_synced(fake_state));
 }
 
-/* No room for the record: nothing is decided, and nothing counts. */
+/* No room for the record: there is no decision, and no snapshot. */
 static void test_no_decision_to_be_had(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -244,7 +247,7 @@ static void test_no_decision_to_be_had(void **state)
 	expect_settled(0);
 }
 
-/* A tapdisk that ends at a command. */
+/* A tapdisk exits at a command. */
 static void test_disk_dies(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
@@ -264,7 +267,7 @@ static void test_disk_dies(void **state)
 	}
 }
 
-/* A tapdisk that does not answer: the others do not wait longer than the lease allows. */
+/* A tapdisk does not answer: the others do not wait longer than the lease. */
 static void test_disk_hangs(void **state)
 {
 	struct tapctl_snapshot snapshot = { .name = "snap", .lease_ms = 50, .timeout_ms = TIMEOUT_MS };
@@ -343,7 +346,7 @@ static void test_delete_and_revert(void **state)
 	struct error_text text = { "" };
 
 	assert_int_equal(take(&snapshot, &text), 0);
-	/* not on all */
+	/* not on all of them */
 	processes[2].disk->listed[0] = '\0';
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, &text), -ENOENT);
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL), -ENOENT);
@@ -379,7 +382,7 @@ static int teardown_raw(void **state)
 	return unlink(image);
 }
 
-/* The store is made; then nothing comes of it. */
+/* The store is made; then the snapshot is abandoned. */
 static void make_and_undo(void (*meanwhile)(void))
 {
 	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
@@ -414,7 +417,7 @@ static void open_store(void)
 	assert_int_equal(cow_file_open(&opened, store, false, NULL), 0);
 }
 
-/* A disk that stands still does not say in what store it is: only its record does, and until that is there the lock. */
+/* A paused disk does not report its store: only its record shows it, and until there is a record the lock. */
 static void test_store_that_another_took(void **state)
 {
 	make_and_undo(nothing);

@@ -16,7 +16,7 @@ static int go_back(void)
 	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL);
 }
 
-/* Nobody is in doubt, all or none went back (-1: either), and each disk can be used again. */
+/* No disk is undecided, all or none were reverted (-1: either), and each disk can be used again. */
 static void expect_gone_back(int times)
 {
 	struct error_text text = { "" };
@@ -29,7 +29,7 @@ static void expect_gone_back(int times)
 			times = (int)disk->went_back;
 		assert_int_equal(disk->went_back, times);
 	}
-	/* a connection can only be tried with one that is taken back: going back again says as much */
+	/* whether a connection is possible can only be tested with another operation: another revert does */
 	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text))
 		fail_msg("%s", text.text);
 	for (unsigned i = 0; i < NR_DISKS; i++) {
@@ -53,20 +53,20 @@ static void test_revert_together(void **state)
 	assert_int_equal(go_back(), 0);
 	expect_records(0);
 	expect_gone_back(1);
-	/* one cannot */
+	/* one disk fails */
 	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
 	assert_non_null(strstr(text.text, "no disk was reverted"));
 	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
 	expect_records(0);
 	expect_gone_back(0);
-	/* one was opened anew meanwhile */
+	/* another process has opened one meanwhile */
 	client_group_step = decide_against;
 	assert_int_equal(go_back(), -ECANCELED);
 	client_group_step = NULL;
 	expect_records(0);
 	expect_gone_back(0);
-	/* one cannot, after the decision: it stays nobody's, and the record where it is */
+	/* one fails after the decision: it stays undecided, and the record stays */
 	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
 	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
 	text.text[0] = '\0';
@@ -74,7 +74,7 @@ static void test_revert_together(void **state)
 	assert_int_equal(count_records(record, sizeof(record)), 1);
 	assert_non_null(strstr(text.text, record));
 	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
-	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 3);	/* told twice, and the disk has asked the record, too */
+	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 3);	/* it was told twice, and has read the record as well */
 	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, SHORT_MS, NULL), -EALREADY);
 }
 
@@ -113,7 +113,7 @@ static void other_goes(const char *step)
 	many_close(&other);
 }
 
-/* Who comes behind a coordinator that was killed waits until its disk knows what has become of that. */
+/* A revert after a killed coordinator waits until its disk knows the outcome of that one. */
 static void test_revert_behind_another(void **state)
 {
 	char decision[PATH_MAX];
@@ -126,11 +126,11 @@ static void test_revert_behind_another(void **state)
 	client_group_step = other_goes;
 	assert_int_equal(go_back(), 0);
 	client_group_step = NULL;
-	assert_int_equal(unlink(decision), 0);	/* the disk's, who was alone with it */
+	assert_int_equal(unlink(decision), 0);	/* the disk was prepared alone, so this record is its own */
 	expect_records(0);
 	expect_gone_back(1);
 
-	/* not for ever */
+	/* the wait has a limit */
 	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
 	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, SHORT_MS, &text), -EALREADY);
@@ -150,7 +150,10 @@ static int go_back_alone(void)
 	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, TIMEOUT_MS, NULL);
 }
 
-/* The same of a disk that goes back by itself: behind another's group, and behind a revert that goes on after its asker was killed. */
+/*
+ * The same for a single disk: after another coordinator's group, and after a revert that still runs
+ * although its client was killed.
+ */
 static void test_lone_revert_behind_another(void **state)
 {
 	struct fake_disk *disk = processes[1].disk;

@@ -102,7 +102,7 @@ static void test_order_0_spellings(void **state)
 	assert_int_equal(ring.queues[0].refs[0], 8);
 	assert_int_equal(read_ring(NODES("ring-page-order=0", "ring-ref0=9", "event-channel=5"), &ring, &text), 0);
 	assert_int_equal(ring.queues[0].refs[0], 9);
-	/* but without the order it is an old frontend, and ring-ref0 is none of its nodes */
+	/* but without the order it is an old frontend, and ring-ref0 is not one of its nodes */
 	assert_int_equal(read_ring(NODES("ring-ref0=9", "event-channel=5"), &ring, &text), -ENOENT);
 }
 
@@ -211,7 +211,7 @@ static void test_states(void **state)
 	xenstore_close(xenstore);
 }
 
-/* tapdisk's list is trusted to be well meant, not to be well formed. */
+/* tapdisk's list is trusted not to be hostile, but it may be malformed. */
 static void test_from_json(void **state)
 {
 	static const struct {

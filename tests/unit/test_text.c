@@ -56,7 +56,7 @@ static void test_failure(void **state)
 	json_decref(expected);
 }
 
-/* jansson takes what is made of any bytes. */
+/* jansson accepts the repaired text of any bytes. */
 static void test_any(void **state)
 {
 	static const unsigned char edges[] = {
