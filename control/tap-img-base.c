@@ -240,7 +240,7 @@ static int rebase_onto(const struct rebase *rebase, const struct cow_base *next,
 	int ret;
 
 	/* An image based on this one cannot be its base; check first, because opening it would fail: we have it locked. */
-	if (cow_base_stands_on(next, image_path(rebase->target)))
+	if (cow_base_includes(next, image_path(rebase->target)))
 		return error_set(error, -ELOOP, "%s: would be its own base", rebase->target);
 	ret = image_open_on(&image, rebase->target, false, rebase->unsafe ? BASE_UNREAD : BASE_READ, error);
 	if (ret)

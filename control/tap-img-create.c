@@ -57,7 +57,7 @@ static int not_on_itself(const struct create_arguments *arguments, const char *p
 
 	if (ret == -EBUSY && arguments->options.base_kind == COW_BASE_COW)
 		return 0;
-	if (!ret && cow_base_stands_on(&base, path))
+	if (!ret && cow_base_includes(&base, path))
 		ret = error_set(error, -EINVAL, "%s: is its own base", path);
 	cow_base_close(&base);
 	return ret;
