@@ -48,7 +48,7 @@ static int look_open(struct look *look, const char *path)
 	if (!ret && !options.read_only)
 		ret = cow_prepared_settle(look->store, &look->error);
 	if (ret)
-		live_failed(look->disk, "opening it anew: %s", look->error.text);
+		live_failed(look->disk, "reopening it: %s", look->error.text);
 	return ret;
 }
 
@@ -109,7 +109,7 @@ static void check_active(struct look *look)
 	for (i = 0; i < LIVE_CELLS; i++) {
 		if (!(look->what == LIVE_CLOSED || look->what == LIVE_CLOSED_LEAKY ? live_read(&disk->model, i, disk->model.now, look->tags[i]) :
 		      live_after_crash(&disk->model, i, look->tags[i])))
-			live_failed(disk, "anew, cell %u (sector %llu) is %llx, which cannot be", i,
+			live_failed(disk, "reopened, cell %u (sector %llu) is %llx, which cannot be", i,
 				    (unsigned long long)live_sector(i), (unsigned long long)look->tags[i]);
 	}
 }

@@ -2,7 +2,7 @@
 /*
  * live_merge.c - a disk of live_disk.h is committed to its raw base while it
  * is in use, and store and base lose power together: after every write and
- * sync, checked in a copy while the run goes on; some cuts end the run, and then
+ * sync, checked in a copy while the run continues; some cuts end the run, and then
  * the commit starts again. After the commit the base equals the disk.
  */
 #include <fcntl.h>

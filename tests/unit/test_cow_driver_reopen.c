@@ -2,7 +2,7 @@
 /*
  * test_cow_driver_reopen.c - a store that is open for reading, because a
  * clone of its snapshot is in use, is opened for writing in the same process;
- * the clone goes on to read the right data. Both hold 7s at first.
+ * the clone still reads the right data. Both hold 7s at first.
  */
 #include <setjmp.h>
 #include <stdarg.h>

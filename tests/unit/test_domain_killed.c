@@ -93,7 +93,7 @@ static void restart_domain(void)
 }
 
 /* It was started again before the next command: that is another domain. */
-static void test_shutdown_started_anew(void **state)
+static void test_shutdown_restarted(void **state)
 {
 	const struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_SHUTDOWN,
@@ -257,7 +257,7 @@ static void test_create_power_cut(void **state)
 }
 
 /* ... and it was restarted: the create does not decide any more whether that one runs or is paused. */
-static void test_create_started_anew(void **state)
+static void test_create_restarted(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
 	unsigned step = 0;
@@ -453,7 +453,7 @@ static char *read_phase(void)
 }
 
 /* The host was restarted, and the domain with it. */
-static void start_anew(void)
+static void restart_host(void)
 {
 	if (fake->there)
 		fake_stop_domain();
@@ -474,7 +474,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 	char *phase = read_phase();
 
 	if (!by_kill)
-		start_anew();
+		restart_host();
 	noted = !phase || (!strcmp(phase, "start") && fake->there);
 	half_way = !noted && strcmp(phase, "stop") != 0;
 	request.name = "b";
@@ -485,7 +485,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 		must_fail(fake_run(request), -EIO, "it does not die");
 	fake->fail_destroy = 0;
 	if (by_kill)
-		start_anew();
+		restart_host();
 	if (half_way) {
 		must_fail(recover(false), -EBUSY, "its disks are only partly reverted to \"b\"");
 		fake_stop_domain();
@@ -587,13 +587,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create_killed),
 		DOMAIN_TEST(test_shutdown_killed),
-		DOMAIN_TEST(test_shutdown_started_anew),
+		DOMAIN_TEST(test_shutdown_restarted),
 		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_hook_killed),
 		DOMAIN_TEST(test_raw_killed),
 		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
-		DOMAIN_TEST(test_create_started_anew),
+		DOMAIN_TEST(test_create_restarted),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),

@@ -273,7 +273,7 @@ static void event_again(void *arg)
  * If the next event comes only after the polling time, but before a sleep as long as that, polling was
  * useless and stops.
  */
-static void test_poll_in_vain(void **state)
+static void test_useless_poll(void **state)
 {
 	struct loop_source *source, *hook, *timer;
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -344,7 +344,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_poll_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_after_short_sleeps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_poll_in_vain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_useless_poll, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
 	};
 

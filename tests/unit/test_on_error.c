@@ -19,7 +19,7 @@ static void break_disk(int error)
 	fault.error = error;
 }
 
-static void mend_disk(void)
+static void repair_disk(void)
 {
 	fault.fail_at = 0;
 }
@@ -53,7 +53,7 @@ static void test_stop(void **state)
 	assert_int_equal(fault.seen, 2);	/* the write alone */
 	assert_int_equal(vbd->errors.waiting.count, 3);
 	expect_events("io-error");
-	mend_disk();
+	repair_disk();
 	assert_int_equal(resume(), 3);
 	assert_int_equal(nr_busy, 0);
 	for (unsigned i = 0; i < 3; i++)
@@ -98,7 +98,7 @@ static void test_probe(void **state)
 	assert_int_equal(entries[0].error, -EIO);
 	assert_false(vbd->errors.stopped);	/* no request waits any more, so nothing could notice it */
 	expect_events("resumed");
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
@@ -112,7 +112,7 @@ static void test_no_room_ends_by_itself(void **state)
 	break_disk(-ENOSPC);
 	submit(0, BLOCK_WRITE, 0, 1, 1);
 	run();
-	mend_disk();
+	repair_disk();
 	submit(1, BLOCK_READ, 0, 1, 9);
 	submit(2, BLOCK_FLUSH, 0, 0, 0);
 	run();
@@ -140,7 +140,7 @@ static void test_pause_while_stopped(void **state)
 	assert_int_equal(vbd->state, VBD_PAUSED);
 	assert_true(entries[0].busy);
 	assert_int_equal(vbd_error_resume(vbd, &count, &text), -EBUSY);
-	mend_disk();
+	repair_disk();
 	unpause();
 	assert_int_equal(entries[0].error, 0);
 	assert_false(vbd->errors.stopped);
@@ -165,7 +165,7 @@ static void test_pause_that_fails_while_stopped(void **state)
 		run();
 	assert_int_equal(vbd->state, VBD_RUNNING);
 	assert_true(vbd->errors.stopped && entries[0].busy);
-	mend_disk();
+	repair_disk();
 	resume();
 	assert_int_equal(entries[0].error, 0);
 	disk_close();
@@ -193,20 +193,20 @@ static void fail_pause(enum vbd_on_error policy)
 }
 
 /* A failed write has stopped the disk, and a read waits behind it; the device would work again. */
-static void stop_and_mend(void)
+static void stop_and_repair(void)
 {
 	open_raw(ON_ERROR_STOP);
 	break_disk(-EIO);
 	submit(0, BLOCK_WRITE, 3, 1, 1);
 	run();
 	submit(1, BLOCK_READ, 3, 1, 9);
-	mend_disk();
+	repair_disk();
 }
 
 /* A pause drains the disk and fails: requests that waited behind the error are tried then. */
 static void test_goes_on_after_pause_that_fails(void **state)
 {
-	stop_and_mend();
+	stop_and_repair();
 	fault.silent = true;
 	vbd_error_go_on(vbd);
 	fail_pause(ON_ERROR_STOP);
@@ -253,7 +253,7 @@ static void test_close_ends_what_waits(void **state)
 /* Requests that may not wait under the new policy are answered; those that were held back untried go to the disk. */
 static void test_another_policy(void **state)
 {
-	stop_and_mend();
+	stop_and_repair();
 	vbd_on_error_set(vbd, ON_ERROR_REPORT);
 	run();
 	assert_int_equal(entries[0].error, -EIO);
@@ -286,7 +286,7 @@ static void test_client_goes(void **state)
 	submit(2, BLOCK_READ, 3, 1, 1);
 	assert_int_equal(entries[2].error, -ECANCELED);
 	assert_int_equal(vbd->errors.waiting.count, 0);
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
@@ -302,7 +302,7 @@ static void test_events_of_answered_errors(void **state)
 	}
 	assert_int_equal(vbd->errors.answered, 200);
 	assert_true(nr_events >= 1 && nr_events < 10);
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
