@@ -168,11 +168,11 @@ check 'detach when open' rejects $EBUSY 'close it first' tap-ctl detach $disk
 check 'free when attached' rejects $EBUSY "$pid" tap-ctl free -m 0
 check 'close' prints '' tap-ctl close $disk
 check 'open through the page cache, path relative to here' sh -c "cd $work && tap-ctl open $disk -D -a aio:a.img"
-check '... the path is whole' prints "aio:$work/a.img" sh -c "tap-ctl info $disk --json | jq -r .disk.target"
+check '... with the complete path' prints "aio:$work/a.img" sh -c "tap-ctl info $disk --json | jq -r .disk.target"
 check 'unpause on an image that is not there' sh -c "tap-ctl pause $disk && ! tap-ctl unpause $disk -a aio:/nonexistent"
 check '... leaves it paused and says why' prints "pid=$pid minor=0 state=0x238 args=aio:$work/a.img" tap-ctl list
 check 'unpause on a path that is no UTF-8' rejects $EINVAL 'UTF-8' tap-ctl unpause $disk -a $'aio:/nowhere/\xff'
-check '... and it can go on' prints '' tap-ctl unpause $disk
+check '... and it can be unpaused' prints '' tap-ctl unpause $disk
 check 'a second disk in the same process' sh -c "tap-ctl allocate && tap-ctl attach -p $pid -m 1 && tap-ctl open -p $pid -m 1 -a aio:$work/b.img"
 check 'destroy of one of two' prints '' tap-ctl destroy $disk
 check '... leaves the other' prints "pid=$pid minor=1 state=0 args=aio:$work/b.img" tap-ctl list
@@ -251,11 +251,11 @@ check '... and can be freed' prints '' sh -c 'tap-ctl free -m 1 && tap-ctl free 
 create null:1G
 kill -STOP "$pid"
 check 'a tapdisk that hangs: no longer than told' refuses 110 "tapdisk $pid" tap-ctl pause -p "$pid" -m "$minor" -t 1
-check '... list goes on without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
+check '... list continues without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
 check '... and names it' is "$(jq -c .unresponsive "$work/listed")" "[$pid]"
 check '... on stderr as well' grep -q "tapdisk $pid" "$work/err"
 kill -CONT "$pid"
-check '... and when it goes on it has done it' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
+check '... and when it continues it executes the command' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
 kill_tapdisk "$pid"
 check 'a dead tapdisk: info' refuses 111 "tapdisk $pid has died" tap-ctl info -p "$pid" -m "$minor"
 check 'a dead tapdisk: destroy clears away socket, NBD socket and marker' prints '' tap-ctl destroy -p "$pid" -m "$minor"
