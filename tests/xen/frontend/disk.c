@@ -126,7 +126,7 @@ void disk_remove(struct disk *disk)
 
 /* ---- waiting ---- */
 
-/* A deadline for polling what has no event: tapdisk's descriptors, and nodes between two events. */
+/* A deadline for polling states without an event: tapdisk's descriptors, and nodes between two events. */
 struct deadline {
 	struct timespec start;
 };
@@ -186,7 +186,7 @@ void disk_no_error(struct disk *disk)
 		fail("%s has an error of the past", disk->backend);
 }
 
-/* ---- tapdisk's ---- */
+/* ---- tapdisk ---- */
 
 static unsigned count_descriptors(int pid)
 {
