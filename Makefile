@@ -1,21 +1,21 @@
 # tapsnap: a block backend for Xen guests
 #
 #   make              build everything into build/
-#   make demo         the main job on this machine, no Xen needed
+#   make demo         a tapdisk and a frontend on this machine, no Xen needed
 #   make check        every test, the real-Xen ones included (20 minutes to an hour)
 #   make check-fast   every test that needs no Xen lab (under two minutes)
-#   make soak         the long ones
+#   make soak         the long tests
 #   make bench        the benchmarks, beside their peers: minutes up to an hour (BENCH="CASE..." for some; benchmarks/README.md)
 #   make bench-quick  a few of them, under 50 seconds
 #   make bench-report the tables and charts of docs/performance.md out of docs/performance/results.json
 #   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
-#   make static-check what finds mistakes without running anything: cppcheck, gcc's analyzer, clang-tidy
-#   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
+#   make static-check analysers that run nothing: cppcheck, gcc's analyzer, clang-tidy
+#   make asan|tsan    build everything in build-asan/ or build-tsan/, and run the unit tests
 #   make valgrind     the system tests of the tools, with the tools under valgrind
-#   make coverage     the lines of ring, request and cow code that the tests run, in per cent
+#   make coverage     the percentage of the lines of ring, request and cow code that the tests run
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
-#   make deps         the same for `make check`; each of these sees to its own by itself
+#   make deps         the same for `make check`; the targets above install what they need themselves
 #   make clean
 
 VERSION = 0.1
@@ -23,7 +23,7 @@ PREFIX ?= /usr/local
 BUILD ?= build
 CFLAGS ?= -O2 -g
 WARNINGS = -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wno-unused-parameter -Wno-missing-field-initializers $(if $(CI),-Werror)
-# root's programs face guests and networks; sanitizers check more, and do not work with all of these
+# Root's programs face guests and networks. Sanitizers check more, and do not work with all of these.
 ifndef SANITIZE
 HARDENING := -fstack-protector-strong -fstack-clash-protection $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),-fcf-protection) \
 	$(if $(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3)
@@ -41,23 +41,23 @@ DRIVER_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard drivers/*.c drivers/*/*.c
 ENGINE_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/engine*.c))
 TAPDISK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(filter-out tapdisk/engine%,$(wildcard tapdisk/*.c)))
 CLIENT_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/client*.c) control/child.c)
-TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) control/options.c control/xen_disks.c)
+TAPCTL_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-ctl*.c) control/options.c control/usage.c control/xen_disks.c)
 TAPBACK_OBJS  = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tapback*.c))
-TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c))
+TAPIMG_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tap-img*.c) control/usage.c)
 DOMAIN_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/domain_*.c) control/xen_disks.c)
-XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c) control/options.c)
+XLSNAP_OBJS   = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/xl-snapshot*.c) control/options.c control/usage.c)
 TLS_OBJS      = $(patsubst %.c,$(BUILD)/%.o,$(wildcard control/tls*.c))
-# how processes give up rights (include/confine.h, sandbox.h): tapdisk's own way, which tapdisk-tls goes, too
+# How processes give up rights (include/confine.h, sandbox.h): tapdisk and tapdisk-tls use the same code.
 CONFINE_OBJS  = $(patsubst %,$(BUILD)/tapdisk/%.o,confine sandbox) $(patsubst %,$(BUILD)/drivers/%.o,descriptors error image_directories path)
 BLKFRONT_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(filter-out benchmarks/blkfront_xen%,$(wildcard benchmarks/blkfront*.c)))
 
 PROGRAMS = $(BUILD)/bin/tapdisk $(BUILD)/bin/tap-ctl $(BUILD)/bin/tapback $(BUILD)/bin/tap-img $(BUILD)/bin/xl-snapshot
-# TLS in front of exports; where there is no GnuTLS the rest does without
+# TLS in front of exports; it is left out where there is no GnuTLS.
 GNUTLS = $(shell pkg-config --exists gnutls && echo yes)
 PROGRAMS += $(if $(GNUTLS),$(BUILD)/bin/tapdisk-tls)
 UNIT_TESTS = $(patsubst tests/unit/%.c,$(BUILD)/tests/unit/%,$(filter-out $(if $(GNUTLS),,%/test_tls_session.c),$(wildcard tests/unit/test_*.c)))
 
-# What a toolstack links for snapshots of domains, with $(LIBRARY_PKGS) and -laio: tapsnap.pc says so.
+# Toolstacks link this for snapshots of domains, with $(LIBRARY_PKGS) and -laio: tapsnap.pc says so.
 LIBRARY_PKGS = jansson liburing libisal xenstore $(XL_PKGS)
 LIBRARY = $(BUILD)/lib/libtapsnap.a
 LIBRARY_HEADERS = $(patsubst %,include/%.h,domain-snapshot domain-snapshot-libxl error-text)
@@ -70,14 +70,14 @@ $(BUILD)/bin/tap-img: $(TAPIMG_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS
 $(BUILD)/bin/tap-img: LIBS += $(shell pkg-config --libs libnbd)
 $(BUILD)/bin/tapback: $(TAPBACK_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 
-# what strangers on the network speak to has nothing of disks in it
+# The program that faces the network contains no code for disks.
 $(BUILD)/bin/tapdisk-tls: $(TLS_OBJS) $(CONFINE_OBJS) $(BUILD)/drivers/inherited.o
 $(BUILD)/bin/tapdisk-tls: LIBS = $(shell pkg-config --libs libseccomp gnutls)
 
 $(BUILD)/bin/xl-snapshot: $(XLSNAP_OBJS) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 $(BUILD)/bin/xl-snapshot: LIBS += $(shell pkg-config --libs $(XL_PKGS))
 
-# One object, of which only what the headers declare is to be seen: the rest cannot meet the caller's own names.
+# One object that exports only the names in the headers: the others cannot clash with the caller's own names.
 OBJCOPY ?= objcopy
 LIBRARY_NAMES = $(sort $(shell grep -oh '\bdomain_snapshot[a-z_]*' $(LIBRARY_HEADERS)))
 $(BUILD)/lib/tapsnap.o: $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS) $(LIBRARY_HEADERS)
@@ -98,7 +98,7 @@ $(BUILD)/bin/%:
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -pie -o $@ $(filter %.o,$^) $(LIBS)
 
-# What objects were made with: with other flags they are made again, but not by `make install`, which takes what there is.
+# The flags of the objects: with other flags they are compiled again, but not by `make install`, which takes what there is.
 FLAGS := $(filter-out ccache,$(CC)) $(ALL_CFLAGS) $(ALL_LDFLAGS)
 $(BUILD)/flags: $(if $(filter install,$(MAKECMDGOALS)),,flags)
 	@mkdir -p $(@D)
@@ -108,7 +108,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
 
-# the store has a directory of its own, and what all drivers share
+# The store has its own directory, and uses the code that all drivers share.
 $(BUILD)/drivers/cow/%.o $(BUILD)/points/drivers/cow/%.o: INCLUDES += -Idrivers
 
 # The fio engine. It needs the headers of the installed fio, which benchmarks/fio-headers fetches.
@@ -127,7 +127,7 @@ $(FIO_ENGINE): $(BUILD)/benchmarks/fio-blkfront.o $(BLKFRONT_OBJS) $(CLIENT_OBJS
 	$(CC) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,--version-script=benchmarks/fio-blkfront.map -o $@ $(filter %.o,$^) $(LIBS)
 fio-engine: $(FIO_ENGINE)
 
-# a unit test links everything but the mains
+# A unit test links everything except the files with main().
 TEST_OBJS = $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) $(CLIENT_OBJS) $(BLKFRONT_OBJS) \
 	$(BUILD)/tests/unit/fixture.o
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
@@ -135,32 +135,32 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdi
 $(BUILD)/tests/%.o: WARNINGS += -Wno-conversion
 $(BUILD)/tests/unit/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow -Icontrol -Ibenchmarks
 
-# tapback's: its own objects but the main, a store in memory and a tapdisk that only answers
+# tapback's tests: its own objects without main(), a store in memory and a tapdisk that only answers.
 TAPBACK_TEST_OBJS = $(filter-out $(BUILD)/control/tapback.o,$(TAPBACK_OBJS)) \
 	$(BUILD)/tests/unit/xenstore_memory.o $(BUILD)/tests/unit/fake_tapdisk.o
 $(filter $(BUILD)/tests/unit/test_tapback_%,$(UNIT_TESTS)): $(TAPBACK_TEST_OBJS)
 
-# A frontend on real Xen, with which a test in the lab's dom0 behaves as no guest's does.
+# A frontend on real Xen, with which a test in the lab's dom0 does things that no guest's frontend does.
 XEN_FRONTEND_OBJS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/xen/frontend/*.c benchmarks/blkfront_xen*.c))
 $(BUILD)/tests/xen/frontend/frontend: $(XEN_FRONTEND_OBJS) $(BLKFRONT_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/tests/xen/%.o: INCLUDES += -Ibenchmarks
 xen-frontend: $(BUILD)/tests/xen/frontend/frontend
 
-# the long ones are made like unit tests, and use their helpers
+# The long tests are built like unit tests, and use their helpers.
 SOAK_TESTS = $(patsubst tests/soak/%.c,$(BUILD)/tests/soak/%,$(wildcard tests/soak/test_*.c))
 $(BUILD)/tests/soak/%: $(BUILD)/tests/soak/%.o $(TEST_OBJS) | $(BUILD)/bin/tapdisk
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) -lcmocka
 $(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenchmarks
 
-# a store on a device that loses its power, and the array that it is held against
+# A store on a device that loses its power, and the array that its contents are compared with.
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 $(BUILD)/tests/unit/test_cow_damage: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
 $(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite
 $(BUILD)/tests/unit/test_cow_growth: private ALL_LDFLAGS += -Wl,--wrap=cow_version_gone
 
-# the same for one that is served, with many requests in flight
+# The same for a served store, with many requests in flight.
 LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base live_check live_command live_disk live_merge live_model live_run live_store)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
@@ -168,14 +168,14 @@ $(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fib
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 
-# the record of an overlay, which has to last
+# The record of an overlay, which has to be durable.
 $(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
 $(BUILD)/tests/unit/test_snapshot_group: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
-# who takes over is killed in between
+# The process that takes over is killed in between.
 $(BUILD)/tests/unit/test_takeover: private ALL_LDFLAGS += -Wl,--wrap=tapctl_call
 
-# snapshots of a domain that is not Xen's
+# Snapshots of a domain, without Xen.
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
 DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
 $(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
@@ -184,7 +184,7 @@ $(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
 $(BUILD)/tests/unit/test_vbd: private ALL_LDFLAGS += -Wl,--wrap=loop_add_timer
 
-# What clang's fuzzer drives; tests/fuzz/check builds and runs them.
+# Programs for clang's fuzzer; tests/fuzz/check builds and runs them.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter-out $(BUILD)/tapdisk/main.o,$(TAPDISK_OBJS)) $(ENGINE_OBJS) $(DRIVER_OBJS) \
 		$(BUILD)/control/client_json_memory.o
@@ -192,15 +192,15 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(filter-out $(BUILD)/tapdisk/mai
 $(BUILD)/tests/fuzz/%.o: INCLUDES += -Itapdisk -Idrivers -Idrivers/cow
 fuzzers: $(FUZZERS)
 
-# the part of tap-ctl that a unit test looks at by itself
+# Parts of tap-ctl and tap-img that a unit test tests alone.
 $(filter %/test_vdev,$(UNIT_TESTS)): $(BUILD)/control/tap-ctl-vdev.o
 $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progress.o
 
-# and of tapdisk-tls
+# And of tapdisk-tls.
 $(filter %/test_tls_session,$(UNIT_TESTS)): $(BUILD)/control/tls_process.o $(BUILD)/control/tls_session.o
 $(filter %/test_tls_session,$(UNIT_TESTS)): LIBS += $(shell pkg-config --libs gnutls)
 
-# allocations that fail: the sweep, and what is preloaded into the programs for it
+# Allocations that fail: the sweep, and the library that is preloaded into the programs for it.
 FAULT_MALLOC = $(BUILD)/lib/fault-malloc.so
 $(FAULT_MALLOC): $(BUILD)/tests/unit/fault_malloc.o
 	@mkdir -p $(@D)
@@ -208,7 +208,7 @@ $(FAULT_MALLOC): $(BUILD)/tests/unit/fault_malloc.o
 MEMORY_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,memory_fault memory_sweep memory_sweep_io)
 $(BUILD)/tests/unit/test_memory $(BUILD)/tests/soak/test_memory_all: $(MEMORY_TEST_OBJS) | $(FAULT_MALLOC) $(PROGRAMS)
 
-# A tapdisk that kills itself where a test wants it to (include/point.h); what has no such point is the program's.
+# A tapdisk that kills itself at a point that a test names (include/point.h); files without such points are the program's.
 POINT_SOURCES = $(shell grep -l '^\s*test_point\b' tapdisk/*.c drivers/*.c drivers/*/*.c)
 POINT_OBJS = $(patsubst %.c,$(BUILD)/points/%.o,$(POINT_SOURCES))
 $(BUILD)/points/%.o: %.c $(BUILD)/flags | prerequisites
@@ -217,7 +217,7 @@ $(BUILD)/points/%.o: %.c $(BUILD)/flags | prerequisites
 $(BUILD)/tests/tapdisk-points: $(POINT_OBJS) $(BUILD)/tests/unit/point.o $(filter-out $(POINT_SOURCES:%.c=$(BUILD)/%.o), \
 		$(TAPDISK_OBJS) $(ENGINE_OBJS) $(DRIVER_OBJS)) $(BUILD)/control/client_json_memory.o
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
-# An xl-snapshot that kills itself, or xenstored, behind the step that a test names: for the Xen lab.
+# An xl-snapshot that kills itself or xenstored after a step that a test names, for the Xen lab.
 $(BUILD)/tests/xl-snapshot-points: $(BUILD)/points/control/xl-snapshot.o $(BUILD)/tests/unit/point_steps.o \
 		$(filter-out %/xl-snapshot.o,$(XLSNAP_OBJS)) $(DOMAIN_OBJS) $(CLIENT_OBJS) $(DRIVER_OBJS) $(ENGINE_OBJS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell pkg-config --libs $(XL_PKGS))
@@ -229,14 +229,14 @@ $(BUILD)/tests/unit/test_takeover_steps: | $(BUILD)/tests/tapdisk-points
 
 unit-tests: $(UNIT_TESTS) $(PROGRAMS) xl-snapshot-points
 
-# Said in one line, before the compiler says it in many.
+# One line that names what is missing, instead of many from the compiler.
 prerequisites:
 	@missing="$$(for p in $(firstword $(CC)) pkg-config; do command -v $$p >/dev/null || echo $$p; done; \
 		for p in $(PKGS) $(XL_PKGS) libnbd; do pkg-config --exists $$p 2>/dev/null || echo $$p; done)"; [ -z "$$missing" ] || \
 	{ echo "to build, these are missing:" $$missing "(on Debian 'make build-deps' installs them)" >&2; exit 1; }
 
-# Debian packages. What is missing is installed when we are root; otherwise the command is printed.
-# tests/xen/lab-build reads the first line, too.
+# Debian packages. Root gets missing ones installed; for others the command is printed.
+# tests/xen/lab-build also reads the first line.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
@@ -268,19 +268,19 @@ lab-deps:
 deps:
 	$(call install_packages,$(BUILD_PACKAGES) $(FIO_PACKAGES) $(TEST_PACKAGES) $(LAB_PACKAGES) $(FUZZ_PACKAGES) $(STATIC_PACKAGES))
 
-# What a driver or a tool may include is its own directory and include/, and drivers/ from drivers/cow/ (-I gives no more); paths
-# are not used to get around it.
+# A driver or a tool may include files of its own directory and of include/, and drivers/cow/ also those of drivers/. -I gives
+# them no more; this finds paths that get around it.
 layers:
 	@! grep -rn '#include "[^"]*/' --include='*.[ch]' include tapdisk drivers control benchmarks tests
 
-# TAP, run by prove: a line for each program, what was skipped and why something failed, and the counts at the end.
-# Most tests wait more than they compute, so there are more at a time than processors; testrules.yml says which must be alone.
+# The tests print TAP. prove runs them, and prints a line for each, what was skipped, why a test failed, and the totals.
+# Most tests wait more than they compute, so more run at a time than there are processors; testrules.yml says which must run alone.
 JOBS ?= 4
 PROVE = BUILD=$(BUILD) prove --timer -j$(JOBS) -e tests/tap
 SYSTEM_TESTS = $(wildcard tests/system/test_*.sh)
 
-# The packages have to be there before make looks at what they bring, hence the second make. It uses all processors if
-# nothing else was said.
+# The packages have to be installed before make looks at their files, hence the second make. It uses all processors unless
+# -j says otherwise.
 MAKE_AGAIN = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 demo: demo-deps
@@ -296,7 +296,7 @@ check: deps
 	@$(MAKE_AGAIN) all examples fio-engine unit-tests layers
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/static/check tests/fuzz/check tests/xen/check
 
-# TAPSNAP_SOAK_SECONDS= says how long each takes (600). Then all tests on real Xen, with every type of guest.
+# TAPSNAP_SOAK_SECONDS= is the time of each test (600). Then all tests on real Xen, with every type of guest.
 soak: deps static-deps valgrind-deps coverage-deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
@@ -311,7 +311,7 @@ soak: deps static-deps valgrind-deps coverage-deps
 	tests/xen/power-cut
 soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
 
-# What docs/performance.md tells comes from here: benchmarks/README.md.
+# The figures of docs/performance.md are measured like this: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json
 bench bench-quick: bench-deps
 	@$(MAKE_AGAIN) -s all fio-engine
@@ -332,21 +332,21 @@ valgrind: valgrind-deps
 	BUILD=$(BUILD) tests/valgrind/check
 
 asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
-# gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
+# gcc warns that it does not check fences; ours order memory that is shared with a guest, which it cannot see anyway
 tsan: SANITIZERS = -fsanitize=thread -Wno-tsan
 asan tsan: check-deps
 	@$(MAKE_AGAIN) BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
 
-# What is found in a program that a test starts, nobody would see: it comes into files, whose absence is the last test.
+# Nobody would see a finding in a program that a test starts: findings go to files, and in the end there must be none.
 SANITIZER_LOG = $(abspath $(BUILD))/log/sanitizer
 sanitized: all unit-tests
 	@rm -f $(SANITIZER_LOG).*
 	export ASAN_OPTIONS=log_path=$(SANITIZER_LOG) UBSAN_OPTIONS=log_path=$(SANITIZER_LOG) TSAN_OPTIONS=log_path=$(SANITIZER_LOG); \
 		$(PROVE) $(UNIT_TESTS); status=$$?; ! cat $(SANITIZER_LOG).* 2>/dev/null && exit $$status
 
-# How much of ring, request and cow code the tests run: at least 90 % of its lines, or this fails. Its tapdisks stay root,
-# since they write what gcov counts (KEEP_USER). Not with
-# test_tap_ctl.sh: it runs programs as somebody else, who may not write what gcov wants to, which says so where one line is expected.
+# The share of the lines of ring, request and cow code that the tests run: below 90 % this fails. Its tapdisks stay root,
+# because they write gcov's data (KEEP_USER). Without test_tap_ctl.sh: it runs programs as a user who may not write these data;
+# gcov's message about that comes where one line is expected.
 coverage-deps: check-deps
 	$(call install_packages,gcovr)
 coverage: coverage-deps

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <xenstore.h>
 
+#include "array.h"
 #include "blkfront_xen_internal.h"
 #include "clock.h"
 
@@ -182,7 +183,7 @@ static bool is_ring_node(const char *name)
 		"ring-", "event-channel", "multi-queue-num-queues", "queue-", "protocol", "feature-persistent",
 	};
 
-	for (unsigned i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(prefixes); i++)
 		if (!strncmp(name, prefixes[i], strlen(prefixes[i])))
 			return true;
 	return false;

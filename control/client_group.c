@@ -14,7 +14,7 @@
  *     that is created atomically (cow.h). Before it no snapshot counts, after
  *     it all do; after a crash of any process each disk reads the file.
  *  3. A frozen disk executes no write before it has fixed its snapshot. So the
- *     writer may go on as soon as prepare was sent to every disk.
+ *     writer may continue as soon as prepare was sent to every disk.
  *  4. The file stays until every disk knows the decision. A file that decides
  *     for abort may be removed at any time: no file means the same.
  */

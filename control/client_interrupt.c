@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "client_interrupt.h"
 #include "tapctl.h"
 
@@ -35,7 +36,7 @@ void interrupts_catch(void)
 	if (pipe_fds[0] >= 0 || pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK))
 		return;
 	tapctl_set_interrupt(pipe_fds[0]);
-	for (i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(signals); i++) {
 		if (!sigaction(signals[i], NULL, &before) && before.sa_handler != SIG_IGN)
 			sigaction(signals[i], &action, NULL);
 	}

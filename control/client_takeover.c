@@ -23,6 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "boot_id.h"
 #include "client_internal.h"
 #include "clock.h"
@@ -240,7 +241,7 @@ static json_t *open_request(const struct record *record)
 				    "former", record->pid);
 	static const char *const kept[] = { "target", "read_only", "no_direct", "beside_qemu", "sector_size", "cache_mib", "on_error" };
 
-	for (size_t i = 0; request && i < sizeof(kept) / sizeof(kept[0]); i++)
+	for (size_t i = 0; request && i < ARRAY_SIZE(kept); i++)
 		json_object_set(request, kept[i], json_object_get(record->json, kept[i]));
 	return request;
 }

@@ -23,3 +23,8 @@ json_t *tapctl_text_json(const char *text)
 	free(copy);
 	return json;
 }
+
+json_t *tapctl_failure_json(int error, const char *text)
+{
+	return json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -error, "error", tapctl_text_json(*text ? text : strerror(-error)));
+}

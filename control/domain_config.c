@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "domain.h"
 
 /* Strings: libxl's name, and the name in a config file. */
@@ -67,7 +68,7 @@ static bool can_be_quoted(const char *string)
 
 static int write_strings(const json_t *config, FILE *file, struct error_text *text)
 {
-	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
 		const char *value = info_string(group_of(config, strings[i].group), strings[i].key);
 		bool action = !strncmp(strings[i].name, "on_", 3);
 
@@ -138,7 +139,7 @@ static void write_nic(const json_t *device, FILE *file)
 	const char *comma = "";
 
 	fputs("    '", file);
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
 		const char *value = info_string(device, keys[i]);
 
 		if (!value || !can_be_quoted(value))
@@ -194,7 +195,7 @@ static int write_settings(const json_t *config, FILE *file, struct error_text *t
 {
 	int error = 0;
 
-	for (size_t i = 0; !error && i < sizeof(settings) / sizeof(settings[0]); i++) {
+	for (size_t i = 0; !error && i < ARRAY_SIZE(settings); i++) {
 		const json_t *group = json_object_get(config, "b_info");
 
 		group = settings[i].group ? json_object_get(group, settings[i].group) : group;
@@ -211,15 +212,15 @@ static bool is_same(const char *one, const char *other)
 
 static bool is_written(const char *group, const char *subgroup, const char *key)
 {
-	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++) {
 		if (is_same(settings[i].group, group) && is_same(settings[i].subgroup, subgroup) && !strcmp(settings[i].key, key))
 			return true;
 	}
-	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
 		if (!strcmp(others[i], key))
 			return true;
 	}
-	for (size_t i = 0; i < sizeof(strings) / sizeof(strings[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
 		if (strings[i].group && !strcmp(strings[i].key, key))
 			return true;
 	}

@@ -75,7 +75,7 @@ static bool is_snapshot(const struct cow_base_fields *base, const json_t *disk, 
 }
 
 /* Is @file still a store based on this snapshot? False: it is missing, or has another base. A file that cannot be read counts. */
-static bool stands_on(const char *file, const json_t *info)
+static bool is_based_on(const char *file, const json_t *info)
 {
 	struct cow_base_fields base;
 	enum cow_base_kind kind;
@@ -98,7 +98,7 @@ static int check_clones(struct removal *removal, const json_t *info)
 	size_t i;
 
 	json_array_foreach(json_object_get(info, "clones"), i, file) {
-		if (stands_on(json_string_value(file), info))
+		if (is_based_on(json_string_value(file), info))
 			return error_set(&removal->operation->text, -EBUSY, "snapshot \"%s\": the clone's disk %s is based on "
 					 "it; delete that first, or rebase it with tap-img", info_string(info, "name"),
 					 json_string_value(file));

@@ -20,6 +20,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "domain.h"
 
 struct domain_snapshot_operation {
@@ -227,7 +228,7 @@ static int check_words(const struct domain_snapshot_request *request, struct err
 		{ "store", request->store }, { "folder", request->folder },
 	};
 
-	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
 		json_t *string = words[i].word ? json_string(words[i].word) : NULL;
 
 		if (words[i].word && !string)

@@ -220,7 +220,7 @@ static bool is_connecting(struct xen_host *xen, unsigned domid)
 /*
  * Linux's blkfront hits a BUG() at the restore if it was saved before it had
  * reconnected after an earlier restore. For a disk that its guest never
- * connects, as an HVM guest may do, this only waits in vain.
+ * connects, as an HVM guest may do, this waits until it times out.
  */
 static void wait_connected(struct xen_host *xen, unsigned domid)
 {

@@ -12,17 +12,26 @@
 
 #include "options.h"
 #include "size.h"
+#include "usage.h"
+
+void options_refuse(const struct options *options, int error, const char *text)
+{
+	fprintf(stderr, "%s: %s: %s (%s)\n", options->program, options->command, text, strerror(-error));
+	if (options->json)
+		usage_print_json(error, text);
+	exit(-error);
+}
 
 void options_fail(const struct options *options, const char *format, ...)
 {
+	char what[400], text[512];
 	va_list args;
 
-	fprintf(stderr, "%s: %s: ", options->program, options->command);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	fprintf(stderr, "; see '%s %s --help' (%s)\n", options->program, options->command, strerror(EINVAL));
-	exit(EINVAL);
+	snprintf(text, sizeof(text), "%s; see '%s %s --help'", what, options->program, options->command);
+	options_refuse(options, -EINVAL, text);
 }
 
 static int parse_number(const struct options *options, const struct known_option *option, const char *argument)
@@ -83,9 +92,10 @@ static const struct known_option *find_letter(const struct options *options, int
 	return *known;
 }
 
-/* Build getopt's two tables. */
+/* Build getopt's two tables. The ':' is for usage_describe(). */
 static void build_tables(const struct options *options, char *letters, struct option *table)
 {
+	*letters++ = ':';
 	for (const struct known_option *const *known = options->known; *known; known++) {
 		if (!(*known)->long_only) {
 			*letters++ = (*known)->letter;
@@ -99,18 +109,30 @@ static void build_tables(const struct options *options, char *letters, struct op
 	*table = (struct option){ 0 };
 }
 
+static bool is_json(const struct known_option *option)
+{
+	return option && !strcmp(option->name, "json");
+}
+
 int options_read(struct options *options, struct arguments *args, int argc, char **argv)
 {
 	struct option table[OPTIONS_MAX + 1];
-	char letters[2 * OPTIONS_MAX + 1];
+	char letters[2 * OPTIONS_MAX + 2];
+	struct error_text text = { "" };
 	int letter;
 
 	build_tables(options, letters, table);
+	/* an error may stand before --json */
+	while ((letter = getopt_long(argc, argv, letters, table, NULL)) != -1)
+		options->json |= is_json(find_letter(options, letter));
+	optind = 0;		/* again, from the first */
 	while ((letter = getopt_long(argc, argv, letters, table, NULL)) != -1) {
 		const struct known_option *option = find_letter(options, letter);
 
-		if (!option)		/* '?': getopt has printed the error */
-			exit(EINVAL);
+		if (!option) {
+			usage_describe(letter, argv, table, &text);
+			options_fail(options, "%s", text.text);
+		}
 		options->given[letter] = true;
 		if (option->set)
 			option->set(options, option, args, optarg);

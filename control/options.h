@@ -48,6 +48,7 @@ struct options {
 	const char *program, *command;
 	const struct known_option *known[OPTIONS_MAX + 1];	/* in the order of the help; ends with NULL */
 	bool given[128];		/* by letter; set by options_read() */
+	bool json;			/* --json was given, anywhere; set by options_read() */
 };
 
 /* Parses @argv into @args. Returns the index of the first word that is not an option. */
@@ -56,7 +57,9 @@ int options_read(struct options *options, struct arguments *args, int argc, char
 void option_set(const struct options *options, const struct known_option *option, struct arguments *args, const char *argument);
 /* Prints a line per option; @width: of the column "--name ARGUMENT". */
 void options_print_help(const struct options *options, int width);
-/* Prints a usage error and ends the program with EINVAL. */
+/* Prints an error, with --json also as JSON, and ends the program with that errno. */
+void options_refuse(const struct options *options, int error, const char *text) __attribute__((noreturn));
+/* The same for a usage error, EINVAL: adds where to find help. */
 void options_fail(const struct options *options, const char *format, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
 #endif

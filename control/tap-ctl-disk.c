@@ -62,7 +62,7 @@ static int run_unpause(const struct arguments *args, json_t *result, struct erro
 {
 	json_t *request = call_request("unpause", args->minor);
 
-	/* without it the disk would go on with the image it had */
+	/* without it the disk would continue with its old image */
 	if (args->target && json_object_set_new(request, "target", json_string(args->target))) {
 		json_decref(request);
 		request = NULL;

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "block.h"
 #include "driver.h"
 #include "options.h"
@@ -106,17 +107,15 @@ static const struct {
 	  FLAG(force) } },
 };
 
-#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-
 static const struct known_option *find_option(const struct command *command, char letter)
 {
 	size_t i;
 
-	for (i = 0; i < COUNT(special_options); i++) {
+	for (i = 0; i < ARRAY_SIZE(special_options); i++) {
 		if (special_options[i].command == command && special_options[i].option.letter == letter)
 			return &special_options[i].option;
 	}
-	for (i = 0; i < COUNT(known_options); i++) {
+	for (i = 0; i < ARRAY_SIZE(known_options); i++) {
 		if (known_options[i].letter == letter)
 			return &known_options[i];
 	}
@@ -162,9 +161,11 @@ static void print_usage(const struct options *options, const struct known_option
 static void refuse_option(const struct options *options, const struct known_option *option, struct arguments *args,
 			  char *argument)
 {
-	fprintf(stderr, "tap-ctl: %s: -%c (%s) is an option of blktap that tapdisk does not have; leave it out (%s)\n",
-		options->command, option->letter, option->refused, strerror(EOPNOTSUPP));
-	exit(EOPNOTSUPP);
+	struct error_text text = { "" };
+
+	error_set(&text, -EOPNOTSUPP, "-%c (%s) is an option of blktap that tapdisk does not have; leave it out", option->letter,
+		  option->refused);
+	options_refuse(options, -EOPNOTSUPP, text.text);
 }
 
 /* The length of "aio:" or "cow:", which take a file's path; 0 for others. */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "tap-ctl.h"
 
 #define XVD_MAX_DISK ((1 << 20) - 1)
@@ -122,7 +123,7 @@ int vdev_parse(const char *vdev, unsigned *devid, struct error_text *text)
 
 	if (parse_disk_partition(vdev, devid) || parse_plain_number(vdev, devid))
 		return 0;
-	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(kinds); i++) {
 		if (!strncmp(vdev, kinds[i].prefix, strlen(kinds[i].prefix)) && parse_named(vdev, &kinds[i], devid))
 			return 0;
 	}

@@ -13,9 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "inherited.h"
 #include "json_memory.h"
 #include "tap-ctl.h"
+#include "usage.h"
 
 static const struct command *const commands[] = {
 	&command_list, &command_create, &command_destroy, &command_info, &command_stats, &command_pause,
@@ -26,7 +28,7 @@ static const struct command *const commands[] = {
 	&command_commit, &command_export, &command_unexport, &command_takeover, &command_upgrade, &command_doctor,
 };
 
-#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+#define NR_COMMANDS ARRAY_SIZE(commands)
 
 static void print_help(FILE *to)
 {
@@ -78,7 +80,7 @@ static void report_failure(const struct command *command, const struct arguments
 		fprintf(stderr, "tap-ctl: %s: %s (%s)\n", command->name, text, standard);
 	if (!args->json)
 		return;
-	result = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -error, "error", tapctl_text_json(*text ? text : standard));
+	result = tapctl_failure_json(error, text);
 	if (!result || print_json(result))
 		fprintf(stderr, "tap-ctl: %s: no memory to print that as JSON\n", command->name);
 	json_decref(result);
@@ -148,7 +150,7 @@ int main(int argc, char **argv)
 	}
 	command = find_command(argv[1]);
 	if (!command) {
-		fprintf(stderr, "tap-ctl: there is no command '%s'; 'tap-ctl --help' lists them\n", argv[1]);
+		usage_no_command("tap-ctl", argv);
 		return EINVAL;
 	}
 	return run_command(command, argc - 1, argv + 1);

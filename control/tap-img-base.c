@@ -196,7 +196,7 @@ static int run_commit(const struct image_command *command, int argc, char **argv
 	if (!ret)
 		ret = remove_record(argv[optind], base, &error);
 	if (ret)
-		return image_fail(&error);
+		return image_fail(ret, &error);
 	if (json)
 		return image_print_json(json_pack("{s:s, s:s}", "path", image_path(argv[optind]), "base", base));
 	printf("Image committed to %s\n", base);
@@ -240,7 +240,7 @@ static int rebase_onto(const struct rebase *rebase, const struct cow_base *next,
 	int ret;
 
 	/* An image based on this one cannot be its base; check first, because opening it would fail: we have it locked. */
-	if (cow_base_stands_on(next, image_path(rebase->target)))
+	if (cow_base_includes(next, image_path(rebase->target)))
 		return error_set(error, -ELOOP, "%s: would be its own base", rebase->target);
 	ret = image_open_on(&image, rebase->target, false, rebase->unsafe ? BASE_UNREAD : BASE_READ, error);
 	if (ret)
@@ -296,10 +296,12 @@ static int run_rebase(const struct image_command *command, int argc, char **argv
 {
 	struct error_text error = { "" };
 	struct rebase rebase = { 0 };
+	int ret;
 
 	rebase_arguments(command, argc, argv, &rebase);
-	if (rebase_run(&rebase, &error))
-		return image_fail(&error);
+	ret = rebase_run(&rebase, &error);
+	if (ret)
+		return image_fail(ret, &error);
 	if (rebase.json)
 		return image_print_json(json_pack("{s:s, s:s*}", "path", image_path(rebase.target), "base",
 						  rebase.kind ? rebase.fields.target : NULL));

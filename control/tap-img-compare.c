@@ -25,6 +25,7 @@ struct compare {
 	struct source source[2];
 	uint8_t *data[2];
 	uint64_t offset;		/* bytes: the first difference */
+	int error;			/* -errno */
 };
 
 /* As disk_zero_from(); sectors beyond the end of the disk count as zeros. */
@@ -122,15 +123,15 @@ static int compare_opened(struct compare *compare, struct error_text *error)
 
 	compare->data[0] = malloc(2 * CHUNK * SECTOR_SIZE);
 	if (!compare->data[0]) {
-		error_set(error, -ENOMEM, "out of memory");
+		compare->error = error_set(error, -ENOMEM, "out of memory");
 		return EXIT_NOT_READ;
 	}
 	compare->data[1] = compare->data[0] + CHUNK * SECTOR_SIZE;
 	ret = strictly ? 1 : compare_all(compare);
 	free(compare->data[0]);
 	if (ret < 0) {
-		error_set(error, ret, "%s and %s: could not be compared: %s", compare->source[0].path,
-			  compare->source[1].path, ret == -EINTR ? "interrupted" : strerror(-ret));
+		compare->error = error_set(error, ret, "%s and %s: could not be compared: %s", compare->source[0].path,
+					   compare->source[1].path, ret == -EINTR ? "interrupted" : strerror(-ret));
 		return EXIT_NOT_READ;
 	}
 	return compare_print(compare, ret, strictly);
@@ -156,13 +157,15 @@ static int run_compare(const struct image_command *command, int argc, char **arg
 		compare.json |= letter == JSON_LETTER;
 	}
 	image_arguments(command, argc, 2);
-	if (!source_open(&compare.source[0], argv[optind], compare.format[0], 'f', NULL, &error) &&
-	    !source_open(&compare.source[1], argv[optind + 1], compare.format[1], 'F', NULL, &error))
+	compare.error = source_open(&compare.source[0], argv[optind], compare.format[0], 'f', NULL, &error);
+	if (!compare.error)
+		compare.error = source_open(&compare.source[1], argv[optind + 1], compare.format[1], 'F', NULL, &error);
+	if (!compare.error)
 		code = compare_opened(&compare, &error);
 	source_close(&compare.source[0]);
 	source_close(&compare.source[1]);
-	if (error.text[0])
-		image_fail(&error);
+	if (compare.error)
+		image_fail(compare.error, &error);
 	return code;
 }
 
@@ -267,12 +270,10 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 	}
 	image_arguments(command, argc, size ? 0 : 1);
 	output = image_format("", output, 'O', &path, &error);
-	if (output && strcmp(output, "raw") && strcmp(output, "cow")) {
-		error_set(&error, -ENOTSUP, "%s: only raw and cow images can be measured", output);
-		output = NULL;
-	}
 	if (!output)
-		return image_fail(&error);
+		return image_fail(-EINVAL, &error);
+	if (strcmp(output, "raw") && strcmp(output, "cow"))
+		return image_fail(error_set(&error, -ENOTSUP, "%s: only raw and cow images can be measured", output), &error);
 	if (size) {
 		ret = size_parse(size, &measure.sectors, &error);
 		measure.sectors /= SECTOR_SIZE;
@@ -281,7 +282,7 @@ static int run_measure(const struct image_command *command, int argc, char **arg
 	}
 	if (!ret)
 		ret = measure_print(&measure, output, json, &error);
-	return ret ? image_fail(&error) : 0;
+	return ret ? image_fail(ret, &error) : 0;
 }
 
 const struct image_command command_measure = {

@@ -274,10 +274,12 @@ static int run_convert(const struct image_command *command, int argc, char **arg
 {
 	struct convert convert = { .hole = UNIT };
 	struct error_text error = { "" };
+	int ret;
 
 	arguments_read(command, argc, argv, &convert);
-	if (convert_run(&convert, &error))
-		return image_fail(&error);
+	ret = convert_run(&convert, &error);
+	if (ret)
+		return image_fail(ret, &error);
 	if (convert.json)
 		return image_print_json(json_pack("{s:s, s:s, s:s, s:I, s:I}", "source", convert.source, "target",
 						  convert.target, "format", convert.options.format, "virtual-size",

@@ -57,7 +57,7 @@ static int not_on_itself(const struct create_arguments *arguments, const char *p
 
 	if (ret == -EBUSY && arguments->options.base_kind == COW_BASE_COW)
 		return 0;
-	if (!ret && cow_base_stands_on(&base, path))
+	if (!ret && cow_base_includes(&base, path))
 		ret = error_set(error, -EINVAL, "%s: is its own base", path);
 	cow_base_close(&base);
 	return ret;
@@ -213,7 +213,7 @@ static int run_create(const struct image_command *command, int argc, char **argv
 	if (!ret)
 		ret = create_store(&arguments, path, &error);
 	if (ret)
-		return image_fail(&error);
+		return image_fail(ret, &error);
 	if (arguments.json)
 		return image_print_json(json_pack("{s:s, s:I}", "path", path, "virtual-size",
 						  (json_int_t)(arguments.options.sectors * SECTOR_SIZE)));
@@ -349,10 +349,14 @@ static int run_resize(const struct image_command *command, int argc, char **argv
 {
 	struct error_text error = { "" };
 	struct resize resize = { 0 };
+	int ret;
 
 	resize_arguments(command, argc, argv, &resize);
-	if (resize_image(&resize, true, &error) || resize_image(&resize, false, &error))
-		return image_fail(&error);
+	ret = resize_image(&resize, true, &error);
+	if (!ret)
+		ret = resize_image(&resize, false, &error);
+	if (ret)
+		return image_fail(ret, &error);
 	if (resize.json)
 		return image_print_json(json_pack("{s:I}", "virtual-size", (json_int_t)(resize.sectors * SECTOR_SIZE)));
 	printf("%s: %llu bytes\n", image_path(resize.target), (unsigned long long)resize.sectors * SECTOR_SIZE);

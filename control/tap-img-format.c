@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "tap-img.h"
 
 static const char *const formats[][2] = {
@@ -18,7 +19,7 @@ static const char *format_find(const char *name)
 {
 	size_t i;
 
-	for (i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(formats); i++) {
 		if (!strcmp(formats[i][0], name))
 			return formats[i][1];
 	}

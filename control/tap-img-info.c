@@ -75,9 +75,10 @@ static int run_info(const struct image_command *command, int argc, char **argv)
 	struct image image;
 	uint64_t actual = 0;
 	struct stat st;
+	int ret = image_open(&image, argv[optind], true, &error);
 
-	if (image_open(&image, argv[optind], true, &error))
-		return image_fail(&error);
+	if (ret)
+		return image_fail(ret, &error);
 	cow_get_info(image.store, &info);
 	if (!stat(path, &st))
 		actual = S_ISREG(st.st_mode) ? (uint64_t)st.st_blocks * 512 : (info.store_blocks - info.free_blocks) * 4096;
@@ -85,7 +86,8 @@ static int run_info(const struct image_command *command, int argc, char **argv)
 		image_print_json(info_json(path, &info, actual));
 	else
 		info_print(path, &info, actual);
-	return image_close(&image, &error) ? image_fail(&error) : 0;
+	ret = image_close(&image, &error);
+	return ret ? image_fail(ret, &error) : 0;
 }
 
 const struct image_command command_info = {
@@ -123,10 +125,10 @@ static int run_map(const struct image_command *command, int argc, char **argv)
 	struct cow_info info;
 	struct image image;
 	uint64_t sector;
-	int ret = 0;
+	int ret = image_open(&image, argv[optind], true, &error);
 
-	if (image_open(&image, argv[optind], true, &error))
-		return image_fail(&error);
+	if (ret)
+		return image_fail(ret, &error);
 	cow_get_info(image.store, &info);
 	if (!list)
 		printf("%-18s%-18s%-8s%s\n", "start", "length", "kind", "offset");
@@ -140,7 +142,7 @@ static int run_map(const struct image_command *command, int argc, char **argv)
 	if (list && !ret)
 		image_print_json(list);
 	image_close(&image, &error);
-	return ret ? image_fail(&error) : 0;
+	return ret ? image_fail(ret, &error) : 0;
 }
 
 const struct image_command command_map = {
@@ -206,7 +208,7 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	struct error_text error = { "" };
 	bool repair = false, repaired = false, always = false;
 	struct image image;
-	int letter, ret;
+	int letter, ret, ret_close;
 
 	while ((letter = image_getopt(command, argc, argv, "rph", options)) != -1) {
 		repair = repair || letter == 'r';
@@ -216,8 +218,10 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	image_arguments(command, argc, 1);
 	ret = image_open(&image, argv[optind], !repair, &error);
 	/* A store too damaged to open is corrupt; one that is missing or in use could not be checked. */
-	if (ret)
-		return image_fail(&error) && ret == -EUCLEAN ? EXIT_CORRUPT : 1;
+	if (ret) {
+		image_fail(ret, &error);
+		return ret == -EUCLEAN ? EXIT_CORRUPT : 1;
+	}
 	progress_begin(&report.progress, "check", always);
 	ret = cow_check(image.store, &check, repair);
 	before = check;
@@ -228,8 +232,9 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	progress_end(&report.progress);
 	if (ret)
 		error_set(&error, ret, "%s: the check could not be finished: %s", argv[optind], strerror(-ret));
-	if (image_close(&image, &error) || ret)
-		return image_fail(&error);
+	ret_close = image_close(&image, &error);
+	if (ret || ret_close)
+		return image_fail(ret ? ret : ret_close, &error);
 	ret = check_result(&check, &before, repaired, &report);
 	json_decref(report.problems);
 	return ret;

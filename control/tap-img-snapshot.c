@@ -157,13 +157,15 @@ static int run_snapshot(const struct image_command *command, int argc, char **ar
 	int ret;
 
 	arguments_read(command, argc, argv, &arguments);
-	if (arguments.action == 'l')
-		return list_all(argv[optind], arguments.json, &error) ? image_fail(&error) : 0;
+	if (arguments.action == 'l') {
+		ret = list_all(argv[optind], arguments.json, &error);
+		return ret ? image_fail(ret, &error) : 0;
+	}
 	ret = look(&arguments, argv[optind], &error);
 	if (!ret)
 		ret = change(&arguments, argv[optind], &error);
 	if (ret)
-		return image_fail(&error);
+		return image_fail(ret, &error);
 	if (arguments.json)
 		image_print_json(json_pack("{s:s}", "name", arguments.name));
 	return 0;

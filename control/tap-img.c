@@ -13,6 +13,7 @@
 #include "inherited.h"
 #include "tap-img.h"
 #include "tapctl.h"
+#include "usage.h"
 
 static const struct image_command *const commands[] = {
 	&command_create, &command_info, &command_check, &command_snapshot, &command_resize, &command_map,
@@ -32,19 +33,18 @@ static void print_help(FILE *to)
 		"The exit status is 0, or 1 for an error; check and compare have others. See tap-img(8).\n");
 }
 
-static void __attribute__((noreturn)) exit_misused(const struct image_command *command)
-{
-	exit(command->misused ? command->misused : 1);
-}
-
 /* --json was given, and nothing has been printed yet. */
 static bool json_wanted;
 
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options)
 {
-	int letter = getopt_long(argc, argv, letters, options, NULL);
+	struct error_text text = { "" };
+	char quiet[32];
+	int letter;
 
+	snprintf(quiet, sizeof(quiet), ":%s", letters);		/* for usage_describe() */
+	letter = getopt_long(argc, argv, quiet, options, NULL);
 	if (letter == 'h') {
 		printf("Usage: tap-img %s %s\n", command->name, command->usage);
 		printf("\n%s\n\n%s  --json  print the result as JSON\n  -h, --help  this text\n", command->help,
@@ -52,21 +52,28 @@ int image_getopt(const struct image_command *command, int argc, char **argv, con
 		exit(0);
 	}
 	json_wanted |= letter == JSON_LETTER;
-	if (letter == '?')	/* getopt has printed the error */
-		exit_misused(command);
-	return letter;
+	if (letter != '?' && letter != ':')
+		return letter;
+	usage_describe(letter, argv, options, &text);
+	/* --json may follow */
+	while ((letter = getopt_long(argc, argv, quiet, options, NULL)) != -1)
+		json_wanted |= letter == JSON_LETTER;
+	image_misused(command, "%s", text.text);
 }
 
 void image_misused(const struct image_command *command, const char *format, ...)
 {
+	char what[400], text[512];
 	va_list args;
 
-	fprintf(stderr, "tap-img: %s: ", command->name);
 	va_start(args, format);
-	vfprintf(stderr, format, args);
+	vsnprintf(what, sizeof(what), format, args);
 	va_end(args);
-	fprintf(stderr, "; see 'tap-img %s --help'\n", command->name);
-	exit_misused(command);
+	snprintf(text, sizeof(text), "%s; see 'tap-img %s --help'", what, command->name);
+	fprintf(stderr, "tap-img: %s: %s\n", command->name, text);
+	if (json_wanted)
+		image_print_json(tapctl_failure_json(-EINVAL, text));
+	exit(command->misused ? command->misused : 1);
 }
 
 void image_arguments(const struct image_command *command, int argc, int count)
@@ -91,11 +98,11 @@ void image_arguments(const struct image_command *command, int argc, int count)
 /* A part of the result could not be converted to JSON. */
 static bool no_json;
 
-int image_fail(const struct error_text *error)
+int image_fail(int error, const struct error_text *text)
 {
-	fprintf(stderr, "tap-img: %s\n", error->text);
+	fprintf(stderr, "tap-img: %s\n", *text->text ? text->text : strerror(-error));
 	if (json_wanted)
-		image_print_json(json_pack("{s:b, s:o}", "ok", 0, "error", tapctl_text_json(error->text)));
+		image_print_json(tapctl_failure_json(error, text->text));
 	return 1;
 }
 
@@ -146,6 +153,6 @@ int main(int argc, char **argv)
 			interrupts_die();
 		return code;
 	}
-	fprintf(stderr, "tap-img: there is no command '%s'; 'tap-img --help' lists them\n", argv[1]);
+	usage_no_command("tap-img", argv);
 	return 1;
 }

@@ -48,13 +48,14 @@ int image_close(struct image *image, struct error_text *error);
  * the end, or exits. */
 int image_getopt(const struct image_command *command, int argc, char **argv, const char *letters,
 		 const struct option *options);
-/* Prints a line that says what was wrong, and exits. */
+/* Prints a line that says what was wrong, with --json also as JSON, and exits. */
 void image_misused(const struct image_command *command, const char *format, ...)
 	__attribute__((noreturn, format(printf, 2, 3)));
 /* Exits in the same way unless exactly @count arguments are left, the last @count words of the usage. */
 void image_arguments(const struct image_command *command, int argc, int count);
 
-int image_fail(const struct error_text *error);		/* prints, with --json also as JSON; returns 1 */
+/* Prints the error, with --json also as JSON; returns 1. @error: -errno. */
+int image_fail(int error, const struct error_text *text);
 int image_print_json(json_t *json);			/* prints and frees @json; returns 0 */
 
 /* tap-img-format.c: a disk of any format, opened for reading and locked against writers. */

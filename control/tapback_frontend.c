@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
+
 static const char *const abi_names[] = { "x86_32-abi", "x86_64-abi", "arm-abi" };
 
 const char *xenbus_name(enum xenbus state)
@@ -74,7 +76,7 @@ static int read_protocol(struct xenstore *xenstore, const char *dir, struct fron
 	if (error)
 		return error_set(text, error, "frontend's protocol cannot be read: %s", strerror(-error));
 	error = -EINVAL;
-	for (size_t i = 0; i < sizeof(abi_names) / sizeof(abi_names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(abi_names); i++) {
 		if (!strcmp(name, abi_names[i])) {
 			snprintf(ring->protocol, sizeof(ring->protocol), "%s", name);
 			error = 0;

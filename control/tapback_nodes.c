@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "tapctl.h"
 
 /* vDisk types of blkif.h, the `info` node */
@@ -198,7 +199,7 @@ static int publish_features(struct xenstore *xenstore, void *arg)
 		{ "max-ring-page-order", MAX_RING_PAGE_ORDER },
 		{ "multi-queue-max-queues", p->max_queues },
 	};
-	int error = write_numbers(xenstore, p->path, features, sizeof(features) / sizeof(features[0]));
+	int error = write_numbers(xenstore, p->path, features, ARRAY_SIZE(features));
 
 	return error ? error : write_state(xenstore, p);
 }
@@ -215,7 +216,7 @@ static int write_discard(struct xenstore *xenstore, const struct publication *p)
 
 	if (error || !discard)
 		return error;
-	return write_numbers(xenstore, p->path, nodes, sizeof(nodes) / sizeof(nodes[0]));
+	return write_numbers(xenstore, p->path, nodes, ARRAY_SIZE(nodes));
 }
 
 /* Only if the disk's size is a multiple of it: otherwise a guest would round the size down. */
@@ -252,7 +253,7 @@ static int publish_disk(struct xenstore *xenstore, void *arg)
 		{ "info", disk_info(p->nodes, p->disk) },
 		{ "kthread-pid", p->pid },		/* where xentop looks for the statistics */
 	};
-	int error = write_numbers(xenstore, p->path, geometry, sizeof(geometry) / sizeof(geometry[0]));
+	int error = write_numbers(xenstore, p->path, geometry, ARRAY_SIZE(geometry));
 
 	if (!error)
 		error = write_physical_sector_size(xenstore, p);

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "client_internal.h"
 
 char *xen_read_value(struct xs_handle *xs, const char *directory, const char *name)
@@ -56,7 +57,7 @@ int xen_disks_each(struct xs_handle *xs, unsigned domid,
 	char directory[128], backend[192], **names;
 	int error = 0;
 
-	for (size_t kind = 0; !error && kind < sizeof(kinds) / sizeof(kinds[0]); kind++) {
+	for (size_t kind = 0; !error && kind < ARRAY_SIZE(kinds); kind++) {
 		snprintf(directory, sizeof(directory), "/local/domain/%u/backend/%s/%u", own, kinds[kind], domid);
 		names = xs_directory(xs, XBT_NULL, directory, &count);
 		for (i = 0; names && !error && i < count; i++) {

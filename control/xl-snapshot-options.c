@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "options.h"
 #include "xl-snapshot.h"
 
@@ -73,7 +74,7 @@ void options_parse(const struct command *command, struct arguments *args, int ar
 	int first;
 
 	*args = (struct arguments){ .command = command, .request = { .command = command->does } };
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
 		if (strchr(command->options, known[i].letter) || strchr("Jh", known[i].letter))
 			*next++ = &known[i];
 	}

@@ -191,8 +191,7 @@ void print_json(const struct arguments *args, const struct domain_snapshot_resul
 			json_array_append_new(snapshots, snapshot_json(args, &result->snapshots[i]));
 	}
 	if (result->error)
-		json = json_pack("{s:b, s:i, s:o}", "ok", 0, "errno", -result->error, "error",
-				 tapctl_text_json(*result->text ? result->text : strerror(-result->error)));
+		json = tapctl_failure_json(result->error, result->text);
 	else
 		json = json_pack("{s:b, s:s, s:s, s:o, s:s?}", "ok", 1, "domain", result->domain, "uuid", result->uuid,
 				 "warning", tapctl_text_json(result->text), "clone", result->clone);

@@ -14,9 +14,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "domain.h"
 #include "inherited.h"
 #include "point.h"
+#include "usage.h"
 #include "xl-snapshot.h"
 
 static const struct command commands[] = {
@@ -34,7 +36,7 @@ static const struct command commands[] = {
 	  print_nothing },
 };
 
-#define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
+#define NR_COMMANDS ARRAY_SIZE(commands)
 
 static int interrupted[2];		/* a pipe */
 
@@ -194,7 +196,7 @@ int main(int argc, char **argv)
 		return guard_run(argv[2]);
 	command = find_command(argv[1]);
 	if (!command) {
-		fprintf(stderr, "xl-snapshot: there is no command '%s'; 'xl-snapshot --help' lists them\n", argv[1]);
+		usage_no_command("xl-snapshot", argv);
 		return EINVAL;
 	}
 	options_parse(command, &args, argc - 1, argv + 1);

@@ -25,6 +25,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "device.h"
 #include "path.h"
 
@@ -212,7 +213,7 @@ static bool is_local(dev_t device, unsigned level)
 		return nvme_is_local(directory);
 	if (starts_with(name, "sd"))
 		return scsi_is_local(directory);
-	for (i = 0; i < sizeof(local) / sizeof(local[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(local); i++) {
 		if (starts_with(name, local[i]))
 			return true;
 	}
@@ -229,7 +230,7 @@ static bool disk_identity(const char *directory, char *line, size_t size)
 	static const char *const names[] = { "dm/uuid", "md/uuid", "wwid", "device/wwid", "serial" };
 	unsigned i;
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(names); i++) {
 		if (read_line(directory, names[i], line, size) && line[strspn(line, " ")])
 			return true;
 	}

@@ -107,7 +107,7 @@ static int record_read(const char *record, struct overlay *overlay, struct error
 }
 
 
-/* Checks that the store has the record's uuid, and stands on this image. */
+/* Checks that the store has the record's uuid, and is based on this image. */
 static int store_check(const char *real, const char *record, struct overlay *overlay, struct error_text *error)
 {
 	struct error_text why = { "" };

@@ -21,6 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "descriptors.h"
 #include "protocol.h"
 
@@ -64,7 +65,7 @@ static bool is_own(const char *path)
 {
 	const char *const directories[] = { path_run_dir(), path_state_dir(), "/dev/shm" };
 
-	for (size_t i = 0; i < sizeof(directories) / sizeof(directories[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
 		size_t length = strlen(directories[i]);
 
 		if (!strncmp(path, directories[i], length) && (!path[length] || path[length] == '/'))

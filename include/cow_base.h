@@ -51,7 +51,7 @@ int cow_base_open_writable(struct cow_base *base, const struct cow_base_fields *
 struct cow_device *cow_base_device(const struct cow_base *base);
 void cow_base_close(struct cow_base *base);
 /* True when @path is the base, or below it. */
-bool cow_base_stands_on(const struct cow_base *base, const char *path);
+bool cow_base_includes(const struct cow_base *base, const char *path);
 /* Make writes to the base durable, and describe its present state in @fields. */
 int cow_base_settle(const struct cow_base *base, struct cow_base_fields *fields, struct error_text *error);
 

@@ -60,6 +60,8 @@ int tapctl_reply_error(json_t *reply, struct error_text *text);
 
 /* @text as a JSON string, which is UTF-8: invalid bytes become '?'. NULL: out of memory. */
 json_t *tapctl_text_json(const char *text);
+/* What a tool prints with --json when a command failed: `ok`, `errno`, `error`. @error: -errno; @text: "": the errno's. */
+json_t *tapctl_failure_json(int error, const char *text);
 
 /* Minors: marker files. allocate takes the lowest free one (>= 0), or @wanted when that is not -1. */
 int tapctl_minor_allocate(int wanted, struct error_text *text);

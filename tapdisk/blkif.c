@@ -196,7 +196,7 @@ static bool blkif_wants(const struct vbd_client *client, const struct block_requ
 	return !client->leaving;
 }
 
-/* Stop, drain, free everything, then call closed(arg, 0); may be called again while that goes on. 0 or -ENOMEM; it
+/* Stop, drain, free everything, then call closed(arg, 0); may be called again before that has ended. 0 or -ENOMEM; it
  * cannot fail if @closed is NULL. */
 static int blkif_leave(struct blkif *blkif, void (*closed)(void *arg, int error), void *arg)
 {

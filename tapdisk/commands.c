@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "commands.h"
 #include "commands_internal.h"
 #include "log.h"
@@ -99,7 +100,7 @@ static int find_command(struct control_request *request, const struct command **
 	if (version != PROTOCOL_VERSION)
 		return error_set(&request->error, -EPROTONOSUPPORT, "this tapdisk only supports protocol version %d",
 				 PROTOCOL_VERSION);
-	for (i = 0; i < sizeof(command_table) / sizeof(command_table[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(command_table); i++) {
 		if (!strcmp(command_table[i].name, name)) {
 			*command = &command_table[i];
 			return 0;

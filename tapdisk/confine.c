@@ -38,6 +38,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "image_directories.h"
 #include "path.h"
 
@@ -315,7 +316,7 @@ static int limit_session(struct error_text *text)
 #endif
 	};
 
-	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
 		const struct rlimit limit = { limits[i].most, limits[i].most };
 
 		if (setrlimit(limits[i].resource, &limit))

@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "engine_list.h"
 #include "engine_offload.h"
 
@@ -89,7 +90,7 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 	int error = -EINVAL;
 	unsigned i;
 
-	for (i = 0; i < sizeof(setups) / sizeof(setups[0]) && error == -EINVAL; i++) {
+	for (i = 0; i < ARRAY_SIZE(setups) && error == -EINVAL; i++) {
 		params = (struct io_uring_params){ .flags = setups[i] | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED };
 		error = io_uring_queue_init_params(depth, &uring->ring, &params);
 	}
@@ -104,7 +105,7 @@ static int uring_enable(struct uring_engine *uring)
 {
 	/* liburing 2.3 has functions for these two but does not export them */
 	int error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions,
-				      sizeof(restrictions) / sizeof(restrictions[0]));
+				      ARRAY_SIZE(restrictions));
 
 	if (!error)
 		error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);

@@ -38,6 +38,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "confine.h"
 #include "descriptors.h"
 #include "opener_protocol.h"
@@ -78,7 +79,7 @@ static bool is_kernels(int fd)
 
 	if (fstatfs(fd, &fs))
 		return true;
-	for (size_t i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(kernels); i++) {
 		if ((unsigned long)fs.f_type == kernels[i])
 			return true;
 	}

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <xen/io/protocols.h>
 
+#include "array.h"
 #include "point.h"
 #include "transport.h"
 
@@ -60,7 +61,7 @@ const struct ring_abi *ring_abi_find(const char *protocol)
 {
 	if (!protocol)
 		protocol = XEN_IO_PROTO_ABI_NATIVE;
-	for (unsigned i = 0; i < sizeof(abis) / sizeof(abis[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(abis); i++)
 		if (!strcmp(abis[i].protocol, protocol))
 			return &abis[i];
 	return NULL;

@@ -50,6 +50,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "array.h"
+
 #define FILTER_CPU_S 5		/* limit; making the filter takes a thousandth of it */
 
 #define ALLOW(name) SCMP_SYS(name)
@@ -141,7 +143,7 @@ static int allow_list(scmp_filter_ctx filter, const int *calls, size_t count)
 	return error;
 }
 
-#define ALLOW_LIST(filter, calls) allow_list(filter, calls, sizeof(calls) / sizeof((calls)[0]))
+#define ALLOW_LIST(filter, calls) allow_list(filter, calls, ARRAY_SIZE(calls))
 
 static int allow_calls(scmp_filter_ctx filter)
 {
@@ -173,7 +175,7 @@ static int allow_fcntls(scmp_filter_ctx filter)
 {
 	int error = allow_flags(filter);
 
-	for (size_t i = 0; !error && i < sizeof(allowed_fcntls) / sizeof(allowed_fcntls[0]); i++)
+	for (size_t i = 0; !error && i < ARRAY_SIZE(allowed_fcntls); i++)
 		error = allow_fcntl(filter, allowed_fcntls[i]);
 	return error;
 }
@@ -204,7 +206,7 @@ static int allow_ioctls(scmp_filter_ctx filter)
 	static const char xen_types[] = { 'G', 'E' };
 	int error = 0;
 
-	for (size_t i = 0; !error && i < sizeof(allowed_ioctls) / sizeof(allowed_ioctls[0]); i++)
+	for (size_t i = 0; !error && i < ARRAY_SIZE(allowed_ioctls); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 					 SCMP_A1_32(SCMP_CMP_EQ, allowed_ioctls[i]));
 	for (size_t i = 0; !error && i < sizeof(xen_types); i++)
@@ -219,7 +221,7 @@ static int allow_memory(scmp_filter_ctx filter)
 	static const int calls[] = { SCMP_SYS(mmap), SCMP_SYS(mprotect) };
 	int error = 0;
 
-	for (size_t i = 0; !error && i < sizeof(calls) / sizeof(calls[0]); i++)
+	for (size_t i = 0; !error && i < ARRAY_SIZE(calls); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
 					 SCMP_A2_32(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	return error;
@@ -274,13 +276,13 @@ static int allow_sanitizer(scmp_filter_ctx filter)
 		SCMP_SYS(rseq), SCMP_SYS(set_robust_list), SCMP_SYS(rt_sigprocmask), SCMP_SYS(sigaltstack), SCMP_SYS(gettid),
 	};
 
-	for (size_t i = 0; !error && i < sizeof(calls) / sizeof(calls[0]); i++)
+	for (size_t i = 0; !error && i < ARRAY_SIZE(calls); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
 #endif
 #ifdef __SANITIZE_ADDRESS__
 	static const int calls[] = { SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(prctl), SCMP_SYS(getdents) };
 
-	for (size_t i = 0; !error && i < sizeof(calls) / sizeof(calls[0]); i++)
+	for (size_t i = 0; !error && i < ARRAY_SIZE(calls); i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,

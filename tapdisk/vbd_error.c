@@ -28,6 +28,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "array.h"
 #include "log.h"
 #include "vbd_internal.h"
 
@@ -44,7 +45,7 @@ const char *vbd_on_error_name(enum vbd_on_error policy)
 
 int vbd_on_error_parse(const char *name, enum vbd_on_error *policy, struct error_text *text)
 {
-	for (unsigned i = 0; i < sizeof(policies) / sizeof(policies[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(policies); i++) {
 		if (!strcmp(policies[i], name)) {
 			*policy = (enum vbd_on_error)i;
 			return 0;

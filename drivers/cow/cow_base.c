@@ -334,11 +334,11 @@ void cow_base_close(struct cow_base *base)
 	*base = (struct cow_base){ 0 };
 }
 
-bool cow_base_stands_on(const struct cow_base *base, const char *path)
+bool cow_base_includes(const struct cow_base *base, const char *path)
 {
 	const struct base_image *image = base->owner;
 
-	return image && (path_same_image(image->device->name, path) || cow_base_stands_on(&image->beneath, path));
+	return image && (path_same_image(image->device->name, path) || cow_base_includes(&image->beneath, path));
 }
 
 int cow_base_describe_snapshot(struct cow_base_fields *fields, const char *target, struct error_text *error)

@@ -227,7 +227,7 @@ void cow_request_start(struct cow_request *r);
 void cow_request_no_room(struct cow_request *r);
 /* From here on @r counts as running. */
 void cow_request_begin(struct cow_request *r);
-/* @r is no longer running; the caller starts it anew. */
+/* @r is no longer running; the caller restarts it. */
 void cow_request_retreat(struct cow_request *r);
 /* Complete @r, and free it. */
 void cow_request_done(struct cow_request *r, int error);

@@ -58,8 +58,8 @@ static int check_snapshots(const struct cow_disk *disk, const struct cow_store *
 	return 0;
 }
 
-static int store_open_anew(struct cow_disk *disk, const struct driver_options *options, bool read_only,
-			   struct error_text *error)
+static int store_reopen(struct cow_disk *disk, const struct driver_options *options, bool read_only,
+			struct error_text *error)
 {
 	struct reopening reopening = { .disk = disk, .undecided = options->undecided, .error = error, .options = {
 		.read_only = read_only, .base = disk->store->base, .cache_bytes = options->cache_bytes,
@@ -179,10 +179,10 @@ int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver
 	disk->reopening = true;
 	ret = writer_open(disk, path, error);
 	if (!ret) {
-		ret = store_open_anew(disk, options, false, error);
+		ret = store_reopen(disk, options, false, error);
 		if (ret) {
 			writer_close(disk);
-			store_open_anew(disk, options, true, NULL);
+			store_reopen(disk, options, true, NULL);
 		}
 	}
 	disk->reopening = false;

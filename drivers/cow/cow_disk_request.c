@@ -5,7 +5,7 @@
  *
  * A request reads the map and submits all its pieces together. If that is not
  * possible immediately (a node must be read) or the request must wait, it has
- * had no effect yet, and is started anew later.
+ * had no effect yet, and is restarted later.
  */
 #include <assert.h>
 #include <errno.h>

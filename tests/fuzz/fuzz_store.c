@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "protocol.h"
 
@@ -56,7 +57,7 @@ static void touch(uint64_t offset, size_t length)
 	uint64_t block;
 
 	for (block = offset >> COW_SHIFT; length && block <= (offset + length - 1) >> COW_SHIFT; block++) {
-		if (image->nr_touched < sizeof(image->touched) / sizeof(image->touched[0]))
+		if (image->nr_touched < ARRAY_SIZE(image->touched))
 			image->touched[image->nr_touched++] = (uint16_t)block;
 	}
 }
@@ -203,7 +204,7 @@ static void restore(void)
 {
 	unsigned i;
 
-	if (image->nr_touched == sizeof(image->touched) / sizeof(image->touched[0]))
+	if (image->nr_touched == ARRAY_SIZE(image->touched))
 		memcpy(image->now, image->pristine, STORE_BYTES);
 	for (i = 0; i < image->nr_touched; i++)
 		memcpy(image->now + ((size_t)image->touched[i] << COW_SHIFT),

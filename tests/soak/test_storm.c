@@ -3,7 +3,7 @@
  * test_storm.c - random concurrent operations on a real tapdisk: guests that
  * read, write, flush and discard with every kind of ring, come, go and vanish
  * with requests in flight; hostile guests meanwhile; and the image paused,
- * unpaused (also in vain), grown, and closed under all of them.
+ * unpaused (also without success), grown, and closed under all of them.
  *
  * Each guest has a part of the disk to itself and knows its contents
  * (storm_model.h). It checks all reads, and at the end of a round, when tapdisk
@@ -236,7 +236,7 @@ static bool is_connected(uint32_t domid)
 	return found;
 }
 
-/* The guest is gone; its requests in flight may have been done or not. */
+/* The guest disconnected; its requests in flight may have been done or not. */
 static void guest_forget(struct guest *guest)
 {
 	guest->front = NULL;
@@ -265,7 +265,7 @@ static void guest_leave(struct guest *guest, bool politely)
 	guest_forget(guest);
 }
 
-/* ---- a hostile guest: read-only, or it would overwrite the others' blocks ---- */
+/* ---- a hostile guest: read-only, because it would overwrite the others' blocks ---- */
 
 static void hostile_visit(void)
 {

@@ -89,7 +89,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${KEEP_USER-}" ]; then	# a coverage build sets KE
 	check "that is locked" refuses 16 "in use" tap-ctl create -a "aio:$work/private/b.raw"
 	kill -9 "$opener"
 	check "the opener is killed" wait_gone "$opener"
-	check "goes on serving" qemu-io -f raw -c "write -P 9 0 4k" -c "read -P 9 0 4k" "${uri[0]}"
+	check "still serves" qemu-io -f raw -c "write -P 9 0 4k" -c "read -P 9 0 4k" "${uri[0]}"
 	check "doctor tells" exits 1 tap-ctl doctor
 	check "what" grep -q "wrong  opener: process $opener has ended" out
 	check "another image cannot be opened" refuses 104 "reset" sh -c "tap-ctl pause ${disk[0]} && tap-ctl unpause ${disk[0]} -a aio:$work/private/a.raw"
@@ -111,7 +111,7 @@ check "doctor: the directory" is "$(doctor '.host[] | select(.name == "image dir
 check "moves onto a store there" tap-ctl snapshot-create ${disk[0]} --store "$work/images" -n one
 check "and goes back" sh -c "tap-ctl snapshot-delete ${disk[0]} -n one && tap-ctl commit ${disk[0]}"
 check "not onto one elsewhere" refuses 1 "$denied" tap-ctl snapshot-create ${disk[0]} --store "$work/other" -n one
-check "goes on" qemu-io -f raw -c "write 0 4k" "${uri[0]}"
+check "still runs" qemu-io -f raw -c "write 0 4k" "${uri[0]}"
 check "paused" tap-ctl pause ${disk[0]}
 check "not unpaused on an image elsewhere" refuses 1 "$denied" tap-ctl unpause ${disk[0]} -a "aio:$work/other/c.raw"
 check "but on one in the directory" tap-ctl unpause ${disk[0]} -a "aio:$work/images/b.raw"

@@ -66,7 +66,7 @@ check "it may read, by its own rules" qemu_reads "$image"
 check "paused, the image is anybody's" tap-ctl pause ${disk[0]}
 check "QEMU writes then" qemu_writes "$image"
 check "QEMU serves it then" qemu_has "$image"
-check "then it cannot go on" refuses 16 "$by_qemu" tap-ctl unpause ${disk[0]}
+check "then it cannot be unpaused" refuses 16 "$by_qemu" tap-ctl unpause ${disk[0]}
 check "QEMU ends" qemu_ends
 check "and now it can" tap-ctl unpause ${disk[0]}
 check "and QEMU does not write" fails "$no_lock" qemu_writes "$image"
@@ -142,7 +142,7 @@ check "end" end_disks
 check "a disk whose image QEMU opens, too" open_target 0 "aio:$image" --beside-qemu
 check "QEMU does" qemu_has "$image"
 check "it is paused" tap-ctl pause ${disk[0]}
-check "and goes on" tap-ctl unpause ${disk[0]}
+check "and is unpaused" tap-ctl unpause ${disk[0]}
 check "no second tapdisk" refuses 16 "$by_tapdisk ${pid[0]})" tap-ctl create -a "aio:$image"
 check "it cannot move onto a store" refuses 16 "also has it open" tap-ctl snapshot-create ${disk[0]} --store "$work" -n one
 check "end" end_disks

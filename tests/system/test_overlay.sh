@@ -313,7 +313,7 @@ check "in the end it can be brought back" eventually sh -c "tap-ctl snapshot-del
 check "and every write is there" $writer check "${uri[2]}" may
 check "end" end_disks
 
-# tap-ctl is killed at any time: the disk goes on, on its image or in the store.
+# tap-ctl is killed at any time: the disk still works, on its image or in the store.
 coordinators() {
 	local k
 

@@ -86,7 +86,7 @@ check "a name that exists" refuses 17 '' tap-ctl snapshot-create -n before ${dis
 check "a bad name" refuses 22 '' tap-ctl snapshot-create -n a@b ${disk[0]}
 check "the snapshot is closed" close_snapshot 0
 check "a disk on it again" open_snapshot_of "cow:clone.cow" 0
-check "what it stands on is closed" tap-ctl destroy ${disk[0]}
+check "its base is closed" tap-ctl destroy ${disk[0]}
 check "and opened again, where the other is" open_again 0
 check "it holds what is there now" holds "${uri[0]}" new
 check "the other what the snapshot does" holds "$uri_of_clone" old

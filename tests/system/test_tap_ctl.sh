@@ -168,11 +168,11 @@ check 'detach when open' rejects $EBUSY 'close it first' tap-ctl detach $disk
 check 'free when attached' rejects $EBUSY "$pid" tap-ctl free -m 0
 check 'close' prints '' tap-ctl close $disk
 check 'open through the page cache, path relative to here' sh -c "cd $work && tap-ctl open $disk -D -a aio:a.img"
-check '... the path is whole' prints "aio:$work/a.img" sh -c "tap-ctl info $disk --json | jq -r .disk.target"
+check '... with the complete path' prints "aio:$work/a.img" sh -c "tap-ctl info $disk --json | jq -r .disk.target"
 check 'unpause on an image that is not there' sh -c "tap-ctl pause $disk && ! tap-ctl unpause $disk -a aio:/nonexistent"
 check '... leaves it paused and says why' prints "pid=$pid minor=0 state=0x238 args=aio:$work/a.img" tap-ctl list
 check 'unpause on a path that is no UTF-8' rejects $EINVAL 'UTF-8' tap-ctl unpause $disk -a $'aio:/nowhere/\xff'
-check '... and it can go on' prints '' tap-ctl unpause $disk
+check '... and it can be unpaused' prints '' tap-ctl unpause $disk
 check 'a second disk in the same process' sh -c "tap-ctl allocate && tap-ctl attach -p $pid -m 1 && tap-ctl open -p $pid -m 1 -a aio:$work/b.img"
 check 'destroy of one of two' prints '' tap-ctl destroy $disk
 check '... leaves the other' prints "pid=$pid minor=1 state=0 args=aio:$work/b.img" tap-ctl list
@@ -213,7 +213,8 @@ check 'a wrong pid: destroy' rejects $EBUSY "$other" tap-ctl destroy -p 1 -m "$m
 check 'a wrong pid: info' rejects $ENOENT 'pid 1' tap-ctl info -p 1 -m "$minor"
 check 'pid 0' rejects $EINVAL 0 tap-ctl info -p 0 -m "$minor"
 check 'an unknown command' rejects $EINVAL frobnicate tap-ctl frobnicate
-check 'an unknown option' rejects $EINVAL z tap-ctl list -z
+check 'an unknown option' rejects $EINVAL 'tap-ctl: list: -z: no such option' tap-ctl list -z
+check 'an option without its value' rejects $EINVAL 'tap-ctl: list: --minor needs a value' tap-ctl list --minor
 check 'an unexpected argument' rejects $EINVAL surplus tap-ctl list surplus
 check 'a missing option' rejects $EINVAL MINOR tap-ctl pause -p "$other"
 check 'a timeout of nothing' rejects $EINVAL -t tap-ctl pause -p "$other" -m 0 -t 0
@@ -231,6 +232,12 @@ kill $!
 [ -e /proc/xen ] || check 'xen-detach without Xen' rejects $ENOENT xenstored tap-ctl xen-detach 1 xvdb
 check 'a failure with --json' prints '2 false' sh -c \
 	"tap-ctl info -p 1 -m 0 --json 2>/dev/null | jq -r '\"\(.errno) \(.ok)\"'"
+failure() { json '"\(.ok) \(.errno) \(.error)"' "$@" 2>/dev/null; }
+check 'a usage error with --json' is "$(failure tap-ctl pause -p "$other")" "false 22 -m MINOR is missing; see 'tap-ctl pause --help'"
+check '... with the error first' is "$(failure tap-ctl list -z)" "false 22 -z: no such option; see 'tap-ctl list --help'"
+check '... or a wrong value' is "$(failure tap-ctl free -m 1x | cut -d: -f1)" 'false 22 -m 1x'
+check '... of an option of blktap' is "$(failure tap-ctl open -p "$other" -m 0 -a "aio:$work/b.img" -e 1 | cut -d' ' -f-3)" 'false 95 -e'
+check '... of no command' is "$(failure tap-ctl frobnicate)" "false 22 there is no command 'frobnicate'; 'tap-ctl --help' lists them"
 check 'output that cannot be written is a failure' rejects 5 'No space left' sh -c 'tap-ctl list >/dev/full'
 check 'the other disk has not noticed' prints "pid=$other minor=0 state=0 args=aio:$work/a.img" tap-ctl list
 
@@ -244,11 +251,11 @@ check '... and can be freed' prints '' sh -c 'tap-ctl free -m 1 && tap-ctl free 
 create null:1G
 kill -STOP "$pid"
 check 'a tapdisk that hangs: no longer than told' refuses 110 "tapdisk $pid" tap-ctl pause -p "$pid" -m "$minor" -t 1
-check '... list goes on without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
+check '... list continues without it' sh -c 'tap-ctl list --json >"$0/listed" 2>"$0/err"' "$work"
 check '... and names it' is "$(jq -c .unresponsive "$work/listed")" "[$pid]"
 check '... on stderr as well' grep -q "tapdisk $pid" "$work/err"
 kill -CONT "$pid"
-check '... and when it goes on it has done it' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
+check '... and when it continues it executes the command' prints "pid=$pid minor=$minor state=0x38 args=null:1G" tap-ctl list -p "$pid"
 kill_tapdisk "$pid"
 check 'a dead tapdisk: info' refuses 111 "tapdisk $pid has died" tap-ctl info -p "$pid" -m "$minor"
 check 'a dead tapdisk: destroy clears away socket, NBD socket and marker' prints '' tap-ctl destroy -p "$pid" -m "$minor"

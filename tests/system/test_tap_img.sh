@@ -218,9 +218,26 @@ for tool in tap-ctl xl-snapshot tap-img; do
 	check "$tool without a command: the help, as an error" exits $([ $tool = tap-img ] && echo 1 || echo 22) $tool
 	check "... on stderr" is "$($tool 2>/dev/null)" ""
 done
-check "a failure in JSON" is "$(json '[.ok, .error] | @csv' tap-img info none.cow 2>/dev/null)" 'false,"none.cow: No such file or directory"'
+failure() { json '"\(.ok) \(.errno) \(.error)"' "$@" 2>/dev/null; }
+check "a failure in JSON" is "$(failure tap-img info none.cow)" "false 2 none.cow: No such file or directory"
+for each in 'map none.cow' 'check none.cow' 'snapshot none.cow' 'snapshot -c x none.cow' 'resize none.cow 1M' 'commit none.cow' \
+	'rebase -b aio:none.raw none.cow' 'create -b aio:none.raw none.cow' 'convert -f raw none.raw some.raw' \
+	'compare -f raw -F raw none.raw none.raw' 'measure -f raw none.raw'; do
+	check "... of $each" is "$(failure tap-img $each | cut -d' ' -f1-2)" "false 2"
+done
+check "a usage error in JSON" is "$(failure tap-img info)" "false 22 PATH is missing; see 'tap-img info --help'"
+check "... with the error first" is "$(failure tap-img info -z a.cow)" "false 22 -z: no such option; see 'tap-img info --help'"
+check "... of compare, which has its own exit status" exits 2 tap-img compare --json a.cow
+check "... of no command" is "$(failure tap-img snapshto a.cow)" \
+	"false 22 there is no command 'snapshto'; 'tap-img --help' lists them"
 check "help of a command" tap-img snapshot --help
 check "no such command" refuses 1 "no command 'snapshto'" tap-img snapshto a.cow
-check "no such option" exits 1 tap-img info --frobnicate a.cow
+check "no such option" refuses 1 "tap-img: info: --frobnicate: no such option" tap-img info --frobnicate a.cow
+check "... with a value" refuses 1 "info: --frobnicate: no such option" tap-img info --frobnicate=1 a.cow
+check "... among short ones" refuses 1 "check: -z: no such option" tap-img check a.cow --repair -pzr
+check "an option without its value" refuses 1 "rebase: -b needs a value" tap-img rebase a.cow -pb
+check "... a long one" refuses 1 "rebase: --base needs a value" tap-img rebase a.cow --base
+check "... a shortened one" refuses 1 "snapshot: --cre needs a value" tap-img snapshot a.cow --cre
+check "a value for an option without one" refuses 1 "info: --json takes no value" tap-img info --json=yes a.cow
 
 finish

@@ -61,7 +61,7 @@ check "no such snapshot" refuses 1 'no snapshot called "v2"' tap-img create -b c
 check "no such store" refuses 1 "No such file" tap-img create -b cow:none.cow@v1 x.cow
 check "on itself" unchanged golden.cow refuses 1 "its own base" tap-img create -b cow:golden.cow@v1 golden.cow
 tap-img snapshot -c x third.cow
-check "on what stands on it" unchanged golden.cow refuses 1 "its own base" tap-img create -b cow:third.cow@x golden.cow
+check "on an image that is based on it" unchanged golden.cow refuses 1 "its own base" tap-img create -b cow:third.cow@x golden.cow
 check "nothing left of those" test ! -e x.cow
 exec 7<golden.cow
 flock -x 7

@@ -61,7 +61,9 @@ check "an unknown command" refuses 22 "no command 'frobnicate'" xl-snapshot frob
 check "no domain" refuses 22 "it needs DOMAIN" xl-snapshot create
 check "two at once" refuses 22 "only one of" xl-snapshot create --paused --shutdown guest
 check "a diskspec that is none" refuses 22 "VDEV,snapshot=no" xl-snapshot create --diskspec xvda guest
-check "an option of another command" exits 22 xl-snapshot list --live guest
+check "an option of another command" refuses 22 "xl-snapshot: list: --live: no such option" xl-snapshot list --live guest
+check "JSON of a usage error" is "$(xl-snapshot list --live guest --json 2>/dev/null | jq -c '[.ok, .errno, .error[:22]]')" \
+	'[false,22,"--live: no such option"]'
 check "a text that is not UTF-8" refuses 84 "the description is not UTF-8" xl-snapshot edit -d $'caf\xe9' guest
 check "edit without text" refuses 22 "it needs -d TEXT" xl-snapshot edit guest
 

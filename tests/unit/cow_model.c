@@ -132,7 +132,7 @@ static void all_durable(struct model *model)
 	model->nr_later = 0;
 }
 
-/* In the model a write has happened before the store is asked: it may be there after a crash in the middle. */
+/* The model records a write before the store gets it: after a crash in the middle it may be there. */
 int model_write(struct model *model, uint64_t sector, uint64_t count)
 {
 	uint8_t data[MAX_RUN * 512];
@@ -342,7 +342,7 @@ static int read_snapshot(struct model *model, const char *name, void *data, uint
 	return cow_snapshot_read(model->store, name, data, sector, count);
 }
 
-/* Reads all of it; sectors that are not of one tag are not what anybody wrote. */
+/* Reads all of it. A sector that is not filled with one tag is an error. */
 static void image_read(struct model *model, read_fn *reader, const char *name, struct model_image *image)
 {
 	static uint8_t data[CHUNK * 512];
@@ -429,7 +429,7 @@ static int note_target(void *owner, const struct snapshot_info *info)
 	return !strcmp(info->name, model->target.name);
 }
 
-/* What was under way has happened or it has not: both are right, and the store says which. */
+/* An interrupted operation has happened or not: both are right, and the store says which. */
 static void settle_pending(struct model *model)
 {
 	bool there = cow_snapshot_list(model->store, note_target, model);

@@ -25,7 +25,7 @@ static struct sim *sim_of(struct cow_device *device)
 	return (struct sim *)device;
 }
 
-/* True when this call fails, with the power gone or by itself. */
+/* True if this call fails, because the power is off or because of an injected fault. */
 static bool sim_fails(struct sim *sim, bool is_step, bool is_sync, int *error)
 {
 	*error = -EIO;
@@ -115,7 +115,7 @@ static int sim_sync(struct cow_device *device)
 	return 0;
 }
 
-/* Durable alone: what was written before it need not be. */
+/* Only this write becomes durable: earlier ones need not be. */
 static int sim_write_durable(struct cow_device *device, const void *data, uint64_t offset, size_t length)
 {
 	struct sim *sim = sim_of(device);
@@ -204,7 +204,7 @@ static void sim_settle(struct sim *sim, const struct sim_write *write, bool (*ke
 	}
 }
 
-/* What is readable afterwards is what is durable: sectors that a lost write touched go back. */
+/* Only durable data can be read afterwards: sectors that a lost write touched get their old contents back. */
 static void sim_restore(struct sim *sim, const struct sim_write *write)
 {
 	memcpy(sim->now + write->offset, sim->durable + write->offset, write->length);

@@ -193,7 +193,7 @@ int sleeper(void)
 	return pid;
 }
 
-/* Nobody may have taken note of its end yet. */
+/* The end of a process may not have been noticed yet. */
 void expect_no_sleeper(void)
 {
 	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, sleeper(), 0), .events = POLLIN };

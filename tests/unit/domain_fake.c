@@ -122,7 +122,7 @@ static int read_second(struct domain_id *id, char **config)
 	return 0;
 }
 
-/* Its disks and its names, as all that is known of a config file. */
+/* The domain's disks and names, if only its config file is known. */
 static int host_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 			    struct error_text *text)
 {

@@ -33,7 +33,7 @@ struct fake_domain {
 	bool unable, unbootable;	/* cannot be saved; cannot be booted */
 	bool raw;			/* the second disk is a raw image */
 	bool unsaid;			/* the config file does not name the disk's backend */
-	bool attached, detached;	/* a third disk came, the second went */
+	bool attached, detached;	/* a third disk was attached, the second was detached */
 	bool hvm;			/* with settings of such a guest in its configuration */
 	bool swapped;			/* the second disk is the store "swapped.cow" now */
 	int fail_save, fail_restore, fail_destroy;	/* -errno */

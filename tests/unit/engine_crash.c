@@ -67,7 +67,7 @@ static bool changes(const struct engine_io *io)
 	return io->op == ENGINE_WRITE || io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO;
 }
 
-/* Where what is kept of the file of @fd begins. */
+/* Where the data kept for the file of @fd begin. */
 static uint64_t place_of(const struct engine_crash *crash, int fd)
 {
 	struct stat st;
@@ -77,7 +77,7 @@ static uint64_t place_of(const struct engine_crash *crash, int fd)
 	return crash->second_fd >= 0 && st.st_ino == crash->second_ino ? ENGINE_CRASH_MAX : 0;
 }
 
-/* All that @io writes, or would. */
+/* The whole range that @io writes. */
 static struct crash_write *write_of(const struct engine_crash *crash, const struct engine_io *io)
 {
 	struct crash_write *write = calloc(1, sizeof(*write));
@@ -126,7 +126,7 @@ static bool overlap(const struct crash_write *a, const struct crash_write *b)
 	return a->offset < b->offset + b->length && b->offset < a->offset + a->length;
 }
 
-/* What took effect earlier, and lies beneath something that is durable now, is over. */
+/* An earlier write that is covered by a durable later one no longer matters. */
 static bool covered(const struct crash_write *write, uint64_t queued)
 {
 	const struct crash_write *later;
@@ -212,7 +212,7 @@ static int crash_commit(struct engine *engine)
 	return 0;
 }
 
-/* A part of it may be all that is done for now. */
+/* The operation may be done in part for now. */
 static long result_of(struct engine_crash *crash, struct engine_io *io)
 {
 	long result = io->priv[RESULT];
@@ -236,7 +236,7 @@ static void write_done(struct engine_crash *crash, struct engine_io *io)
 	}
 }
 
-/* What is in flight when the power goes fails, whether it had its effect or not. */
+/* An operation in flight when the power fails returns an error, whether it had its effect or not. */
 static bool power_goes(struct engine_crash *crash, const struct engine_io *io)
 {
 	if (crash->off)
@@ -246,7 +246,7 @@ static bool power_goes(struct engine_crash *crash, const struct engine_io *io)
 	return crash->off;
 }
 
-/* False: part of it has still to be done. */
+/* False: part of it is left to do. */
 static bool complete(struct engine_crash *crash, size_t i)
 {
 	struct engine_io *io = crash->flight[i];
@@ -270,7 +270,7 @@ static bool complete(struct engine_crash *crash, size_t i)
 	return engine_complete(&crash->engine, io, result);
 }
 
-/* Some are slow, and are overtaken by many. */
+/* Some operations are slow, and many others overtake them. */
 static size_t choose(struct engine_crash *crash)
 {
 	size_t i;
@@ -380,7 +380,7 @@ static void settle(struct engine_crash *crash, const struct crash_write *write, 
 	}
 }
 
-/* Of what is volatile, in the file whose part begins at @place. */
+/* The volatile writes to the file whose part begins at @place. */
 static void settle_all(struct engine_crash *crash, int fd, uint64_t place, uint64_t size)
 {
 	struct crash_write *write;

@@ -82,7 +82,7 @@ void fixture_start(struct fixture *f, uint64_t bytes, const char *target, json_t
 	json_decref(fixture_call(f, request));
 }
 
-/* It was the last disk, so tapdisk ends too, and leaves nothing. */
+/* That was the last disk, so tapdisk exits, and leaves nothing behind. */
 void fixture_stop(struct fixture *f)
 {
 	struct error_text text = { "" };
@@ -90,7 +90,7 @@ void fixture_stop(struct fixture *f)
 
 	json_decref(fixture_call(f, json_pack("{s:s, s:i, s:b}", "command", "close", "minor", f->minor, "force", 1)));
 	json_decref(fixture_call(f, json_pack("{s:s, s:i}", "command", "detach", "minor", f->minor)));
-	/* The end of the connection is the end of the process: its socket is gone by then. */
+	/* The connection ends when the process does: its socket has been removed by then. */
 	while (read(tapctl_fd(f->ctl), path, 1) > 0)
 		;
 	tapctl_close(f->ctl);

@@ -49,14 +49,14 @@ static struct {
 	struct hanging_shared *shared;
 } hanging;
 
-/* ---- the server's ---- */
+/* ---- the server ---- */
 
 static struct {
 	int fuse;
 	char names[HANGING_NODES][64];	/* of node N + 2 */
 	struct {
 		struct fuse_in_header header;
-		char body[64];		/* as much of it as is needed */
+		char body[64];		/* only the part that is needed */
 	} held[HANGING_HELD];
 } hanging_server;
 
@@ -65,7 +65,7 @@ static void hanging_reply(uint64_t unique, int error, const void *data, size_t l
 	struct fuse_out_header header = { .len = (uint32_t)(sizeof(header) + length), .error = error, .unique = unique };
 	struct iovec parts[] = { { &header, sizeof(header) }, { (void *)data, length } };
 
-	/* the calling process may have been killed meanwhile */
+	/* the calling process may have been killed in the meantime */
 	if (writev(hanging_server.fuse, parts, length ? 2 : 1) < 0 && errno != ENOENT && errno != EINVAL)
 		_exit(1);
 }
@@ -92,7 +92,7 @@ static struct fuse_attr hanging_attr(uint64_t node)
 static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
 {
 	const struct fuse_init_out out = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
-		.flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS,	/* as network file systems */
+		.flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS,	/* as network file systems report */
 		.max_readahead = in->max_readahead, .max_write = 65536, .max_background = 64, .congestion_threshold = 64 };
 
 	hanging_reply(unique, 0, &out, sizeof(out));
@@ -162,7 +162,7 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 	case FUSE_FORGET:
 	case FUSE_BATCH_FORGET:
 	case FUSE_INTERRUPT:
-		break;			/* have no answer */
+		break;			/* requests without an answer */
 	default:
 		hanging_reply(header->unique, -ENOSYS, NULL, 0);
 	}
@@ -236,13 +236,13 @@ static void __attribute__((noreturn)) hanging_serve(int ready)
 	}
 }
 
-/* ---- the test's ---- */
+/* ---- the test ---- */
 
 static void hanging_stop(void)
 {
 	if (hanging.server <= 0)
 		return;
-	kill(hanging.server, SIGKILL);		/* which fails all that waits */
+	kill(hanging.server, SIGKILL);		/* this fails all waiting requests */
 	waitpid(hanging.server, NULL, 0);
 	hanging.server = 0;
 	close(hanging.control[1]);
@@ -259,7 +259,7 @@ static bool hanging_start(const char *path)
 	char byte;
 	bool there;
 
-	hanging_stop();		/* of a test that failed */
+	hanging_stop();		/* left by a test that failed */
 	if (geteuid() || access("/dev/fuse", R_OK | W_OK))
 		return false;
 	snprintf(hanging.path, sizeof(hanging.path), "%s", path);
@@ -279,7 +279,7 @@ static bool hanging_start(const char *path)
 	if (!there)
 		hanging_stop();
 	else if (!registered)
-		registered = !atexit(hanging_stop);	/* after a test that failed, too */
+		registered = !atexit(hanging_stop);	/* also after a test that failed */
 	return there;
 }
 

@@ -82,7 +82,7 @@ static void make_cow(const char *path)
 	cow_file_close(device);
 }
 
-/* Where tapdisk looks for decisions. */
+/* The directory in which tapdisk looks for decisions. */
 static void make_decisions(const char *directory)
 {
 	char path[120];

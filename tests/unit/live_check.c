@@ -34,7 +34,7 @@ static int look_open(struct look *look, const char *path)
 	ret = cow_file_open(&look->device, path, options.read_only, &look->error);
 	if (!ret)
 		ret = cow_probe(look->device, &look->base_kind, &fields, &look->error);
-	/* what the power has left of it stands for it */
+	/* the state after the power cut stands for the disk */
 	if (!ret && look->disk->look_base[0]) {
 		flags = fields.flags;	/* cppcheck-suppress uninitStructMember; cow_probe() has set it */
 		ret = cow_base_describe(&fields, look->disk->look_base, &look->error);
@@ -48,7 +48,7 @@ static int look_open(struct look *look, const char *path)
 	if (!ret && !options.read_only)
 		ret = cow_prepared_settle(look->store, &look->error);
 	if (ret)
-		live_failed(look->disk, "opening it anew: %s", look->error.text);
+		live_failed(look->disk, "reopening it: %s", look->error.text);
 	return ret;
 }
 
@@ -62,7 +62,7 @@ static void look_close(struct look *look)
 		cow_file_close(look->device);
 }
 
-/* Each sector is one tag, or it is nothing that anybody has written. */
+/* Each sector is filled with one tag; anything else was never written. */
 static void look_read(struct look *look, const char *name, uint64_t sectors)
 {
 	static uint8_t data[LIVE_ISLAND * SECTOR_SIZE];
@@ -109,7 +109,7 @@ static void check_active(struct look *look)
 	for (i = 0; i < LIVE_CELLS; i++) {
 		if (!(look->what == LIVE_CLOSED || look->what == LIVE_CLOSED_LEAKY ? live_read(&disk->model, i, disk->model.now, look->tags[i]) :
 		      live_after_crash(&disk->model, i, look->tags[i])))
-			live_failed(disk, "anew, cell %u (sector %llu) is %llx, which cannot be", i,
+			live_failed(disk, "reopened, cell %u (sector %llu) is %llx, which cannot be", i,
 				    (unsigned long long)live_sector(i), (unsigned long long)look->tags[i]);
 	}
 }
@@ -136,7 +136,7 @@ static bool must_be_there(const struct live_snapshot *snapshot)
 	return snapshot->state == LIVE_THERE || snapshot->state == LIVE_COMMITTING;
 }
 
-/* Of a group that has not decided, none is. */
+/* Of an undecided group no snapshot may be listed. */
 static bool may_be_there(const struct live_snapshot *snapshot)
 {
 	return must_be_there(snapshot) || snapshot->state == LIVE_CREATING ||
@@ -149,7 +149,7 @@ static void check_snapshot(struct look *look, struct live_snapshot *snapshot, bo
 	struct live_image image = { 0 };
 	unsigned bad;
 
-	/* One that is decided is listed once an opening for writing has settled it. */
+	/* A decided snapshot is listed once an open for writing has settled it. */
 	if (!listed && must_be_there(snapshot) && !(snapshot->state == LIVE_COMMITTING && look->what != LIVE_CRASHED))
 		live_failed(disk, "snapshot %s is lost", snapshot->name);
 	if (listed && !may_be_there(snapshot))
@@ -231,7 +231,7 @@ static void adopt_snapshot(struct look *look, struct live_snapshot *snapshot, bo
 		live_failed(look->disk, "snapshot %s: cell %u does not fit", snapshot->name, bad);
 }
 
-/* What is there now stays: the power has gone, and nothing is in flight. */
+/* The contents do not change any more: the power is off and nothing is in flight. */
 static void adopt(struct look *look)
 {
 	struct live_disk *disk = look->disk;
@@ -253,7 +253,7 @@ static void adopt(struct look *look)
 	disk->model.watched = LIVE_EVER;
 }
 
-/* Whoever opens the store of an undecided snapshot decides against it; the disk goes on as if nobody had. */
+/* Whoever opens the store with an undecided snapshot decides against it. The disk continues as if nobody had. */
 static void undecide(struct live_disk *disk)
 {
 	struct live_snapshot *snapshot;

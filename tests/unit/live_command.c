@@ -160,7 +160,7 @@ void live_thaw(struct live_disk *disk)
 	live_command(disk, &disk->thawer, SNAPSHOT_THAW, NULL);
 }
 
-/* The freeze says what is in the snapshot; what is in flight is held back until the thaw. */
+/* The freeze determines what the snapshot holds; requests in flight are held back until the thaw. */
 static void begin_prepare(struct live_disk *disk)
 {
 	struct live_snapshot *snapshot = live_snapshot_free(disk);
@@ -223,7 +223,7 @@ static void open_or_close(struct live_disk *disk)
 	}
 }
 
-/* A freeze may come while a snapshot is being taken, and be taken back before it has begun. */
+/* A freeze may come while a snapshot is being taken, and may be cancelled before it has begun. */
 static void freeze_random(struct live_disk *disk)
 {
 	if (disk->frozen && !disk->maker.busy && live_pick(disk, 4))
@@ -258,7 +258,7 @@ void live_command_random(struct live_disk *disk)
 	}
 }
 
-/* If a discard ends with the disk, it is up to the other's end whether that takes in the last block. */
+/* Not during a discard: if it ends at the end of the disk, the size decides whether it includes the last block. */
 void live_grow(struct live_disk *disk)
 {
 	unsigned i;

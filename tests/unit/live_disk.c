@@ -45,7 +45,7 @@ void live_note_error(struct live_disk *disk, const char *what, int error)
 		live_failed(disk, "%s: %s", what, strerror(-error));
 }
 
-/* A discard leaves blocks alone that it does not cover; the disk's last block ends with the disk. */
+/* A discard leaves blocks alone that it only covers in part; the disk's last block ends with the disk. */
 static bool changes_cell(const struct live_disk *disk, const struct block_request *req, unsigned cell)
 {
 	uint64_t sector = live_sector(cell), first = sector / COW_SECTORS * COW_SECTORS, end = first + COW_SECTORS;
@@ -129,7 +129,7 @@ static void request_done(struct block_request *req, int error)
 	live_watch(disk);
 }
 
-/* The data in pieces, cut at random between sectors. */
+/* Splits the data at random sector boundaries. */
 static void cut_data(struct live_disk *disk, struct live_request *r)
 {
 	uint64_t left = r->req.nr_sectors, n;
@@ -221,7 +221,7 @@ struct live_snapshot *live_snapshot_random(struct live_disk *disk, enum live_sta
 	return NULL;
 }
 
-/* Most requests fall on a few islands, so that they meet. */
+/* Most requests fall on a few islands, so that they overlap. */
 static void submit_random(struct live_disk *disk)
 {
 	struct live_snapshot *snapshot = live_pick(disk, 8) ? NULL : live_snapshot_random(disk, LIVE_THERE);
@@ -276,7 +276,7 @@ void live_reap(struct live_disk *disk)
 	engine_reap(&disk->crash.engine);
 }
 
-/* Nothing is in flight below, and yet something has not ended: it waits for room, for a thaw, or for ever. */
+/* Nothing is in flight below, but something has not ended: it waits for room, for a thaw, or for ever. */
 static bool unstick(struct live_disk *disk, unsigned tries)
 {
 	if (disk->frozen && !disk->thawer.busy) {

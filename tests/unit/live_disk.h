@@ -97,7 +97,7 @@ struct live_disk {
 	struct live_command maker, freezer, thawer, remover, reverter, merger, grower;
 	struct live_intent intent;
 	uint64_t growing;		/* size in sectors that it may already have; 0: none */
-	bool frozen;			/* FREEZE has ended, and the freeze goes on */
+	bool frozen;			/* FREEZE has ended, and the disk is still frozen */
 	uint64_t frozen_at;
 	unsigned next_name;
 	bool faulty;			/* a fault was injected: errors are expected */

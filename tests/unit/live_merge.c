@@ -2,7 +2,7 @@
 /*
  * live_merge.c - a disk of live_disk.h is committed to its raw base while it
  * is in use, and store and base lose power together: after every write and
- * sync, checked in a copy while the run goes on; some cuts end the run, and then
+ * sync, checked in a copy while the run continues; some cuts end the run, and then
  * the commit starts again. After the commit the base equals the disk.
  */
 #include <fcntl.h>
@@ -21,7 +21,7 @@
 
 static char cut_path[140];
 
-/* The file @fd is what the disk is, or after a crash may be. */
+/* Checks that the file @fd has the disk's contents, or contents that it may have after a crash. */
 static void check_raw(struct live_disk *disk, int fd, bool crashed)
 {
 	uint8_t data[SECTOR_SIZE];
@@ -79,7 +79,7 @@ static void cut_beside(struct live_disk *disk)
 	live_cuts++;
 }
 
-/* What is the same is not written: what was never written has its time of before. */
+/* Equal data are not written: the time of an unwritten cell stays the old one. */
 static void copy_changes(int from, int to)
 {
 	static uint8_t a[1 << 16], b[1 << 16];
@@ -93,7 +93,7 @@ static void copy_changes(int from, int to)
 	}
 }
 
-/* Both files are what the power has left of them. */
+/* Both files have the contents that the power cut left. */
 static void power_cycle(struct live_disk *disk)
 {
 	uint64_t seed = live_pick(disk, UINT64_MAX) >> 8;
@@ -127,7 +127,7 @@ static void restart(struct live_disk *disk)
 	live_expect_right(disk);
 }
 
-/* The disk is used, the commit goes on, in its time canceled and begun again. */
+/* The disk is used during the commit; at times the commit is cancelled and started again. */
 static void merge_step(struct live_disk *disk, bool *begun)
 {
 	enum snapshot_op op = !*begun ? SNAPSHOT_MERGE_BEGIN : live_pick(disk, 30) ? SNAPSHOT_MERGE_STEP :

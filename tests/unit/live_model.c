@@ -73,7 +73,7 @@ void live_write_begin(struct live_model *model, unsigned cell, uint64_t tag)
 	*value_add(&model->cell[cell]) = (struct live_value){ .tag = tag, .submitted = model->now, .replaced = LIVE_EVER };
 }
 
-/* What nobody can see any more is forgotten. */
+/* Values that can no longer be read are forgotten. */
 static void cell_purge(struct live_model *model, struct live_cell *cell)
 {
 	unsigned i, kept = 0;
@@ -218,7 +218,7 @@ bool live_image_may(const struct live_image *image, unsigned cell, uint64_t tag)
 	return false;
 }
 
-/* A cell whose value two writes have given tells nothing of the time. */
+/* A cell whose value was written twice tells nothing about the time. */
 bool live_image_fits(const struct live_image *image, const uint64_t *tags, unsigned *bad)
 {
 	uint64_t from = 0, to = LIVE_EVER;

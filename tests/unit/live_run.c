@@ -72,7 +72,7 @@ void live_run(const struct live_options *options, const char *directory)
 	disk_end(disk);
 }
 
-/* A power cut now, looked at in a copy. */
+/* A power cut at this moment, checked in a copy. */
 static void cut_beside(struct live_disk *disk)
 {
 	int fd = memfd_create("cut", MFD_CLOEXEC);
@@ -87,7 +87,7 @@ static void cut_beside(struct live_disk *disk)
 	live_cuts++;
 }
 
-/* The medium as a power cut has left it takes the place of the file. */
+/* The medium as the power cut left it replaces the file. */
 static void power_cycle(struct live_disk *disk)
 {
 	uint64_t seed = sim_random(&disk->random) >> 8;
@@ -106,7 +106,7 @@ static void power_cycle(struct live_disk *disk)
 	live_restarts++;
 }
 
-/* It goes round the engine, which has to be told what is on the medium. */
+/* This write bypasses the engine, which must be told the medium's contents. */
 static void resize(struct live_disk *disk)
 {
 	if (disk->options.full || sim_random(&disk->random) % 3)
@@ -116,7 +116,7 @@ static void resize(struct live_disk *disk)
 	engine_crash_init(&disk->crash, disk->fd, sim_random(&disk->random) >> 8);
 }
 
-/* Opened, after as many cuts in the middle of that as chance will have. */
+/* Opens it. The power may fail in the middle of that several times, at random. */
 static void restart(struct live_disk *disk)
 {
 	do {
@@ -149,7 +149,7 @@ static void one_life(struct live_disk *disk)
 		if (disk->crash.steps != before)
 			cut_beside(disk);
 	}
-	/* Something to be cut off in the middle of. */
+	/* An operation that the power cut can interrupt. */
 	if (sim_random(&disk->random) % 3 == 0)
 		live_revert(disk, cut_beside);
 	disk->faulty = true;

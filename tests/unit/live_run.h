@@ -11,9 +11,9 @@
 /* Use, close, check and reopen the disk, several times. */
 void live_run(const struct live_options *options, const char *directory);
 /*
- * A power cut after every write, sync and discard, checked in a copy while the
- * run goes on. Then a cut that ends the run: the driver opens the result, during
- * which the power may fail again; and the run continues from there.
+ * A power cut after every write, sync and discard, checked in a copy while the run continues. Then a
+ * cut that ends the run: the driver opens the result, during which the power may fail again; and the
+ * run continues from there.
  */
 void live_run_cuts(const struct live_options *options, const char *directory);
 /* Fail the @nth operation below the driver with @error. False: there were fewer operations. */

@@ -54,7 +54,7 @@ void live_close(struct live_disk *disk)
 	disk->frozen = false;
 }
 
-/* Behind a smaller end, and then a larger one, there are zeros. */
+/* After the disk has shrunk and grown, the new part holds zeros. */
 void live_resize(struct live_disk *disk)
 {
 	uint64_t sectors = LIVE_DISK - (live_pick(disk, 3) ? live_pick(disk, LIVE_DISK / 2) : 0);
@@ -108,7 +108,7 @@ static void make_file(struct live_disk *disk, uint64_t bytes)
 	snprintf(disk->path, sizeof(disk->path), "/proc/self/fd/%d", disk->fd);
 }
 
-/* Nothing is left on it of a run before. */
+/* Nothing of an earlier run is left on it. */
 static void clear_device(struct live_disk *disk, uint64_t bytes)
 {
 	uint64_t range[2] = { 0, bytes }, size;
@@ -121,7 +121,7 @@ static void clear_device(struct live_disk *disk, uint64_t bytes)
 	snprintf(disk->path, sizeof(disk->path), "%s", disk->options.device);
 }
 
-/* In memory first, on a device of the size that is wanted. */
+/* In memory first, on a device of the wanted size. */
 static void make_store(struct live_disk *disk)
 {
 	struct cow_create_options options = { .sectors = LIVE_DISK, .log_blocks = COW_LOG_MIN_BLOCKS };

@@ -110,7 +110,7 @@ json_t *must_json(const char *words)
 	return json;
 }
 
-/* The same members throughout, and the same values where @values; histograms differ in their length. */
+/* All replies must have the same members, and with @values the same values; histograms differ in length. */
 static bool same_shape(json_t *a, json_t *b, bool values)
 {
 	const char *key;

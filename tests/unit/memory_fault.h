@@ -23,7 +23,7 @@ extern struct memory_fault {
 
 /* A sweep's first allocation: 1 to @step, another one in each run, so that in time all are tested. */
 long fault_first(unsigned step);
-/* Whether a sweep goes on. One that leaves allocations out has a time limit, for busy machines. */
+/* Whether the sweep continues. One that skips allocations has a time limit, for busy machines. */
 bool fault_goes_on(bool fired, int64_t start);
 void fault_arm(long number);
 void fault_disarm(void);

@@ -47,7 +47,7 @@ static void test_pause(void **state)
 	front = NULL;
 }
 
-/* No export, and no socket of one. */
+/* There is no export, and no export's socket. */
 static void restore_unexported(void)
 {
 	json_t *info, *export;
@@ -75,7 +75,7 @@ static void test_export(void **state)
 	restore_unexported();
 }
 
-/* An NBD client may fail, with an answer; the next one does not. */
+/* An NBD client may fail, with an answer; the next one must not. */
 static void test_nbd(void **state)
 {
 	int64_t start = clock_ms();
@@ -114,7 +114,7 @@ static bool in_store(void)
 	return found;
 }
 
-/* It may be on its way back by itself: then a commit finds that going on, or the disk raw already, and fails. */
+/* The disk may be moving back by itself: then a commit finds that running, or finds a raw disk, and fails. */
 static void leave_store(void)
 {
 	int64_t start = clock_ms();
@@ -125,7 +125,7 @@ static void leave_store(void)
 	}
 }
 
-/* Whatever it was, the disk is its raw image then, and nothing else is left. */
+/* In each case the disk is its raw image in the end, and nothing else is left. */
 static void restore_raw(void)
 {
 	fault_restore_running();
@@ -164,7 +164,7 @@ static void test_overlay(void **state)
 	fault_open_disk();
 }
 
-/* The process @pid is to end, and to have left no statistics. */
+/* The process @pid has to exit and leave no statistics. */
 static void expect_end(int pid)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -182,7 +182,7 @@ static void expect_end(int pid)
 	assert_int_equal(stat(path, &st), -1);
 }
 
-/* Whether @pid was started for our run directory, by its environment. */
+/* Whether @pid was started for our run directory. Its environment shows it. */
 static bool is_ours(int pid)
 {
 	char path[64], environment[16384];
@@ -197,7 +197,7 @@ static bool is_ours(int pid)
 	return pid != getpid() && length > 0 && memmem(environment, length, fault.disk.dir, strlen(fault.disk.dir));
 }
 
-/* Those that are still ending end. */
+/* Waits for those that are still exiting. */
 static void expect_no_process(void)
 {
 	struct dirent *entry;
@@ -211,7 +211,7 @@ static void expect_no_process(void)
 	closedir(dir);
 }
 
-/* No process, and nothing in the run directory. */
+/* No process is left, and nothing in the run directory. */
 static void expect_nothing_left(void)
 {
 	struct dirent *entry;
@@ -253,7 +253,7 @@ static void create_disk(bool must_work)
 		fail_msg("create: allocation %ld: %s", fault.number, fault.out);
 }
 
-/* The end of one tapdisk, of each as many of them as destroy has allocations. */
+/* Destroys tapdisks, one for each allocation of destroy. */
 static void test_destroy(void **state)
 {
 	static const char words[] = "destroy -p PID -m MINOR";
@@ -267,7 +267,7 @@ static void test_destroy(void **state)
 		fired = fault_disarm_fired();
 		if (status) {
 			fault_check_failure(words, status);
-			/* as far as it came, it is done; again, it must come to the end */
+			/* the first run did what it could; the second has to complete */
 			must(words);
 		}
 		expect_nothing_left();

@@ -32,10 +32,13 @@ void memory_sweep_connect(void **state)
 	front = NULL;
 }
 
-/* Requests of a round: writes here, reads of what was there before, of one page and of more than fit a direct one. */
+/*
+ * The requests of a round: writes of new data and reads of old data, of one page and of more than fits
+ * a direct request.
+ */
 enum { REQUESTS = 8, PAGES_EACH = 20, SECTORS_APART = 512 };
 
-/* Not at a multiple of 4 KiB, for devices with such sectors. */
+/* Not a multiple of 4 KiB, for devices with such sectors. */
 static uint64_t request_sector(unsigned i)
 {
 	return i * SECTORS_APART + 1;
@@ -102,13 +105,13 @@ static void read_requests(long seed, const bool *good, const char *when)
 	check_requests(seed, good, when);
 }
 
-/* True while there is more: the @number-th allocation was reached, in writing or in reading. */
+/* True while the @number-th allocation is reached, in writing or in reading. */
 static bool io_round(long number, bool fail_write, bool persistent)
 {
 	bool all[REQUESTS], good[REQUESTS], fired;
 
 	memset(all, true, sizeof(all));
-	fault_open_disk();			/* a fresh one, which has no memory kept from before */
+	fault_open_disk();			/* a new one, which has no memory from before */
 	front = fixture_connect(&fault.disk, (struct blkfront_options){ .persistent = persistent });
 	fill_requests(number);
 	if (fail_write)

@@ -179,7 +179,7 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
-	mallopt(M_PERTURB, 0xa5);	/* makes use after free visible without a sanitizer, too */
+	mallopt(M_PERTURB, 0xa5);	/* makes use after free visible, also without a sanitizer */
 	/* as in main.c: the engine's hook first, so that it runs after the disk's */
 	if (loop_create(&process.loop) || engine_open(&process.engine, getenv("TAPSNAP_TEST_ENGINE"), 256) ||
 	    loop_add_prepare(process.loop, &commit_source, engine_prepare, process.engine) ||

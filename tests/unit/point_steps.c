@@ -19,7 +19,7 @@
 
 static const char *kill_at;
 
-/* The guard is the one that there is at a step. */
+/* At a step the guard is the only child. */
 static void kill_children(void)
 {
 	glob_t lists;

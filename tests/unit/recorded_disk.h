@@ -223,7 +223,7 @@ static inline void push(void)
 	run();
 }
 
-/* The next answer must be @id's, with @status. */
+/* The next response must have this @id and @status. */
 static inline void expect(uint64_t id, int16_t status)
 {
 	blkif_response_t *response = RING_GET_RESPONSE(&front, front.rsp_cons);

@@ -157,7 +157,7 @@ static inline void scratch_loop_remove(const char *name)
 		snprintf(command, sizeof(command), "losetup -d %s", name);
 		scratch_run(command);
 		scratch_loops[i][0] = '\0';
-		break;			/* name may point into what was just emptied */
+		break;			/* name may point into the memory that was just cleared */
 	}
 }
 

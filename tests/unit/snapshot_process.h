@@ -397,7 +397,7 @@ static inline void fake_release(struct fake_process *process)
 	assert_int_equal(eventfd_write(process->release, 1), 0);
 }
 
-/* Poll for an effect of another process that sends us no answer. */
+/* Poll for an effect of another process that does not answer us. */
 #define wait_until(condition) \
 	do { \
 		unsigned wait_until_ms_; \

@@ -61,7 +61,7 @@ void load_start(struct load *load, struct blkfront *front, uint64_t seed)
 	load->discards = blkfront_geometry(front)->discard;
 }
 
-/* A run of blocks that no other request is about. */
+/* Finds blocks in a row that no other request uses. */
 static bool choose_blocks(struct load *load, struct load_request *request)
 {
 	for (unsigned tries = 0; tries < 100; tries++) {

@@ -199,7 +199,7 @@ static inline int remove_entry(const char *path, const struct stat *info, int fl
 
 static inline int make_run_dir(void **state)
 {
-	signal(SIGPIPE, SIG_IGN);	/* the fake tapdisk may answer a killed tapback */
+	signal(SIGPIPE, SIG_IGN);	/* the fake tapdisk may be answering a killed tapback */
 	tapback_log_open(true, getenv("TAPBACK_TEST_LOG") ? TAPBACK_LOG_DEBUG : TAPBACK_LOG_QUIET);
 	return !mkdtemp(run_dir) || setenv(RUN_DIR_ENV, run_dir, 1);
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <time.h>
 
+#include "array.h"
 #include "disk.h"
 #include "aio.h"
 #include "fault_engine.h"
@@ -16,7 +17,7 @@
 
 #define DEPTH 16
 
-/* A flush that failed is reported failed, and so is every later one, without asking the kernel again. */
+/* A flush that failed is reported, and so is every later one, without asking the kernel again. */
 static void failed_flush_stays_failed(void **state)
 {
 	static char data[512] __attribute__((aligned(512)));
@@ -44,7 +45,7 @@ static void failed_flush_stays_failed(void **state)
 #define IMAGE_SECTORS 2048
 #define AT_END(offset) (IMAGE_SECTORS * 512 - (offset))
 
-/* What the formats are known by. A guest can write any of them to its disk. */
+/* Headers of known formats. A guest can write any of them to its disk. */
 static const struct {
 	const char *format;
 	size_t offset, length;
@@ -68,12 +69,12 @@ static const struct {
 	{ "an overlay record", 0, 18, "tapsnap overlay 1\n" },
 };
 
-/* Whatever raw bytes look like, the disk is as long as the file and holds what is in it, and what is written to it. */
+/* Whatever the raw bytes look like, the disk is as long as the file and holds the file's bytes, and writes go to them. */
 static void other_formats_are_bytes(void **state)
 {
 	static char all[IMAGE_SECTORS * 512] __attribute__((aligned(4096))), back[sizeof(all)] __attribute__((aligned(4096)));
 
-	for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(headers); i++) {
 		const char *path = scratch_file("header", sizeof(all));
 		uint64_t sector = headers[i].offset / 512;
 		struct backend *backend = open_works(path, OPTIONS());
@@ -99,7 +100,7 @@ static void other_formats_are_bytes(void **state)
 	}
 }
 
-/* Make a disk believe that its device works in @unit bytes. */
+/* Make a disk treat its device as one that works in units of @unit bytes. */
 static void set_unit(struct backend *backend, unsigned unit)
 {
 	struct aio_disk *disk = backend->handle;
@@ -108,9 +109,8 @@ static void set_unit(struct backend *backend, unsigned unit)
 }
 
 /*
- * Fail the Nth operation on the device, for every N: the request it belongs
- * to fails, all others work, and no sector holds anything that was not
- * written to it.
+ * Fail the Nth operation on the device, for every N: the request it belongs to fails, all others work,
+ * and no sector holds anything that was not written to it.
  */
 static void every_operation_may_fail(void **state)
 {
@@ -135,7 +135,7 @@ static void every_operation_may_fail(void **state)
 		request_set(&r[0], BLOCK_WRITE, 3, 10, data);		/* both edges */
 		request_set(&r[1], BLOCK_WRITE, 13, 1, data);		/* waits for it */
 		request_set(&r[2], BLOCK_WRITE_ZEROES, 20, 20, NULL);	/* edge, middle */
-		request_set(&r[3], BLOCK_WRITE, 40, 8, data);		/* as it is */
+		request_set(&r[3], BLOCK_WRITE, 40, 8, data);		/* unchanged */
 		request_set(&r[4], BLOCK_DISCARD, 47, 10, NULL);
 		for (i = 0; i < 5; i++)
 			backend_submit(backend, &r[i].req);
@@ -172,9 +172,9 @@ static uint64_t thread_ns(void)
 }
 
 /*
- * As many writes of part of a unit as frontends have room for, and as many
- * that wait for them. The end of one has a short look at each that waits; to
- * look from each at all that run would take many seconds.
+ * As many writes of part of a unit as frontends may have in flight, and as many that wait for them.
+ * When one ends, each waiting one is checked once. Checking each waiting one against all running ones
+ * would take many seconds.
  */
 static void many_wait(void **state)
 {
@@ -273,7 +273,7 @@ static void slot_done(struct block_request *req, int error)
 	slot->busy = false;
 }
 
-/* A guest keeps requests apart that touch the same sectors; units it knows nothing of. */
+/* A guest does not send requests that touch the same sectors; it knows nothing of units. */
 static bool overlaps(const struct random_run *run, uint64_t sector, uint64_t count)
 {
 	int i;
@@ -361,7 +361,7 @@ static void random_requests(struct random_run *run, unsigned count)
 			if (!run->slots[i].busy)
 				submit_random(run, &run->slots[i]);
 		}
-		/* Leave some in flight, so that they meet. */
+		/* Leave some in flight, so that they overlap. */
 		assert_int_equal(run->backend->engine->ops->wait(run->backend->engine), 0);
 		engine_reap(run->backend->engine);
 	}

@@ -79,7 +79,7 @@ static void no_permission(void **state)
 	assert_int_equal(seteuid(0), 0);
 }
 
-/* How many of its pages are in the page cache. */
+/* How many of the file's pages are in the page cache. */
 static int pages_cached(const char *path)
 {
 	unsigned char there[CACHED_PAGES];
@@ -145,7 +145,7 @@ static void read_only_filesystem(void **state)
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
-		skip();		/* a container's root may mount nothing; in a chroot "/" is no mount point */
+		skip();		/* in a container root may not be able to mount; in a chroot "/" is no mount point */
 	assert_int_equal(status, 0);
 }
 
@@ -190,7 +190,10 @@ static void empty_device(void **state)
 	scratch_loop_remove(device);
 }
 
-/* @locked: what the lock alone says; on a device it may be udev's. A writer that the lock does not stop, O_EXCL does. */
+/*
+ * @locked: the error if only the lock is held; on a device udev may hold it. A writer that ignores the
+ * lock is stopped by O_EXCL.
+ */
 static void one_writer_or_many_readers(const char *path, int locked)
 {
 	struct driver_options reader = { .read_only = true }, writer = { 0 }, shared = { .shared = true };
@@ -224,7 +227,7 @@ static void locks_on_a_device(void **state)
 	scratch_loop_remove(device);
 }
 
-/* The process that has the lock is named; it dies, and the lock is gone. */
+/* The message names the process that has the lock. When it dies, the lock is gone. */
 static void lock_of_another_process(void **state)
 {
 	const char *path = scratch_file("locked", 4096);

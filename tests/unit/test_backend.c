@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "array.h"
 #include "disk.h"
 #include "scratch.h"
 
@@ -23,13 +24,13 @@ static void bad_targets(void **state)
 	struct error_text text;
 	size_t i;
 
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		text.text[0] = '\0';
 		assert_int_equal(backend_open(&backend, sync_engine, cases[i].target, &options, &text), -EINVAL);
 		if (!strstr(text.text, cases[i].words))
 			fail_msg("%s: \"%s\"", cases[i].target, text.text);
 	}
-	/* Whatever is in a path, the text is one line. */
+	/* The text is one line, whatever the path contains. */
 	assert_int_equal(open_path(&backend, "/no\nsuch", options, &text), -ENOENT);
 	assert_null(strchr(text.text, '\n'));
 }
@@ -78,7 +79,7 @@ static void null_driver(void **state)
 	size_t i;
 	int ret;
 
-	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		ret = backend_open(&backend, sync_engine, cases[i].target, &options, &text);
 		if (ret != (cases[i].sectors ? 0 : -EINVAL) ||
 		    (!ret && backend->geometry.sectors != cases[i].sectors))

@@ -15,8 +15,8 @@
 #include "clock.h"
 
 #define DISK_BYTES (1u << 20)
-#define PENALTY_MAX 64u		/* what tapdisk puts up with */
-#define BACKOFF_MS 100u		/* for each such lot */
+#define PENALTY_MAX 64u		/* the number that tapdisk accepts */
+#define BACKOFF_MS 100u		/* for each such number */
 
 static struct fixture f;
 static struct blkfront *front;
@@ -113,7 +113,7 @@ static void test_bad_requests(void **state)
 	expect_served();
 }
 
-/* Pages that are none are seen when the data is to go there. */
+/* Bad pages are found when the data are copied. */
 static void test_bad_pages(void **state)
 {
 	struct blkfront_segment segment = { UINT32_MAX, 0, 7 };
@@ -130,7 +130,7 @@ static void test_bad_pages(void **state)
 	expect_served();
 }
 
-/* It can go while it is not looked at. */
+/* A frontend can disconnect while its rings are not looked at. */
 static void test_leaves(void **state)
 {
 	signal_until(1);

@@ -81,13 +81,13 @@ static void no_root_powers(void)
 	require(mknod(node, S_IFBLK | 0600, 0) < 0 && errno == EPERM);
 	require(chown(outside, 1, 1) < 0 && errno == EPERM);
 	require(socket(AF_PACKET, SOCK_RAW, 0) < 0 && errno == EPERM);
-	/* what is left is of use */
+	/* the rights that are left work */
 	require(!chmod(outside, 0));
 	require(open(outside, O_RDONLY | O_CLOEXEC) >= 0);
 	require(!chmod(outside, 0700));
 }
 
-/* What root's tapdisk is that has an opener. */
+/* The state of root's tapdisk that has an opener. */
 static void another_user(void)
 {
 	struct confine_user user;
@@ -106,7 +106,7 @@ static void another_user(void)
 	require(status_is(getpid(), "CapInh:", "0000000000000000") && status_is(getpid(), "CapAmb:", "0000000000000000"));
 	require(status_is(getpid(), "CapBnd:", "0000000000000000"));
 	require(prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1);
-#ifndef __SANITIZE_ADDRESS__	/* which has itself traced */
+#ifndef __SANITIZE_ADDRESS__	/* the sanitizer traces the process */
 	require(!prctl(PR_GET_DUMPABLE, 0, 0, 0, 0));
 #endif
 	require(setuid(0) < 0 && errno == EPERM);
@@ -114,7 +114,7 @@ static void another_user(void)
 	require(open("/proc/locks", O_RDONLY | O_CLOEXEC) >= 0);
 }
 
-/* Not even what anybody may. */
+/* Not even files that everybody may open. */
 static void another_user_has_no_files(void)
 {
 	struct confine_user user;
@@ -165,7 +165,7 @@ static void directories_are_compared_whole(void)
 	write_list(lines);
 	snprintf(path, sizeof(path), "%s/image", inside);
 	require(!image_directories_check(path, NULL));
-	snprintf(path, sizeof(path), "%s/new/file", inside);	/* whose directory is not there */
+	snprintf(path, sizeof(path), "%s/new/file", inside);	/* whose directory does not exist */
 	require(image_directories_check(path, NULL) == -EPERM);
 	snprintf(path, sizeof(path), "%s/new.cow", inside);
 	require(!image_directories_check(path, NULL));
@@ -189,7 +189,7 @@ static void a_list_that_is_none(void)
 	require(image_directories_check(inside, NULL) == -EINVAL);
 }
 
-/* All images are refused, not all allowed. */
+/* All images are refused, instead of all allowed. */
 static void an_empty_list(void)
 {
 	write_list("# nothing\n");

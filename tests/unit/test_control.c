@@ -21,6 +21,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "array.h"
+
 #define MAX_CONNECTIONS 256	/* tapdisk/control.c */
 #define DISK_BYTES (16u << 20)
 
@@ -67,7 +69,7 @@ static int raw_connect(void)
 	return fd;
 }
 
-/* What tapdisk is still ready to take of @length bytes; it may end the connection before the last. */
+/* How many of @length bytes tapdisk still reads; it may close the connection before the last. */
 static void raw_send(int fd, const char *data, size_t length)
 {
 	ssize_t sent;
@@ -117,8 +119,11 @@ static void expect_reply(int fd, int error)
 	json_decref(reply);
 }
 
-/* What comes right after a @fd was closed has been seen by tapdisk once it has answered on another connection: the
- * loop handles what is ready in one turn, and a second answer is from a later turn. */
+/*
+ * Events that came just after @fd was closed have been handled once tapdisk has answered on another
+ * connection: the loop handles in one turn everything that is ready, and a second answer is from a
+ * later turn.
+ */
 static void settle(void)
 {
 	json_decref(fixture_call(&f, json_pack("{s:s}", "command", "list")));
@@ -141,7 +146,7 @@ static void test_lines_that_are_no_objects(void **state)
 	static const char *const lines[] = { "\n", "hello\n", "[]\n", "42\n", "{\"a\": 1}}\n", "{\"a\": 1, \"a\": 2}\n",
 					     "\"\\ud800\"\n", "{\xff}\n", "{\"version\": 1e999}\n" };
 
-	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
 		int fd = raw_connect();
 
 		send_text(fd, lines[i]);
@@ -248,7 +253,7 @@ static void test_wrong_members(void **state)
 	};
 	int fd = raw_connect();
 
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		send_text(fd, requests[i].line);
 		send_text(fd, "\n");
 		expect_reply(fd, requests[i].error);
@@ -257,7 +262,7 @@ static void test_wrong_members(void **state)
 	expect_nothing_left();
 }
 
-/* What is said about something too long is cut, and may be cut within a character; it arrives all the same. */
+/* A message about a text that is too long is cut, perhaps within a character; the reply arrives all the same. */
 static void test_error_cut_in_a_character(void **state)
 {
 	int fd = raw_connect();
@@ -286,8 +291,8 @@ static void test_wrong_connect(void **state)
 	char line[512];
 	int fd = raw_connect();
 
-	for (size_t i = 0; i < sizeof(bad_queues) / sizeof(bad_queues[0]); i++) {
-		/* the last one is right but for the descriptors, of which there are none */
+	for (size_t i = 0; i < ARRAY_SIZE(bad_queues); i++) {
+		/* the last one lacks only the descriptors */
 		snprintf(line, sizeof(line), "{\"version\": 1, \"command\": \"connect\", \"minor\": %d, \"transport\": \"shm\", "
 			 "\"domid\": 1, \"devid\": 1, \"queues\": %s}\n", f.minor, bad_queues[i]);
 		send_text(fd, line);
@@ -319,7 +324,7 @@ static void test_descriptor_flood(void **state)
 	static const unsigned counts[] = { PROTOCOL_MAX_FDS + 1, PROTOCOL_MAX_FDS + 2, 250 };
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
 		int fd = raw_connect();
 
 		send_descriptors(fd, "{\"version\": 1, \"command\": \"list\"}\n", null, counts[i]);
@@ -331,7 +336,7 @@ static void test_descriptor_flood(void **state)
 	expect_nothing_left();
 }
 
-/* Bit by bit into a line that never ends. */
+/* Byte by byte, a line that never ends. */
 static void test_descriptor_trickle(void **state)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -346,7 +351,7 @@ static void test_descriptor_trickle(void **state)
 	expect_nothing_left();
 }
 
-/* Descriptors that a command has no use for are closed; they count for their own line only. */
+/* Descriptors that a command does not use are closed; they belong to their own line only. */
 static void test_unwanted_descriptors(void **state)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -379,7 +384,7 @@ static void test_descriptors_stay_with_their_line(void **state)
 	send_text(fd, connect_line);
 	expect_reply(fd, 0);
 	expect_reply(fd, 0);
-	/* three descriptors came: refused for what they are (an empty memfd), with another error than for none */
+	/* three descriptors arrived: they are refused because each is an empty memfd, with another error than for none */
 	json_t *with = raw_receive(fd), *without = raw_receive(fd);
 
 	assert_non_null(with);
@@ -402,7 +407,7 @@ static void test_many_lines_in_one_write(void **state)
 	for (int i = 0; i < 100; i++)
 		strcat(lines, list);
 	send_text(fd, lines);
-	shutdown(fd, SHUT_WR);		/* replies come even so */
+	shutdown(fd, SHUT_WR);		/* replies arrive all the same */
 	for (int i = 0; i < 100; i++)
 		expect_reply(fd, 0);
 	assert_null(raw_receive(fd));
@@ -424,7 +429,7 @@ static void test_line_in_pieces(void **state)
 	expect_nothing_left();
 }
 
-/* A client that sends and never reads: tapdisk stops reading from it, and from it only. */
+/* A client that sends and never reads: tapdisk stops reading from it, and only from it. */
 static void test_client_that_never_reads(void **state)
 {
 	static const char list[] = "{\"version\": 1, \"command\": \"list\"}\n";
@@ -434,7 +439,7 @@ static void test_client_that_never_reads(void **state)
 
 	poll_fd.fd = fd;
 	fcntl(fd, F_SETFL, O_NONBLOCK);
-	/* until nothing is taken any more for a while: both directions of the socket are full, and no more memory is used */
+	/* until nothing has been taken for a while: both directions of the socket are full, and no more memory is used */
 	while (poll(&poll_fd, 1, 500) == 1) {
 		if (send(fd, list, sizeof(list) - 1, MSG_NOSIGNAL) > 0)
 			sent++;
@@ -446,7 +451,7 @@ static void test_client_that_never_reads(void **state)
 	expect_nothing_left();
 }
 
-/* The end of the client of a command that waits: the disk goes on as if it were there. */
+/* A client disconnects whose command is waiting: the disk behaves as if it were still there. */
 static void test_client_gone_while_pausing(void **state)
 {
 	char line[128];
@@ -455,7 +460,7 @@ static void test_client_gone_while_pausing(void **state)
 	snprintf(line, sizeof(line), "{\"version\": 1, \"command\": \"pause\", \"minor\": %d}\n", f.minor);
 	send_text(fd, line);
 	close(fd);
-	/* it was sent before the next command, so it is begun before that one is answered */
+	/* it was sent before the next command, so it has begun before that one is answered */
 	settle();
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "pause", "minor", f.minor)));
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "unpause", "minor", f.minor)));
@@ -468,7 +473,7 @@ static void test_too_many_connections(void **state)
 	unsigned i;
 	int fd;
 
-	/* f.ctl is one; each is known to be accepted when it has been answered */
+	/* one of them is f.ctl; an answer shows that a connection was accepted */
 	for (i = 0; i < MAX_CONNECTIONS - 1; i++) {
 		fds[i] = raw_connect();
 		send_text(fds[i], "{\"version\": 1, \"command\": \"list\"}\n");
@@ -483,7 +488,7 @@ static void test_too_many_connections(void **state)
 	expect_nothing_left();
 }
 
-/* Grow the image by a sector and say so: one event. */
+/* Enlarge the image by a sector and announce it: one event. */
 static void cause_event(uint64_t *sectors)
 {
 	json_t *reply;
@@ -504,7 +509,7 @@ static uint64_t image_sectors(void)
 	return sectors;
 }
 
-/* On a busy machine an image may not answer for seconds, and that is told as well. */
+/* On a busy machine an image may not answer for seconds, which is an event as well. */
 static json_t *next_event(int fd)
 {
 	json_t *event;
@@ -540,7 +545,7 @@ static void test_events(void **state)
 	expect_nothing_left();
 }
 
-/* Events for a watcher that does not read them pile up so far and no further: then it is disconnected. */
+/* Events for a watcher that does not read accumulate only up to a limit: then it is disconnected. */
 static void test_watcher_that_never_reads(void **state)
 {
 	uint64_t sectors = image_sectors();
@@ -555,7 +560,7 @@ static void test_watcher_that_never_reads(void **state)
 			cause_event(&sectors);
 		assert_true(events < 100000);
 	}
-	/* those that the socket had room for are still there, whole */
+	/* the events that fitted into the socket are still there, complete */
 	for (; (event = raw_receive(fd)); received++)
 		json_decref(event);
 	assert_true(received > 0 && received < events);
@@ -563,7 +568,10 @@ static void test_watcher_that_never_reads(void **state)
 	expect_nothing_left();
 }
 
-/* Somebody has opened the socket's mode and directory to all. Only the end of the path, since what is above may be closed. */
+/*
+ * The modes of the socket and of its directory permit everybody. Only the end of the path, because a
+ * directory above may be closed.
+ */
 static void connect_as_nobody(int report)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };

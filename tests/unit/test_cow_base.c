@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_base.h"
 #include "cow_internal.h"
 #include "cow_model.h"
@@ -22,7 +23,7 @@
 struct bench {
 	struct sim store_sim, base_sim;
 	struct cow_store *store;
-	struct cow_base_fields fields;	/* what the store knows of its base */
+	struct cow_base_fields fields;	/* the store's record of its base */
 	uint8_t *want;			/* what the disk reads */
 	uint8_t *base_before;
 	uint64_t sectors;
@@ -35,7 +36,7 @@ static int bench_base_read(void *owner, void *data, uint64_t sector, uint64_t nr
 	return device->ops->read(device, data, BYTES(sector), BYTES(nr_sectors));
 }
 
-/* Says of some of it that it is zeros, up to within a block. */
+/* Reports part of the base as zeros, with borders within a block. */
 static int bench_base_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *zero)
 {
 	uint64_t end = sector < 4000 ? 4000 : sector < 4299 ? 4299 : UINT64_MAX;
@@ -79,7 +80,7 @@ static void bench_write(struct bench *bench, uint64_t sector, uint64_t n, bool z
 	assert_int_equal(zero ? cow_write_zeroes(bench->store, sector, n) : cow_write(bench->store, at, sector, n), 0);
 }
 
-/* Shrunk and grown again within the base, so that it ends within a block of what it shows. */
+/* The disk has shrunk and grown again within the base, so that it shows the base up to the middle of a block. */
 static void bench_resize(struct bench *bench, uint64_t between)
 {
 	struct error_text error = { "" };
@@ -98,13 +99,13 @@ static void bench_use(struct bench *bench)
 	size_t i;
 
 	bench_resize(bench, 4603);
-	for (i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(uses); i++) {
 		if (uses[i].sector + uses[i].n <= bench->sectors)
 			bench_write(bench, uses[i].sector, uses[i].n, uses[i].zero);
 	}
 }
 
-/* Page 1 of the bitmap has no bit set, and is in page 0. */
+/* Page 1 of the bitmap has no bit set, and is described in page 0. */
 static void bench_empty_page(struct bench *bench)
 {
 	struct cow_alloc *alloc = &bench->store->alloc;
@@ -123,7 +124,7 @@ static void bench_empty_page(struct bench *bench)
 
 static const struct cow_device_ops *sim_ops;
 
-/* Of a store with much room the start is enough, and the rest would take long. */
+/* With much free space the first part is enough, and the rest would take long. */
 static int punch_start(struct cow_device *device, uint64_t offset, uint64_t length)
 {
 	return sim_ops->punch(device, offset, length < STORE_BYTES ? length : STORE_BYTES);
@@ -227,7 +228,7 @@ static void power_cycle(struct bench *bench)
 	sim_power_cycle(&bench->base_sim);
 }
 
-/* The base may have grown by then, and be back: what is behind its old end is nobody's until the commit's end. */
+/* The base may have been enlarged: what is beyond its old end does not count until the commit ends. */
 static bool base_is_untouched(const struct bench *bench)
 {
 	return !memcmp(bench->base_sim.now, bench->base_before, BYTES(BASE));
@@ -246,7 +247,7 @@ static void verify_committed(struct bench *bench)
 	}
 }
 
-/* The power goes in step @cut of one of the two. Returns whether it went. */
+/* The power fails in step @cut of one of the two. Returns whether it failed. */
 static bool commit_cut(uint64_t seed, uint64_t sectors, uint64_t store_bytes, bool of_base, uint64_t cut)
 {
 	struct bench *bench = bench_new(seed, sectors, store_bytes);
@@ -257,7 +258,7 @@ static bool commit_cut(uint64_t seed, uint64_t sectors, uint64_t store_bytes, bo
 	bench_open(bench);
 	sim->steps = 0;
 	sim->cut = cut;
-	/* That the space of a store that was emptied cannot be given back any more is no failure. */
+	/* If the space of an emptied store cannot be freed, that is no failure. */
 	if (commit(bench) && !sim->off)
 		fail_msg("cut %llu: an error of itself", (unsigned long long)cut);
 	went = sim->off;
@@ -325,7 +326,7 @@ static int other_zero(void *owner, uint64_t sector, uint64_t *nr_sectors, bool *
 	return 0;
 }
 
-/* Turns what the bench keeps of the base into another one. */
+/* Replaces the bench's record of the base by another. */
 static void other_make(struct bench *bench, bool longer)
 {
 	memset(bench->base_before + BYTES(1003), 0, BYTES(4157 - 1003));
@@ -390,7 +391,7 @@ static void test_rebase_cut_anywhere(void **state)
 	print_message("# %llu crashes\n", (unsigned long long)cuts);
 }
 
-/* Each extent against a look at each block. */
+/* Compares each extent with a lookup of each block. */
 static void extents_verify(struct cow_store *store)
 {
 	const struct cow_version *active = store->active;
@@ -449,7 +450,7 @@ static int count_read(struct cow_device *device, void *data, uint64_t offset, si
 	return 0;
 }
 
-/* A disk of a tebibyte with a few blocks in it is discarded and shrunk in no time. */
+/* A disk of a tebibyte with a few blocks in it is discarded and shrunk quickly. */
 static void test_large_and_sparse(void **state)
 {
 	static struct cow_device_ops counting;
@@ -483,7 +484,7 @@ static void test_large_and_sparse(void **state)
 	sim_free(&sim);
 }
 
-/* A store of the size that was measured has room for the disk, however scattered its data. */
+/* A store of the measured size has room for the disk, however scattered its data are. */
 static void test_measure(void **state)
 {
 	static const struct { uint64_t sectors, step, blocks; } disks[] = {
@@ -498,7 +499,7 @@ static void test_measure(void **state)
 	struct sim sim;
 	size_t disk;
 
-	for (disk = 0; disk < sizeof(disks) / sizeof(disks[0]); disk++) {
+	for (disk = 0; disk < ARRAY_SIZE(disks); disk++) {
 		leaves = disks[disk].sectors / 4096 + 1;
 		leaves = leaves < disks[disk].blocks ? leaves : disks[disk].blocks;
 		sim_init(&sim, cow_measure(disks[disk].sectors, disks[disk].blocks, leaves), 0, 1);

@@ -18,7 +18,7 @@
 
 static uint64_t cuts;
 
-/* Opens the store and uses it until the power goes. */
+/* Opens the store and uses it until the power fails. */
 static void run_phase(struct model *model, unsigned operations)
 {
 	unsigned i;
@@ -43,7 +43,7 @@ static void recover(struct model *model)
 	cuts++;
 }
 
-/* Returns the steps that the first phase took. */
+/* Returns the number of steps of the first phase. */
 static uint64_t run_cut(uint64_t seed, uint64_t cut)
 {
 	struct model *model = malloc(sizeof(*model));

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 
@@ -24,7 +25,7 @@ static uint8_t *block_at(uint64_t block)
 	return sim.now + (block << COW_SHIFT);
 }
 
-static unsigned nodes_read, nodes_most = UINT32_MAX;	/* so many may be */
+static unsigned nodes_read, nodes_most = UINT32_MAX;	/* this many are allowed */
 
 int __real_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
 int __wrap_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes);
@@ -34,7 +35,7 @@ int __wrap_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsi
 	return ++nodes_read > nodes_most ? -EIO : __real_cow_node_get(store, ref, level, bytes);
 }
 
-/* A small store with two snapshots, closed; also remembered. */
+/* A small store with two snapshots, closed; its bytes are kept. */
 static int setup(void **state)
 {
 	model = malloc(sizeof(*model));
@@ -85,7 +86,7 @@ static void let_go(void)
 	model->store = NULL;
 }
 
-/* The blocks of metadata that are in use, by what the undamaged store says. */
+/* The metadata blocks in use, according to the undamaged store. */
 static size_t live_blocks(uint64_t *block, size_t room)
 {
 	struct cow_ref ref, *node;
@@ -114,7 +115,7 @@ static size_t live_blocks(uint64_t *block, size_t room)
 	return n;
 }
 
-/* True when it was noticed. */
+/* True when the damage was noticed. */
 static bool noticed(void)
 {
 	struct cow_check check = { 0 };
@@ -150,7 +151,7 @@ static void test_every_byte_flipped(void **state)
 	print_message("# %zu blocks of metadata\n", n);
 }
 
-/* Makes the checksums right again, from the leaves up. */
+/* Corrects the checksums, from the leaves up. */
 static void repair_node(struct cow_ref *ref, unsigned level)
 {
 	uint64_t block = cow_entry_block(ref->where);
@@ -247,7 +248,7 @@ static void test_made_up_stores(void **state)
 	}
 }
 
-/* In the table, which has one block. */
+/* In the table of versions, which has one block. */
 static struct cow_version_record *record_of(const char *name)
 {
 	struct cow_superblock *sb = (void *)block_at(0);
@@ -261,7 +262,7 @@ static struct cow_version_record *record_of(const char *name)
 	return NULL;
 }
 
-/* At each place below the root there is the same node, down to some that have nothing. */
+/* Each place below the root holds the same node, down to some that are empty. */
 static void make_up_tree(struct cow_version_record *record)
 {
 	struct cow_ref ref = { 0 };
@@ -279,15 +280,15 @@ static void make_up_tree(struct cow_version_record *record)
 	record->map_levels = COW_MAX_LEVELS;
 }
 
-/* A device that does not forget what it may. */
+/* A device whose punch does nothing. */
 static int punch_nothing(struct cow_device *device, uint64_t offset, uint64_t length)
 {
 	return 0;
 }
 
-#define STEP_MOST 5000u			/* nodes that a step looks at: a few hundred, and who is above each in three versions */
+#define STEP_MOST 5000u			/* the nodes that a step looks at: a few hundred, and their parents in three versions */
 
-/* A deletion does not walk for years through a tree that has the same few nodes everywhere, nor for long at once. */
+/* A deletion ends soon in a tree that has the same few nodes everywhere, and no step takes long. */
 static void test_tree_of_the_same_nodes(void **state)
 {
 	struct cow_device_ops ops = *sim.device.ops;
@@ -343,7 +344,7 @@ static void test_refusals(void **state)
 	assert_non_null(strstr(error.text, "not a cow store"));
 }
 
-/* What is said of a base has to make sense together; the checksum is right each time. */
+/* The record of a base has to be consistent; its checksum is right each time. */
 static void test_base_fields(void **state)
 {
 	static const struct { uint32_t kind, version, flags; const char *target; uint64_t sectors; int ret; } bases[] = {
@@ -362,7 +363,7 @@ static void test_base_fields(void **state)
 	struct error_text error;
 	size_t i;
 
-	for (i = 0; i < sizeof(bases) / sizeof(bases[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(bases); i++) {
 		sb->base_kind = bases[i].kind;
 		sb->base = (struct cow_base_fields){ .version = bases[i].version, .flags = bases[i].flags,
 			.sectors = bases[i].sectors };
@@ -383,7 +384,7 @@ static void open_to_write(void)
 		fail_msg("%s", error.text);
 }
 
-/* A checkpoint with snapshot "two" called @name and described by @description. */
+/* A checkpoint with snapshot "two", named @name and described by @description. */
 static void text_put(const char *name, const char *description)
 {
 	char text[200];
@@ -403,7 +404,7 @@ static int description_is(void *owner, const struct snapshot_info *info)
 	return 0;
 }
 
-/* Some were taken with such a description: they are listed, and can be deleted and gone back to. */
+/* Older versions accepted such descriptions: the snapshots are listed, and can be deleted and reverted to. */
 static void test_descriptions(void **state)
 {
 	static const struct { const char *kept, *shown; } texts[] = {
@@ -414,7 +415,7 @@ static void test_descriptions(void **state)
 	struct error_text error = { "" };
 	size_t i;
 
-	for (i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(texts); i++) {
 		text_put("two", texts[i].kept);
 		open_to_write();
 		assert_int_equal(cow_snapshot_list(model->store, description_is, (void *)texts[i].shown), 0);
@@ -428,7 +429,7 @@ static void test_descriptions(void **state)
 	let_go();
 }
 
-/* Names are in messages, in JSON and on terminals, and nobody has ever been let take one with such. */
+/* Names appear in messages, in JSON and on terminals, and no version has accepted such a name. */
 static void test_names(void **state)
 {
 	struct error_text error = { "" };

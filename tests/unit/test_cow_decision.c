@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "path.h"
@@ -80,7 +81,7 @@ static void decided_by(struct cow_version *version, const char *path)
 	assert_int_equal(cow_version_set_text(version, text, strlen(version->name), 0, strlen(path)), 0);
 }
 
-/* What the store says that decides is @path; nothing may come of that but the end of the snapshot. */
+/* The store names @path as its decision record; the only effect may be the end of the snapshot. */
 static void settle_made_up(const char *path)
 {
 	struct error_text error = { "" };
@@ -111,7 +112,7 @@ static void test_none_is_made_elsewhere(void **state)
 	assert_int_equal(access(scratch_path("state/made-up"), F_OK), -1);
 }
 
-/* Nor does a file that is there decide anything. */
+/* An existing file does not decide anything either. */
 static void test_none_is_read_elsewhere(void **state)
 {
 	char path[PATH_MAX];
@@ -143,7 +144,7 @@ static void test_no_other_is_taken(void **state)
 	const char *bad[] = { "/decision", RANDOM_NAME, scratch_path(RANDOM_NAME), scratch_path("state/groups"),
 		scratch_path("state/groups/"), scratch_path("state/groups/0123") };
 
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
 		assert_int_equal(cow_snapshot_prepare(store, "s", NULL, bad[i], &error), -EINVAL);
 	strcat(record, ".owner");
 	assert_true(cow_decision_valid(record));
@@ -151,7 +152,7 @@ static void test_no_other_is_taken(void **state)
 	assert_false(cow_decision_valid(record));
 }
 
-/* A file would be made for each. */
+/* A file would be created for each. */
 static void test_not_too_many(void **state)
 {
 	struct error_text error = { "" };

@@ -7,7 +7,7 @@
  * and exact; the check finds nothing, also after the deletions that were
  * going on have been finished.
  *
- * Most cuts are checked in a copy while the run goes on. Some end the run: then
+ * Most cuts are checked in a copy while the run continues. Some end the run: then
  * the driver opens the result, and the power may fail again meanwhile.
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.

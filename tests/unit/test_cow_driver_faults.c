@@ -13,7 +13,7 @@
 #include "live_run.h"
 #include "scratch.h"
 
-#define STRIDE 29			/* not every N each time: the seeds share them out */
+#define STRIDE 29			/* not every N each time: the seeds share the work */
 
 static void sweep(int error, unsigned count)
 {
@@ -33,7 +33,7 @@ static void test_input_output_errors(void **state)
 	sweep(-EIO, 6);
 }
 
-/* A file system that has no room at times: a disk that waits for it, and loses nothing. */
+/* A file system that is full at times: the disk waits for room, and loses nothing. */
 static void test_no_space(void **state)
 {
 	sweep(-ENOSPC, 6);

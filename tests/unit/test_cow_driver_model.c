@@ -37,7 +37,7 @@ static void test_on_a_snapshot(void **state)
 	run_seeds((struct live_options){ .base = LIVE_COW_BASE }, 8);
 }
 
-/* The store is too small for all that is asked for: what waits for room goes on when there is some. */
+/* The store is too small for all writes: those that wait for room continue when there is some. */
 static void test_without_room(void **state)
 {
 	live_waited = 0;
@@ -62,7 +62,7 @@ static void device_resize(uint64_t bytes)
 	assert_int_equal(scratch_run(command), 0);
 }
 
-/* Something was put where there was nothing of the device when the store was made. */
+/* The device had other contents when the store was made. */
 static bool behind_the_old_end(void)
 {
 	static uint8_t data[MORE_BYTES];
@@ -74,7 +74,7 @@ static bool behind_the_old_end(void)
 	return !cow_all_zero(data, sizeof(data));
 }
 
-/* What has been there for half the time is used by now, without another opening. */
+/* Space that appeared halfway through the run is in use by now, without another open. */
 static void device_enlarge(void)
 {
 	if (device_bytes > DEVICE_BYTES)
@@ -82,7 +82,7 @@ static void device_enlarge(void)
 	device_resize(device_bytes + MORE_BYTES);
 }
 
-/* A device is as large as it is, gives space back in its own way, and has more of it when somebody sees to that. */
+/* A device has a fixed size and gives space back in its own way; it grows when its administrator enlarges it. */
 static void test_on_a_device(void **state)
 {
 	struct live_options options = { .small = true, .full = true, .half_time = device_enlarge };

@@ -34,7 +34,7 @@ static void turn(struct cow_pace *pace, unsigned ms)
 	cow_pace_end(pace);
 }
 
-/* A pace of something that takes a fifth of the time at most, on a disk that has nothing else. */
+/* A pace for work that takes at most a fifth of the time, on a disk without other work. */
 struct paced {
 	struct engine engine;
 	struct cow_disk disk;
@@ -60,7 +60,7 @@ static void paced_free(struct paced *paced)
 	free(paced);
 }
 
-/* After a turn there is a pause of four times as long, and then it is said that the next one may begin. */
+/* After a turn there is a pause of four times its length, then the next turn may begin. */
 static void test_pause(void **state)
 {
 	struct paced *paced = paced_new();
@@ -88,7 +88,7 @@ static void test_least_pause(void **state)
 	paced_free(paced);
 }
 
-/* A pause in which none came shows that the disk is idle: no more pauses, until a request comes. */
+/* A pause without a request shows that the disk is idle: no more pauses, until a request comes. */
 static void test_no_pauses_when_idle(void **state)
 {
 	struct paced *paced = paced_new();
@@ -100,13 +100,13 @@ static void test_no_pauses_when_idle(void **state)
 		turn(&paced->pace, 10);
 		assert_true(cow_pace_due(&paced->pace));
 	}
-	paced->disk.sequence++;			/* one has come, and has ended */
+	paced->disk.sequence++;			/* a request has come, and has ended */
 	turn(&paced->pace, 10);
 	assert_false(cow_pace_due(&paced->pace));
 	paced_free(paced);
 }
 
-/* There may be none at the moment, and yet there was one in the pause, or one runs all through it. */
+/* No request may be running now, but one came in the pause, or one runs during all of it. */
 static void test_not_idle(void **state)
 {
 	struct paced *paced = paced_new();
@@ -125,7 +125,7 @@ static void test_not_idle(void **state)
 	paced_free(paced);
 }
 
-#define LEAVES 1000u			/* of the map, of which a snapshot alone has a block each: some steps of a deletion */
+#define LEAVES 1000u			/* blocks of the map that only a snapshot has: a deletion of several steps */
 #define LEAF_SECTORS ((uint64_t)COW_LEAF_ENTRIES * COW_SECTORS)
 
 static struct cow_disk *served(const struct fault_store *store)
@@ -162,12 +162,12 @@ static void write_leaves(struct fault_store *store, const struct iovec *iov)
 	}
 }
 
-/* What happened while a snapshot was given back. */
+/* What happened while the space of a snapshot was being freed. */
 struct deletion {
 	unsigned ms, turns;
 };
 
-/* In each millisecond @reads requests come and end: at its end there is none. */
+/* In each millisecond @reads requests come and end; none is running at its end. */
 static struct deletion delete_beside(unsigned reads)
 {
 	static uint8_t data[COW_BLOCK] __attribute__((aligned(COW_BLOCK)));
@@ -198,7 +198,7 @@ static struct deletion delete_beside(unsigned reads)
 	return seen;
 }
 
-/* Requests without end: the deletion makes its pauses, and comes to its end. */
+/* With endless requests the deletion makes its pauses, and still ends. */
 static void test_deletion_beside_requests(void **state)
 {
 	struct deletion seen = delete_beside(2);
@@ -212,7 +212,7 @@ static void test_deletion_on_an_idle_disk(void **state)
 	assert_in_range(delete_beside(0).ms, 1, 2 * IDLE_MS);
 }
 
-/* Free blocks in the last page of the bitmap, each a hole of its own. */
+/* Free blocks in the last page of the bitmap, each a separate hole. */
 static void leave_unpunched(unsigned count)
 {
 	struct cow_store *store = inside()->store;
@@ -223,7 +223,7 @@ static void leave_unpunched(unsigned count)
 	cow_retire_wake(inside());
 }
 
-/* A guest that reads and writes does not pay for a deletion and for holes at the same time. */
+/* A guest that reads and writes does not pay for a deletion and for punching holes at the same time. */
 static void test_no_holes_beside_a_deletion(void **state)
 {
 	struct cow_disk *store;
@@ -236,7 +236,7 @@ static void test_no_holes_beside_a_deletion(void **state)
 	live_submit(&disk, BLOCK_READ, 0, 8);
 	assert_non_null(disk.crash.held);
 	store->want_delete = true;
-	engine_set_timer(store->engine, &store->delete_pace.timer, UINT64_MAX);	/* which makes a long pause */
+	engine_set_timer(store->engine, &store->delete_pace.timer, UINT64_MAX);	/* which causes a long pause */
 	leave_unpunched(1);
 	live_submit(&disk, BLOCK_READ, 0, 8);
 	rounds(PLENTY);
@@ -252,7 +252,7 @@ static void test_no_holes_beside_a_deletion(void **state)
 #define HOLES 60u
 #define BESIDE_MS 200u
 
-/* Requests without end leave some time for holes, not much; without requests they are all made at once. */
+/* Endless requests leave a little time for holes; without requests they are all punched at once. */
 static void test_holes_beside_requests(void **state)
 {
 	unsigned i;
@@ -270,7 +270,7 @@ static void test_holes_beside_requests(void **state)
 	end();
 }
 
-/* Who closes a disk does not wait for all the holes that a deletion has left. */
+/* A close does not wait until all the holes of a deletion are punched. */
 static void test_close_leaves_holes(void **state)
 {
 	uint64_t steps;

@@ -2,7 +2,7 @@
 /*
  * test_cow_driver_reopen.c - a store that is open for reading, because a
  * clone of its snapshot is in use, is opened for writing in the same process;
- * the clone goes on to read the right data. Both hold 7s at first.
+ * the clone still reads the right data. Both hold 7s at first.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -29,7 +29,7 @@ static void fill(uint8_t data[PART * SECTOR_SIZE], int with)
 	memset(data, with, PART * SECTOR_SIZE);
 }
 
-/* Not closed in order: its log tells of the last write. */
+/* It is not closed cleanly: its log has the last write. */
 static void make_original(void)
 {
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
@@ -150,7 +150,7 @@ static void check_store(const char *path)
 	cow_file_close(device);
 }
 
-/* The clone is closed, and both are as they should be. */
+/* The clone is closed, and both have the right contents. */
 static void end(void)
 {
 	backend_close(clone.backend);
@@ -247,9 +247,8 @@ static unsigned snapshots(struct backend *backend)
 }
 
 /*
- * The disk is closed when it has prepared something, and opened again while
- * the clone keeps the store open: it is settled, as in any opening, and not
- * in a later one, on top of what was written since.
+ * The disk is closed with something prepared, and opened again while the clone keeps the store open:
+ * this open has to settle it, like every other open. A later one would undo what was written since.
  */
 static void test_what_was_prepared(void **state)
 {
@@ -281,7 +280,7 @@ static void test_what_was_prepared(void **state)
 	}
 }
 
-/* Who decides is there: it waits. What cannot be settled is not opened. */
+/* With the option undecided the revert stays prepared: its coordinator decides. What cannot be settled is not opened. */
 static void test_what_stays_prepared(void **state)
 {
 	struct error_text error = { "" };
@@ -311,7 +310,7 @@ static void test_what_stays_prepared(void **state)
 	end();
 }
 
-/* A journal is of what a guest was told: of an opening that fails in the end there is nothing. */
+/* A journal belongs to requests that a guest saw complete: an open that fails in the end leaves none. */
 static void test_no_journal_of_what_was_not_opened(void **state)
 {
 	struct error_text error = { "" };
@@ -346,9 +345,8 @@ static void reap_all(void)
 }
 
 /*
- * What the disk's last user has not flushed is in no journal when the disk is
- * opened again, beside a clone. That is mended without another flush: a
- * successor finds all of it.
+ * The writes that the disk's last user did not flush are in no journal when the disk is opened again,
+ * beside a clone. The open repairs this without another flush: a successor finds all of them.
  */
 static void test_journal_of_a_store_that_is_not_flushed(void **state)
 {
@@ -413,7 +411,7 @@ static void read_next(struct reader *reader)
 	backend_submit(clone.backend, &reader->req);
 }
 
-/* What is being read ends; what comes meanwhile waits, and nobody looks at a store that is changing. */
+/* Reads in flight end, new ones wait, and nothing reads a store that is being changed. */
 static void test_reads_meanwhile(void **state)
 {
 	static uint8_t data[PART * SECTOR_SIZE] __attribute__((aligned(COW_BLOCK)));
@@ -432,7 +430,7 @@ static void test_reads_meanwhile(void **state)
 	end();
 }
 
-/* Somebody else reads the original: it stays as it is. Once it is open for writing nobody else opens it. */
+/* Another process reads the original: it must not change. Once it is open for writing, nobody else can open it. */
 static void test_readers_elsewhere(void **state)
 {
 	struct cow_device *device;
@@ -455,7 +453,7 @@ static void test_readers_elsewhere(void **state)
 	end();
 }
 
-/* True when the Nth operation came; it fails, and so do all after it if it is @broken. */
+/* True when the Nth operation was reached. It fails, and with @broken all later ones, too. */
 static bool reopen_with_fault(unsigned nth, bool broken)
 {
 	struct fault_engine *fault = &clone.fault;

@@ -15,7 +15,7 @@
 #include "cow_base.h"
 #include "fault_store.h"
 
-/* A snapshot waits for the writes that run. */
+/* A snapshot waits for the writes that are running. */
 static void test_snapshot_waits_for_writes(void **state)
 {
 	begin((struct live_options){ 0 });
@@ -28,7 +28,7 @@ static void test_snapshot_waits_for_writes(void **state)
 	end();
 }
 
-/* A freeze that has not had its turn is taken back; the snapshot in front of it still waits for the writes. */
+/* A freeze that is still waiting is cancelled; the snapshot before it still waits for the writes. */
 static void test_thaw_of_a_freeze_that_waits(void **state)
 {
 	begin((struct live_options){ 0 });
@@ -56,7 +56,7 @@ static int open_snapshot(const struct live_snapshot *snapshot, struct backend **
 	return backend_open(backend, &disk.crash.engine, target, &options, &error);
 }
 
-/* One that is being deleted is not opened; one that is open is not deleted. */
+/* A snapshot that is being deleted cannot be opened; one that is open cannot be deleted. */
 static void test_open_or_deleted(void **state)
 {
 	struct live_snapshot *snapshot;
@@ -72,7 +72,7 @@ static void test_open_or_deleted(void **state)
 	assert_int_equal(disk.remover.error, -EBUSY);
 	disk.faulty = false;
 	backend_close(backend);
-	write_held(ENGINE_WRITE, 8, 8);		/* to a fresh place: the deletion has to wait for it */
+	write_held(ENGINE_WRITE, 8, 8);		/* to a new place: the deletion has to wait for it */
 	snapshot->state = LIVE_DELETING;
 	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
 	rounds(PLENTY);
@@ -84,7 +84,7 @@ static void test_open_or_deleted(void **state)
 	end();
 }
 
-/* A block that a read has begun on is not used again before its end. */
+/* A block is not reused until a read of it that has begun ends. */
 static void test_read_of_what_is_freed(void **state)
 {
 	struct live_snapshot *snapshot;
@@ -101,7 +101,7 @@ static void test_read_of_what_is_freed(void **state)
 	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
 	live_submit(&disk, BLOCK_DISCARD, 0, 88);
 	rounds(PLENTY);
-	/* Everything else is written again and again, at places that are looked for all over the store. */
+	/* All other blocks are written again and again, so that free blocks are searched for in the whole store. */
 	for (i = 1; i < 30; i++) {
 		live_submit(&disk, BLOCK_WRITE, i % 8 * LIVE_STRIDE, 88);
 		live_submit(&disk, BLOCK_FLUSH, 0, 0);
@@ -114,7 +114,7 @@ static void test_read_of_what_is_freed(void **state)
 	end();
 }
 
-/* A node of the map that is replaced, and its place used for something else, while it is being read is read anew. */
+/* A node of the map is read again if it is replaced, and its place reused, while it is being read. */
 static void test_read_of_a_node_that_is_replaced(void **state)
 {
 	static const uint8_t junk[COW_BLOCK] = { 0xdb };
@@ -126,7 +126,7 @@ static void test_read_of_a_node_that_is_replaced(void **state)
 	live_close(&disk);
 	assert_int_equal(live_open(&disk), 0);
 	do_write(88, 4);			/* the first leaf will be replaced */
-	for (i = 2; i < LIVE_ISLANDS; i++) {	/* and the cache has no room for the first leaf any more */
+	for (i = 2; i < LIVE_ISLANDS; i++) {	/* and the cache has no more room for the first leaf */
 		live_submit(&disk, BLOCK_READ, i * LIVE_STRIDE, 8);
 		live_drain(&disk);
 	}
@@ -142,7 +142,7 @@ static void test_read_of_a_node_that_is_replaced(void **state)
 	end();
 }
 
-/* A flush says nothing before what it covers is in the log, whoever writes that. */
+/* A flush does not end before the changes that it covers are in the log, whoever writes them there. */
 static void test_flush_beside_a_flush(void **state)
 {
 	struct live_request *first, *second;
@@ -160,7 +160,7 @@ static void test_flush_beside_a_flush(void **state)
 	end();
 }
 
-/* What lies behind the end of the snapshot that a disk went back to is refused from then on. */
+/* After a revert, requests beyond the end of that snapshot are refused. */
 static void test_revert_to_another_size(void **state)
 {
 	struct live_request *r;
@@ -190,7 +190,7 @@ static void test_revert_to_another_size(void **state)
 	end();
 }
 
-#define MANY_SNAPSHOTS 4000u		/* two of the largest records are a block of the table */
+#define MANY_SNAPSHOTS 4000u		/* two of the largest records fill a block of the table */
 
 static void make_with_many_snapshots(const char *path)
 {
@@ -216,7 +216,7 @@ static void make_with_many_snapshots(const char *path)
 	cow_file_close(device);
 }
 
-/* The table of the versions may be longer than a fiber's stack is deep. */
+/* The table of versions may be larger than a fiber's stack. */
 static void test_many_snapshots(void **state)
 {
 	struct fault_store store = { "" };
@@ -262,7 +262,7 @@ static void make_on_snapshot(const char *path, const char *base)
 	cow_file_close(device);
 }
 
-/* A disk may have smaller sectors than the one whose snapshot it stands on. */
+/* A disk may have smaller sectors than the disk whose snapshot it is based on. */
 static void test_base_of_larger_sectors(void **state)
 {
 	uint8_t data[SECTOR_SIZE] __attribute__((aligned(SECTOR_SIZE))) = { 0 };
@@ -286,7 +286,7 @@ static void test_base_of_larger_sectors(void **state)
 
 #define WHOLE_BLOCKS (LIVE_ISLAND / COW_SECTORS * COW_SECTORS)
 
-/* A disk, written before and after a snapshot, whose checkpoint is at work: a node that it reads is held. */
+/* A disk, written before and after a snapshot, with a running checkpoint: a node that it reads is held. */
 static struct live_snapshot *begin_at_a_checkpoint(void)
 {
 	struct live_snapshot *snapshot;
@@ -310,7 +310,7 @@ static struct live_snapshot *begin_at_a_checkpoint(void)
 	return snapshot;
 }
 
-/* First writes and flushes end while a checkpoint is at its nodes. */
+/* First writes and flushes end while a checkpoint reads its nodes. */
 static void test_writes_beside_a_checkpoint(void **state)
 {
 	const uint64_t all = WHOLE_BLOCKS;
@@ -328,7 +328,10 @@ static void test_writes_beside_a_checkpoint(void **state)
 	end();
 }
 
-/* First writes that come faster than it writes down wait early, one by one, not all of them at last and until its end. */
+/*
+ * If first writes are faster than the checkpoint, they are slowed down early, one by one. They do not
+ * all wait until its end.
+ */
 static void test_writes_faster_than_a_checkpoint(void **state)
 {
 	const struct cow_store *store;
@@ -349,7 +352,7 @@ static void test_writes_faster_than_a_checkpoint(void **state)
 	end();
 }
 
-/* Going back does not wait for a checkpoint to end: it is given up, and made afterwards. */
+/* A revert does not wait for a checkpoint to end: the checkpoint is aborted, and repeated afterwards. */
 static void test_revert_beside_a_checkpoint(void **state)
 {
 	struct live_snapshot *snapshot = begin_at_a_checkpoint();
@@ -366,7 +369,7 @@ static void test_revert_beside_a_checkpoint(void **state)
 	end();
 }
 
-/* Nor does a snapshot, for which a guest may stand still. */
+/* A snapshot does not wait either, because a guest may be stopped for it. */
 static void test_snapshot_beside_a_checkpoint(void **state)
 {
 	uint64_t sequence;
@@ -402,7 +405,7 @@ static void test_freeze_beside_a_checkpoint(void **state)
 	end();
 }
 
-/* One that is overdue is needed first: there has to be room for what the snapshot writes. */
+/* An overdue checkpoint goes first: the snapshot's writes need the room. */
 static void test_snapshot_with_a_checkpoint_overdue(void **state)
 {
 	uint64_t sequence;
@@ -419,7 +422,7 @@ static void test_snapshot_with_a_checkpoint_overdue(void **state)
 	end();
 }
 
-/* One that will fail is no reason to give it up. */
+/* A snapshot that will fail is no reason to abort it. */
 static void test_revert_to_nowhere_beside_a_checkpoint(void **state)
 {
 	struct live_snapshot nowhere = { .name = "nowhere" };

@@ -11,8 +11,8 @@
 
 #include "fault_store.h"
 
-static bool no_fibers;			/* there is no memory for one */
-static unsigned starts;			/* of writes, those that were started anew among them */
+static bool no_fibers;			/* there is no memory for a fiber */
+static unsigned starts;			/* of writes, restarted ones included */
 
 int __real_fiber_start(void (*run)(void *arg), void *arg);
 int __wrap_fiber_start(void (*run)(void *arg), void *arg);
@@ -31,7 +31,7 @@ void __wrap_cow_write_start(struct cow_request *r)
 	__real_cow_write_start(r);
 }
 
-/* Leaves no more than @spare blocks in each page of the bitmap. */
+/* Leaves at most @spare free blocks in each page of the bitmap. */
 static void use_up(unsigned spare)
 {
 	struct cow_open_options options = { 0 };
@@ -50,7 +50,7 @@ static void use_up(unsigned spare)
 	cow_file_close(device);
 }
 
-/* A write that no page of the bitmap has room for takes its blocks from several. */
+/* A write that does not fit into any page of the bitmap takes its blocks from several. */
 static void test_room_in_many_pages(void **state)
 {
 	unsigned i;
@@ -70,7 +70,7 @@ static void test_room_in_many_pages(void **state)
 	live_disk_free(&disk);
 }
 
-/* A discard makes room for a write that waits for it. */
+/* A discard makes room for a write that waits for room. */
 static void test_discard_makes_room(void **state)
 {
 	unsigned i;
@@ -91,7 +91,7 @@ static void test_discard_makes_room(void **state)
 	end();
 }
 
-#define BURST 80u			/* requests of a MiB: their places alone are more than the smallest log holds */
+#define BURST 80u			/* requests of a MiB: their map changes alone are more than the smallest log holds */
 #define BURST_SECTORS 2048u
 
 static struct iovec burst_data(void)
@@ -103,7 +103,7 @@ static struct iovec burst_data(void)
 	return iov;
 }
 
-/* Writes that are all in flight at once fill no more of the log than it has, small as it is. */
+/* Writes that are all in flight at once fill no more of the log than it has, even if it is small. */
 static void test_more_in_flight_than_the_log_holds(void **state)
 {
 	static struct block_request req[BURST + 1];
@@ -121,7 +121,7 @@ static void test_more_in_flight_than_the_log_holds(void **state)
 	fault_store_reap(&store, 10 * BURST);
 	for (i = 0; i <= BURST; i++)
 		assert_int_equal(result[i], 0);
-	assert_in_range(starts, BURST, 5 * BURST);	/* when one has ended not all of the others are tried */
+	assert_in_range(starts, BURST, 5 * BURST);	/* when one has ended, not all of the others are retried */
 	fault_store_end(&store);
 	free(iov.iov_base);
 }
@@ -135,7 +135,7 @@ static void read_done(struct block_request *req, int error)
 	assert_int_equal(error, 0);
 }
 
-/* Writes that wait for another one's end are started anew when that comes, and not at the end of anything else. */
+/* Writes that wait for the end of another one are restarted when it ends, and not at the end of any other. */
 static void test_only_whose_turn_it_is_is_started(void **state)
 {
 	static struct block_request req[READS];
@@ -165,14 +165,14 @@ static void test_only_whose_turn_it_is_is_started(void **state)
 	end();
 }
 
-/* With nothing in flight a write that needs a fiber finds no memory for it: it waits as for room, and is tried again. */
+/* With nothing in flight, there is no memory for the fiber that a write needs: it waits as for room, and is retried. */
 static void test_write_without_memory_for_a_fiber(void **state)
 {
 	struct live_request *r;
 
 	begin((struct live_options){ 0 });
 	no_fibers = true;
-	r = live_submit(&disk, BLOCK_WRITE, 0, 8);	/* wants a place that is prefilled */
+	r = live_submit(&disk, BLOCK_WRITE, 0, 8);	/* needs a block that is prefilled */
 	rounds(PLENTY);
 	assert_int_equal(disk.backend->waiting, 1);
 	backend_retry(disk.backend);
@@ -184,7 +184,7 @@ static void test_write_without_memory_for_a_fiber(void **state)
 
 #define FILLED 9u			/* of those writes: more than an eighth of the log waits to be written */
 
-/* The same of one that waits until the flusher has emptied the log. */
+/* The same for a write that waits until the flusher has emptied the log. */
 static void test_write_without_memory_for_the_flusher(void **state)
 {
 	struct iovec iov = burst_data();
@@ -215,15 +215,15 @@ static void test_write_without_memory_for_the_flusher(void **state)
 #define LARGE_AT 100u
 #define LARGE_SECTORS ((COW_LOG_MIN_BLOCKS << COW_SHIFT) / 4 / sizeof(struct cow_map_element) * COW_SECTORS + COW_SECTORS)
 
-/* First writes of a block, two always on their way, until there were SMALL_WRITES. */
+/* First writes of a block, always two in flight, until there were SMALL_WRITES. */
 struct small_writes {
 	struct backend *backend;
 	struct block_request req[2];
 	struct iovec iov;
 	unsigned begun, ended, failed;
-	struct block_request large;		/* comes when LARGE_AT have ended */
+	struct block_request large;		/* is submitted when LARGE_AT have ended */
 	struct iovec large_iov;
-	unsigned large_after;			/* so many had ended when it did; 0: it has not */
+	unsigned large_after;			/* number that had ended when it ended; 0: it has not */
 };
 
 static void small_next(struct small_writes *small, struct block_request *req, void (*done)(struct block_request *, int))
@@ -256,7 +256,7 @@ static void small_done(struct block_request *req, int error)
 	backend_submit(small->backend, &small->large);
 }
 
-/* A write that is larger than the log takes beside others gets its turn, though others come without end. */
+/* A write too large for the log beside others gets its turn, although other writes keep coming. */
 static void test_large_write_beside_small_ones(void **state)
 {
 	uint8_t *data = aligned_alloc(COW_BLOCK, LARGE_SECTORS * SECTOR_SIZE);

@@ -14,7 +14,7 @@
 #define STORE_BYTES (20u << 20)
 #define OPERATIONS 50
 
-/* 0: the fault did not come any more. */
+/* 0: the fault was not reached. */
 static bool run_fault(uint64_t seed, uint64_t nth, int error)
 {
 	struct model *model = malloc(sizeof(*model));
@@ -77,7 +77,7 @@ static void test_enospc_anywhere(void **state)
 	sweep(-ENOSPC);
 }
 
-/* The file system below a growing store is full: writes stop, and go on when there is room. Nothing else is lost. */
+/* The file system below a growing store is full: writes wait, and continue when there is room. Nothing else is lost. */
 static void test_no_space_then_space(void **state)
 {
 	struct model *model = malloc(sizeof(*model));
@@ -106,7 +106,7 @@ static void test_no_space_then_space(void **state)
 	sim_free(&sim);
 }
 
-/* A checkpoint that finds no space is undone, and the next one does it; no opening again in between. */
+/* A checkpoint that finds no space is undone, and the next one succeeds, without another open. */
 static void test_checkpoint_without_space(void **state)
 {
 	struct model *model = malloc(sizeof(*model));
@@ -133,7 +133,7 @@ static void test_checkpoint_without_space(void **state)
 			break;
 		assert_int_equal(ret, -ENOSPC);
 		if (cow_flush(model->store)) {
-			/* It was a superblock that could not be written: nothing is known of it any more. */
+			/* A superblock could not be written: its contents are unknown from then on. */
 			cow_abandon(model->store);
 			assert_int_equal(model_open(model), 0);
 		} else {
@@ -150,7 +150,7 @@ static void test_checkpoint_without_space(void **state)
 	sim_free(&sim);
 }
 
-/* The bitmap's first page is full while @sector is written: it goes to a block of the second. */
+/* The bitmap's first page is full while @sector is written: the write gets a block of the second. */
 static void write_to_second_page(struct model *model, uint64_t sector)
 {
 	struct cow_store *store = model->store;
@@ -168,7 +168,7 @@ static void write_to_second_page(struct model *model, uint64_t sector)
 static const struct cow_device_ops *real_ops;
 static struct cow_store *growing;
 
-/* As when another fiber goes on meanwhile. */
+/* As if another fiber ran in the meantime. */
 static int read_growing(struct cow_device *device, void *data, uint64_t offset, size_t length)
 {
 	struct cow_store *store = growing;
@@ -204,7 +204,7 @@ static void test_growth_while_a_page_is_read(void **state)
 	ops.read = read_growing;
 	sim.device.ops = &ops;
 	growing = model->store;
-	mallopt(M_PERTURB, 0x5a);		/* what was freed is something else */
+	mallopt(M_PERTURB, 0x5a);		/* the freed memory has other contents */
 	cow_alloc_is_used(model->store, COW_PAGE_BITS, &error);
 	mallopt(M_PERTURB, 0);
 	assert_null(growing);
@@ -215,7 +215,7 @@ static void test_growth_while_a_page_is_read(void **state)
 	sim_free(&sim);
 }
 
-/* A discard cannot read the page with the block that it would give back: the block is not given back. */
+/* A discard cannot read the bitmap page of the block that it would free: the block is not freed. */
 static void test_discard_without_bitmap(void **state)
 {
 	struct model *model = malloc(sizeof(*model));
@@ -234,7 +234,7 @@ static void test_discard_without_bitmap(void **state)
 	model_verify(model);			/* the map is in memory */
 	page = &model->store->alloc.page[1];
 	assert_false(page->dirty);
-	cow_set_free(&page->bits);		/* as cow_alloc_trim() does where there are many */
+	cow_set_free(&page->bits);		/* as cow_alloc_trim() does when there are many */
 	page->loaded = false;
 	sim.fail_error = -EIO;
 	sim.fail_at = sim.calls + 1;

@@ -17,13 +17,13 @@
 
 static char path[PATH_MAX];
 
-/* What becomes of the Nth pread() or pwrite(). */
+/* How the Nth pread() or pwrite() fails. */
 enum fault { SHORT, INTERRUPTED, NOTHING, FAILS_EIO, FAILS_ENOSPC };
 
 static struct {
 	enum fault fault;
-	unsigned nth, calls;		/* nth 0: of none */
-	bool all;			/* and of all after it */
+	unsigned nth, calls;		/* nth 0: none fails */
+	bool all;			/* and all later ones */
 	bool came;
 	unsigned blocks_read;
 } io;
@@ -37,7 +37,7 @@ static ssize_t faulty(ssize_t (*move)(int fd, void *data, size_t length, off_t o
 	if (!io.nth || (io.all ? io.calls < io.nth : io.calls != io.nth))
 		return move(fd, data, length, offset);
 	io.came = true;
-	if (io.fault == SHORT)	/* not whole sectors either */
+	if (io.fault == SHORT)	/* no whole sectors either */
 		return move(fd, data, length > 1000 ? 1000 : (length + 1) / 2, offset);
 	if (io.fault == NOTHING)
 		return 0;
@@ -67,10 +67,10 @@ ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
 }
 
 #define BLOCKS 40u
-#define ROUND_BLOCKS(round) (BLOCKS >> (round))	/* that the round writes: all, half, a quarter */
+#define ROUND_BLOCKS(round) (BLOCKS >> (round))	/* the part that a round writes: all, half, a quarter */
 #define ROUNDS 3u
 
-/* How far it came: rounds that were begun, and that are safe. */
+/* The progress: rounds that have begun, and that are durable. */
 static unsigned begun, safe;
 
 static int write_round(struct cow_store *store, unsigned round)
@@ -132,7 +132,7 @@ static void expect_block(const uint8_t *data, unsigned block, unsigned nth)
 		fail_msg("fault %u, call %u: block %u is of round %u, not of %u to %u", io.fault, nth, block, round, oldest, newest);
 }
 
-/* Without faults, and with a look at all of it. */
+/* Without faults; checks all of it. */
 static void look(struct cow_device *device, unsigned nth)
 {
 	static uint8_t data[BLOCKS * COW_BLOCK];
@@ -151,7 +151,7 @@ static void look(struct cow_device *device, unsigned nth)
 	cow_abandon(store);
 }
 
-/* False: it was through before the Nth call came. */
+/* False: it ended before the Nth call. */
 static bool run_fault(enum fault fault, unsigned nth, bool all)
 {
 	struct cow_create_options options = { .sectors = BLOCKS * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
@@ -172,7 +172,7 @@ static bool run_fault(enum fault fault, unsigned nth, bool all)
 	made = !ret;
 	if (!ret)
 		ret = use(device);
-	/* what fails need not be heard of: a superblock has a copy, and a checkpoint is made another time */
+	/* a failure may go unnoticed: a superblock has a copy, and a checkpoint is repeated */
 	if (ret && (!io.came || ret != errors[fault]))
 		fail_msg("fault %u, call %u: error %d", fault, nth, ret);
 	io.nth = 0;
@@ -192,7 +192,7 @@ static void sweep(enum fault fault)
 	assert_true(nth > 50);
 }
 
-/* What moves less than it was to is gone on with, in whatever pieces it comes. */
+/* A short transfer is continued, whatever the sizes of its pieces. */
 static void test_short(void **state)
 {
 	sweep(SHORT);
@@ -204,7 +204,7 @@ static void test_interrupted(void **state)
 	sweep(INTERRUPTED);
 }
 
-/* A file that has become shorter, or a device that takes no more. */
+/* A file that has become shorter, or a device that accepts no more. */
 static void test_nothing_is_moved(void **state)
 {
 	sweep(NOTHING);
@@ -257,9 +257,9 @@ static unsigned delete_all(struct cow_store *store, const char *name)
 }
 
 /*
- * Of snapshots "a", "b" and the disk each has @count other blocks. To delete
- * one is to read the nodes on the way to those, its own, and the same of its
- * parent and its child; and what the freeing needs of the bitmap.
+ * Each of snapshots "a", "b" and the disk has @count other blocks. Deleting one reads the nodes on the
+ * path to these, its own, and those of its parent and its child; and what the freeing needs of the
+ * bitmap.
  */
 static unsigned delete_of(unsigned count, const char *name)
 {

@@ -14,7 +14,7 @@
 
 #define STORE_BYTES (20u << 20)
 
-/* The new end lies in the same page of the bitmap as the old one, and nothing but that changes in the page. */
+/* The new end lies in the same page of the bitmap as the old one, and nothing else changes in the page. */
 static void test_device_that_grows_within_a_page(void **state)
 {
 	struct cow_create_options options = { .sectors = 200000 };
@@ -49,7 +49,7 @@ static void test_device_that_grows_within_a_page(void **state)
 	sim_free(&sim);
 }
 
-/* A small log takes the places of a disk in as many steps as it needs. */
+/* A small log records the blocks of a disk in as many steps as needed. */
 static void test_preallocation_fits_into_the_log(void **state)
 {
 	struct cow_create_options options = { .sectors = 20000 * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
@@ -73,7 +73,7 @@ static void test_preallocation_fits_into_the_log(void **state)
 	sim_free(&sim);
 }
 
-/* On a device that is full of something else it reads as zeros, and to write to it is no change of the map. */
+/* On a device with other contents it reads as zeros, and a write to it changes no map. */
 static void test_preallocated_is_zeros(void **state)
 {
 	enum { BLOCKS = 400 };
@@ -106,7 +106,7 @@ static void test_preallocated_is_zeros(void **state)
 	}
 }
 
-/* In the C library's place: the Nth from here on finds no memory; 0: none. */
+/* Replaces the C library's: the Nth allocation from here fails; 0: none. */
 static unsigned fail_reallocarray;
 
 void *reallocarray(void *old, size_t count, size_t size)
@@ -118,7 +118,7 @@ void *reallocarray(void *old, size_t count, size_t size)
 	return realloc(old, bytes);
 }
 
-/* A bitmap that cannot get a level more for want of memory is as it was, and gets it later. */
+/* If there is no memory for another level of the bitmap, it stays as it was, and gets the level later. */
 static void test_growing_without_memory(void **state)
 {
 	struct cow_store *store = calloc(1, sizeof(*store));
@@ -145,7 +145,7 @@ static void test_growing_without_memory(void **state)
 }
 
 #define MANY (COW_MAX_VERSIONS / 8)
-#define MANY_SECONDS 10			/* of processor time; it is a tenth of one, or, where each looks at all others, minutes */
+#define MANY_SECONDS 10			/* of processor time: it takes 0.1, or minutes if it is quadratic */
 
 static double processor_seconds(void)
 {
@@ -155,7 +155,7 @@ static double processor_seconds(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
-/* As many versions as anybody cares to put into a store are found, each by its number, and soon. */
+/* In a store with very many versions each is found by its number, and quickly. */
 static void test_very_many_versions(void **state)
 {
 	struct cow_store *store = calloc(1, sizeof(*store));
@@ -181,7 +181,7 @@ static void test_very_many_versions(void **state)
 	free(store);
 }
 
-static unsigned looks;			/* at versions: are they gone? */
+static unsigned looks;			/* queries of versions: are they gone? */
 
 bool __real_cow_version_gone(const struct cow_version *version);
 bool __wrap_cow_version_gone(const struct cow_version *version);
@@ -193,7 +193,7 @@ bool __wrap_cow_version_gone(const struct cow_version *version)
 }
 
 #define KEPT 1000u
-#define GONE 100u			/* taken after them */
+#define GONE 100u			/* snapshots taken after those */
 
 static void many_snapshots(struct cow_store *store)
 {
@@ -214,7 +214,10 @@ static void many_snapshots(struct cow_store *store)
 	}
 }
 
-/* Which is the next deletion is known, at work and when the log tells of them, without a look at all that are kept. */
+/*
+ * The next deletion is known without a search of all kept versions, in the deletion itself and when
+ * the log is replayed.
+ */
 static void test_deletions_beside_many_versions(void **state)
 {
 	struct cow_create_options options = { .sectors = (KEPT + GONE) * COW_SECTORS };
@@ -241,7 +244,7 @@ static void test_deletions_beside_many_versions(void **state)
 	sim_free(&sim);
 }
 
-/* By looking at all of it. */
+/* By a search of the whole tree. */
 static bool layer_has(const struct cow_layer *layer, unsigned level, uint64_t index)
 {
 	size_t i;
@@ -255,7 +258,7 @@ static bool layer_has(const struct cow_layer *layer, unsigned level, uint64_t in
 
 #define TOUCHES 3000u
 
-/* A layer knows of each node of a tree whether it has changes under it, also when one stands below it. */
+/* A layer knows for each node of a tree whether there are changes below it, also if another node is between. */
 static void test_layer_touches(void **state)
 {
 	struct cow_layer layer = { 0 };
@@ -281,7 +284,7 @@ static void test_layer_touches(void **state)
 
 #define LAYER_ENTRIES 100u
 
-/* A checkpoint that nothing may come before is one while it is at work, too, and when it was given up. */
+/* An overdue checkpoint stays overdue while it runs, and after it was aborted. */
 static void test_overdue_all_the_while(void **state)
 {
 	struct cow_create_options options = { .sectors = 200000 };

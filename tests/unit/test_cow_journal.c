@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "scratch.h"
@@ -21,7 +22,7 @@
 #define STORE_BYTES (3u << 20)
 #define SECTORS 4096u
 
-/* Where things are in it, in bytes. */
+/* Positions in it, in bytes. */
 enum { MAGIC = 0, FORMAT = 8, UUID = 16, SALT = 32, NEXT_SALT = 40, AREA_SIZE = 48, CURRENT = 56, AREA = 64, OTHER_AREA = 88 };
 enum { BEGIN = 0, USED = 8, INCOMPLETE = 16 };		/* of an area */
 
@@ -135,7 +136,7 @@ static void test_played(void **state)
 	nothing_is_missing();
 	assert_int_equal(cow_close(store), 0);
 	store = NULL;
-	assert_int_equal(access(path, F_OK), -1);	/* of use to nobody any more */
+	assert_int_equal(access(path, F_OK), -1);	/* not needed any more */
 	nothing_is_missing();
 }
 
@@ -157,7 +158,7 @@ static void test_header(void **state)
 	uint64_t kept;
 	size_t i;
 
-	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(bad); i++) {
 		get(bad[i].offset, &kept, bad[i].length);
 		put(bad[i].offset, &bad[i].value, bad[i].length);
 		refused(bad[i].error, bad[i].why);
@@ -176,14 +177,14 @@ static void use_meanwhile(void)
 	store = NULL;
 }
 
-/* It belongs to one opening of the store. */
+/* A journal belongs to one open of the store. */
 static void test_opened_meanwhile(void **state)
 {
 	use_meanwhile();
 	refused(-ESTALE, "another process has opened it");
 }
 
-/* Each call to the device fails once while the store is closed. What is behind the flush leaves nothing that is missing. */
+/* Each call to the device fails once while the store is closed. After its flush that loses nothing. */
 static void test_failed_closings(void **state)
 {
 	uint64_t nth, calls;
@@ -207,7 +208,7 @@ static void test_failed_closings(void **state)
 		use_meanwhile();
 	} while (ret);
 	assert_true(failed > 5);
-	/* what is not flushed is */
+	/* without the flush data are missing */
 	nothing_is_missing();
 	assert_int_equal(cow_write(store, written, 80, COW_SECTORS), 0);
 	sim.fail_at = sim.calls + 1;
@@ -246,7 +247,7 @@ static void test_file(void **state)
 	nothing_is_missing();
 }
 
-/* It was cut off before it had its magic, so before anything was answered. */
+/* It was interrupted before its magic was written, so before any answer. */
 static void test_half_made(void **state)
 {
 	static const uint8_t none[8];
@@ -259,7 +260,7 @@ static void test_half_made(void **state)
 	assert_int_equal(data[0], 0);
 }
 
-/* Each call to the device fails once during the opening, when there was a journal and when there was none; the next one succeeds. */
+/* Each call to the device fails once during the open, with and without a journal; the next open succeeds. */
 static void failed_openings(bool fresh)
 {
 	struct error_text error;
@@ -282,7 +283,7 @@ static void failed_openings(bool fresh)
 		if (!ret)
 			cow_abandon(store);
 		else if (fresh)
-			use_meanwhile();	/* nobody was told anything yet */
+			use_meanwhile();	/* no request was answered yet */
 		nothing_is_missing();
 		cow_abandon(store);
 		store = NULL;
@@ -300,7 +301,7 @@ static void test_failed_first_openings(void **state)
 	failed_openings(true);
 }
 
-/* The one record replaced by another, with the right checksum. */
+/* Replaces the only record by another with the right checksum. */
 static void make_up(uint32_t type, const void *payload, uint32_t length)
 {
 	uint32_t head[4] = { 0, type, length, 1 };
@@ -334,7 +335,7 @@ static void test_made_up_records(void **state)
 	refused(-EUCLEAN, "cannot be replayed");
 	make_up(run_type, &run, sizeof(run) - 8);
 	refused(-EUCLEAN, "cannot be replayed");
-	make_up(COW_RECORD_RELEASE, zeros, sizeof(zeros));	/* longer than the log's may be */
+	make_up(COW_RECORD_RELEASE, zeros, sizeof(zeros));	/* longer than the log allows */
 	refused(-EUCLEAN, "cannot be replayed");
 	make_up(COW_RECORD_COMMIT + 1, zeros, 8);
 	refused(-EUCLEAN, "cannot be replayed");

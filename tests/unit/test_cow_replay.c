@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 #include "protocol.h"
@@ -28,7 +29,7 @@ static int store_open(struct error_text *error)
 	return ret;
 }
 
-/* Snapshots "gone", which is deleted, "one", and "undecided", which is prepared. The disk has blocks written since. */
+/* Snapshots "gone", which is deleted, "one", and "undecided", which is prepared. The disk has newer blocks. */
 static int setup(void **state)
 {
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
@@ -78,7 +79,7 @@ struct made_up {
 	size_t length;
 };
 
-/* The store's own log with one record more, opened after a crash. The device is then as it was. */
+/* The store's own log with one more record, opened after a crash. Then the device is restored. */
 static int open_with(const struct made_up *record, struct error_text *error)
 {
 	static uint8_t before[STORE_BYTES];
@@ -116,7 +117,7 @@ static void expect(const struct made_up *records, size_t count, int expected)
 }
 
 #define RECORD(what, type, count, payload) { what, type, count, &(payload), sizeof(payload) }
-#define EXPECT(records, expected) expect(records, sizeof(records) / sizeof((records)[0]), expected)
+#define EXPECT(records, expected) expect(records, ARRAY_SIZE(records), expected)
 
 static void test_map(void **state)
 {

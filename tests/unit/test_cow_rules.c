@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_model.h"
 
@@ -73,7 +74,7 @@ static void crash(struct model *model, bool (*keeps)(const struct sim_write *wri
 	model_check(model);
 }
 
-/* 1. S, then T, back to S, S deleted: what T and the disk share must not be overwritten in place. */
+/* 1. S, then T, revert to S, delete S: the blocks that T and the disk share must not be overwritten in place. */
 static void test_branch_points_stay(void **state)
 {
 	struct model *model = &((struct rule_state *)*state)->model;
@@ -104,8 +105,8 @@ static uint64_t log_place(const struct model *model)
 }
 
 /*
- * 2. A crash loses record n + 1 and keeps n + 2. Opened again, a record that
- * is the same as n + 1 to the bit is written. The old n + 2 must not count.
+ * 2. A crash loses record n + 1 and keeps n + 2. After a reopen, a record identical to n + 1 is
+ * written. The old n + 2 must not count.
  */
 static void test_log_is_salted(void **state)
 {
@@ -130,7 +131,7 @@ static void test_log_is_salted(void **state)
 	memset(sim->now + place, 0, COW_BLOCK);
 	reopen(model);
 
-	/* The log goes on where it stood, with the same predecessor. */
+	/* The log continues at its old end, with the same predecessor. */
 	assert_int_equal(model->store->log.head, tail);
 	assert_int_equal(model->store->log.sequence, sequence);
 	assert_int_equal(model->store->log.chain, chain);
@@ -142,7 +143,7 @@ static void test_log_is_salted(void **state)
 	assert_int_equal(model->store->log.sequence, sequence + 1);
 }
 
-/* 2. Nor may a record count that followed another predecessor than the one that stands there now. */
+/* 2. A record must not count either if its predecessor is not the record before it. */
 static void test_log_is_chained(void **state)
 {
 	struct model *model = &((struct rule_state *)*state)->model;
@@ -171,12 +172,12 @@ static void write_during_sync(void *owner)
 
 	model->sim->on_sync = NULL;
 	model_write(model, 800, 8);
-	/* The place of a block that is being logged changes, too. */
+	/* The block that is being logged gets another place meanwhile. */
 	model_discard(model, 80, 8, false);
 	model_write(model, 80, 8);
 }
 
-/* 3. What completes while the sync is under way is not covered by it, and must not be logged by that flush. */
+/* 3. A write that completes while the sync is running is not covered by it, and that flush must not log it. */
 static void test_log_after_data_exactly(void **state)
 {
 	struct model *model = &((struct rule_state *)*state)->model;
@@ -191,7 +192,7 @@ static void test_log_after_data_exactly(void **state)
 	crash(model, keep_none);
 }
 
-/* 4. A crash loses the deletion. Until it was durable, nothing the snapshot holds may be overwritten. */
+/* 4. A crash loses the deletion. Until it is durable, nothing that the snapshot holds may be overwritten. */
 static void test_deletion_is_durable_first(void **state)
 {
 	struct rule_state *s = *state;
@@ -205,7 +206,7 @@ static void test_deletion_is_durable_first(void **state)
 	s->sim.fail_at = s->sim.calls + 1;
 	assert_int_equal(cow_snapshot_delete(s->model.store, "S", &error), -EIO);
 	s->sim.fail_at = 0;
-	/* The store has failed and says so; the way in for a write that came at the same time is below. */
+	/* the store has failed and refuses writes; one that came at the same time is past that check */
 	s->model.store->failed = 0;
 	assert_int_equal(cow_write(s->model.store, data, 80, 8), 0);
 	s->model.nr_later = 0;
@@ -217,7 +218,7 @@ static void test_deletion_is_durable_first(void **state)
 	model_check(&s->model);
 }
 
-/* 5. The disk lets go of a block that a deletion under way has passed, and of one that it has still to come to. */
+/* 5. The disk releases a block that a running deletion has passed, and one that it has not reached yet. */
 static void test_nobody_frees_twice(void **state)
 {
 	struct model *model = &((struct rule_state *)*state)->model;
@@ -229,7 +230,7 @@ static void test_nobody_frees_twice(void **state)
 	assert_int_equal(model_snapshot(model, "S"), 0);
 	assert_int_equal(model_delete(model, "S"), 0);
 	assert_int_equal(cow_checkpoint(model->store), 0);
-	/* As a step does it that has settled the first leaf, and found nothing there to free. */
+	/* As a deletion's step that has done the first leaf, and found nothing to free there. */
 	step.id = model->store->versions->id;
 	assert_int_equal(cow_event_add(model->store, model->store->active, COW_RECORD_FREE, 0, &step, sizeof(step)), 0);
 	assert_int_equal(model_flush(model), 0);
@@ -238,7 +239,7 @@ static void test_nobody_frees_twice(void **state)
 	model_discard(model, 8 * 600, 8, false);
 	assert_int_equal(model_flush(model), 0);
 	model_check(model);
-	/* Should the second block have been freed by now, it is given out again, and then freed under its new owner. */
+	/* If the second block was freed already, it is allocated again, and then freed although it is in use. */
 	model->store->alloc.at_bit = 0;
 	model_write(model, 8 * 10, 8);
 	model_write(model, 8 * 20, 40);
@@ -251,7 +252,7 @@ static void test_nobody_frees_twice(void **state)
 	model_check(model);
 }
 
-/* 6. Freed is not free: before the freeing is durable the block holds what a crash brings back. */
+/* 6. Freed is not free: until the freeing is durable, a crash can bring back the old owner. */
 static void test_freed_is_not_free(void **state)
 {
 	struct model *model = &((struct rule_state *)*state)->model;
@@ -264,13 +265,13 @@ static void test_freed_is_not_free(void **state)
 		model_discard(model, 0, MODEL_SECTORS, false);
 		for (sector = 0; sector < 4000; sector += 40)
 			model_write(model, sector, 40);
-		model->store->alloc.at_bit = 0;		/* gives out low numbers again */
+		model->store->alloc.at_bit = 0;		/* allocates low numbers again */
 		if (i % 5 == 4)
 			crash(model, keep_all);
 	}
 }
 
-/* 6. Map nodes: an old superblock that is still there must find all it names. Each place to allocate from, each cut. */
+/* 6. Map nodes: an old superblock must find every node that it names. For each place to allocate from, and each cut. */
 static void test_nodes_outlive_superblocks(void **state)
 {
 	struct rule_state *s = *state;
@@ -309,7 +310,7 @@ static bool keep_but_superblocks(const struct sim_write *write)
 	return !keep_superblocks(write);
 }
 
-/* What is there after a power cut in cow_create() is the old store as it was, the new one, or none. True: the new one. */
+/* After a power cut in cow_create() there is the old store unchanged, the new one, or none. True: the new one. */
 static bool old_new_or_none(struct model *model, const uint8_t uuid[16])
 {
 	struct cow_open_options options = { 0 };
@@ -335,7 +336,10 @@ static bool old_new_or_none(struct model *model, const uint8_t uuid[16])
 	return !is_old;
 }
 
-/* 6. A store is made on a device that holds another one: both its superblocks go before anything else does. */
+/*
+ * 6. A store is made on a device that holds another one: both old superblocks are erased before
+ * anything else is written.
+ */
 static void test_create_wipes_first(void **state)
 {
 	bool (*const keeps[])(const struct sim_write *write) = { keep_all, keep_none, keep_superblocks, keep_one_superblock,
@@ -348,7 +352,7 @@ static void test_create_wipes_first(void **state)
 	void *one;
 	int ret;
 
-	for (unsigned i = 0; i < sizeof(keeps) / sizeof(keeps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(keeps); i++) {
 		for (cut = 1, ret = -EIO; ret; cut++) {
 			assert_int_equal(setup(&one), 0);
 			s = one;
@@ -368,7 +372,7 @@ static void test_create_wipes_first(void **state)
 	}
 }
 
-/* 6. After a checkpoint each copy of the superblock will do, whatever has been reused since. */
+/* 6. After a checkpoint each copy of the superblock works, whatever has been reused since. */
 static void test_either_superblock(void **state)
 {
 	struct rule_state *s = *state;
@@ -423,7 +427,7 @@ static void test_size_history(void **state)
 	sim_free(&sim);
 }
 
-/* 8. A store that is full still flushes, checkpoints, snapshots and deletes, and then takes writes again. */
+/* 8. A full store still flushes, checkpoints, takes and deletes snapshots, and then accepts writes again. */
 static void test_room_to_finish(void **state)
 {
 	struct cow_create_options options = { .sectors = 200000, .log_blocks = COW_LOG_MIN_BLOCKS };
@@ -441,7 +445,7 @@ static void test_room_to_finish(void **state)
 	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
 	memset(data, 7, sizeof(data));
 	for (i = 0; !ret && i < 20000; i++) {
-		/* Scattered, so that each map change costs a node. */
+		/* Scattered, so that each map change needs a node. */
 		ret = cow_write(store, data, (uint64_t)i * 7919 % 25000 * 8, 8);
 		if (!ret && i % 100 == 99) {
 			snprintf(name, sizeof(name), "s%u", snapshots);
@@ -485,7 +489,7 @@ static void expect_hole(struct cow_store *store, uint64_t block, unsigned count)
 	cow_alloc_unhold_run(store, block, count);
 }
 
-/* What was freed may be used again before it is punched out of the store; then it must not be. */
+/* Freed blocks may be used again before they are punched out of the store; then they must not be punched. */
 static void test_used_again_is_not_punched(void **state)
 {
 	struct cow_store *store = ((struct rule_state *)*state)->model.store;
@@ -505,7 +509,7 @@ static void test_used_again_is_not_punched(void **state)
 	assert_int_equal(store->alloc.unpunched, 0);
 	cow_alloc_return(store, block + 2, 1);
 	cow_alloc_return(store, block + 7, 1);
-	cow_unpunched_add(store, block + 7);		/* freed anew, and behind where the last hole was; then in front of it */
+	cow_unpunched_add(store, block + 7);		/* freed again, once behind the last hole, once before it */
 	expect_hole(store, block + 7, 1);
 	cow_unpunched_add(store, block);
 	expect_hole(store, block, 1);

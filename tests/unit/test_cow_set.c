@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "array.h"
 #include "cow_internal.h"
 #include "cow_sim.h"
 
@@ -52,7 +53,7 @@ static void model_compare(const struct model *model)
 	assert_int_equal(cow_set_next(&model->set, next), COW_PAGE_BITS);
 }
 
-/* Out, and in again. */
+/* Remove it, and put it back. */
 static void model_reload(struct model *model)
 {
 	uint8_t bytes[COW_BLOCK];
@@ -74,7 +75,7 @@ static void test_is_what_was_put(void **state)
 
 	(void)state;
 	assert_non_null(model);
-	for (i = 0; i < sizeof(goal) / sizeof(goal[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(goal); i++) {
 		for (n = 0; model->count != goal[i]; n++) {
 			model_put(model, random_bit(), model->count < goal[i]);
 			if (n > 8 * COW_PAGE_BITS)	/* the last few are found one by one */
@@ -90,7 +91,7 @@ static void test_is_what_was_put(void **state)
 	free(model);
 }
 
-/* Blocks that were freed here and there on a disk that is full, 10 TiB large. */
+/* Blocks that were freed all over a full disk of 10 TiB. */
 static void test_few_take_little(void **state)
 {
 	enum { PAGES = 4096, FREED = 40 };
@@ -120,7 +121,7 @@ static void test_few_take_little(void **state)
 	free(hold);
 }
 
-/* What was just taken back needs no memory; nor does a bitmap. */
+/* Putting back what was just removed needs no memory; neither does a bitmap. */
 static void test_room_is_kept(void **state)
 {
 	struct cow_set set = { 0 };

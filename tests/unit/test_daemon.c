@@ -13,7 +13,7 @@
 #include "client_internal.h"
 #include "in_child.h"
 
-/* What descriptors 0 to 2 and 4 of a daemon are. */
+/* The files of descriptors 0 to 2 and 4 of a daemon. */
 static void daemon_look(char *line, size_t size)
 {
 	char *arguments[] = { "sh", "-c", "for n in 0 1 2 4; do readlink /proc/$$/fd/$n || echo none; done | tr '\\n' ' ' >&3; echo >&3", NULL };
@@ -30,7 +30,7 @@ static void with_all_open(void)
 	require(!strcmp(line, "/dev/null /dev/null /dev/null none "));
 }
 
-/* The pipe by which it says that it is ready then gets numbers 0 and 1, and what is opened next number 3. */
+/* The pipe by which it reports that it is ready then gets numbers 0 and 1, and the next file number 3. */
 static void with_two_closed(void)
 {
 	char line[200];

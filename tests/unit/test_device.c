@@ -80,7 +80,7 @@ static void put_slave(const char *path, const char *name, const char *slave)
 	put_link(link, slave);
 }
 
-/* A SCSI disk: the host below @above with its driver, the rest of the way, the disk. */
+/* A SCSI disk: the host below @above with its driver, the directories in between, the disk. */
 static dev_t put_scsi(const char *host, const char *driver, const char *below)
 {
 	char path[PATH_MAX];
@@ -138,7 +138,7 @@ static void network_disks(void **state)
 
 static void unknown_devices(void **state)
 {
-	assert_false(device_is_local(makedev(0, 40)));		/* what a network file system has */
+	assert_false(device_is_local(makedev(0, 40)));		/* the device number on a network file system */
 	assert_false(device_is_local(put_device(VIRTUAL "bcache0")));
 	assert_false(device_is_local(put_device("devices/host7/block/sdh")));
 	assert_false(device_is_local(put_device(PCI "block/sdi")));
@@ -164,7 +164,7 @@ static void nvme(void **state)
 	assert_false(device_is_local(multipath));
 }
 
-/* All of what is below counts, however deep. */
+/* Everything below it counts, however deep. */
 static void stacks(void **state)
 {
 	static const char sda[] = PCI "ata1/host0/target0:0:0/0:0:0:0/block/sda";
@@ -200,7 +200,7 @@ static void stack_without_end(void **state)
 	assert_false(device_is_local(device));
 }
 
-/* The file is a real one; the file system it is on is on whatever the made-up sysfs says. */
+/* The file is real; the sysfs is not, so the file's file system is on whatever the test puts there. */
 static void loop_over_a_file(void **state)
 {
 	const char *path = scratch_file("backing", 4096);

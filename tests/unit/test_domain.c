@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "client_internal.h"
 #include "protocol.h"
 
@@ -76,7 +77,7 @@ static void test_tree(void **state)
 	expect_files(0);
 }
 
-/* The one that it was at is gone: who names none is told of which domain. */
+/* The current snapshot is gone: a command that names none gets an error with the domain's name. */
 static void test_at_none(void **state)
 {
 	static const enum domain_snapshot_command commands[] = {
@@ -87,7 +88,7 @@ static void test_at_none(void **state)
 	must(create("b"));
 	must(revert("a"));
 	must(delete("a", false));
-	for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
 		must_fail(fake_run((struct domain_snapshot_request){ .command = commands[i], .new_name = "new" }), -ENOENT,
 			  "domain " FAKE_NAME " has no current snapshot");
 	must(delete("b", false));
@@ -114,7 +115,7 @@ static void test_refusals(void **state)
 	must(delete("a", false));
 }
 
-/* What cannot be written is refused before anything is done. */
+/* A name or text that cannot be stored is refused before anything is done. */
 static void test_words(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "u", .description = "caf\xe9" };
@@ -134,7 +135,7 @@ static void test_words(void **state)
 	must(delete("u", false));
 }
 
-/* Whatever fails, the domain runs on, and nothing is left. */
+/* If anything fails, the domain continues to run, and nothing is left. */
 static void test_failures(void **state)
 {
 	struct error_text text = { "" };
@@ -148,7 +149,7 @@ static void test_failures(void **state)
 	expect_disks("");
 	expect_files(0);
 
-	/* the second disk has one of that name: it stays, and the first gets none */
+	/* the second disk already has one of that name: it stays, and the first disk gets none */
 	assert_int_equal(tapctl_snapshot_group(&second, 1, &snapshot, &text), 0);
 	must_fail(create("x"), -EEXIST, "xvdb");
 	expect_running(1);
@@ -156,7 +157,7 @@ static void test_failures(void **state)
 	expect_disk(1, "x");
 	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", TIMEOUT_MS, &text), 0);
 
-	/* a disk that has lost its snapshot is found before the domain is touched */
+	/* a disk that has lost its snapshot is noticed before the domain is touched */
 	must(create("x"));
 	assert_int_equal(tapctl_snapshot_delete(&second, 1, "x", TIMEOUT_MS, &text), 0);
 	fake->memory = 5;
@@ -165,7 +166,7 @@ static void test_failures(void **state)
 	must(delete("x", false));
 	expect_disks("");
 
-	/* it is at the snapshot though it does not start, and the next try starts it */
+	/* it is at the snapshot although it does not start, and the next try starts it */
 	must(create("x"));
 	fake->fail_restore = -EIO;
 	must_fail(revert("x"), -EIO, "does not want to; the disks are at snapshot \"x\" and the domain is shut off: revert to it again");
@@ -199,7 +200,10 @@ static void lose_decision(const char *step)
 	assert_int_equal(rename(directory, away), 0);
 }
 
-/* The domain stands still until all disks do, not until what they keep is durable; it is no harm when that fails. */
+/*
+ * The domain is stopped until all disks are frozen, but not until their snapshots are durable. If that
+ * fails, the domain still runs.
+ */
 static void test_goes_on_early(void **state)
 {
 	client_group_step = note_stood;
@@ -217,7 +221,7 @@ static void test_goes_on_early(void **state)
 	must(delete("x", false));
 }
 
-/* Nor does one with a single disk wait for that. */
+/* With a single disk it does not wait for that either. */
 static void test_goes_on_early_alone(void **state)
 {
 	const char *const left_out[] = { "xvdb", NULL };
@@ -239,14 +243,14 @@ static void test_goes_on_early_alone(void **state)
 	must(delete("x", false));
 }
 
-/* The connection to the second disk's tapdisk breaks when all is decided. */
+/* The connection to the second disk's tapdisk breaks after the decision. */
 static void lose_connection(const char *step)
 {
 	char path[108];
 
 	if (strcmp(step, "decided"))
 		return;
-	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), fake->pid[1]);	/* as it was bound */
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), fake->pid[1]);	/* its name at bind() */
 	for (int fd = 3; fd < 256; fd++) {
 		struct sockaddr_un peer = { 0 };
 		socklen_t length = sizeof(peer);
@@ -256,7 +260,7 @@ static void lose_connection(const char *step)
 	}
 }
 
-/* A disk that could not be told what was decided has its snapshot, too. */
+/* A disk that could not be told the decision has its snapshot, too. */
 static void test_disk_not_told(void **state)
 {
 	for (unsigned i = 0; i < 5; i++) {
@@ -282,10 +286,10 @@ static void test_disks_only(void **state)
 	expect_disk(1, "d");
 	request.live = true;
 	must_fail(fake_run(request), -EINVAL, "live");
-	/* without memory it is left off */
+	/* without memory the domain is left shut off */
 	must(revert("d"));
 	assert_false(fake->there);
-	/* and can have snapshots while it is */
+	/* and can have snapshots in that state */
 	must(create("off"));
 	expect_list("d half off");
 	expect_disk(0, "d half off");
@@ -300,7 +304,7 @@ static void test_disks_only(void **state)
 	expect_files(0);
 }
 
-/* That a domain cannot be booted is found while it runs. */
+/* A domain that cannot be booted is noticed while it runs. */
 static void test_unbootable(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "d", .disk_only = true };
@@ -321,7 +325,7 @@ static void test_unbootable(void **state)
 	must(delete("d", false));
 }
 
-/* A domain that was paused is left that, or as it was asked for. */
+/* A paused domain stays paused, or gets the state that was asked for. */
 static void test_disks_only_paused(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "a", .disk_only = true };
@@ -337,7 +341,7 @@ static void test_disks_only_paused(void **state)
 	must(delete("b", false));
 }
 
-/* A raw disk is refused, or moves onto a store; the domain's configuration goes on saying "aio:". */
+/* A raw disk is refused, or moves onto a store; the domain's configuration still says "aio:". */
 static void test_raw(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "r" };
@@ -366,7 +370,7 @@ static void test_raw(void **state)
 	expect_disks("");
 }
 
-/* A disk has moved for a snapshot that was not to be: it moves back. */
+/* A disk has moved for a snapshot that failed: it moves back. */
 static void test_raw_undone(void **state)
 {
 	struct domain_snapshot_request request = {
@@ -392,7 +396,7 @@ static void test_raw_undone(void **state)
 	must(delete("r", false));
 }
 
-/* One that nobody said tapdisk serves is written to by others, who do not know of a store: it does not move. */
+/* A disk without a tapdisk in its configuration may be written by others, who do not know of a store: it is not moved. */
 static void test_raw_unsaid(void **state)
 {
 	const char *const left_out[] = { "xvdb", NULL };
@@ -414,7 +418,10 @@ static void test_raw_unsaid(void **state)
 	assert_false(is_moved());
 }
 
-/* A config file that is named: of a domain that runs the host knows all, of one that is off the file is remembered. */
+/*
+ * A config file is named: for a running domain the host's configuration counts; of a domain that is
+ * off the file is remembered.
+ */
 static void test_config_file(void **state)
 {
 	struct domain_snapshot_request request = {
@@ -452,7 +459,7 @@ static void test_config_file(void **state)
 	must(delete("on", true));
 }
 
-/* A domain that runs is not taken for one that is shut off because it has another name by now. */
+/* A running domain is not taken for one that is shut off if its name has changed. */
 static void test_renamed(void **state)
 {
 	json_t *info;
@@ -467,7 +474,10 @@ static void test_renamed(void **state)
 	fake->renamed = false;
 }
 
-/* Nor because it was started anew, without a uuid in its config file, and has another one: its snapshots stay with the old. */
+/*
+ * Nor if it was restarted without a uuid in its config file, and has another one: its snapshots stay
+ * with the old uuid.
+ */
 static void test_other_uuid(void **state)
 {
 	const char *const names[] = { FAKE_UUID, NULL };
@@ -503,7 +513,7 @@ static void test_other_uuid(void **state)
 	fake->other_uuid = false;
 }
 
-/* When it is gone it is found by the name that it had when the snapshot was begun. */
+/* When it is gone it is found by the name that it had when the snapshot began. */
 static void test_name_lost(void **state)
 {
 	must(create("before"));
@@ -555,7 +565,7 @@ static void test_damaged(void **state)
 	fd = open(path, O_WRONLY | O_TRUNC);
 	assert_int_equal(write(fd, "{\"name\": \"b\"}", 13), 13);
 	close(fd);
-	/* the others are not harmed by it */
+	/* it does no harm to the others */
 	must_fail(list(), -EBADMSG, "snapshotdata-b.xl: damaged");
 	assert_string_equal(list().names, "a c");
 	must(fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .name = "c" }));
@@ -565,7 +575,7 @@ static void test_damaged(void **state)
 	must(delete("a", false));
 	must(delete("c", false));
 	expect_disks("b");
-	/* nor is it taken for one that is not there */
+	/* nor is it taken for one that does not exist */
 	must_fail(revert("b"), -EBADMSG, "damaged");
 	must_fail(create("b"), -EEXIST, "already");
 	must_fail(delete("b", false), -EBADMSG, "delete --keep-disks removes it");
@@ -608,7 +618,7 @@ static void test_unfinished_file(void **state)
 	expect_files(0);
 }
 
-/* What the caller ignores a program does not. */
+/* A caller may ignore a signal; a program that is run does not. */
 static void test_signals(void **state)
 {
 	char path[100], line[100];
@@ -619,7 +629,7 @@ static void test_signals(void **state)
 	snprintf(path, sizeof(path), "%s/status", fake_dir);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
-	program_run(arguments, NULL);		/* which cannot learn how that ends */
+	program_run(arguments, NULL);		/* which cannot learn the result */
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	file = fopen(path, "r");
@@ -648,7 +658,7 @@ static void test_hook(void **state)
 	expect_files(0);
 }
 
-/* A guest that stands still or is gone is not told to thaw, and a snapshot of it is none the worse. */
+/* A guest that is paused or gone is not told to thaw, and its snapshot is complete all the same. */
 static void test_hook_stopped(void **state)
 {
 	struct domain_snapshot_request request = {
@@ -670,7 +680,7 @@ static void test_hook_stopped(void **state)
 	expect_told("f");
 	assert_false(fake->there);
 	expect_list("p s");
-	/* the same at a revert: it is at the snapshot, and runs */
+	/* the same in a revert: it is at the snapshot, and runs */
 	must_fail(revert("s"), -EIO, "and runs, frozen as it was then: run '");
 	expect_told("t");
 	expect_running(1);

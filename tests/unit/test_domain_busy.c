@@ -8,7 +8,7 @@
 #include "nbd_client.h"
 #include "client_disk.h"
 
-/* A disk that is opened by somebody while the domain is off, and his client. */
+/* Another process opens a disk while the domain is off, and has a client. */
 static struct {
 	int pid, minor, client;
 } other;
@@ -66,7 +66,7 @@ static void expect_reverted(const char *name)
 	must(outcome);
 }
 
-/* What was refused is not done later, when it could be. */
+/* A refused operation is not carried out later, when it would be possible. */
 static void test_revert_refused(void **state)
 {
 	must(create("k"));
@@ -79,7 +79,7 @@ static void test_revert_refused(void **state)
 	assert_false(fake->there);
 	expect_disks("k");
 
-	/* he comes when it was found that nobody has it */
+	/* the client comes after the check that there is none */
 	comes_at = "intent";
 	domain_step = come_at_step;
 	must_fail(revert("k"), -EBUSY, "nothing was done");
@@ -93,7 +93,10 @@ static void test_revert_refused(void **state)
 	must(delete("k", false));
 }
 
-/* The domain is destroyed already: that goes on when it can, unless it was started meanwhile, or is given up. */
+/*
+ * The domain has been destroyed: the revert continues when it can, unless the domain was started
+ * meanwhile or the revert is abandoned.
+ */
 static void test_revert_waits(void **state)
 {
 	const struct domain_snapshot_request give_up = { .command = DOMAIN_SNAPSHOT_RECOVER, .force = true };
@@ -127,7 +130,7 @@ static void test_revert_waits(void **state)
 	expect_no_records();
 }
 
-/* Another one in its place, of which nothing comes either, is no reason to leave the domain destroyed. */
+/* If another revert replaces it and fails as well, the domain must not stay destroyed. */
 static void test_revert_waits_twice(void **state)
 {
 	must(create("k"));
@@ -175,7 +178,10 @@ static void start_at_step(const char *step)
 	fake->memory = 7;
 }
 
-/* Somebody starts the domain between the checks and the disks: it runs on disks that did not go back, and that is said. */
+/*
+ * Somebody starts the domain between the checks and the disks: it runs on disks that were not
+ * reverted, and the error says so.
+ */
 static void test_revert_of_started(void **state)
 {
 	must(create("k"));
@@ -197,7 +203,7 @@ static void test_revert_of_started(void **state)
 	expect_no_records();
 }
 
-/* A snapshot that somebody reads is refused, not half deleted. */
+/* A snapshot that is being read is refused; it must not be deleted on some disks. */
 static void expect_not_deleted(void)
 {
 	must_fail(delete("k", true), -EBUSY, "disk xvda: its snapshot \"k\" is open");
@@ -206,7 +212,7 @@ static void expect_not_deleted(void)
 	expect_files(4);
 }
 
-/* A tapdisk hears of a client's end in its own time. */
+/* A tapdisk notices the end of a client after some time. */
 static void expect_deleted(void)
 {
 	struct outcome outcome;

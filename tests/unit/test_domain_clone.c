@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "client_disk.h"
 #include "domain-snapshot-libxl.h"
 #include "fixture.h"
@@ -32,7 +33,7 @@ static void test_clone(void **state)
 	must(outcome);
 	assert_int_equal(access(outcome.clone, R_OK), 0);
 	must_fail(fake_run(request), -EEXIST, "already exists");
-	/* its disk is one that can be opened beside the original's */
+	/* the clone's disk can be opened beside the original's */
 	snprintf(target, sizeof(target), "cow:%s/dolly-xvda.cow", fake_dir);
 	options.target = target;
 	if (disk_create(&options, &pid, &minor, &disk, &text))
@@ -61,7 +62,7 @@ static void test_clone_directory(void **state)
 	request.folder = directory;
 	must_fail(fake_run(request), -ENOENT, "not-there");
 	must(delete("c", false));	/* nothing is in the way */
-	/* one that goes while nobody ends the clone */
+	/* one that disappears after the clone was killed */
 	must(create("c"));
 	do {
 		assert_int_equal(mkdir(directory, 0700), 0);
@@ -78,7 +79,7 @@ static void test_clone_directory(void **state)
 
 static const char *comes_at, *comes_as;
 
-/* Somebody makes a file of that name himself. */
+/* Somebody creates a file of that name. */
 static void make_foreign(const char *step)
 {
 	char path[200];
@@ -93,7 +94,7 @@ static void make_foreign(const char *step)
 	fclose(file);
 }
 
-/* What comes while the clone is being made is neither written to nor removed; what was made is. */
+/* Files that appear while the clone is being made are neither written nor removed; the clone's own files are removed. */
 static void test_clone_foreign(void **state)
 {
 	static const char *const files[] = { "dolly-xvda.cow", "dolly-xvdb.cow", "dolly.save" };
@@ -126,7 +127,7 @@ static void test_clone_foreign(void **state)
 	must(delete("c", false));
 }
 
-/* A raw disk that has moved onto a store is known by that. */
+/* A raw disk that has moved onto a store is recognised. */
 static void test_clone_raw(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .store = fake_dir };
@@ -215,7 +216,7 @@ static void test_clone_config_hvm(void **state)
 
 	fake->hvm = true;
 	outcome = clone_disks(words, sizeof(words));
-	for (unsigned i = 0; i < sizeof(written) / sizeof(written[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(written); i++)
 		assert_non_null(strstr(words, written[i]));
 	assert_null(strstr(words, "hpet"));
 	assert_non_null(strstr(outcome.text, "have their defaults: viridian, shadow"));
@@ -256,7 +257,7 @@ static void remove_file(const char *file)
 	assert_int_equal(unlink(path), 0);
 }
 
-/* It is there, and nothing else of it; or nothing is. */
+/* The clone is there and nothing else of it, or nothing is there. */
 static bool is_whole(void)
 {
 	bool whole = is_there("molly.save");
@@ -302,7 +303,7 @@ static void test_clone_killed(void **state)
 	expect_files(0);
 }
 
-/* Files that came since then under the names that its were to have are not its own. */
+/* Files that were created since, under the names of its own files, are not its own. */
 static void test_clone_killed_foreign(void **state)
 {
 	static const char *const files[] = { "molly-xvda.cow", "molly-xvdb.cow", "molly.save" };
@@ -333,7 +334,10 @@ static void test_clone_killed_foreign(void **state)
 	must(delete("k", false));
 }
 
-/* A disk's snapshot that is of another moment than the memory and the other disks is none of this snapshot. */
+/*
+ * If a disk's snapshot was taken at another time than the memory and the other disks, it does not
+ * belong to this snapshot.
+ */
 static void test_clone_of_another(void **state)
 {
 	const struct domain_snapshot_request request = {
@@ -370,7 +374,7 @@ static void damage(const char *file)
 	assert_int_equal(truncate(path, 100), 0);
 }
 
-/* A store that does not stand on the snapshot any more does not keep it. One of which that cannot be known does. */
+/* A store that is no longer based on the snapshot does not keep it. A store whose base is unknown does. */
 static void test_clone_rebased(void **state)
 {
 	const struct domain_snapshot_request request = {

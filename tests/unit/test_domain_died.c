@@ -55,7 +55,7 @@ static void write_something(void)
 	assert_int_equal(blkfront_pwrite(front, written, sizeof(written), 1 << 20), 0);
 }
 
-/* It goes on with what it has written. */
+/* It continues with what it has written. */
 static void expect_written(void)
 {
 	char text[512] = "";
@@ -78,7 +78,7 @@ static void take_over(void)
 	expect_written();
 }
 
-/* Nobody takes over: what needs the disk is refused, and says who can help. */
+/* Nobody takes over: operations that need the disk are refused, and the error says what helps. */
 static void test_nobody(void **state)
 {
 	const struct domain_snapshot_request clone = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "k", .new_name = "dolly" };
@@ -96,7 +96,7 @@ static void test_nobody(void **state)
 	expect_files(0);
 }
 
-/* A create that fails of it cannot be undone either until then. */
+/* A create that fails for this reason cannot be undone either until then. */
 static void test_undo(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true };
@@ -115,7 +115,7 @@ static void test_undo(void **state)
 	expect_running(1);
 }
 
-/* It is under way: the command waits, and works with the one that took over. */
+/* A takeover is running: the command waits, and works with the new tapdisk. */
 static void test_soon(void **state)
 {
 	int status;
@@ -139,7 +139,7 @@ static void test_soon(void **state)
 	expect_disks("");
 }
 
-/* The guest has gone, too: who gives the disk up, as the hotplug script does, makes room for the next one. */
+/* The guest is gone, too: after the disk was given up, as the hotplug script does, the next one can be attached. */
 static void test_guest_gone(void **state)
 {
 	char path[128], target[140];

@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static unsigned syncs_left;		/* until one fails; 0: none does */
+static unsigned syncs_left;		/* syncs until one fails; 0: none fails */
 static unsigned directory_syncs;	/* of fake_dir */
 static const char *full_until_gone;	/* while this file exists, no file can be written */
 
@@ -34,7 +34,7 @@ int __wrap_fsync(int fd)
 	return __real_fsync(fd);
 }
 
-/* Sync number @number fails. True: it came to that. */
+/* Sync number @number fails. True: that many were made. */
 static bool run_failing(struct domain_snapshot_request request, unsigned number, struct outcome *outcome)
 {
 	bool failed;
@@ -46,7 +46,7 @@ static bool run_failing(struct domain_snapshot_request request, unsigned number,
 	return failed;
 }
 
-/* Whole and listed, or undone: the domain goes on, and nothing is left. */
+/* Complete and listed, or undone: the domain continues to run, and nothing is left. */
 static void sweep_create(struct domain_snapshot_request request)
 {
 	struct outcome outcome;
@@ -89,7 +89,7 @@ static void test_create_disks(void **state)
 	sweep_create((struct domain_snapshot_request){ .disk_only = true });
 }
 
-/* What a clone is made of is durable, and so are the names; what was begun is gone. */
+/* The files of a clone and their names are durable; an incomplete clone is gone. */
 static void test_clone(void **state)
 {
 	static const char *const files[] = { "dolly-xvda.cow", "dolly-xvdb.cow", "dolly.save" };
@@ -103,7 +103,7 @@ static void test_clone(void **state)
 	do {
 		directory_syncs = 0;
 		failed = run_failing(request, ++number, &outcome);
-		/* one that is there, and that the next command has to clear up after, says so */
+		/* if it exists and the next command has to clean up after it, the error says so */
 		assert_int_equal(failed, outcome.text[0] != 0);
 		if (!outcome.error)
 			must(list());

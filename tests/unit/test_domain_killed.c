@@ -21,7 +21,7 @@ static struct outcome recover(bool force)
 	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .force = force });
 }
 
-/* All of it, or nothing. */
+/* Everything, or nothing. */
 static void expect_all_or_nothing(const char *name)
 {
 	struct outcome outcome = list();
@@ -56,7 +56,7 @@ static void test_create_killed(void **state)
 	assert_true(step > 10);
 }
 
-/* The domain is destroyed when the snapshot is whole, and until then goes on when it does not come to that. */
+/* The domain is destroyed when the snapshot is complete; if it does not become complete, the domain continues to run. */
 static void test_shutdown_killed(void **state)
 {
 	const struct domain_snapshot_request request = {
@@ -92,8 +92,8 @@ static void restart_domain(void)
 	fake_start_domain();
 }
 
-/* It was started again before anybody looked: that is another domain. */
-static void test_shutdown_started_anew(void **state)
+/* It was started again before the next command: that is another domain. */
+static void test_shutdown_restarted(void **state)
 {
 	const struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_SHUTDOWN,
@@ -114,8 +114,8 @@ static void test_shutdown_started_anew(void **state)
 }
 
 /*
- * Of disks only: the domain is paused, if at all, when the snapshot is whole, and not by the next command, which may come
- * much later. One that was paused already stays that.
+ * Of disks only: the domain is paused, if at all, when the snapshot is complete. The next command,
+ * which may come much later, does not pause it. If it was paused already, it stays paused.
  */
 static void test_paused_killed(void **state)
 {
@@ -144,7 +144,7 @@ static void test_paused_killed(void **state)
 	assert_true(step > 10);
 }
 
-/* Whatever becomes of it, the guest is not left frozen. */
+/* In every case the guest is not left frozen. */
 static void test_hook_killed(void **state)
 {
 	const struct domain_snapshot_request create_k = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .hook = hook };
@@ -173,7 +173,7 @@ static void test_hook_killed(void **state)
 	must(delete("k", false));
 }
 
-/* A raw disk is in its store when there is a snapshot, otherwise it is what it was. */
+/* A raw disk is in its store if the snapshot exists; otherwise it is unchanged. */
 static void test_raw_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .store = fake_dir };
@@ -198,7 +198,7 @@ static void test_raw_killed(void **state)
 	expect_no_records();
 }
 
-/* The same while it is off: who comes next opens it. */
+/* The same while the domain is off: the next process opens it. */
 static void test_raw_off_killed(void **state)
 {
 	const char *const raw[] = { "xvdb", NULL };
@@ -256,8 +256,8 @@ static void test_create_power_cut(void **state)
 	} while (killed);
 }
 
-/* ... and it was started anew: whether that one goes on or is paused is no longer for the create to say. */
-static void test_create_started_anew(void **state)
+/* ... and it was restarted: the create does not decide any more whether that one runs or is paused. */
+static void test_create_restarted(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" };
 	unsigned step = 0;
@@ -290,7 +290,7 @@ static void test_revert_killed(void **state)
 		fake->memory = 4;
 		killed = fake_run_killed(request, ++step);
 		expect_list("k");
-		/* before the domain was destroyed nothing was lost, after it all is at the snapshot */
+		/* before the domain was destroyed nothing was lost, after it everything is at the snapshot */
 		expect_running(killed && step == 1 ? 4 : 3);
 		expect_disks("k");
 		expect_files(2);
@@ -352,7 +352,7 @@ static void lose_store(const char *step)
 		move_store(true);
 }
 
-/* A disk that cannot go back when the domain is destroyed already: the next command goes on. */
+/* A disk that cannot be reverted after the domain was destroyed: the next command continues. */
 static void test_revert_half_way(void **state)
 {
 	must(create("k"));
@@ -387,7 +387,7 @@ static void replace_at_step(const char *step)
 	assert_int_equal(disk_destroy(fake->pid[1], fake->minor[1], false, TIMEOUT_MS, NULL), 0);
 }
 
-/* Another snapshot of that name has come to one of the disks: memory and disks would be of different moments. */
+/* One of the disks has got another snapshot of that name: memory and disks would be of different times. */
 static void test_revert_to_another(void **state)
 {
 	must(create("k"));
@@ -401,7 +401,10 @@ static void test_revert_to_another(void **state)
 	fake_start_domain();
 }
 
-/* A create that cannot be undone, since a disk is away, lets the domain go on once, and not again with each later command. */
+/*
+ * A create that cannot be undone because a disk is not available lets the domain run once, and not
+ * again with each later command.
+ */
 static void test_create_stuck(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .hook = hook };
@@ -449,8 +452,8 @@ static char *read_phase(void)
 	return phase;
 }
 
-/* The host was started anew, and the domain with it. */
-static void start_anew(void)
+/* The host was restarted, and the domain with it. */
+static void restart_host(void)
 {
 	if (fake->there)
 		fake_stop_domain();
@@ -460,8 +463,9 @@ static void start_anew(void)
 }
 
 /*
- * What a revert to "a" that is killed has left of the disks is not forgotten for one to "b" that takes its place, and goes no
- * further either: by being killed, too, or since the domain does not die. No domain is said to be well that runs on such disks.
+ * A killed revert to "a" leaves some disks reverted. A revert to "b" that replaces it and stops as
+ * well, because it is killed or because the domain does not die, must not forget that. Every command
+ * reports a domain that runs on such disks.
  */
 static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 {
@@ -470,7 +474,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 	char *phase = read_phase();
 
 	if (!by_kill)
-		start_anew();
+		restart_host();
 	noted = !phase || (!strcmp(phase, "start") && fake->there);
 	half_way = !noted && strcmp(phase, "stop") != 0;
 	request.name = "b";
@@ -481,7 +485,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 		must_fail(fake_run(request), -EIO, "it does not die");
 	fake->fail_destroy = 0;
 	if (by_kill)
-		start_anew();
+		restart_host();
 	if (half_way) {
 		must_fail(recover(false), -EBUSY, "its disks are only partly reverted to \"b\"");
 		fake_stop_domain();
@@ -514,7 +518,7 @@ static void test_revert_replaced(void **state)
 	must(delete("a", true));
 }
 
-/* The second disk is gone for good: nothing can be ended, until that is said. */
+/* The second disk is gone for good: nothing can be completed until the user says so. */
 static void expect_way_out(struct domain_snapshot_request request, unsigned kill, const char *names)
 {
 	struct outcome outcome;
@@ -538,7 +542,7 @@ static void expect_way_out(struct domain_snapshot_request request, unsigned kill
 	must(delete("next", false));
 }
 
-/* What the disk still has when it comes back after all. */
+/* What is left on the disk if it does come back. */
 static void forget_stray(void)
 {
 	const struct tapctl_disk second = { fake->pid[1], fake->minor[1] };
@@ -583,13 +587,13 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create_killed),
 		DOMAIN_TEST(test_shutdown_killed),
-		DOMAIN_TEST(test_shutdown_started_anew),
+		DOMAIN_TEST(test_shutdown_restarted),
 		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_hook_killed),
 		DOMAIN_TEST(test_raw_killed),
 		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
-		DOMAIN_TEST(test_create_started_anew),
+		DOMAIN_TEST(test_create_restarted),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),

@@ -53,7 +53,7 @@ static void expect_call(void)
 	assert_int_equal(sem_timedwait(&calls, &until), 0);
 }
 
-/* Its connection, as xenstored has it. */
+/* Returns xenstored's end of its connection. */
 static int start(struct xen_watchdog *watchdog)
 {
 	struct error_text text = { "" };
@@ -72,7 +72,7 @@ static void test_its_end(void **state)
 	close(connection);
 	assert_true(xen_lost(&watchdog));
 	expect_call();
-	expect_call();			/* what it is to end may have begun after the first */
+	expect_call();			/* again: what it has to end may have begun after the first call */
 	xen_watchdog_stop(&watchdog);
 }
 
@@ -115,7 +115,7 @@ static struct {
 	bool answers, asked;
 } fake;
 
-/* Answers, or not, who asks something, and ends that connection. */
+/* Answers or not, depending on the test, and then ends that connection. */
 static void *serve(void *arg)
 {
 	char question[64];
@@ -139,7 +139,7 @@ static bool lost_when_asked(struct xen_watchdog *watchdog, bool answers)
 	return lost;
 }
 
-/* Its connections end one after the other; ours is still there. */
+/* The connections to it end one after the other; ours is still there. */
 static void test_asked(void **state)
 {
 	struct xen_watchdog watchdog;
@@ -166,7 +166,7 @@ static void test_refuses_when_asked(void **state)
 	xen_watchdog_stop(&watchdog);
 }
 
-/* It is a domain of its own: there is nothing to notice. */
+/* Without a socket xenstored is a domain of its own: there is nothing to watch. */
 static void test_no_socket(void **state)
 {
 	struct error_text text = { "" };

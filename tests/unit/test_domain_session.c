@@ -54,7 +54,7 @@ static void wait_for(struct domain_snapshots *session, const struct done *done, 
 	}
 }
 
-/* The directory goes with the last snapshot, while somebody looks into it. */
+/* The directory is removed with the last snapshot, while another session reads it. */
 static void test_removed_meanwhile(void **state)
 {
 	struct domain_directory directory;
@@ -90,7 +90,7 @@ static unsigned count_open(const char *path)
 	return count;
 }
 
-/* The same, while somebody waits to make a new one. */
+/* The same, while another session waits to create a snapshot in it. */
 static void test_removed_while_waiting(void **state)
 {
 	const struct domain_snapshot_request request = {
@@ -120,7 +120,7 @@ static void test_removed_while_waiting(void **state)
 	expect_files(0);
 }
 
-/* While one saves memory, others look; it is cancelled, and all is undone. */
+/* While one session saves memory, others query; it is cancelled, and everything is undone. */
 static void test_session(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .domain = FAKE_NAME };
@@ -154,7 +154,7 @@ static void test_session(void **state)
 
 struct told {
 	struct done done;
-	unsigned halves;		/* of the memory, about */
+	unsigned halves;		/* of the memory, approximately */
 	bool late;
 };
 
@@ -171,7 +171,7 @@ static void note_progress(void *owner, const char *step, int percent)
 	told->halves += !strcmp(step, "memory") && percent == 42;
 }
 
-/* How far the memory is is told while it is being saved, and nothing after the end. */
+/* The progress of the memory is reported while it is saved, and not after the end. */
 static void test_progress(void **state)
 {
 	const struct domain_snapshot_request request = {
@@ -212,7 +212,7 @@ static void start_on(struct domain_snapshots *session, const char *domain, enum 
 		fail_msg("%s", text.text);
 }
 
-/* Two domains, changed side by side; one that takes long keeps the other not waiting. */
+/* Two domains are changed at the same time; a slow operation on one does not delay the other. */
 static void test_domains(void **state)
 {
 	static const enum domain_snapshot_command commands[] = { DOMAIN_SNAPSHOT_REVERT, DOMAIN_SNAPSHOT_DELETE };
@@ -265,7 +265,10 @@ static void cancel_at_step(const char *step)
 	domain_snapshots_cancel(to_cancel);
 }
 
-/* Cancelled at step @step (0: as soon as it has started), or by closing the session when @until says so. The error. */
+/*
+ * Cancelled at step @step (0: as soon as it has started), or by closing the session when @until says
+ * so. Returns the error.
+ */
 static int run_cancelled(struct domain_snapshot_request request, unsigned step, bool (*until)(void))
 {
 	struct done done = { 0 };
@@ -303,7 +306,7 @@ static bool came_before(const char *step, const char *const steps[])
 	return false;
 }
 
-/* Wherever it is cancelled, all is undone; unless it was whole. */
+/* Wherever it is cancelled, everything is undone; unless it was complete. */
 static void sweep_cancelled(struct domain_snapshot_request request)
 {
 	static const char *const before[] = { "intent", "suspended", "resumed", "disks", NULL };
@@ -348,7 +351,10 @@ static void look_at_mask(const char *step)
 	takes_children = !sigismember(&mask, SIGCHLD);
 }
 
-/* A caller's signals come to its own threads; libxl's, of its children, as the caller has it. */
+/*
+ * The library's threads take none of the caller's signals. SIGCHLD, which libxl needs, stays as the
+ * caller has it.
+ */
 static void test_signals(void **state)
 {
 	struct done done = { 0 };
@@ -383,7 +389,10 @@ static bool has_sleeper(void)
 	return sleeper();
 }
 
-/* Nobody waits for a hook that does not end: it goes with what it has started, and the guest is thawed. */
+/*
+ * Nothing waits for a hook that does not end: it is killed with all processes that it started, and the
+ * guest is thawed.
+ */
 static void test_hook_cancelled(void **state)
 {
 	const struct domain_snapshot_request request = {
@@ -400,7 +409,7 @@ static void test_hook_cancelled(void **state)
 	expect_files(0);
 	expect_disks("");
 	hang("freeze", false);
-	/* the other word is given some time */
+	/* the other call gets some time */
 	hang("thaw", true);
 	hook_timeout_ms = 200;
 	run_cancelled(request, 0, has_sleeper);
@@ -412,7 +421,7 @@ static void test_hook_cancelled(void **state)
 	hang("thaw", false);
 }
 
-/* A clone leaves nothing, wherever it is cancelled; a revert and a delete have not begun. */
+/* A cancelled clone leaves nothing, at any step; a cancelled revert or delete has not begun. */
 static void test_others_cancelled(void **state)
 {
 	const struct domain_snapshot_request clone = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };

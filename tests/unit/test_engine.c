@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "array.h"
 #include "engine_run.h"
 #include "fault_engine.h"
 #include "scratch.h"
@@ -51,7 +52,7 @@ static void io_set(struct io *io, enum engine_op op, int fd, uint64_t offset, ui
 	io->calls = 0;
 }
 
-/* In three pieces when @pieces, of different lengths. */
+/* With @pieces in three pieces, of different lengths. */
 static void io_set_data(struct io *io, char *data, size_t length, bool pieces)
 {
 	io->iov[0] = (struct iovec){ data, pieces ? 512 : length };
@@ -78,7 +79,7 @@ static char *aligned(size_t size)
 	return memset(memory, 0, size);
 }
 
-/* As an event loop does: wait for nothing but the descriptor. */
+/* As an event loop does: it waits only for the descriptor. */
 static void run_by_fd(struct engine *engine)
 {
 	struct pollfd poll_fd = { .fd = engine->ops->fd ? engine_fd(engine) : -1, .events = POLLIN };
@@ -126,7 +127,7 @@ static void fill(char *data, size_t size, unsigned seed)
 		data[i] = seed * 31 + i * 7 + i / 256;
 }
 
-/* Far more than the depth at once: none is lost or refused. */
+/* Far more at once than the depth: none is lost or refused. */
 static void many_beyond_depth(void **state)
 {
 	struct engine *engine = open_engine(state);
@@ -193,7 +194,7 @@ static void errors_are_reported_alone(void **state)
 	free(data);
 }
 
-/* A pipe has no fdatasync: the error must come, by whatever way. */
+/* A pipe has no fdatasync: the error has to be reported, in whatever way the engine syncs. */
 static void sync_error_is_reported(void **state)
 {
 	struct engine *engine = open_engine(state);
@@ -226,7 +227,7 @@ static void end_of_file_is_an_error(void **state)
 	free(data);
 }
 
-/* A write that the kernel cuts short (the limit of a file's size) goes on, and then meets the error. */
+/* A write that the kernel cuts short (the limit of a file's size) is continued, and then gets the error. */
 static void short_write_goes_on(void **state)
 {
 	struct engine *engine = open_engine(state);
@@ -262,7 +263,7 @@ static void chain_done(struct engine_io *io, int error)
 	assert_false(io->in_flight);
 	if (!--chain->left)
 		return;
-	/* Write, sync, write, sync: each after the one before is over. */
+	/* Write, sync, write, sync: each begins after the one before has ended. */
 	io->op = chain->left % 2 ? ENGINE_SYNC : ENGINE_WRITE;
 	engine_queue(chain->engine, io);
 	engine_commit(chain->engine);
@@ -315,7 +316,7 @@ static void discard_and_zero_a_file(void **state)
 	free(back);
 }
 
-/* On a device both go to the helper thread, many at once, mixed with reads. */
+/* On a device both are done by the helper thread, many at once, mixed with reads. */
 static void discard_and_zero_a_device(void **state)
 {
 	const char *device = scratch_loop(scratch_file("disk", 64 * BLOCK), 4096);
@@ -355,7 +356,7 @@ static void discard_and_zero_a_device(void **state)
 	free(data);
 }
 
-/* Every transfer moves a few bytes only: pieces are continued where they were left, at every place. */
+/* Every transfer moves only a few bytes: it is continued where it stopped, at every position. */
 static void short_transfers_are_continued(void **state)
 {
 	struct fault_engine fault;
@@ -391,7 +392,7 @@ static int lowest_free_fd(void)
 	return fd;
 }
 
-/* With one descriptor more each time: until it works, nothing is left open. */
+/* With one descriptor more each time: until the open works, nothing is left open. */
 static void failed_open_leaves_nothing(void **state)
 {
 	struct rlimit limit, low;
@@ -414,7 +415,7 @@ static void failed_open_leaves_nothing(void **state)
 	}
 }
 
-/* A descriptor that holds one word to be read; its other end is *@peer. */
+/* A descriptor with one word to read; its other end is *@peer. */
 static int open_exchange(int *peer)
 {
 	uint32_t word = 99;
@@ -433,7 +434,7 @@ static bool has_word(int fd)
 	return recv(fd, &word, sizeof(word), MSG_PEEK) == sizeof(word);
 }
 
-/* Both halves happen in the commit, and nobody is woken for them; an io beside them is what it always was. */
+/* Both halves happen in the commit, and no thread is woken for them; an io beside them is done as usual. */
 static void exchange_with_commit(void **state)
 {
 	struct engine *engine = open_engine(state);
@@ -465,7 +466,7 @@ static void exchange_with_commit(void **state)
 	close(peer);
 }
 
-/* It is told, the engine says from then on that it cannot, and its ios are what they were. */
+/* The error is reported, the engine says from then on that it cannot exchange words, and its ios still work. */
 static void check_failed_exchange(struct engine *engine, int fd)
 {
 	static const uint32_t told = 7;
@@ -496,7 +497,7 @@ static void exchange_cannot_write(void **state)
 	close(pipes[1]);
 }
 
-/* The read comes first: what cannot be read is not written to. */
+/* The read comes first: if it fails, there is no write. */
 static void exchange_cannot_read(void **state)
 {
 	struct engine *engine = open_engine(state);
@@ -511,7 +512,7 @@ static void exchange_cannot_read(void **state)
 	close(pipes[1]);
 }
 
-/* More than fit are refused, until a commit; all that were taken are done. */
+/* When more are added than fit, the others are refused until a commit; all accepted ones are done. */
 static void exchanges_fill_up(void **state)
 {
 	static const uint32_t told = 7;
@@ -553,14 +554,14 @@ static void unknown_engine(void **state)
 	assert_int_equal(engine_open(&engine, "floppy", 1), -EINVAL);
 }
 
-/* Where io_uring is not permitted libaio is taken, and says its name. */
+/* Where io_uring is not permitted, libaio is used, and its name is reported. */
 static void falls_back_to_libaio(void **state)
 {
 	static const int errors[] = { EPERM, ENOSYS, ENOMEM };
 	int status;
 	size_t i;
 
-	for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+	for (i = 0; i < ARRAY_SIZE(errors); i++) {
 		pid_t child = fork();
 
 		if (!child) {
@@ -585,7 +586,7 @@ static void note_expired(struct engine_timer *timer)
 	strcat(expired, timer->owner);
 }
 
-/* Set again by itself for the first time that it expires. */
+/* Sets itself again when it expires for the first time. */
 static void note_and_repeat(struct engine_timer *timer)
 {
 	note_expired(timer);
@@ -593,7 +594,7 @@ static void note_and_repeat(struct engine_timer *timer)
 		engine_set_timer(&timed, timer, 50);
 }
 
-/* Timers expire when they are due, in that order, once; those that were cancelled do not. */
+/* Timers expire when they are due, in that order, once; cancelled ones do not. */
 static void timers(void **state)
 {
 	struct engine_timer late = { .expired = note_expired, .owner = "L" }, early = { .expired = note_and_repeat, .owner = "E" },

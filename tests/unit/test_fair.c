@@ -33,7 +33,7 @@
 #define DISK_BYTES (1u << 20)
 #define DATA_PAGE 2			/* after the rings of two queues */
 #define GUEST_PAGES 3
-#define ENOUGH 10000			/* requests of the full ring, after which the other one was forgotten */
+#define ENOUGH 10000			/* requests of the full ring, after which the other ring counts as starved */
 
 struct disk {
 	struct vbd *vbd;
@@ -49,7 +49,7 @@ static struct loop_source *reaper;
 static struct disk disks[2];
 static blkif_front_ring_t *full, *lone;
 static int full_signal;
-static unsigned answered;		/* of the full ring's */
+static unsigned answered;		/* of the full ring */
 
 static void put(blkif_front_ring_t *ring)
 {
@@ -63,7 +63,7 @@ static void put(blkif_front_ring_t *ring)
 	__atomic_store_n(&ring->sring->req_prod, ring->req_prod_pvt, __ATOMIC_RELEASE);
 }
 
-/* What has been answered is asked again at once. */
+/* Every answered request is sent again at once. */
 static void refill(void)
 {
 	unsigned before = answered;
@@ -95,7 +95,7 @@ static int eager_commit(struct engine *engine)
 	return 0;
 }
 
-/* The older half, so that the full ring's requests come and go all the time. */
+/* Completes the older half, so that the full ring always has requests that come and end. */
 static int eager_reap(struct engine *engine)
 {
 	unsigned count = (eager.count + 1) / 2;
@@ -223,7 +223,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Once the full ring has been served for a while, one request comes on the other. */
+/* After the full ring has been served for a while, one request comes on the other. */
 static void run_beside(blkif_front_ring_t *busy, int busy_signal, blkif_front_ring_t *other, int other_signal)
 {
 	unsigned before, size = RING_SIZE(busy);
@@ -243,7 +243,7 @@ static void run_beside(blkif_front_ring_t *busy, int busy_signal, blkif_front_ri
 	assert_int_equal(eventfd_write(other_signal, 1), 0);
 	assert_int_equal(loop_run(loop), 0);
 	assert_int_equal(other->sring->rsp_prod - before, 1);
-	/* The hooks go round 16 times before the loop looks who has signalled; each time the ring is served once at most. */
+	/* The hooks run 16 times before the loop looks for new signals; each time a ring is served at most once. */
 	assert_in_range(answered, 0, 18 * size);
 }
 

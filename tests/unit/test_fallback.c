@@ -21,7 +21,7 @@
 
 #define DISK_BYTES (4u << 20)
 
-/* What the calls fail with, as numbers; 0 or nothing: they work. */
+/* The errors of the calls, as numbers; 0 or nothing: they work. */
 #define URING_ENV "TEST_URING_ERROR"
 #define AIO_ENV "TEST_AIO_ERROR"
 #define LOG_ENV "TEST_LOG"
@@ -42,7 +42,7 @@ static void refuse(scmp_filter_ctx filter, int call, int error)
 		exit(1);
 }
 
-/* In tapdisk's place. */
+/* Runs as tapdisk would. */
 static int become_tapdisk(char **argv)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
@@ -94,7 +94,7 @@ static void expect_engine(const char *name)
 	json_decref(reply);
 }
 
-/* The whole disk, through the ring, in pieces of a few sizes; then what is in the file. */
+/* The whole disk, through the ring, in pieces of several sizes; then the file is compared. */
 static void verify_disk(bool persistent)
 {
 	static const size_t sizes[] = { 512, 4096, 45056, 131072, 3584 };
@@ -150,7 +150,7 @@ static void test_kernel_without(void **state)
 	falls_back(ENOSYS);
 }
 
-/* It cannot start, says what to do, and leaves nothing. */
+/* It cannot start, says what to do, and leaves nothing behind. */
 static void start_fails(int error, const char *words)
 {
 	struct error_text text = { "" };
@@ -181,7 +181,7 @@ static void test_neither(void **state)
 	start_fails(ENOSYS, "no I/O engine can be opened: Function not implemented");
 }
 
-/* What is wrong in another way is not hidden by a fallback. */
+/* A fallback does not hide other errors. */
 static void test_another_failure(void **state)
 {
 	set_errors(EMFILE, 0);

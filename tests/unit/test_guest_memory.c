@@ -17,10 +17,10 @@
 
 #define PER_FRONTEND 16384u
 #define FRONTENDS 5
-#define MAX_MAP_COUNT 65530u	/* vm.max_map_count, as Linux has it by default */
+#define MAX_MAP_COUNT 65530u	/* Linux' default of vm.max_map_count */
 #define POOL_PAGES 2048u
 
-static unsigned mapped;		/* by the transport, at the moment */
+static unsigned mapped;		/* by the transport, now */
 static bool map_fails;
 
 static int count_map(struct transport *transport, const uint32_t *refs, unsigned count, void **address)
@@ -63,7 +63,7 @@ static void test_a_page_is_mapped_once(void **state)
 	assert_int_equal(mapped, 0);
 }
 
-/* A guest with many disks in one process must leave mappings for everything else that the process does. */
+/* A guest with many disks in one process must leave enough mappings for the rest of the process. */
 static void test_all_frontends_together_are_limited(void **state)
 {
 	struct grant_map maps[FRONTENDS];
@@ -77,14 +77,14 @@ static void test_all_frontends_together_are_limited(void **state)
 	for (unsigned i = 0; i < FRONTENDS; i++)
 		grant_map_fini(&maps[i]);
 	assert_int_equal(mapped, 0);
-	/* and what one gives back another may have */
+	/* and a mapping that one disk gives back can be used by another */
 	assert_int_equal(grant_map_init(&maps[0], &counting, PER_FRONTEND), 0);
 	for (uint32_t ref = 0; ref < PER_FRONTEND; ref++)
 		assert_non_null(grant_map_page(&maps[0], ref));
 	grant_map_fini(&maps[0]);
 }
 
-/* Buffers of all sizes come and go; none overlap, and in the end the pool is whole again. */
+/* Buffers of all sizes come and go; none overlap, and in the end the pool is complete again. */
 static void test_bounce_buffers(void **state)
 {
 	static struct { uint8_t *buffer; unsigned pages; } held[64];

@@ -19,6 +19,8 @@
 
 #include <xen/io/blkif.h>
 
+#include "array.h"
+
 #define PAGE 4096u
 #define DISK_BYTES (16u << 20)
 #define DISK_SECTORS (DISK_BYTES / 512)
@@ -50,7 +52,7 @@ static void check_unharmed(void)
 	assert_memory_equal(now, kept, sizeof(kept));
 }
 
-/* One segment @first..@last of page reference @ref, at @sector: the answer. */
+/* One segment @first..@last of page reference @ref, at @sector. Returns the status. */
 static int rw_status(struct blkfront *front, bool write, uint64_t sector, uint32_t ref, unsigned first, unsigned last,
 		     bool indirect)
 {
@@ -70,13 +72,13 @@ static void bad_segments(bool persistent, bool indirect)
 		assert_int_equal(rw_status(front, write, 0, good, 0, 8, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, good, 255, 255, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, good, 0, 255, indirect), BLKIF_RSP_ERROR);
-		/* beyond the disk, by one, by much, and around the end of the numbers */
+		/* beyond the disk, by one sector, by many, and beyond the end of the numbers */
 		assert_int_equal(rw_status(front, write, DISK_SECTORS - 7, good, 0, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, DISK_SECTORS, good, 0, 0, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, UINT64_MAX, good, 0, 0, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, UINT64_MAX - 6, good, 0, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, (UINT64_MAX >> 9) + 1, good, 0, 7, indirect), BLKIF_RSP_ERROR);
-		/* pages that are not the guest's to give */
+		/* pages that the guest may not grant */
 		assert_int_equal(rw_status(front, write, 0, 0x7fffffff, 0, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, UINT32_MAX, 0, 7, indirect), BLKIF_RSP_ERROR);
 		assert_int_equal(rw_status(front, write, 0, UINT32_MAX, 1, 7, indirect), BLKIF_RSP_ERROR);
@@ -111,7 +113,7 @@ static void test_one_bad_page(void **state)
 	check_unharmed();
 }
 
-/* A request as it stands in the ring (x86_64), to say what the library would not. */
+/* A raw request (x86_64), for values that the library would not send. */
 static int raw_status(struct blkfront *front, const void *bytes, size_t size, uint8_t operation)
 {
 	assert_int_equal(blkfront_raw(front, 0, bytes, size), 0);
@@ -140,7 +142,7 @@ static void test_bad_headers(void **state)
 		request.operation = op;
 		request.nr_segments = 0;
 		assert_int_equal(raw_status(front, &request, sizeof(request), op), BLKIF_RSP_ERROR);
-		/* indirect: none, one too many, as many as the number holds; page references that lead nowhere */
+		/* indirect: no segment, one too many, as many as the number can hold; references to missing pages */
 		indirect.indirect_op = op;
 		for (unsigned i = 0; i < 8; i++)
 			indirect.indirect_grefs[i] = 0xf0000000u + i;
@@ -153,7 +155,7 @@ static void test_bad_headers(void **state)
 		indirect.nr_segments = 256;
 		assert_int_equal(raw_status(front, &indirect, sizeof(indirect), op), BLKIF_RSP_ERROR);
 	}
-	/* indirect requests for what is no read or write, one inside another too */
+	/* indirect requests for operations other than read and write, and one inside another */
 	indirect.nr_segments = 1;
 	indirect.indirect_op = BLKIF_OP_INDIRECT;
 	assert_int_equal(raw_status(front, &indirect, sizeof(indirect), BLKIF_OP_INDIRECT), BLKIF_RSP_ERROR);
@@ -173,7 +175,7 @@ static void test_bad_discards(void **state)
 		{ UINT64_MAX, UINT64_MAX }, { UINT64_MAX - 7, 8 }, { 0, 1ull << 55 },
 	};
 
-	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
 		assert_int_equal(blkfront_discard(front, 0, 5, bad[i].sector, bad[i].count, i % 2), 0);
 		assert_int_equal(fixture_one(front, 0, 5, BLKIF_OP_DISCARD), BLKIF_RSP_ERROR);
 	}
@@ -195,7 +197,7 @@ static json_t *connection_error(uint32_t domid)
 	return error;
 }
 
-/* A producer index that cannot be: this ring is served no longer, and says so; an event tells whoever watches. */
+/* An impossible producer index: this ring is no longer served, the log says so, and an event tells each watcher. */
 static void broken_ring(uint32_t req_prod, uint32_t start_index)
 {
 	struct error_text text = { "" };
@@ -246,7 +248,7 @@ static json_int_t count_kicks(struct fixture *fixture)
 	return kicks;
 }
 
-/* In place of an event channel something that is readable for ever and can never be read. */
+/* Instead of an event channel a descriptor that is always readable and can never be read. */
 static void test_event_channel_is_none(void **state)
 {
 	int memfd = memfd_create("guest", MFD_ALLOW_SEALING | MFD_CLOEXEC), ends[2], fds[3];
@@ -271,7 +273,7 @@ static void test_event_channel_is_none(void **state)
 	error = connection_error(5);
 	assert_true(json_string_length(error) > 0);
 	json_decref(error);
-	/* and it is looked at no more */
+	/* and it is not polled any more */
 	kicks = count_kicks(&f);
 	assert_int_equal(count_kicks(&f), kicks);
 	tapctl_close(ctl);
@@ -280,7 +282,7 @@ static void test_event_channel_is_none(void **state)
 	check_unharmed();
 }
 
-/* Already impossible when it connects: refused. */
+/* The index is impossible already at the connect: refused. */
 static void test_refused_at_connect(void **state)
 {
 	struct blkfront_options options = { .pid = f.pid, .minor = f.minor, .domid = 7 };
@@ -304,7 +306,7 @@ static void connect_fails(json_t *members, int error)
 	check_unharmed();
 }
 
-/* The connect command itself, as a confused tapback might send it. */
+/* A raw connect command, as a confused tapback might send it. */
 static void test_bad_connects(void **state)
 {
 	const char *queue = "queues";
@@ -321,7 +323,7 @@ static void test_bad_connects(void **state)
 	connect_fails(json_pack("{s:[{s:[i], s:i}], s:i}", queue, "refs", 1, "port", 0, "minor", 60000), -ENODEV);
 }
 
-/* Between bad ones, as many good ones: who sends nothing else is served slowly (test_backoff.c). */
+/* As many good requests in between: a frontend that sends only bad ones is served slowly (test_backoff.c). */
 static void good_reads(struct blkfront *front, unsigned count)
 {
 	struct blkfront_segment segment = { blkfront_data_ref(front, 0), 0, 7 };
@@ -359,7 +361,7 @@ static void random_bytes(unsigned *seed, unsigned rounds)
 			if (!blkfront_raw(front, 0, request, sizeof(request)))
 				sent++;
 		}
-		/* Every one of them is answered, whatever it was. */
+		/* Every request gets an answer, whatever it was. */
 		fixture_finish(front, 0, responses, sent);
 		good_reads(front, sent);
 	}
@@ -372,16 +374,16 @@ static void test_random_bytes(void **state)
 	unsigned seed = given ? strtoul(given, NULL, 0) : (unsigned)time(NULL);
 
 	print_message("# TAPSNAP_SEED=%u\n", seed);
-	/* A disk of its own: random requests write. */
+	/* On a separate disk, because random requests may write. */
 	for (unsigned i = 0; i < 40; i++)
 		random_bytes(&seed, 40);
 }
 
-/* The frontend goes away with a full ring. */
+/* The frontend disconnects with a full ring. */
 static void test_vanish(void **state)
 {
 	for (unsigned i = 0; i < 20; i++) {
-		/* each one a new domain: the last one may still be draining */
+		/* each one is a new domain: the last one may still be draining */
 		struct blkfront *front = fixture_connect(&f, (struct blkfront_options){ .domid = 100 + i,
 											.persistent = i % 2 });
 		struct blkfront_segment segments[11];

@@ -148,7 +148,7 @@ static void flush_submit(struct blkfront *front)
 {
 	unsigned i;
 
-	/* A flush covers what had been answered when it was put into the ring. */
+	/* A flush covers the writes that had been answered when it was put into the ring. */
 	for (i = 0; i < NR_BLOCKS; i++)
 		blocks[i].covered = blocks[i].completed;
 	assert_int_equal(blkfront_flush(front, 0, FLUSH_ID), 0);
@@ -208,7 +208,7 @@ static void ring_fill(struct blkfront *front)
 	blkfront_push(front, 0);
 }
 
-/* Keep the ring busy until @until flushes were answered; returns with some of a full ring answered, never all. */
+/* Keep the ring busy until @until flushes were answered; then some requests of a full ring are answered, but not all. */
 static void load_run(struct blkfront *front, unsigned until)
 {
 	unsigned leave;
@@ -226,7 +226,7 @@ static void load_run(struct blkfront *front, unsigned until)
 	}
 }
 
-/* kill -9, wait until the kernel has taken the process apart, and clear away what it left in /dev/shm too. */
+/* kill -9, wait until the kernel has removed the process, and remove what it left in /dev/shm. */
 static void tapdisk_kill(void)
 {
 	struct pollfd gone = { .fd = syscall(SYS_pidfd_open, tapdisk, 0), .events = POLLIN };
@@ -259,7 +259,7 @@ static void block_check(const uint64_t *found, unsigned number, const char *wher
 			 (unsigned long long)seed, where, number, version);
 }
 
-/* Whatever write was in flight has now been done or not: from here on this is what the block has. */
+/* A write in flight has now been done or not: from here on the block has this content. */
 static void block_settle(const uint64_t *found, unsigned number)
 {
 	blocks[number].submitted = blocks[number].completed = found[1];
@@ -308,7 +308,7 @@ static void round_run(void)
 	assert_true(in_flight > 0);
 	tapdisk_kill();
 
-	/* What it had answered it has promised. */
+	/* Every answer that it gave is a promise. */
 	while (blkfront_wait(front, 0, TIMEOUT_MS) == 1)
 		responses_take(front);
 	assert_int_equal(blkfront_wait(front, 0, TIMEOUT_MS), -EPIPE);
@@ -332,7 +332,7 @@ static void test_kill_under_load(void **state)
 	}
 }
 
-/* The frontend of a dead tapdisk is told so, whatever it does. */
+/* The frontend of a dead tapdisk gets an error, whatever it does. */
 static void test_dead_tapdisk_is_noticed(void **state)
 {
 	struct blkfront *front = front_connect();

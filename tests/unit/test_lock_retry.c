@@ -19,7 +19,7 @@
 #define ROUNDS 10
 
 static struct fixture f;	/* its disk is the other one */
-static struct tapctl *ctl;	/* for what waits */
+static struct tapctl *ctl;	/* for requests that wait */
 static int minor, locked = -1;
 static const char *device;
 
@@ -89,8 +89,9 @@ static int result(struct error_text *text)
 }
 
 /*
- * Take @request's command while the device is locked, let another disk be asked after, and unlock. It has to go through;
- * only where that took us half a second, because the machine is busy, it has been given up rightly, and is asked again.
+ * Send the command of @request while the device is locked, have another disk answer a query, and
+ * unlock. The command has to succeed. If that took us more than half a second, because the machine is
+ * busy, it may have given up, and is sent again.
  */
 static void succeeds_when_unlocked(json_t *request)
 {
@@ -144,7 +145,7 @@ static void test_locked_for_good(void **state)
 	unlock_device();
 }
 
-/* Its minor is detached while an open waits: that is what it is told then. */
+/* Its minor is detached while an open waits: the open gets that as its error. */
 static void test_detached_while_waiting(void **state)
 {
 	struct error_text text = { "" };
@@ -159,7 +160,10 @@ static void test_detached_while_waiting(void **state)
 	json_decref(fixture_call(&f, command("attach")));
 }
 
-/* A process that has locked @path, and sends us its file: what io_uring does for a while, a socket's queue does as long as we like. */
+/*
+ * A process that has locked @path, and sends us its file: a socket's queue keeps the file locked for
+ * as long as we like, as io_uring does for a while.
+ */
 static pid_t start_holder(const char *path, int *queue)
 {
 	union { struct cmsghdr header; char space[CMSG_SPACE(sizeof(int))]; } control = { 0 };
@@ -196,7 +200,7 @@ static void test_holder_died(void **state)
 	assert_int_equal(tapctl_send(ctl, open_image(path)), 0);
 	assert_int_equal(result(&text), -EBUSY);	/* it lives */
 	assert_int_equal(kill(pid, SIGKILL), 0);
-	/* before we have collected it, and after; the other disk is answered meanwhile */
+	/* before and after we have collected it; the other disk gets its answers meanwhile */
 	assert_int_equal(tapctl_send(ctl, open_image(path)), 0);
 	json_decref(fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor)));
 	assert_int_equal(waitpid(pid, NULL, 0), pid);
@@ -208,7 +212,7 @@ static void test_holder_died(void **state)
 	json_decref(fixture_call(&f, command("close")));
 }
 
-/* There is no process of that number any more when we look first. */
+/* No process has that number any more at our first look. */
 static void test_holder_is_gone(void **state)
 {
 	const char *path = scratch_file("orphan", 1 << 20);
@@ -226,7 +230,7 @@ static void test_holder_is_gone(void **state)
 	json_decref(fixture_call(&f, command("close")));
 }
 
-/* For the tools, and for who asks only once. */
+/* For the tools, and for callers that try only once. */
 static void test_holder_is_dead(void **state)
 {
 	const char *path = scratch_file("orphan", 1 << 20);

@@ -42,13 +42,13 @@ static void quit(void *arg)
 	loop_quit(loop);
 }
 
-/* The first that is called removes all of them, itself included. */
+/* The first one that is called removes all of them, itself included. */
 static void remove_all(void *arg, uint32_t events)
 {
 	calls++;
 	for (int i = 0; i < COUNT; i++) {
 		loop_remove(sources[i]);
-		loop_remove(sources[i]);	/* twice is once */
+		loop_remove(sources[i]);	/* a second call changes nothing */
 	}
 }
 
@@ -78,7 +78,7 @@ static void test_remove_all_from_one(void **state)
 	close_fds();
 }
 
-/* Each removes its successor and puts a new source in its place, whose memory may be the old one's. */
+/* Each removes its successor and puts a new source in its place, whose memory may be that of the old one. */
 static void replace_next(void *arg, uint32_t events)
 {
 	int next = (int)((int *)arg - fds) + 1;
@@ -143,7 +143,7 @@ static bool note_hook(void *arg)
 	}
 	if (calls == 5)
 		loop_quit(loop);
-	return calls < 5;	/* while it says so the loop does not sleep, from which nothing would wake it */
+	return calls < 5;	/* as long as it returns true the loop does not sleep; nothing would wake it */
 }
 
 static void test_prepare_hooks(void **state)
@@ -153,7 +153,7 @@ static void test_prepare_hooks(void **state)
 	assert_int_equal(loop_add_prepare(loop, &hooks[2], note_hook, "c"), 0);
 	assert_int_equal(loop_run(loop), 0);
 	order[calls] = '\0';
-	assert_string_equal(order, "cbccc");	/* the newest first; b takes itself and a out */
+	assert_string_equal(order, "cbccc");	/* the newest first; b removes itself and a */
 }
 
 static void quit_hook_again(void *arg)
@@ -189,7 +189,7 @@ static void interrupted(void *arg)
 	quit(NULL);
 }
 
-/* Again and again, should a signal come before the sleep. */
+/* Called repeatedly, if a signal comes before the sleep. */
 static void test_interrupted_sleep(void **state)
 {
 	struct itimerval often = { .it_interval.tv_usec = 1000, .it_value.tv_usec = 1000 }, never = { 0 };
@@ -203,8 +203,8 @@ static void test_interrupted_sleep(void **state)
 	assert_int_equal(calls, 1);
 }
 
-static unsigned polls;		/* hooks that were called in turns without a sleep */
-static bool polling;		/* the last of them was */
+static unsigned polls;		/* hooks that were called in turn without a sleep */
+static bool polling;		/* the one that was called last */
 
 static bool watch_polling(void *arg)
 {
@@ -214,7 +214,7 @@ static bool watch_polling(void *arg)
 	return false;
 }
 
-/* An event that comes again @left times, each at once: as many short sleeps. */
+/* An event that comes @left times, each at once: that many short sleeps. */
 static unsigned left;
 
 static void come_again(void *arg, uint32_t events)
@@ -255,7 +255,7 @@ static void take(void *arg, uint32_t events)
 	eventfd_read(*(int *)arg, &value);
 }
 
-/* Makes an event, @left times, one after the other; what is polled is counted from the first on. */
+/* Makes an event @left times, one after the other; the polls are counted from the first. */
 static void event_again(void *arg)
 {
 	struct loop_source *timer;
@@ -269,8 +269,11 @@ static void event_again(void *arg)
 		loop_quit(loop);
 }
 
-/* Where the next comes only after the look, but before as long a sleep, looking was for nothing: no more of it. */
-static void test_poll_in_vain(void **state)
+/*
+ * If the next event comes only after the polling time, but before a sleep as long as that, polling was
+ * useless and stops.
+ */
+static void test_useless_poll(void **state)
 {
 	struct loop_source *source, *hook, *timer;
 	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -290,7 +293,7 @@ static void test_poll_in_vain(void **state)
 	close(fd);
 }
 
-/* A single request is no reason to look for the next one. */
+/* A single request does not start polling. */
 static void test_poll_not_at_once(void **state)
 {
 	run_events(1, 10000000, 20);
@@ -305,7 +308,7 @@ static void test_poll_off(void **state)
 	assert_in_range(calls, 21, 22);
 }
 
-/* After several short sleeps it does; timers and descriptors have their turn all the while. */
+/* After several short sleeps the loop polls; timers and descriptors are still served. */
 static void test_poll_after_short_sleeps(void **state)
 {
 	run_events(5, 10000000, 20);
@@ -313,7 +316,7 @@ static void test_poll_after_short_sleeps(void **state)
 	assert_true(polling);
 }
 
-/* And it ends with a sleep when nothing comes. */
+/* And polling ends with a sleep when nothing comes. */
 static void test_poll_ends(void **state)
 {
 	run_events(5, 1000, 200);
@@ -341,7 +344,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_poll_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_after_short_sleeps, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_poll_ends, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_poll_in_vain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_useless_poll, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bad_descriptor, setup, teardown),
 	};
 

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_connection.h"
 
@@ -25,7 +26,7 @@ static void test_contents(void **state)
 	assert_int_equal(client_command(fd, NBD_CMD_READ, NBD_CMD_FLAG_FUA, 512, size, in), 0);
 	assert_memory_equal(in, out, size);
 
-	/* zeroes that may and zeroes that must not be holes; the latter in more than one piece */
+	/* zeroes that may become holes and zeroes that must not; the latter in more than one piece */
 	assert_int_equal(client_command(fd, NBD_CMD_WRITE_ZEROES, 0, 4096, 8192, NULL), 0);
 	memset(out + 4096 - 512, 0, 8192);
 	assert_int_equal(client_command(fd, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FUA,
@@ -65,7 +66,7 @@ static void test_largest_request(void **state)
 	free(data);
 }
 
-/* Refused, and the connection goes on: a refused write's data have been skipped. */
+/* Refused, and the connection continues: the data of a refused write have been skipped. */
 static void test_refused_requests(void **state)
 {
 	static const struct { uint16_t type, flags; uint64_t offset; uint32_t length, error; } cases[] = {
@@ -106,7 +107,7 @@ static void test_refused_requests(void **state)
 	static uint8_t data[65536];
 	int fd = client_go();
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint32_t error = client_command(fd, cases[i].type, cases[i].flags, cases[i].offset, cases[i].length, data);
 
 		if (error != cases[i].error)
@@ -168,7 +169,7 @@ static void test_4096_byte_sectors(void **state)
 	client_leave(fd);
 }
 
-/* A client that asks for ever and reads nothing stops itself, and nobody else. */
+/* A client that sends requests for ever and reads nothing blocks itself, and nobody else. */
 static void test_slow_reader(void **state)
 {
 	struct nbd_wire_request request = wire(NBD_CMD_READ, 0, 5, 0, 1 << 20);
@@ -194,7 +195,7 @@ static void test_slow_reader(void **state)
 	}
 	client_leave(fd);
 
-	/* and one that never reads and goes */
+	/* and one that never reads and disconnects */
 	fd = client_go();
 	for (unsigned i = 0; i < 64; i++)
 		client_send(fd, &request, sizeof(request));
@@ -203,7 +204,7 @@ static void test_slow_reader(void **state)
 	free(data);
 }
 
-/* So many replies are on their way to a client that it need not be waited for after each few. */
+/* So many replies are on their way to a client that its reading need not be waited for after each few. */
 static void test_replies_in_the_socket(void **state)
 {
 	FILE *file = fopen("/proc/sys/net/core/wmem_max", "r");
@@ -242,7 +243,7 @@ static void test_many_small_requests(void **state)
 	client_leave(fd);
 }
 
-/* Reads of holes are done as soon as they are submitted, and nobody is there for the replies. */
+/* Reads of holes are done as soon as they are submitted, and nobody reads the replies. */
 static void test_holes_for_nobody(void **state)
 {
 	const uint32_t length = 3993600;
@@ -252,14 +253,14 @@ static void test_holes_for_nobody(void **state)
 	for (unsigned i = 0; i < 8; i++)
 		requests[i] = wire(NBD_CMD_READ, 0, i, 24 << 20, length);
 	for (unsigned round = 0; round < 4; round++) {
-		/* that the client takes nothing is found when the replies are sent */
+		/* it is noticed when the replies are sent that the client reads nothing */
 		fd = client_go();
 		assert_int_equal(shutdown(fd, SHUT_RD), 0);
 		client_send(fd, requests, sizeof(requests));
 		expect_service();
 		close(fd);
 
-		/* here it is known before they are made */
+		/* here it is known before the replies are made */
 		fd = client_go();
 		assert_int_equal(server_command('p'), 'k');
 		client_send(fd, requests, sizeof(requests));
@@ -284,7 +285,7 @@ static void test_pause(void **state)
 	client_request(fd, NBD_CMD_WRITE, NBD_CMD_FLAG_FUA, 1, 8192, sizeof(data));
 	client_send(fd, data, sizeof(data));
 
-	/* a client may still connect, leave or vanish with requests that wait */
+	/* a client may still connect, disconnect or vanish while requests wait */
 	other = client_go();
 	client_request(other, NBD_CMD_READ, 0, 2, 0, 4096);
 	close(other);
@@ -300,7 +301,7 @@ static void test_pause(void **state)
 	client_leave(fd);
 }
 
-/* The pause waits for the piece that is at the disk; the others come after it. */
+/* The pause waits for the piece that is at the disk; the other pieces follow after it. */
 static void test_pause_between_pieces(void **state)
 {
 	struct stat status;
@@ -323,7 +324,7 @@ static void test_pause_between_pieces(void **state)
 	client_leave(fd);
 }
 
-/* What was asked for before a DISC is done, even if nobody stays for the answer. */
+/* Requests before a DISC are done, even if nobody waits for the answer. */
 static void test_disconnect_with_requests(void **state)
 {
 	uint8_t data[4096];
@@ -334,11 +335,11 @@ static void test_disconnect_with_requests(void **state)
 	client_request(fd, NBD_CMD_WRITE, 0, 1, 16384, sizeof(data));
 	client_send(fd, data, sizeof(data));
 	client_request(fd, NBD_CMD_DISC, 0, 2, 0, 0);
-	/* a greeting on a second connection, taken after the first one's bytes were there, shows that they were read */
+	/* a greeting on a second connection that was accepted later shows that the first one's bytes were read */
 	close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
 	close(fd);
 	assert_int_equal(server_command('u'), 'k');
-	/* another pause waits for what the end of this one has begun */
+	/* another pause waits for the requests that the end of this one has started */
 	assert_int_equal(server_command('p'), 'k');
 	assert_int_equal(server_command('u'), 'k');
 	fd = client_go();
@@ -347,7 +348,7 @@ static void test_disconnect_with_requests(void **state)
 	client_leave(fd);
 }
 
-/* Gone in the middle: requests in flight, and a write whose data never come. */
+/* A client vanishes in the middle: requests are in flight, and the data of a write never come. */
 static void test_vanishing_clients(void **state)
 {
 	uint8_t data[65536] = { 0 };
@@ -393,7 +394,7 @@ static void test_connected_at_the_end(void **state)
 	client_expect_end(fd);
 }
 
-/* Random bytes, random cuts, from each stage of a session. */
+/* Random bytes, cut at random, from each stage of a session. */
 static void test_random_bytes(void **state)
 {
 	const char *given = getenv("TAPSNAP_SEED");

@@ -4,6 +4,7 @@
  * and hostile clients, byte by byte. After each hostile client an honest one
  * must be served: a client can end at most its own connection.
  */
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_handshake.h"
 
@@ -98,7 +99,7 @@ static void test_byte_by_byte(void **state)
 	client_leave(fd);
 }
 
-/* Hostile negotiation: @bytes after the greeting have to end the connection. */
+/* Hostile negotiation: the connection must end after @bytes behind the greeting. */
 static void expect_hang_up(const void *bytes, size_t length)
 {
 	struct nbd_greeting greeting;
@@ -140,7 +141,7 @@ static void test_malformed_information_requests(void **state)
 	uint32_t length;
 	int fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		client_option(fd, NBD_OPT_GO, cases[i].bytes, cases[i].length);
 		assert_int_equal(client_option_reply(fd, NBD_OPT_GO, data, &length), NBD_REP_ERR_INVALID);
 	}
@@ -163,7 +164,7 @@ static void test_endless_options(void **state)
 	expect_service();
 }
 
-/* Every prefix of a good session, cut off. */
+/* Every prefix of a correct session. */
 static void test_truncated_sessions(void **state)
 {
 	struct nbd_wire_request request = wire(NBD_CMD_WRITE, 0, 1, 0, 4096);

@@ -8,6 +8,7 @@
  */
 #include <time.h>
 
+#include "array.h"
 #include "nbd_client.h"
 #include "nbd_connection.h"
 
@@ -21,7 +22,7 @@ static int go_structured(void)
 	return fd;
 }
 
-/* The whole of a READ's reply goes to @data; 0 or its error. @holes: bytes of it that were in holes. */
+/* The complete reply to a READ goes to @data; returns 0 or its error. @holes: the bytes of it that were in holes. */
 static uint32_t read_parts(int fd, uint16_t flags, uint64_t offset, uint32_t length, uint8_t *data, unsigned *chunks,
 			   uint32_t *holes)
 {
@@ -54,7 +55,7 @@ static uint32_t read_parts(int fd, uint16_t flags, uint64_t offset, uint32_t len
 			bytes -= 8;
 			memmove(part, part + 8, bytes);
 		}
-		assert_true(at == sum && at + bytes <= length);	/* ours come in order */
+		assert_true(at == sum && at + bytes <= length);	/* our chunks come in order */
 		memcpy(data + at, part, bytes);
 		sum += bytes;
 	} while (!last);
@@ -80,7 +81,7 @@ static void test_reads_with_holes(void **state)
 	assert_int_equal(chunks, 7);
 	assert_int_equal(holes, 4 * MIB - 3 * 131072);
 
-	/* in one piece because it was asked for, is small, has none, has nothing else */
+	/* in one chunk because that was requested, because it is small, has no hole, or is one hole */
 	assert_int_equal(read_parts(fd, NBD_CMD_FLAG_DF, 0, 4 * MIB, data, &chunks, &holes), 0);
 	assert_memory_equal(data, expected, 4 * MIB);
 	assert_true(chunks == 1 && !holes);
@@ -93,7 +94,7 @@ static void test_reads_with_holes(void **state)
 	assert_int_equal(read_parts(fd, 0, 8 * MIB, 32 * MIB, data = realloc(data, 32 * MIB), &chunks, &holes), 0);
 	assert_true(chunks == 1 && holes == 32 * MIB);
 
-	/* refused, and the connection goes on */
+	/* refused, and the connection continues */
 	assert_int_equal(read_parts(fd, 0, DISK_BYTES, 512, data, &chunks, &holes), NBD_EINVAL);
 	assert_int_equal(read_parts(fd, 0, 1, 512, data, &chunks, &holes), NBD_EINVAL);
 	assert_int_equal(client_command(fd, NBD_CMD_CACHE, 0, 0, 3 * MIB, NULL), 0);
@@ -102,7 +103,7 @@ static void test_reads_with_holes(void **state)
 	free(expected);
 }
 
-/* More parts than a reply has: what is left is data, and right. */
+/* More parts than a reply can have: the rest is sent as data, and is right. */
 static void test_many_holes(void **state)
 {
 	uint8_t *data = malloc(MIB), *expected = calloc(1, MIB);
@@ -219,14 +220,14 @@ static void test_contexts(void **state)
 	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "", CONTEXTS("qemu:allocation-depth", "", "x")), 0);
 	assert_int_equal(client_contexts(fd, NBD_OPT_LIST_META_CONTEXT, "nothing", no_contexts), NBD_REP_ERR_UNKNOWN);
 	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", CONTEXTS("base:", "tapsnap:changed:", "")), 0);
-	/* twice the same is one */
+	/* the same context twice counts once */
 	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "", CONTEXTS("base:allocation", "base:allocation")), 1);
 	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "",
 					 CONTEXTS("tapsnap:changed:s0", "tapsnap:changed:s1", "tapsnap:changed:s2",
 						  "tapsnap:changed:s3", "tapsnap:changed:s4", "tapsnap:changed:s5",
 						  "tapsnap:changed:s6", "tapsnap:changed:s7", "tapsnap:changed:s8")),
 			 NBD_REP_ERR_TOO_BIG);
-	/* those of another export do not count */
+	/* contexts of another export do not count */
 	assert_int_equal(client_contexts(fd, NBD_OPT_SET_META_CONTEXT, "s1", CONTEXTS("base:allocation")), 1);
 	assert_int_equal(client_go_to(fd, ""), NBD_REP_ACK);
 	assert_int_equal(block_status(fd, 0, 0, 512, &answer), NBD_EINVAL);
@@ -253,7 +254,7 @@ static void test_malformed_contexts(void **state)
 	uint32_t length;
 	int fd = client_greet_structured();
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint32_t option = i & 1 ? NBD_OPT_LIST_META_CONTEXT : NBD_OPT_SET_META_CONTEXT;
 
 		client_option(fd, option, cases[i].bytes, cases[i].length);
@@ -264,11 +265,11 @@ static void test_malformed_contexts(void **state)
 	client_leave(fd);
 }
 
-/* Each query means a walk over all snapshots; many of them would keep the guest waiting. */
+/* Each query walks over all snapshots; many of them would delay the guest. */
 static void test_many_queries(void **state)
 {
 	const char *queries[NBD_MAX_OPTION_DATA / 12 + 1];
-	size_t most = sizeof(queries) / sizeof(queries[0]) - 1;
+	size_t most = ARRAY_SIZE(queries) - 1;
 	int fd = client_greet_structured();
 
 	for (size_t i = 0; i < most; i++)
@@ -371,7 +372,7 @@ static void expect_store_let_go(void)
 	cow_file_close(device);
 }
 
-/* A drain that is at its flush: s2 is published, and a write to be flushed was done. */
+/* A drain has reached its flush: s2 is published, and a write that needs the flush was done. */
 static void begin_drain_that_hangs(void)
 {
 	uint8_t data[4096] = { 1 };
@@ -385,7 +386,7 @@ static void begin_drain_that_hangs(void)
 	assert_int_equal(write(control, "p", 1), 1);
 }
 
-/* Who comes while the disk drains has nothing opened for it, and does not keep the disk from being paused. */
+/* For a client that comes while the disk drains nothing is opened, and it does not delay the pause. */
 static void test_snapshot_chosen_while_draining(void **state)
 {
 	int fd;
@@ -402,7 +403,7 @@ static void test_snapshot_chosen_while_draining(void **state)
 	client_leave(fd);
 }
 
-/* What is published is there, but waits. */
+/* A published snapshot can be chosen, but waits. */
 static void test_published_while_draining(void **state)
 {
 	struct pollfd ready = { .events = POLLIN };
@@ -424,7 +425,10 @@ static void test_published_while_draining(void **state)
 	client_leave(ready.fd);
 }
 
-/* Whoever reads s5 is hung up on when the disk goes on, the disk's own client is not. @again: there is an s5, but another. */
+/*
+ * The reader of s5 is disconnected when the disk is unpaused, the client of the disk itself is not.
+ * @again: there is an s5, but a different one.
+ */
 static void lose_snapshot_while_paused(bool again)
 {
 	const struct cow_open_options options = { 0 };
@@ -467,7 +471,7 @@ static int go_with_context(const char *name, const char *context)
 	return fd;
 }
 
-/* Another store is put where the disk's was: its snapshots have the same names and numbers, and mean something else. */
+/* Another store replaces the disk's: its snapshots have the same names and numbers, but other contents. */
 static void test_another_store_after_pause(void **state)
 {
 	int reader = go_to("s5"), changed = go_with_context("", "tapsnap:changed:s3"),
@@ -494,7 +498,7 @@ static void test_another_store_after_pause(void **state)
 	client_leave(changed);
 }
 
-/* Clients that vanish from a snapshot in the middle, and a disk that is closed while it is read. */
+/* Clients vanish while they read a snapshot, and a disk is closed while it is read. */
 static void test_vanishing_readers(void **state)
 {
 	int fd;
@@ -512,7 +516,7 @@ static void test_vanishing_readers(void **state)
 	client_expect_end(fd);
 }
 
-/* Asks for more than it reads. */
+/* Requests more than it reads. */
 static void test_unread_answers(void **state)
 {
 	struct nbd_wire_request request = wire(NBD_CMD_BLOCK_STATUS, 0, 5, 0, DISK_BYTES);
@@ -533,7 +537,7 @@ static void test_unread_answers(void **state)
 	close(fd);
 }
 
-/* A length that is right, or wrong by little, or by much. */
+/* A length that is right, slightly wrong, or far too large. */
 static uint32_t odd_length(uint32_t right)
 {
 	switch (random() % 8) {
@@ -555,7 +559,7 @@ static size_t put_odd_text(uint8_t *data, const char *text)
 	return sizeof(length) + strlen(text);
 }
 
-/* An option about names or contexts, with lengths and counts that may be wrong. */
+/* An option with names or contexts, whose lengths and counts may be wrong. */
 static void send_odd_option(int fd)
 {
 	static const char *const texts[] = { "", "s1", "base:", "base:allocation", "tapsnap:", "tapsnap:changed:s1", "s99",
@@ -591,7 +595,7 @@ static void send_odd_request(int fd)
 	send(fd, &request, sizeof(request), MSG_NOSIGNAL);
 }
 
-/* Whatever they send, others are served. */
+/* Whatever hostile clients send, others are served. */
 static void test_random_sessions(void **state)
 {
 	const char *given = getenv("TAPSNAP_SEED");

@@ -19,7 +19,7 @@ static void break_disk(int error)
 	fault.error = error;
 }
 
-static void mend_disk(void)
+static void repair_disk(void)
 {
 	fault.fail_at = 0;
 }
@@ -32,7 +32,10 @@ static void open_raw(enum vbd_on_error policy)
 	disk_open(target, policy);
 }
 
-/* Once stopped nothing goes to the disk, flushes neither; resume tries all, and stops again at what still fails. */
+/*
+ * A stopped disk gets no requests, not even flushes; resume tries all of them, and stops again at the
+ * first that still fails.
+ */
 static void test_stop(void **state)
 {
 	open_raw(ON_ERROR_STOP);
@@ -50,7 +53,7 @@ static void test_stop(void **state)
 	assert_int_equal(fault.seen, 2);	/* the write alone */
 	assert_int_equal(vbd->errors.waiting.count, 3);
 	expect_events("io-error");
-	mend_disk();
+	repair_disk();
 	assert_int_equal(resume(), 3);
 	assert_int_equal(nr_busy, 0);
 	for (unsigned i = 0; i < 3; i++)
@@ -61,7 +64,10 @@ static void test_stop(void **state)
 	disk_close();
 }
 
-/* The disk is mended and full: that is no reason to stay stopped. A client that goes takes the probe with it. */
+/*
+ * The disk works again and is full: it must not stay stopped for that. A client that disconnects takes
+ * the probing request with it.
+ */
 static void test_probe(void **state)
 {
 	open_raw(ON_ERROR_STOP);
@@ -75,7 +81,7 @@ static void test_probe(void **state)
 	resume();
 	assert_int_equal(entries[1].error, 0);
 	expect_events("io-error resumed");
-	assert_int_equal(entries[0].error, 0);	/* tried again at once, behind it */
+	assert_int_equal(entries[0].error, 0);	/* retried at once, behind it */
 
 	break_disk(-EIO);
 	submit(0, BLOCK_WRITE, 0, 1, 1);
@@ -90,20 +96,23 @@ static void test_probe(void **state)
 	fault.silent = false;
 	run();
 	assert_int_equal(entries[0].error, -EIO);
-	assert_false(vbd->errors.stopped);	/* nothing waits any more, so nothing could find out */
+	assert_false(vbd->errors.stopped);	/* no request waits any more, so nothing could notice it */
 	expect_events("resumed");
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
-/* Writes wait for room, reads and flushes go on; when there is room the writes go on by themselves, and that is told. */
+/*
+ * Writes wait for room, reads and flushes continue; when there is room the writes continue by
+ * themselves, and an event reports it.
+ */
 static void test_no_room_ends_by_itself(void **state)
 {
 	open_raw(ON_ERROR_ENOSPC);
 	break_disk(-ENOSPC);
 	submit(0, BLOCK_WRITE, 0, 1, 1);
 	run();
-	mend_disk();
+	repair_disk();
 	submit(1, BLOCK_READ, 0, 1, 9);
 	submit(2, BLOCK_FLUSH, 0, 0, 0);
 	run();
@@ -117,7 +126,7 @@ static void test_no_room_ends_by_itself(void **state)
 	disk_close();
 }
 
-/* What waits is not in flight: a pause is over at once, and then it goes to the image that is open. */
+/* Waiting requests are not in flight: a pause ends at once, and then they go to the image that is open. */
 static void test_pause_while_stopped(void **state)
 {
 	struct error_text text = { "" };
@@ -131,7 +140,7 @@ static void test_pause_while_stopped(void **state)
 	assert_int_equal(vbd->state, VBD_PAUSED);
 	assert_true(entries[0].busy);
 	assert_int_equal(vbd_error_resume(vbd, &count, &text), -EBUSY);
-	mend_disk();
+	repair_disk();
 	unpause();
 	assert_int_equal(entries[0].error, 0);
 	assert_false(vbd->errors.stopped);
@@ -141,7 +150,7 @@ static void test_pause_while_stopped(void **state)
 	disk_close();
 }
 
-/* Not forced: the flush at its end fails, the disk runs on, and is stopped as before. */
+/* Not forced: the flush at its end fails, the disk still runs, and is stopped as before. */
 static void test_pause_that_fails_while_stopped(void **state)
 {
 	struct error_text text = { "" };
@@ -156,13 +165,13 @@ static void test_pause_that_fails_while_stopped(void **state)
 		run();
 	assert_int_equal(vbd->state, VBD_RUNNING);
 	assert_true(vbd->errors.stopped && entries[0].busy);
-	mend_disk();
+	repair_disk();
 	resume();
 	assert_int_equal(entries[0].error, 0);
 	disk_close();
 }
 
-/* With a policy that is set while the disk drains; the flush at its end fails. */
+/* The policy is set while the disk drains; the flush at the end fails. */
 static void fail_pause(enum vbd_on_error policy)
 {
 	struct error_text text = { "" };
@@ -184,20 +193,20 @@ static void fail_pause(enum vbd_on_error policy)
 }
 
 /* A failed write has stopped the disk, and a read waits behind it; the device would work again. */
-static void stop_and_mend(void)
+static void stop_and_repair(void)
 {
 	open_raw(ON_ERROR_STOP);
 	break_disk(-EIO);
 	submit(0, BLOCK_WRITE, 3, 1, 1);
 	run();
 	submit(1, BLOCK_READ, 3, 1, 9);
-	mend_disk();
+	repair_disk();
 }
 
-/* The disk goes on while a pause drains it, which comes to nothing: what has waited behind the error is tried then. */
+/* A pause drains the disk and fails: requests that waited behind the error are tried then. */
 static void test_goes_on_after_pause_that_fails(void **state)
 {
-	stop_and_mend();
+	stop_and_repair();
 	fault.silent = true;
 	vbd_error_go_on(vbd);
 	fail_pause(ON_ERROR_STOP);
@@ -241,10 +250,10 @@ static void test_close_ends_what_waits(void **state)
 	close_ends(ON_ERROR_ENOSPC, -ENOSPC, true);
 }
 
-/* What the new policy does not let wait is answered; what was held untried goes to the disk. */
+/* Requests that may not wait under the new policy are answered; those that were held back untried go to the disk. */
 static void test_another_policy(void **state)
 {
-	stop_and_mend();
+	stop_and_repair();
 	vbd_on_error_set(vbd, ON_ERROR_REPORT);
 	run();
 	assert_int_equal(entries[0].error, -EIO);
@@ -257,7 +266,7 @@ static void test_another_policy(void **state)
 	disk_close();
 }
 
-/* Who goes takes along what waits; what it still had at the disk, and what comes, does not wait either. */
+/* A client disconnects: its waiting requests end, and those at the disk or still to come do not wait either. */
 static void test_client_goes(void **state)
 {
 	open_raw(ON_ERROR_STOP);
@@ -277,11 +286,11 @@ static void test_client_goes(void **state)
 	submit(2, BLOCK_READ, 3, 1, 1);
 	assert_int_equal(entries[2].error, -ECANCELED);
 	assert_int_equal(vbd->errors.waiting.count, 0);
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
-/* Said once, however many fail, until a second is over. */
+/* Logged once in a second, however many requests fail. */
 static void test_events_of_answered_errors(void **state)
 {
 	open_raw(ON_ERROR_REPORT);
@@ -293,11 +302,11 @@ static void test_events_of_answered_errors(void **state)
 	}
 	assert_int_equal(vbd->errors.answered, 200);
 	assert_true(nr_events >= 1 && nr_events < 10);
-	mend_disk();
+	repair_disk();
 	disk_close();
 }
 
-/* A request that is wrong in itself says nothing of the disk. */
+/* A request that is invalid itself says nothing about the disk. */
 static void test_bad_requests_never_wait(void **state)
 {
 	open_raw(ON_ERROR_STOP);
@@ -309,7 +318,10 @@ static void test_bad_requests_never_wait(void **state)
 	disk_close();
 }
 
-/* A device that answers nothing: told once, the disk can be asked, a pause waits; when it answers all goes on. */
+/*
+ * A device that answers nothing: one event, the disk can be queried, a pause waits; when it answers
+ * everything continues.
+ */
 static void test_unresponsive_device(void **state)
 {
 	struct error_text text = { "" };
@@ -339,7 +351,7 @@ static void test_unresponsive_device(void **state)
 	disk_close();
 }
 
-/* One slow request is not told of while others are answered. */
+/* One slow request is not reported while others are answered. */
 static void test_latency_spikes(void **state)
 {
 	open_raw(ON_ERROR_STOP);

@@ -10,19 +10,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "array.h"
 #include "failing_disk.h"
 
-/* What each block may hold: a bit for each stamp; 0 is zeroes. */
+/* The possible contents of a block: a bit for each stamp; 0 is zeroes. */
 struct model {
 	uint32_t now[BLOCKS];		/* as a read may find it */
-	uint32_t durable[BLOCKS];	/* what more may be there after the store was opened anew without a flush */
+	uint32_t durable[BLOCKS];	/* contents that are possible in addition after a reopen without a flush */
 };
 
 static struct model model;
 
 enum { STEP_SNAPSHOT = BLOCK_NR_OPS };
 
-/* Those of a group are in flight together. */
+/* The steps of a group are in flight together. */
 static const struct step {
 	unsigned group;
 	int op;
@@ -38,13 +39,13 @@ static const struct step {
 	{ 7, BLOCK_FLUSH, 0, 0, 0 },
 };
 
-#define NR_STEPS (sizeof(steps) / sizeof(steps[0]))
+#define NR_STEPS ARRAY_SIZE(steps)
 
 struct run {
 	const char *type;
 	enum vbd_on_error policy;
 	int error;			/* 0: short */
-	bool lasting;			/* until the device is mended */
+	bool lasting;			/* until the device works again */
 	unsigned at;
 	bool flush_failed, reopened;
 };
@@ -56,12 +57,12 @@ static void __attribute__((noreturn)) complain(const struct run *r, const char *
 	abort();
 }
 
-/* May a request that is no flush be answered with @error? */
+/* May a request other than a flush be answered with @error? */
 static bool may_be_answered(const struct run *r, int error)
 {
 	bool room = error == -ENOSPC || error == -EDQUOT;
 
-	/* a store that could not write its own records says EIO from then on, whatever it was at first */
+	/* a store that could not write its own records returns EIO from then on, whatever the first error was */
 	if (error != r->error && !(error == -EIO && !strcmp(r->type, "cow") && r->error))
 		return false;
 	return room ? r->policy == ON_ERROR_REPORT : r->policy != ON_ERROR_STOP;
@@ -90,7 +91,7 @@ static void account_change(const struct entry *entry)
 static void account(struct run *r, const struct entry *entry)
 {
 	if (entry->req.op == BLOCK_FLUSH) {
-		/* after one that failed others may, and be it only for the loss */
+		/* after a failed one others may fail, if only because of the lost data */
 		if (entry->error && !r->error)
 			complain(r, "a flush failed");
 		r->flush_failed |= entry->error != 0;
@@ -127,7 +128,7 @@ static void take_snapshot(struct run *r)
 		complain(r, "the snapshot was not taken");
 }
 
-/* The image is opened anew: a store that has failed is well again, and has what was flushed. */
+/* The image is opened again: a store that had failed works again, and has what was flushed. */
 static void reopen(struct run *r)
 {
 	pause_forced();
@@ -175,7 +176,7 @@ static void run_sequence(struct run *r)
 	}
 }
 
-/* Read the whole disk on a device that is well, opened anew. */
+/* Read the whole disk on a working device, opened again. */
 static void check_image(struct run *r, const char *target)
 {
 	for (unsigned i = 0; i < BLOCKS; i++)
@@ -190,7 +191,7 @@ static void check_image(struct run *r, const char *target)
 	disk_close();
 }
 
-/* False: the sequence was over before the io came. */
+/* False: the sequence ended before that io. */
 static bool run_one(struct run *r)
 {
 	char target[PATH_MAX];
@@ -216,7 +217,7 @@ static bool run_one(struct run *r)
 	return met;
 }
 
-/* How many ios there were. */
+/* The number of ios. */
 static unsigned sweep_ios(struct run r)
 {
 	unsigned ios = 0;
@@ -233,8 +234,8 @@ static void sweep(const char *type)
 	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
 	unsigned faults = 0;
 
-	for (unsigned p = 0; p < sizeof(all) / sizeof(all[0]); p++) {
-		for (unsigned e = 0; e < sizeof(errors) / sizeof(errors[0]); e++) {
+	for (unsigned p = 0; p < ARRAY_SIZE(all); p++) {
+		for (unsigned e = 0; e < ARRAY_SIZE(errors); e++) {
 			struct run r = { .type = type, .policy = all[p], .error = errors[e] };
 
 			faults += sweep_ios(r);

@@ -44,7 +44,7 @@ static char inside[128], outside[128], state[128], run[128];
 
 static struct opener_report started;
 
-/* In a process that has an opener, which is held to @inside when @listed. */
+/* In a process with an opener, which may open only files in @inside when @listed. */
 static void with_opener(bool listed, void (*body)(void))
 {
 	struct sock_fprog filter;
@@ -114,7 +114,7 @@ static void serves(void)
 	require(path_open(inside, O_RDONLY | O_DIRECTORY, 0) >= 0);
 }
 
-/* Of the opener: returns how many there are. */
+/* Returns the number of threads of the opener. */
 static unsigned each_thread(void (*body)(pid_t thread))
 {
 	struct dirent *entry;
@@ -141,8 +141,10 @@ static void hold_back(pid_t thread)
 	require(!sched_setaffinity(thread, sizeof(one_processor), &one_processor) && !sched_setscheduler(thread, SCHED_IDLE, &none));
 }
 
-/* A lock that was taken by a descriptor from it goes with that descriptor, at once: also when the opener, on the one
- * processor there is, runs only while nobody else wants to. */
+/*
+ * A lock taken on a descriptor from the opener ends with that descriptor, at once: also on a single
+ * processor where the opener only runs when no other process wants to.
+ */
 static void keeps_no_descriptor(void)
 {
 	const struct sched_param none = { 0 };
@@ -192,7 +194,7 @@ static void sockets(void)
 	require(!path_bind(fd, address.sun_path) && !listen(fd, 1));
 	require(!stat(address.sun_path, &st) && (st.st_mode & 07777) == 0600);
 	require(!connect(client, (struct sockaddr *)&address, sizeof(address)));
-	/* who listens is who it is of */
+	/* a listening socket belongs to its user */
 	require(!getsockopt(client, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.pid == getpid());
 	require_errno(path_bind(fd, in(inside, "again")), EINVAL);
 	require_errno(path_bind(client, address.sun_path), EADDRINUSE);
@@ -249,7 +251,7 @@ static void only_the_directories(void)
 	require_errno(path_mkdir(in(outside, "directory"), 0700), EACCES);
 	require_errno(path_rename(in(outside, "image"), in(outside, "image2")), EACCES);
 	require(path_rename(in(inside, "image"), in(outside, "image2")) < 0);
-	/* nor by what it was given to look at */
+	/* nor through a directory that it was given */
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	require_errno(path_open(path, O_RDWR, 0), EACCES);
 }
@@ -272,7 +274,7 @@ static void start_raw(void)
 	raw_socket = pair[0];
 }
 
-/* Send @length bytes, with @answer and @about if they are not -1; the error of the answer, 1 if none came. */
+/* Sends @length bytes, with @answer and @about if they are not -1. Returns the error of the answer, 1 without one. */
 static int ask_raw(const void *bytes, size_t length, bool with_answer, int extra)
 {
 	union {
@@ -337,13 +339,13 @@ static void no_requests(void)
 	require(ask_named(PATH_STAT, image, length + 1, 0, length) == -EINVAL);	/* shorter */
 	require(ask_named(PATH_STAT, image, length + 1, 0, length + 1) == -EINVAL);	/* a zero byte in it */
 	require(ask_named(PATH_STAT, image, 0, length, length) == -EINVAL);
-	require(ask_named(PATH_STAT, image, length, 1, length + 1) == -EINVAL);	/* two names where one belongs */
+	require(ask_named(PATH_STAT, image, length, 1, length + 1) == -EINVAL);	/* two names in place of one */
 	require(ask_named(PATH_RENAME, image, length, 0, length) == -EINVAL);
 	require(ask_named(PATH_STAT, image, PATH_MAX, 0, PATH_MAX) == -EINVAL);
 	require(ask_named(PATH_STAT, image, UINT16_MAX, 0, length) == -EINVAL);
 	require(ask_named(PATH_BIND, image, length, 0, length) == -EINVAL);		/* which socket? */
-	require(ask_named(PATH_STAT, "/proc/self/fd/0", 15, 0, 15) == -EINVAL);	/* its own are nobody's business */
-	require(ask_raw(&raw, sizeof(raw), true, 0) == -EINVAL);			/* more than it takes in */
+	require(ask_named(PATH_STAT, "/proc/self/fd/0", 15, 0, 15) == -EINVAL);	/* its own files must not be reached */
+	require(ask_raw(&raw, sizeof(raw), true, 0) == -EINVAL);			/* more than it accepts */
 	require(ask_raw(&raw, 3, true, 0) == -EINVAL);
 	require(ask_raw(&raw, sizeof(raw.request), true, 9) == -EINVAL);	/* too many descriptors */
 	require(ask_raw(&raw, sizeof(raw.request), false, 0) == 1);
@@ -351,11 +353,11 @@ static void no_requests(void)
 		((uint8_t *)&raw)[i] = (uint8_t)(i * 167 + 13);
 	for (unsigned i = 1; i < 2000; i += 7)
 		require(ask_raw(&raw, i, true, i % 2) == -EINVAL);
-	/* and it is there as before */
+	/* and it still works */
 	require(ask_named(PATH_STAT, image, length, 0, length) == 0);
 }
 
-/* ---- what it is, and its end ---- */
+/* ---- what the opener is, and its end ---- */
 
 static void thread_has_little(pid_t thread)
 {
@@ -369,7 +371,7 @@ static void has_little(void)
 {
 	char path[64], target[64] = "";
 
-#ifdef __SANITIZE_THREAD__	/* which has one of its own in each process, from before */
+#ifdef __SANITIZE_THREAD__	/* each process has its own, opened before */
 	thread_has_little(opener_pid());
 #else
 	each_thread(thread_has_little);
@@ -401,7 +403,7 @@ static void *open_without_timeout(void *arg)
 	return NULL;
 }
 
-/* One who waits for ever keeps no other waiting, and gets what was asked for in the end. */
+/* A client that waits for ever does not delay others, and gets its file in the end. */
 static void serves_beside(void)
 {
 	struct opening openings[PROBE_MAX] = { 0 };
@@ -422,7 +424,7 @@ static void serves_beside(void)
 	require(hanging_wait_open(0));
 }
 
-/* However many images do not answer: what tapdisk does in directories of its own does not wait for them. */
+/* However many images do not answer: tapdisk's work in its own directories does not wait for them. */
 static void serves_own_directories(void)
 {
 	struct opening openings[PROBE_MAX + 4] = { 0 };
@@ -436,7 +438,7 @@ static void serves_own_directories(void)
 	}
 	require(hanging_wait_held(PROBE_MAX + 2));
 	path_timeout_ms = 1000;
-	require_errno(path_stat(in(inside, "image"), &st), ETIMEDOUT);	/* so many of them do hold up others */
+	require_errno(path_stat(in(inside, "image"), &st), ETIMEDOUT);	/* that many do delay other opens */
 	snprintf(name, sizeof(name), "td3-%d", (int)getpid());
 	for (unsigned i = 0; i < 3; i++) {
 		require(!path_stat(own[i], &st));
@@ -451,7 +453,7 @@ static void serves_own_directories(void)
 	require(hanging_wait_open(0));
 }
 
-/* The opener's descriptors: the first three and its sockets. */
+/* The opener's descriptors: 0 to 2 and its sockets. */
 static bool has_only(unsigned number)
 {
 	unsigned count = 0;
@@ -466,7 +468,7 @@ static bool has_only(unsigned number)
 	return count == number;
 }
 
-/* Who does not wait gets nothing, then or later. */
+/* A client that does not wait gets nothing, not even later. */
 static void has_a_limit(void)
 {
 	struct stat st;
@@ -487,7 +489,7 @@ static void dead_opener(void)
 
 	require(!kill(opener_pid(), SIGTERM) && path_open(in(inside, "image"), O_RDWR, 0) >= 0);
 	require(!kill(opener_pid(), SIGKILL));
-	/* it is gone as soon as nobody is there to answer, whether it has read the request or not */
+	/* it fails as soon as nobody can answer, whether the request was read or not */
 	require_errno(path_open(in(inside, "image"), O_RDWR, 0), ECONNRESET);
 	require_errno(path_stat(in(inside, "image"), &st), ECONNRESET);
 }
@@ -498,7 +500,7 @@ static void tell_pid(void)
 {
 	pid_t pid = opener_pid();
 
-	/* One that ends while we do is not to be cleared away by the kernel at once: our parent waits for it. */
+	/* A child that exits while we do must not be reaped by the kernel at once: our parent waits for it. */
 	signal(SIGCHLD, SIG_DFL);
 	require(write(ending[1], &pid, sizeof(pid)) == sizeof(pid));
 }
@@ -534,7 +536,7 @@ static void test_directories(void **unused)
 	with_opener(true, only_the_directories);
 }
 
-/* Who asks has died: the opener, which comes to us then, ends. */
+/* The client has died: the opener, now our child, exits. */
 static void test_ends(void **unused)
 {
 	int status;

@@ -48,7 +48,7 @@ static void make_image(const char *path)
 	close(fd);
 }
 
-/* As tap-ctl makes it while the image is in use. */
+/* As tap-ctl creates it while the image is in use. */
 static void make_store(const char *path, const char *base)
 {
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS, .base_kind = COW_BASE_RAW };
@@ -106,7 +106,7 @@ static struct backend *open_image(bool read_only)
 	return open_target(target, read_only);
 }
 
-/* One line that names the image or its record; *@text of that. */
+/* An error of one line that names the image or its record; its text goes to *@text. */
 static void cannot_open(int error, const char *what)
 {
 	struct driver_options options = { .no_direct = true };
@@ -184,7 +184,7 @@ static void test_followed(void **state)
 	memset(data, 0xaa, sizeof(data));
 	transfer(backend, BLOCK_WRITE, 97, data);
 	backend_close(backend);
-	/* the image is what it was */
+	/* the image is unchanged */
 	pattern(before, 97);
 	fd = open(image, O_RDONLY | O_CLOEXEC);
 	assert_int_equal(pread(fd, data, sizeof(data), 97 * SECTOR_SIZE), sizeof(data));
@@ -196,7 +196,7 @@ static void test_followed(void **state)
 	backend_close(backend);
 }
 
-/* By another name, a symbolic link. */
+/* Through another name, a symbolic link. */
 static void test_symbolic_link(void **state)
 {
 	const char *link = scratch_path("link.img");
@@ -230,7 +230,10 @@ static void write_record(const char *text, size_t length)
 	close(fd);
 }
 
-/* Each byte of it, another one; and cut short everywhere. What names the image is for people. */
+/*
+ * Each byte of the record is changed, and the record is cut at each length. The line with the image's
+ * name is only for people.
+ */
 static void test_damaged(void **state)
 {
 	char text[PATH_MAX], damaged[PATH_MAX];
@@ -271,7 +274,7 @@ static void test_what_does_not_fit(void **state)
 	cannot_open(-ESTALE, "does not match the store");
 	unlink(store);
 	rename(away, store);
-	/* another image, at its place */
+	/* another image in its place */
 	rename(image, away);
 	scratch_file("disk.img", SECTORS * SECTOR_SIZE);
 	cannot_open(-ESTALE, "written, resized or replaced");
@@ -282,7 +285,7 @@ static void test_what_does_not_fit(void **state)
 	cannot_open(-ESTALE, "written, resized or replaced");
 }
 
-/* All is in the image: who may write removes the record. */
+/* Everything is in the image: an open for writing removes the record. */
 static void test_left_over(void **state)
 {
 	struct error_text error = { "" };
@@ -326,14 +329,14 @@ static void test_refused(void **state)
 	assert_int_equal(link(image, second), 0);
 	assert_int_equal(overlay_check(image, &error), -EMLINK);
 	unlink(second);
-	/* a store that has taken over before */
+	/* a store that has taken over another disk before */
 	must_take_over();
 	overlay_remove(image, NULL);
 	assert_int_equal(take_over(image, &error), -EINVAL);
 	assert_int_equal(overlay_find(image, &overlay, NULL), 0);
 }
 
-/* A device has its record in the state directory, by the name that it keeps. */
+/* A device has its record in the state directory, under its persistent name. */
 static void test_device(void **state)
 {
 	const char *loop = scratch_loop(image, 512), *sysfs = device_sysfs, *fake = scratch_path("sys");
@@ -370,9 +373,9 @@ static void test_device(void **state)
 	scratch_loop_remove(loop);
 }
 
-/* What is done to names, and to make that last: 'u', 'r' and 's'; 'S': it failed. */
+/* The operations on names and the syncs: 'u', 'r' and 's'; 'S': a failed sync. */
 static char events[64];
-static unsigned nr_syncs, fail_sync;	/* the Nth from here on; 0: none */
+static unsigned nr_syncs, fail_sync;	/* the Nth from here fails; 0: none */
 
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
@@ -410,7 +413,7 @@ int __wrap_rename(const char *from, const char *to)
 	return __real_rename(from, to);
 }
 
-/* A record that may not last is taken back, and does not come back: the image is written from then on. */
+/* A record that may not be durable is removed, and does not come back: from then on the image is written. */
 static void test_record_that_may_not_last(void **state)
 {
 	struct overlay overlay = { .uuid = { 1 } };
@@ -435,7 +438,7 @@ static void test_record_that_may_not_last(void **state)
 	}
 }
 
-/* In a process that is killed at the @nth begin or end of a system call. False: it had come to its end before. */
+/* In a process that is killed at the begin or end of the @nth system call. False: it had ended before that. */
 static bool killed_at(unsigned nth)
 {
 	unsigned stops = 0;

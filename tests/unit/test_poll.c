@@ -22,9 +22,8 @@ static void nap(unsigned ms)
 }
 
 /*
- * One after the other; the disk is one that answers at once. Returns for how
- * many no signal was asked: the answer of request n is there, and n is still
- * beyond the one with which tapdisk wanted to be signalled.
+ * One request after the other, on a disk that answers at once. Returns how many needed no signal: the
+ * answer of request n is there, and n is still beyond the index at which tapdisk asked for a signal.
  */
 static unsigned read_some(struct blkfront *front, unsigned count)
 {
@@ -39,7 +38,7 @@ static unsigned read_some(struct blkfront *front, unsigned count)
 	return spared;
 }
 
-/* Not every one on a machine with much else to do, where a wait may take longer than it looks. */
+/* Not all of them on a busy machine, where a wait may take longer than the polling. */
 static void test_signals_are_spared(void **state)
 {
 	struct fixture f;
@@ -87,7 +86,7 @@ static char state_of(int pid, long *sleeps)
 	return state;
 }
 
-/* The guest is still there and asks for nothing: tapdisk sleeps and does not wake. */
+/* The guest still exists and sends no requests: tapdisk sleeps and does not wake up. */
 static void test_idle_sleeps(void **state)
 {
 	struct fixture f;

@@ -74,7 +74,7 @@ static void detach(int minor)
 	assert_int_equal(tapctl_minor_free(minor, &text), 0);
 }
 
-/* A connection of its own, over which a command was sent that waits. */
+/* A separate connection, on which a command was sent that waits. */
 static struct tapctl *send_command(json_t *request)
 {
 	struct error_text text = { "" };
@@ -92,7 +92,7 @@ static bool has_answer(struct tapctl *ctl, int ms)
 	return poll(&fd, 1, ms) > 0;
 }
 
-/* Its answer, in the end. The connection is closed. */
+/* Its final answer. The connection is closed. */
 static int take_answer(struct tapctl *ctl, struct error_text *text)
 {
 	json_t *reply;
@@ -115,7 +115,7 @@ static void expect_timeout(struct tapctl *ctl, const char *name)
 		fail_msg("%s", text.text);
 }
 
-/* All that a command can be about but that image. */
+/* All commands that concern another image. */
 static void use_the_rest(const char *good)
 {
 	struct tapctl *ours = f.ctl;
@@ -154,7 +154,7 @@ static void stop(void)
 
 #define START_OR_SKIP(seconds) do { if (start_with(seconds)) skip(); } while (0)
 
-/* The tapdisk, and the process that opens its files, if there is one. */
+/* The tapdisk, and its opener if it has one. */
 static bool has_no_file_there(int pid)
 {
 	char path[300], target[300];
@@ -186,7 +186,7 @@ static int opener_of_tapdisk(void)
 	return pid;
 }
 
-/* What came late may be open for a moment, until it is seen that nobody waits for it. */
+/* A file whose open ended late may stay open for a moment, until it is noticed that nobody waits for it. */
 static void expect_no_file_there(void)
 {
 	int opener = opener_of_tapdisk();
@@ -198,7 +198,7 @@ static void expect_no_file_there(void)
 	assert_true(hanging_wait_open(0));
 }
 
-/* Everybody is served, and when it answers the image is opened as if nothing had been. */
+/* Everybody is served, and when the storage answers the image is opened as usual. */
 static void test_the_others(void **state)
 {
 	START_OR_SKIP(FOREVER);
@@ -221,7 +221,7 @@ static void test_the_others(void **state)
 	stop();
 }
 
-/* What comes too late is let go of, and does not stand in the way of the next try. */
+/* An open that ends too late is undone, and does not block the next try. */
 static void test_limit(void **state)
 {
 	START_OR_SKIP("1");
@@ -263,7 +263,7 @@ static void test_unpause(void **state)
 	stop();
 }
 
-/* The size of an image that is open: who asks for it waits, and nobody else. */
+/* The size of an open image: only the client that asks for it waits. */
 static void test_resize(void **state)
 {
 	int minor;
@@ -303,7 +303,7 @@ static void test_base(void **state)
 	stop();
 }
 
-/* Only so many threads wait; who comes then is told. */
+/* Only a limited number of threads wait; further opens are refused. */
 static void test_many(void **state)
 {
 	struct tapctl *waits[PROBE_MAX + 1];
@@ -336,7 +336,7 @@ static void test_many(void **state)
 	stop();
 }
 
-/* Guests wait for what is taken over: there the limit does not count. */
+/* Guests wait for a takeover: the limit does not apply there. */
 static void test_taken_over(void **state)
 {
 	struct error_text text = { "" };
@@ -358,7 +358,7 @@ static void test_taken_over(void **state)
 	stop();
 }
 
-/* Who waits does not keep the disk, nor the process. */
+/* A waiting open keeps neither the disk nor the process. */
 static void test_end(void **state)
 {
 	struct error_text text = { "" };
@@ -380,7 +380,7 @@ static void test_end(void **state)
 	assert_int_equal(take_answer(waits, &text), -ESHUTDOWN);
 	text.text[0] = '\0';
 	assert_int_equal(take_answer(other, &text), -ESHUTDOWN);
-	if (opens_itself)	/* then this file system keeps it */
+	if (opens_itself)	/* then this file system holds the tapdisk back */
 		hanging_set(false);
 	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
 		;
@@ -393,7 +393,7 @@ static void test_end(void **state)
 	hanging_stop();
 }
 
-/* The program: one line, and nothing stays. @other: a store there, which is no other one's business. */
+/* The program fails with one line, and nothing is left. @other: a store there, which is not affected. */
 static void test_program(void **state)
 {
 	static const char *const types[] = { "aio", "cow" };
@@ -424,7 +424,7 @@ static void count_minor(int minor, int locked_by, void *arg)
 	++*(int *)arg;
 }
 
-/* Nobody has to wait for the limit, and nothing stays. timeout(1) says 124, or 137 when it had to kill. */
+/* Without waiting for the limit, and nothing is left. timeout(1) exits with 124, or 137 when it had to kill. */
 static void test_interrupted(void **state)
 {
 	static const char *const types[] = { "aio", "cow" };
@@ -449,7 +449,7 @@ static void test_interrupted(void **state)
 	stop();
 }
 
-/* A store that is open already and does not answer any more holds up nobody who opens another. */
+/* An open store that no longer answers does not delay the open of another. */
 static void test_other_store(void **state)
 {
 	char command[1200], program[300], target[200];

@@ -15,6 +15,8 @@
 
 #include <xen/io/blkif.h>
 
+#include "array.h"
+
 #define PAGE 4096u
 #define DISK_BYTES (64u << 20)
 #define MAX_SEGMENTS 256
@@ -56,7 +58,7 @@ static uint8_t *data_page(struct blkfront *front, unsigned page)
 	return (uint8_t *)blkfront_data(front) + (size_t)page * PAGE;
 }
 
-/* Fill the ring with writes, read all back with a second ring full, compare with the image too. */
+/* Fill the ring with writes, read everything back with a second full ring, and compare with the image as well. */
 static void write_and_read(struct fixture *f, struct blkfront *front, unsigned queue, const struct shape *shape)
 {
 	unsigned depth = blkfront_ring_size(front, queue), bytes = shape->segments * PAGE;
@@ -96,14 +98,14 @@ static void write_and_read(struct fixture *f, struct blkfront *front, unsigned q
 
 static void test_shapes(void **state)
 {
-	for (unsigned i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(shapes); i++) {
 		struct fixture f;
 		struct blkfront *front;
 
 		print_message("# %s\n", shapes[i].name);
 		fixture_start(&f, DISK_BYTES, NULL, NULL);
 		front = fixture_connect(&f, shapes[i].options);
-		/* Three times round, so that slots and grants are used again. */
+		/* Three rounds, so that slots and grants are reused. */
 		for (unsigned round = 0; round < 3; round++)
 			write_and_read(&f, front, 0, &shapes[i]);
 		blkfront_disconnect(front);
@@ -125,7 +127,7 @@ static void test_queues(void **state)
 	fixture_stop(&f);
 }
 
-/* Parts of pages: the sectors in between belong to nobody. */
+/* Parts of pages: the sectors in between must not change. */
 static void partial_segments(bool persistent)
 {
 	struct fixture f;
@@ -151,7 +153,7 @@ static void partial_segments(bool persistent)
 	assert_memory_equal(data_page(front, 0) + 7 * 512, expected, 512);
 	assert_memory_equal(data_page(front, 5), expected + 512, 512);
 	assert_memory_equal(data_page(front, 2) + 2 * 512, expected + 1024, 2048);
-	/* Nothing was written beside the segments. */
+	/* Nothing outside the segments was written. */
 	assert_int_equal(data_page(front, 0)[7 * 512 - 1], 0x11);
 	assert_int_equal(data_page(front, 5)[512], 0x11);
 	assert_int_equal(data_page(front, 2)[2 * 512 - 1], 0x11);
@@ -273,7 +275,7 @@ static void test_discard(void **state)
 	front = fixture_connect(&f, (struct blkfront_options){ 0 });
 	discard_and_check(&f, front, 1, false);
 	discard_and_check(&f, front, 2, true);
-	/* Nothing at all, and everything. */
+	/* No sectors at all, and the whole disk. */
 	assert_int_equal(blkfront_discard(front, 0, 3, 100, 0, false), 0);
 	assert_int_equal(fixture_one(front, 0, 3, BLKIF_OP_DISCARD), BLKIF_RSP_OKAY);
 	assert_int_equal(blkfront_discard(front, 0, 4, 0, DISK_BYTES / 512, false), 0);
@@ -282,7 +284,7 @@ static void test_discard(void **state)
 	fixture_stop(&f);
 }
 
-/* The last sector can be had, the one after it cannot. */
+/* The last sector can be accessed, the one after it cannot. */
 static void test_end_of_disk(void **state)
 {
 	uint64_t last = DISK_BYTES / 512 - 1;
@@ -332,7 +334,7 @@ static void test_read_only(void **state)
 	fixture_stop(&f);
 }
 
-/* Two frontends on one minor (the two ends of a localhost migration): the end of one leaves the other. */
+/* Two frontends on one minor (the two ends of a localhost migration): one disconnects, the other stays. */
 static void test_two_frontends(void **state)
 {
 	char written[PAGE], read[PAGE];
@@ -351,7 +353,7 @@ static void test_two_frontends(void **state)
 	fixture_stop(&f);
 }
 
-/* What came while the disk was paused waits in the ring; the stall is measured. */
+/* Requests that come while the disk is paused wait in the ring; the stall is measured. */
 static void test_pause(void **state)
 {
 	struct blkfront_segment segment;

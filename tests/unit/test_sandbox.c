@@ -35,6 +35,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "engine_run.h"
 #include "in_child.h"
 #include "log.h"
@@ -88,7 +89,7 @@ static void other_processes_run_where_they_do(void)
 	require_refused(sched_setaffinity(getpid(), sizeof(where), &where));
 }
 
-/* What has an opener changes nothing by a name. */
+/* A process with an opener cannot change anything by name. */
 static void no_names(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/nowhere/socket" };
@@ -106,7 +107,7 @@ static void no_names(void)
 	require(open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC) >= 0);
 }
 
-/* The opener opens, and neither reads nor writes what it has opened. */
+/* The opener opens files, and cannot read or write them. */
 static void opener_only_opens(void)
 {
 	static char bytes[16];
@@ -129,7 +130,7 @@ static void opener_only_opens(void)
 	syscall(SYS_exit_group, 0);	/* AddressSanitizer would look for leaks in _exit() */
 }
 
-/* A session with a client from a network moves bytes between what it has open. */
+/* A session with a client from the network only moves bytes between the descriptors that it has open. */
 static void session_only_talks(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "/nowhere/socket" };
@@ -238,7 +239,7 @@ static int open_log(char *path, char *socket_path, size_t size)
 	return logger;
 }
 
-/* Also to one that has just been started: its socket is another one. */
+/* Also to a logger that has just been restarted, with a new socket. */
 static void log_goes_on(void)
 {
 	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64];
@@ -267,7 +268,7 @@ static unsigned lines_waiting(int logger)
 	return count;
 }
 
-/* It has stopped, and takes no lines: tapdisk does not wait for it, and says how many it left out. */
+/* The logger is stopped and takes no lines: tapdisk does not wait for it, and logs later how many lines it left out. */
 static void log_does_not_wait(void)
 {
 	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64], left_out[64];
@@ -292,7 +293,7 @@ static void log_does_not_wait(void)
 	rmdir(path);
 }
 
-/* The same of one that has a stream: nothing is lost but what did not fit. */
+/* The same with a stream socket: only the lines that did not fit are lost. */
 static void log_does_not_wait_for_stream(void)
 {
 	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX", socket_path[64], all[4096];
@@ -344,7 +345,7 @@ static void no_power_over_the_machine(void)
 	require_refused(chroot("/"));
 }
 
-/* Nor does the kernel signal another process for it when something happens to a descriptor; locks and flags are its own. */
+/* Nor may it have the kernel signal another process about a descriptor; locks and flags are allowed. */
 static void only_harmless_fcntl(enum sandbox_kind kind, bool locks)
 {
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -410,7 +411,7 @@ static void cannot_gain_privileges(void)
 	require(found);
 }
 
-/* A thread that ran before is bound by the filter too, and new ones can be made. */
+/* The filter also binds a thread that was started before, and new ones can be started. */
 
 static int stage_pipe[2];
 
@@ -438,7 +439,7 @@ static void all_threads(void)
 	require(pthread_join(after, &result) == 0 && result == stage_pipe);
 }
 
-/* The engine that was opened before works on, and does all it can do. */
+/* The engine that was opened before still works, with all its operations. */
 
 static int completed, failed;
 
@@ -463,7 +464,7 @@ static void one_engine(const char *name)
 	fd = mkstemp(path);
 	require(fd >= 0 && unlink(path) == 0 && ftruncate(fd, 1 << 20) == 0);
 	iov = (struct iovec){ calloc(1, 65536), 65536 };
-	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(ops); i++) {
 		struct engine_io io = { .op = ops[i], .fd = fd, .length = ops[i] == ENGINE_SYNC ? 0 : 65536, .done = io_done };
 
 		if (ops[i] == ENGINE_READ || ops[i] == ENGINE_WRITE) {
@@ -584,7 +585,7 @@ static void call_foreign_abi(void)
 }
 #endif
 
-/* What kills takes all threads: one that was left would keep locks and sockets of a process that serves nobody. */
+/* A kill ends all threads: a surviving one would keep the locks and sockets of a process that serves nobody. */
 static void test_foreign_abi_ends_the_process(void **state)
 {
 #ifdef __x86_64__

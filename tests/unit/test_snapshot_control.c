@@ -1,146 +1,25 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_snapshot_control.c - snapshot commands to one disk: freezes that time
- * out, tokens, refusals in each state, what a pause and a close wait for; and
- * writes that wait for room. Over the driver of snapshot_process.h.
+ * test_snapshot_control.c - snapshot commands to one disk: refusals in each
+ * state, what a pause and a close wait for; writes that wait for room; and a
+ * hand-over that fails. Over the driver of snapshot_process.h.
  */
-#include "snapshot_process.h"
+#include "snapshot_control.h"
 
 #include <endian.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "array.h"
 #include "cow.h"
 #include "nbd_protocol.h"
 #include "scratch.h"
 
-#define LONG_LEASE_MS 30000	/* no test waits for it */
-
-static struct fake_process p;
-static struct tapctl *other;	/* a second connection */
-
 static void pause_ms(long ms)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = ms * 1000000 }, NULL);
-}
-
-static int setup(void **state)
-{
-	struct error_text text = { "" };
-
-	fake_start(&p);
-	return tapctl_connect(&other, p.pid, &text);
-}
-
-static int teardown(void **state)
-{
-	tapctl_close(other);
-	fake_stop(&p);
-	return 0;
-}
-
-static json_t *freeze_request(unsigned lease_ms)
-{
-	json_t *request = fake_request(&p, "snapshot-freeze");
-
-	json_object_set_new(request, "lease_ms", json_integer(lease_ms));
-	return request;
-}
-
-static json_int_t freeze(unsigned lease_ms)
-{
-	json_t *reply = fake_call(&p, freeze_request(lease_ms));
-	json_int_t token = json_integer_value(json_object_get(reply, "token"));
-
-	assert_true(token > 0);
-	assert_true(p.disk->frozen);
-	json_decref(reply);
-	return token;
-}
-
-static json_t *with_token(const char *command, json_int_t token)
-{
-	json_t *request = fake_request(&p, command);
-
-	json_object_set_new(request, "token", json_integer(token));
-	return request;
-}
-
-static json_t *with_name(const char *command)
-{
-	json_t *request = fake_request(&p, command);
-
-	json_object_set_new(request, "name", json_string("snap"));
-	return request;
-}
-
-#define RANDOM_NAME "0123456789abcdef0123456789abcdef"
-
-static void decision_path(char path[200])
-{
-	mkdir(fake_state, 0700);
-	snprintf(path, 200, "%s/groups", fake_state);
-	mkdir(path, 0700);
-	strcat(path, "/" RANDOM_NAME);
-}
-
-static json_t *prepare_request(json_int_t token)
-{
-	json_t *request = with_token("snapshot-prepare", token);
-	char path[200];
-
-	decision_path(path);
-	json_object_set_new(request, "name", json_string("snap"));
-	json_object_set_new(request, "decision", json_string(path));
-	return request;
-}
-
-static json_t *disk_stats(const char *member)
-{
-	json_t *reply = fake_call(&p, fake_request(&p, "stats"));
-	json_t *value = json_incref(json_object_get(json_object_get(reply, "stats"), member));
-
-	json_decref(reply);
-	return value;
-}
-
-static double longest_stall_us(void)
-{
-	json_t *stalls = disk_stats("stalls");
-	double longest = json_number_value(json_object_get(stalls, "longest_us"));
-
-	json_decref(stalls);
-	return longest;
-}
-
-/* A command whose answer comes later, on @ctl. */
-static void begin(struct tapctl *ctl, json_t *request)
-{
-	assert_int_equal(tapctl_send(ctl, request), 0);
-}
-
-/* The next message, which must come. */
-static json_t *receive(struct tapctl *ctl)
-{
-	struct pollfd poll_fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
-	json_t *message;
-	int error;
-
-	while ((error = tapctl_receive(ctl, &message)) == -EAGAIN)
-		assert_int_equal(poll(&poll_fd, 1, TIMEOUT_MS), 1);
-	assert_int_equal(error, 0);
-	return message;
-}
-
-static void finish(struct tapctl *ctl, int error)
-{
-	json_t *reply = receive(ctl);
-
-	assert_int_equal(tapctl_reply_error(reply, NULL), error);
-	json_decref(reply);
 }
 
 static bool answered(struct tapctl *ctl)
@@ -191,7 +70,7 @@ static void make_store(const char *path)
 	cow_file_close(device);
 }
 
-/* A reply of more than a mebibyte, and commands that have to find one snapshot among them. */
+/* A reply of more than a mebibyte, and commands that have to find one of many snapshots. */
 static void test_many_snapshots(void **state)
 {
 	struct error_text text = { "" };
@@ -201,7 +80,7 @@ static void test_many_snapshots(void **state)
 	char target[100];
 	int errors[4];
 
-	/* in memory, where it may: each snapshot is a sync */
+	/* in memory if possible: each snapshot is a sync */
 	snprintf(target, sizeof(target), "cow:%s-%d", access("/dev/shm", W_OK) ? fake_dir : "/dev/shm/tapsnap-snapshot", (int)getpid());
 	make_store(target + 4);
 	fake_start_on(&many, target);
@@ -242,7 +121,7 @@ static void test_bad_arguments(void **state)
 	json_t *request;
 	char name[300];
 
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
 		request = json_loads(requests[i], 0, NULL);
 		assert_non_null(request);
 		json_object_set_new(request, "minor", json_integer(p.minor));
@@ -257,151 +136,7 @@ static void test_bad_arguments(void **state)
 		assert_int_equal(p.disk->calls[op], 0);
 }
 
-static void test_lease_runs_out(void **state)
-{
-	json_int_t token = freeze(20);
-
-	wait_until(!p.disk->frozen);
-	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
-	fake_call_fails(&p, with_token("snapshot-thaw", token), -ETIMEDOUT);
-	assert_int_equal(p.disk->calls[SNAPSHOT_PREPARE], 0);
-	assert_true(longest_stall_us() >= 20000);
-	/* nothing is in the way of another */
-	json_decref(fake_call(&p, prepare_request(freeze(LONG_LEASE_MS))));
-	assert_string_equal(p.disk->prepared, "snap");
-	json_decref(fake_call(&p, with_name("snapshot-commit")));
-	assert_string_equal(p.disk->listed, "snap");
-}
-
-/* The drain takes longer than the lease. */
-static void test_lease_runs_out_before_the_freeze(void **state)
-{
-	p.disk->hold[SNAPSHOT_FREEZE] = true;
-	fake_call_fails(&p, freeze_request(20), -ETIMEDOUT);
-	assert_int_equal(p.disk->calls[SNAPSHOT_THAW], 1);
-	assert_false(p.disk->frozen);
-	p.disk->hold[SNAPSHOT_FREEZE] = false;
-	freeze(LONG_LEASE_MS);
-}
-
-static void test_tokens(void **state)
-{
-	json_int_t token = freeze(LONG_LEASE_MS);
-
-	fake_call_fails(&p, freeze_request(LONG_LEASE_MS), -EBUSY);
-	fake_call_fails(&p, with_name("snapshot-create"), -EBUSY);
-	fake_call_fails(&p, with_name("snapshot-revert"), -EBUSY);
-	fake_call_fails(&p, prepare_request(token + 1), -ETIMEDOUT);
-	fake_call_fails(&p, with_token("snapshot-thaw", token + 1), -ETIMEDOUT);
-	assert_true(p.disk->frozen);
-	json_decref(fake_call(&p, with_token("snapshot-thaw", token)));
-	assert_false(p.disk->frozen);
-	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
-	/* one that was used is used up */
-	token = freeze(LONG_LEASE_MS);
-	json_decref(fake_call(&p, prepare_request(token)));
-	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
-}
-
-/* The driver refused before it thawed. */
-static void test_failed_prepare_thaws(void **state)
-{
-	json_int_t token = freeze(LONG_LEASE_MS);
-
-	p.disk->fail[SNAPSHOT_PREPARE] = -EEXIST;
-	fake_call_fails(&p, prepare_request(token), -EEXIST);
-	assert_false(p.disk->frozen);
-}
-
-static void test_connection_that_froze_ends(void **state)
-{
-	begin(other, freeze_request(LONG_LEASE_MS));
-	finish(other, 0);
-	assert_true(p.disk->frozen);
-	tapctl_close(other);
-	other = NULL;
-	wait_until(!p.disk->frozen);
-}
-
-static void test_connection_ends_before_the_freeze(void **state)
-{
-	p.disk->hold[SNAPSHOT_FREEZE] = true;
-	begin(other, freeze_request(LONG_LEASE_MS));
-	wait_until(p.disk->calls[SNAPSHOT_FREEZE] == 1);
-	tapctl_close(other);
-	other = NULL;
-	wait_until(p.disk->calls[SNAPSHOT_THAW] == 1);
-	assert_false(p.disk->frozen);
-	p.disk->hold[SNAPSHOT_FREEZE] = false;
-	freeze(LONG_LEASE_MS);
-}
-
-/* What a coordinator that has gone left behind is settled by the record, which is made if there is none. */
-static void prepared_and_gone(bool decided, bool hold)
-{
-	struct error_text text = { "" };
-	json_t *reply;
-	char path[200];
-
-	decision_path(path);
-	unlink(path);
-	if (decided) {
-		FILE *file = fopen(path, "w");
-
-		assert_non_null(file);
-		fputs("commit\n", file);
-		fclose(file);
-	}
-	begin(other, freeze_request(LONG_LEASE_MS));
-	reply = receive(other);
-	p.disk->hold[SNAPSHOT_PREPARE] = hold;
-	begin(other, prepare_request(json_integer_value(json_object_get(reply, "token"))));
-	json_decref(reply);
-	if (!hold)
-		finish(other, 0);
-	else
-		wait_until(p.disk->calls[SNAPSHOT_PREPARE] == 1);
-	tapctl_close(other);
-	if (hold) {
-		json_decref(fake_call(&p, fake_request(&p, "info")));
-		fake_release(&p);
-		wait_until(p.disk->calls[SNAPSHOT_COMMIT] + p.disk->calls[SNAPSHOT_ABORT] == 1);
-	}
-	wait_until(!p.disk->prepared[0] && !p.disk->frozen);
-	assert_string_equal(p.disk->listed, decided ? "snap" : "");
-	assert_int_equal(access(path, F_OK), 0);
-	p.disk->listed[0] = '\0';
-	memset((void *)p.disk->calls, 0, sizeof(p.disk->calls));
-	assert_int_equal(tapctl_connect(&other, p.pid, &text), 0);
-}
-
-static void test_prepared_and_gone(void **state)
-{
-	prepared_and_gone(false, false);
-	prepared_and_gone(true, false);
-	prepared_and_gone(false, true);
-	prepared_and_gone(true, true);
-}
-
-static void test_pause_ends_a_freeze(void **state)
-{
-	json_int_t token = freeze(LONG_LEASE_MS);
-
-	json_decref(fake_call(&p, fake_request(&p, "pause")));
-	assert_false(p.disk->frozen);
-	fake_call_fails(&p, prepare_request(token), -EBUSY);
-	fake_call_fails(&p, fake_request(&p, "snapshot-list"), -EBUSY);
-	json_decref(fake_call(&p, fake_request(&p, "unpause")));
-	fake_call_fails(&p, prepare_request(token), -ETIMEDOUT);
-	/* while it drains for the freeze */
-	p.disk->hold[SNAPSHOT_FREEZE] = true;
-	begin(other, freeze_request(LONG_LEASE_MS));
-	wait_until(p.disk->calls[SNAPSHOT_FREEZE] == 2);
-	json_decref(fake_call(&p, fake_request(&p, "pause")));
-	finish(other, -ETIMEDOUT);
-}
-
-/* A command that runs keeps the image open. */
+/* A running command keeps the image open. */
 static void waits_for_command(const char *command)
 {
 	p.disk->hold[SNAPSHOT_CREATE] = true;
@@ -466,13 +201,13 @@ static void test_revert_of_a_disk_in_use(void **state)
 	fake_call_fails(&p, with_name("snapshot-revert"), -EBUSY);
 	assert_int_equal(p.disk->calls[SNAPSHOT_REVERT], 0);
 	close(fd);
-	/* and nobody comes in while it runs */
+	/* and no client is accepted while it runs */
 	p.disk->hold[SNAPSHOT_REVERT] = true;
 	do {
 		begin(other, with_name("snapshot-revert"));
 		wait_until(p.disk->calls[SNAPSHOT_REVERT] || answered(other));
 		if (!p.disk->calls[SNAPSHOT_REVERT])
-			finish(other, -EBUSY);	/* our end has not been seen yet */
+			finish(other, -EBUSY);	/* tapdisk has not noticed yet that we disconnected */
 	} while (!p.disk->calls[SNAPSHOT_REVERT]);
 	fake_call_fails(&p, with_name("snapshot-create"), -EBUSY);
 	fake_call_fails(&p, freeze_request(LONG_LEASE_MS), -EBUSY);
@@ -555,7 +290,7 @@ static void test_writes_wait_for_room(void **state)
 	p.disk->no_room = false;
 	receive_bytes(fd, &reply, sizeof(reply));
 	assert_int_equal(reply.error, 0);
-	/* the next event, so there was none in between */
+	/* the next event is this one, so there was none in between */
 	expect_event("space");
 	assert_false(no_space());
 	close(fd);
@@ -619,7 +354,7 @@ static json_int_t state_of(int minor)
 	return bits;
 }
 
-/* A hand-over that comes to nothing ends its own pauses; not that of a disk which somebody has paused meanwhile. */
+/* A failed hand-over ends its own pauses, but not the pause of a disk that somebody has paused meanwhile. */
 static void test_failed_hand_over(void **state)
 {
 	int second = tapctl_minor_allocate(-1, NULL);
@@ -645,7 +380,7 @@ static void test_failed_hand_over(void **state)
 	tapctl_minor_free(second, NULL);
 }
 
-/* Its own pauses end also where udev, say, has the device open at first. */
+/* Its own pauses end also if another process, such as udev, has the device open at first. */
 static void test_failed_hand_over_of_busy_device(void **state)
 {
 	const char *device = scratch_loop(scratch_file("disk", 1 << 20), 512);
@@ -676,22 +411,12 @@ static void test_failed_hand_over_of_busy_device(void **state)
 	scratch_loop_remove(device);
 }
 
-#define ON_DISK(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_DISK(test_one_disk),
 		cmocka_unit_test(test_many_snapshots),
 		ON_DISK(test_bad_arguments),
-		ON_DISK(test_lease_runs_out),
-		ON_DISK(test_lease_runs_out_before_the_freeze),
-		ON_DISK(test_tokens),
-		ON_DISK(test_failed_prepare_thaws),
-		ON_DISK(test_connection_that_froze_ends),
-		ON_DISK(test_connection_ends_before_the_freeze),
-		ON_DISK(test_prepared_and_gone),
-		ON_DISK(test_pause_ends_a_freeze),
 		ON_DISK(test_pause_waits_for_a_command),
 		ON_DISK(test_close_waits_for_a_command),
 		ON_DISK(test_revert_of_a_disk_in_use),

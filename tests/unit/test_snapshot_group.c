@@ -5,44 +5,17 @@
  * snapshot_process.h, which has no data; the tests check the commands that
  * each disk received, and that no disk stays frozen or in doubt.
  */
-#include "snapshot_process.h"
+#include "snapshot_group.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "client_internal.h"
-#include "client_many.h"
+#include "array.h"
 #include "cow.h"
 #include "overlay.h"
 #include "protocol.h"
 
-#define NR_DISKS 3
-#define SHORT_MS 1000	/* is waited for in vain; a busy machine answers a command in it */
-#define LONG_LEASE_MS 30000	/* no test waits for it: what has to end at once ends before */
-
-static struct fake_process processes[NR_DISKS];
-static struct tapctl_disk disks[NR_DISKS];
-
-static int setup(void **state)
-{
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		fake_start(&processes[i]);
-		disks[i] = (struct tapctl_disk){ processes[i].pid, processes[i].minor };
-	}
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	char command[120];
-
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		fake_stop(&processes[i]);
-	snprintf(command, sizeof(command), "rm -rf %s", fake_state);
-	return system(command);
-}
+#define LONG_LEASE_MS 30000	/* no test waits for it: things that have to end at once end earlier */
 
 static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 {
@@ -50,35 +23,7 @@ static int take(struct tapctl_snapshot *snapshot, struct error_text *text)
 	return tapctl_snapshot_group(disks, NR_DISKS, snapshot, text);
 }
 
-/* Decision records; *@last is the path of one. */
-static unsigned count_records(char *last, size_t size)
-{
-	struct dirent *entry;
-	unsigned count = 0;
-	char directory[120];
-	DIR *dir;
-
-	snprintf(directory, sizeof(directory), "%s/groups", fake_state);
-	dir = opendir(directory);
-	while (dir && (entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(last, size, "%s/%s", directory, entry->d_name);
-		count++;
-	}
-	if (dir)
-		closedir(dir);
-	return count;
-}
-
-static void expect_records(unsigned count)
-{
-	char path[400];
-
-	assert_int_equal(count_records(path, sizeof(path)), count);
-}
-
-/* Sooner or later, of those that live; @listed: -1: either, but all the same. */
+/* Waits until the living disks are settled. @listed: whether the snapshot is listed; -1: either, but the same on all. */
 static void expect_settled(int listed)
 {
 	for (unsigned i = 0; i < NR_DISKS; i++) {
@@ -155,7 +100,7 @@ static void fails_at(enum snapshot_op op, unsigned which, bool late)
 	expect_settled(0);
 	expect_records(0);
 	processes[which].disk->fail[op] = 0;
-	/* and nothing of it is in the way of another try */
+	/* and the next try works */
 	if (take(&snapshot, &text))
 		fail_msg("op %d, disk %u: %s", op, which, text.text);
 	expect_settled(1);
@@ -202,7 +147,7 @@ static void lose_connection(const char *step)
 
 	if (strcmp(step, "decided"))
 		return;
-	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), processes[1].pid);	/* as it was bound */
+	snprintf(path, sizeof(path), CONTROL_SOCKET_FORMAT ".new", tapctl_run_dir(), processes[1].pid);	/* its name at bind() */
 	for (int fd = 3; fd < 256; fd++) {
 		struct sockaddr_un peer = { 0 };
 		socklen_t length = sizeof(peer);
@@ -215,7 +160,7 @@ static void lose_connection(const char *step)
 	}
 }
 
-/* A disk that cannot be told finds out by itself, and who asks for the snapshot hears of it when it has. */
+/* A disk that cannot be told the decision learns it by itself, and the call waits for that. */
 static void test_disk_not_told(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -243,7 +188,7 @@ int __wrap_fsync(int fd)
 {
 	struct stat st;
 
-	if (nr_synced < sizeof(synced) / sizeof(synced[0]) && !fstat(fd, &st))
+	if (nr_synced < ARRAY_SIZE(synced) && !fstat(fd, &st))
 		synced[nr_synced++] = st.st_ino;
 	return __real_fsync(fd);
 }
@@ -268,7 +213,10 @@ static bool was_synced(const char *path)
 	return false;
 }
 
-/* The record's directories may have been made by somebody who was stopped before their names lasted: a decision in them has to. */
+/*
+ * Another process may have made the record's directories and died before they were durable: they have
+ * to be for this decision.
+ */
 static void test_directories_that_are_there_last(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -286,7 +234,7 @@ static void test_directories_that_are_there_last(void **state)
 	assert_true(was_synced(fake_state));
 }
 
-/* No room for the record: nothing is decided, and nothing counts. */
+/* No room for the record: there is no decision, and no snapshot. */
 static void test_no_decision_to_be_had(void **state)
 {
 	struct tapctl_snapshot snapshot;
@@ -303,12 +251,12 @@ static void test_no_decision_to_be_had(void **state)
 	expect_settled(0);
 }
 
-/* A tapdisk that ends at a command. */
+/* A tapdisk exits at a command. */
 static void test_disk_dies(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
 
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
 		struct tapctl_snapshot snapshot;
 		struct error_text text = { "" };
 
@@ -323,7 +271,7 @@ static void test_disk_dies(void **state)
 	}
 }
 
-/* A tapdisk that does not answer: the others do not wait longer than the lease allows. */
+/* A tapdisk does not answer: the others do not wait longer than the lease. */
 static void test_disk_hangs(void **state)
 {
 	struct tapctl_snapshot snapshot = { .name = "snap", .lease_ms = 50, .timeout_ms = TIMEOUT_MS };
@@ -341,51 +289,11 @@ static void test_disk_hangs(void **state)
 	expect_settled(0);
 }
 
-static const char *killed_after;
-
-static void kill_after(const char *step)
-{
-	if (!strcmp(step, killed_after))
-		raise(SIGKILL);
-}
-
 static int take_in_child(void)
 {
 	struct tapctl_snapshot snapshot;
 
 	return take(&snapshot, NULL);
-}
-
-static int go_back(void)
-{
-	return tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL);
-}
-
-/* The coordinator, in a process that waits for its start. */
-static void coordinate(int (*what)(void), int killer_of)
-{
-	int start[2], status;
-	pid_t pid;
-
-	assert_int_equal(pipe(start), 0);
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (!pid) {
-		char byte;
-
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (killed_after)
-			client_group_step = kill_after;
-		_exit(read(start[0], &byte, 1) == 1 && !what() ? 0 : 1);
-	}
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		processes[i].disk->victim = killer_of == (int)i ? pid : 0;
-	assert_int_equal(write(start[1], "", 1), 1);
-	close(start[0]);
-	close(start[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
 static void clear_snapshot(void)
@@ -400,7 +308,7 @@ static void test_coordinator_killed_between_steps(void **state)
 		{ "frozen", 0 }, { "prepared", 0 }, { "decided", 1 }, { "committed", 1 },
 	};
 
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(steps); i++) {
 		killed_after = steps[i].step;
 		coordinate(take_in_child, -1);
 		expect_settled(steps[i].listed);
@@ -413,7 +321,7 @@ static void test_coordinator_killed_within_steps(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
 
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(ops); i++) {
 		for (int which = 0; which < NR_DISKS; which++) {
 			processes[which].disk->kill_at = (int)ops[i];
 			coordinate(take_in_child, which);
@@ -422,18 +330,6 @@ static void test_coordinator_killed_within_steps(void **state)
 			processes[which].disk->kill_at = -1;
 		}
 	}
-}
-
-/* One of the disks was opened anew while the others were being prepared, and has decided. */
-static void decide_against(const char *step)
-{
-	int fd;
-
-	if (strcmp(step, "prepared"))
-		return;
-	fd = open(processes[1].disk->decision, O_WRONLY | O_CREAT | O_EXCL, 0600);
-	assert_true(fd >= 0);
-	close(fd);
 }
 
 static void test_decided_otherwise(void **state)
@@ -454,7 +350,7 @@ static void test_delete_and_revert(void **state)
 	struct error_text text = { "" };
 
 	assert_int_equal(take(&snapshot, &text), 0);
-	/* not on all */
+	/* not on all of them */
 	processes[2].disk->listed[0] = '\0';
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, &text), -ENOENT);
 	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, NULL), -ENOENT);
@@ -463,166 +359,6 @@ static void test_delete_and_revert(void **state)
 	strcpy(processes[2].disk->listed, "snap");
 	assert_int_equal(tapctl_snapshot_delete(disks, NR_DISKS, "snap", TIMEOUT_MS, NULL), 0);
 	expect_settled(0);
-}
-
-/* Nobody is in doubt, all or none went back (-1: either), and each disk can be used again. */
-static void expect_gone_back(int times)
-{
-	struct error_text text = { "" };
-
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		volatile struct fake_disk *disk = processes[i].disk;
-
-		wait_until(!disk->prepared[0]);
-		if (times < 0)
-			times = (int)disk->went_back;
-		assert_int_equal(disk->went_back, times);
-	}
-	/* a connection can only be tried with one that is taken back: going back again says as much */
-	if (tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text))
-		fail_msg("%s", text.text);
-	for (unsigned i = 0; i < NR_DISKS; i++) {
-		assert_int_equal(processes[i].disk->went_back, times + 1);
-		processes[i].disk->went_back = 0;
-	}
-}
-
-static void begin_with_snapshot(void)
-{
-	for (unsigned i = 0; i < NR_DISKS; i++)
-		strcpy(processes[i].disk->listed, "snap");
-}
-
-static void test_revert_together(void **state)
-{
-	struct error_text text = { "" };
-	char record[400];
-
-	begin_with_snapshot();
-	assert_int_equal(go_back(), 0);
-	expect_records(0);
-	expect_gone_back(1);
-	/* one cannot */
-	processes[1].disk->fail[SNAPSHOT_REVERT] = -EIO;
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
-	assert_non_null(strstr(text.text, "no disk was reverted"));
-	processes[1].disk->fail[SNAPSHOT_REVERT] = 0;
-	expect_records(0);
-	expect_gone_back(0);
-	/* one was opened anew meanwhile */
-	client_group_step = decide_against;
-	assert_int_equal(go_back(), -ECANCELED);
-	client_group_step = NULL;
-	expect_records(0);
-	expect_gone_back(0);
-	/* one cannot, after the decision: it stays nobody's, and the record where it is */
-	processes[1].disk->fail[SNAPSHOT_COMMIT] = -EIO;
-	processes[1].disk->calls[SNAPSHOT_COMMIT] = 0;
-	text.text[0] = '\0';
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, TIMEOUT_MS, &text), -EIO);
-	assert_int_equal(count_records(record, sizeof(record)), 1);
-	assert_non_null(strstr(text.text, record));
-	assert_int_equal(processes[0].disk->went_back + processes[2].disk->went_back, 2);
-	wait_until(processes[1].disk->calls[SNAPSHOT_COMMIT] == 3);	/* told twice, and the disk has asked the record, too */
-	assert_int_equal(tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, SHORT_MS, NULL), -EALREADY);
-}
-
-static void test_reverter_killed(void **state)
-{
-	static const enum snapshot_op ops[] = { SNAPSHOT_REVERT, SNAPSHOT_COMMIT };
-	static const struct { const char *step; int times; } steps[] = { { "prepared", 0 }, { "decided", 1 }, { "committed", 1 } };
-
-	begin_with_snapshot();
-	for (unsigned i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		killed_after = steps[i].step;
-		coordinate(go_back, -1);
-		expect_gone_back(steps[i].times);
-	}
-	killed_after = NULL;
-	for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
-		for (int which = 0; which < NR_DISKS; which++) {
-			processes[which].disk->kill_at = (int)ops[i];
-			coordinate(go_back, which);
-			processes[which].disk->kill_at = -1;
-			expect_gone_back(ops[i] == SNAPSHOT_COMMIT);
-		}
-	}
-}
-
-static struct many other;		/* has one of the disks prepared */
-
-static json_t *prepare_other(struct many_disk *disk, void *decision)
-{
-	return json_pack("{s:s, s:i, s:s, s:s}", "command", "snapshot-revert", "minor", disk->disk.minor, "name", "snap",
-			 "decision", decision);
-}
-
-static void other_goes(const char *step)
-{
-	many_close(&other);
-}
-
-/* Who comes behind a coordinator that was killed waits until its disk knows what has become of that. */
-static void test_revert_behind_another(void **state)
-{
-	char decision[PATH_MAX];
-	struct error_text text = { "" };
-
-	begin_with_snapshot();
-	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	client_group_step = other_goes;
-	assert_int_equal(go_back(), 0);
-	client_group_step = NULL;
-	assert_int_equal(unlink(decision), 0);	/* the disk's, who was alone with it */
-	expect_records(0);
-	expect_gone_back(1);
-
-	/* not for ever */
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	assert_int_equal(tapctl_snapshot_revert(disks, NR_DISKS, "snap", NULL, SHORT_MS, &text), -EALREADY);
-	assert_non_null(strstr(text.text, "a revert of"));
-	many_close(&other);
-	expect_gone_back(0);
-}
-
-static void held_is_released(const char *step)
-{
-	processes[1].disk->kill_at = -1;
-	fake_release(&processes[1]);
-}
-
-static int go_back_alone(void)
-{
-	return tapctl_snapshot_revert(&disks[1], 1, "snap", NULL, TIMEOUT_MS, NULL);
-}
-
-/* The same of a disk that goes back by itself: behind another's group, and behind a revert that goes on after its asker was killed. */
-static void test_lone_revert_behind_another(void **state)
-{
-	struct fake_disk *disk = processes[1].disk;
-	struct error_text text = { "" };
-	char decision[PATH_MAX];
-
-	begin_with_snapshot();
-	assert_int_equal(client_decision_name(decision, NULL, &text), 0);
-	assert_int_equal(many_open(&other, &disks[1], 1, &text), 0);
-	assert_int_equal(many_call(&other, prepare_other, decision, false, TIMEOUT_MS, &text), 0);
-	client_group_step = other_goes;
-	assert_int_equal(go_back_alone(), 0);
-	client_group_step = NULL;
-	assert_int_equal(disk->went_back, 1);
-	unlink(decision);
-
-	disk->hold[SNAPSHOT_REVERT] = true;
-	disk->kill_at = SNAPSHOT_REVERT;
-	coordinate(go_back_alone, 1);
-	client_group_step = held_is_released;
-	assert_int_equal(go_back_alone(), 0);
-	client_group_step = NULL;
-	assert_int_equal(disk->went_back, 3);
 }
 
 static char image[PATH_MAX], store[PATH_MAX + 8];
@@ -650,7 +386,7 @@ static int teardown_raw(void **state)
 	return unlink(image);
 }
 
-/* The store is made; then nothing comes of it. */
+/* The store is made; then the snapshot is abandoned. */
 static void make_and_undo(void (*meanwhile)(void))
 {
 	struct tapctl_snapshot snapshot = { .name = "snap", .timeout_ms = TIMEOUT_MS };
@@ -685,7 +421,7 @@ static void open_store(void)
 	assert_int_equal(cow_file_open(&opened, store, false, NULL), 0);
 }
 
-/* A disk that stands still does not say in what store it is: only its record does, and until that is there the lock. */
+/* A paused disk does not report its store: only its record shows it, and until there is a record the lock. */
 static void test_store_that_another_took(void **state)
 {
 	make_and_undo(nothing);
@@ -697,8 +433,6 @@ static void test_store_that_another_took(void **state)
 	assert_int_equal(access(store, F_OK), 0);
 	json_decref(fake_call(&processes[0], fake_request(&processes[0], "unpause")));
 }
-
-#define ON_DISKS(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
 {
@@ -717,10 +451,6 @@ int main(void)
 		ON_DISKS(test_coordinator_killed_within_steps),
 		ON_DISKS(test_decided_otherwise),
 		ON_DISKS(test_delete_and_revert),
-		ON_DISKS(test_revert_together),
-		ON_DISKS(test_reverter_killed),
-		ON_DISKS(test_revert_behind_another),
-		ON_DISKS(test_lone_revert_behind_another),
 		cmocka_unit_test_setup_teardown(test_store_that_another_took, setup_raw, teardown_raw),
 	};
 

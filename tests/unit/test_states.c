@@ -71,7 +71,7 @@ static void reads(struct blkfront *front)
 	assert_int_equal(fixture_one(front, 0, 1, BLKIF_OP_READ), BLKIF_RSP_OKAY);
 }
 
-/* An image beside the fixture's; its target, in a static buffer, and its path behind the colon. */
+/* An image beside the fixture's; returns its target, in a static buffer, with the path behind the colon. */
 static const char *image(const char *name, uint64_t bytes)
 {
 	static char target[160];
@@ -91,7 +91,7 @@ static void test_running(void **state)
 
 	refuses("open", f.target, -EEXIST, "already has");
 	refuses("unpause", f.target, -EINVAL, "is not paused");
-	does("unpause", NULL);			/* it is as was asked */
+	does("unpause", NULL);			/* the options are as given */
 	refuses("close", NULL, -EBUSY, "is in use by 1 frontend");
 	refuses("detach", NULL, -EBUSY, "has an open image");
 	refuses("commit-cancel", NULL, -EINVAL, "no commit is running");
@@ -147,11 +147,11 @@ static void test_closed(void **state)
 		assert_int_equal(blkfront_connect(&front, &options, text, sizeof(text)), -ENODEV);
 		assert_non_null(strstr(text, "has no image open"));
 	}
-	assert_true(descriptors() < before + 4);	/* a connection's own may be on its way out; those of rings are not kept */
+	assert_true(descriptors() < before + 4);	/* the connection's own may still be closing; those of rings are not kept */
 	does("open", f.target);
 }
 
-/* What a connected guest was told of its disk cannot be taken back; a larger one it can be told of. */
+/* The geometry that a connected guest knows cannot be changed, except for a larger size. */
 static void test_other_image(void **state)
 {
 	struct blkfront *front = fixture_connect(&f, (struct blkfront_options){ .queues = 1 });
@@ -164,7 +164,7 @@ static void test_other_image(void **state)
 	assert_int_equal(unlink(target + 4), 0);
 	snprintf(none, sizeof(none), "aio:%s/none", f.dir);
 	refuses("unpause", none, -ENOENT, "none");
-	refuses("resize", NULL, -EINVAL, "is not running");	/* paused still */
+	refuses("resize", NULL, -EINVAL, "is not running");	/* still paused */
 	target = image("larger", 2 * DISK_BYTES);
 	does("unpause", target);
 	assert_int_equal(info("sectors"), 2 * DISK_BYTES / 512);
@@ -172,7 +172,7 @@ static void test_other_image(void **state)
 	does("pause", NULL);
 	assert_int_equal(unlink(target + 4), 0);
 	blkfront_disconnect(front);
-	/* nobody is there to be told anything else */
+	/* no guest is connected, so everything can change */
 	does("unpause", f.target);
 	assert_int_equal(info("sectors"), DISK_BYTES / 512);
 }

@@ -78,7 +78,7 @@ static void change_somewhere(void)
 	change(below(4) ? BLOCK_WRITE : BLOCK_WRITE_ZEROES, sector, count);
 }
 
-/* Asks until all of the range is answered; calls @each for every extent. */
+/* Queries until the whole range is covered; calls @each for every extent. */
 static void ask(uint64_t sector, uint64_t count, uint32_t since, void (*each)(uint64_t, uint64_t, unsigned))
 {
 	while (count) {
@@ -269,7 +269,7 @@ static void test_store_with_base(void **state)
 	run_store();
 }
 
-/* A snapshot of nothing has no tree at all, whatever is written later. */
+/* A snapshot of an empty disk has no tree, whatever is written later. */
 static void test_empty(void **state)
 {
 	memset(&disk, 0, sizeof(disk));
@@ -287,7 +287,7 @@ static void test_empty(void **state)
 	backend_close(disk.backend);
 }
 
-/* Its own snapshots only, and not one that is gone. */
+/* Only its own snapshots, and not a deleted one. */
 static void test_wrong_questions(void **state)
 {
 	struct block_extent extent;

@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "array.h"
+
 #define DEVID 51712
 
 static struct fixture f;
@@ -28,7 +30,7 @@ static void start_empty(void)
 	assert_int_equal(unlink(f.image), 0);
 }
 
-/* The store that has been made in its place. */
+/* The store that replaces it. */
 static void open_store(void)
 {
 	snprintf(f.target, sizeof(f.target), "cow:%s", f.image);
@@ -102,7 +104,7 @@ static void finish(void)
 	fixture_stop(&f);
 }
 
-/* The dead disk is given up, as the hotplug script does. */
+/* The dead disk is given up, as the hotplug script does it. */
 static void give_up(void)
 {
 	char tap_ctl[300];
@@ -123,7 +125,7 @@ static void test_raw(void **state)
 	finish();
 }
 
-/* What is in the journal only: nothing was flushed when it died, and its successor dies, too. */
+/* Changes that are only in the journal: nothing was flushed when the tapdisk died, and its successor dies, too. */
 static void test_store(void **state)
 {
 	start_store();
@@ -136,7 +138,7 @@ static void test_store(void **state)
 	finish();
 }
 
-/* A discard that was answered, of blocks that the log has: what was there before must not come back. */
+/* A discard was answered of blocks that are in the log: their old contents must not come back. */
 static void test_discard(void **state)
 {
 	uint8_t block[4096], zeroes[4096] = { 0 };
@@ -164,7 +166,7 @@ static void test_discard(void **state)
 	fixture_stop(&f);
 }
 
-/* Snapshots are among what the log does not have yet, and what was written after them belongs behind them. */
+/* Snapshots are not in the log yet, and what was written later must follow them. */
 static void test_snapshot(void **state)
 {
 	json_t *reply;
@@ -218,7 +220,7 @@ int __wrap_tapctl_call(struct tapctl *ctl, json_t *request, json_t **reply, int 
 	return error;
 }
 
-/* Whoever takes over is killed once the disk is open, and nobody does it again: the limits are there. */
+/* The process that takes over is killed once the disk is open, and nobody takes over again: the limits still apply. */
 static void test_limits_when_client_dies(void **state)
 {
 	json_t *reply;
@@ -262,7 +264,7 @@ static void test_upgrade(void **state)
 	finish();
 }
 
-/* Somebody else may have the image of a paused disk. */
+/* Another process may have the image of a paused disk. */
 static void test_paused(void **state)
 {
 	struct error_text text = { "" };
@@ -277,7 +279,7 @@ static void test_paused(void **state)
 	finish();
 }
 
-/* One line to the control socket, over a connection of its own. */
+/* Sends one line to the control socket, over a separate connection. */
 static int send_command(const char *command)
 {
 	struct error_text text = { "" };
@@ -304,13 +306,13 @@ static void expect_reply(int fd, const char *part)
 	close(fd);
 }
 
-/* A pause that a close has overtaken is none, and says nothing about how the disk is opened next. */
+/* A pause that was ended by a close counts no more, and does not affect the next open. */
 static void test_closed_instead_of_paused(void **state)
 {
 	int pause_fd, close_fd;
 
 	fixture_start(&f, LOAD_BYTES, NULL, NULL);
-	/* both are there before it looks */
+	/* both are there before tapdisk looks */
 	assert_int_equal(kill(f.pid, SIGSTOP), 0);
 	pause_fd = send_command("pause");
 	close_fd = send_command("close");
@@ -354,7 +356,7 @@ static void damage(const char *name, off_t offset)
 	close(fd);
 }
 
-/* Nothing is flushed: what the frontend was told is done is in the journal's first area and nowhere else. */
+/* Nothing is flushed: what was answered to the frontend is only in the journal's first area. */
 static void test_journal_damaged(void **state)
 {
 	uint8_t block[4096];
@@ -369,7 +371,7 @@ static void test_journal_damaged(void **state)
 	give_up();
 }
 
-/* Each of its bytes that says something, turned: refused, or taken for what another frontend has left; never a crash. */
+/* Each meaningful byte of it is changed: it is refused, or taken for another frontend's; it never crashes. */
 static void test_table_damaged(void **state)
 {
 	static const off_t places[] = {
@@ -384,7 +386,7 @@ static void test_table_damaged(void **state)
 	f.pid = tapctl_takeover(f.pid, -1, NULL);
 	assert_true(f.pid > 0);
 	snprintf(name, sizeof(name), "frontend-1-%d", DEVID);
-	for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
 		int r;
 
 		damage(name, places[i]);
@@ -419,7 +421,10 @@ static void destroy_other(int pid, int minor, const char *image)
 	assert_int_equal(unlink(image), 0);
 }
 
-/* A disk that cannot be opened keeps no other of the same tapdisk from its successor, and can be taken over later. */
+/*
+ * A disk that cannot be opened does not keep the other disks of the same tapdisk from a takeover, and
+ * can be taken over later.
+ */
 static void test_one_of_two(void **state)
 {
 	char other[120], away[120];
@@ -464,7 +469,7 @@ static void test_clone(void **state)
 	finish();
 }
 
-/* A frontend that begins anew has nothing in its rings. */
+/* A frontend that connects from the beginning has nothing in its rings. */
 static void test_fresh_frontend(void **state)
 {
 	char path[200], other[200];

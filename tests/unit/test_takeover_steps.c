@@ -16,13 +16,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define REQUESTS 4		/* at a time, three times: each round kills at another of their steps */
+#define REQUESTS 4		/* requests at a time, three times: each round kills at another of their steps */
 #define SEED 7
 
 static struct fixture f;
 static const char *target_type;		/* of the disk: "aio" or "cow" */
 static unsigned deaths;			/* in the last round */
-static char template[128];		/* what a fresh one is copied from */
+static char template[128];		/* a new one is copied from it */
 
 static void make_disk(void)
 {
@@ -37,7 +37,7 @@ static void spawn_dying_at(unsigned point)
 	setenv("TAPSNAP_KILL_AT", number, 1);
 }
 
-/* A command to a tapdisk that may die of it. */
+/* Sends a command to a tapdisk that may die of it. */
 static int call(json_t *request)
 {
 	struct error_text text = { "" };
@@ -70,7 +70,7 @@ static int start(unsigned point)
 	return r;
 }
 
-/* True: it is served again. False: the successor, too, has died. */
+/* True: the disk is served again. False: the successor has died, too. */
 static bool follow(struct load *load, unsigned point)
 {
 	struct error_text text = { "" };
@@ -89,7 +89,7 @@ static bool follow(struct load *load, unsigned point)
 	return !r;
 }
 
-/* It was its last disk: the end of the connection is the end of what it has in the run directory. */
+/* It was its last disk: the connection ends when nothing of it is left in the run directory. */
 static void stop(void)
 {
 	char byte;
@@ -102,7 +102,7 @@ static void stop(void)
 	tapctl_close(f.ctl);
 }
 
-/* Until all is answered; @point: of the first successor, if one is needed, 0: it lives. */
+/* Until all are answered. @point: of the first successor, if one is needed; 0: it lives. */
 static void serve(struct load *load, unsigned point)
 {
 	while (!load_finish(load)) {
@@ -124,8 +124,8 @@ static void replace(struct load *load)
 }
 
 /*
- * One tapdisk that dies at its @first-th point (0: at any, if there is a successor to die), and a successor that dies at
- * its @second-th; 0: does not. False: the one that is looked at did not come to that many.
+ * A tapdisk dies at its @first-th point (0: at any, if a successor is to die), and a successor at its
+ * @second-th; 0: it lives. False: the one that was to die did not reach that many points.
  */
 static bool round_run(unsigned first, unsigned second)
 {
@@ -161,7 +161,7 @@ static bool round_run(unsigned first, unsigned second)
 	load_put(load, REQUESTS);
 	serve(load, 0);
 	more = deaths > (second ? 1 : 0);
-	if (!more)	/* that one would die while the disk is looked at */
+	if (!more)	/* that one would die while the disk is checked */
 		replace(load);
 	load_check(load);
 	blkfront_disconnect(load->front);
@@ -170,7 +170,7 @@ static bool round_run(unsigned first, unsigned second)
 	return more;
 }
 
-/* TAPSNAP_STRIDE=1: at each point; else at every eleventh, from another one in each sweep. */
+/* TAPSNAP_STRIDE=1: at each point; else at every eleventh, beginning at another one in each sweep. */
 static void sweep(bool successor)
 {
 	const char *wanted = getenv("TAPSNAP_STRIDE");
@@ -194,7 +194,10 @@ static void test_successor(void **state)
 	sweep(true);
 }
 
-/* What one has left half done, another goes on from and dies as well: on the way to its first requests, and after them. */
+/*
+ * A successor dies in the middle of a takeover, and the next one continues: on the way to its first
+ * requests, and after them.
+ */
 static void test_both(void **state)
 {
 	for (unsigned first = 1; first < 8; first++)
@@ -228,7 +231,7 @@ static int start_store(void **state)
 	return disk_of("cow");
 }
 
-/* Nothing is left but what the test has made. */
+/* Only the files that the test has made are left. */
 static int end(void **state)
 {
 	char path[128];

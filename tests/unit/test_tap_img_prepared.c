@@ -17,7 +17,7 @@
 #include "scratch.h"
 
 #define SECTORS 4096u
-#define PART 64u			/* sectors that are looked at */
+#define PART 64u			/* sectors that are compared */
 
 static char tap_img[PATH_MAX], image[PATH_MAX], base[PATH_MAX], record[PATH_MAX];
 
@@ -47,7 +47,7 @@ static void write_part(struct cow_store *store, int with)
 	assert_int_equal(cow_write(store, data, 0, PART), 0);
 }
 
-/* "there" holds 1s, "other" 2s, the disk 3s; if @with_base there is no snapshot. What was prepared is what @prepare made. */
+/* "there" holds 1s, "other" 2s, the disk 3s; with @with_base there is no snapshot. @prepare then prepares something. */
 static void make_image(bool with_base, int (*prepare)(struct cow_store *store, struct error_text *error), enum then then)
 {
 	struct cow_create_options options = { .sectors = SECTORS };
@@ -92,7 +92,7 @@ static int snapshot(struct cow_store *store, struct error_text *error)
 	return cow_snapshot_prepare(store, "s", NULL, record, error);
 }
 
-/* Its exit code; what it printed is in the file "out". */
+/* Returns its exit code; its output is in the file "out". */
 static int run(const char *arguments)
 {
 	char command[3 * PATH_MAX];
@@ -124,7 +124,7 @@ static void out_has(const char *text)
 		fail_msg("no \"%s\" in: %s", text, line);
 }
 
-/* As the next tapdisk opens it: @data is what the disk holds, and nothing is left to be settled. */
+/* As the next tapdisk opens it: the disk holds @data, and nothing is left to be settled. */
 static void expect(int data, bool committed)
 {
 	uint8_t found[PART * SECTOR_SIZE], expected[PART * SECTOR_SIZE];
@@ -141,7 +141,7 @@ static void expect(int data, bool committed)
 	assert_memory_equal(found, expected, sizeof(found));
 	cow_abandon(store);
 	cow_file_close(device);
-	/* For the group's other disks, too. */
+	/* For the other disks of the group, too. */
 	assert_int_equal(cow_decision_abort(record, &error), committed);
 }
 
@@ -184,7 +184,7 @@ static void test_snapshot(void **state)
 	expect(3, true);
 }
 
-/* What is not listed does not count, either. */
+/* Unlisted snapshots do not count either. */
 static void test_info(void **state)
 {
 	make_image(false, snapshot, PREPARED);
@@ -192,7 +192,7 @@ static void test_info(void **state)
 	out_has("snapshots: 2\n");
 }
 
-/* Its exit code; the disk holds @data, or the snapshot that @options name. */
+/* Returns its exit code; the disk holds @data, or the snapshot that @options name. */
 static int copy_holds(const char *options, int data)
 {
 	uint8_t found[PART * SECTOR_SIZE], expected[PART * SECTOR_SIZE];
@@ -212,7 +212,7 @@ static int copy_holds(const char *options, int data)
 	return 0;
 }
 
-/* Who only reads it sees what the next writer will, and leaves both the store and the decision to that one. */
+/* A reader sees what the next writer will see, and leaves the store and the decision to the writer. */
 static void test_reading(void **state)
 {
 	for (enum then then = PREPARED; then <= DECIDED; then++) {
@@ -249,7 +249,7 @@ static void test_commit_and_rebase(void **state)
 	out_has(" s ");
 }
 
-/* The record cannot be had: nothing is done behind its back. */
+/* The record cannot be created: nothing is done without it. */
 static void test_no_decision(void **state)
 {
 	make_image(false, revert, PREPARED);

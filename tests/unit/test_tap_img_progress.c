@@ -27,7 +27,7 @@ static void test_lines(void **state)
 	line_is(3600, 1ull << 40, 1ull << 41, "convert  [===============>              ]  50.0%    291.3 MiB/s  60:00 left");
 }
 
-/* Nothing to do is done; a total that was too small, or no time gone by, are no reason to fall. */
+/* No work at all, a total that was too small, or no time passed: it must not crash. */
 static void test_odd_numbers(void **state)
 {
 	line_is(0, 0, 0, "convert  [==============================] 100.0%      0.0 MiB/s  0:00 left");

@@ -3,6 +3,7 @@
  * test_tapback_device.c - a disk's life with one guest: connecting, mistakes of
  * a frontend meanwhile, and disconnecting.
  */
+#include "array.h"
 #include "tapback_fixture.h"
 
 /* ---- coming up ---- */
@@ -55,7 +56,7 @@ static void test_frontend_first(void **state)
 	assert_string_equal(back(3, "state"), "4");
 }
 
-/* Every node of the toolstack's may come alone, in any order, and still the disk comes up. */
+/* The toolstack's nodes may come one at a time, in any order, and the disk still connects. */
 static void test_half_written(void **state)
 {
 	put_back(3, "state", "1");
@@ -75,7 +76,7 @@ static void test_half_written(void **state)
 	assert_string_equal(back(3, "state"), "4");
 }
 
-/* A frontend that is another domain's, or said to be: nothing is read from it, no ring is taken. */
+/* The frontend belongs to another domain, or pretends to: nothing is read from it, and no ring is connected. */
 static void test_frontend_of_another_domain(void **state)
 {
 	static const char *const wrong[] = {
@@ -87,7 +88,7 @@ static void test_frontend_of_another_domain(void **state)
 	toolstack_adds(4, "w");
 	frontend_offers(4, "8", "15");
 	frontend_offers(3, "9", "16");
-	for (unsigned i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
 		put_back(3, "frontend", wrong[i]);
 		script_adds_pid(3, PID);
 		settle();
@@ -136,7 +137,7 @@ static void test_conflicts(void **state)
 	connect_disk(3, "w");
 }
 
-/* A quota or memory gone for a moment. */
+/* A quota is exceeded, or memory is short, for a moment. */
 static void test_write_fails_once(void **state)
 {
 	xenstore_memory_fail_writes(tapback.xenstore, 1, -ENOSPC);
@@ -145,7 +146,7 @@ static void test_write_fails_once(void **state)
 	wait_for(3, "state", "2");
 }
 
-/* ---- hostile or unlucky ---- */
+/* ---- hostile frontends, unlucky times ---- */
 
 static void test_bad_frontend(void **state)
 {
@@ -159,14 +160,14 @@ static void test_bad_frontend(void **state)
 	assert_non_null(strstr(back(3, "hotplug-error"), "ring-page-order"));
 	assert_non_null(strstr(get("error/backend/vbd3/3/51712/error"), "ring-page-order"));
 	assert_int_equal(tapdisk.connects, 0);
-	/* it thinks better of it */
+	/* it changes its mind */
 	put_front(3, "ring-page-order", "0");
 	wait_for(3, "state", "4");
 	assert_string_equal(back(3, "error"), "(none)");
 	assert_string_equal(get("error/backend/vbd3/3/51712/error"), "(none)");
 }
 
-/* Garbage beside a ring that works harms nothing. */
+/* Garbage beside a working ring does no harm. */
 static void test_garbage_while_connected(void **state)
 {
 	connect_disk(3, "w");
@@ -192,8 +193,10 @@ static void test_connect_refused(void **state)
 	wait_for(3, "state", "4");
 }
 
-/* The frontend starts over while its rings are being connected: that they have ended is no error, and the new ones
- * are connected at once. */
+/*
+ * The frontend starts over while its rings are being connected: that the old ones are gone is no
+ * error, and the new ones are connected at once.
+ */
 static void test_connect_overtaken(void **state)
 {
 	tapdisk.silent_at_connect = true;
@@ -245,7 +248,7 @@ static void test_wrong_device_path(void **state)
 
 /* ---- going down ---- */
 
-/* A disk in use stays in 5 and is served until the frontend is done. */
+/* A disk in use stays in 5 and is served until the frontend has finished. */
 static void test_close(void **state)
 {
 	connect_disk(3, "w");
@@ -265,7 +268,7 @@ static void test_close(void **state)
 	assert_null(tapback.devices);
 }
 
-/* pvgrub, OVMF, kexec: closed while online, and back again. */
+/* pvgrub, OVMF, kexec: closed while online, and connected again. */
 static void test_reopen(void **state)
 {
 	connect_disk(3, "w");
@@ -297,7 +300,7 @@ static void test_start_over(void **state)
 	assert_string_equal(back(3, "state"), "4");
 }
 
-/* Resume in place: new rings, and our state is never left. */
+/* Resume in place: there are new rings, and our state stays 4. */
 static void test_new_rings(void **state)
 {
 	connect_disk(3, "w");
@@ -352,7 +355,7 @@ static void test_detach_before_use(void **state)
 	assert_string_equal(back(3, "state"), "6");
 }
 
-/* The toolstack takes the disk away while tapdisk is connecting it. */
+/* The toolstack removes the disk while tapdisk is connecting it. */
 static void test_detach_while_connecting(void **state)
 {
 	toolstack_adds(3, "w");

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "tapback_frontend.h"
 #include "xenstore_memory.h"
 
@@ -36,7 +37,7 @@ static void test_numbers(void **state)
 		{ "one", 10, -EINVAL, 0 },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		uint64_t value = 12345;
 
 		assert_int_equal(xenstore_parse_number(cases[i].text, cases[i].max, &value), cases[i].error);
@@ -101,7 +102,7 @@ static void test_order_0_spellings(void **state)
 	assert_int_equal(ring.queues[0].refs[0], 8);
 	assert_int_equal(read_ring(NODES("ring-page-order=0", "ring-ref0=9", "event-channel=5"), &ring, &text), 0);
 	assert_int_equal(ring.queues[0].refs[0], 9);
-	/* but without the order it is an old frontend, and ring-ref0 is none of its nodes */
+	/* but without the order it is an old frontend, and ring-ref0 is not one of its nodes */
 	assert_int_equal(read_ring(NODES("ring-ref0=9", "event-channel=5"), &ring, &text), -ENOENT);
 }
 
@@ -166,7 +167,7 @@ static void test_hostile(void **state)
 		{ { "feature-persistent=yes", "ring-ref=8", "event-channel=5" }, "feature-persistent" },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct frontend_ring ring;
 		struct error_text text;
 		int error = read_ring(cases[i].nodes, &ring, &text);
@@ -203,14 +204,14 @@ static void test_states(void **state)
 	struct xenstore *xenstore = xenstore_memory_open();
 
 	assert_int_equal(xenbus_read_state(xenstore, FRONT), XENBUS_GONE);
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		xenstore_memory_put(xenstore, FRONT "/state", cases[i].text);
 		assert_int_equal(xenbus_read_state(xenstore, FRONT), cases[i].state);
 	}
 	xenstore_close(xenstore);
 }
 
-/* tapdisk's list is trusted to be well meant, not to be well formed. */
+/* tapdisk's list is trusted not to be hostile, but it may be malformed. */
 static void test_from_json(void **state)
 {
 	static const struct {
@@ -231,7 +232,7 @@ static void test_from_json(void **state)
 		{ "{}", -EINVAL, false },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		json_t *connection = json_loads(cases[i].text, 0, NULL);
 		struct frontend_ring ring;
 

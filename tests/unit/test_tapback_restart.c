@@ -18,7 +18,7 @@ static void test_restart(void **state)
 	assert_int_equal(xenstore_memory_changes(tapback.xenstore), before);
 	assert_int_equal(tapdisk.connects, 1);
 	assert_int_equal(tapdisk.disconnects, 0);
-	/* and it is in charge again */
+	/* and it does its work again */
 	put_front(3, "state", "6");
 	settle();
 	assert_string_equal(back(3, "state"), "6");
@@ -95,7 +95,7 @@ static void test_restart_ring_lost(void **state)
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
 }
 
-/* Destroyed while nobody was there, nodes and all. */
+/* Destroyed while no tapback was running, nodes and all. */
 static void test_orphans(void **state)
 {
 	connect_disk(3, "w");
@@ -108,7 +108,7 @@ static void test_orphans(void **state)
 	toolstack_removes(3);
 	start_tapback();
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
-	assert_int_equal(tapdisk.closes, 1);	/* refused, for the other domain has it */
+	assert_int_equal(tapdisk.closes, 1);	/* refused, because the other domain has it */
 	assert_int_equal(tapdisk.detaches, 0);
 	assert_string_equal(back(4, "state"), "4");
 	bus_stop(&tapback);
@@ -119,7 +119,7 @@ static void test_orphans(void **state)
 	assert_null(tapdisk.connections);
 }
 
-/* The device came back meanwhile, with another tapdisk. */
+/* The device was added again meanwhile, with another tapdisk. */
 static void test_orphan_of_another_tapdisk(void **state)
 {
 	struct fake_tapdisk second;
@@ -138,7 +138,7 @@ static void test_orphan_of_another_tapdisk(void **state)
 	fake_tapdisk_die(&second);
 }
 
-/* Killed after each step of a connect, and of a detach: the next one brings it to its end. */
+/* Killed after each step of a connect, and of a detach: the next tapback completes it. */
 static void test_killed_anywhere(void **state)
 {
 	int turns = 0;
@@ -169,7 +169,7 @@ static void test_killed_anywhere(void **state)
 	assert_true(turns > 10);
 }
 
-/* Fewer processors than when the frontend was told what it may have. */
+/* There are fewer processors than when the frontend was told its limits. */
 static void test_restart_fewer_queues(void **state)
 {
 	toolstack_adds(3, "w");
@@ -197,7 +197,7 @@ static void test_xenstore_lost(void **state)
 	tapback.xenstore->lost = false;	/* for the teardown */
 }
 
-/* A minor whose tapdisk has died under that domain: the directory of what a successor needs. */
+/* A minor whose tapdisk has died with that domain connected: makes the directory that a successor needs. */
 static void leave_behind(char directory[100], int minor, int domid)
 {
 	char path[140];
@@ -211,7 +211,7 @@ static void leave_behind(char directory[100], int minor, int domid)
 	close(open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
 }
 
-/* Its domain went, too, while nobody was there: nobody takes over any more, and the image is free. */
+/* Its domain ended, too, while no tapback was running: nobody takes over, and the image is released. */
 static void test_orphan_of_dead(void **state)
 {
 	char gone[100], there[100];

@@ -25,7 +25,7 @@ static void write_file(const char *name, mode_t mode, const char *text)
 	close(fd);
 }
 
-/* What the tapdisk @pid has said of its disk. */
+/* The record of the tapdisk @pid about its disk. */
 static void write_record(int pid)
 {
 	char boot[64] = "", text[400], path[200];
@@ -43,7 +43,7 @@ static void write_record(int pid)
 	write_file("takeover/0/disk", 0600, text);
 }
 
-/* The script counts its runs, checks how it is called, and does @what. */
+/* The script counts its runs, checks its arguments, and does @what. */
 static void write_script(const char *what)
 {
 	char text[600];
@@ -91,14 +91,14 @@ static void test_followed(void **state)
 	assert_string_equal(back(3, "error"), "(none)");
 }
 
-/* A frontend that has not come to use its ring has nothing in it: that is a fresh connection. */
+/* A frontend that has not used its ring yet has nothing in it: that is a new connection. */
 static void test_fresh(void **state)
 {
 	connect_disk(3, "w");
 	assert_true(json_is_false(json_object_get(tapdisk.last_connect, "take_over")));
 }
 
-/* Somebody else was faster, `tap-ctl upgrade` say. */
+/* Another process was faster, for example `tap-ctl upgrade`. */
 static void test_done_by_others(void **state)
 {
 	connect_disk(3, "w");
@@ -123,7 +123,7 @@ static void test_failure_is_told(void **state)
 	assert_int_equal(runs(), 1);
 }
 
-/* Each says that it has taken over, and is dead when it is asked. */
+/* Each reports that it has taken over, and is dead when it is queried. */
 static void test_no_end(void **state)
 {
 	connect_disk(3, "w");
@@ -134,7 +134,7 @@ static void test_no_end(void **state)
 	assert_int_equal(runs(), 5);
 }
 
-/* The toolstack takes the disk away meanwhile. */
+/* The toolstack removes the disk meanwhile. */
 static void test_leaving(void **state)
 {
 	connect_disk(3, "w");

@@ -20,7 +20,7 @@ static void test_resize(void **state)
 	assert_true(xenstore_memory_changes(tapback.xenstore) > before);
 }
 
-/* Between tapdisk's answer about the disk and the connect: only tapdisk's answer to that tells. */
+/* Between tapdisk's answer about the disk and the connect: only the answer to the connect shows it. */
 static void test_resize_while_connecting(void **state)
 {
 	toolstack_adds(3, "w");
@@ -66,7 +66,7 @@ static void test_tapdisk_dies(void **state)
 	fake_tapdisk_die(&second);
 }
 
-/* The answer that no ring is there, and right behind it the end. */
+/* The answer that there is no ring, and the end right after it. */
 static void test_tapdisk_dies_after_answer(void **state)
 {
 	tapdisk.silent = true;
@@ -80,7 +80,7 @@ static void test_tapdisk_dies_after_answer(void **state)
 	assert_string_equal(back(3, "state"), "2");
 }
 
-/* One tapdisk that does not answer holds nobody else up. */
+/* A tapdisk that does not answer does not delay others. */
 static void test_silent_tapdisk(void **state)
 {
 	struct fake_tapdisk second;
@@ -116,7 +116,7 @@ static void test_second_writer(void **state)
 	assert_string_equal(back(4, "state"), "2");
 	assert_non_null(strstr(back(4, "error"), "domain 3"));
 	assert_int_equal(fake_tapdisk_rings(&tapdisk), 1);
-	/* the first one goes, the second gets it */
+	/* the first domain ends, the second gets it */
 	put_front(3, "state", "6");
 	wait_for(4, "state", "4");
 	assert_string_equal(back(3, "state"), "6");
@@ -164,7 +164,7 @@ static void test_sharing_modes(void **state)
 	settle();
 	assert_string_equal(back(4, "state"), "4");
 	assert_string_equal(back(5, "state"), "4");
-	/* a reader beside a writer of another machine */
+	/* a reader beside a writer on another machine */
 	toolstack_adds(6, "r");
 	put("/vm/fourth", "/local/domain/6/vm");
 	script_adds_pid(6, PID);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_text.c - conversion of texts with any bytes to JSON.
+ * test_text.c - conversion of texts with any bytes to JSON, and the JSON of a
+ * failure.
  */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,7 +42,21 @@ static void test_texts(void **state)
 	expect("\xf4\x8f\xbf\xbf", "\xf4\x8f\xbf\xbf");
 }
 
-/* jansson takes what is made of any bytes. */
+static void test_failure(void **state)
+{
+	json_t *json = tapctl_failure_json(-ENOENT, "caf\xe9 is not there");
+	json_t *expected = json_pack("{s:b, s:i, s:s}", "ok", 0, "errno", ENOENT, "error", "caf? is not there");
+
+	assert_true(json_equal(json, expected));
+	json_decref(json);
+	json = tapctl_failure_json(-ENOENT, "");
+	json_object_set_new(expected, "error", json_string(strerror(ENOENT)));
+	assert_true(json_equal(json, expected));
+	json_decref(json);
+	json_decref(expected);
+}
+
+/* jansson accepts the repaired text of any bytes. */
 static void test_any(void **state)
 {
 	static const unsigned char edges[] = {
@@ -67,6 +83,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_any),
+		cmocka_unit_test(test_failure),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -31,7 +31,7 @@
 #include "tls.h"
 
 #define STALL_MS 500
-#define CPU_MS 150		/* what the session may take; one that spins takes STALL_MS at least */
+#define CPU_MS 150		/* the limit for the session; one that loops takes at least STALL_MS */
 #define TIMEOUT_MS 10000
 #define KEYS ":+ECDHE-PSK:+DHE-PSK:+PSK"
 #define TLS_1_2 "NORMAL:-VERS-ALL:+VERS-TLS1.2" KEYS
@@ -76,7 +76,7 @@ static void take(int fd, void *data, size_t length)
 	assert_int_equal(recv(fd, data, length, MSG_WAITALL), length);
 }
 
-/* What gnutls_handshake() returns. */
+/* The result of gnutls_handshake(). */
 static int begin_tls(const char *priority, const char *hex)
 {
 	static const char flags_and_starttls[] = "\0\0\0\3IHAVEOPT\0\0\0\5\0\0\0";
@@ -208,7 +208,7 @@ static void wait_for_end(struct rusage *usage)
 	}
 }
 
-/* In its own time, and asleep until then. */
+/* At its own speed, and asleep until then. */
 static void expect_end(void)
 {
 	struct rusage usage;
@@ -220,7 +220,7 @@ static void expect_end(void)
 		fail_msg("the session has taken %ld ms of a processor", cpu);
 }
 
-/* As much as there is room for on the way. Returns how much. */
+/* Sends as much as fits on the way. Returns how much. */
 static size_t fill(void)
 {
 	static char data[65536];
@@ -246,7 +246,7 @@ static void hang_up(void)
 
 static const char any_text[] = "";	/* of GnuTLS */
 
-/* It said so, once, and nothing else. */
+/* It reported that, once, and nothing else. */
 static void expect_report(const char *text)
 {
 	char line[256] = "";
@@ -267,9 +267,9 @@ static void expect_no_report(void)
 	assert_int_equal(read(reports, &byte, 1), 0);
 }
 
-/* ---- what is left to it ---- */
+/* ---- the rights that it keeps ---- */
 
-/* The line of @file that begins with @key begins, after that, with @value. */
+/* Does the line of @file that begins with @key continue with @value? */
 static void expect_line(const char *file, const char *key, const char *value)
 {
 	char path[64], line[256] = "";
@@ -286,7 +286,7 @@ static void expect_line(const char *file, const char *key, const char *value)
 		fail_msg("%s: %s, not %s", path, line, value);
 }
 
-/* Its three standard descriptors, the client, the connector, the log, the server; the test runner may have left more. */
+/* Descriptors 0 to 2, the client, the connector, the log, the server; the test runner may have left more. */
 static void test_has_little(void **state)
 {
 	expect_line("status", "Seccomp:", "2");
@@ -306,7 +306,7 @@ static void test_has_little(void **state)
 
 /* ---- a session ---- */
 
-/* What comes as one record; before it there may be what is GnuTLS' business. */
+/* One record of data; records that GnuTLS handles itself may come before it. */
 static void take_record(void *data, ssize_t length)
 {
 	ssize_t got;
@@ -351,7 +351,7 @@ static void test_client_ends(void **state)
 	expect_no_report();
 }
 
-/* In the middle of a session; each side asks the other one for new ones, too. */
+/* In the middle of a session each side asks the other one for new keys, too. */
 static void test_new_keys(void **state)
 {
 	for (int i = 0; i < 3; i++) {
@@ -363,7 +363,7 @@ static void test_new_keys(void **state)
 	expect_no_report();
 }
 
-/* So much that the random numbers are seeded anew and memory is given back. */
+/* Enough that the random numbers are seeded again and memory is given back. */
 static void test_much(void **state)
 {
 	static char data[65536], back[65536];
@@ -382,7 +382,7 @@ static void test_much(void **state)
 	expect_no_report();
 }
 
-/* ---- clients that are turned away ---- */
+/* ---- clients that are refused ---- */
 
 static void test_wrong_key(void **state)
 {
@@ -426,7 +426,7 @@ static void test_leaves_at_once(void **state)
 	expect_report("the client disconnected");
 }
 
-/* ---- who does not keep up ---- */
+/* ---- clients and servers that do not read ---- */
 
 static void test_client_that_does_not_read(void **state)
 {
@@ -434,7 +434,7 @@ static void test_client_that_does_not_read(void **state)
 	expect_end();
 }
 
-/* And sends on. */
+/* And it keeps sending. */
 static void test_client_that_only_sends(void **state)
 {
 	char data[1024] = "";
@@ -473,7 +473,10 @@ static void test_hung_up_on(void **state)
 	expect_end();
 }
 
-/* What the server had said comes to who still reads it, and no more of what is said to it is wanted. */
+/*
+ * After the server has disconnected its last data reach a client that still reads, and no more data
+ * are accepted from the client.
+ */
 static void test_the_rest_is_delivered(void **state)
 {
 	static char data[65536];

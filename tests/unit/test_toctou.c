@@ -30,17 +30,17 @@
 #define DISK_SECTORS (DISK_BYTES / 512)
 #define DATA_PAGES 64u
 #define RING_HEADER offsetof(struct blkif_sring, ring)
-#define GIVEN_UP_US 20000		/* a ring that has had no room for so long may have been given up */
-#define TIMEOUT_US 20000000		/* where that cannot be, every request has to be answered */
-#define LIFE 16				/* batches, at most: a longer one would be backed off from (blkif_backoff.c) */
-#define ENOUGH 1000			/* answered; it goes on until then */
+#define GIVEN_UP_US 20000		/* a ring without room for that long may have been given up */
+#define TIMEOUT_US 20000000		/* where that cannot happen, every request has to be answered */
+#define LIFE 16				/* batches, at most: a longer one would cause a pause (blkif_backoff.c) */
+#define ENOUGH 1000			/* answered requests; it runs until then */
 
 struct flipper {
 	pthread_t thread;
 	atomic_bool stop;
 	_Atomic uint8_t *ring, *data;
 	size_t ring_bytes;
-	bool indices;			/* those, too, a hundred times a second or so */
+	bool indices;			/* these as well, about a hundred times a second */
 	uint64_t random;
 };
 
@@ -75,7 +75,7 @@ static uint64_t now_us(void)
 
 /* ---- the thread ---- */
 
-/* As a guest does it, which no sanitizer sees either. */
+/* As a guest does it; sanitizers do not see a guest's access either. */
 __attribute__((no_sanitize("thread"))) static void *flip(void *arg)
 {
 	struct flipper *flipper = arg;
@@ -111,7 +111,7 @@ static void stop_flipping(struct flipper *flipper)
 	pthread_join(flipper->thread, NULL);
 }
 
-/* ---- requests that are nearly right (x86_64) ---- */
+/* ---- requests that are almost right (x86_64) ---- */
 
 static void fill_direct(struct blkfront *front, struct blkif_request *request)
 {
@@ -125,7 +125,7 @@ static void fill_direct(struct blkfront *front, struct blkif_request *request)
 	}
 }
 
-/* The lists of segments are in data pages, which the other thread writes to as well. */
+/* The lists of segments are in data pages, which the other thread also writes to. */
 static void fill_indirect(struct blkfront *front, struct blkif_request_indirect *request)
 {
 	struct blkif_request_segment *list = (struct blkif_request_segment *)blkfront_data(front);
@@ -162,7 +162,7 @@ static void fill_request(struct blkfront *front, union blkif_sring_entry *slot)
 	memcpy(&slot->req, &request, sizeof(slot->req));
 }
 
-/* ---- a life of that frontend ---- */
+/* ---- a connection of that frontend ---- */
 
 struct life {
 	unsigned domid;
@@ -171,7 +171,7 @@ struct life {
 	uint32_t produced, size;
 };
 
-/* Slots that are free, as far as the ring can be believed: its indices change, too. */
+/* The number of free slots, as far as the ring can be believed: its indices change, too. */
 static uint32_t room(const struct life *life)
 {
 	uint32_t waiting = life->produced - __atomic_load_n(&life->ring->rsp_prod, __ATOMIC_ACQUIRE);
@@ -179,7 +179,7 @@ static uint32_t room(const struct life *life)
 	return waiting <= life->size ? life->size - waiting : 0;
 }
 
-/* tapdisk says so. */
+/* According to tapdisk. */
 static bool is_given_up(unsigned domid)
 {
 	json_t *reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "info", "minor", f.minor));
@@ -195,8 +195,9 @@ static bool is_given_up(unsigned domid)
 }
 
 /*
- * False: the ring was given up. With the indices left alone that is so only if a flipped reference had data read into
- * the ring's own page, and every request is answered otherwise. With other indices we may wait for an answer in vain.
+ * False: the ring was given up. If the indices are left alone, that happens only if a flipped
+ * reference had data read into the ring's own page, and otherwise every request is answered. With
+ * changed indices an answer may never come.
  */
 static bool wait_for_room(struct blkfront *front, const struct life *life)
 {
@@ -261,7 +262,7 @@ static void one_life(void)
 		blkfront_vanish(front);
 }
 
-/* ---- the honest one, and the whole ---- */
+/* ---- the honest frontend, and the whole test ---- */
 
 static void check_honest(void)
 {
@@ -311,7 +312,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* Of all frontends of that disk, gone ones included. */
+/* Of all frontends of that disk, disconnected ones included. */
 static unsigned long long count_answered(void)
 {
 	json_t *reply = fixture_call(&f, json_pack("{s:s, s:i}", "command", "stats", "minor", f.minor));

@@ -34,7 +34,7 @@ static void test_flush_is_a_sync(void **state)
 	expect_log("ws");
 }
 
-/* Held, in order; time, a pause, or the end of the limit lets go. */
+/* Held back, in order; time, a pause, or the end of the limit releases them. */
 static void test_throttle(void **state)
 {
 	struct error_text text = { "" };
@@ -45,7 +45,7 @@ static void test_throttle(void **state)
 	put(BLKIF_OP_WRITE, 3, 1);
 	put(BLKIF_OP_FLUSH_DISKCACHE, 4, 0);
 	push();
-	expect(1, BLKIF_RSP_OKAY);		/* nothing was owed when it came */
+	expect(1, BLKIF_RSP_OKAY);		/* no time was owed when it came */
 	expect_log("w");
 	assert_int_equal(vbd->throttle.held.count, 3);
 	assert_int_equal(vbd->throttle.delayed, 3);
@@ -70,7 +70,7 @@ static void test_throttle(void **state)
 	assert_int_equal(vbd_unpause(vbd, NULL, &text), 0);
 	put(BLKIF_OP_READ, 7, 1);
 	push();
-	assert_int_equal(vbd->throttle.held.count, 1);	/* what the pause let go is paid for */
+	assert_int_equal(vbd->throttle.held.count, 1);	/* the requests that the pause released count */
 
 	vbd_throttle_set(vbd, 1000, 0, 1);
 	while (!XEN_RING_NR_UNCONSUMED_RESPONSES(&front))
@@ -78,7 +78,7 @@ static void test_throttle(void **state)
 	expect(7, BLKIF_RSP_OKAY);
 }
 
-/* Without memory for a timer nothing is held, and what was held goes. */
+/* Without memory for a timer nothing is held back, and held requests are released. */
 static void test_throttle_without_memory(void **state)
 {
 	throttle_timers.fail = true;
@@ -102,7 +102,7 @@ static void test_throttle_without_memory(void **state)
 	expect(4, BLKIF_RSP_OKAY);
 }
 
-/* A new limit takes the old one's timer away: it would fire even when the disk is gone. */
+/* A new limit removes the old one's timer: it would fire even after the disk is gone. */
 static void test_throttle_has_one_timer(void **state)
 {
 	throttle_timers.added = 0;
@@ -127,7 +127,7 @@ static void test_throttle_has_one_timer(void **state)
 	expect(4, BLKIF_RSP_OKAY);
 }
 
-/* A flush has the device empty its cache, which all that share it feel. One that a pause needs waits for nothing. */
+/* A flush empties the device's cache, which all its users notice. A flush for a pause is not throttled. */
 static void test_throttle_of_flushes(void **state)
 {
 	struct error_text text = { "" };
@@ -176,7 +176,7 @@ static void other_done(struct block_request *req, int error)
 	*(int *)req->owner = error;
 }
 
-/* A write of one sector by somebody who is no frontend. */
+/* A write of one sector by a client that is no frontend. */
 static void other_writes(struct other_client *other)
 {
 	static const struct vbd_client_ops ops = { .stop = other_ignores, .start = other_ignores };
@@ -189,10 +189,13 @@ static void other_writes(struct other_client *other)
 	vbd_submit(&other->client, &other->req);
 }
 
-/* A frontend that goes, which a guest may do at any time, has nothing written faster: not its own, not what others wait for. */
+/*
+ * A frontend that disconnects, which a guest may do at any time, makes no write faster: not its own,
+ * not those of others.
+ */
 static void test_throttle_of_one_that_goes(void **state)
 {
-	static struct other_client other;	/* a test that fails leaves it behind */
+	static struct other_client other;	/* left by a test that failed */
 
 	vbd_throttle_set(vbd, 1, 0, 1);
 	put(BLKIF_OP_WRITE, 1, 1);
@@ -201,7 +204,7 @@ static void test_throttle_of_one_that_goes(void **state)
 	push();
 	other_writes(&other);
 	expect_log("w");
-	assert_int_equal(vbd->throttle.held.count, 2);	/* the barrier waits for what is before it */
+	assert_int_equal(vbd->throttle.held.count, 2);	/* the barrier waits for the requests before it */
 	reconnect_frontend();				/* which does not wait */
 	expect_log("w");
 	assert_int_equal(vbd->throttle.held.count, 1);
@@ -223,7 +226,7 @@ static void test_failed_flush_is_reported(void **state)
 	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
 	push();
 	expect(1, BLKIF_RSP_ERROR);
-	/* and what could not be made durable then is not durable now, whatever the device says next */
+	/* and what could not be made durable then is not durable now, even if the next flush succeeds */
 	recorder.sync_error = 0;
 	put(BLKIF_OP_FLUSH_DISKCACHE, 2, 0);
 	push();
@@ -252,10 +255,10 @@ static void test_failed_barrier_is_reported(void **state)
 	put(BLKIF_OP_WRITE_BARRIER, 1, 1);
 	push();
 	expect(1, BLKIF_RSP_ERROR);
-	expect_log("s");	/* nothing is written when what was before it is not safe */
+	expect_log("s");	/* nothing is written if the data before it are not safe */
 }
 
-/* A barrier waits for what is in flight, and what follows waits for it. */
+/* A barrier waits for the requests in flight, and later ones wait for it. */
 static void test_barrier_order(void **state)
 {
 	recorder.hold = true;
@@ -272,7 +275,7 @@ static void test_barrier_order(void **state)
 	expect_log("wswsr");
 }
 
-/* A pause waits for what is in flight, flushes, and only then is done. */
+/* A pause waits for the requests in flight, flushes, and only then ends. */
 static void test_pause_flushes(void **state)
 {
 	struct error_text text = { "" };
@@ -299,7 +302,7 @@ static void test_pause_flushes(void **state)
 	expect_log("wsw");
 }
 
-/* If that flush fails, the guest's own next one has to fail too: the image stays open and the disk runs on. */
+/* If that flush fails, the guest's own next one has to fail too: the image stays open and the disk still runs. */
 static void test_pause_with_failing_flush(void **state)
 {
 	struct error_text text = { "" };
@@ -316,7 +319,7 @@ static void test_pause_with_failing_flush(void **state)
 	expect(1, BLKIF_RSP_ERROR);
 }
 
-/* A write, a pause whose flush fails, and the disk running again on a device that is well. */
+/* A write, a pause whose flush fails, and then the disk runs again on a working device. */
 static void lose_writes(void)
 {
 	struct error_text text = { "" };
@@ -337,7 +340,7 @@ static void lose_writes(void)
 	run();
 }
 
-/* Forced, the pause goes through, and the guest learns from its next flush that writes were lost, once. */
+/* Forced, the pause succeeds, and the guest learns from its next flush, once, that writes were lost. */
 static void test_forced_pause_tells_the_loss(void **state)
 {
 	struct error_text text = { "" };
@@ -365,7 +368,7 @@ static void test_forced_pause_tells_the_loss(void **state)
 	expect(5, BLKIF_RSP_OKAY);
 }
 
-/* A barrier is a flush as well, and what it would have written is not written. */
+/* A barrier is a flush as well, and its own data are not written. */
 static void test_forced_pause_fails_a_barrier(void **state)
 {
 	lose_writes();
@@ -375,7 +378,7 @@ static void test_forced_pause_fails_a_barrier(void **state)
 	expect_log("ws");
 }
 
-/* After a second pause, with another image, and with another frontend: it is still to be told. */
+/* After a second pause, with another image, and with another frontend: the error is still to be reported. */
 static void test_loss_outlives_image_and_frontend(void **state)
 {
 	struct error_text text = { "" };
@@ -393,7 +396,7 @@ static void test_loss_outlives_image_and_frontend(void **state)
 	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
 	push();
 	expect(1, BLKIF_RSP_ERROR);
-	/* but who comes when it has been told hears nothing of it */
+	/* but a frontend that connects after the report gets no error */
 	reconnect_frontend();
 	put(BLKIF_OP_FLUSH_DISKCACHE, 1, 0);
 	push();
@@ -405,7 +408,10 @@ static void note_snapshot(struct vbd_snapshot *snapshot, int error)
 	*(int *)snapshot->owner = error;
 }
 
-/* A raw disk that drains for its first snapshot is not paused for somebody else, whom the snapshot's end would not ask. */
+/*
+ * A raw disk that drains for its first snapshot is not paused for another client, whom the snapshot's
+ * end would not notify.
+ */
 static void test_pause_beside_a_snapshot(void **state)
 {
 	int result = 1;
@@ -418,7 +424,7 @@ static void test_pause_beside_a_snapshot(void **state)
 	push();
 	vbd_snapshot(vbd, &snapshot);
 	assert_int_equal(vbd->state, VBD_DRAINING);
-	vbd_release_freeze(vbd, &result);	/* whoever takes it has gone */
+	vbd_release_freeze(vbd, &result);	/* the client that takes it has disconnected */
 	assert_int_equal(vbd_pause(vbd, false, ignore, NULL, &text), -EBUSY);
 	recorder.hold = false;
 	run();

@@ -3,10 +3,11 @@
  * test_vbd_frontend.c - frontends of a disk: which of their pages are lent to
  * the device, and how they disconnect while requests are in flight or wait.
  */
+#include "array.h"
 #include "recorded_disk.h"
 #include "vbd_internal.h"
 
-/* Does what the engine was given change when the guest changes its page? */
+/* Does the data given to the engine change when the guest changes its page? */
 static bool engine_has_guest_page(uint8_t operation)
 {
 	const uint8_t *data;
@@ -29,7 +30,10 @@ static bool engine_has_guest_page(uint8_t operation)
 	return shared;
 }
 
-/* To be written, a guest's page goes to the device only where that is done with it in time, or somebody vouches for it. */
+/*
+ * A guest's page is written to the device directly only if the device is done with it in time, or if
+ * somebody vouches for it.
+ */
 static void test_whose_pages_are_written(void **state)
 {
 	static const struct { bool persistent, stable, safe, shared; } cases[] = {
@@ -37,7 +41,7 @@ static void test_whose_pages_are_written(void **state)
 		{ false, true, true, false },
 	};
 
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
 		disconnect_frontend();
 		connect_frontend_with(cases[i].persistent, cases[i].safe);
 		vbd->geometry.pages_stable = cases[i].stable;
@@ -48,7 +52,7 @@ static void test_whose_pages_are_written(void **state)
 	}
 }
 
-/* Parked, with its data, and answered in the end; what comes behind it stays behind. */
+/* Parked, with its data, and answered in the end; later requests stay behind it. */
 static void test_stopped_by_an_error(void **state)
 {
 	struct error_text text = { "" };
@@ -74,7 +78,10 @@ static void test_stopped_by_an_error(void **state)
 	expect_log("wwswsr");
 }
 
-/* What waits is the guest's, which issues it again on its next connection: no answer, and it never reaches the disk. */
+/*
+ * Waiting requests belong to the guest, which sends them again on its next connection: they get no
+ * answer, and never reach the disk.
+ */
 static void test_disconnect_while_stopped(void **state)
 {
 	struct error_text text = { "" };
@@ -84,7 +91,7 @@ static void test_disconnect_while_stopped(void **state)
 	put(BLKIF_OP_WRITE, 1, 2);
 	put(BLKIF_OP_WRITE, 2, 1);
 	push();
-	put(BLKIF_OP_READ, 3, 1);		/* held untried */
+	put(BLKIF_OP_READ, 3, 1);		/* held back untried */
 	push();
 	assert_int_equal(blkif_disconnect(vbd, 1, 51712, ignore, NULL, &text), 0);
 	run();
@@ -95,7 +102,7 @@ static void test_disconnect_while_stopped(void **state)
 	munmap(guest, GUEST_PAGES * PAGE);
 	close(to_backend);
 	connect_frontend();
-	put(BLKIF_OP_WRITE, 1, 2);		/* finds out that all is well again: nothing else would try */
+	put(BLKIF_OP_WRITE, 1, 2);		/* detects that the disk works again: nothing else would try */
 	push();
 	assert_true(vbd->errors.stopped);
 	assert_int_equal(vbd_error_go_on(vbd), 1);
@@ -104,7 +111,7 @@ static void test_disconnect_while_stopped(void **state)
 	expect_log("www");
 }
 
-/* A frontend that disconnects with requests at the disk is let go only when they are back; all who asked are told. */
+/* A frontend that disconnects with requests at the disk is released only when they have ended; all callers are told. */
 static void test_disconnect_drains(void **state)
 {
 	struct error_text text = { "" };
@@ -158,8 +165,10 @@ static void do_nothing(struct vbd_client *client)
 {
 }
 
-/* What waits for room on a full disk does not keep a frontend that goes, and stays the guest's; what another client wants
- * waits on. */
+/*
+ * Requests that wait for room on a full disk do not delay a disconnect, and stay the guest's; those of
+ * other clients still wait.
+ */
 static void test_disconnect_does_not_wait_for_room(void **state)
 {
 	static const struct vbd_client_ops client_ops = { .stop = do_nothing, .start = do_nothing };
@@ -205,7 +214,7 @@ static unsigned count_lines(int fd)
 	return lines;
 }
 
-/* A guest may come and go as often as it likes, and may not fill the host's log with it. */
+/* A guest may connect and disconnect as often as it likes, and must not fill the host's log. */
 static void test_log_of_reconnects(void **state)
 {
 	enum { TIMES = 30 };
@@ -218,7 +227,7 @@ static void test_log_of_reconnects(void **state)
 		reconnect_frontend();
 	assert_true(dup2(stderr_before, STDERR_FILENO) >= 0);
 	close(stderr_before);
-	/* ten lines a second and one that says how many there were besides, in every second that was touched */
+	/* ten lines in each second, and one with the number of the others */
 	seconds = (loop_clock() - start) / 1000000000 + 2;
 	assert_in_range(count_lines(log), 0, 11 * seconds);
 	close(log);

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "array.h"
 #include "tap-ctl.h"
 
 static void test_names(void **state)
@@ -26,7 +27,7 @@ static void test_names(void **state)
 		{ "51712", 51712 }, { "0xca00", 51712 }, { "0145000", 51712 },
 	};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		struct error_text text = { "" };
 		unsigned devid = 0;
 
@@ -46,7 +47,7 @@ static void test_no_names(void **state)
 		"xvda/1", "../xvda", "/dev/xvda",
 	};
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		struct error_text text = { "" };
 		unsigned devid;
 

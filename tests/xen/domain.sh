@@ -60,7 +60,7 @@ must_be_paused() { # GUEST; unpauses it
 	must xl unpause "$(guest_name "$1")"
 }
 
-# Put the console's log aside before a restart, to wait for a new boot message. Not for a guest that goes on.
+# Put the console's log aside before a restart, to wait for a new boot message. Not for a guest that keeps running.
 console_keep() { # GUEST
 	mv "$LOGS/guest-$(guest_name "$1").log" "$LOGS/guest-$(guest_name "$1").before.log"
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * storerelay.c - in dom0: a socket that leads to xenstored. Who comes by way of it loses xenstored when this
- * and its processes, one for each connection, are killed; the host goes on.
+ * and its processes, one for each connection, are killed; the host keeps running.
  *
  *   storerelay PATH
  */
@@ -26,7 +26,7 @@ static int open_socket(const char *path, int (*use)(int fd, const struct sockadd
 	return fd;
 }
 
-/* False: an end. */
+/* False: the connection has ended. */
 static int pass_on(int from, int to)
 {
 	char buffer[4096];

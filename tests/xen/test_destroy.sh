@@ -13,7 +13,7 @@ load_start a xvdb
 load_moves a xvda
 guest_destroy a
 
-step "the journal makes it whole"
+step "the journal completes it"
 e2fsck -fy "$image" >"$WORK/fsck" 2>&1
 status=$?
 [ $status -le 1 ] || fail "e2fsck ended with $status: $(tail -5 "$WORK/fsck")"

@@ -4,7 +4,7 @@
 # Needs: tap
 # A domain that was shut down with its snapshot boots from an earlier snapshot of
 # its disks, with a config that xl-snapshot writes. Meanwhile plain xl restore
-# starts a clone with its memory, which goes on while the original is reverted.
+# starts a clone with its memory, which keeps running while the original is reverted.
 . ./lib.sh
 . ./domain.sh
 
@@ -39,9 +39,9 @@ back_to s2
 must_hold a "2 2 2" xvda xvdb
 must_hold m "3 3 3" xvda xvdb
 
-step "what the clone stands on is not deleted"
+step "the base of the clone is not deleted"
 must_fail snap delete -n s2 "$name"
-[[ $REFUSAL == *"$clone-xvda.cow is based on it"* ]] || fail "it does not say what stands on it"
+[[ $REFUSAL == *"$clone-xvda.cow is based on it"* ]] || fail "it does not name the store that is based on it"
 guest_destroy m
 rm "$WORK/$clone"-xvd[ab].cow
 must snap delete -n s2 "$name"

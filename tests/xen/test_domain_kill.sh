@@ -4,7 +4,7 @@
 # Needs: tap
 # Limit: 900 s
 # The command is killed at its steps (all of them in the long tests): the guest
-# goes on without help, all listed snapshots can be restored, nothing else is left.
+# still runs without help, all listed snapshots can be restored, nothing else is left.
 . ./lib.sh
 . ./domain.sh
 
@@ -49,7 +49,7 @@ echo "# $(cat "$WORK/snap.err")"
 must_be ""
 instant_check a
 
-step "create killed when it is whole: it was"
+step "create killed when it was complete: it exists"
 kill_at whole create -n k "$name"
 must_be k
 instant_check a

@@ -56,7 +56,7 @@ is_as_before() {
 }
 
 # A domain that was resumed without xenstored cannot be suspended again, as its nodes are stale: make a new one.
-anew() {
+start_over() {
 	xl destroy "$name" 2>/dev/null
 	must snap revert -n base "$name"
 	guest_find a
@@ -72,7 +72,7 @@ for command in create revert; do
 		by_relay "$moment" $command -n k "$name"
 		says_so
 		! is_as_before || instant_check a
-		anew
+		start_over
 		if [ $command = create ] && [ $STATUS != 0 ]; then
 			must_be base
 		else

@@ -72,9 +72,9 @@ guest_must a "! dd if=/dev/zero of=/dev/xvdy bs=512 count=1 2>/dev/null"
 disk_detach c xvdx
 disk_detach a xvdy
 
-step "what a clone stands on is not deleted"
+step "the base of a clone is not deleted"
 must_fail snap delete -n d3 "$name"
-[[ $REFUSAL == *"$(guest_name c)-xvda.cow is based on it"* ]] || fail "it does not say what stands on it"
+[[ $REFUSAL == *"$(guest_name c)-xvda.cow is based on it"* ]] || fail "it does not name the store that is based on it"
 must snap delete -n e "$(guest_name c)"
 guest_destroy c
 rm "$WORK"/*-xvd[abc].cow

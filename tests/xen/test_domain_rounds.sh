@@ -3,7 +3,7 @@
 # Check: pv pvh
 # Needs: tap
 # Limit: 900 s
-# Snapshots of a whole domain, at random moments while verified writes go on: a
+# Snapshots of a whole domain, at random moments while verified writes continue: a
 # guest program has the expected contents of two disks in its memory. After each
 # revert, of memory and disks, they match; disks without memory are of one
 # instant, too. The third disk is a raw image, which moves onto a store.

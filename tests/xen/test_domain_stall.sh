@@ -20,7 +20,7 @@ guest_create a "${lines[@]}" -- "$DOMAIN_UUID" "memory=512"
 median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 
 # added ROUNDS OPTION...: medians over snapshots with memory, in ms: the stall of the disks' writes, and
-# the time from the end of saving the memory until the guest went on
+# the time from the end of saving the memory until the guest ran again
 added() {
 	local round rounds=$1
 	shift
@@ -38,7 +38,7 @@ live=--live
 [ "$GUEST_TYPE" != pv ] || live=
 read -r one one_stopped <<<"$(added $rounds $live $(printf -- '--diskspec xvd%s,snapshot=no ' "${letters[@]:1}"))"
 read -r eight eight_stopped <<<"$(added $rounds $live)"
-echo "# one disk: $one ms, the guest went on $one_stopped ms after its memory was saved; eight: $eight ms, $eight_stopped ms"
+echo "# one disk: $one ms, the guest ran again $one_stopped ms after its memory was saved; eight: $eight ms, $eight_stopped ms"
 
 step "all eight are brought back"
 disks=("${letters[@]/#/xvd}")

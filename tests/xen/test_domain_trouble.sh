@@ -6,7 +6,7 @@
 # Failures outside the command itself: no room for the memory, before the save
 # and in the middle; tapdisk and tapback killed during create, revert and
 # delete; disks attached or detached; in the long tests a tapdisk that hangs and a
-# guest that does not suspend. The guest goes on or can be restored, the message
+# guest that does not suspend. The guest still runs or can be restored, the message
 # names the step, all listed snapshots can be restored, nothing else is left.
 . ./lib.sh
 . ./domain.sh
@@ -70,7 +70,7 @@ wait_until 60 "the domain is destroyed" gone
 tapback_kill
 wait $! && fail "restored without tapback"
 echo "# $(cat "$WORK/words")"
-grep -qE "domain is shut off(: revert to it again|, and the next command continues)" "$WORK/words" || fail "it does not say how to go on"
+grep -qE "domain is shut off(: revert to it again|, and the next command continues)" "$WORK/words" || fail "it does not say how to continue"
 tapback_start
 must snap list "$name"
 [ -n "$(guest_exists a)" ] || must snap revert -n k "$name"
@@ -108,7 +108,7 @@ guest_find a
 must_be k
 instant_check a
 
-step "a tapdisk killed before a delete: that waits until another one has taken over, and the guest goes on"
+step "a tapdisk killed before a delete: the delete waits until another one has taken over, and the guest still runs"
 kill -9 "$(tapdisk_pid a xvdb)"
 must snap delete -n k "$name"
 instant_check a
@@ -128,7 +128,7 @@ must_be ""
 
 # long, because libxl gives the guest a minute
 if [ -n "$SOAK" ]; then
-	step "a tapdisk hangs when its disk is to be frozen: the guest goes on"
+	step "a tapdisk hangs when its disk is to be frozen: the guest still runs"
 	make_hook "kill -STOP $(tapdisk_pid a xvdb)" "kill -CONT $(tapdisk_pid a xvdb)"
 	must_fail xl-snapshot create -n k --hook "$WORK/hook" "$name"
 	# a guest with I/O in flight, which cannot complete now, may not even suspend
@@ -137,7 +137,7 @@ if [ -n "$SOAK" ]; then
 	must_be ""
 	instant_check a
 
-	step "a guest that does not suspend: it goes on"
+	step "a guest that does not suspend: it still runs"
 	make_hook "xl pause $(guest_domid a)"
 	fails_with "saving the memory failed" create -n k --hook "$WORK/hook" "$name"
 	must_be ""

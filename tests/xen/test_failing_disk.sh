@@ -36,7 +36,7 @@ answers() {
 }
 
 is_stopped() { tap-ctl on-error "${disk[@]}" | grep -q "stopped=1"; }
-goes_on() { tap-ctl resume "${disk[@]}" && ! is_stopped; }
+continues() { tap-ctl resume "${disk[@]}" && ! is_stopped; }
 event() { must tap-ctl events -p "$pid" -w "$1" -t 60; }
 
 guest_create a "$(disk_line xvda /dev/mapper/tests-failing)" "$(disk_line xvdb "$(image_make other 64M)")"
@@ -47,7 +47,7 @@ load_start a xvda --fdatasync=0
 load_start a xvdb
 must tap-ctl on-error "${disk[@]}" -P stop
 
-step "every request fails: the disk stops, and goes on when it is well and told to"
+step "every request fails: the disk stops, and continues when it works again and is resumed"
 device tests-failing error
 event io-error
 wait_until 20 "stopped" is_stopped
@@ -64,10 +64,10 @@ device tests-failing flakey "$loop" 0 1 1
 for round in 1 2 3; do
 	wait_until 60 "stopped (round $round)" is_stopped
 	answers
-	wait_until 60 "it goes on (round $round)" goes_on
+	wait_until 60 "it continues (round $round)" continues
 done
 is_well
-wait_until 20 "it goes on" goes_on
+wait_until 20 "it continues" continues
 load_moves a xvda
 
 step "every request takes 300 ms"

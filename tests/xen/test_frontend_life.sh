@@ -3,7 +3,7 @@
 # Needs: tap
 # Limit: 400 s
 # Frontends with every kind of ring connect, close, start over with new rings, and
-# vanish, while others go on, with verified data; tapdisk frees their resources.
+# vanish, while others keep running, with verified data; tapdisk frees their resources.
 . ./frontend.sh
 
 frontend_start

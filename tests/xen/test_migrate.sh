@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Limit: 600 s
-# Localhost migration with I/O going on: for a moment two domains of one VM share
+# Localhost migration with I/O running: for a moment two domains of one VM share
 # the image. Debian's Xen has no shadow paging, so a PV guest cannot be migrated
 # live: there the attempt fails, and must leave disk and guest unharmed.
 . ./lib.sh

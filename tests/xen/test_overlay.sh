@@ -35,7 +35,7 @@ must_equal "the store" "$image.cow" "$(store)"
 load_stop a xvda
 guest_must a "echo mark | dd of=/dev/xvda bs=512 count=1 conv=sync oflag=direct"
 
-step "started anew"
+step "restarted"
 guest_destroy a
 guest_create a "$line"
 must_equal "the mark" mark "$(guest_must a "head -c 4 /dev/xvda" | tr -d '\r\n')"

@@ -29,7 +29,7 @@ for round in 1 2 3; do
 	load_moves a xvda
 done
 
-step "go on with a copy of the image"
+step "continue with a copy of the image"
 must tap-ctl pause -p "$pid" -m "$minor"
 must cp --sparse=always "$image" "$WORK/copy"
 must tap-ctl unpause -p "$pid" -m "$minor" -a "aio:$WORK/copy"

@@ -22,7 +22,7 @@ for what in missing empty odd directory fifo; do
 	must_equal "markers" "tapdisk-$(tapdisk_minor a xvda)" "$(ls /run/blktap-control/tapdisk)"
 	load_moves a xvda
 done
-step "a whole guest"
+step "a complete guest"
 must_fail xl create -q "$(guest_config b "disk=['$(disk_line xvda "$WORK/missing")']")"
 guest_exists b >/dev/null 2>&1 && fail "the guest exists"
 load_stop a xvda

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Guests: pv pvh hvm
 # Limit: 600 s
-# Memory images with I/O going on: save -c and save -p keep the same ring, restore
+# Memory images with I/O running: save -c and save -p keep the same ring, restore
 # makes a new connection and re-issues unanswered requests.
 . ./lib.sh
 

@@ -39,7 +39,7 @@ snapshot delete -n s2
 load_moves a xvda
 must_equal "the list" "s1 s3 " "$(snapshot list --json | jq -r '.snapshots[].name' | tr '\n' ' ')"
 
-step "each is whole, read beside the running disk"
+step "each is complete, read beside the running disk"
 for number in 1 3; do
 	marker=$(must tap-ctl create -R -a "cow:$store@s$number")
 	minor=${marker##*tapdisk-}
@@ -52,7 +52,7 @@ for number in 1 3; do
 done
 load_moves a xvda
 
-step "kill -9 under load: the store is whole without repair, and so is the guest's filesystem"
+step "kill -9 under load: the store is intact without repair, and so is the guest's filesystem"
 tapdisk_end a xvda
 guest_destroy a
 must tap-img check "$store"

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "frontend.h"
 #include "protocol.h"
 #include "tapctl.h"
@@ -96,7 +97,7 @@ void disk_add(struct disk *disk)
 	snprintf(params, sizeof(params), "aio:%s", disk->image);
 	snprintf(path, sizeof(path), NBD_SOCKET_FORMAT, tapctl_run_dir(), disk->pid, disk->minor);
 	disk_add_frontend(disk);
-	for (unsigned i = 0; i < sizeof(nodes) / sizeof(nodes[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(nodes); i++)
 		disk_write_node(disk->backend, nodes[i][0], nodes[i][1]);
 	disk_wait_backend(disk, BLKFRONT_INIT_WAIT);
 }
@@ -125,7 +126,7 @@ void disk_remove(struct disk *disk)
 
 /* ---- waiting ---- */
 
-/* A deadline for polling what has no event: tapdisk's descriptors, and nodes between two events. */
+/* A deadline for polling states without an event: tapdisk's descriptors, and nodes between two events. */
 struct deadline {
 	struct timespec start;
 };
@@ -185,7 +186,7 @@ void disk_no_error(struct disk *disk)
 		fail("%s has an error of the past", disk->backend);
 }
 
-/* ---- tapdisk's ---- */
+/* ---- tapdisk ---- */
 
 static unsigned count_descriptors(int pid)
 {

@@ -32,7 +32,7 @@
 
 #define PAGE_SIZE	4096u
 #define BLOCK_SECTORS	8		/* a block of the model is a page */
-#define EXTENT_BLOCKS	16u		/* what one request of a load is inside of */
+#define EXTENT_BLOCKS	16u		/* each request of a load is within one area of this size */
 #define MAX_EXTENTS	128u
 #define SLOTS		8u		/* requests in flight */
 #define TIMEOUT_MS	30000
@@ -41,14 +41,14 @@
 
 void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 void step(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* 0, or the end of the program. */
+/* Ends the program if @result is an error. */
 void must(int result, const char *what);
 /* Runs the COMMAND of our arguments. */
 void run_command(void);
-/* All witnesses still serve right data. */
+/* All witnesses still get correct data. */
 void check_witnesses(void);
 
-extern struct xs_handle *store;		/* the toolstack's */
+extern struct xs_handle *store;		/* written by the toolstack */
 
 /* ---- disk.c ---- */
 
@@ -64,7 +64,7 @@ struct disk {
 void disk_parse(struct disk *disk, unsigned number, const char *argument);
 /* Write both ends' nodes, state Initialising, as xl and its hotplug script do. */
 void disk_add(struct disk *disk);
-/* The frontend's only, after they were removed. */
+/* Only the frontend's, after they were removed. */
 void disk_add_frontend(struct disk *disk);
 void disk_remove_frontend(struct disk *disk);
 /* Unplug, wait, remove. No frontend may be connected. */
@@ -79,11 +79,11 @@ void disk_wait_error(struct disk *disk, const char *text);
 void disk_no_error(struct disk *disk);
 void disk_wait_backend(struct disk *disk, enum blkfront_state state);
 
-/* Every block is in the image as the model has it. */
+/* The image has every block as the model has it. */
 void disk_verify_image(const struct disk *disk);
 void block_fill(const struct disk *disk, unsigned block, uint32_t version, void *page);
 
-/* What the disk's tapdisk has of Xen's: descriptors and mapped grants. */
+/* The Xen resources of the disk's tapdisk: descriptors and mapped grants. */
 struct resources {
 	unsigned descriptors, mappings;
 };
@@ -91,10 +91,10 @@ struct resources disk_resources(const struct disk *disk);
 /* Wait until they are the same as @before. */
 void disk_same_resources(const struct disk *disk, struct resources before);
 
-/* A frontend of that shape, connected; or only prepared. */
+/* A frontend with these options, connected; or only prepared. */
 struct blkfront *disk_connect(struct disk *disk, struct blkfront_options shape);
 struct blkfront *disk_prepare(struct disk *disk, struct blkfront_options shape);
-/* Close it, and be ready for the next. */
+/* Close it, and prepare for the next one. */
 void disk_disconnect(struct disk *disk, struct blkfront *front);
 
 /* ---- load.c ---- */
@@ -114,22 +114,22 @@ struct load {
 };
 
 void load_init(struct load *load, struct disk *disk, struct blkfront *front, unsigned queues);
-/* Requests into all free slots; nothing is waited for. */
+/* Put requests into all free slots, without waiting. */
 void load_fill(struct load *load);
-/* At least @requests more, answered and right; others stay in flight. */
+/* Wait for at least @requests more correct answers; other requests stay in flight. */
 void load_run(struct load *load, unsigned requests);
 void load_drain(struct load *load);
-/* What was not answered goes into the rings of @front, as after a resume. */
+/* Put the unanswered requests into the rings of @front, as after a resume. */
 void load_move(struct load *load, struct blkfront *front, unsigned queues);
 
 /* ---- hostile_ring.c ---- */
 
 struct blkif_request;
 
-/* From $SEED, or another one each time. */
+/* From $SEED, or different each time. */
 void fuzz_seed(const struct disk *disk);
 uint32_t fuzz_random(void);
-/* A request (x86_64) that is nonsense, or nearly right. */
+/* A request (x86_64) that is nonsense, or almost right. */
 void fuzz_request(const struct blkfront *front, struct blkif_request *request);
 
 /* ---- scenarios ---- */

@@ -6,9 +6,10 @@
  */
 #include <xengnttab.h>
 
+#include "array.h"
 #include "frontend.h"
 
-/* Longer than any number, shorter than what xenstore takes. */
+/* Longer than any number, shorter than xenstore's limit. */
 static char long_value[3001];
 
 struct nonsense {
@@ -16,7 +17,7 @@ struct nonsense {
 	const char *expected;		/* in the error node */
 };
 
-/* The same text is not reported twice: neighbours differ in it. */
+/* The same text is not reported twice, so neighbours differ in it. */
 static const struct nonsense plain[] = {
 	{ "ring-ref", NULL, "no ring-ref" },
 	{ "ring-ref", "4294967296", "ring-ref is not a 32-bit number" },
@@ -66,7 +67,7 @@ static void write_or_remove(const struct disk *disk, const char *node, const cha
 		fail("cannot remove %s: %m", path);
 }
 
-/* Refused, said, nothing kept. */
+/* The frontend is refused, the error is reported, and no resources are kept. */
 static void expect_refusal(struct disk *disk, struct blkfront *front, const char *expected, struct resources before)
 {
 	disk_wait_error(disk, expected);
@@ -75,7 +76,7 @@ static void expect_refusal(struct disk *disk, struct blkfront *front, const char
 	disk_same_resources(disk, before);
 }
 
-/* Put right, the same frontend is served, and nothing is left of the error. */
+/* With corrected nodes the same frontend is served, and the error nodes are gone. */
 static void expect_service(struct disk *disk, struct blkfront *front, unsigned queues, struct resources before)
 {
 	struct load load;
@@ -92,7 +93,7 @@ static void expect_service(struct disk *disk, struct blkfront *front, unsigned q
 	disk_same_resources(disk, before);
 }
 
-/* All of @nonsense, by a frontend of @shape that is right otherwise. */
+/* Tries each of @nonsense, with a frontend of @shape that is correct otherwise. */
 static void try_all(struct disk *disk, struct blkfront_options shape, const struct nonsense *nonsense, unsigned count)
 {
 	struct resources before = disk_resources(disk);
@@ -109,7 +110,7 @@ static void try_all(struct disk *disk, struct blkfront_options shape, const stru
 	expect_service(disk, front, shape.queues, before);
 }
 
-/* The two rings' event channels are one; it can be bound once. */
+/* Both rings have the same event channel, which can be bound only once. */
 static void try_same_channel(struct disk *disk)
 {
 	struct resources before = disk_resources(disk);
@@ -148,7 +149,7 @@ static void try_page(struct disk *disk, uint32_t domid, int writable)
 	xengntshr_close(grants);
 }
 
-/* A ring that says it holds more than it can. */
+/* A ring that claims to hold more requests than it can. */
 static void try_indices(struct disk *disk)
 {
 	struct resources before = disk_resources(disk);
@@ -163,7 +164,7 @@ static void try_indices(struct disk *disk)
 	expect_service(disk, front, 1, before);
 }
 
-/* What is no state is no reason to do anything. */
+/* An invalid state must not cause any action. */
 static void try_states(struct disk *disk)
 {
 	static const char *const states[] = { "99", "abc", "", "-1", "3 ", "0", "7", long_value };
@@ -173,7 +174,7 @@ static void try_states(struct disk *disk)
 
 	step("a state that is none, while connected");
 	load_init(&load, disk, front, 1);
-	for (unsigned i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(states); i++) {
 		disk_write_node(disk->frontend, "state", states[i]);
 		load_run(&load, 2 * SLOTS);
 		if (blkfront_xen_backend_state(front) != BLKFRONT_CONNECTED)
@@ -186,7 +187,7 @@ static void try_states(struct disk *disk)
 	disk_same_resources(disk, before);
 }
 
-#define ALL(nonsense) nonsense, sizeof(nonsense) / sizeof(nonsense[0])
+#define ALL(nonsense) nonsense, ARRAY_SIZE(nonsense)
 
 void scenario_nodes(struct disk *disk)
 {

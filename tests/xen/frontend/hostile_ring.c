@@ -9,11 +9,13 @@
 #include <xen/io/blkif.h>
 #include <xengnttab.h>
 
+#include "array.h"
+
 #define FUZZ_ROUNDS	30
 
 /* ---- one request at a time ---- */
 
-/* Push what is in queue 0 and have the one answer. */
+/* Push the requests in queue 0 and wait for the one answer. */
 static int answer(struct blkfront *front)
 {
 	struct blkfront_response response;
@@ -45,7 +47,7 @@ static void shoot(struct blkfront *front, const struct shot *shot)
 		     shot->segment.first, shot->segment.last, status, shot->expected);
 }
 
-/* References that are no good, sectors that are none. */
+/* Invalid references, invalid sectors. */
 static void bad_requests(struct blkfront *front, bool write, bool indirect)
 {
 	uint32_t good = blkfront_data_ref(front, 0);
@@ -59,7 +61,7 @@ static void bad_requests(struct blkfront *front, bool write, bool indirect)
 		{ .sector = (UINT64_MAX >> 9) + 1, .segment = { good, 0, 7 } },
 	};
 
-	for (unsigned i = 0; i < sizeof(shots) / sizeof(shots[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(shots); i++) {
 		struct shot shot = shots[i];
 
 		shot.write = write;
@@ -70,7 +72,7 @@ static void bad_requests(struct blkfront *front, bool write, bool indirect)
 	shoot(front, &(struct shot){ .write = write, .indirect = indirect, .segment = { good, 0, 7 } });
 }
 
-/* A page that only may be read can be written to the disk, and not read into. */
+/* A page granted for reading can be written to the disk, and not be read into. */
 static void read_only_page(struct blkfront *front, xengntshr_handle *grants)
 {
 	uint32_t ref;
@@ -102,7 +104,7 @@ static void foreign_page(struct blkfront *front, xengntshr_handle *grants)
 	}
 }
 
-/* The shape of a request itself, as only raw bytes can have it. */
+/* Malformed requests, which only raw bytes can express. */
 static void bad_headers(struct blkfront *front)
 {
 	struct blkif_request request = { .id = 7 };
@@ -120,7 +122,7 @@ static void bad_headers(struct blkfront *front)
 		if (answer(front) != BLKIF_RSP_ERROR)
 			fail("12 segments in a request");
 		indirect.indirect_op = op;
-		for (unsigned i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+		for (unsigned i = 0; i < ARRAY_SIZE(counts); i++) {
 			indirect.nr_segments = counts[i];
 			must(blkfront_raw(front, 0, &indirect, sizeof(indirect)), "a slot");
 			if (answer(front) != BLKIF_RSP_ERROR)
@@ -155,8 +157,10 @@ void scenario_requests(struct disk *disk)
 
 /* ---- grants that end under I/O ---- */
 
-/* Requests on pages of their own; half of them in the ring when the pages go, half after. All are answered.
- * Returns how many of the second half failed. */
+/*
+ * Requests on separate pages; half of them are in the ring when the grants end, half come after. All
+ * are answered. Returns how many of the second half failed.
+ */
 static unsigned revoke_round(struct blkfront *front, xengntshr_handle *grants)
 {
 	enum { PAGES = 16 };
@@ -201,7 +205,7 @@ void scenario_revoke(struct disk *disk)
 
 		for (unsigned round = 0; round < 6; round++)
 			errors += revoke_round(front, grants);
-		/* a page that is mapped, or just being copied, stays a while; not each time all of them */
+		/* a page that is mapped, or being copied, stays for a while; but not all of them each time */
 		if (!persistent && !errors)
 			fail("no request failed on pages that are gone");
 		shoot(front, &(struct shot){ .segment = { blkfront_data_ref(front, 0), 0, 7 } });
@@ -215,7 +219,7 @@ void scenario_revoke(struct disk *disk)
 
 /* ---- rings that break ---- */
 
-/* A producer index @ahead of where it was: that ring is given up, the other one not; and one starts afresh. */
+/* A producer index @ahead of the old one: this ring is given up, the other one is not; and it works after a reconnect. */
 static void break_ring(struct disk *disk, uint32_t ahead, unsigned queues)
 {
 	struct resources before = disk_resources(disk);
@@ -238,7 +242,7 @@ static void break_ring(struct disk *disk, uint32_t ahead, unsigned queues)
 	}
 	disk_disconnect(disk, front);
 	disk_same_resources(disk, before);
-	/* the past is forgotten */
+	/* old errors do not count */
 	front = disk_connect(disk, (struct blkfront_options){ .queues = queues });
 	disk_no_error(disk);
 	load_move(&load, front, queues);
@@ -252,12 +256,12 @@ void scenario_indices(struct disk *disk)
 	static const uint32_t ahead[] = { 33, 1u << 20, 1u << 31, UINT32_MAX };
 	unsigned most = disk_read_number(disk->backend, "multi-queue-max-queues");
 
-	for (unsigned i = 0; i < sizeof(ahead) / sizeof(ahead[0]); i++)
+	for (unsigned i = 0; i < ARRAY_SIZE(ahead); i++)
 		break_ring(disk, ahead[i], i % 2 ? most : 1);
 	disk_verify_image(disk);
 }
 
-/* Signals without end and without a reason. */
+/* Endless signals without requests. */
 void scenario_storm(struct disk *disk)
 {
 	struct blkfront *front = disk_connect(disk, (struct blkfront_options){ .persistent = true });
@@ -275,7 +279,7 @@ void scenario_storm(struct disk *disk)
 	disk_verify_image(disk);
 }
 
-/* ---- anything at all ---- */
+/* ---- random bytes ---- */
 
 static uint64_t fuzz_state;
 
@@ -295,7 +299,7 @@ uint32_t fuzz_random(void)
 	return fuzz_state >> 32;
 }
 
-/* Half of the bytes chosen so that a request gets further than its first check. */
+/* Half of the bytes are chosen so that a request passes its first check. */
 void fuzz_request(const struct blkfront *front, struct blkif_request *request)
 {
 	uint8_t *bytes = (uint8_t *)request;
@@ -314,7 +318,7 @@ void fuzz_request(const struct blkfront *front, struct blkif_request *request)
 	}
 }
 
-/* A ringful, while the slots are written over as they are read; each is answered, with whatever. */
+/* A full ring, while the slots are overwritten as they are read; each is answered, whatever the answer. */
 static void fuzz_round(struct blkfront *front)
 {
 	struct blkfront_response responses[32];

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * life.c - scenarios: frontends of every shape that connect, close, start
- * over, vanish, and go on meanwhile.
+ * over, vanish, and do I/O all the time.
  *
  * After each the tapdisk has to have given back what it had of the frontend:
  * a grant that stays mapped pins a page of the guest.
  */
 #include "frontend.h"
 
-/* What a backend says before InitWait. */
+/* The backend's nodes before InitWait. */
 static unsigned max_queues(const struct disk *disk)
 {
 	unsigned queues = disk_read_number(disk->backend, "multi-queue-max-queues");
@@ -35,7 +35,7 @@ static void use_shape(struct disk *disk, struct blkfront_options shape)
 	disk_same_resources(disk, before);
 }
 
-/* Every ABI with every size of the ring; one queue and as many as there may be, persistent grants and not, in turn. */
+/* Every ABI with every size of the ring; one queue and the maximum, with and without persistent grants, in turn. */
 void scenario_shapes(struct disk *disk)
 {
 	static const enum blkfront_abi abis[] = { BLKFRONT_NATIVE, BLKFRONT_X86_32, BLKFRONT_X86_64 };
@@ -67,7 +67,7 @@ static struct blkfront *prepare_next(struct disk *disk, struct load *load, unsig
 	return disk_prepare(disk, shape);
 }
 
-/* kexec, crash kernel: back to Initialising without a word, with requests in flight. */
+/* kexec, crash kernel: back to Initialising without closing, with requests in flight. */
 static void start_over(struct disk *disk, struct load *load, unsigned round, enum farewell farewell)
 {
 	struct blkfront *old = load->front, *next = prepare_next(disk, load, round);
@@ -83,8 +83,10 @@ static void start_over(struct disk *disk, struct load *load, unsigned round, enu
 		blkfront_vanish(old);
 }
 
-/* Resume: new nodes and Initialised at once, and the requests again without waiting for anybody; the backend is
- * Connected all the while, so that it may find the frontend Connected too before it has looked. */
+/*
+ * Resume: new nodes and Initialised at once, and the requests again without waiting; the backend is
+ * Connected all the time, so it may find the frontend Connected before it has looked at all.
+ */
 static void resume(struct disk *disk, struct load *load, unsigned round, enum farewell farewell)
 {
 	struct blkfront *old = load->front, *next = prepare_next(disk, load, round);
@@ -103,9 +105,8 @@ static void resume(struct disk *disk, struct load *load, unsigned round, enum fa
 }
 
 /*
- * Over and over before the backend can have done anything about it. The old
- * ones' grants stay until it has: a page that takes over the reference of one
- * that a forgotten request names would get that request's data.
+ * Again and again, faster than the backend can react. The old grants stay until it has: if a page took
+ * over the grant reference that a forgotten request names, it would get that request's data.
  */
 static void stumble(struct disk *disk, struct load *load, unsigned round)
 {
@@ -150,7 +151,7 @@ void scenario_restart(struct disk *disk)
 
 /* ---- closing ---- */
 
-/* The frontend goes to Closing and is busy for a while. */
+/* The frontend goes to Closing and still does I/O for a while. */
 static void close_slowly(struct disk *disk, struct load *load)
 {
 	must(blkfront_xen_set_state(load->front, BLKFRONT_CLOSING), "state Closing");
@@ -162,7 +163,7 @@ static void close_slowly(struct disk *disk, struct load *load)
 	blkfront_vanish(load->front);
 }
 
-/* Unplugged by the toolstack while a frontend is too busy to look, then to let go. */
+/* The toolstack unplugs the disk while the frontend is too busy to notice, then too busy to close. */
 static void unplug_slowly(struct disk *disk, struct load *load)
 {
 	disk_write_node(disk->backend, "online", "0");
@@ -178,7 +179,7 @@ void scenario_closing(struct disk *disk)
 	struct load load;
 
 	load_init(&load, disk, disk_connect(disk, (struct blkfront_options){ .persistent = true }), 1);
-	step("Closing, and I/O goes on; Closed; again from Initialising");
+	step("Closing, and I/O continues; Closed; again from Initialising");
 	load_run(&load, SLOTS);
 	close_slowly(disk, &load);
 	disk_same_resources(disk, before);
@@ -239,7 +240,7 @@ void scenario_vanish(struct disk *disk)
 
 /* ---- the same ring all the while ---- */
 
-/* A failed save, a checkpoint: nothing in xenstore moves, the ring goes on. COMMAND happens meanwhile. */
+/* A failed save, a checkpoint: nothing changes in xenstore, and the ring stays. COMMAND runs meanwhile. */
 void scenario_quiet(struct disk *disk)
 {
 	struct resources before = disk_resources(disk);
@@ -257,7 +258,7 @@ void scenario_quiet(struct disk *disk)
 	disk_verify_image(disk);
 }
 
-/* COMMAND makes the disk larger: new `sectors`, then the backend's state is written once more. */
+/* COMMAND enlarges the disk: `sectors` changes, then the backend's state is written once more. */
 void scenario_resize(struct disk *disk)
 {
 	struct blkfront *front = disk_connect(disk, (struct blkfront_options){ .persistent = true });

@@ -54,7 +54,7 @@ static void slot_choose(struct load *load, struct load_slot *slot)
 	slot->write = load_random(load, 2);
 }
 
-/* Into the ring; false: it has no room. */
+/* Puts it into the ring; false: there is no room. */
 static bool slot_put(struct load *load, unsigned number)
 {
 	struct load_slot *slot = &load->slots[number];
@@ -120,7 +120,7 @@ static void slot_finish(struct load *load, const struct blkfront_response *respo
 	slot->busy = false;
 }
 
-/* Wait for answers if there are none; how many there were. */
+/* Wait for answers if there are none; returns their number. */
 static unsigned load_reap(struct load *load)
 {
 	struct blkfront_response responses[SLOTS];

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <time.h>
 
+#include "array.h"
 #include "frontend.h"
 
 #define MAX_WITNESSES	4
@@ -140,7 +141,7 @@ int main(int argc, char **argv)
 	store = xs_open(0);
 	if (!store)
 		fail("cannot reach xenstored: %m");
-	for (unsigned i = 0; i < sizeof(scenarios) / sizeof(scenarios[0]); i++) {
+	for (unsigned i = 0; i < ARRAY_SIZE(scenarios); i++) {
 		if (strcmp(scenarios[i].name, scenario_name))
 			continue;
 		start_witnesses(argv + 3, disks - 1);

@@ -22,8 +22,8 @@
 #include <xen/io/blkif.h>
 
 #define DATA_PAGES	64u
-#define GIVE_UP_MS	200		/* a ring that has had no room for so long may have been given up */
-#define BATCHES		400		/* of a life */
+#define GIVE_UP_MS	200		/* a ring without room for that long may have been given up */
+#define BATCHES		400		/* of one connection */
 #define REVOKED		8u		/* pages */
 #define MAX_SIGNALS	200u
 
@@ -33,16 +33,16 @@ struct siege {
 	struct blkif_sring *ring;
 	size_t ring_bytes;
 	uint32_t produced, size;
-	bool indices;			/* those are overwritten, too */
+	bool indices;			/* these are overwritten, too */
 	pthread_t flipper;
 	atomic_bool stop;		/* the flipper */
 	xengntshr_handle *grants;
-	void *pages;			/* to be taken back; NULL: they were */
+	void *pages;			/* whose grants are to end; NULL: they have */
 	uint32_t refs[REVOKED];
 };
 
 static atomic_bool over, at_rest;
-static uint8_t own_ring[4 * PAGE_SIZE], own_data[DATA_PAGES * PAGE_SIZE];	/* for when it is at rest */
+static uint8_t own_ring[4 * PAGE_SIZE], own_data[DATA_PAGES * PAGE_SIZE];	/* used while it is at rest */
 
 static void on_signal(int number)
 {
@@ -82,7 +82,7 @@ static void *flip(void *arg)
 
 /* ---- blows ---- */
 
-/* Slots that are free, as far as the ring can be believed. */
+/* The number of free slots, as far as the ring can be believed. */
 static uint32_t room(const struct siege *siege)
 {
 	uint32_t waiting = siege->produced - __atomic_load_n(&siege->ring->rsp_prod, __ATOMIC_ACQUIRE);
@@ -90,7 +90,7 @@ static uint32_t room(const struct siege *siege)
 	return waiting <= siege->size ? siege->size - waiting : 0;
 }
 
-/* False: the ring was given up, as it seems. */
+/* False: the ring seems to have been given up. */
 static bool wait_for_room(const struct siege *siege)
 {
 	int64_t end = clock_ms() + GIVE_UP_MS;
@@ -146,7 +146,7 @@ static void change_nodes(const struct siege *siege)
 	disk_write_node(siege->disk->frontend, nodes[fuzz_random() % 5], values[fuzz_random() % 5]);
 }
 
-/* ---- a life ---- */
+/* ---- one connection ---- */
 
 static void begin_life(struct siege *siege)
 {

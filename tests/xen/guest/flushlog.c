@@ -22,7 +22,7 @@
 #define BLOCK_SIZE	4096
 #define BLOCKS		4096u		/* 16 MiB */
 #define STRIDE		1549u
-#define BATCH		32		/* writes to a flush: the page cache sends them side by side */
+#define BATCH		32		/* writes per flush: the page cache sends them at the same time */
 #define WORDS		(512 / sizeof(uint64_t))
 
 static unsigned block_of(uint64_t number)
@@ -66,7 +66,7 @@ static int write_for_ever(const char *path)
 	return 1;
 }
 
-/* The last number up to @flushed that went to @block, or 0. */
+/* The last number up to @flushed that was written to @block, or 0. */
 static uint64_t last_flushed(unsigned block, uint64_t flushed)
 {
 	uint64_t number = flushed;

@@ -48,7 +48,7 @@ static unsigned block_of(uint64_t number)
 	return (number * STRIDE) % BLOCKS;
 }
 
-/* The last number up to @acknowledged that went to @block; 0: none did. */
+/* The last number up to @acknowledged that was written to @block; 0: none. */
 static uint64_t last_of(unsigned block, uint64_t acknowledged)
 {
 	uint64_t number = acknowledged;
@@ -79,7 +79,7 @@ static int write_number(struct disk *disk, uint64_t number)
 	return 0;
 }
 
-/* @count blocks from @block on, into the buffer. */
+/* Reads @count blocks from @block on into the buffer. */
 static int read_blocks(const struct disk *disk, unsigned block, unsigned count)
 {
 	ssize_t length = (ssize_t)count * BLOCK_SIZE;
@@ -90,7 +90,7 @@ static int read_blocks(const struct disk *disk, unsigned block, unsigned count)
 	return 1;
 }
 
-/* The number that a block holds; all of it has to. */
+/* The number that a block holds; all its words must agree. */
 static int number_in(const struct disk *disk, unsigned block, const uint64_t *words, uint64_t *number)
 {
 	*number = words[0];
