@@ -129,7 +129,7 @@ guest_must a "appears xvde"
 must_fail snap revert -n s13 "$name"
 [[ $REFUSAL == *"disk xvde was cow:$WORK/e.cow and is another image now, cow:$WORK/f.cow"* ]] || fail "not said: $REFUSAL"
 back_to s13 --force
-must_equal "the image of xvde" "$WORK/e.cow" "$(tap-ctl list -p "$(tapdisk_pid a xvde)" --json | jq -r '.disks[0].path')"
+must_equal "the image of xvde" "cow:$WORK/e.cow" "$(tap-ctl list -m "$(tapdisk_minor a xvde)" | sed -n 's/.*args=//p')"
 
 step "a disk whose backend is in another domain is not left out silently"
 node=/libxl/$(guest_domid a)/device/vbd/51984
