@@ -34,6 +34,7 @@ quick() {	# quick COMMAND...: the command must end within a second
 
 fill() {	# start a copy in the background; returns when it waits for room
 	nbdcopy --flush data "$uri" >copied 2>&1 &
+	copy=$!
 	tap-ctl events -p "$pid" -w no-space -t 20
 }
 
@@ -45,12 +46,17 @@ writes_wait_for_room() {
 	quick tap-ctl on-error $disk | grep -q '^policy=enospc stopped=0 waiting=[1-9][0-9]* answered=0$' || return 1
 	quick tap-ctl list | grep -q "^pid=$pid " || return 1
 	# a listener that starts now gets the event, too
-	is "$(tap-ctl events -p "$pid" -w no-space -t 20)" "no-space minor=$minor" || return 1
+	mkfifo heard
+	tap-ctl events -p "$pid" --json >heard &
+	exec {events}<heard
+	rm heard
+	read -r -u "$events" line && is "$line" "{\"event\":\"no-space\",\"minor\":$minor}" || return 1
 	quick tap-ctl pause $disk && [ "$(waits)" -gt 0 ] && tap-ctl unpause $disk || return 1
 	mount -o remount,size=32M small || return 1
 	tap-ctl resume $disk | grep -q '^[1-9]' || return 1
-	wait $! || return 1
-	is "$(tap-ctl events -p "$pid" -w space -t 20 --json)" "{\"event\":\"space\",\"minor\":$minor}" || return 1
+	wait "$copy" || return 1
+	read -r -t 20 -u "$events" line && is "$line" "{\"event\":\"space\",\"minor\":$minor}" || return 1
+	exec {events}<&-
 	cmp -n 12582912 data small/image
 }
 check "a full file system: writes wait, through a pause, and resume tells them that there is room" writes_wait_for_room
