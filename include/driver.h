@@ -178,6 +178,14 @@ int backend_open(struct backend **backend, struct engine *engine, const char *ta
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
 
 /*
+ * backend_release() - close @backend in two halves, because closing a file may wait for a device or a file server: returns the
+ * files that are left, NULL if there are none. backend_close_files() closes them, in any thread. Until then they are locked;
+ * to open one fails with -EAGAIN.
+ */
+struct image_file *backend_release(struct backend *backend);
+void backend_close_files(struct image_file *files);
+
+/*
  * An open may fail with -EAGAIN when a process that may be udev has a device
  * locked, or with -EOWNERDEAD when the process that has the image locked is
  * dead, but its I/O has not ended. True if the caller should retry after

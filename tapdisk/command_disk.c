@@ -76,13 +76,23 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	command_reply_disk(request, disk);
 }
 
+/* The wait for a drain has ended because the image's storage does not answer. It will be closed, whenever that is. */
+static bool close_is_late(const struct vbd *vbd, int error, struct error_text *text)
+{
+	if (error != -ETIMEDOUT || !vbd_is_stuck(vbd))
+		return false;
+	error_set(text, error, "%s: not closed: its device or file server has not answered for %u seconds; the disk is %s when it "
+		  "does", vbd->target, (vbd->close_limit_ms + 999) / 1000, vbd->closing ? "closed" : "paused");
+	return true;
+}
+
 static void close_done(void *arg, int error)
 {
 	struct control_request *request = arg;
 	struct commands *commands = request->arg;
 	struct disk *disk = command_request_disk(request);
 
-	if (!error) {
+	if (!error || close_is_late(disk->vbd, error, &request->error)) {
 		command_forget_frontends(commands, disk->vbd->minor);
 		command_forget_prepared(commands, disk->vbd->minor);
 	}
@@ -106,6 +116,7 @@ static void pause_done(void *arg, int error)
 {
 	struct control_request *request = arg;
 	struct disk *disk = command_request_disk(request);
+	bool late = close_is_late(disk->vbd, error, &request->error);
 	json_t *reply = NULL;
 
 	if (!error && disk->vbd->state != VBD_PAUSED) {
@@ -113,7 +124,7 @@ static void pause_done(void *arg, int error)
 						 disk->vbd->minor), NULL);
 		return;
 	}
-	if (!error) {
+	if (!error || late) {
 		command_forget_prepared(request->arg, disk->vbd->minor);
 		disk->vbd->held_paused = true;
 		takeover_disk_save(disk->vbd);
