@@ -101,7 +101,9 @@ static int backend_follow(struct backend *backend, const char **path, const stru
 	struct overlay overlay;
 	int ret;
 
-	if (backend->ops != &driver_aio || options->as_is)
+	if (options->only_raw && (backend->ops != &driver_aio || overlay_find(*path, &overlay, NULL)))
+		return -EXDEV;
+	if (backend->ops != &driver_aio || options->as_is || options->only_raw)
 		return 0;
 	ret = overlay_resolve(*path, options->read_only, &overlay, error);
 	if (ret != 1)

@@ -323,6 +323,8 @@ int file_open(struct image_file **result, const char *path, const struct driver_
 		goto out;
 	}
 	ret = file_open_descriptor(file, options, error);
+	if (!ret && options->unwanted && atomic_load(options->unwanted))
+		ret = -ECANCELED;
 	if (!ret)
 		ret = file_check_writable(file, error);
 	if (!ret)

@@ -54,7 +54,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	options.share_qemu = !beside_qemu ? SHARE_QEMU_NO : take_over ? SHARE_QEMU_THERE : SHARE_QEMU_COMES;
 	options.sector_size = (unsigned)sector_size;
 	options.cache_bytes = (size_t)cache_mib << 20;
-	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target))
+	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target, &options))
 		return;
 	/* not a take-over: remove what a former tapdisk of this minor may have left */
 	if (!take_over && disk->vbd->state == VBD_CLOSED)
@@ -160,7 +160,7 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 
 	error = argument_target(request->message, &target, &request->error);
 	if (!error && disk->vbd->state == VBD_PAUSED && !disk->vbd->closing &&
-	    command_probe(commands, request, target ? target : disk->vbd->target))
+	    command_probe(commands, request, target ? target : disk->vbd->target, &disk->vbd->options))
 		return;
 	if (!error)
 		error = vbd_unpause(disk->vbd, target, &request->error);

@@ -162,6 +162,7 @@ bool command_again(struct commands *commands, struct control_request *request, i
 		return false;
 	*error = -EBUSY;
 	request->tries++;
+	request->probed = false;	/* a thread opens it next time, too */
 	return again && !loop_add_timer(commands->loop, &timer, OPEN_AGAIN_MS, run_again, request);
 }
 

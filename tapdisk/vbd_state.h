@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vbd_state.h - the state of a disk (vbd.h). Other files may read it; only
- * vbd*.c changes it, except for `former` and `held_paused`, which commands
- * set, and `past`, to which a leaving frontend adds its counters.
+ * vbd*.c changes it, except for `answered`, `former` and `held_paused`, which
+ * commands set, and `past`, to which a leaving frontend adds its counters.
  */
 #ifndef TAPDISK_VBD_STATE_H
 #define TAPDISK_VBD_STATE_H
@@ -118,6 +118,7 @@ struct vbd {
 	struct loop *loop;
 	struct engine *engine;
 	struct backend *backend;		/* NULL while closed, releasing or paused */
+	struct probe *answered;			/* has opened the image for the command that is running, or not; NULL: none */
 	struct vbd_release release;
 	unsigned close_limit_ms;		/* how long a command waits for files to be closed; 0: without limit */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */

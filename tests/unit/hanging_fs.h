@@ -6,8 +6,9 @@
  *
  * It has one directory, in which each name is a file of HANGING_BYTES zeroes.
  * While it hangs, it does not answer a lookup of "lookup...", an open of
- * "open...", a read of "read...", a getattr of "size...", a close of "close..."
- * and a close of "end..." after an open for writing; it answers the rest.
+ * "open...", an open of "write..." for writing, a read of "read...", a getattr
+ * of "size...", a close of "close..." and a close of "end..." after an open for
+ * writing; it answers the rest.
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -196,6 +197,7 @@ static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
 		(header->opcode == FUSE_READ && !strncmp(name, "read", 4)) ||
+		(header->opcode == FUSE_OPEN && !strncmp(name, "write", 5) && hanging_writes(body)) ||
 		(header->opcode == FUSE_FLUSH && !strncmp(name, "close", 5)) ||
 		(header->opcode == FUSE_FLUSH && !strncmp(name, "end", 3) && hanging_is_writer(body)) ||
 		(header->opcode == FUSE_GETATTR && !strncmp(name, "size", 4));
