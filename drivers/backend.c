@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "file.h"
 #include "overlay.h"
 
 const struct driver_ops *const drivers[] = { &driver_aio, &driver_cow, &driver_null, NULL };
@@ -100,7 +101,9 @@ static int backend_follow(struct backend *backend, const char **path, const stru
 	struct overlay overlay;
 	int ret;
 
-	if (backend->ops != &driver_aio || options->as_is)
+	if (options->only_raw && (backend->ops != &driver_aio || overlay_find(*path, &overlay, NULL)))
+		return -EXDEV;
+	if (backend->ops != &driver_aio || options->as_is || options->only_raw)
 		return 0;
 	ret = overlay_resolve(*path, options->read_only, &overlay, error);
 	if (ret != 1)
@@ -183,6 +186,21 @@ void backend_close(struct backend *backend)
 	free(backend->overlay);
 	free(backend->path);
 	free(backend);
+}
+
+struct image_file *backend_release(struct backend *backend)
+{
+	struct image_file *files = NULL;
+
+	file_collect(&files);
+	backend_close(backend);
+	file_collect(NULL);
+	return files;
+}
+
+void backend_close_files(struct image_file *files)
+{
+	file_close_all(files);
 }
 
 static int backend_check_data(const struct block_request *req, uint64_t bytes)

@@ -8,6 +8,8 @@
  *  2. Any range inside it whose offset and length are multiples of unit, in
  *     memory aligned to memory_align, can be read and written.
  *  3. No other program that honours the locks writes to it.
+ *  4. It is in the list `closing` from file_close() until its locks are
+ *     released, if these are two steps (file_collect()).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -27,6 +30,10 @@
 #include "file.h"
 #include "image_directories.h"
 #include "path.h"
+
+static _Thread_local struct image_file **collected;
+static pthread_mutex_t closing_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct image_file *closing;
 
 static bool is_power_of_two(uint64_t value)
 {
@@ -102,6 +109,8 @@ static int file_open_descriptor(struct image_file *file, const struct driver_opt
 	if (fstat(file->fd, &st))
 		return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 	file->blkdev = S_ISBLK(st.st_mode);
+	file->dev = st.st_dev;
+	file->ino = st.st_ino;
 	ret = file_check_type(file->path, &st, error);
 	/* With O_NONBLOCK io_uring would fail requests that have to wait. */
 	if (!ret && fcntl(file->fd, F_SETFL, fcntl(file->fd, F_GETFL) & ~O_NONBLOCK))
@@ -314,6 +323,8 @@ int file_open(struct image_file **result, const char *path, const struct driver_
 		goto out;
 	}
 	ret = file_open_descriptor(file, options, error);
+	if (!ret && options->unwanted && atomic_load(options->unwanted))
+		ret = -ECANCELED;
 	if (!ret)
 		ret = file_check_writable(file, error);
 	if (!ret)
@@ -330,12 +341,66 @@ out:
 	return ret;
 }
 
-void file_close(struct image_file *file)
+static void file_free(struct image_file *file)
 {
 	if (file->fd >= 0)
 		close(file->fd);
 	free(file->path);
 	free(file);
+}
+
+void file_collect(struct image_file **list)
+{
+	collected = list;
+}
+
+void file_close(struct image_file *file)
+{
+	if (!collected || file->fd < 0) {
+		file_free(file);
+		return;
+	}
+	file->next = *collected;
+	*collected = file;
+	pthread_mutex_lock(&closing_lock);
+	file->next_closing = closing;
+	closing = file;
+	pthread_mutex_unlock(&closing_lock);
+}
+
+static void file_closed(const struct image_file *file)
+{
+	struct image_file **link = &closing;
+
+	pthread_mutex_lock(&closing_lock);
+	while (*link != file)
+		link = &(*link)->next_closing;
+	*link = file->next_closing;
+	pthread_mutex_unlock(&closing_lock);
+}
+
+void file_close_all(struct image_file *list)
+{
+	struct image_file *file;
+
+	while ((file = list)) {
+		list = file->next;
+		close(file->fd);
+		file->fd = -1;
+		file_closed(file);
+		file_free(file);
+	}
+}
+
+bool file_is_closing(const struct stat *st)
+{
+	const struct image_file *file;
+
+	pthread_mutex_lock(&closing_lock);
+	for (file = closing; file && (file->dev != st->st_dev || file->ino != st->st_ino); file = file->next_closing)
+		;
+	pthread_mutex_unlock(&closing_lock);
+	return file;
 }
 
 int file_refresh_size(struct image_file *file, struct error_text *error)

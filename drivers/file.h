@@ -27,12 +27,24 @@ struct image_file {
 	unsigned physical_sector_size;	/* bytes, as the device reports it; at least unit */
 	unsigned discard_granularity;	/* bytes; 0 when discard is false */
 	unsigned discard_alignment;	/* bytes */
+	dev_t dev;			/* of the open file */
+	ino_t ino;
+	struct image_file *next, *next_closing;		/* file_close_all()'s list, and that of all files being closed */
 };
 
 /* 0, or -errno with a line in @error; also the errors of file_lock_now(). file_close() frees everything, the lock included. */
 int file_open(struct image_file **file, const char *path, const struct driver_options *options,
 	      struct error_text *error);
 void file_close(struct image_file *file);
+
+/*
+ * close() may wait for a device or a file server. After file_collect(list) file_close() in this thread only moves files to *@list,
+ * until file_collect(NULL); file_close_all() closes them, in any thread. Until then they are locked, and file_is_closing() is
+ * true of them.
+ */
+void file_collect(struct image_file **list);
+void file_close_all(struct image_file *list);
+bool file_is_closing(const struct stat *st);
 
 /* Read the size again. It may only have grown; otherwise -EINVAL with a text, and the old size stays. */
 int file_refresh_size(struct image_file *file, struct error_text *error);

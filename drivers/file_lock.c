@@ -152,6 +152,9 @@ static int file_locked_by(const char *path, const struct stat *st, const char *o
 {
 	int pid = find_locker(st);
 
+	if (pid == getpid() && file_is_closing(st))
+		return error_set(error, -EAGAIN, "%s: in use: this process (pid %d) is still closing it, and its device or file "
+				 "server has not answered: try again later", path, pid);
 	if (pid == getpid())
 		return error_set(error, -EBUSY, "%s: in use by another disk of this process (pid %d): close it there first",
 				 path, pid);

@@ -3,11 +3,13 @@
  * probe.c - probe an image's storage (probe.h).
  *
  * Invariants:
- *  1. The probe and its waiter share only a pipe: each closes its own end, in
- *     either order, and a thread owns all that it uses.
+ *  1. The probe and its waiter share only a pipe, of which each closes its own
+ *     end, and with a thread a struct probe: `met` is set by the one who ends
+ *     first, and the other frees it. The result is the thread's until then.
  *  2. A probe changes nothing and takes no locks, so it may end late, or never.
  *     It reads data that may be written meanwhile, trusts none of it, and
- *     opens only files and devices in the image directories.
+ *     opens only files and devices in the image directories. Only the open of
+ *     a raw image after it takes locks, and not if nobody waits any more.
  *  3. A wait for a device can be ended by SIGKILL: reads go through the page
  *     cache. For an open that depends on the file system, so in tapdisk the
  *     opener opens, and for a tool an orphaned process.
@@ -38,7 +40,14 @@ static atomic_uint probing;
 
 struct probe {
 	char *target;
-	int done;		/* our end of the pipe */
+	struct engine *engine;
+	struct driver_options options;
+	bool opens;
+	int ends[2];		/* the pipe: the waiter's, the thread's */
+	atomic_bool met;
+	struct backend *backend;
+	int error;		/* of the open; -EXDEV: not a raw image */
+	struct error_text text;
 };
 
 /* Reads a byte from the device, past the page cache. False: not an image. */
@@ -98,55 +107,118 @@ static void probe_all(char *target)
 	free(target);
 }
 
+static void probe_free(struct probe *probe)
+{
+	free(probe->target);
+	free(probe);
+}
+
 static void *probe_main(void *arg)
 {
 	struct probe *probe = arg;
+	int done = probe->ends[1];
 
 	path_no_timeout();
-	probe_all(probe->target);
+	probe_all(strdup(probe->target));
+	if (probe->opens && !atomic_load(&probe->met))
+		probe->error = backend_open(&probe->backend, probe->engine, probe->target, &probe->options, &probe->text);
+	if (atomic_exchange(&probe->met, true)) {
+		if (probe->backend)
+			backend_close_files(backend_release(probe->backend));
+		probe_free(probe);
+	}
 	atomic_fetch_sub(&probing, 1);
-	close(probe->done);
+	close(done);
+	return NULL;
+}
+
+static struct probe *probe_new(const char *target, struct engine *engine, const struct driver_options *options)
+{
+	struct probe *probe = calloc(1, sizeof(*probe));
+
+	if (!probe)
+		return NULL;
+	probe->target = strdup(target);
+	probe->engine = engine;
+	probe->opens = options;
+	if (options)
+		probe->options = *options;
+	probe->options.journal = NULL;		/* the caller's; a raw image has none */
+	probe->options.only_raw = true;
+	probe->options.unwanted = &probe->met;
+	probe->error = -EXDEV;
+	if (probe->target)
+		return probe;
 	free(probe);
 	return NULL;
 }
 
-static int begin(const char *target, int done)
+static int begin(struct probe *probe)
 {
-	struct probe *probe = calloc(1, sizeof(*probe));
-	int error = -ENOMEM;
+	int ret = pipe2(probe->ends, O_CLOEXEC) ? -errno : 0;
 
-	if (probe)
-		probe->target = strdup(target);
-	if (probe && probe->target) {
-		probe->done = done;
-		error = thread_start(NULL, probe_main, probe);
+	if (ret)
+		return ret;
+	ret = thread_start(NULL, probe_main, probe);
+	if (ret) {
+		close(probe->ends[0]);
+		close(probe->ends[1]);
 	}
-	if (error && probe)
-		free(probe->target);
-	if (error)
-		free(probe);
-	return error;
+	return ret;
 }
 
-int probe_begin(const char *target, struct error_text *error)
+int probe_begin(struct probe **result, const char *target, struct engine *engine, const struct driver_options *options,
+		struct error_text *error)
 {
-	int ends[2], ret;
+	struct probe *probe;
+	int ret;
 
 	if (atomic_fetch_add(&probing, 1) >= PROBE_MAX) {
 		atomic_fetch_sub(&probing, 1);
 		return error_set(error, -EBUSY, "%s: not opened: %d earlier opens still wait for their storage", target,
 				 PROBE_MAX);
 	}
-	ret = pipe2(ends, O_CLOEXEC) ? -errno : 0;
+	probe = probe_new(target, engine, options);
+	ret = probe ? begin(probe) : -ENOMEM;
 	if (!ret) {
-		ret = begin(target, ends[1]);
-		if (!ret)
-			return ends[0];
-		close(ends[0]);
-		close(ends[1]);
+		*result = probe;
+		return probe->ends[0];
 	}
+	if (probe)
+		probe_free(probe);
 	atomic_fetch_sub(&probing, 1);
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
+}
+
+int probe_take(struct probe *probe, const char *target, const struct driver_options *options, struct backend **backend,
+	       struct error_text *error)
+{
+	const struct driver_options *had = &probe->options;
+
+	*backend = NULL;
+	/* the load pairs with the thread's exchange: the end of a pipe alone orders no memory */
+	if (!probe->opens || !atomic_load(&probe->met) || probe->error == -EXDEV)
+		return 0;
+	if (strcmp(target, probe->target) || options->read_only != had->read_only || options->no_direct != had->no_direct ||
+	    options->share_qemu != had->share_qemu || options->sector_size != had->sector_size)
+		return error_set(error, -EAGAIN, "%s: the disk has changed while it was opened", target);
+	if (probe->error)
+		return error_set(error, probe->error, "%s", probe->text.text);
+	*backend = probe->backend;
+	probe->backend = NULL;
+	return 0;
+}
+
+struct backend *probe_end(struct probe *probe)
+{
+	struct backend *backend;
+
+	close(probe->ends[0]);
+	if (!atomic_exchange(&probe->met, true))
+		return NULL;
+	backend = probe->backend;
+	probe_free(probe);
+	return backend;
 }
 
 int probe_limit(unsigned *seconds, struct error_text *error)

@@ -7,10 +7,13 @@
  * check what every driver may rely on (the request is inside the disk, not a
  * write to a read-only one, each request completes exactly once).
  *
- * Threads: a backend and its engine belong to one thread.
+ * Threads: a backend and its engine belong to one thread; another one may only
+ * open a raw image for it (only_raw).
  */
 #ifndef TAPSNAP_DRIVER_H
 #define TAPSNAP_DRIVER_H
+
+#include <stdatomic.h>
 
 #include "block.h"
 #include "engine.h"
@@ -29,6 +32,8 @@ struct driver_options {
 	bool locked;			/* the caller already has this image open, with a writer's lock */
 	enum share_qemu share_qemu;
 	bool as_is;			/* serve the bytes of this image; do not follow its overlay record (overlay.h) */
+	bool only_raw;			/* open @path only if it is a raw image without an overlay record, otherwise -EXDEV */
+	atomic_bool *unwanted;		/* NULL, or set when nobody wants the image any more; then it need not be locked */
 	bool undecided;			/* leave a prepared snapshot undecided: its coordinator is still running */
 	unsigned sector_size;		/* for the guest: 0 (512), 512 or 4096 bytes */
 	size_t cache_bytes;		/* memory for the map of a snapshot store; 0: 32 MiB */
@@ -177,6 +182,14 @@ struct backend {
 int backend_open(struct backend **backend, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error);
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
+
+/*
+ * backend_release() - close @backend in two halves, because closing a file may wait for a device or a file server: returns the
+ * files that are left, NULL if there are none. backend_close_files() closes them, in any thread. Until then they are locked;
+ * to open one fails with -EAGAIN.
+ */
+struct image_file *backend_release(struct backend *backend);
+void backend_close_files(struct image_file *files);
 
 /*
  * An open may fail with -EAGAIN when a process that may be udev has a device

@@ -5,12 +5,13 @@
  * answers, for ever if that is gone, and cannot be interrupted. So a separate
  * thread or process first probes all that the open will touch: the image, its
  * overlay record, the store that the record names, and all bases of the store.
- * The caller can stop waiting for it.
+ * The caller can stop waiting for it. A thread then opens a raw image itself,
+ * so that the caller does not touch its storage.
  */
 #ifndef TAPSNAP_PROBE_H
 #define TAPSNAP_PROBE_H
 
-#include "error.h"
+#include "driver.h"
 
 #define PROBE_MAX 4		/* unanswered probes in one process */
 #define PROBE_TIMEOUT_S 20	/* default: libxl gives a hotplug script 40 seconds */
@@ -21,11 +22,21 @@
 int probe_limit(unsigned *seconds, struct error_text *error);
 
 /*
- * Probe @target in a thread. Returns a descriptor that is at its end (POLLIN, POLLHUP) when all has answered, be it with
- * errors: the open will meet and explain those. The caller close()s it, at any time; the thread frees what it uses.
+ * Probe @target in a thread, and open it for @engine if it is a raw image; @options NULL: do not open it. Returns a descriptor
+ * that is at its end (POLLIN, POLLHUP) when all has answered, be it with errors; *@probe is the caller's until probe_end().
  * -EBUSY with a text when PROBE_MAX probes are unanswered; -errno.
  */
-int probe_begin(const char *target, struct error_text *error);
+struct probe;
+int probe_begin(struct probe **probe, const char *target, struct engine *engine, const struct driver_options *options,
+		struct error_text *error);
+/*
+ * After the end: the error of the open, or 0 and the caller's *@backend; NULL: the thread has not opened it, because it is
+ * no raw image. -EAGAIN with a text: another target or with other options.
+ */
+int probe_take(struct probe *probe, const char *target, const struct driver_options *options, struct backend **backend,
+	       struct error_text *error);
+/* At any time; the thread frees what it uses. Returns what it has opened and nobody has taken, or NULL. */
+struct backend *probe_end(struct probe *probe);
 
 /* -ETIMEDOUT with a text: no answer from @target for @ms. */
 int probe_timed_out(const char *target, unsigned ms, struct error_text *error);

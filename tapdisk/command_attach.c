@@ -31,6 +31,7 @@ static int attach_disk(struct commands *commands, int minor, struct error_text *
 	result = vbd_create(&disk->vbd, commands->loop, commands->engine, minor);
 	if (result)
 		goto unlock;
+	disk->vbd->close_limit_ms = commands->probe_timeout_ms;
 	while (*place)
 		place = &(*place)->next;
 	*place = disk;

@@ -54,7 +54,7 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	options.share_qemu = !beside_qemu ? SHARE_QEMU_NO : take_over ? SHARE_QEMU_THERE : SHARE_QEMU_COMES;
 	options.sector_size = (unsigned)sector_size;
 	options.cache_bytes = (size_t)cache_mib << 20;
-	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target))
+	if (disk->vbd->state == VBD_CLOSED && !commands->shutting_down && command_probe(commands, request, target, &options))
 		return;
 	/* not a take-over: remove what a former tapdisk of this minor may have left */
 	if (!take_over && disk->vbd->state == VBD_CLOSED)
@@ -76,13 +76,23 @@ void command_open(struct commands *commands, struct disk *disk, struct control_r
 	command_reply_disk(request, disk);
 }
 
+/* The wait for a drain has ended because the image's storage does not answer. It will be closed, whenever that is. */
+static bool close_is_late(const struct vbd *vbd, int error, struct error_text *text)
+{
+	if (error != -ETIMEDOUT || !vbd_is_stuck(vbd))
+		return false;
+	error_set(text, error, "%s: not closed: its device or file server has not answered for %u seconds; the disk is %s when it "
+		  "does", vbd->target, (vbd->close_limit_ms + 999) / 1000, vbd->closing ? "closed" : "paused");
+	return true;
+}
+
 static void close_done(void *arg, int error)
 {
 	struct control_request *request = arg;
 	struct commands *commands = request->arg;
 	struct disk *disk = command_request_disk(request);
 
-	if (!error) {
+	if (!error || close_is_late(disk->vbd, error, &request->error)) {
 		command_forget_frontends(commands, disk->vbd->minor);
 		command_forget_prepared(commands, disk->vbd->minor);
 	}
@@ -106,6 +116,7 @@ static void pause_done(void *arg, int error)
 {
 	struct control_request *request = arg;
 	struct disk *disk = command_request_disk(request);
+	bool late = close_is_late(disk->vbd, error, &request->error);
 	json_t *reply = NULL;
 
 	if (!error && disk->vbd->state != VBD_PAUSED) {
@@ -113,7 +124,7 @@ static void pause_done(void *arg, int error)
 						 disk->vbd->minor), NULL);
 		return;
 	}
-	if (!error) {
+	if (!error || late) {
 		command_forget_prepared(request->arg, disk->vbd->minor);
 		disk->vbd->held_paused = true;
 		takeover_disk_save(disk->vbd);
@@ -149,7 +160,7 @@ void command_unpause(struct commands *commands, struct disk *disk, struct contro
 
 	error = argument_target(request->message, &target, &request->error);
 	if (!error && disk->vbd->state == VBD_PAUSED && !disk->vbd->closing &&
-	    command_probe(commands, request, target ? target : disk->vbd->target))
+	    command_probe(commands, request, target ? target : disk->vbd->target, &disk->vbd->options))
 		return;
 	if (!error)
 		error = vbd_unpause(disk->vbd, target, &request->error);

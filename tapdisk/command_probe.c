@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * command_probe.c - before a command opens an image, or asks an open one for its
- * size, a thread checks that the image's storage answers (probe.h). The command
- * waits for the thread, up to a limit; the event loop keeps running.
+ * size, a thread checks that the image's storage answers, and opens a raw image
+ * (probe.h). The command waits for the thread, up to a limit; the event loop
+ * keeps running.
  *
- *   command --> WAITING --- answered ---> run again, and now it opens or asks
+ *   command --> WAITING --- answered ---> run again: takes what was opened, or now it opens or asks
  *                  |--- limit ----------> ETIMEDOUT; the thread remains until the storage answers
  *                  +--- the process ends  ESHUTDOWN
  *
@@ -24,11 +25,21 @@
 struct probing {
 	struct commands *commands;
 	struct control_request *request;
-	int end;				/* descriptor of probe_begin(); -1: no thread yet */
+	struct probe *probe;			/* NULL: no thread yet */
+	bool opens;
+	struct driver_options options;
 	struct loop_source *answered, *again, *limit;
 	struct probing *next;
 	char target[];
 };
+
+static void leave_probe(struct probe *probe)
+{
+	struct backend *unused = probe_end(probe);
+
+	if (unused)
+		vbd_close_aside(unused);
+}
 
 /* Remove and free @probing; returns its request, which the caller owns. */
 static struct control_request *probing_end(struct probing *probing)
@@ -42,8 +53,8 @@ static struct control_request *probing_end(struct probing *probing)
 	loop_remove(probing->answered);
 	loop_remove(probing->again);
 	loop_remove(probing->limit);
-	if (probing->end >= 0)
-		close(probing->end);
+	if (probing->probe)
+		leave_probe(probing->probe);
 	free(probing);
 	return request;
 }
@@ -55,10 +66,21 @@ static void probing_fail(struct probing *probing, int error)
 
 static void answered(void *arg, uint32_t events)
 {
-	struct control_request *request = probing_end(arg);
+	struct probing *probing = arg;
+	struct probe *probe = probing->probe;
+	struct control_request *request;
+	struct disk *disk;
 
+	probing->probe = NULL;
+	request = probing_end(probing);
+	disk = command_request_disk(request);	/* NULL: detached meanwhile; the command does not detach it */
 	request->probed = true;
+	if (disk)
+		disk->vbd->answered = probe;
 	command_run_again(request);
+	if (disk)
+		disk->vbd->answered = NULL;
+	leave_probe(probe);
 }
 
 static void late(void *arg)
@@ -68,7 +90,7 @@ static void late(void *arg)
 	int error = -EBUSY;		/* no thread was free: @text says so */
 
 	probing->limit = NULL;
-	if (probing->end >= 0)
+	if (probing->probe)
 		error = probe_timed_out(probing->target, probing->commands->probe_timeout_ms, text);
 	log_warning("%s", text->text);
 	probing_fail(probing, error);
@@ -78,18 +100,19 @@ static void begin(void *arg)
 {
 	struct probing *probing = arg;
 	struct loop *loop = probing->commands->loop;
-	int error = 0;
+	int end, error;
 
 	probing->again = NULL;
 	probing->request->error.text[0] = '\0';
 	processor_leave();
-	probing->end = probe_begin(probing->target, &probing->request->error);
-	if (probing->end >= 0)
-		error = loop_add_fd(loop, &probing->answered, probing->end, EPOLLIN, answered, probing);
-	else if (probing->end == -EBUSY)
+	end = probe_begin(&probing->probe, probing->target, probing->commands->engine,
+			  probing->opens ? &probing->options : NULL, &probing->request->error);
+	if (end >= 0)
+		error = loop_add_fd(loop, &probing->answered, end, EPOLLIN, answered, probing);
+	else if (end == -EBUSY)
 		error = loop_add_timer(loop, &probing->again, OPEN_AGAIN_MS, begin, probing);
 	else
-		error = probing->end;
+		error = end;
 	if (error)
 		probing_fail(probing, error);
 }
@@ -100,7 +123,8 @@ static bool is_limited(const struct commands *commands, const struct control_req
 	return commands->probe_timeout_ms && !json_is_true(json_object_get(request->message, "take_over"));
 }
 
-bool command_probe(struct commands *commands, struct control_request *request, const char *target)
+bool command_probe(struct commands *commands, struct control_request *request, const char *target,
+		   const struct driver_options *options)
 {
 	struct probing *probing;
 	int error = 0;
@@ -115,7 +139,9 @@ bool command_probe(struct commands *commands, struct control_request *request, c
 	strcpy(probing->target, target);
 	probing->commands = commands;
 	probing->request = request;
-	probing->end = -1;
+	probing->opens = options;
+	if (options)
+		probing->options = *options;
 	probing->next = commands->probing;
 	commands->probing = probing;
 	if (is_limited(commands, request))

@@ -335,7 +335,7 @@ void command_resize(struct commands *commands, struct disk *disk, struct control
 		}
 		error = error_set(&request->error, -EOPNOTSUPP, "%s: its size is that of the image: enlarge the image "
 				  "first, then resize without a size", vbd->target);
-	} else if (vbd->state == VBD_RUNNING && command_probe(commands, request, vbd->target)) {
+	} else if (vbd->state == VBD_RUNNING && command_probe(commands, request, vbd->target, NULL)) {
 		return;
 	} else {
 		error = vbd_resize(disk->vbd, &request->error);

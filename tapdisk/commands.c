@@ -163,6 +163,7 @@ bool command_again(struct commands *commands, struct control_request *request, i
 		return false;
 	*error = -EBUSY;
 	request->tries++;
+	request->probed = false;	/* a thread opens it next time, too */
 	return again && !loop_add_timer(commands->loop, &timer, OPEN_AGAIN_MS, run_again, request);
 }
 
@@ -219,7 +220,7 @@ static void shutdown_close_done(void *arg, int error)
 {
 	struct commands *commands = arg;
 
-	if (!error) {
+	if (!error || error == -ETIMEDOUT) {
 		command_shutdown_step(commands);
 		return;
 	}
@@ -227,7 +228,7 @@ static void shutdown_close_done(void *arg, int error)
 	loop_quit(commands->loop);
 }
 
-/* Close all open disks; quit when all are closed, or on an error. */
+/* Close all open disks; quit when all are closed, or on an error. A file that was not closed in time is left to the kernel. */
 void command_shutdown_step(struct commands *commands)
 {
 	struct error_text text = { "" };
@@ -243,7 +244,7 @@ void command_shutdown_step(struct commands *commands)
 				loop_quit(commands->loop);
 			}
 		}
-		waiting |= disk->vbd->state != VBD_CLOSED;
+		waiting |= disk->vbd->state != VBD_CLOSED && !vbd_is_stuck(disk->vbd);
 	}
 	if (!waiting)
 		loop_quit(commands->loop);

@@ -16,7 +16,7 @@ struct commands;
 int commands_start(struct commands **commands, struct loop *loop, struct engine *engine, struct error_text *text);
 /* Call loop_quit() unless a disk is attached within @seconds: an unused tapdisk must not stay. */
 int commands_expire(struct commands *commands, unsigned seconds);
-/* How long an open may wait for storage that does not answer; default PROBE_TIMEOUT_S; 0: no limit. */
+/* How long an open or a close may wait for storage that does not answer; default PROBE_TIMEOUT_S; 0: no limit. */
 void commands_limit_opens(struct commands *commands, unsigned seconds);
 /* Drain and close all disks, even in use, then call loop_quit(). */
 void commands_shutdown(struct commands *commands);

@@ -97,10 +97,12 @@ void command_forget_prepared(struct commands *commands, int minor);
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection);
 
 /*
- * command_probe.c: for a command that is about to open @target or to ask for its size, and has changed nothing yet. True: it
- * waits for the storage to answer and will be run again, or was replied to; the caller no longer owns @request.
+ * command_probe.c: for a command that is about to open @target with @options, or to ask for its size (NULL), and has changed
+ * nothing yet. True: it waits for the storage to answer and will be run again, or was replied to; the caller no longer owns
+ * @request.
  */
-bool command_probe(struct commands *commands, struct control_request *request, const char *target);
+bool command_probe(struct commands *commands, struct control_request *request, const char *target,
+		   const struct driver_options *options);
 /* The process ends. */
 void command_probe_stop(struct commands *commands);
 

@@ -70,8 +70,8 @@ static void print_help(void)
 	       "                       default: %d with --ready-fd, 0 without)\n"
 	       "      --poll US        before it sleeps, look for up to US microseconds for the next request or\n"
 	       "                       completion, while that pays (default: TAPSNAP_POLL, or 0)\n"
-	       "      --open-timeout SEC  timeout for storage that does not answer at an open (0: none;\n"
-	       "                       default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
+	       "      --open-timeout SEC  timeout for storage that does not answer at an open or a close\n"
+	       "                       (0: none; default: TAPSNAP_OPEN_TIMEOUT, or %d)\n"
 	       "      --no-sandbox     keep all rights and system calls (to check whether the sandbox is at fault)\n"
 	       "      --help           this text\n"
 	       "      --version        the version\n", IDLE_EXIT_S, PROBE_TIMEOUT_S);

@@ -6,6 +6,7 @@
  *   CLOSED    no backend, no clients, no waiters, no snapshot command or freeze
  *   RUNNING   a backend; clients run
  *   DRAINING  a backend; clients are stopped
+ *   RELEASING no backend, but its files are open; clients are stopped
  *   PAUSED    no backend; clients are stopped
  *
  * While draining, a request in flight completes with all its steps, unless
@@ -25,6 +26,7 @@
 #include "log.h"
 #include "nbd.h"
 #include "path.h"
+#include "probe.h"
 #include "takeover.h"
 
 void (*vbd_event)(struct vbd *vbd, json_t *event);
@@ -59,6 +61,7 @@ static void vbd_check(const struct vbd *vbd)
 	case VBD_DRAINING:
 		assert(vbd->backend && vbd->target && vbd->stop_time);
 		break;
+	case VBD_RELEASING:
 	case VBD_PAUSED:
 		assert(!vbd->backend && vbd->target && vbd->stop_time && !vbd->snapshots && !vbd->freeze.state);
 		break;
@@ -142,14 +145,20 @@ static void vbd_flushed(struct block_request *flush, int error)
 	vbd->drained = true;	/* a backend must not be closed from inside its own completion */
 }
 
-/* The store of a committed disk is closed. Resume unless the disk is being closed or a caller waits for the pause. */
-static void vbd_committed(struct vbd *vbd, char *store)
+/* Resume unless the disk is being closed, or somebody has asked for the pause. */
+void vbd_released(struct vbd *vbd, char *store)
 {
-	vbd_commit_finish(vbd);
-	if (!vbd->closing && !vbd->waiters)
+	vbd->state = VBD_PAUSED;
+	vbd_check(vbd);
+	if (store)
+		vbd_commit_finish(vbd);
+	if (!vbd->closing && !vbd->waiters && !vbd->held_paused)
 		vbd_resume(vbd);
-	vbd_commit_remove_store(vbd, store);
+	if (store)
+		vbd_commit_remove_store(vbd, store);
 	free(store);
+	if (!vbd->closing)
+		waiter_wake_all(&vbd->waiters, 0);
 }
 
 static void vbd_drained(struct vbd *vbd)
@@ -161,13 +170,8 @@ static void vbd_drained(struct vbd *vbd)
 		vbd->backend->overlay = NULL;
 	else
 		vbd_commit_interrupted(vbd);
-	vbd_close_backend(vbd);
-	vbd->state = VBD_PAUSED;
-	vbd_check(vbd);
-	if (store)
-		vbd_committed(vbd, store);
-	if (!vbd->closing)
-		waiter_wake_all(&vbd->waiters, 0);
+	vbd->reverting = false;		/* the next open settles a prepared revert */
+	vbd_release(vbd, store);
 }
 
 /* No client request is in flight any more. */
@@ -287,6 +291,7 @@ int vbd_create(struct vbd **result, struct loop *loop, struct engine *engine, in
 	vbd->engine = engine;
 	vbd->state = VBD_CLOSED;
 	vbd->throttle.burst_ms = THROTTLE_BURST_MS;
+	vbd->close_limit_ms = PROBE_TIMEOUT_S * 1000;
 	ret = loop_add_prepare(loop, &vbd->prepare, vbd_prepare, vbd);
 	if (ret) {
 		free(vbd);
@@ -315,6 +320,7 @@ unsigned vbd_state_bits(const struct vbd *vbd)
 	case VBD_RUNNING:
 		break;
 	case VBD_DRAINING:
+	case VBD_RELEASING:
 		bits = TD_PAUSE_REQUESTED | TD_QUIESCE_REQUESTED;
 		break;
 	case VBD_PAUSED:
@@ -351,8 +357,10 @@ static void vbd_log_opened(const struct vbd *vbd)
 static int vbd_open_backend(struct vbd *vbd, const char *target, const struct driver_options *options,
 			    struct error_text *text)
 {
-	int ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
+	int ret = vbd->answered ? probe_take(vbd->answered, target, options, &vbd->backend, text) : 0;
 
+	if (!ret && !vbd->backend)
+		ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
 	if (!ret)
 		vbd->backend->failed = vbd_error_takes;
 	return ret;
@@ -415,6 +423,14 @@ void vbd_undrain(struct vbd *vbd)
 	vbd_run_on(vbd);
 }
 
+/* Call @done at the end of the drain or the close. */
+static int vbd_wait(struct vbd *vbd, void (*done)(void *arg, int error), void *arg)
+{
+	int ret = vbd_release_limit(vbd);
+
+	return ret ? ret : waiter_add(&vbd->waiters, done, arg);
+}
+
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text)
 {
 	int ret;
@@ -430,7 +446,7 @@ int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 		done(arg, 0);
 		return 0;
 	}
-	ret = waiter_add(&vbd->waiters, done, arg);
+	ret = vbd_wait(vbd, done, arg);
 	if (ret)
 		return ret;
 	if (vbd->state == VBD_RUNNING)
@@ -491,7 +507,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 
 	if (vbd->state == VBD_CLOSED)
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
-	if (vbd->closing || vbd->state == VBD_DRAINING)
+	if (vbd->closing || vbd->state == VBD_DRAINING || vbd->state == VBD_RELEASING)
 		return error_set(text, -EBUSY, "minor %d is still draining", vbd->minor);
 	if (vbd->state == VBD_RUNNING)
 		return target ? error_set(text, -EINVAL, "minor %d is not paused", vbd->minor) : 0;
@@ -525,7 +541,7 @@ int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), v
 	if (connected && !force)
 		return error_set(text, -EBUSY, "%s is in use by %u frontend%s", vbd->target, connected,
 				 connected == 1 ? "" : "s");
-	ret = waiter_add(&vbd->waiters, done, arg);
+	ret = vbd_wait(vbd, done, arg);
 	if (ret)
 		return ret;
 	vbd->closing = true;

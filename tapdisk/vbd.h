@@ -3,11 +3,11 @@
  * vbd.h - a disk: one minor, one open backend, and the clients (rings of
  * guests, NBD connections) that submit requests to it.
  *
- *            attach          open            pause               (drained)
- *   (none) --------> CLOSED ------> RUNNING -------> DRAINING ------------> PAUSED
- *                      ^               ^  ^_________________________________/ |
- *                      |     close     |            unpause                   |
- *                      +---------------+--------------------------------------+
+ *            attach          open            pause             drained             closed
+ *   (none) --------> CLOSED ------> RUNNING -------> DRAINING -------> RELEASING ------> PAUSED
+ *                      ^               ^  ^_______________________________________________/ |
+ *                      |     close     |                      unpause                       |
+ *                      +---------------+----------------------------------------------------+
  *
  * The guest must flush completed writes itself, but after a pause its flush may
  * reach another image. So the drain ends with a flush. If that fails, the disk
@@ -15,6 +15,10 @@
  * closes the image anyway: each client's next flush is then answered with an
  * error, whichever image is open by then.
  *
+ * RELEASING: a thread closes the image's files, since their storage may have stopped
+ * answering; they are locked until it has done so. Who waits for it waits up to
+ * a limit, but a disk that got here gets on to PAUSED, whenever that is; it runs
+ * again then if nobody has asked for the pause.
  * PAUSED: the image is not open; another process may open, change or replace it.
  * DRAINING: every client has been told to stop, requests in flight complete, the
  * rest stay in the ring. The time from stop to start is the stall that a guest
@@ -66,7 +70,8 @@ int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *o
  * If the flush fails, the disk keeps running and done() gets the error; with
  * @force it is paused anyway and vbd->lost is set. Several callers may wait for
  * the same drain; it is forced if any of them forces it. The disk stays paused
- * until vbd_unpause().
+ * until vbd_unpause(). -ETIMEDOUT, with vbd_is_stuck(): its files were not closed
+ * in time; the disk is paused, or closed, as soon as they are.
  */
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
 /* Run again, on the image @target (NULL: the same image). On failure the disk stays paused (TD_RESUME_FAILED). */
@@ -75,6 +80,10 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
 void vbd_resume_soon(struct vbd *vbd);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
+/* RELEASING for longer than vbd->close_limit_ms. */
+bool vbd_is_stuck(const struct vbd *vbd);
+/* Close an image that no disk uses, without waiting for its storage. */
+void vbd_close_aside(struct backend *backend);
 /* Read the image's size again; a change is sent as an event, and its receiver tells the guest. */
 int vbd_resize(struct vbd *vbd, struct error_text *text);
 

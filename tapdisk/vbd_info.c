@@ -49,7 +49,7 @@ json_t *vbd_info(const struct vbd *vbd)
 			  "connections", vbd_info_connections(vbd));
 	json_object_set_new(shape, "exports", nbd_publications(vbd));
 	json_object_set_new(shape, "on_error", vbd_error_info(vbd));
-	json_object_set_new(shape, "answering", json_boolean(!vbd->unresponsive.told));
+	json_object_set_new(shape, "answering", json_boolean(!vbd->unresponsive.told && !vbd_is_stuck(vbd)));
 	if (vbd->backend && vbd->backend->overlay)
 		json_object_set_new(shape, "store", json_string(vbd->backend->overlay));
 	if (vbd->commit.state != COMMIT_NONE)

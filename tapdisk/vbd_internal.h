@@ -21,6 +21,16 @@ void vbd_undrain(struct vbd *vbd);
 /* Submit to the backend; while the disk is stopped by an error, queue instead. */
 void vbd_forward(struct vbd *vbd, struct block_request *req);
 
+/* RELEASING -> PAUSED. @store: of a committed disk, or NULL; the callee frees it. */
+void vbd_released(struct vbd *vbd, char *store);
+
+/* ---- vbd_release.c ---- */
+
+/* DRAINING -> RELEASING: close the image; ends in vbd_released(), now or later. */
+void vbd_release(struct vbd *vbd, char *store);
+/* A caller waits for the end: limit its wait. */
+int vbd_release_limit(struct vbd *vbd);
+
 /* ---- vbd_snapshot.c ---- */
 
 /* End a freeze, if there is one. @why: a static string. */

@@ -104,7 +104,10 @@ static void paused(void *arg, int error)
 	struct vbd_snapshot *snapshot = overlay->waiting;
 
 	overlay->waiting = NULL;
-	if (error)
+	if (error && vbd_is_stuck(vbd))
+		error_set(&snapshot->command.error, error, "%s: not closed in time: its device or file server does not answer",
+			  vbd->target);
+	else if (error)
 		error_set(&snapshot->command.error, error, "%s: cannot be flushed: %s", vbd->target, strerror(-error));
 	else if (vbd->state != VBD_PAUSED)
 		error = error_set(&snapshot->command.error, -ECANCELED, "minor %d was closed", vbd->minor);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vbd_state.h - the state of a disk (vbd.h). Other files may read it; only
- * vbd*.c changes it, except for `former` and `held_paused`, which commands
- * set, and `past`, to which a leaving frontend adds its counters.
+ * vbd*.c changes it, except for `answered`, `former` and `held_paused`, which
+ * commands set, and `past`, to which a leaving frontend adds its counters.
  */
 #ifndef TAPDISK_VBD_STATE_H
 #define TAPDISK_VBD_STATE_H
@@ -17,7 +17,7 @@
 struct vbd_client;
 struct vbd_snapshot;
 
-enum vbd_state { VBD_CLOSED, VBD_RUNNING, VBD_DRAINING, VBD_PAUSED };
+enum vbd_state { VBD_CLOSED, VBD_RUNNING, VBD_DRAINING, VBD_RELEASING, VBD_PAUSED };
 
 /* Policy for requests that the disk fails (vbd_error.c). */
 enum vbd_on_error { ON_ERROR_ENOSPC, ON_ERROR_REPORT, ON_ERROR_STOP };
@@ -104,12 +104,23 @@ struct vbd_unresponsive {
 	bool told;				/* not-answering was reported */
 };
 
+/* Files of the image that are being closed (vbd_release.c). */
+struct vbd_release {
+	int end;				/* of a pipe: at its end when they are closed */
+	struct loop_source *source, *limit;
+	bool late;				/* the limit has passed: nobody waits any more */
+	char *store;				/* of a committed disk: to be deleted then */
+};
+
 struct vbd {
 	int minor;
 	enum vbd_state state;
 	struct loop *loop;
 	struct engine *engine;
-	struct backend *backend;		/* NULL while closed or paused */
+	struct backend *backend;		/* NULL while closed, releasing or paused */
+	struct probe *answered;			/* has opened the image for the command that is running, or not; NULL: none */
+	struct vbd_release release;
+	unsigned close_limit_ms;		/* how long a command waits for files to be closed; 0: without limit */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
 	char *journal;				/* options.journal; NULL: none */

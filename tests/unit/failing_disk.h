@@ -87,7 +87,7 @@ static inline bool watch(void *arg)
 {
 	if (patient && nr_events)
 		loop_quit(loop);
-	if (!patient && !fault.engine.queued && nr_busy == vbd->errors.waiting.count + (vbd->backend ? vbd->backend->waiting : 0))
+	if (!patient && vbd->state != VBD_RELEASING && !fault.engine.queued && nr_busy == vbd->errors.waiting.count + (vbd->backend ? vbd->backend->waiting : 0))
 		loop_quit(loop);
 	return false;
 }

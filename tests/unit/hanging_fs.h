@@ -6,7 +6,9 @@
  *
  * It has one directory, in which each name is a file of HANGING_BYTES zeroes.
  * While it hangs, it does not answer a lookup of "lookup...", an open of
- * "open...", a read of "read..." and a getattr of "size..."; it answers the rest.
+ * "open...", an open of "write..." for writing, a read of "read...", a getattr
+ * of "size...", a close of "close..." and a close of "end..." after an open for
+ * writing; it answers the rest.
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -35,6 +37,7 @@
 #define HANGING_NODES 32
 #define HANGING_HELD 64
 #define HANGING_REQUEST (1u << 18)
+#define HANGING_WRITER 2u		/* the handle of a file that is open for writing */
 
 struct hanging_shared {
 	atomic_bool hangs;
@@ -119,10 +122,26 @@ static void hanging_read(uint64_t unique, const struct fuse_read_in *in)
 	hanging_reply(unique, 0, zeroes, length);
 }
 
+static bool hanging_writes(const char *body)
+{
+	struct fuse_open_in in;
+
+	memcpy(&in, body, sizeof(in));
+	return (in.flags & O_ACCMODE) != O_RDONLY;
+}
+
+static bool hanging_is_writer(const char *body)
+{
+	struct fuse_flush_in in;
+
+	memcpy(&in, body, sizeof(in));
+	return in.fh == HANGING_WRITER;
+}
+
 static void hanging_answer(const struct fuse_in_header *header, const void *body)
 {
 	struct fuse_attr_out attr = { .attr = hanging_attr(header->nodeid) };
-	struct fuse_open_out opened = { .fh = 1 };
+	struct fuse_open_out opened = { .fh = header->opcode == FUSE_OPEN && hanging_writes(body) ? HANGING_WRITER : 1 };
 	struct fuse_write_out written = { 0 };
 	struct fuse_statfs_out statfs = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 60 } };
 
@@ -178,6 +197,9 @@ static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
 		(header->opcode == FUSE_READ && !strncmp(name, "read", 4)) ||
+		(header->opcode == FUSE_OPEN && !strncmp(name, "write", 5) && hanging_writes(body)) ||
+		(header->opcode == FUSE_FLUSH && !strncmp(name, "close", 5)) ||
+		(header->opcode == FUSE_FLUSH && !strncmp(name, "end", 3) && hanging_is_writer(body)) ||
 		(header->opcode == FUSE_GETATTR && !strncmp(name, "size", 4));
 }
 

@@ -94,18 +94,25 @@ static char image[] = "/var/tmp/tapsnap-vbd.XXXXXX", path[64], run_dir[80];
 static uint8_t *guest;
 static blkif_front_ring_t front;
 static int to_backend;
+static bool releasing;			/* since the last turn */
 
+/* The last hook: it sees when a thread closes the image. */
 static inline bool reap(void *arg)
 {
+	releasing |= vbd->state == VBD_RELEASING;
 	return engine_reap(&recorder.engine) > 0;
 }
 
 static inline void end_turn(void *arg)
 {
-	loop_quit(loop);
+	if (releasing)
+		assert_int_equal(loop_add_timer(loop, &turn, 20, end_turn, NULL), 0);
+	else
+		loop_quit(loop);
+	releasing = vbd->state == VBD_RELEASING;
 }
 
-/* Run until nothing is ready: the timer expires after all events that are ready now. */
+/* Run until nothing is ready: the timer expires after all events that are ready now, but not while a thread closes the image. */
 static inline void run(void)
 {
 	assert_int_equal(loop_add_timer(loop, &turn, 20, end_turn, NULL), 0);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_probe.c - images on a file system that does not answer: the result of the
- * command that opens one, of other commands meanwhile, and of a late answer.
- * The open hangs in the kernel, in three different calls.
+ * command that opens or closes one, of other commands meanwhile, and of a late
+ * answer. The open hangs in the kernel, in four different calls: the last is not
+ * made to find out whether the image answers, but to open it.
  */
 #include "fixture.h"
 
@@ -24,7 +25,11 @@
 #define FOREVER "600"
 #define LATE_MS 30000u
 
-static const char *const kinds[] = { "lookup", "open", "read" };	/* hanging_fs.h */
+#define KINDS 4
+#define PROBED_KINDS 3
+#define SOON_MS 1000
+
+static const char *const kinds[KINDS] = { "lookup", "open", "read", "write" };	/* hanging_fs.h */
 
 static struct fixture f;
 static char mnt[200];
@@ -52,6 +57,23 @@ static json_t *minor_request(const char *command, int minor)
 static void call(json_t *request)
 {
 	json_decref(fixture_call(&f, request));
+}
+
+static unsigned state_of(int minor)
+{
+	json_t *reply = fixture_call(&f, minor_request("info", minor));
+	unsigned state = (unsigned)json_integer_value(json_object_get(json_object_get(reply, "disk"), "state"));
+
+	json_decref(reply);
+	return state;
+}
+
+static void wait_for_state(int minor, unsigned state)
+{
+	for (unsigned ms = 0; state_of(minor) != state; ms++) {
+		assert_true(ms < LATE_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
 }
 
 /* One more minor of the tapdisk. */
@@ -115,13 +137,25 @@ static void expect_timeout(struct tapctl *ctl, const char *name)
 		fail_msg("%s", text.text);
 }
 
+static void expect_stuck(struct tapctl *ctl, const char *name, const char *what)
+{
+	struct error_text text = { "" };
+
+	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
+	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, name) || !strstr(text.text, what) ||
+	    strchr(text.text, '\n'))
+		fail_msg("%s", text.text);
+}
+
 /* All commands that concern another image. */
 static void use_the_rest(const char *good)
 {
-	struct tapctl *ours = f.ctl;
+	struct tapctl *ours = f.ctl, *soon = send_command(json_pack("{s:s}", "command", "list"));
 	struct error_text text = { "" };
 	int minor;
 
+	assert_true(has_answer(soon, SOON_MS));
+	assert_int_equal(take_answer(soon, &text), 0);
 	assert_int_equal(tapctl_connect(&f.ctl, f.pid, &text), 0);
 	call(json_pack("{s:s}", "command", "list"));
 	call(minor_request("info", f.minor));
@@ -202,7 +236,7 @@ static void expect_no_file_there(void)
 static void test_the_others(void **state)
 {
 	START_OR_SKIP(FOREVER);
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < KINDS; i++) {
 		int minor = attach();
 		struct error_text text = { "" };
 		struct tapctl *waits;
@@ -225,7 +259,7 @@ static void test_the_others(void **state)
 static void test_limit(void **state)
 {
 	START_OR_SKIP("1");
-	for (unsigned i = 0; i < 3; i++) {
+	for (unsigned i = 0; i < KINDS; i++) {
 		int minor = attach();
 
 		hanging_set(true);
@@ -252,8 +286,10 @@ static void test_unpause(void **state)
 		       "open");
 	call(minor_request("unpause", f.minor));	/* on its own image */
 	call(minor_request("pause", f.minor));
+	expect_timeout(send_command(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", f.minor, "target", target_of("write"))),
+		       "write");
 	waits = send_command(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", f.minor, "target", target_of("open2")));
-	assert_true(hanging_wait_held(2));
+	assert_true(hanging_wait_held(3));
 	hanging_set(false);
 	if (take_answer(waits, &text))
 		fail_msg("%s", text.text);
@@ -393,6 +429,137 @@ static void test_end(void **state)
 	hanging_stop();
 }
 
+/* Its close waits, and nobody else; the image is in use until it is closed, and can be used again then. */
+static void test_close(void **state)
+{
+	struct tapctl *waits, *again;
+	struct error_text text = { "" };
+	int minor, other;
+	json_t *request;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	other = attach();
+	call(open_request(minor, target_of("end")));
+	hanging_set(true);
+	waits = send_command(minor_request("close", minor));
+	assert_true(hanging_wait_held(1));
+	use_the_rest(target_of("good"));
+	fixture_call_fails(&f, minor_request("detach", minor), -EBUSY);
+	expect_stuck(waits, "end", "the disk is closed when it does");
+	request = open_request(other, target_of("end"));
+	json_object_set_new(request, "read_only", json_true());
+	assert_int_equal(take_answer(send_command(json_deep_copy(request)), &text), -EBUSY);
+	assert_non_null(strstr(text.text, "still closing it"));
+	again = send_command(minor_request("close", minor));
+	use_the_rest(target_of("good"));
+	expect_stuck(again, "end", "the disk is closed when it does");
+	again = send_command(minor_request("close", minor));
+	hanging_set(false);
+	text.text[0] = '\0';
+	if (take_answer(again, &text))
+		fail_msg("%s", text.text);
+	call(request);
+	detach(other);
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
+/* A pause that was asked for stays one, however late. */
+static void test_pause(void **state)
+{
+	int minor;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	call(open_request(minor, target_of("close")));
+	hanging_set(true);
+	expect_stuck(send_command(minor_request("pause", minor)), "close", "the disk is paused when it does");
+	use_the_rest(target_of("good"));
+	fixture_call_fails(&f, minor_request("unpause", minor), -EBUSY);
+	hanging_set(false);
+	wait_for_state(minor, TD_PAUSE_REQUESTED | TD_PAUSED | TD_QUIESCED);
+	call(minor_request("pause", minor));
+	call(minor_request("unpause", minor));
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
+/* The disks run on: that one as soon as it can. */
+static void test_hand_over(void **state)
+{
+	int minor;
+
+	START_OR_SKIP("1");
+	minor = attach();
+	call(open_request(minor, target_of("close")));
+	hanging_set(true);
+	fixture_call_fails(&f, json_pack("{s:s}", "command", "hand-over"), -ETIMEDOUT);
+	wait_for_state(f.minor, 0);
+	use_the_rest(target_of("good"));
+	assert_int_equal(state_of(minor), TD_PAUSE_REQUESTED | TD_QUIESCE_REQUESTED);
+	hanging_set(false);
+	wait_for_state(minor, 0);
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
+/* Of a store, the files: its own answers, its base does not. */
+static void test_close_store(void **state)
+{
+	char command[1200], program[300], target[200];
+	int minor;
+
+	START_OR_SKIP("1");
+	fixture_find_program(program, sizeof(program), "tap-img");
+	snprintf(command, sizeof(command), "%s create -F raw -b %s/close %s/closed >/dev/null", program, mnt, scratch_dir);
+	assert_int_equal(system(command), 0);
+	snprintf(target, sizeof(target), "cow:%s/closed", scratch_dir);
+	minor = attach();
+	call(open_request(minor, target));
+	hanging_set(true);
+	expect_stuck(send_command(minor_request("close", minor)), "closed", "the disk is closed when it does");
+	use_the_rest(target_of("good"));
+	hanging_set(false);
+	detach(minor);
+	expect_no_file_there();
+	stop();
+}
+
+/* The process stops serving in time; the kernel keeps it, with the image's locks, until the thread can end. */
+static void test_end_while_closing(void **state)
+{
+	struct error_text text = { "" };
+	struct tapctl *waits;
+	int minor;
+	char byte;
+
+	START_OR_SKIP("2");
+	minor = attach();
+	call(open_request(minor, target_of("close")));
+	hanging_set(true);
+	waits = send_command(minor_request("close", minor));
+	assert_true(hanging_wait_held(1));
+	assert_int_equal(kill(f.pid, SIGTERM), 0);
+	assert_int_equal(take_answer(waits, &text), -ETIMEDOUT);
+	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
+		;
+	tapctl_close(f.ctl);
+	assert_int_equal(tapctl_minor_free(f.minor, &text), 0);
+	assert_int_not_equal(tapctl_minor_free(minor, &text), 0);	/* the locks are still there */
+	hanging_set(false);
+	assert_true(hanging_wait_open(0));
+	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
+		assert_true(ms < LATE_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	assert_int_equal(unlink(f.image), 0);
+	hanging_stop();
+}
+
 /* The program fails with one line, and nothing is left. @other: a store there, which is not affected. */
 static void test_program(void **state)
 {
@@ -402,9 +569,9 @@ static void test_program(void **state)
 
 	START_OR_SKIP("1");
 	fixture_find_program(program, sizeof(program), "tap-ctl");
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < 2 * PROBED_KINDS; i++) {
 		hanging_set(true);
-		snprintf(command, sizeof(command), "%s create -a %s:%s/%s 2>&1; echo $?", program, types[i / 3], mnt, kinds[i % 3]);
+		snprintf(command, sizeof(command), "%s create -a %s:%s/%s 2>&1; echo $?", program, types[i / PROBED_KINDS], mnt, kinds[i % PROBED_KINDS]);
 		output = popen(command, "re");
 		assert_non_null(fgets(line, sizeof(line), output));
 		assert_non_null(strstr(line, "has not answered for 1 seconds"));
@@ -433,10 +600,10 @@ static void test_interrupted(void **state)
 
 	START_OR_SKIP(FOREVER);
 	fixture_find_program(program, sizeof(program), "tap-ctl");
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < 2 * PROBED_KINDS; i++) {
 		hanging_set(true);
 		snprintf(command, sizeof(command), "timeout -k 10 -s INT 0.5 %s create -a %s:%s/%s 2>/dev/null", program,
-			 types[i / 3], mnt, kinds[i % 3]);
+			 types[i / PROBED_KINDS], mnt, kinds[i % PROBED_KINDS]);
 		status = system(command);
 		assert_true(WIFEXITED(status));
 		assert_int_equal(WEXITSTATUS(status), 124);
@@ -484,6 +651,11 @@ int main(void)
 		cmocka_unit_test(test_many),
 		cmocka_unit_test(test_taken_over),
 		cmocka_unit_test(test_end),
+		cmocka_unit_test(test_close),
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_hand_over),
+		cmocka_unit_test(test_close_store),
+		cmocka_unit_test(test_end_while_closing),
 		cmocka_unit_test(test_program),
 		cmocka_unit_test(test_interrupted),
 		cmocka_unit_test(test_other_store),

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * vbd_release.c - closes the files of an image in a thread: close() waits for
+ * the device or the file server, which may have stopped answering, and cannot
+ * be interrupted.
+ *
+ * What of the close needs the event loop, such as the metadata of a store, is
+ * done before (backend_release()). The thread and the loop share only a pipe,
+ * so the process may end at any time. Without memory the loop waits itself.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "processor.h"
+#include "thread.h"
+#include "vbd_internal.h"
+
+struct closing {
+	struct image_file *files;
+	int done;			/* the thread's end of the pipe */
+};
+
+static void *close_main(void *arg)
+{
+	struct closing *closing = arg;
+
+	backend_close_files(closing->files);
+	close(closing->done);
+	free(closing);
+	return NULL;
+}
+
+/* Returns a descriptor that is at its end when @files are closed, or -errno: there is no thread. */
+static int begin(struct image_file *files)
+{
+	struct closing *closing = malloc(sizeof(*closing));
+	int ends[2], ret = closing ? 0 : -ENOMEM;
+
+	if (!ret && pipe2(ends, O_CLOEXEC))
+		ret = -errno;
+	if (!ret) {
+		*closing = (struct closing){ files, ends[1] };
+		processor_leave();
+		ret = thread_start(NULL, close_main, closing);
+		if (!ret)
+			return ends[0];
+		close(ends[0]);
+		close(ends[1]);
+	}
+	free(closing);
+	return ret;
+}
+
+void vbd_close_aside(struct backend *backend)
+{
+	struct image_file *files = backend_release(backend);
+	int end = files ? begin(files) : -ENOENT;
+
+	if (end >= 0)
+		close(end);
+	else
+		backend_close_files(files);
+}
+
+bool vbd_is_stuck(const struct vbd *vbd)
+{
+	return vbd->state == VBD_RELEASING && vbd->release.late;
+}
+
+static void released(struct vbd *vbd)
+{
+	struct vbd_release *release = &vbd->release;
+	char *store = release->store;
+
+	loop_remove(release->source);
+	loop_remove(release->limit);
+	if (release->late)
+		log_info("minor %d: the files of %s are closed now", vbd->minor, vbd->target);
+	*release = (struct vbd_release){ 0 };
+	vbd_released(vbd, store);
+}
+
+static void closed(void *arg, uint32_t events)
+{
+	struct vbd *vbd = arg;
+
+	close(vbd->release.end);
+	released(vbd);
+}
+
+static void late(void *arg)
+{
+	struct vbd *vbd = arg;
+
+	vbd->release.limit = NULL;
+	vbd->release.late = true;
+	log_warning("minor %d: the files of %s cannot be closed: their device or file server has not answered for %u seconds",
+		    vbd->minor, vbd->target, (vbd->close_limit_ms + 999) / 1000);
+	waiter_wake_all(&vbd->waiters, -ETIMEDOUT);
+}
+
+int vbd_release_limit(struct vbd *vbd)
+{
+	if (vbd->state != VBD_RELEASING || vbd->release.limit || !vbd->close_limit_ms)
+		return 0;
+	return loop_add_timer(vbd->loop, &vbd->release.limit, vbd->close_limit_ms, late, vbd);
+}
+
+static void wait_for(int end)
+{
+	char byte;
+
+	while (read(end, &byte, 1) < 0 && errno == EINTR)
+		;
+	close(end);
+}
+
+void vbd_release(struct vbd *vbd, char *store)
+{
+	struct vbd_release *release = &vbd->release;
+	struct image_file *files = backend_release(vbd->backend);
+
+	vbd->backend = NULL;
+	vbd->state = VBD_RELEASING;
+	*release = (struct vbd_release){ .end = files ? begin(files) : -ENOENT, .store = store };
+	if (release->end < 0) {
+		backend_close_files(files);
+		released(vbd);
+	} else if (loop_add_fd(vbd->loop, &release->source, release->end, EPOLLIN, closed, vbd)) {
+		wait_for(release->end);
+		released(vbd);
+	} else {
+		vbd_release_limit(vbd);
+	}
+}
