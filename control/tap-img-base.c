@@ -250,6 +250,8 @@ static int rebase_onto(const struct rebase *rebase, const struct cow_base *next,
 	if (!ret && !rebase->unsafe)
 		ret = rebase_copy(&image, rebase, next, error);
 	if (!ret)
+		ret = cow_base_confirm(image.device, rebase->kind, &rebase->fields, error);
+	if (!ret)
 		ret = cow_rebase_end(image.store, rebase->kind, &rebase->fields, error);
 	return close_after(&image, ret, error);
 }
@@ -285,7 +287,7 @@ static int rebase_run(struct rebase *rebase, struct error_text *error)
 	if (*rebase->base)
 		ret = image_base_describe(rebase->base, rebase->format, &rebase->kind, &rebase->fields, error);
 	if (!ret)
-		ret = cow_base_open(&next, rebase->kind, &rebase->fields, error);
+		ret = cow_base_open(&next, rebase->kind, &rebase->fields, NULL, error);
 	if (!ret)
 		ret = rebase_onto(rebase, &next, error);
 	cow_base_close(&next);

@@ -53,7 +53,7 @@ static int create_base(struct create_arguments *arguments, struct error_text *er
 static int not_on_itself(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
 	struct cow_base base;
-	int ret = cow_base_open(&base, arguments->options.base_kind, &arguments->fields, error);
+	int ret = cow_base_open(&base, arguments->options.base_kind, &arguments->fields, NULL, error);
 
 	if (ret == -EBUSY && arguments->options.base_kind == COW_BASE_COW)
 		return 0;
@@ -110,6 +110,8 @@ static int create_on(const struct create_arguments *arguments, struct cow_device
 		ret = -EINTR;
 	else if (arguments->preallocation)
 		ret = create_preallocated(arguments, device, error);
+	if (!ret)
+		ret = cow_base_confirm(device, arguments->options.base_kind, &arguments->fields, error);
 	if (ret == -EINTR)
 		error_set(error, ret, "%s: interrupted; not created", device->name);
 	if (ret)

@@ -65,7 +65,7 @@ static int raw_open(struct source *source, struct error_text *error)
 	struct cow_base_fields fields;
 	int ret = cow_base_describe(&fields, source->path, error);
 
-	return ret ? ret : cow_base_open(&source->disk, COW_BASE_RAW, &fields, error);
+	return ret ? ret : cow_base_open(&source->disk, COW_BASE_RAW, &fields, NULL, error);
 }
 
 static int view_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)

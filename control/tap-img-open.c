@@ -36,10 +36,10 @@ static int base_open(struct image *image, enum image_base how, struct error_text
 	if (ret)
 		return ret;
 	if (how == BASE_WRITE && kind == COW_BASE_RAW)
-		return cow_base_open_writable(&image->base, &fields, error);
+		return cow_base_open_writable(&image->base, &fields, image->device, error);
 	if (how == BASE_UNREAD)
 		image->base = (struct cow_base){ .read = unread, .sectors = fields.sectors };
-	return how == BASE_UNREAD ? 0 : cow_base_open(&image->base, kind, &fields, error);
+	return how == BASE_UNREAD ? 0 : cow_base_open(&image->base, kind, &fields, image->device, error);
 }
 
 int image_open_on(struct image *image, const char *target, bool read_only, enum image_base how, struct error_text *error)

@@ -94,10 +94,12 @@ static int cow_begin(struct target *target, const struct cow_create_options *cre
 	int ret = 0;
 
 	if (create->base_kind)
-		ret = cow_base_open(&target->base, create->base_kind, create->base, error);
+		ret = cow_base_open(&target->base, create->base_kind, create->base, NULL, error);
 	if (!ret)
 		ret = cow_create(target->device, create, error);
 	target->made = !ret;
+	if (!ret)
+		ret = cow_base_confirm(target->device, create->base_kind, create->base, error);
 	open.base = target->base;
 	if (!ret)
 		ret = cow_open(&target->store, target->device, &open, error);

@@ -7,9 +7,11 @@
  * the process that serves guests, and has separate processes for each client,
  * so that a client that stalls, or authenticates slowly, delays no other:
  *
- *   listener --> connector, root: waits for one byte, connects to the NBD server
+ *   listener --> connector, root: waits for one byte, says so, connects to the NBD server
  *                    |
  *                 session, nobody: all that comes from the client (tls_process.c, tls_session.c)
+ *
+ * Clients that have not shown their credentials keep nobody else out (tls_clients.h).
  *
  * It ends when the socket behind is removed, which tapdisk does at the end of
  * the export, and when tapdisk itself has ended.
@@ -41,8 +43,8 @@
 #include "inherited.h"
 #include "sandbox.h"
 #include "tls.h"
+#include "tls_clients.h"
 
-#define MAX_SESSIONS 16
 #define LINES_A_SECOND 10
 
 struct options {
@@ -135,7 +137,8 @@ struct server {
 	int listener, watch, signals;
 	int tapdisk;			/* a pidfd */
 	int reports[2];			/* a pipe: a line for each session that failed */
-	unsigned sessions;
+	int arrivals[2];		/* a pipe: the connector's pid for each client that has shown its credentials */
+	struct tls_clients clients;
 };
 
 /* Limits the rate: unauthenticated clients must not fill the log. */
@@ -164,10 +167,11 @@ static void log_reports(struct server *server)
 static void connect_session(const struct server *server, int session_fd)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const pid_t self = getpid();
 	char byte;
 	int fd;
 
-	if (recv(session_fd, &byte, 1, 0) != 1)
+	if (recv(session_fd, &byte, 1, 0) != 1 || write(server->arrivals[1], &self, sizeof(self)) != sizeof(self))
 		return;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	strcpy(address.sun_path, server->path);		/* setup() has checked the length */
@@ -185,6 +189,7 @@ static void leave_files(const struct server *server)
 	close(server->signals);
 	close(server->tapdisk);
 	close(server->reports[0]);
+	close(server->arrivals[0]);
 }
 
 static void __attribute__((noreturn)) connector(const struct server *server, int client)
@@ -195,6 +200,7 @@ static void __attribute__((noreturn)) connector(const struct server *server, int
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	leave_files(server);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
@@ -202,6 +208,7 @@ static void __attribute__((noreturn)) connector(const struct server *server, int
 	child = fork();
 	if (!child) {
 		close(pair[0]);
+		close(server->arrivals[1]);
 		tls_process_run(&server->credentials, &server->filter, client, pair[1], server->reports[1]);
 	}
 	close(pair[1]);
@@ -222,26 +229,39 @@ static void accept_client(struct server *server)
 
 	if (client < 0)
 		return;
+	if (tls_clients_make_room(&server->clients))
+		tls_report(server->reports[1], "it had shown no credentials when others came");
 	setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(client, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 	child = fork();
 	if (!child)
 		connector(server, client);
-	if (child < 0)
+	if (child < 0) {
 		tls_report(server->reports[1], strerror(errno));
-	else
-		server->sessions++;
+	} else {
+		setpgid(child, child);	/* as it does itself; who is first does not matter */
+		tls_clients_add(&server->clients, child);
+	}
 	close(client);
+}
+
+static void let_in_clients(struct server *server)
+{
+	pid_t pid;
+
+	while (read(server->arrivals[0], &pid, sizeof(pid)) == sizeof(pid))
+		tls_clients_let_in(&server->clients, pid);
 }
 
 static void reap_children(struct server *server)
 {
 	struct signalfd_siginfo info;
+	pid_t pid;
 
 	if (read(server->signals, &info, sizeof(info)) != sizeof(info))
 		return;
-	while (waitpid(-1, NULL, WNOHANG) > 0)
-		server->sessions--;
+	while ((pid = waitpid(-1, NULL, WNOHANG)) > 0)
+		tls_clients_remove(&server->clients, pid);
 }
 
 static bool server_is_gone(struct server *server)
@@ -257,13 +277,13 @@ static bool server_is_gone(struct server *server)
 static void run(struct server *server)
 {
 	for (;;) {
-		struct pollfd fds[5] = {
+		struct pollfd fds[6] = {
 			{ server->watch, POLLIN, 0 }, { server->signals, POLLIN, 0 }, { server->reports[0], POLLIN, 0 },
-			{ server->sessions < MAX_SESSIONS ? server->listener : -1, POLLIN, 0 },
-			{ server->tapdisk, POLLIN, 0 },
+			{ tls_clients_have_room(&server->clients) ? server->listener : -1, POLLIN, 0 },
+			{ server->tapdisk, POLLIN, 0 }, { server->arrivals[0], POLLIN, 0 },
 		};
 
-		if (poll(fds, 5, -1) < 0 && errno != EINTR)
+		if (poll(fds, 6, -1) < 0 && errno != EINTR)
 			return;
 		if (fds[0].revents && server_is_gone(server))
 			return;
@@ -271,6 +291,8 @@ static void run(struct server *server)
 			unlink(server->path);	/* a killed tapdisk has not removed it */
 			return;
 		}
+		if (fds[5].revents)
+			let_in_clients(server);
 		if (fds[1].revents)
 			reap_children(server);
 		if (fds[2].revents)
@@ -304,6 +326,7 @@ static int setup(struct server *server, const struct options *options, struct er
 	server->signals = signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK);
 	server->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (server->signals < 0 || server->watch < 0 || pipe2(server->reports, O_CLOEXEC | O_NONBLOCK) ||
+	    pipe2(server->arrivals, O_CLOEXEC | O_NONBLOCK) ||
 	    fcntl(options->listener, F_SETFL, O_NONBLOCK) ||
 	    inotify_add_watch(server->watch, options->server, IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF) < 0)
 		return error_set(text, -errno, "%s: cannot be watched: %s", options->server, strerror(errno));
@@ -328,7 +351,7 @@ static void report_ready(int fd, int error, const struct error_text *text)
 int main(int argc, char **argv)
 {
 	struct options options = { .listener = -1, .ready = -1 };
-	struct server server = { .sessions = 0 };
+	struct server server = { .listener = -1 };
 	struct error_text text = { "" };
 	int error;
 

@@ -37,22 +37,26 @@
 #define RECORD_MAX (2 * PATH_MAX + 128)
 #define TYPE_RAW "aio:"
 
+/* 0, or -errno: the device can have no record. */
+static int device_record_path(dev_t device, char record[PATH_MAX])
+{
+	char id[DEVICE_IDENTITY_MAX];
+
+	if (!device_identity(device, id))
+		return -ENOTSUP;
+	return snprintf(record, PATH_MAX, "%s/overlays/%s", path_state_dir(), id) < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
 /* The path of @path's record; in @real the image's path. 0, or -errno: the image can have no record. */
 static int record_path(const char *path, char real[PATH_MAX], char record[PATH_MAX])
 {
-	char id[DEVICE_IDENTITY_MAX];
 	struct stat st;
-	int length;
 
 	if (!path_real(path, real) || path_stat(real, &st))
 		return -errno;
-	if (!S_ISBLK(st.st_mode))
-		length = snprintf(record, PATH_MAX, "%s%s", real, OVERLAY_SUFFIX);
-	else if (device_identity(st.st_rdev, id))
-		length = snprintf(record, PATH_MAX, "%s/overlays/%s", path_state_dir(), id);
-	else
-		return -ENOTSUP;
-	return length < PATH_MAX ? 0 : -ENAMETOOLONG;
+	if (S_ISBLK(st.st_mode))
+		return device_record_path(st.st_rdev, record);
+	return snprintf(record, PATH_MAX, "%s%s", real, OVERLAY_SUFFIX) < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
 /* Gets the rest of a line of @text that begins with @key; moves *@text to the next line. */
@@ -143,6 +147,15 @@ int overlay_find(const char *path, struct overlay *overlay, struct error_text *e
 		return 0;	/* opening the image will report its problem */
 	ret = record_read(record, overlay, error);
 	return ret == 1 ? store_check(real, record, overlay, error) : ret;
+}
+
+bool overlay_leads_to(dev_t device, const char *store, const uint8_t uuid[16])
+{
+	char record[PATH_MAX];
+	struct overlay overlay;
+
+	return !device_record_path(device, record) && record_read(record, &overlay, NULL) == 1 &&
+		!memcmp(overlay.uuid, uuid, sizeof(overlay.uuid)) && path_same_image(overlay.store, store);
 }
 
 int overlay_resolve(const char *path, bool read_only, struct overlay *overlay, struct error_text *error)

@@ -10,6 +10,7 @@
 
 #include "cow_base.h"
 #include "overlay.h"
+#include "path.h"
 
 struct opened {
 	struct cow_device *device;
@@ -18,7 +19,8 @@ struct opened {
 	struct cow_base_fields fields;
 };
 
-static int store_open(struct opened *opened, const char *path, struct error_text *error)
+/* The store at @path, which has to be on @image. */
+static int store_open(struct opened *opened, const char *path, const char *image, struct error_text *error)
 {
 	struct cow_open_options options = { 0 };
 	enum cow_base_kind kind;
@@ -31,8 +33,10 @@ static int store_open(struct opened *opened, const char *path, struct error_text
 	ret = cow_probe(opened->device, &kind, &opened->fields, error);
 	if (!ret && (kind != COW_BASE_RAW || !(opened->fields.flags & COW_BASE_COMMITTING)))
 		ret = error_set(error, -EINVAL, "%s: this store was not created to take over a raw disk", path);
+	if (!ret && !path_same_image(strchr(opened->fields.target, ':') + 1, image))
+		ret = error_set(error, -EINVAL, "%s: this store was created for another disk than %s", path, image);
 	if (!ret)
-		ret = cow_base_open(&opened->base, kind, &opened->fields, error);
+		ret = cow_base_open(&opened->base, kind, &opened->fields, NULL, error);
 	options.base = opened->base;
 	if (!ret)
 		ret = cow_open(&opened->store, opened->device, &options, error);
@@ -81,7 +85,7 @@ int overlay_install(const struct overlay_install *what, struct error_text *error
 {
 	struct opened opened = { 0 };
 	struct cow_info info = { .clean = false };
-	int ret = store_open(&opened, what->store, error);
+	int ret = store_open(&opened, what->store, what->path, error);
 
 	if (!ret)
 		ret = store_begin(&opened, what, error);

@@ -70,6 +70,16 @@ static bool probe_path(const char *path)
 	return true;
 }
 
+/* A store's base that will not be opened either. */
+static bool is_refused(const char *store, const uint8_t uuid[16], enum cow_base_kind kind, const struct cow_base_fields *fields)
+{
+	const char *colon = strchr(fields->target, ':');
+	struct stat st;
+
+	return kind == COW_BASE_RAW && colon && !path_stat(colon + 1, &st) && S_ISBLK(st.st_mode) &&
+		!cow_base_device_allowed(store, uuid, st.st_rdev);
+}
+
 /* Probes @target; returns the next target to probe, NULL: none. @as_is: do not follow an overlay record. */
 static char *probe_target(const char *target, bool as_is)
 {
@@ -77,6 +87,7 @@ static char *probe_target(const char *target, bool as_is)
 	struct cow_base_fields fields;
 	enum cow_base_kind kind;
 	struct overlay overlay;
+	uint8_t uuid[16];
 	const char *path, *name;
 	char *next = NULL, *store;
 
@@ -88,7 +99,8 @@ static char *probe_target(const char *target, bool as_is)
 	if (ops != &driver_cow)
 		return next;
 	store = cow_target_split(path, &name);
-	if (store && probe_path(store) && !cow_base_probe_peek(store, NULL, &kind, &fields, NULL) && kind != COW_BASE_NONE)
+	if (store && probe_path(store) && !cow_base_probe_peek(store, uuid, &kind, &fields, NULL) && kind != COW_BASE_NONE &&
+	    !is_refused(store, uuid, kind, &fields))
 		next = strdup(fields.target);
 	free(store);
 	return next;

@@ -72,6 +72,7 @@ int cow_file_open_as_is(struct cow_device **device, const char *path, bool read_
 int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
 void cow_file_close(struct cow_device *device);
+int cow_file_descriptor(struct cow_device *device);	/* stays the device's */
 
 #define COW_TARGET_MAX 1024u
 

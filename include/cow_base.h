@@ -43,17 +43,27 @@ bool cow_backend_leftover(const struct backend *backend, struct cow_leftover *le
 /*
  * Open a base, locked against writers. Fails when it no longer matches its description.
  * A base of kind COW opens its store, and that store's base.
+ * @store: the store that names it; NULL: our user does. On the word of a store alone no block device is opened (-EPERM).
  */
 int cow_base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields,
-		  struct error_text *error);
+		  struct cow_device *store, struct error_text *error);
 /* Open a raw base to commit to: locked against all other users. */
-int cow_base_open_writable(struct cow_base *base, const struct cow_base_fields *fields, struct error_text *error);
+int cow_base_open_writable(struct cow_base *base, const struct cow_base_fields *fields, struct cow_device *store,
+			   struct error_text *error);
 struct cow_device *cow_base_device(const struct cow_base *base);
 void cow_base_close(struct cow_base *base);
 /* True when @path is the base, or below it. */
 bool cow_base_includes(const struct cow_base *base, const char *path);
 /* Make writes to the base durable, and describe its present state in @fields. */
 int cow_base_settle(const struct cow_base *base, struct cow_base_fields *fields, struct error_text *error);
+
+/* Block devices as bases (cow_base_device.c). May @device be the base of the store at @store that has this uuid? */
+bool cow_base_device_allowed(const char *store, const uint8_t uuid[16], dev_t device);
+/* -EPERM with a text: @fd is open on a block device that may not be the base of @store; @path is for the message. */
+int cow_base_check_device(struct cow_device *store, const char *path, int fd, struct error_text *error);
+/* Our user has named this base for @store, a store already: if it is a block device, later opens accept it. Durable. */
+int cow_base_confirm(struct cow_device *store, enum cow_base_kind kind, const struct cow_base_fields *fields,
+		     struct error_text *error);
 
 /* -EPERM: "TYPE:PATH", the base that a store names, is outside the image directories (image_directories.h). */
 int cow_target_check(const char *target, struct error_text *error);

@@ -7,7 +7,8 @@
  *
  * The kernel enforces it for tapdisk (tapdisk/confine.c). The tools, which the
  * administrator runs, apply it only to the base that a store names: the writer
- * of the store chose it, not the administrator.
+ * of the store chose it, not the administrator. What applies to a base that is a
+ * block device when there is no list, is in cow_base_device.c.
  *
  * The file is read once in a process. Any thread may call these.
  */

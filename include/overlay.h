@@ -37,6 +37,8 @@ int overlay_find(const char *path, struct overlay *overlay, struct error_text *e
  * again; the obsolete record is then removed, unless @read_only.
  */
 int overlay_resolve(const char *path, bool read_only, struct overlay *overlay, struct error_text *error);
+/* True: the record of the block device @device leads to the store at @store, which has this uuid. */
+bool overlay_leads_to(dev_t device, const char *store, const uint8_t uuid[16]);
 /* For a program that does not follow records: -EBUSY when there is one. */
 int overlay_refuse(const char *path, struct error_text *error);
 /* 0: the image can have a record that every later open will find. -ENOTSUP: a device without a persistent name;

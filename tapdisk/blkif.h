@@ -52,6 +52,7 @@ struct blkif_io {
 	uint8_t operation;			/* BLKIF_OP_* */
 	uint8_t steps;				/* still to do */
 	bool counted;				/* valid, and counted as submitted */
+	bool map_failed;			/* one of its pages could not be mapped: no other is tried */
 	enum block_op op;			/* for the statistics */
 	int error;				/* 0 or -errno */
 	uint64_t sector, nr_sectors;		/* of the data or the discard */
@@ -168,6 +169,8 @@ static inline struct inflight_entry *blkif_io_entry(const struct blkif_io *io)
 /* blkif_backoff.c */
 /* Count one useful or useless event. */
 void blkif_count_use(struct blkif *blkif, bool useful);
+/* Count an attempt to map a page that could not be mapped. */
+void blkif_count_failed_map(struct blkif *blkif);
 /* True: do not check its rings now. Starts the back-off if the penalty has reached its limit. */
 bool blkif_backing_off(struct blkif *blkif);
 

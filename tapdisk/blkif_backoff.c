@@ -10,6 +10,11 @@
  * BACKOFF_MS, or longer if it went beyond; requests in flight are still
  * answered. So useless events are limited to PENALTY_MAX in each BACKOFF_MS plus
  * the number of useful ones.
+ *
+ * A page that cannot be mapped although the frontend negotiated persistent grants
+ * counts as well, once in a request (blkif_io.c). The request may still succeed, by
+ * copies, if the page was granted for reading only, which the protocol forbids
+ * with persistent grants; so it counts more than a successful request takes away.
  */
 #include "blkif.h"
 
@@ -24,6 +29,7 @@
 #define BACKOFF_MS 100u
 #endif
 #define BACKOFF_MAX_MS 1000u
+#define FAILED_MAP_PENALTY 2u
 
 void blkif_count_use(struct blkif *blkif, bool useful)
 {
@@ -31,6 +37,11 @@ void blkif_count_use(struct blkif *blkif, bool useful)
 		blkif->penalty++;
 	else if (blkif->penalty)
 		blkif->penalty--;
+}
+
+void blkif_count_failed_map(struct blkif *blkif)
+{
+	blkif->penalty += FAILED_MAP_PENALTY;
 }
 
 static void blkif_listen(struct blkif *blkif, uint32_t events)

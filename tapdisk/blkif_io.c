@@ -34,6 +34,7 @@ void blkif_io_init(struct blkif_io *io, const struct ring_request *request, uint
 	io->error = 0;
 	io->steps = BLKIF_STEP_DATA;
 	io->counted = false;
+	io->map_failed = false;
 	io->known = NULL;
 	io->nr_segments = request->nr_segments;
 	io->segments = io->few;
@@ -159,12 +160,26 @@ void blkif_copy_flush(struct blkif *blkif)
 	}
 }
 
+/*
+ * A page of a frontend with persistent grants, mapped; NULL: it has to be copied. A failed attempt costs an ioctl, an
+ * mmap, a hypercall and another ioctl, so a request has one: all its pages may be such.
+ */
+static uint8_t *blkif_io_page(struct blkif_io *io, uint32_t ref)
+{
+	struct blkif *blkif = io->queue->blkif;
+	bool failed_before = io->map_failed;
+	uint8_t *page = blkif->persistent ? grant_map_page(&blkif->grants, ref, &io->map_failed) : NULL;
+
+	if (io->map_failed && !failed_before)
+		blkif_count_failed_map(blkif);
+	return page;
+}
+
 /* Copy between our memory and part of a guest page: now if the page is mapped, else with the batch. */
 static void blkif_io_copy(struct blkif_io *io, void *local, uint32_t ref, unsigned offset, unsigned length,
 			  bool to_guest)
 {
-	struct blkif *blkif = io->queue->blkif;
-	uint8_t *page = blkif->persistent ? grant_map_page(&blkif->grants, ref) : NULL;
+	uint8_t *page = blkif_io_page(io, ref);
 
 	if (!page)
 		blkif_copy_add(io, local, ref, offset, length, to_guest);
@@ -218,12 +233,11 @@ int blkif_io_check_segments(struct blkif_io *io)
 /* Use the guest's own pages as the request's data; false: not all of them can be mapped. */
 static bool blkif_io_map_data(struct blkif_io *io)
 {
-	struct grant_map *grants = &io->queue->blkif->grants;
 	int n = 0;
 
 	for (unsigned i = 0; i < io->nr_segments; i++) {
 		const struct blkif_request_segment *segment = &io->segments[i];
-		uint8_t *start = grant_map_page(grants, segment->gref);
+		uint8_t *start = blkif_io_page(io, segment->gref);
 
 		if (!start)
 			return false;

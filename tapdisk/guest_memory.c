@@ -53,7 +53,7 @@ void grant_map_fini(struct grant_map *map)
 	map->size = map->count = 0;
 }
 
-void *grant_map_page(struct grant_map *map, uint32_t ref)
+void *grant_map_page(struct grant_map *map, uint32_t ref, bool *failed)
 {
 	unsigned slot = grant_map_slot(map, ref);
 
@@ -62,10 +62,11 @@ void *grant_map_page(struct grant_map *map, uint32_t ref)
 			return map->entries[slot].address;
 		slot = (slot + 1) & (map->size - 1);
 	}
-	if (map->count == map->max || grants_mapped == GRANTS_TOTAL)
+	if (*failed || map->count == map->max || grants_mapped == GRANTS_TOTAL)
 		return NULL;
 	if (map->transport->ops->map(map->transport, &ref, 1, &map->entries[slot].address)) {
 		map->entries[slot].address = NULL;
+		*failed = true;
 		return NULL;
 	}
 	map->entries[slot].ref = ref;

@@ -28,8 +28,11 @@ struct grant_map {
 
 int grant_map_init(struct grant_map *map, struct transport *transport, unsigned max);
 void grant_map_fini(struct grant_map *map);	/* unmaps all pages */
-/* The page's address (writable); NULL: over the limit, or the guest's grant is invalid. */
-void *grant_map_page(struct grant_map *map, uint32_t ref);
+/*
+ * The page's address (writable); NULL: over the limit, or the guest's grant does not permit it, which sets *@failed.
+ * With *@failed set only pages that are mapped already are found: an attempt to map costs several system calls.
+ */
+void *grant_map_page(struct grant_map *map, uint32_t ref, bool *failed);
 
 /*
  * Bounce buffers: page-aligned, a power of two of pages each, from one area of

@@ -46,14 +46,22 @@ struct opening {
 };
 
 /* cow_base_open() checks that the base is unchanged since the store was put on it. */
-static int check_raw_base(const struct cow_base_fields *fields, struct error_text *error)
+static int check_raw_base(struct cow_disk *disk, const struct cow_base_fields *fields, struct error_text *error)
 {
 	struct cow_base base;
-	int ret = cow_base_open(&base, COW_BASE_RAW, fields, error);
+	int ret = cow_base_open(&base, COW_BASE_RAW, fields, &disk->device, error);
 
 	if (!ret)
 		cow_base_close(&base);
 	return ret;
+}
+
+/* And that it is the same device, if it is one: what its name leads to may have changed. */
+static int check_device(struct cow_disk *disk, struct error_text *error)
+{
+	const struct aio_disk *base = disk->base_backend->handle;
+
+	return cow_base_check_device(&disk->device, disk->base_backend->path, base->file->fd, error);
 }
 
 static int check_cow_base(const struct cow_disk *disk, const struct cow_base_fields *fields, struct error_text *error)
@@ -79,9 +87,11 @@ static int open_base(struct opening *opening, enum cow_base_kind kind, const str
 	if (kind == COW_BASE_NONE)
 		return 0;
 	if (kind == COW_BASE_RAW)
-		ret = check_raw_base(fields, opening->error);
+		ret = check_raw_base(disk, fields, opening->error);
 	if (!ret)
 		ret = backend_open(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
+	if (!ret && kind == COW_BASE_RAW)
+		ret = check_device(disk, opening->error);
 	if (!ret && kind == COW_BASE_COW)
 		ret = check_cow_base(disk, fields, opening->error);
 	/* whatever sector size that disk has: ours may be smaller, and both drivers take any */

@@ -184,7 +184,8 @@ static bool raw_is_as_described(const struct cow_base_fields *now, const struct 
 		now->mtime_sec == fields->mtime_sec && now->mtime_nsec == fields->mtime_nsec;
 }
 
-static int raw_open(struct cow_base *base, const struct cow_base_fields *fields, bool read_only, struct error_text *error)
+static int raw_open(struct cow_base *base, const struct cow_base_fields *fields, bool read_only, struct cow_device *store,
+		    struct error_text *error)
 {
 	const char *path = fields->target + strlen(TYPE_RAW);
 	struct cow_base_fields now = { 0 };
@@ -194,6 +195,8 @@ static int raw_open(struct cow_base *base, const struct cow_base_fields *fields,
 	if (!image)
 		return -ENOMEM;
 	ret = device_open(image, path, read_only, error);
+	if (!ret && store)
+		ret = cow_base_check_device(store, path, cow_file_descriptor(image->device), error);
 	if (!ret)
 		ret = fields_fill(&now, path, image->device, error);
 	if (!ret && !raw_is_as_described(&now, fields))
@@ -230,7 +233,7 @@ int cow_target_check(const char *target, struct error_text *error)
 }
 
 static int base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields, unsigned depth,
-		     struct error_text *error);
+		     struct cow_device *store, struct error_text *error);
 
 /* Opens the store at @path for reading, with its base. */
 static int store_open(struct base_image *image, const char *path, unsigned depth, struct error_text *error)
@@ -247,7 +250,7 @@ static int store_open(struct base_image *image, const char *path, unsigned depth
 	if (!ret)
 		ret = cow_probe(image->device, &kind, &fields, error);
 	if (!ret)
-		ret = base_open(&image->beneath, kind, &fields, depth + 1, error);
+		ret = base_open(&image->beneath, kind, &fields, depth + 1, image->device, error);
 	if (ret)
 		return ret;
 	options.base = image->beneath;
@@ -297,30 +300,31 @@ static int snapshot_open(struct cow_base *base, const struct cow_base_fields *fi
 }
 
 static int base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields, unsigned depth,
-		     struct error_text *error)
+		     struct cow_device *store, struct error_text *error)
 {
 	*base = (struct cow_base){ 0 };
 	if (kind == COW_BASE_NONE)
 		return 0;
 	if (kind == COW_BASE_RAW && !strncmp(fields->target, TYPE_RAW, strlen(TYPE_RAW)))
-		return raw_open(base, fields, true, error);
+		return raw_open(base, fields, true, store, error);
 	if (kind == COW_BASE_COW && !strncmp(fields->target, TYPE_COW, strlen(TYPE_COW)))
 		return snapshot_open(base, fields, depth, error);
 	return error_set(error, -ENOTSUP, "%s: bases of this type cannot be read here", fields->target);
 }
 
 int cow_base_open(struct cow_base *base, enum cow_base_kind kind, const struct cow_base_fields *fields,
-		  struct error_text *error)
+		  struct cow_device *store, struct error_text *error)
 {
-	return base_open(base, kind, fields, 1, error);
+	return base_open(base, kind, fields, 1, store, error);
 }
 
-int cow_base_open_writable(struct cow_base *base, const struct cow_base_fields *fields, struct error_text *error)
+int cow_base_open_writable(struct cow_base *base, const struct cow_base_fields *fields, struct cow_device *store,
+			   struct error_text *error)
 {
 	*base = (struct cow_base){ 0 };
 	if (strncmp(fields->target, TYPE_RAW, strlen(TYPE_RAW)))
 		return error_set(error, -ENOTSUP, "%s: only raw images can be written to", fields->target);
-	return raw_open(base, fields, false, error);
+	return raw_open(base, fields, false, store, error);
 }
 
 struct cow_device *cow_base_device(const struct cow_base *base)

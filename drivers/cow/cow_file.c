@@ -235,6 +235,11 @@ int cow_file_create(struct cow_device **device, const char *path, struct error_t
 	return ret ? ret : file_start(device, path, O_RDWR | O_CREAT, false, error);
 }
 
+int cow_file_descriptor(struct cow_device *device)
+{
+	return file_of(device)->image.fd;
+}
+
 void cow_file_close(struct cow_device *device)
 {
 	struct cow_file *file = file_of(device);

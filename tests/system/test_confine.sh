@@ -4,7 +4,7 @@
 # test_confine.sh - the directories allowed for images, the bases allowed for
 # stores, and the report of tap-ctl doctor on both.
 #
-# Output is TAP. BUILD says where the programs are. Needs: jq
+# Output is TAP. BUILD says where the programs are. Needs: jq, losetup (as root; skipped otherwise)
 . "$(dirname "$0")/lib.sh"
 
 mkdir images other
@@ -30,6 +30,45 @@ for special in pipe.raw /dev/null; do
 	check "for tap-img, too" refuses 1 "neither a file nor a block device" timeout 10 tap-img convert -f cow -O raw special.cow copy.raw
 	rm base.raw special.cow
 done
+
+# A block device is a base if the user named it for that store, on this host, or if the list has it. A store that says so
+# itself may come from anywhere: this one was made with another state directory.
+truncate -s 4M volume.img other_volume.img
+if [ "$(id -u)" = 0 ] && volume=$(losetup --show -f volume.img 2>/dev/null) && loops+=("$volume") &&
+	other_volume=$(losetup --show -f other_volume.img 2>/dev/null) && loops+=("$other_volume"); then
+	not_named="a block device, which only the store"
+	volume_refused() {	# volume_refused STORE
+		check "$1: not served" no_disk 1 "$not_named" "cow:$work/$1"
+		check "$1: not for reading" no_disk 1 "$not_named" "cow:$work/$1" -R
+		check "$1: not read by tap-img" refuses 1 "$not_named" tap-img convert -f cow -O raw "$1" copy.raw
+		check "$1: not written by tap-img" refuses 1 "$not_named" tap-img commit "$1"
+		check "$1: not by a store on it" no_disk 1 "$not_named" "cow:$work/on_$1"
+	}
+	elsewhere() { TAPSNAP_STATE_DIR=$work/elsewhere "$@" >/dev/null; }
+	elsewhere tap-img create -F raw -b "$volume" forged.cow && elsewhere tap-img snapshot -c x forged.cow &&
+		elsewhere tap-img create -b cow:forged.cow@x on_forged.cow
+	volume_refused forged.cow
+	check "the store's user names it" tap-img rebase -u -F raw -b "$volume" forged.cow
+	check "served" disk_opens "cow:$work/forged.cow"
+	check "read by tap-img" tap-img convert -f cow -O raw forged.cow copy.raw
+	check "and a store on it" disk_opens "cow:$work/on_forged.cow"
+	elsewhere tap-img rebase -u -F raw -b "$other_volume" forged.cow
+	check "it names another device" no_disk 1 "$not_named" "cow:$work/forged.cow"
+	printf '%s\n%s\n' "$work" "$other_volume" >volumes
+	check "that is in the list" env TAPSNAP_IMAGE_FOLDERS="$work/volumes" tap-img info forged.cow
+	echo "$work" >volumes
+	check "not in the list" refuses 1 "in none of the directories" env TAPSNAP_IMAGE_FOLDERS="$work/volumes" tap-img info forged.cow
+	check "named at the creation" tap-img create -F raw -b "$volume" named.cow
+	check "served, too" disk_opens "cow:$work/named.cow"
+	check "a copy, too" sh -c "cp named.cow moved.cow && tap-img info moved.cow"
+	check "named at a conversion" tap-img convert -F raw -B "$volume" -f raw -O cow images/a.raw converted.cow
+	check "served, too" disk_opens "cow:$work/converted.cow"
+	check "written by tap-img" tap-img commit named.cow
+	check "a creation that cannot be remembered" refuses 1 "" env TAPSNAP_STATE_DIR=/proc/none tap-img create -F raw -b "$volume" none.cow
+	check "leaves nothing" [ ! -e none.cow ]
+else
+	skip "devices as bases" "no loop device"
+fi
 
 # A loop: one is based on a snapshot of two, two on one of one. For reading: for writing the lock already refuses it.
 tap-img create one.cow 4M >/dev/null && tap-img snapshot -c x one.cow

@@ -128,6 +128,56 @@ test_hostile() {
 	EOF
 }
 
+# Strangers who only connect keep nobody out, neither those who have a key nor those who are in; and they stay few.
+test_silent() {
+	python3 - "$psk_port" "$(psk_uri)" "$work" <<-'EOF'
+	import nbd, socket, subprocess, sys
+
+	port, uri, work = sys.argv[1:]
+	inside = nbd.NBD()
+	inside.set_uri_allow_local_file(True)
+	inside.connect_uri(uri)
+	silent = []
+	for number in range(100):
+	    connection = socket.create_connection(('127.0.0.1', int(port)), timeout=10)
+	    silent.append(connection)
+	    # all that wait at the same time have been accepted
+	    if number % 16 == 15:
+	        assert connection.recv(18, socket.MSG_WAITALL)[:8] == b'NBDMAGIC'
+	        subprocess.run(['nbdinfo', '--size', uri], check=True, timeout=10)
+	assert inside.pread(512, 0)
+	for connection in silent[:64]:
+	    try:
+	        while connection.recv(4096):
+	            pass
+	    except ConnectionResetError:
+	        pass
+	count = int(subprocess.check_output(['pgrep', '-f', '-c', 'tapdisk-tls .*' + work + '/psk']))
+	assert count <= 1 + 2 * 17, count
+	inside.shutdown()
+	EOF
+}
+
+# As many as may be in at the same time; one more waits for one to leave, with silent strangers about.
+test_full() {
+	python3 - "$psk_port" "$(psk_uri)" <<-'EOF'
+	import nbd, socket, subprocess, sys
+
+	port, uri = sys.argv[1:]
+	inside = []
+	for number in range(16):
+	    inside.append(nbd.NBD())
+	    inside[-1].set_uri_allow_local_file(True)
+	    inside[-1].connect_uri(uri)
+	silent = [socket.create_connection(('127.0.0.1', int(port))) for number in range(16)]
+	late = subprocess.Popen(['nbdinfo', '--size', uri])
+	for client in inside:
+	    assert client.pread(512, 0)
+	    client.shutdown()
+	assert late.wait(timeout=60) == 0
+	EOF
+}
+
 # The process that handles a client's bytes has no rights, few system calls and only the files that it needs, and there
 # is one such process.
 test_rights() {
@@ -224,6 +274,8 @@ check 'X.509, the server only' test_x509_of_server_only
 check 'QEMU' test_qemu
 check 'who is not let in' test_not_let_in
 check 'hostile clients' test_hostile
+check 'silent clients' test_silent
+check 'all places taken' test_full
 check 'rights' test_rights
 check 'what is refused' test_refusals
 check 'the end' test_end

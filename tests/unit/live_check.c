@@ -41,7 +41,7 @@ static int look_open(struct look *look, const char *path)
 		fields.flags = flags;
 	}
 	if (!ret && look->base_kind)
-		ret = cow_base_open(&look->base, look->base_kind, &fields, &look->error);
+		ret = cow_base_open(&look->base, look->base_kind, &fields, NULL, &look->error);
 	options.base = look->base;
 	if (!ret)
 		ret = cow_open(&look->store, look->device, &options, &look->error);

@@ -68,7 +68,7 @@ void live_resize(struct live_disk *disk)
 	unsigned i;
 
 	if (cow_file_open(&device, disk->path, false, &error) || cow_probe(device, &kind, &fields, &error) ||
-	    (kind && cow_base_open(&base, kind, &fields, &error)))
+	    (kind && cow_base_open(&base, kind, &fields, NULL, &error)))
 		fail_msg("%s", error.text);
 	options.base = base;
 	if (cow_open(&store, device, &options, &error) || cow_resize(store, sectors, &error) || cow_close(store))

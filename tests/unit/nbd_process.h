@@ -4,7 +4,8 @@
  *
  * The child runs the real server over a real disk (a temporary file, or
  * null) and takes one-letter commands on a socket pair: pause, resume, end,
- * hold a sync or a write, release it, and publish snapshot s2.
+ * hold a sync or a write, release it, observe writes and syncs, and publish
+ * snapshot s2.
  *
  * TAPSNAP_TEST_ENGINE=libaio runs everything on that engine.
  */
@@ -26,6 +27,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -45,6 +47,8 @@ static pid_t child;		/* 0: none */
 static int control = -1;	/* commands to it, answers from it */
 
 /* The server's side. */
+
+static bool slow_zeroes;	/* of the next server: its disk has to write zeros */
 
 struct server_process {
 	struct loop *loop;
@@ -73,6 +77,58 @@ static inline void process_hold(struct engine *engine, enum engine_op op)
 	process_engine_ops = engine->ops;
 	process_ops = *engine->ops;
 	process_ops.queue = process_queue;
+	engine->ops = &process_ops;
+}
+
+/* In memory shared with the test. A sync covers the writes that had completed when it was queued (engine.h). */
+struct observed {
+	unsigned written;	/* completed writes */
+	unsigned durable;	/* of these, the first so many are covered by a completed sync */
+};
+static struct observed *observed;
+
+/* The operations in flight; each with its own done(), and what it will cover. */
+static struct observed_io {
+	struct engine_io *io;
+	void (*done)(struct engine_io *io, int error);
+	unsigned covers;
+} observed_ios[64];
+
+static inline struct observed_io *observed_find(const struct engine_io *io)
+{
+	for (unsigned i = 0; i < sizeof(observed_ios) / sizeof(observed_ios[0]); i++)
+		if (observed_ios[i].io == io)
+			return &observed_ios[i];
+	_exit(6);
+}
+
+static inline void observed_done(struct engine_io *io, int error)
+{
+	struct observed_io *one = observed_find(io);
+
+	if (!error && io->op == ENGINE_SYNC && one->covers > observed->durable)
+		observed->durable = one->covers;
+	observed->written += !error && io->op == ENGINE_WRITE;
+	one->io = NULL;
+	io->done = one->done;
+	io->done(io, error);
+}
+
+static inline void observed_queue(struct engine *engine, struct engine_io *io)
+{
+	if (io->op == ENGINE_SYNC || io->op == ENGINE_WRITE) {
+		*observed_find(NULL) = (struct observed_io){ io, io->done, observed->written };
+		io->done = observed_done;
+	}
+	process_engine_ops->queue(engine, io);
+}
+
+static inline void process_observe(struct engine *engine)
+{
+	*observed = (struct observed){ 0 };
+	process_engine_ops = engine->ops;
+	process_ops = *engine->ops;
+	process_ops.queue = observed_queue;
 	engine->ops = &process_ops;
 }
 
@@ -142,6 +198,10 @@ static inline void process_command(void *arg, uint32_t events)
 		process_hold(process->engine, ENGINE_WRITE);
 		process_reply(process, 0);
 		break;
+	case 'o':
+		process_observe(process->engine);
+		process_reply(process, 0);
+		break;
 	case 'r':
 		process_release(process->engine);
 		process_reply(process, 0);
@@ -192,6 +252,8 @@ static inline int server_main(int control_fd, const char *target, bool read_only
 		fprintf(stderr, "# open %s: %s\n", target, text.text);
 		return 2;
 	}
+	if (slow_zeroes)
+		process.vbd->geometry.fast_zeroes = false;
 	process_reply(&process, 0);
 	if (loop_run(process.loop))
 		return 1;
@@ -274,6 +336,16 @@ static inline int start_file(void **state)
 	return 0;
 }
 
+static inline int start_slow_zeroes(void **state)
+{
+	int ret;
+
+	slow_zeroes = true;
+	ret = start_file(state);
+	slow_zeroes = false;
+	return ret;
+}
+
 #define STORE_SNAPSHOTS 10
 
 /*
@@ -349,7 +421,8 @@ static inline int make_directory(void **state)
 	assert_int_equal(setenv(RUN_DIR_ENV, run_dir, 1), 0);
 	snprintf(image, sizeof(image), "%s/image", run_dir);
 	snprintf(published_path, sizeof(published_path), "%s/published", run_dir);
-	return 0;
+	observed = mmap(NULL, sizeof(*observed), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	return observed == MAP_FAILED;
 }
 
 static inline int remove_directory(void **state)

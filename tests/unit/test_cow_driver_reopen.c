@@ -141,7 +141,7 @@ static void check_store(const char *path)
 
 	assert_int_equal(cow_file_open(&device, path, true, &error), 0);
 	assert_int_equal(cow_probe(device, &kind, &fields, &error), 0);
-	assert_int_equal(cow_base_open(&base, kind, &fields, &error), 0);
+	assert_int_equal(cow_base_open(&base, kind, &fields, NULL, &error), 0);
 	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ .read_only = true, .base = base }, &error), 0);
 	assert_int_equal(cow_check(store, &check, false), 0);
 	assert_int_equal(check.errors + check.leaks, 0);

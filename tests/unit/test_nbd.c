@@ -39,6 +39,77 @@ static void test_contents(void **state)
 	free(in);
 }
 
+#define ZEROED_AT (1u << 20)
+#define ZEROED_BYTES 65536u
+
+/* Zero what was written, by that request; 0 or its error. What is there then, all of it, goes to *@byte. */
+static uint32_t zero_written(int fd, uint16_t flags, uint8_t *byte)
+{
+	static uint8_t data[ZEROED_BYTES], uniform[ZEROED_BYTES];
+	uint32_t error;
+
+	memset(data, 0x55, sizeof(data));
+	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, ZEROED_AT, sizeof(data), data), 0);
+	error = client_command(fd, NBD_CMD_WRITE_ZEROES, flags, ZEROED_AT, sizeof(data), NULL);
+	assert_int_equal(client_command(fd, NBD_CMD_READ, 0, ZEROED_AT, sizeof(data), data), 0);
+	*byte = data[0];
+	memset(uniform, *byte, sizeof(uniform));
+	assert_memory_equal(data, uniform, sizeof(data));
+	return error;
+}
+
+static void test_fast_zero(void **state)
+{
+	int fd = client_go();
+	uint8_t byte;
+
+	assert_int_equal(zero_written(fd, NBD_CMD_FLAG_FAST_ZERO, &byte), 0);
+	assert_int_equal(byte, 0);
+	assert_int_equal(zero_written(fd, NBD_CMD_FLAG_FAST_ZERO | NBD_CMD_FLAG_FUA, &byte), 0);
+	assert_int_equal(byte, 0);
+	client_leave(fd);
+}
+
+/* The disk would have to write zeros: the client learns that at once, writes something else, or asks without the flag. */
+static void test_no_fast_zero(void **state)
+{
+	struct nbd_info_block_size sizes;
+	int fd = client_greet(NBD_FLAG_FIXED_NEWSTYLE);
+	uint8_t byte;
+
+	assert_true(client_info(fd, NBD_OPT_GO, &sizes) & NBD_FLAG_SEND_FAST_ZERO);
+	assert_int_equal(zero_written(fd, NBD_CMD_FLAG_FAST_ZERO, &byte), NBD_ENOTSUP);
+	assert_int_equal(byte, 0x55);
+	assert_int_equal(zero_written(fd, NBD_CMD_FLAG_FAST_ZERO | NBD_CMD_FLAG_FUA, &byte), NBD_ENOTSUP);
+	assert_int_equal(byte, 0x55);
+	assert_int_equal(zero_written(fd, 0, &byte), 0);
+	assert_int_equal(byte, 0);
+	client_leave(fd);
+}
+
+/* CAN_MULTI_CONN: a flush of one client makes durable what another was told is written. */
+static void test_flush_of_another_client(void **state)
+{
+	struct nbd_info_block_size sizes;
+	int writer = client_greet(NBD_FLAG_FIXED_NEWSTYLE), flusher = client_go();
+	uint8_t data[8192] = { 0 };
+
+	assert_true(client_info(writer, NBD_OPT_GO, &sizes) & NBD_FLAG_CAN_MULTI_CONN);
+	assert_int_equal(server_command('o'), 'k');
+	for (unsigned round = 1; round <= 16; round++) {
+		unsigned written;
+
+		memset(data, round, sizeof(data));
+		assert_int_equal(client_command(writer, NBD_CMD_WRITE, 0, round * 65536, sizeof(data), data), 0);
+		written = observed->written;
+		assert_true(written >= round && observed->durable < written);
+		assert_int_equal(client_command(flusher, NBD_CMD_FLUSH, 0, 0, 0, NULL), 0);
+		assert_true(observed->durable >= written);
+	}
+	client_leave(writer);
+	client_leave(flusher);
+}
+
 static void test_no_hole_allocates(void **state)
 {
 	struct stat status;
@@ -426,6 +497,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ON_FILE(test_contents),
+		ON_FILE(test_fast_zero),
+		ON_STORE(test_fast_zero),
+		cmocka_unit_test_setup_teardown(test_no_fast_zero, start_slow_zeroes, end),
+		ON_FILE(test_flush_of_another_client),
+		ON_STORE(test_flush_of_another_client),
 		ON_FILE(test_no_hole_allocates),
 		ON_FILE(test_largest_request),
 		ON_FILE(test_refused_requests),

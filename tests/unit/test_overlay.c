@@ -298,7 +298,7 @@ static void test_left_over(void **state)
 
 	must_take_over();
 	if (cow_file_open(&device, store, false, &error) || cow_probe(device, &kind, &fields, &error) ||
-	    cow_base_open(&options.base, kind, &fields, &error) || cow_open(&open_store, device, &options, &error))
+	    cow_base_open(&options.base, kind, &fields, NULL, &error) || cow_open(&open_store, device, &options, &error))
 		fail_msg("%s", error.text);
 	assert_int_equal(cow_commit_mark(open_store, COW_BASE_COMMITTED), 0);
 	assert_int_equal(cow_close(open_store), 0);
@@ -336,6 +336,41 @@ static void test_refused(void **state)
 	assert_int_equal(overlay_find(image, &overlay, NULL), 0);
 }
 
+/* Can the store @path be opened by its own name, by a tapdisk and a tool, although its base is a block device? */
+static void may_have_device(const char *path, bool may)
+{
+	struct driver_options options = { .no_direct = true };
+	struct error_text error = { "" };
+	struct cow_base_fields fields;
+	struct cow_device *device;
+	struct backend *backend;
+	enum cow_base_kind kind;
+	struct cow_base base;
+	char target[PATH_MAX + 8];
+	int ret;
+
+	snprintf(target, sizeof(target), "cow:%s", path);
+	if (may) {
+		backend = open_target(target, false);
+		reads_right(backend);
+		backend_close(backend);
+	} else {
+		assert_int_equal(backend_open(&backend, engine, target, &options, &error), -EPERM);
+		assert_non_null(strstr(error.text, path));
+	}
+	assert_int_equal(cow_file_open(&device, path, true, &error), 0);
+	assert_int_equal(cow_probe(device, &kind, &fields, &error), 0);
+	ret = cow_base_open(&base, kind, &fields, device, &error);
+	assert_int_equal(ret, may ? 0 : -EPERM);
+	if (!ret)
+		cow_base_close(&base);
+	ret = cow_base_open_writable(&base, &fields, device, &error);
+	assert_int_equal(ret, may ? 0 : -EPERM);
+	if (!ret)
+		cow_base_close(&base);
+	cow_file_close(device);
+}
+
 /* A device has its record in the state directory, under its persistent name. */
 static void test_device(void **state)
 {
@@ -365,7 +400,14 @@ static void test_device(void **state)
 	assert_string_equal(backend->overlay, store);
 	reads_right(backend);
 	backend_close(backend);
+	may_have_device(store, true);
+	/* the record is about this store: one with the same uuid, on the same device, is not meant */
+	snprintf(command, sizeof(command), "cp %s %s.copy", store, store);
+	assert_int_equal(system(command), 0);
+	snprintf(command, sizeof(command), "%s.copy", store);
+	may_have_device(command, false);
 	assert_int_equal(overlay_remove(loop, &error), 0);
+	may_have_device(store, false);
 	backend = open_target(path, true);
 	assert_null(backend->overlay);
 	backend_close(backend);

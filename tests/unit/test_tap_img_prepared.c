@@ -61,7 +61,7 @@ static void make_image(bool with_base, int (*prepare)(struct cow_store *store, s
 	unlink(record);
 	if (with_base) {
 		make_base(&options, &fields);
-		must(cow_base_open(&below, COW_BASE_RAW, &fields, &error), &error);
+		must(cow_base_open(&below, COW_BASE_RAW, &fields, NULL, &error), &error);
 	}
 	must(cow_file_create(&device, image, &error), &error);
 	must(cow_create(device, &options, &error), &error);

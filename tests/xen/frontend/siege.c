@@ -3,8 +3,9 @@
  * siege.c - scenario: everything at once, as fast as it goes, until SIGTERM.
  * One life after another of a frontend of any shape: rings full of nonsense,
  * a thread that overwrites bytes in ring and pages while they are read (now
- * and then an index), signals without end, pages taken back under I/O,
- * nodes that change, an end with and without a word.
+ * and then an index), large requests none of whose pages can be mapped, signals
+ * without end, pages taken back under I/O, nodes that change, an end with and
+ * without a word.
  *
  * SIGUSR1 puts it at rest and, sent again, ends that. At rest it computes as
  * before, in memory of its own, so that the difference to somebody else is
@@ -26,6 +27,8 @@
 #define BATCHES		400		/* of one connection */
 #define REVOKED		8u		/* pages */
 #define MAX_SIGNALS	200u
+#define LARGE		256u		/* segments of the largest request */
+#define FAR_REF		0x7fff0000u	/* no grant table is that long */
 
 struct siege {
 	struct disk *disk;
@@ -39,6 +42,7 @@ struct siege {
 	xengntshr_handle *grants;
 	void *pages;			/* whose grants are to end; NULL: they have */
 	uint32_t refs[REVOKED];
+	uint32_t lists[2];		/* pages of a large request's segments: all of nothing, all of a page to read only */
 };
 
 static atomic_bool over, at_rest;
@@ -104,6 +108,18 @@ static bool wait_for_room(const struct siege *siege)
 	return true;
 }
 
+/* Well-formed, and as expensive as a single slot can be: LARGE pages to be mapped, in vain. */
+static void large_request(const struct siege *siege, struct blkif_request *request)
+{
+	struct blkif_request_indirect large = {
+		.operation = BLKIF_OP_INDIRECT, .indirect_op = fuzz_random() % 2 ? BLKIF_OP_READ : BLKIF_OP_WRITE,
+		.nr_segments = LARGE, .sector_number = fuzz_random() % (blkfront_geometry(siege->front)->sectors - LARGE),
+		.indirect_grefs = { siege->lists[fuzz_random() % 2] },
+	};
+
+	memcpy(request, &large, sizeof(large));
+}
+
 static void fill(struct siege *siege, union blkif_sring_entry *slots, uint32_t count)
 {
 	struct blkif_request request;
@@ -112,6 +128,8 @@ static void fill(struct siege *siege, union blkif_sring_entry *slots, uint32_t c
 		fuzz_request(siege->front, &request);
 		if (siege->pages && fuzz_random() % 8 == 0)
 			request.seg[0].gref = siege->refs[fuzz_random() % REVOKED];
+		if (fuzz_random() % 8 == 0)
+			large_request(siege, &request);
 		memcpy(&slots[(siege->produced + i) & (siege->size - 1)].req, &request, sizeof(request));
 	}
 }
@@ -197,6 +215,20 @@ static void live(struct siege *siege)
 	end_life(siege);
 }
 
+/* They stay granted until the end. */
+static void make_lists(struct siege *siege)
+{
+	struct blkif_request_segment *pages = xengntshr_share_pages(siege->grants, 0, 2, siege->lists, 1);
+	uint32_t read_only;
+
+	if (!pages || !xengntshr_share_pages(siege->grants, 0, 1, &read_only, 0))
+		fail("cannot grant pages: %m");
+	for (unsigned i = 0; i < LARGE; i++) {
+		pages[i].gref = FAR_REF + i;
+		pages[PAGE_SIZE / sizeof(*pages) + i].gref = read_only;
+	}
+}
+
 void scenario_siege(struct disk *disk)
 {
 	struct siege siege = { .disk = disk, .grants = xengntshr_open(NULL, 0) };
@@ -206,6 +238,7 @@ void scenario_siege(struct disk *disk)
 
 	if (!siege.grants)
 		fail("/dev/xen/gntalloc: %m");
+	make_lists(&siege);
 	fuzz_seed(disk);
 	signal(SIGTERM, on_signal);
 	signal(SIGUSR1, on_signal);
