@@ -11,7 +11,7 @@
 #   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
 #   make static-check what finds mistakes without running anything: cppcheck, gcc's analyzer, clang-tidy
-#   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit tests
+#   make asan|tsan    everything again in build-asan/ or build-tsan/, and the unit and system tests
 #   make valgrind     the system tests of the tools, with the tools under valgrind
 #   make coverage     the lines of ring, request and cow code that the tests run, in per cent
 #   make build-deps   the Debian packages that the build lacks: installs them (root) or prints the command
@@ -107,6 +107,11 @@ $(BUILD)/flags: $(if $(filter install,$(MAKECMDGOALS)),,flags)
 $(BUILD)/%.o: %.c $(BUILD)/flags | prerequisites
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) $(INCLUDES) -MMD -MP -c -o $@ $<
+
+# where numbers that guests, clients and images choose are calculated with
+SIGN_CHECKED = $(filter-out $(SIGN_UNCHECKED),$(patsubst %.c,%.o,$(wildcard tapdisk/ring.c tapdisk/blkif*.c tapdisk/nbd*.c drivers/cow/*.c)))
+SIGN_UNCHECKED = $(patsubst %,%.o,tapdisk/blkif_io drivers/cow/cow_base drivers/cow/cow_disk_io)
+$(SIGN_CHECKED:%=$(BUILD)/%): WARNINGS += -Wsign-conversion
 
 # the store has a directory of its own, and what all drivers share
 $(BUILD)/drivers/cow/%.o $(BUILD)/points/drivers/cow/%.o: INCLUDES += -Idrivers
@@ -229,6 +234,10 @@ $(BUILD)/tests/unit/test_takeover_steps: | $(BUILD)/tests/tapdisk-points
 
 unit-tests: $(UNIT_TESTS) $(PROGRAMS) xl-snapshot-points
 
+# all that is compiled, for tests/static/check; fio's engine is not, which needs the headers of fio
+objects: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tapdisk/*.c drivers/*.c drivers/*/*.c control/*.c benchmarks/blkfront*.c \
+	tests/unit/*.c tests/soak/*.c tests/fuzz/*.c tests/xen/frontend/*.c docs/examples/*.c))
+
 # Said in one line, before the compiler says it in many.
 prerequisites:
 	@missing="$$(for p in $(firstword $(CC)) pkg-config; do command -v $$p >/dev/null || echo $$p; done; \
@@ -300,7 +309,7 @@ check: deps
 soak: deps static-deps valgrind-deps coverage-deps
 	@$(MAKE_AGAIN) all soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
-	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(BUILD)/tests/unit/test_takeover_steps
+	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(STRIDE_TESTS)
 	tests/static/check -a
 	$(MAKE) --no-print-directory asan
 	$(MAKE) --no-print-directory tsan
@@ -309,7 +318,9 @@ soak: deps static-deps valgrind-deps coverage-deps
 	tests/fuzz/check -n
 	tests/xen/check -a
 	tests/xen/power-cut
-soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(BUILD)/tests/unit/test_takeover_steps
+# sweeps that leave some points out, unless they are told not to
+STRIDE_TESTS = $(patsubst %,$(BUILD)/tests/unit/%,test_takeover_steps test_cow_driver_faults)
+soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(STRIDE_TESTS)
 
 # What docs/performance.md tells comes from here: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json
@@ -335,14 +346,17 @@ asan: SANITIZERS = -fsanitize=address,undefined -fno-sanitize-recover=undefined
 # gcc warns that it does not see fences; ours order memory that is shared with a guest, which it does not see either
 tsan: SANITIZERS = -fsanitize=thread -Wno-tsan
 asan tsan: check-deps
+	@$(MAKE_AGAIN) BUILD=build fio-engine
 	@$(MAKE_AGAIN) BUILD=build-$@ SANITIZE="$(SANITIZERS)" CFLAGS="-O1 -g -fno-omit-frame-pointer" sanitized
 
 # What is found in a program that a test starts, nobody would see: it comes into files, whose absence is the last test.
+# fio is not made for a sanitizer, so it has the engine of the plain build.
 SANITIZER_LOG = $(abspath $(BUILD))/log/sanitizer
-sanitized: all unit-tests
+sanitized: all examples unit-tests
 	@rm -f $(SANITIZER_LOG).*
+	@ln -sf $(abspath build/lib/$(notdir $(FIO_ENGINE))) $(FIO_ENGINE)
 	export ASAN_OPTIONS=log_path=$(SANITIZER_LOG) UBSAN_OPTIONS=log_path=$(SANITIZER_LOG) TSAN_OPTIONS=log_path=$(SANITIZER_LOG); \
-		$(PROVE) $(UNIT_TESTS); status=$$?; ! cat $(SANITIZER_LOG).* 2>/dev/null && exit $$status
+		$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS); status=$$?; ! cat $(SANITIZER_LOG).* 2>/dev/null && exit $$status
 
 # How much of ring, request and cow code the tests run: at least 90 % of its lines, or this fails. Its tapdisks stay root,
 # since they write what gcov counts (KEEP_USER). Not with
@@ -396,7 +410,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean flags examples unit-tests fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean flags examples unit-tests objects fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -212,7 +212,7 @@ struct cow_piece *cow_request_add_piece(struct cow_request *r, enum cow_piece_ki
 int cow_request_slice(struct cow_request *r)
 {
 	const struct iovec *iov = r->req->iov;
-	size_t most = r->req->iovcnt + r->nr_pieces, used = 0, at = 0, left, n;
+	size_t most = (size_t)r->req->iovcnt + r->nr_pieces, used = 0, at = 0, left, n;
 	struct iovec *grown;
 	unsigned i;
 
