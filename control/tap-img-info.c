@@ -120,7 +120,7 @@ static void map_one(const struct cow_extent *extent, json_t *list)
 static int run_map(const struct image_command *command, int argc, char **argv)
 {
 	struct error_text error = { "" };
-	json_t *list = json_only(command, argc, argv) ? json_array() : NULL;
+	json_auto_t *list = json_only(command, argc, argv) ? json_array() : NULL;
 	struct cow_extent extent;
 	struct cow_info info;
 	struct image image;
@@ -140,7 +140,7 @@ static int run_map(const struct image_command *command, int argc, char **argv)
 			map_one(&extent, list);
 	}
 	if (list && !ret)
-		image_print_json(list);
+		image_print_json(json_incref(list));
 	image_close(&image, &error);
 	return ret ? image_fail(ret, &error) : 0;
 }
@@ -203,7 +203,8 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	static const struct option options[] = {
 		{ "repair", no_argument, NULL, 'r' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
-	struct check_report report = { .problems = json_array() };
+	json_auto_t *problems = json_array();
+	struct check_report report = { .problems = problems };
 	struct cow_check check = { .report = report_line, .progress = report_progress, .owner = &report }, before;
 	struct error_text error = { "" };
 	bool repair = false, repaired = false, always = false;
@@ -235,9 +236,7 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 	ret_close = image_close(&image, &error);
 	if (ret || ret_close)
 		return image_fail(ret ? ret : ret_close, &error);
-	ret = check_result(&check, &before, repaired, &report);
-	json_decref(report.problems);
-	return ret;
+	return check_result(&check, &before, repaired, &report);
 }
 
 const struct image_command command_check = {

@@ -39,7 +39,7 @@ static int list_one(void *owner, const struct snapshot_info *info)
 
 static int list_all(const char *target, bool json, struct error_text *error)
 {
-	json_t *list = json ? json_array() : NULL;
+	json_auto_t *list = json ? json_array() : NULL;
 	struct image image;
 	int ret;
 
@@ -52,7 +52,7 @@ static int list_all(const char *target, bool json, struct error_text *error)
 	if (ret)
 		error_set(error, ret, "%s: out of memory", target);
 	if (json && !ret)
-		image_print_json(list);
+		image_print_json(json_incref(list));
 	image_close(&image, error);
 	return ret;
 }

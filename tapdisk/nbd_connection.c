@@ -322,10 +322,10 @@ bool nbd_connection_can_send(const struct nbd_connection *connection)
 	       (connection->handshake.reply_length > 0 || connection->replies.first);
 }
 
-static int connection_gather(struct nbd_connection *connection, struct iovec *iov)
+static size_t connection_gather(struct nbd_connection *connection, struct iovec *iov)
 {
 	const struct nbd_handshake *handshake = &connection->handshake;
-	int count = 0;
+	size_t count = 0;
 
 	if (handshake->reply_length)
 		iov[count++] = (struct iovec){ handshake->reply + connection->handshake_sent,
@@ -385,7 +385,7 @@ static void connection_send(struct nbd_connection *connection)
 		bytes = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 		if (bytes >= 0) {
 			connection->server->stats.batches++;
-			connection_sent(connection, bytes);
+			connection_sent(connection, (size_t)bytes);
 		} else if (errno == EAGAIN) {
 			connection->blocked = true;
 		} else if (errno != EINTR) {

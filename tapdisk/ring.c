@@ -159,7 +159,7 @@ int ring_pending(const struct ring *ring)
 	/* behind req_cons by less than a ring, which the first test does not detect */
 	if (req_prod - ring->rsp_prod < ring->req_cons - ring->rsp_prod)
 		return -EPROTO;
-	return req_prod - ring->req_cons;
+	return (int)(req_prod - ring->req_cons);	/* at most the ring's size */
 }
 
 static uint8_t *ring_slot(const struct ring *ring, uint32_t index)

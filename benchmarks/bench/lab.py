@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 
+from bench import servers
 from bench.case import Batch, Case, result_of
 
 BENCH = os.path.join(os.path.dirname(__file__), "..", "..", "tests", "xen", "bench")
@@ -23,14 +24,20 @@ def _figures(path):
     return cells
 
 
+def _versions(path):
+    """bench-dom0 writes them, a line NAME VERSION... each."""
+    with open(path, encoding="utf-8") as file:
+        return {f"lab {name}": version.strip() for name, _, version in (line.partition(" ") for line in file)}
+
+
 def _boot(guest, queues):
     def measure(bench):
         with tempfile.TemporaryDirectory() as directory:
-            subprocess.run([BENCH, "-o", directory, "-T", guest, "-q", str(queues), str(bench.rounds), str(round(bench.seconds)),
-                            "tap", *PEERS], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-            cells = _figures(f"{directory}/raw")
+            subprocess.run([BENCH, "-o", directory, "-T", guest, "-q", str(queues), "-p", str(servers.Disk.poll), str(bench.rounds),
+                            str(round(bench.seconds)), "tap", *PEERS], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+            cells, versions = _figures(f"{directory}/raw"), _versions(f"{directory}/versions")
         for (rw, bs, depth), sides in cells.items():
-            name = f"lab-{guest}-{queues}q-{rw}-{bs}-qd{depth}"
+            name = f"lab-{guest}-{queues}q{f'-poll{servers.Disk.poll}' if servers.Disk.poll else ''}-{rw}-{bs}-qd{depth}"
             # 64k is one request with our indirect segments; qdisk's requests have 44k at most
             goals = {"goal": 1.5} if (bs, depth) == ("64k", "32") else {"goal": 1.2, "limit": "null", "limit_goal": 0.95}
             requests = Case(name, "lab", None, "a guest's disk, to qdisk", also={"blkback": 1.0}, **goals)
@@ -38,7 +45,7 @@ def _boot(guest, queues):
                              less=True, goal=1 / 0.7)
             for index, case in enumerate((requests, processor)):
                 figures = {side: [{"value": f[index]} for f in rounds] for side, rounds in sides.items()}
-                yield case.name, result_of(case, figures, bench.seconds)
+                yield case.name, {**result_of(case, figures, bench.seconds), "versions": versions}
     return measure
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""scale.py - many concurrent disks, each in a tapdisk of its own; and the cost of an idle one."""
+"""scale.py - many concurrent disks, each in a tapdisk of its own; and the cost of an idle one.
+
+Memory and wake-ups are those of all processes of a server, so of a tapdisk and its opener.
+"""
 import contextlib
 import os
 import time
@@ -41,6 +44,10 @@ def _throughput(count):
     return sides
 
 
+def _processes(server):
+    return [pid for s in server for pid in servers.processes(s.pid)]
+
+
 def _memory(pids, kind):
     """Memory in MiB. Pss: shared pages count once for all of these processes; Rss: all pages, as top shows them."""
     total = 0
@@ -77,9 +84,8 @@ def _daemons(bench, count):
 def _beside_daemons(count, figure):
     """The same figure of as many qemu-storage-daemons, after some I/O on each disk."""
     def of(bench, server):
-        pids = [s.pid for s in server]
-        fio.run(bench, _jobs(s.nbd for s in server), pids)
-        return figure(pids)
+        fio.run(bench, _jobs(s.nbd for s in server), [s.pid for s in server])
+        return figure(_processes(server))
 
     @contextlib.contextmanager
     def sides(bench):
@@ -94,7 +100,7 @@ def _large_idle(bench, figure):
     with open(path, "wb") as file:
         file.truncate(64 << 30)
     with servers.tapdisk(f"aio:{path}") as ours, servers.storage_daemon(bench, path, name="large") as theirs:
-        yield {"tapdisk": lambda: figure([ours.pid]), "qemu-storage-daemon": lambda: figure([theirs.pid])}
+        yield {"tapdisk": lambda: figure(_processes([ours])), "qemu-storage-daemon": lambda: figure(_processes([theirs]))}
     os.unlink(path)
 
 
@@ -109,6 +115,6 @@ def cases():
         yield Case(f"wakeups-{count}", "scale", _beside_daemons(count, _idle_wake_ups),
                    f"{count} disks that were used and now are not: wake-ups a second", unit="/s", less=True, once=True)
     yield Case("idle-memory", "scale", lambda bench: _large_idle(bench, lambda pids: _memory(pids, "Rss")),
-               "a raw disk of 64 GiB that was opened: memory, all that is mapped", unit="MiB", less=True, once=True, most=8)
+               "a raw disk of 64 GiB that was opened: memory of all processes, all that is mapped", unit="MiB", less=True, once=True, most=8)
     yield Case("idle-wakeups", "scale", lambda bench: _large_idle(bench, _idle_wake_ups),
                "the same: wake-ups a second", unit="/s", less=True, once=True, most=0)

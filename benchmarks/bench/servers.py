@@ -2,6 +2,7 @@
 """servers.py - tapdisk and its peers, as context managers.
 
 Each is one process with one disk: .pid, and .nbd, fio's options to reach it.
+processes() adds what it has started: a tapdisk has an opener.
 """
 import contextlib
 import json
@@ -27,6 +28,16 @@ def _end(pid, by=signal.SIGTERM):
     signal.pidfd_send_signal(process, by)
     select.select([process], [], [])
     os.close(process)
+
+
+def processes(pid):
+    """A server and the processes that it has started, those of these too."""
+    found = [pid]
+    for parent in found:
+        for thread in os.listdir(f"/proc/{parent}/task"):
+            with open(f"/proc/{parent}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 class Disk:

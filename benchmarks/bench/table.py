@@ -42,6 +42,10 @@ def _spread(case):
     return f"{figure(min(values))} to {figure(max(values))}" if len(values) > 1 else ""
 
 
+def _length(case):
+    return f"{case['rounds']} x {case['seconds']:.3g} s"
+
+
 def _dirty(case):
     """Measured from a tree with uncommitted changes, so not repeatable."""
     return str(case["version"]).endswith("-dirty")
@@ -67,6 +71,9 @@ def of(results, group):
     head = ["case", "unit", *sides, "range of ours", *(f"to {s}" for s in others)]
     if cpu:
         head += ["us of CPU, ours", "peer"]
+    lengths = {_length(c) for c in cases.values()}
+    if len(lengths) > 1:
+        head += ["rounds"]
     if goals:
         head += ["goal", "reached"]
     rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
@@ -75,20 +82,34 @@ def of(results, group):
                *(_ratio(c["ratios"].get(s)) for s in others)]
         if cpu:
             row += [figure(c["sides"][s].get("cpu_us")) if s else "" for s in (c["ours"], c["peer"])]
+        if len(lengths) > 1:
+            row += [_length(c)]
         if goals:
             row += [_goal(c), _reached(c)]
         rows.append(row)
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    if len(lengths) == 1:
+        lines += ["", f"Rounds: {lengths.pop()}."]
+    return "\n".join(lines)
 
 
-def _processors(results):
-    """The cases by the kind of machine; a table can have cases of several."""
-    groups_of = {}
+def _facts(results):
+    """What is known of machines and programs, as rows; where runs differ, each value with the groups of its cases."""
+    known = {}
     for c in results["cases"].values():
-        groups_of.setdefault(c.get("processor"), {})[c["group"]] = True
-    if len(groups_of) < 2:
-        return []
-    return [(f"cases on {processor}", ", ".join(names)) for processor, names in groups_of.items()]
+        run = results["runs"][c["run"]]
+        for key, value in {**run["machine"], **run["versions"]}.items():
+            if value:
+                known.setdefault(key, {}).setdefault(str(value), {})[c["group"]] = True
+    for key, values in known.items():
+        for value, names in values.items():
+            yield key.replace("_", " "), value if len(values) == 1 else f"{value} ({', '.join(names)})"
+
+
+def _not_noted(results):
+    """The cases of older files, of which nobody noted the versions."""
+    count = sum(results["runs"][c["run"]].get("last", False) for c in results["cases"].values())
+    return [("versions", f"of {count} cases these are the last run's: they have none of their own")] if count else []
 
 
 def _dirty_cases(results):
@@ -97,11 +118,10 @@ def _dirty_cases(results):
 
 
 def _machine(results):
-    facts = {**results["machine"], **results["versions"]}
     tested = sorted({c["version"] for c in results["cases"].values()})
     times = sorted(c["time"] for c in results["cases"].values())
-    rows = [("", ""), ("---", "---"), *((key.replace("_", " "), str(value)) for key, value in facts.items() if value),
-            *_processors(results), ("tapsnap", ", ".join(tested)), *_dirty_cases(results), ("measured", f"{times[0]} to {times[-1]}")]
+    rows = [("", ""), ("---", "---"), *_facts(results), *_not_noted(results), ("tapsnap", ", ".join(tested)),
+            *_dirty_cases(results), ("measured", f"{times[0]} to {times[-1]}")]
     return "\n".join(f"| {key} | {value} |" for key, value in rows)
 
 

@@ -53,7 +53,7 @@ static bool mark(struct checker *checker, uint64_t block, uint64_t *counter, con
 		complain(checker->check, "store block %" PRIu64 " (%s) is in use twice", block, what);
 		return false;
 	}
-	checker->seen[block / 8] |= 1u << block % 8;
+	checker->seen[block / 8] |= (uint8_t)(1u << block % 8);
 	return true;
 }
 

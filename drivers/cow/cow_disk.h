@@ -184,6 +184,8 @@ struct cow_request {
 	unsigned overlaps;			/* in overlapping: number of fresh requests that it overlaps */
 	const struct cow_line *first_of;	/* the queue that it was first of: no other may overtake it */
 	bool urgent;				/* has waited for places once: now takes any free blocks */
+	struct cow_missing failed;		/* the last node that could not be loaded for it, */
+	int failed_error;			/* and why; 0: none */
 	uint64_t first, end;			/* disk blocks */
 	struct cow_piece *pieces;
 	unsigned nr_pieces, room_pieces;

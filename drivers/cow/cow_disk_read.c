@@ -87,8 +87,8 @@ struct join {
 
 static void join_add(struct join *join, const struct iovec *iov, int iovcnt)
 {
-	memcpy(join->r->joined + join->used, iov, iovcnt * sizeof(*iov));
-	join->used += iovcnt;
+	memcpy(join->r->joined + join->used, iov, (size_t)iovcnt * sizeof(*iov));
+	join->used += (size_t)iovcnt;
 }
 
 /* Data to discard; several requests may read into this memory at a time. */
@@ -127,7 +127,7 @@ static void join_rest(struct join *join, struct cow_piece *first, struct cow_pie
 static int pieces_join(struct cow_request *r)
 {
 	struct join join = { r };
-	size_t most = r->req->iovcnt + 2 * r->nr_pieces;
+	size_t most = (size_t)r->req->iovcnt + 2 * r->nr_pieces;
 	struct iovec *grown;
 	unsigned i;
 

@@ -77,6 +77,7 @@ struct cow_request *cow_request_get(struct cow_disk *disk, struct cow_export *ex
 	r->end = cow_blocks_for(req->sector + req->nr_sectors);		/* within the disk: no overflow */
 	r->urgent = false;
 	r->first_of = NULL;
+	r->failed_error = 0;
 	r->zeroed = req->sector;
 	return r;
 }
@@ -211,7 +212,7 @@ struct cow_piece *cow_request_add_piece(struct cow_request *r, enum cow_piece_ki
 int cow_request_slice(struct cow_request *r)
 {
 	const struct iovec *iov = r->req->iov;
-	size_t most = r->req->iovcnt + r->nr_pieces, used = 0, at = 0, left, n;
+	size_t most = (size_t)r->req->iovcnt + r->nr_pieces, used = 0, at = 0, left, n;
 	struct iovec *grown;
 	unsigned i;
 
@@ -266,21 +267,15 @@ struct cow_load {
 	uint8_t *bytes;
 };
 
-/* The node may have been replaced, and its block reused, while it was being read. */
-static bool still_missing(const struct cow_request *r, const struct cow_load *load)
+static bool missing_same(const struct cow_missing *a, const struct cow_missing *b)
 {
-	const struct cow_version *version = cow_request_version(r);
-	struct cow_missing missing;
-	uint64_t block, entry;
-
-	for (block = r->first; block < r->end; block++) {
-		if (cow_map_lookup(r->disk->store, version, block, &entry, &missing) == -EAGAIN &&
-		    missing.ref.where == load->missing.ref.where && missing.ref.crc == load->missing.ref.crc)
-			return true;
-	}
-	return false;
+	return cow_ref_same(&a->ref, &b->ref) && a->level == b->level;
 }
 
+/*
+ * After an error the requests are started, too: the node may have been replaced, and its block reused, while it was being
+ * read. Those that ask for the very same node again then fail.
+ */
 static void load_done(struct block_request *req, int error)
 {
 	struct cow_load *load = req->owner, **link;
@@ -294,10 +289,10 @@ static void load_done(struct block_request *req, int error)
 		error = cow_node_accept(disk->store, &load->missing.ref, load->missing.level, load->bytes);
 	for (r = load->waiters; r; r = next) {
 		next = r->next;
-		if (error && still_missing(r, load))
-			cow_request_done(r, error);
-		else
-			cow_request_start(r);
+		if (error)
+			r->failed = load->missing;
+		r->failed_error = error;
+		cow_request_start(r);
 	}
 	free(load->bytes);
 	free(load);
@@ -308,6 +303,10 @@ void cow_request_load(struct cow_request *r, const struct cow_missing *missing)
 	struct cow_disk *disk = r->disk;
 	struct cow_load *load;
 
+	if (r->failed_error && missing_same(&r->failed, missing)) {
+		cow_request_done(r, r->failed_error);
+		return;
+	}
 	for (load = disk->loads; load && load->missing.ref.where != missing->ref.where; load = load->next)
 		;
 	if (load) {

@@ -34,8 +34,8 @@ static int file_read(struct cow_device *device, void *data, uint64_t offset, siz
 {
 	ssize_t n;
 
-	for (; length; data = (char *)data + n, offset += n, length -= n) {
-		n = pread(file_of(device)->image.fd, data, length, offset);
+	for (; length; data = (char *)data + n, offset += (size_t)n, length -= (size_t)n) {
+		n = pread(file_of(device)->image.fd, data, length, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			n = 0;
 		else if (n <= 0)
@@ -48,8 +48,8 @@ static int file_write(struct cow_device *device, const void *data, uint64_t offs
 {
 	ssize_t n;
 
-	for (; length; data = (const char *)data + n, offset += n, length -= n) {
-		n = pwrite(file_of(device)->image.fd, data, length, offset);
+	for (; length; data = (const char *)data + n, offset += (size_t)n, length -= (size_t)n) {
+		n = pwrite(file_of(device)->image.fd, data, length, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			n = 0;
 		else if (n <= 0)
@@ -77,7 +77,7 @@ static int file_punch(struct cow_device *device, uint64_t offset, uint64_t lengt
 
 	if (image->blkdev)
 		return ioctl(image->fd, BLKDISCARD, range) ? -errno : 0;
-	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) ? -errno : 0;
+	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) ? -errno : 0;
 }
 
 static uint64_t file_size(struct cow_device *device)
@@ -87,7 +87,7 @@ static uint64_t file_size(struct cow_device *device)
 
 static int file_resize(struct cow_device *device, uint64_t size)
 {
-	if (ftruncate(file_of(device)->image.fd, size))
+	if (ftruncate(file_of(device)->image.fd, (off_t)size))
 		return -errno;
 	file_of(device)->image.size = size;
 	return 0;
@@ -100,20 +100,20 @@ static int file_zero(struct cow_device *device, uint64_t offset, uint64_t length
 
 	if (image->blkdev)
 		return ioctl(image->fd, BLKZEROOUT, range) ? -errno : 0;
-	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length) ? -errno : 0;
+	return fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) ? -errno : 0;
 }
 
 /* A file system without holes reports that all is data. */
 static int file_hole(struct cow_device *device, uint64_t offset, uint64_t *length, bool *hole)
 {
 	int fd = file_of(device)->image.fd;
-	off_t at = lseek(fd, offset, SEEK_DATA);
+	off_t at = lseek(fd, (off_t)offset, SEEK_DATA);
 
 	if (at < 0 && errno != ENXIO)
 		return -errno;
 	*hole = at < 0 || (uint64_t)at > offset;
 	if (!*hole)
-		at = lseek(fd, offset, SEEK_HOLE);
+		at = lseek(fd, (off_t)offset, SEEK_HOLE);
 	if (at >= 0 && (uint64_t)at - offset < *length)
 		*length = (uint64_t)at - offset;
 	return 0;
@@ -137,7 +137,7 @@ static int image_look(struct image_file *image, struct error_text *error)
 	if (fstat(image->fd, &st))
 		return error_set(error, -errno, "%s: %s", image->path, strerror(errno));
 	image->blkdev = S_ISBLK(st.st_mode);
-	image->size = st.st_size;
+	image->size = (uint64_t)st.st_size;
 	if (S_ISDIR(st.st_mode))
 		return error_set(error, -EISDIR, "%s: a directory: name the store in it", image->path);
 	if (!image->blkdev && !S_ISREG(st.st_mode))

@@ -36,8 +36,8 @@ static int peek_read(struct cow_device *device, void *data, uint64_t offset, siz
 		if (got <= 0)
 			return got ? -errno : -EIO;
 		next += got;
-		offset += got;
-		length -= got;
+		offset += (size_t)got;
+		length -= (size_t)got;
 	}
 	return 0;
 }

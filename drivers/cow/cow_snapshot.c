@@ -160,7 +160,7 @@ static struct cow_snapshot_payload *create_payload(const struct cow_store *store
 	if (!payload)
 		return NULL;
 	*payload = (struct cow_snapshot_payload){
-		.id = store->active->id, .generation = store->generation, .time = time(NULL),
+		.id = store->active->id, .generation = store->generation, .time = (uint64_t)time(NULL),
 		.name_length = (uint16_t)name, .description_length = (uint16_t)description,
 		.decision_length = (uint16_t)decision,
 	};

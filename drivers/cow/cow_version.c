@@ -362,7 +362,7 @@ static int block_get(struct cow_store *store, const uint8_t *bytes, struct cow_v
 		ret = record_get(store, bytes + used, COW_BLOCK - used, last);
 		if (ret < 0)
 			return ret;
-		used += ret;
+		used += (size_t)ret;
 		if (used > COW_BLOCK)
 			return -EUCLEAN;
 	}

@@ -3,20 +3,29 @@
  * fuzz_store.c - open and use crafted stores. The fuzzer changes bytes in the
  * live metadata of a good store, without or with a base; this build does not
  * verify checksums (FUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION), so the code
- * behind them is reached.
+ * behind them is reached. The tools' library uses the store, or the driver
+ * serves it, as tapdisk does (fuzz_serve.h).
  *
  * An input is a byte of switches, then changes: which live block (1 byte),
  * where in it (2), how many bytes (1, of which the lowest 4 bits count), bytes.
+ * Switches: 1 read-only, 8 with a base, 16 the driver; to the library 2 repair,
+ * 4 abandon instead of close; to the driver 2 a snapshot is open, 4 many
+ * requests at a time.
  *
  * At the end it prints the number of opened stores.
  */
 #include <assert.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "array.h"
+#include "cow_base.h"
 #include "cow_internal.h"
+#include "fuzz_serve.h"
 #include "protocol.h"
 
 #define STORE_BYTES (3u << 20)
@@ -25,11 +34,9 @@
 #define MAX_STEPS 2000
 #define NO_STATE "/nonexistent"	/* has no decision records, and none can be made */
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerInitialize(int *argc, char ***argv);
-
 struct image {
-	uint8_t *now, *pristine;
+	char path[32];			/* of a file in memory */
+	uint8_t *now, *pristine;	/* now: the file, mapped */
 	uint16_t live[MAX_LIVE];
 	unsigned nr_live;
 	uint16_t touched[4096];
@@ -37,6 +44,7 @@ struct image {
 };
 
 static struct image alone, based, *image;
+static char base_path[64];
 static unsigned long long opens;
 
 /* The library must never go beyond the end. */
@@ -52,7 +60,7 @@ static int device_read(struct cow_device *device, void *data, uint64_t offset, s
 	return 0;
 }
 
-static void touch(uint64_t offset, size_t length)
+static void touch(uint64_t offset, uint64_t length)
 {
 	uint64_t block;
 
@@ -60,6 +68,13 @@ static void touch(uint64_t offset, size_t length)
 		if (image->nr_touched < ARRAY_SIZE(image->touched))
 			image->touched[image->nr_touched++] = (uint16_t)block;
 	}
+}
+
+/* The driver's I/O; only the store is written. */
+static void changed(uint64_t offset, uint64_t length)
+{
+	check_range(offset, length);
+	touch(offset, length);
 }
 
 static int device_write(struct cow_device *device, const void *data, uint64_t offset, size_t length)
@@ -115,21 +130,16 @@ static struct cow_store *must_open(void)
 	return store;
 }
 
-static void must(int ret)
-{
-	if (ret)
-		abort();
-}
-
 /* Make a store with snapshots, one deleted and still held by two, one prepared, and a log without a checkpoint. */
 static void make_store(void)
 {
-	const struct cow_base_fields fields = { .sectors = SECTORS, .target = "/base" };
+	struct cow_base_fields fields;
 	static uint8_t bytes[64 * SECTOR_SIZE];
 	struct cow_create_options options = { .sectors = SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
 	struct error_text error = { "" };
 	struct cow_store *store;
 
+	must(cow_base_describe(&fields, base_path, &error));
 	if (image == &based) {
 		options.base_kind = COW_BASE_RAW;
 		options.base = &fields;
@@ -180,10 +190,14 @@ static void say_count(void)
 
 static void make_image(struct image *which)
 {
+	int fd = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
 	image = which;
-	image->now = calloc(1, STORE_BYTES);
+	must(fd < 0 || ftruncate(fd, STORE_BYTES) || fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK));
+	snprintf(image->path, sizeof(image->path), "/proc/self/fd/%d", fd);
+	image->now = mmap(NULL, STORE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	image->pristine = malloc(STORE_BYTES);
-	if (!image->now || !image->pristine)
+	if (image->now == MAP_FAILED || !image->pristine)
 		abort();
 	make_store();
 	find_live();
@@ -191,10 +205,30 @@ static void make_image(struct image *which)
 	image->nr_touched = 0;
 }
 
+/* The contents that base_read() returns, where the driver can open them. */
+static void make_base(void)
+{
+	static uint8_t bytes[SECTORS * SECTOR_SIZE];
+	int fd;
+
+	strcpy(base_path, access("/dev/shm", W_OK) ? "/tmp/tapsnap-fuzz.XXXXXX" : "/dev/shm/tapsnap-fuzz.XXXXXX");
+	fd = mkostemp(base_path, O_CLOEXEC);
+	memset(bytes, 0xba, sizeof(bytes));
+	must(fd < 0 || write(fd, bytes, sizeof(bytes)) != sizeof(bytes) || close(fd));
+}
+
+static void end(void)
+{
+	unlink(base_path);
+	say_count();
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-	if (atexit(say_count) || setenv(STATE_DIR_ENV, NO_STATE, 1))
+	if (atexit(end) || setenv(STATE_DIR_ENV, NO_STATE, 1))
 		abort();
+	make_base();
+	serve_init(changed);
 	make_image(&based);
 	make_image(&alone);
 	return 0;
@@ -275,27 +309,36 @@ static void use(struct cow_store *store, bool read_only, bool repair)
 		assert(i < MAX_STEPS);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+/* The library opens it, and uses it. */
+static void open_and_use(uint8_t switches)
 {
 	struct cow_open_options options = { .cache_bytes = 1 << 20, .layer_entries = 64, .base = base };
 	struct error_text error = { "" };
 	struct cow_store *store;
 
+	options.read_only = switches & 1;
+	if (cow_open(&store, &device, &options, &error)) {
+		assert(error.text[0] && !strchr(error.text, '\n'));
+		return;
+	}
+	use(store, options.read_only, switches & 2);
+	if (switches & 4)
+		cow_abandon(store);
+	else
+		cow_close(store);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
 	if (!size)
 		return 0;
 	image = data[0] & 8 ? &based : &alone;
-	options.read_only = data[0] & 1;
 	apply(data + 1, size - 1);
 	opens++;
-	if (!cow_open(&store, &device, &options, &error)) {
-		use(store, options.read_only, data[0] & 2);
-		if (data[0] & 4)
-			cow_abandon(store);
-		else
-			cow_close(store);
-	} else {
-		assert(error.text[0] && !strchr(error.text, '\n'));
-	}
+	if (data[0] & 16)
+		serve(image->path, data[0] & 1, data[0] & 2, data[0] & 4);
+	else
+		open_and_use(data[0]);
 	restore();
 	return 0;
 }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_driver.c - the driver `cow` with many requests in flight, power
- * cuts at every step and faults, as in the unit tests, with many seeds.
+ * cuts at every step and faults, beside deletes and commits, too, as in the unit
+ * tests, with many seeds.
  *
- * TAPSNAP_SOAK_SECONDS: how long (600). TAPSNAP_SEED: only this seed; with
- * TAPSNAP_SEEDS, this number of seeds from there on.
+ * TAPSNAP_SOAK_SECONDS: how long (600), or longer, until there have been
+ * POWER_CUTS. TAPSNAP_SEED: only this seed; with TAPSNAP_SEEDS, this number of
+ * seeds from there on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,18 +17,29 @@
 #include "scratch.h"
 
 #define FAULT_STRIDE 41
+#define POWER_CUTS 10000u
+
+static void faults(const struct live_options *options, bool (*run)(const struct live_options *options, const char *directory,
+								  uint64_t nth, int error))
+{
+	uint64_t nth = 1 + options->seed % FAULT_STRIDE;
+
+	while (run(options, scratch_dir, nth, options->seed % 2 ? -EIO : -ENOSPC))
+		nth += FAULT_STRIDE;
+}
 
 static void one_seed(uint64_t seed)
 {
 	struct live_options options = { .seed = seed, .base = seed % 3, .small = seed / 3 % 2, .full = seed / 6 % 4 == 3 };
-	uint64_t nth;
+	struct live_options own = { .seed = seed, .base = LIVE_OWN_BASE, .small = seed / 3 % 2, .no_commands = true };
 
 	options.small |= options.full;
 	live_run(&options, scratch_dir);
 	live_run_cuts(&options, scratch_dir);
-	for (nth = 1 + seed % FAULT_STRIDE; live_run_fault(&options, scratch_dir, nth, seed % 2 ? -EIO : -ENOSPC);
-	     nth += FAULT_STRIDE)
-		;
+	faults(&options, live_run_fault);
+	faults(&options, live_run_fault_deletes);
+	live_run_merge(&own, scratch_dir);
+	faults(&own, live_run_merge_fault);
 }
 
 static void test_seed_after_seed(void **state)
@@ -38,7 +51,7 @@ static void test_seed_after_seed(void **state)
 	print_message("# TAPSNAP_SEED=%llu\n", (unsigned long long)first);
 	do
 		one_seed(seed++);
-	while (time(NULL) < end && seed - first < model_seeds(UINT32_MAX));
+	while ((time(NULL) < end || live_cuts + live_restarts < POWER_CUTS) && seed - first < model_seeds(UINT32_MAX));
 	print_message("# %llu seeds, %llu power cuts looked at, %llu lived through\n", (unsigned long long)(seed - first),
 		      (unsigned long long)live_cuts, (unsigned long long)live_restarts);
 }

@@ -13,12 +13,12 @@ make_it() { make -s -C "$here" -o all BUILD="$build" DESTDIR="$work/package" PRE
 
 files() { (cd "$1" && find . ! -type d | sort); }
 
-# a library with line counters (make coverage) needs gcov's library
-counts=$(! nm "$build/lib/libtapsnap.a" | grep -q gcov || echo --coverage)
+# a library that was made with these (make coverage, asan, tsan) needs them when a program is linked to it, too
+special=$(grep -oE -e '--coverage|-fsanitize=[a-z,]+' "$build/flags" | sort -u)
 
 compile() { # EXAMPLE
 	# shellcheck disable=SC2046 # words
-	gcc -Wall -Wextra -Werror -Wno-unused-parameter -std=gnu11 $counts -o example "$here/docs/examples/$1.c" $(pkg-config --cflags --libs tapsnap) &&
+	gcc -Wall -Wextra -Werror -Wno-unused-parameter -std=gnu11 $special -o example "$here/docs/examples/$1.c" $(pkg-config --cflags --libs tapsnap) &&
 		[ "$(./example 2>&1 | head -1 | cut -d' ' -f1,2)" = "usage: $1" ]
 }
 
@@ -35,8 +35,8 @@ make_object() {	# into an empty directory of its own
 }
 
 for program in "$build"/bin/*; do
-	if [ "$counts" ]; then
-		skip "${program##*/} is hardened" "one that counts its lines is not"
+	if [ "$special" ]; then
+		skip "${program##*/} is hardened" "one that counts its lines, or is made for a sanitizer, is not"
 	else
 		check "${program##*/} is hardened" hardened "$program"
 	fi

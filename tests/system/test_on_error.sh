@@ -6,7 +6,7 @@
 # resume and events. test_on_error_sweep.c tests all errors.
 #
 # Output is TAP. BUILD says where the programs are. Needs: root (mount), jq,
-# libnbd-bin, e2fsprogs, util-linux
+# libnbd-bin, python3-libnbd, e2fsprogs, util-linux
 
 . "$(dirname "$0")/lib.sh"
 
@@ -107,7 +107,7 @@ thaw() {
 }
 trap 'thaw; cleanup' EXIT
 
-in_flight() { [ "$(tap-ctl stats $disk | jq .in_flight)" -gt 0 ]; }
+in_flight() { [ "$(tap-ctl stats ${disk[$1]} | jq .in_flight)" -gt 0 ]; }
 no_process() { ! kill -0 "$pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$pid/status"; }
 
 unresponsive() {
@@ -117,7 +117,7 @@ unresponsive() {
 	open_target 0 "aio:$work/frozen/image" && fsfreeze -f frozen || return 1
 	head -c 1M data >small.data
 	nbdcopy small.data "$uri" >copied 2>&1 &
-	eventually in_flight || return 1
+	eventually in_flight 0 || return 1
 	is "$(tap-ctl events -p "$pid" -w not-answering -t 20 | cut -d' ' -f1)" not-answering || return 1
 	quick tap-ctl list && quick tap-ctl info $disk >/dev/null && quick tap-ctl on-error $disk || return 1
 	exits 110 tap-ctl pause -f -t 1 $disk || return 1
@@ -131,5 +131,36 @@ unresponsive() {
 	open_target 0 "aio:$work/frozen/image" && tap-ctl destroy $disk && umount frozen
 }
 check "a device that does not answer: tap-ctl does, and force has an end" unresponsive
+
+asked() {	# asked N: what does not need disk N's storage is answered
+	quick tap-ctl list -p "${pid[$1]}" && quick tap-ctl info ${disk[$1]} >/dev/null && quick tap-ctl stats ${disk[$1]} >/dev/null &&
+		quick tap-ctl throttle ${disk[$1]} -i 100000 && quick tap-ctl on-error ${disk[$1]} -P stop &&
+		quick nbdinfo --size "${uri[$1]}"
+}
+
+open_beside() {	# open_beside N TYPE:PATH: as open_target, in the tapdisk of disk 0
+	minor[$1]=$(tap-ctl allocate) && minor[$1]=${minor[$1]##*-} && pid[$1]=$pid disk[$1]="-p $pid -m ${minor[$1]}" &&
+		uri[$1]="nbd+unix:///?socket=$TAPSNAP_RUN_DIR/nbd$pid.${minor[$1]}" && tap-ctl attach ${disk[$1]} &&
+		tap-ctl open ${disk[$1]} -a "$2"
+}
+
+# One tapdisk has two disks, the store's and a raw one: neither keeps the other from being served.
+unresponsive_store() {
+	local status
+	mkfs.ext4 -q -F frozen.img 64M && mount -o loop frozen.img frozen && truncate -s 4M awake.img || return 1
+	tap-img create frozen/store 16M && tap-img snapshot -c one frozen/store && open_target 0 "cow:$work/frozen/store" || return 1
+	nbdcopy --flush data "$uri" && open_beside 1 "aio:$work/awake.img" || return 1
+	fsfreeze -f frozen || return 1
+	nbdcopy data "$uri" >copied 2>&1 &
+	eventually in_flight 0 || return 1
+	is "$(tap-ctl events -p "$pid" -w not-answering -t 20 | cut -d' ' -f1)" not-answering || return 1
+	asked 0 && asked 1 || return 1
+	is "$(quick tap-ctl snapshot-list $disk --json | jq -r '.snapshots[].name')" one || return 1
+	quick nbdsh -u "$uri" -c 'assert len(h.pread(65536, 0)) == 65536' || return 1
+	quick nbdcopy "${uri[1]}" awake.copy && cmp awake.img awake.copy || return 1
+	fsfreeze -u frozen && wait $! && nbdcopy "$uri" - | cmp -n 12582912 - data || return 1
+	end_disks && umount frozen
+}
+check "a store that does not answer: its snapshots, its readers, and the other disk of its tapdisk" unresponsive_store
 
 finish

@@ -20,7 +20,7 @@ daemon_in() {	# daemon_in DIRECTORY OPTION...
 ends() {	# ends PIDFILE
 	local pid
 	pid=$(cat "$1") || return 1
-	is "$(cat "/proc/$pid/comm")" tapback || return 1
+	tr '\0' '\n' <"/proc/$pid/cmdline" | grep -q '/tapback$\|^tapback$' || return 1
 	kill "$pid" && wait_gone "$pid" || return 1
 	[ ! -e "$1" ] || { echo "$1 is left"; return 1; }
 }

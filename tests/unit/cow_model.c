@@ -10,7 +10,6 @@
 #include "cow_internal.h"
 #include "cow_model.h"
 
-#define BASE_SECTORS 4003
 #define MAX_RUN 40
 #define CHUNK 512u			/* sectors read at a time */
 
@@ -40,15 +39,14 @@ uint64_t model_base_tag(uint64_t sector)
 
 static int base_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
 {
+	int ret = sim_read_beside(owner);
 	uint64_t i;
 
-	assert_true(sector + nr_sectors <= BASE_SECTORS);
+	assert_true(sector + nr_sectors <= MODEL_BASE_SECTORS);
 	for (i = 0; i < nr_sectors; i++)
 		sim_fill_sector((uint8_t *)data + i * 512, model_base_tag(sector + i));
-	return 0;
+	return ret;
 }
-
-const struct cow_base model_base = { base_read, NULL, BASE_SECTORS };
 
 static void __attribute__((noreturn, format(printf, 2, 3))) model_fail(struct model *model, const char *format, ...)
 {
@@ -70,7 +68,7 @@ static uint64_t pick(struct model *model, uint64_t below)
 
 void model_init(struct model *model, struct sim *sim, uint64_t seed, uint64_t sectors, bool with_base)
 {
-	static const struct cow_base_fields base = { .sectors = BASE_SECTORS, .target = "aio:/base" };
+	static const struct cow_base_fields base = { .sectors = MODEL_BASE_SECTORS, .target = "aio:/base" };
 	struct cow_create_options options = { .sectors = sectors, .log_blocks = COW_LOG_MIN_BLOCKS };
 	struct error_text error = { "" };
 	uint64_t i;
@@ -79,12 +77,12 @@ void model_init(struct model *model, struct sim *sim, uint64_t seed, uint64_t se
 	model->sim = sim;
 	model->random = seed * 2654435761u | 1;
 	model->next_tag = 1;
-	model->with_base = with_base;
 	model->active.sectors = sectors;
 	if (with_base) {
 		options.base_kind = COW_BASE_RAW;
 		options.base = &base;
-		for (i = 0; i < BASE_SECTORS && i < sectors; i++)
+		model->base = (struct cow_base){ base_read, sim, MODEL_BASE_SECTORS };
+		for (i = 0; i < MODEL_BASE_SECTORS && i < sectors; i++)
 			model->active.tag[i] = model_base_tag(i);
 	}
 	model->stable = model->active;
@@ -101,12 +99,11 @@ void model_free(struct model *model)
 
 int model_open(struct model *model)
 {
-	struct cow_open_options options = { .layer_entries = 600, .cache_bytes = model->small_cache ? 1 : 0 };
+	struct cow_open_options options = { .layer_entries = 600, .cache_bytes = model->small_cache ? 1 : 0,
+		.base = model->base, .journal = model->journal };
 	struct error_text error = { "" };
 	int ret;
 
-	if (model->with_base)
-		options.base = model_base;
 	ret = cow_open(&model->store, &model->sim->device, &options, &error);
 	if (ret && !model->sim->off && !model->sim->fail_at)
 		model_fail(model, "open: %s", error.text);

@@ -18,6 +18,7 @@
 
 #define MODEL_SECTORS 12000u		/* the largest disk */
 #define MODEL_SNAPSHOTS 10
+#define MODEL_BASE_SECTORS 4003u
 
 struct model_image {
 	uint64_t sectors;
@@ -36,7 +37,8 @@ enum model_pending { NOTHING, CREATING, DELETING, REVERTING, RESIZING };
 struct model {
 	struct sim *sim;
 	struct cow_store *store;
-	bool with_base;
+	struct cow_base base;		/* all zero: none */
+	const char *journal;		/* NULL: none */
 	uint64_t random, next_tag, operations;
 	struct model_image active;	/* what a read must return */
 	struct model_image stable;	/* contents at the last flush */
@@ -68,7 +70,6 @@ void model_check(struct model *model);		/* cow_check() must find nothing */
 void model_finish_deletions(struct model *model);
 /* The base's tag of a sector. */
 uint64_t model_base_tag(uint64_t sector);
-extern const struct cow_base model_base;
 extern uint64_t model_seed, model_cut;		/* for messages */
 
 /* TAPSNAP_SEED if set, else @otherwise. */

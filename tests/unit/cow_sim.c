@@ -56,6 +56,13 @@ static int sim_read(struct cow_device *device, void *data, uint64_t offset, size
 	return 0;
 }
 
+int sim_read_beside(struct sim *sim)
+{
+	int error;
+
+	return sim_fails(sim, false, false, &error) ? error : 0;
+}
+
 static void sim_remember(struct sim *sim, const void *data, uint64_t offset, size_t length)
 {
 	struct sim_write *write;

@@ -41,6 +41,8 @@ void sim_free(struct sim *sim);
 void sim_power_cycle(struct sim *sim);
 /* The same, but @keeps chooses the unsynced writes that are kept; no write is torn. */
 void sim_power_cycle_picking(struct sim *sim, bool (*keeps)(const struct sim_write *write));
+/* Count a read of another file, the store's base: 0, or an error as a read of the device would have now. */
+int sim_read_beside(struct sim *sim);
 /* xorshift; *state must not be 0. */
 uint64_t sim_random(uint64_t *state);
 /* Fill 512 bytes with @tag. */

@@ -206,3 +206,80 @@ void live_run_merge(const struct live_options *options, const char *directory)
 	live_disk_free(disk);
 	free(disk);
 }
+
+/* A command that has failed leaves the commit where it was: it is canceled, and may begin again. */
+static void faulty_step(struct live_disk *disk, bool *begun)
+{
+	live_step(disk);
+	if (disk->merger.busy || live_pick(disk, 2))
+		return;
+	if (*begun && disk->merger.error) {
+		*begun = false;
+		live_command(disk, &disk->merger, SNAPSHOT_MERGE_CANCEL, NULL);
+	} else {
+		live_command(disk, &disk->merger, !*begun ? SNAPSHOT_MERGE_BEGIN : live_pick(disk, 12) ? SNAPSHOT_MERGE_STEP :
+			     SNAPSHOT_MERGE_SYNC, NULL);
+		*begun = true;
+	}
+}
+
+static int command_now(struct live_disk *disk, enum snapshot_op op)
+{
+	live_command(disk, &disk->merger, op, NULL);
+	live_drain(disk);
+	return disk->merger.error;
+}
+
+/* The commit as a whole; the fault is in it, or there is none. */
+static void faulty_commit(struct live_disk *disk)
+{
+	bool begun = false;
+	unsigned i;
+
+	for (i = 0; i < USE_STEPS && !disk->failure[0]; i++)
+		faulty_step(disk, &begun);
+	live_drain(disk);
+	if (begun && disk->merger.error)
+		command_now(disk, SNAPSHOT_MERGE_CANCEL);
+	if (!begun || disk->merger.error || disk->merger.command.op == SNAPSHOT_MERGE_CANCEL)
+		command_now(disk, SNAPSHOT_MERGE_BEGIN);
+	if (!disk->merger.error && command_now(disk, SNAPSHOT_MERGE_END))
+		command_now(disk, SNAPSHOT_MERGE_CANCEL);
+}
+
+bool live_run_merge_fault(const struct live_options *options, const char *directory, uint64_t nth, int error)
+{
+	struct live_disk *disk = malloc(sizeof(*disk));
+	unsigned i;
+	bool came;
+
+	assert_non_null(disk);
+	live_disk_init(disk, options, directory);
+	for (i = 0; i < USE_STEPS; i++)
+		live_step(disk);
+	live_drain(disk);
+	disk->faulty = true;
+	disk->crash.queued = 0;
+	disk->crash.fail_error = error;
+	disk->crash.fail_at = nth;
+	faulty_commit(disk);
+	live_fault_expect_right(disk, nth);
+	live_close(disk);
+	came = disk->crash.failed;
+	disk->crash.fail_at = 0;
+	if (!is_committed(disk->path)) {
+		live_check(disk, disk->path, LIVE_RESTARTED);
+		live_fault_expect_right(disk, nth);
+		disk->faulty = false;
+		live_open(disk);
+		faulty_commit(disk);
+		live_close(disk);
+	}
+	if (!disk->failure[0] && !is_committed(disk->path))
+		live_failed(disk, "it was not committed");
+	check_raw(disk, disk->base_fd, false);
+	live_fault_expect_right(disk, nth);
+	live_disk_free(disk);
+	free(disk);
+	return came;
+}

@@ -17,6 +17,9 @@
 #define LIVES 3				/* of a store, each ended by a power cut */
 #define LIFE_STEPS 160
 #define FAULT_STEPS 220
+#define DELETES 3			/* of snapshots */
+#define DELETE_STEPS 40			/* before each snapshot, and beside each delete */
+#define DELETE_REAPS 400
 
 uint64_t live_waited, live_cuts, live_restarts;
 
@@ -169,7 +172,7 @@ void live_run_cuts(const struct live_options *options, const char *directory)
 	disk_end(disk);
 }
 
-static void fault_expect_right(const struct live_disk *disk, uint64_t nth)
+void live_fault_expect_right(const struct live_disk *disk, uint64_t nth)
 {
 	if (disk->failure[0])
 		fail_msg("TAPSNAP_SEED=%llu fault %llu operation %llu: %s", (unsigned long long)disk->options.seed,
@@ -181,30 +184,75 @@ static void steps(struct live_disk *disk, unsigned count, uint64_t nth)
 	while (count-- && !disk->failure[0])
 		live_step(disk);
 	live_drain(disk);
-	fault_expect_right(disk, nth);
+	live_fault_expect_right(disk, nth);
+}
+
+static void fault_begin(struct live_disk *disk, uint64_t nth, int error)
+{
+	disk->faulty = true;
+	disk->crash.queued = 0;
+	disk->crash.fail_error = error;
+	disk->crash.fail_at = nth;
+}
+
+/* Close, check, and use it a little without faults. Returns whether the fault had come. */
+static bool fault_end(struct live_disk *disk, uint64_t nth)
+{
+	bool came;
+
 	live_close(disk);
+	came = disk->crash.failed;
+	disk->crash.fail_at = 0;
+	live_check(disk, disk->path, LIVE_RESTARTED);
+	live_fault_expect_right(disk, nth);
+	disk->faulty = false;
+	live_open(disk);
+	live_fault_expect_right(disk, nth);
+	steps(disk, 20, nth);
+	live_close(disk);
+	live_check(disk, disk->path, LIVE_CRASHED);
+	live_fault_expect_right(disk, nth);
+	disk_end(disk);
+	return came;
 }
 
 bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error)
 {
 	struct live_disk *disk = disk_new(options, directory);
-	bool came;
 
-	disk->faulty = true;
-	disk->crash.queued = 0;
-	disk->crash.fail_error = error;
-	disk->crash.fail_at = nth;
+	fault_begin(disk, nth, error);
 	steps(disk, FAULT_STEPS, nth);
-	came = disk->crash.failed;
-	disk->crash.fail_at = 0;
-	live_check(disk, disk->path, LIVE_RESTARTED);
-	fault_expect_right(disk, nth);
-	disk->faulty = false;
-	live_open(disk);
-	fault_expect_right(disk, nth);
-	steps(disk, 20, nth);
-	live_check(disk, disk->path, LIVE_CRASHED);
-	fault_expect_right(disk, nth);
-	disk_end(disk);
-	return came;
+	return fault_end(disk, nth);
+}
+
+static void snapshot_now(struct live_disk *disk)
+{
+	struct live_snapshot *snapshot = live_snapshot_free(disk);
+
+	assert_non_null(snapshot);
+	snapshot->state = LIVE_CREATING;
+	live_watch(disk);
+	live_command(disk, &disk->maker, SNAPSHOT_CREATE, snapshot);
+	live_drain(disk);
+}
+
+/* Each delete's space is freed while the disk is used; in the end it has time for all of it. */
+bool live_run_fault_deletes(const struct live_options *options, const char *directory, uint64_t nth, int error)
+{
+	struct live_disk *disk = disk_new(options, directory);
+	unsigned i;
+
+	disk->options.no_commands = true;
+	for (i = 0; i < DELETES; i++) {
+		steps(disk, DELETE_STEPS, nth);
+		snapshot_now(disk);
+	}
+	fault_begin(disk, nth, error);
+	for (i = 0; i < DELETES; i++) {
+		live_delete(disk);
+		steps(disk, DELETE_STEPS, nth);
+	}
+	for (i = 0; i < DELETE_REAPS && !disk->failure[0]; i++)
+		live_reap(disk);
+	return fault_end(disk, nth);
 }

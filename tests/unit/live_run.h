@@ -16,11 +16,18 @@ void live_run(const struct live_options *options, const char *directory);
  * run continues from there.
  */
 void live_run_cuts(const struct live_options *options, const char *directory);
-/* Fail the @nth operation below the driver with @error. False: there were fewer operations. */
+/*
+ * Fail the @nth operation below the driver with @error, from the opening's end on, or, with deletes, from the time when
+ * there are three snapshots that are then deleted. False: there were fewer operations.
+ */
 bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
+bool live_run_fault_deletes(const struct live_options *options, const char *directory, uint64_t nth, int error);
+void live_fault_expect_right(const struct live_disk *disk, uint64_t nth);
 
 /* live_merge.c: commit the disk to its own base while it is in use, with power cuts of both. */
 void live_run_merge(const struct live_options *options, const char *directory);
+/* The same with a fault of the @nth operation, of store or base, and no power cut. False: there were fewer operations. */
+bool live_run_merge_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
 
 /* Numbers of requests that waited for room; of power cuts checked in a copy; of cuts that ended a run. */
 extern uint64_t live_waited, live_cuts, live_restarts;

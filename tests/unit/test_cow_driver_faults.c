@@ -1,30 +1,52 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_driver_faults.c - the Nth operation below the driver `cow` fails,
- * for every N. Each request ends, or waits for room and continues when there
- * is; nothing hangs; reads still return the right data; and after the next
- * open the store has the right contents.
+ * for every N: of a store alone, on a raw base or on a snapshot; while snapshots
+ * are deleted; and while the disk is committed to its base. Each request ends,
+ * or waits for room and continues when there is; nothing hangs; reads still
+ * return the right data; and after the next open the store has the right
+ * contents.
  *
- * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
+ * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many. TAPSNAP_STRIDE=1
+ * takes every N of each seed.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "cow_model.h"
 #include "live_run.h"
 #include "scratch.h"
 
-#define STRIDE 29			/* not every N each time: the seeds share the work */
+/* Not every N each time: the seeds share them out. */
+static uint64_t stride(void)
+{
+	const char *text = getenv("TAPSNAP_STRIDE");
+
+	return text ? strtoull(text, NULL, 0) : 29;
+}
+
+typedef bool run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
+
+static struct live_options of_seed(uint64_t seed)
+{
+	return (struct live_options){ .seed = seed, .small = seed % 2, .base = seed % 3 };
+}
+
+static uint64_t sweep_one(run_fault *run, struct live_options options, int error)
+{
+	uint64_t step = stride(), nth, faults = 0;
+
+	for (nth = 1 + options.seed * 5 % step; run(&options, scratch_dir, nth, error); nth += step)
+		faults++;
+	return faults;
+}
 
 static void sweep(int error, unsigned count)
 {
-	uint64_t first = model_first_seed(1), seeds = model_seeds(count), nth, faults = 0;
-	struct live_options options = { 0 };
+	uint64_t first = model_first_seed(1), seed, faults = 0;
 
-	for (options.seed = first; options.seed < first + seeds; options.seed++) {
-		options = (struct live_options){ .seed = options.seed, .small = options.seed % 2, .base = options.seed % 3 };
-		for (nth = 1 + options.seed * 5 % STRIDE; live_run_fault(&options, scratch_dir, nth, error); nth += STRIDE)
-			faults++;
-	}
+	for (seed = first; seed < first + model_seeds(count); seed++)
+		faults += sweep_one(live_run_fault, of_seed(seed), error);
 	print_message("# %llu faults\n", (unsigned long long)faults);
 }
 
@@ -39,11 +61,35 @@ static void test_no_space(void **state)
 	sweep(-ENOSPC, 6);
 }
 
+static void test_deletes(void **state)
+{
+	uint64_t first = model_first_seed(1), seed, faults = 0;
+
+	for (seed = first; seed < first + model_seeds(6); seed++)
+		faults += sweep_one(live_run_fault_deletes, of_seed(seed), seed % 2 ? -EIO : -ENOSPC);
+	print_message("# %llu faults\n", (unsigned long long)faults);
+}
+
+static void test_commit(void **state)
+{
+	uint64_t first = model_first_seed(1), seed, faults = 0;
+	struct live_options options = { .base = LIVE_OWN_BASE, .no_commands = true };
+
+	for (seed = first; seed < first + model_seeds(4); seed++) {
+		options.seed = seed;
+		options.small = seed / 2 % 2;
+		faults += sweep_one(live_run_merge_fault, options, seed % 2 ? -EIO : -ENOSPC);
+	}
+	print_message("# %llu faults\n", (unsigned long long)faults);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_input_output_errors),
 		cmocka_unit_test(test_no_space),
+		cmocka_unit_test(test_deletes),
+		cmocka_unit_test(test_commit),
 	};
 
 	scratch_init();

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "live_rules.h"
 
@@ -441,6 +442,66 @@ static void test_revert_to_nowhere_beside_a_checkpoint(void **state)
 	end();
 }
 
+/* One byte of the node, on the medium; a second time puts it back. */
+static void node_spoil(const struct cow_ref *ref)
+{
+	off_t at = (off_t)(cow_entry_block(ref->where) << COW_SHIFT);
+	uint8_t byte;
+
+	assert_int_equal(pread(disk.fd, &byte, 1, at), 1);
+	byte ^= 0xff;
+	assert_int_equal(pwrite(disk.fd, &byte, 1, at), 1);
+	cow_cache_drop(&inside()->store->cache, cow_entry_block(ref->where));
+}
+
+static void note_error(struct block_request *req, int error)
+{
+	*(int *)req->owner = error;
+}
+
+static void expect_status(uint32_t since, uint64_t sector, uint64_t nr_sectors, int expected)
+{
+	struct block_extent extent[4];
+	struct block_status status = { .since = since, .extents = extent, .room = 4 };
+	int error = 1;
+	struct block_request req = { .op = BLOCK_STATUS, .sector = sector, .nr_sectors = nr_sectors, .status = &status,
+		.done = note_error, .owner = &error };
+
+	backend_submit(disk.backend, &req);
+	rounds(PLENTY);
+	assert_int_equal(error, expected);
+}
+
+/* A node that is no good is not asked for again and again, whatever it is needed for. */
+static void test_status_with_a_bad_node(void **state)
+{
+	struct live_snapshot *snapshot;
+	struct cow_ref since, root;
+	uint32_t id;
+
+	begin((struct live_options){ 0 });
+	do_write(0, 8);
+	snapshot = create();
+	do_write(0, 8);
+	live_close(&disk);
+	assert_int_equal(live_open(&disk), 0);
+	do_write(16, 8);			/* not in the tree yet */
+	id = cow_version_by_name(inside()->store, snapshot->name)->id;
+	since = cow_version_by_name(inside()->store, snapshot->name)->root;
+	root = cow_map_tree(inside()->store->active)->root;
+	assert_true(since.where && root.where && since.where != root.where);
+	node_spoil(&since);
+	expect_status(id, 0, 64, -EUCLEAN);
+	expect_status(0, 0, 64, 0);
+	node_spoil(&since);
+	node_spoil(&root);
+	expect_status(0, 16, 8, -EUCLEAN);
+	node_spoil(&root);
+	expect_status(id, 0, 64, 0);
+	expect_status(0, 16, 8, 0);
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -449,6 +510,7 @@ int main(void)
 		cmocka_unit_test(test_open_or_deleted),
 		cmocka_unit_test(test_read_of_what_is_freed),
 		cmocka_unit_test(test_read_of_a_node_that_is_replaced),
+		cmocka_unit_test(test_status_with_a_bad_node),
 		cmocka_unit_test(test_flush_beside_a_flush),
 		cmocka_unit_test(test_revert_to_another_size),
 		cmocka_unit_test(test_many_snapshots),

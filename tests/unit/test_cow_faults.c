@@ -1,15 +1,21 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_cow_faults.c - the Nth call to the device fails, for every N. The store
- * returns the error, still reads, and has the right contents after the next
- * open. A write that found no space leaves the store usable.
+ * test_cow_faults.c - the Nth call to the device fails, for every N, reads of
+ * the base included. The store returns the error, still reads, and has the
+ * right contents after the next open. A write that found no space leaves the
+ * store usable. The same while a disk is committed to its base, and for a
+ * process that dies by the fault, with the journal that it leaves.
  */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "cow_base.h"
 #include "cow_internal.h"
 #include "cow_model.h"
+#include "scratch.h"
 
 #define STORE_BYTES (20u << 20)
 #define OPERATIONS 50
@@ -75,6 +81,196 @@ static void test_eio_anywhere(void **state)
 static void test_enospc_anywhere(void **state)
 {
 	sweep(-ENOSPC);
+}
+
+/* What has been answered must be there when the process has died: as after a flush, in a power cut. */
+static void all_answered(struct model *model)
+{
+	model->stable = model->active;
+	model->nr_later = 0;
+}
+
+/* The process dies by the fault, or at the end; the power stays. The fault may also come while its journal is replayed. */
+static bool run_death(uint64_t seed, uint64_t nth, int error)
+{
+	struct model *model = malloc(sizeof(*model));
+	struct sim sim;
+	unsigned i;
+	bool came;
+	int ret;
+
+	assert_non_null(model);
+	model_seed = seed;
+	model_cut = nth;
+	sim_init(&sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
+	model_init(model, &sim, seed, 5003, seed % 2);
+	model->journal = scratch_path("journal");
+	unlink(model->journal);
+	sim.calls = 0;
+	sim.fail_error = error;
+	sim.fail_at = nth;
+	ret = model_open(model);
+	for (i = 0; !ret && i < OPERATIONS / 2; i++) {
+		all_answered(model);
+		ret = model_step(model);
+	}
+	if (model->store)
+		cow_abandon(model->store);
+	if (model_open(model))
+		assert_int_equal(model_open(model), 0);
+	came = sim.calls >= nth;
+	sim.fail_at = 0;
+	model_verify_crashed(model);
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+	return came;
+}
+
+static void test_death_by_a_fault(void **state)
+{
+	uint64_t first = model_first_seed(1), seed, nth, runs = 0;
+
+	for (seed = first; seed < first + model_seeds(2); seed++) {
+		for (nth = 1; run_death(seed, nth, seed / 2 % 2 ? -ENOSPC : -EIO); nth++)
+			runs++;
+	}
+	print_message("# %llu faults\n", (unsigned long long)runs);
+}
+
+/* The base of a disk that is committed; it is smaller than the disk. */
+static struct sim base_sim;
+
+static int base_sim_read(void *owner, void *data, uint64_t sector, uint64_t nr_sectors)
+{
+	return base_sim.device.ops->read(&base_sim.device, data, sector * SECTOR_SIZE, nr_sectors * SECTOR_SIZE);
+}
+
+static void base_make(uint64_t sectors)
+{
+	uint8_t data[SECTOR_SIZE];
+	uint64_t i;
+
+	sim_init(&base_sim, MODEL_BASE_SECTORS * SECTOR_SIZE, sectors * SECTOR_SIZE, 1);
+	for (i = 0; i < MODEL_BASE_SECTORS; i++) {
+		sim_fill_sector(data, model_base_tag(i));
+		assert_int_equal(base_sim.device.ops->write(&base_sim.device, data, i * SECTOR_SIZE, sizeof(data)), 0);
+	}
+	assert_int_equal(base_sim.device.ops->sync(&base_sim.device), 0);
+}
+
+static int commit(struct model *model)
+{
+	const struct cow_base_fields fields = { .sectors = model->active.sectors, .target = "aio:/base" };
+	struct error_text error = { "" };
+	uint64_t sector, n;
+	int ret;
+
+	ret = cow_commit_begin(model->store, &base_sim.device, &error);
+	for (sector = 0; !ret && sector < model->active.sectors; sector += n)
+		ret = cow_commit_step(model->store, &base_sim.device, sector, &n);
+	if (!ret)
+		ret = base_sim.device.ops->sync(&base_sim.device);
+	return ret ? ret : cow_commit_end(model->store, &fields, &error);
+}
+
+/* With the base of the size that the store has noted. */
+static void reopen_on_base(struct model *model)
+{
+	struct error_text error = { "" };
+	struct cow_base_fields fields;
+	enum cow_base_kind kind;
+
+	if (model->store)
+		cow_abandon(model->store);
+	assert_int_equal(cow_probe(&model->sim->device, &kind, &fields, &error), 0);
+	model->base = (struct cow_base){ base_sim_read, NULL, fields.sectors };
+	assert_int_equal(model_open(model), 0);
+}
+
+static void use_before_commit(struct model *model)
+{
+	unsigned i;
+
+	for (i = 0; i < 12; i++)
+		assert_int_equal(model_write(model, (i * 977 + model_seed * 41) % 5000, 3 + i % 2 * 13), 0);
+	assert_int_equal(model_discard(model, 1000, 300, true), 0);
+	assert_int_equal(model_discard(model, MODEL_BASE_SECTORS - 2, 400, true), 0);
+	assert_int_equal(model_flush(model), 0);
+	for (; i < 24; i++)
+		assert_int_equal(model_write(model, (i * 977 + model_seed * 41) % 5000, 20), 0);
+}
+
+static void expect_committed(struct model *model)
+{
+	uint8_t data[SECTOR_SIZE], expected[SECTOR_SIZE];
+	uint64_t i;
+
+	for (i = 0; i < model->active.sectors; i++) {
+		assert_int_equal(base_sim_read(NULL, data, i, 1), 0);
+		sim_fill_sector(expected, model->active.tag[i]);
+		if (memcmp(data, expected, sizeof(data)))
+			fail_msg("fault %llu: sector %llu of the base is wrong", (unsigned long long)model_cut, (unsigned long long)i);
+	}
+}
+
+/* The fault comes from the store's device, or from the base; then the power fails, and the commit is done again. */
+static bool run_commit(uint64_t nth, int error, bool of_base)
+{
+	struct model *model = malloc(sizeof(*model));
+	struct sim sim, *faulty = of_base ? &base_sim : &sim;
+	bool came;
+	int ret;
+
+	assert_non_null(model);
+	model_seed = nth;
+	model_cut = nth;
+	sim_init(&sim, 0x300000, 1ull << 30, nth);
+	model_init(model, &sim, nth, 5040, true);
+	base_make(5040);
+	reopen_on_base(model);
+	use_before_commit(model);
+	faulty->calls = 0;
+	faulty->fail_error = error;
+	faulty->fail_at = nth;
+	ret = commit(model);
+	came = faulty->calls >= nth;
+	faulty->fail_at = 0;
+	if (ret && !came)
+		fail_msg("fault %llu: error %d of itself", (unsigned long long)nth, ret);
+	if (ret) {
+		cow_abandon(model->store);
+		model->store = NULL;
+		sim_power_cycle(&sim);
+		sim_power_cycle(&base_sim);
+		reopen_on_base(model);
+		model_verify_crashed(model);
+		model_check(model);
+		assert_int_equal(commit(model), 0);
+	}
+	expect_committed(model);
+	reopen_on_base(model);
+	model_verify(model);
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+	sim_free(&base_sim);
+	return came;
+}
+
+static void test_commit_anywhere(void **state)
+{
+	static const int errors[] = { -EIO, -ENOSPC };
+	uint64_t nth, runs = 0;
+	unsigned i;
+
+	for (i = 0; i < 4; i++) {
+		for (nth = 1; run_commit(nth, errors[i % 2], i / 2); nth++)
+			runs++;
+	}
+	print_message("# %llu faults\n", (unsigned long long)runs);
 }
 
 /* The file system below a growing store is full: writes wait, and continue when there is room. Nothing else is lost. */
@@ -260,11 +456,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_eio_anywhere),
 		cmocka_unit_test(test_enospc_anywhere),
+		cmocka_unit_test(test_death_by_a_fault),
+		cmocka_unit_test(test_commit_anywhere),
 		cmocka_unit_test(test_no_space_then_space),
 		cmocka_unit_test(test_checkpoint_without_space),
 		cmocka_unit_test(test_discard_without_bitmap),
 		cmocka_unit_test(test_growth_while_a_page_is_read),
 	};
 
+	scratch_init();
 	return cmocka_run_group_tests_name("cow: faults", tests, NULL, NULL);
 }
