@@ -494,7 +494,7 @@ static void driver_cow_retry(void *handle)
 {
 	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
 
-	disk->full = disk->no_room_tried = false;
+	disk->full = disk->no_room_tried = disk->growth_failed = false;
 	disk->want_delete |= !disk->read_only && cow_delete_next(disk->store);
 	no_room_end(disk, 0);
 	cow_task_wake(disk);

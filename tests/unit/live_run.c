@@ -185,18 +185,16 @@ static void steps(struct live_disk *disk, unsigned count, uint64_t nth)
 	live_close(disk);
 }
 
-bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error)
+/* With what disk->crash says shall fail. */
+static bool run_fault(struct live_disk *disk, uint64_t nth)
 {
-	struct live_disk *disk = disk_new(options, directory);
 	bool came;
 
 	disk->faulty = true;
 	disk->crash.queued = 0;
-	disk->crash.fail_error = error;
-	disk->crash.fail_at = nth;
 	steps(disk, FAULT_STEPS, nth);
-	came = disk->crash.failed;
-	disk->crash.fail_at = 0;
+	came = disk->crash.failed && !disk->crash.fail_resizes;
+	disk->crash.fail_at = disk->crash.fail_resizes = 0;
 	live_check(disk, disk->path, LIVE_RESTARTED);
 	fault_expect_right(disk, nth);
 	disk->faulty = false;
@@ -207,4 +205,22 @@ bool live_run_fault(const struct live_options *options, const char *directory, u
 	fault_expect_right(disk, nth);
 	disk_end(disk);
 	return came;
+}
+
+bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error)
+{
+	struct live_disk *disk = disk_new(options, directory);
+
+	disk->crash.fail_error = error;
+	disk->crash.fail_at = nth;
+	return run_fault(disk, nth);
+}
+
+bool live_run_growth_fault(const struct live_options *options, const char *directory, unsigned count, int error)
+{
+	struct live_disk *disk = disk_new(options, directory);
+
+	disk->crash.fail_error = error;
+	disk->crash.fail_resizes = count;
+	return run_fault(disk, count);
 }

@@ -19,6 +19,9 @@ void live_run_cuts(const struct live_options *options, const char *directory);
 /* Fail the @nth operation below the driver with @error. False: there were fewer operations. */
 bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
 
+/* Fail the first @count attempts to enlarge the store's file with @error. True: there were as many. */
+bool live_run_growth_fault(const struct live_options *options, const char *directory, unsigned count, int error);
+
 /* live_merge.c: commit the disk to its own base while it is in use, with power cuts of both. */
 void live_run_merge(const struct live_options *options, const char *directory);
 
