@@ -62,6 +62,13 @@ void vbd_destroy(struct vbd *vbd);		/* must be closed */
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
 
 /*
+ * For a running disk that will be paused: a store writes its map while the
+ * clients go on, so that the pause is short. Then calls done(arg), which may be
+ * from inside vbd_settle(). Until then vbd_unpause() is refused, as in a drain.
+ */
+void vbd_settle(struct vbd *vbd, void (*done)(void *arg), void *arg);
+
+/*
  * Stop the clients, drain, flush and close the image, then call done(arg, 0).
  * If the flush fails, the disk keeps running and done() gets the error; with
  * @force it is paused anyway and vbd->lost is set. Several callers may wait for

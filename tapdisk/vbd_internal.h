@@ -21,6 +21,11 @@ void vbd_undrain(struct vbd *vbd);
 /* Submit to the backend; while the disk is stopped by an error, queue instead. */
 void vbd_forward(struct vbd *vbd, struct block_request *req);
 
+/* ---- vbd_settle.c ---- */
+
+/* Drained: call until it returns true, then close the image. */
+bool vbd_settle_rest(struct vbd *vbd);
+
 /* ---- vbd_snapshot.c ---- */
 
 /* End a freeze, if there is one. @why: a static string. */
