@@ -17,9 +17,9 @@
  *
  * PAUSED: the image is not open; another process may open, change or replace it.
  * DRAINING: every client has been told to stop, requests in flight complete, the
- * rest stay in the ring. The time from stop to start is the stall that a guest
- * sees; stats record it. The drain waits for running snapshot commands and ends
- * a freeze immediately. A request that waits because the disk has failed it, or
+ * rest stay in the ring; a store writes the rest of its map (vbd_settle.c). The
+ * time from stop to start is the stall that a guest sees; stats record it. The
+ * drain waits for running snapshot commands and ends a freeze immediately. A request that waits because the disk has failed it, or
  * has no room (vbd_error.c), is not in flight: it waits through a pause, and
  * fails when the disk is closed.
  */

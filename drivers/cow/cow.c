@@ -9,7 +9,8 @@
  * reused. cow_disk.h shows the path of a request.
  *
  * Opening and closing a store reads and writes its metadata, and blocks the
- * event loop meanwhile.
+ * event loop meanwhile: a close only for a short time if a SNAPSHOT_CHECKPOINT
+ * has come before it.
  */
 #include <errno.h>
 #include <limits.h>

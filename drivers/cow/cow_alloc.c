@@ -5,7 +5,7 @@
  * A page of the bitmap is loaded when it is first needed and stays while it
  * differs from the store. Blocks are allocated one after the other in the
  * page with the most free blocks, so that writes land next to each other; a
- * file grows when no block is free.
+ * file grows when too few are free.
  *
  * The reserve is the most that the next checkpoint may need. Data is not
  * allocated from it, so that a full store can still write a checkpoint.

@@ -248,7 +248,7 @@ int cow_alloc_load(struct cow_store *store, struct error_text *error);
 void cow_alloc_free(struct cow_alloc *alloc);
 /* Allocates up to @want adjacent blocks; for @data it keeps the reserve free. */
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
-/* True: the next cow_alloc_run(data) takes @bit of the current page without I/O. False: cow_alloc_prepare() does that I/O. */
+/* True: the next cow_alloc_run(data), if there is room, takes @bit of the current page without I/O. False: cow_alloc_prepare() does that I/O. */
 bool cow_alloc_ready(struct cow_store *store, unsigned *bit);
 /* Puts the run of free blocks that begins at @block on hold; returns its length, 0 if it is shorter than @least. */
 unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least);
