@@ -170,6 +170,7 @@ LIVE_TEST_OBJS = $(patsubst %,$(BUILD)/tests/unit/%.o,engine_crash live_base liv
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): $(LIVE_TEST_OBJS)
 $(filter $(BUILD)/tests/unit/test_cow_driver_%,$(UNIT_TESTS)): private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 $(BUILD)/tests/unit/test_cow_driver_waits: private ALL_LDFLAGS += -Wl,--wrap=fiber_start -Wl,--wrap=cow_write_start
+$(BUILD)/tests/unit/test_cow_driver_growth: private ALL_LDFLAGS += -Wl,--wrap=ftruncate
 $(BUILD)/tests/soak/test_cow_driver: $(COW_TEST_OBJS) $(LIVE_TEST_OBJS)
 $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock_now
 

@@ -86,6 +86,11 @@ enum snapshot_op {
 	SNAPSHOT_REVERT,
 	SNAPSHOT_RESIZE,	/* sectors, at least the current size; durable when it ends; then call backend_refresh_size() */
 	/*
+	 * The disk will be closed soon: write what close() would write, which blocks; reads and writes go on. Afterwards
+	 * little is left, unless much is written meanwhile. On failure all of it is left to close().
+	 */
+	SNAPSHOT_CHECKPOINT,
+	/*
 	 * Commit a disk without snapshots to its raw base while it is in use (tap-ctl commit), at the caller's
 	 * pace. Until it ends, commands that create or revert to a snapshot fail with -EBUSY.
 	 */

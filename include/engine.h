@@ -29,6 +29,7 @@ enum engine_op {
 	ENGINE_SYNC,	/* fdatasync: covers every write on this fd whose done() was called before queue() */
 	ENGINE_DISCARD,	/* punch a hole into a file (size kept), BLKDISCARD on a block device */
 	ENGINE_ZERO,	/* write zeroes, giving space back where that is possible */
+	ENGINE_RESIZE,	/* a file's size becomes length; offset is 0 */
 };
 
 /* Zeroed before its first use; may be used again once done() was called. */
@@ -37,7 +38,7 @@ struct engine_io {
 	int fd;
 	bool blkdev;			/* fd is a block device (DISCARD and ZERO differ) */
 	uint64_t offset;		/* bytes */
-	uint64_t length;		/* bytes; READ and WRITE: the sum of iov */
+	uint64_t length;		/* bytes; READ and WRITE: the sum of iov; not 0, but for SYNC */
 	const struct iovec *iov;	/* READ and WRITE; at most ENGINE_MAX_IOV; stays the caller's, unchanged until done() */
 	int iovcnt;
 	void (*done)(struct engine_io *io, int error);	/* 0, or -errno: all of length was transferred, or an error */

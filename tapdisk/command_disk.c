@@ -139,6 +139,19 @@ static void pause_done(void *arg, int error)
 	control_reply(request, error, reply);
 }
 
+static void pause_now(struct control_request *request, bool force)
+{
+	int error = vbd_pause(command_request_disk(request)->vbd, force, pause_done, request, &request->error);
+
+	if (error)
+		control_reply(request, error, NULL);
+}
+
+static void pause_settled(void *arg)
+{
+	pause_now(arg, false);
+}
+
 void command_pause(struct commands *commands, struct disk *disk, struct control_request *request)
 {
 	bool force = false;
@@ -147,10 +160,12 @@ void command_pause(struct commands *commands, struct disk *disk, struct control_
 	error = argument_bool(request->message, "force", &force, &request->error);
 	if (!error && disk->vbd->overlay.token)
 		error = error_set(&request->error, -EBUSY, "minor %d: a snapshot is being taken", disk->vbd->minor);
-	if (!error)
-		error = vbd_pause(disk->vbd, force, pause_done, request, &request->error);
 	if (error)
 		control_reply(request, error, NULL);
+	else if (force)
+		pause_now(request, true);
+	else
+		vbd_settle(disk->vbd, pause_settled, request);
 }
 
 void command_unpause(struct commands *commands, struct disk *disk, struct control_request *request)

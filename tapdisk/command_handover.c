@@ -3,13 +3,13 @@
  * command_handover.c - `hand-over`: end this process and leave its disks to a
  * successor.
  *
- * All disks are paused, so that no request is in flight and every image is
- * closed; then the process ends without disconnecting any frontend. The
+ * First all disks are settled (vbd_settle()) while their guests go on. When all
+ * of them are, they are paused, so that no request is in flight and every image
+ * is closed; then the process ends without disconnecting any frontend. The
  * successor proceeds as after a crash (docs/takeover.md), except that only
  * requests that wait for memory are left. If one disk cannot be paused, all
  * disks are unpaused except those that another command has paused meanwhile.
  */
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -48,6 +48,8 @@ static int check_disks(struct commands *commands, struct error_text *text)
 {
 	if (commands->exiting || commands->shutting_down)
 		return error_set(text, -ESHUTDOWN, "this tapdisk is exiting");
+	if (commands->handover.waiting)
+		return error_set(text, -EBUSY, "the disks are being handed over");
 	for (const struct disk *disk = commands->disks; disk; disk = disk->next) {
 		if (disk->vbd->state != VBD_RUNNING && disk->vbd->state != VBD_CLOSED)
 			return error_set(text, -EBUSY, "minor %d is paused or being paused", disk->vbd->minor);
@@ -57,17 +59,13 @@ static int check_disks(struct commands *commands, struct error_text *text)
 	return 0;
 }
 
-void command_hand_over(struct commands *commands, struct disk *none, struct control_request *request)
+static void pause_all(struct commands *commands)
 {
 	struct handover *handover = &commands->handover;
-	int error = check_disks(commands, &request->error);
+	struct control_request *request = handover->request;
+	int error;
 
-	if (error) {
-		control_reply(request, error, NULL);
-		return;
-	}
-	assert(!handover->waiting);	/* otherwise check_disks() would have found a draining disk */
-	*handover = (struct handover){ .request = request, .waiting = 1 };
+	handover->waiting = 1;
 	for (struct disk *disk = commands->disks; disk && !handover->error; disk = disk->next) {
 		if (disk->vbd->state != VBD_RUNNING)
 			continue;
@@ -77,4 +75,35 @@ void command_hand_over(struct commands *commands, struct disk *none, struct cont
 			step_done(commands, error);
 	}
 	step_done(commands, 0);
+}
+
+static void disk_settled(void *arg)
+{
+	struct commands *commands = arg;
+	struct control_request *request = commands->handover.request;
+	int error;
+
+	if (--commands->handover.waiting)
+		return;
+	error = check_disks(commands, &request->error);		/* they were in use meanwhile */
+	if (error)
+		control_reply(request, error, NULL);
+	else
+		pause_all(commands);
+}
+
+void command_hand_over(struct commands *commands, struct disk *none, struct control_request *request)
+{
+	int error = check_disks(commands, &request->error);
+
+	if (error) {
+		control_reply(request, error, NULL);
+		return;
+	}
+	commands->handover = (struct handover){ .request = request, .waiting = 1 };
+	for (struct disk *disk = commands->disks; disk; disk = disk->next) {
+		commands->handover.waiting++;
+		vbd_settle(disk->vbd, disk_settled, commands);
+	}
+	disk_settled(commands);
 }

@@ -47,7 +47,7 @@ struct prepared {
 /* command_handover.c's */
 struct handover {
 	struct control_request *request;
-	unsigned waiting;		/* disks being paused, plus one during the start */
+	unsigned waiting;		/* disks being settled, then paused; plus one during the start of each */
 	int error;
 };
 

@@ -111,7 +111,7 @@ static void libaio_queue(struct engine *engine, struct engine_io *io)
 {
 	struct libaio_engine *aio = (struct libaio_engine *)engine;
 
-	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)
+	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO || io->op == ENGINE_RESIZE)
 		offload_queue(aio->offload, io);
 	else
 		engine_list_add(&aio->queued, io);

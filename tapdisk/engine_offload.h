@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * engine_offload.h - a helper thread for operations that the kernel only has in
- * blocking form (BLKDISCARD, BLKZEROOUT; with libaio also fallocate).
+ * blocking form (BLKDISCARD, BLKZEROOUT; with libaio also fallocate; with it,
+ * or before Linux 6.9, ftruncate).
  *
  * An engine creates one, queues ios to it, and reaps them when its eventfd has
  * become readable. All calls are made on the engine's thread.

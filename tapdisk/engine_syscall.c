@@ -84,6 +84,8 @@ long engine_syscall(const struct engine_io *io)
 		return discard_range(io);
 	case ENGINE_ZERO:
 		return zero_range(io);
+	case ENGINE_RESIZE:
+		return result_of(ftruncate(io->fd, (off_t)io->length));
 	}
 	return -EINVAL;
 }

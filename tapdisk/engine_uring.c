@@ -36,6 +36,8 @@
 #define BATCH 64
 /* A single READ or WRITE entry has a 32-bit length; the rest of a longer io follows as after a short transfer. */
 #define MAX_SINGLE (1u << 30)
+/* IORING_OP_FTRUNCATE (Linux 6.9); liburing 2.3 does not know it. */
+#define OP_FTRUNCATE 55
 
 struct uring_engine {
 	struct engine engine;
@@ -47,6 +49,7 @@ struct uring_engine {
 	int event;				/* the helper thread's */
 	bool polling;				/* a POLL_ADD on event is in the ring */
 	bool exchanging;			/* the kernel supports exchanges, and none has failed */
+	bool resizing;				/* the kernel supports OP_FTRUNCATE */
 	uint32_t heard;				/* target of the exchanges' reads */
 };
 
@@ -82,6 +85,7 @@ static const struct io_uring_restriction restrictions[] = {
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES },	/* uring_keep() */
+	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = OP_FTRUNCATE },	/* last: a kernel without it refuses it here, too */
 };
 
 static int uring_setup(struct uring_engine *uring, unsigned depth)
@@ -104,8 +108,8 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 static int uring_enable(struct uring_engine *uring)
 {
 	/* liburing 2.3 has functions for these two but does not export them */
-	int error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions,
-				      ARRAY_SIZE(restrictions));
+	unsigned count = (unsigned)ARRAY_SIZE(restrictions) - !uring->resizing;
+	int error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_RESTRICTIONS, restrictions, count);
 
 	if (!error)
 		error = io_uring_register(uring->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
@@ -124,6 +128,7 @@ static int uring_check_kernel(struct uring_engine *uring)
 	good = probe && io_uring_opcode_supported(probe, IORING_OP_READ) &&
 	       io_uring_opcode_supported(probe, IORING_OP_WRITE) &&
 	       io_uring_opcode_supported(probe, IORING_OP_FALLOCATE);
+	uring->resizing = probe && io_uring_opcode_supported(probe, OP_FTRUNCATE);
 	free(probe);
 	return good ? 0 : -ENOSYS;
 }
@@ -222,6 +227,9 @@ static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
 		io_uring_prep_fallocate(sqe, io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					io->offset, io->length);
 		break;
+	case ENGINE_RESIZE:
+		io_uring_prep_rw(OP_FTRUNCATE, sqe, io->fd, NULL, 0, io->length);
+		break;
 	}
 	io_uring_sqe_set_data(sqe, io);
 	return true;
@@ -254,7 +262,8 @@ static void uring_queue(struct engine *engine, struct engine_io *io)
 {
 	struct uring_engine *uring = (struct uring_engine *)engine;
 
-	if (io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO))
+	if ((io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)) ||
+	    (io->op == ENGINE_RESIZE && !uring->resizing))
 		offload_queue(uring->offload, io);
 	else
 		uring_start(uring, io);

@@ -193,7 +193,7 @@ static bool vbd_clients_quiet(const struct vbd *vbd)
 
 static void vbd_continue_drain(struct vbd *vbd)
 {
-	if (vbd->drained && vbd_clients_quiet(vbd))
+	if (vbd->drained && vbd_clients_quiet(vbd) && vbd_settle_rest(vbd))
 		vbd_drained(vbd);
 	else if (vbd->drained || vbd_commit_retreat(vbd))
 		return;
@@ -272,7 +272,7 @@ static bool vbd_prepare(void *arg)
 	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
-		more |= vbd->drained;
+		more |= vbd->drained && !vbd->settling;
 	}
 	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd_count_frontends(vbd))
 		vbd_closed(vbd);
@@ -318,6 +318,7 @@ unsigned vbd_state_bits(const struct vbd *vbd)
 		bits = TD_CLOSED;
 		break;
 	case VBD_RUNNING:
+		bits = vbd->settling ? TD_PAUSE_REQUESTED : 0;
 		break;
 	case VBD_DRAINING:
 	case VBD_RELEASING:
@@ -408,7 +409,7 @@ out_target:
 void vbd_begin_drain(struct vbd *vbd)
 {
 	vbd_stop_clients(vbd);
-	vbd->forced = false;
+	vbd->forced = vbd->rest_settled = false;
 	vbd->state = VBD_DRAINING;
 	vbd_throttle_release(vbd);
 	vbd_thaw(vbd, "the disk is paused or closed");
@@ -507,7 +508,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text)
 
 	if (vbd->state == VBD_CLOSED)
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
-	if (vbd->closing || vbd->state == VBD_DRAINING || vbd->state == VBD_RELEASING)
+	if (vbd->closing || vbd->state == VBD_DRAINING || vbd->state == VBD_RELEASING || vbd->settling)
 		return error_set(text, -EBUSY, "minor %d is still draining", vbd->minor);
 	if (vbd->state == VBD_RUNNING)
 		return target ? error_set(text, -EINVAL, "minor %d is not paused", vbd->minor) : 0;

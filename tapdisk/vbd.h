@@ -21,9 +21,9 @@
  * again then if nobody has asked for the pause.
  * PAUSED: the image is not open; another process may open, change or replace it.
  * DRAINING: every client has been told to stop, requests in flight complete, the
- * rest stay in the ring. The time from stop to start is the stall that a guest
- * sees; stats record it. The drain waits for running snapshot commands and ends
- * a freeze immediately. A request that waits because the disk has failed it, or
+ * rest stay in the ring; a store writes the rest of its map (vbd_settle.c). The
+ * time from stop to start is the stall that a guest sees; stats record it. The
+ * drain waits for running snapshot commands and ends a freeze immediately. A request that waits because the disk has failed it, or
  * has no room (vbd_error.c), is not in flight: it waits through a pause, and
  * fails when the disk is closed.
  */
@@ -64,6 +64,13 @@ int vbd_create(struct vbd **vbd, struct loop *loop, struct engine *engine, int m
 void vbd_destroy(struct vbd *vbd);		/* must be closed */
 /* -EAGAIN, -EOWNERDEAD: backend_open_again() says whether to retry. The same holds for vbd_unpause(). */
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text);
+
+/*
+ * For a running disk that will be paused: a store writes its map while the
+ * clients go on, so that the pause is short. Then calls done(arg), which may be
+ * from inside vbd_settle(). Until then vbd_unpause() is refused, as in a drain.
+ */
+void vbd_settle(struct vbd *vbd, void (*done)(void *arg), void *arg);
 
 /*
  * Stop the clients, drain, flush and close the image, then call done(arg, 0).

@@ -31,6 +31,11 @@ void vbd_release(struct vbd *vbd, char *store);
 /* A caller waits for the end: limit its wait. */
 int vbd_release_limit(struct vbd *vbd);
 
+/* ---- vbd_settle.c ---- */
+
+/* Drained: call until it returns true, then close the image. */
+bool vbd_settle_rest(struct vbd *vbd);
+
 /* ---- vbd_snapshot.c ---- */
 
 /* End a freeze, if there is one. @why: a static string. */

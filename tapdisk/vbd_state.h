@@ -147,6 +147,8 @@ struct vbd {
 	struct loop_source *resume_timer;	/* vbd_resume() */
 	unsigned resume_tries;
 	unsigned snapshots;			/* running snapshot commands */
+	unsigned settling;			/* of those: vbd_settle.c's */
+	bool rest_settled;			/* in this drain, or begun */
 	bool reverting;				/* one of them is a revert */
 	bool no_space;				/* writes wait for room, and the event was sent */
 	struct loop_source *space_timer;

@@ -9,7 +9,8 @@
  * reused. cow_disk.h shows the path of a request.
  *
  * Opening and closing a store reads and writes its metadata, and blocks the
- * event loop meanwhile.
+ * event loop meanwhile: a close only for a short time if a SNAPSHOT_CHECKPOINT
+ * has come before it.
  */
 #include <errno.h>
 #include <limits.h>
@@ -504,7 +505,7 @@ static void driver_cow_retry(void *handle)
 {
 	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
 
-	disk->full = disk->no_room_tried = false;
+	disk->full = disk->no_room_tried = disk->growth_failed = false;
 	disk->want_delete |= !disk->read_only && cow_delete_next(disk->store);
 	no_room_end(disk, 0);
 	cow_task_wake(disk);

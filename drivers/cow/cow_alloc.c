@@ -5,11 +5,12 @@
  * A page of the bitmap is loaded when it is first needed and stays while it
  * differs from the store. Blocks are allocated one after the other in the
  * page with the most free blocks, so that writes land next to each other; a
- * file grows when no block is free.
+ * file grows when too few are free.
  *
  * The reserve is the most that the next checkpoint may need. Data is not
  * allocated from it, so that a full store can still write a checkpoint.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -443,18 +444,48 @@ bool cow_alloc_has_reserve(struct cow_store *store)
 		!alloc_follow_device(store, cow_alloc_reserve(store));
 }
 
+/*
+ * A limit of the file's size is a lack of room, too: deleted snapshots give some. In a fiber, others may run meanwhile,
+ * and take blocks; but not make the file larger.
+ */
+static int alloc_grow_file(struct cow_store *store, uint64_t blocks)
+{
+	int ret;
+
+	if (blocks > COW_MAX_BLOCKS)
+		return -ENOSPC;
+	assert(!store->alloc.growing && blocks > store->store_blocks);
+	store->alloc.growing = true;
+	ret = store->device->ops->resize(store->device, blocks << COW_SHIFT);
+	store->alloc.growing = false;
+	if (ret)
+		return ret == -EDQUOT || ret == -EFBIG ? -ENOSPC : ret;
+	return cow_alloc_grow(store, blocks);
+}
+
 static int alloc_make_larger(struct cow_store *store, uint64_t need)
 {
 	uint64_t blocks = store->store_blocks + need;
 
 	if (!store->device->ops->resize)
 		return alloc_follow_device(store, need);
-	blocks += GROW_PAGES * COW_PAGE_BITS - blocks % COW_PAGE_BITS;
-	if (blocks > COW_MAX_BLOCKS)
-		return -ENOSPC;
-	if (store->device->ops->resize(store->device, blocks << COW_SHIFT))
-		return -ENOSPC;
-	return cow_alloc_grow(store, blocks);
+	return alloc_grow_file(store, blocks + GROW_PAGES * COW_PAGE_BITS - blocks % COW_PAGE_BITS);
+}
+
+uint64_t cow_alloc_room(struct cow_store *store)
+{
+	uint64_t keep = cow_alloc_reserve(store);
+
+	return has_room(store, keep) ? store->alloc.clear - store->alloc.held - keep : 0;
+}
+
+int cow_alloc_make_room(struct cow_store *store, uint64_t count)
+{
+	int ret = 0;
+
+	while (!ret && !has_room(store, count + cow_alloc_reserve(store)))
+		ret = alloc_make_larger(store, count + cow_alloc_reserve(store));
+	return ret;
 }
 
 static bool is_free(const struct cow_page *page, unsigned bit)
@@ -544,14 +575,11 @@ void cow_alloc_unhold_run(struct cow_store *store, uint64_t block, unsigned coun
 		cow_alloc_unhold(store, block);
 }
 
-int cow_alloc_prepare(struct cow_store *store)
+int cow_alloc_prepare(struct cow_store *store, uint64_t count)
 {
-	uint64_t keep = cow_alloc_reserve(store);
+	int ret = cow_alloc_make_room(store, count);
 	unsigned bit;
-	int ret = 0;
 
-	if (!has_room(store, 1 + keep))
-		ret = alloc_make_larger(store, 1 + keep);
 	while (!ret && !(ret = page_load_current(store)) && !alloc_seek(store, &bit)) {
 		if (!alloc_next_page(&store->alloc))
 			ret = -ENOSPC;
@@ -562,17 +590,19 @@ int cow_alloc_prepare(struct cow_store *store)
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got)
 {
 	struct cow_alloc *alloc = &store->alloc;
-	uint64_t keep = data ? cow_alloc_reserve(store) : 0;
 	struct cow_page *page;
 	int ret;
 
-	while (alloc->clear - alloc->held < want + keep) {
-		ret = alloc_make_larger(store, want + keep);
-		if (!ret)
+	for (;;) {
+		uint64_t need = want + (data ? cow_alloc_reserve(store) : 0);
+
+		if (has_room(store, need))
 			break;
-		if (ret != -ENOSPC || want == 1)
+		ret = alloc_make_larger(store, need);
+		if (ret && (ret != -ENOSPC || want == 1))
 			return ret;
-		want = 1;
+		if (ret)
+			want = 1;
 	}
 	for (;;) {
 		ret = page_load_current(store);

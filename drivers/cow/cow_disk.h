@@ -116,7 +116,8 @@ struct cow_disk {
 	bool task_waits;			/* the task waits for wake, not for I/O */
 	bool exclusive, frozen, stopping;
 	bool freezing, stands;			/* freezing: a FREEZE waits, is running, or holds; stands: it holds */
-	bool want_places, want_checkpoint, want_delete;
+	bool want_places, want_growth, want_checkpoint, want_delete;
+	bool growth_failed;			/* do not grow ahead until a growth succeeds, or retry() */
 	struct cow_pace delete_pace;
 	bool yields;				/* the running checkpoint may be aborted for an urgent command */
 	bool no_room_tried;			/* a checkpoint has not freed any space */
@@ -201,6 +202,8 @@ struct cow_request {
 extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
 int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length);
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
+/* Makes the file of @backend at least @size bytes long. */
+int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size);
 /* Runs @run(@arg) in a fiber, and the engine until that has ended; for open and close. */
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
 /* Runs the engine until @ready(@disk). */
@@ -258,6 +261,8 @@ void cow_wait_wake(struct cow_disk *disk);
 void cow_disk_kick(struct cow_disk *disk);
 /* Call when the running checkpoint has progressed. */
 void cow_wait_checkpoint_on(struct cow_disk *disk);
+/* End the requests in @line with @error. */
+void cow_line_fail(struct cow_line *line, int error);
 /* No fiber is running that would help, and there is no memory for one: waiting requests wait as for space. */
 void cow_wait_give_up(struct cow_disk *disk);
 
@@ -274,11 +279,14 @@ void cow_flush_lock(struct cow_disk *disk);
 void cow_flush_unlock(struct cow_disk *disk);
 
 /* cow_disk_task.c */
+#define COW_GROW_AHEAD (COW_PAGE_BITS / 2)	/* blocks: with less room than that a file grows, before it is needed */
 void cow_task_wake(struct cow_disk *disk);		/* there may be work, or a wait may be over */
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
 /* In the task's fiber. */
 int cow_task_checkpoint(struct cow_disk *disk);
 int cow_task_pause(void *disk);			/* during a checkpoint: serve urgent requests; -ECANCELED: abort it */
+/* True: blocks that are on hold would be room, and the next checkpoint may release them. */
+bool cow_task_room_by_checkpoint(struct cow_disk *disk);
 void cow_exclusive_begin(struct cow_disk *disk);	/* in the task's fiber; with the flush lock */
 void cow_exclusive_end(struct cow_disk *disk);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow_disk_command.c - commands of a served store: create, prepare, delete and
- * revert to snapshots; resize.
+ * revert to snapshots; resize; a checkpoint before the close.
  *
  *    FREEZE:  make room ---> no write begins ---> none runs: frozen ---> PREPARE or THAW ---> thawed
  *    CREATE:  all of it in one command
@@ -219,6 +219,16 @@ static int run_resize(struct cow_disk *disk, struct snapshot_command *command)
 	return ret;
 }
 
+#define LITTLE 256u		/* map changes: close() writes them as soon as a checkpoint would */
+
+static int run_checkpoint(struct cow_disk *disk)
+{
+	struct cow_store *store = disk->store;
+
+	cow_alloc_count_others(store);
+	return store->others_entries + store->active->layer.count > LITTLE ? cow_task_checkpoint(disk) : 0;
+}
+
 static bool is_urgent(const struct cow_disk *disk, const struct snapshot_command *command)
 {
 	switch (command->op) {
@@ -260,6 +270,9 @@ void cow_command_run(struct cow_disk *disk, struct snapshot_command *command)
 		break;
 	case SNAPSHOT_RESIZE:
 		ret = run_resize(disk, command);
+		break;
+	case SNAPSHOT_CHECKPOINT:
+		ret = run_checkpoint(disk);
 		break;
 	case SNAPSHOT_MERGE_BEGIN:
 	case SNAPSHOT_MERGE_STEP:

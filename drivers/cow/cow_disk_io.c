@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "aio.h"
 #include "cow_disk.h"
@@ -20,14 +19,17 @@ struct call {
 	int error;
 };
 
-static void call_done(struct block_request *req, int error)
+static void call_over(struct call *call, int error)
 {
-	struct call *call = req->owner;
-
 	call->done = true;
 	call->error = error;
 	if (fiber_current() != call->fiber)
 		fiber_resume(call->fiber);
+}
+
+static void call_done(struct block_request *req, int error)
+{
+	call_over(req->owner, error);
 }
 
 static void call_begin(struct call *call, struct backend *backend, enum block_op op, const struct iovec *iov, int iovcnt,
@@ -135,13 +137,29 @@ static uint64_t device_size_now(struct cow_device *device)
 	return device_size(device);
 }
 
+static void enlarge_done(struct engine_io *io, int error)
+{
+	call_over(io->owner, error);
+}
+
+int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size)
+{
+	struct call call = { .fiber = fiber_current() };
+	struct engine_io io = { .op = ENGINE_RESIZE, .fd = ((struct aio_disk *)backend->handle)->file->fd, .length = size,
+		.done = enlarge_done, .owner = &call };
+	int ret;
+
+	assert(call.fiber);
+	if (size <= backend->geometry.sectors << SECTOR_SHIFT)
+		return 0;	/* there was no memory for the store's part of it */
+	engine_queue(disk->engine, &io);
+	ret = call_end(&call);
+	return ret ? ret : backend_refresh_size(backend, NULL);
+}
+
 static int device_resize(struct cow_device *device, uint64_t size)
 {
-	struct backend *backend = disk_of(device)->backend;
-
-	if (ftruncate(((struct aio_disk *)backend->handle)->file->fd, size))
-		return -errno;
-	return backend_refresh_size(backend, NULL);
+	return cow_disk_enlarge(disk_of(device), disk_of(device)->backend, size);
 }
 
 const struct cow_device_ops cow_disk_file_ops = {

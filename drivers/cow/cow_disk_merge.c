@@ -24,7 +24,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "aio.h"
 #include "cow_base.h"
@@ -292,14 +291,14 @@ static int base_grow(struct cow_disk *disk, struct error_text *error)
 {
 	struct backend *base = disk->merge->base;
 	uint64_t sectors = disk->store->active->sectors;
+	int ret;
 
 	if (base->geometry.sectors >= sectors)
 		return 0;
 	if (base_file(disk)->blkdev)
 		return cow_commit_too_small(disk->store, base->path, error);
-	if (ftruncate(((struct aio_disk *)base->handle)->file->fd, (off_t)(sectors * SECTOR_SIZE)))
-		return error_set(error, -errno, "%s: cannot be made larger: %s", base->path, strerror(errno));
-	return backend_refresh_size(base, error);
+	ret = cow_disk_enlarge(disk, base, sectors * SECTOR_SIZE);
+	return ret ? error_set(error, ret, "%s: cannot be made larger: %s", base->path, strerror(-ret)) : 0;
 }
 
 static int merge_new(struct cow_disk *disk)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * cow_disk_task.c - background work of a served store, one thing after the other in
- * one fiber: making room for fresh blocks, checkpoints, commands, zeroing,
- * deletion.
+ * one fiber: making room for fresh blocks (only this fiber makes the file
+ * larger), checkpoints, commands, zeroing, deletion.
  *
  * A request that changes the map waits while one of these needs an unchanging
  * map; reads, and writes in place, continue. cow_disk_pace.c limits the time
@@ -36,25 +36,50 @@ void cow_exclusive_end(struct cow_disk *disk)
 	cow_disk_kick(disk);
 }
 
-/* An error that has not made the store fail is a lack of space or memory: retry later. */
-static void room_failed(struct cow_disk *disk, int error)
+/* A lack of space or memory: what waits in @line waits for retry(). Any other error ends it, unless the store's failure does. */
+static void room_failed(struct cow_disk *disk, struct cow_line *line, int error)
 {
-	if (error && !disk->store->failed)
+	if (!error || disk->store->failed)
+		return;
+	if (error == -ENOSPC || error == -EDQUOT || error == -ENOMEM)
 		disk->full = true;
+	else
+		cow_line_fail(line, error);
+}
+
+bool cow_task_room_by_checkpoint(struct cow_disk *disk)
+{
+	if (disk->no_room_tried || !disk->store->alloc.held)
+		return false;
+	disk->no_room_tried = true;
+	disk->want_checkpoint = true;
+	return true;
 }
 
 static void run_places(struct cow_disk *disk)
 {
+	const struct cow_request *first = disk->places.waiting.first;
+	uint64_t blocks = disk->store->store_blocks;
 	int ret;
 
 	disk->want_places = false;
 	if (disk->filler)
 		return;		/* requests wait for its end */
-	ret = cow_alloc_prepare(disk->store);
+	ret = cow_alloc_prepare(disk->store, first ? first->fresh_blocks : 1);
 	if (!ret)
 		cow_prefill_now(disk);
-	room_failed(disk, ret);
+	if (disk->store->store_blocks > blocks)
+		disk->growth_failed = false;
+	if (ret != -ENOSPC || !cow_task_room_by_checkpoint(disk))
+		room_failed(disk, &disk->places, ret);
 	cow_disk_kick(disk);
+}
+
+/* A failure costs no request anything: the one that needs the room tries again. */
+static void run_growth(struct cow_disk *disk)
+{
+	disk->want_growth = false;
+	disk->growth_failed = cow_alloc_make_room(disk->store, COW_GROW_AHEAD) != 0;
 }
 
 static int checkpoint_begin(struct cow_disk *disk)
@@ -66,7 +91,7 @@ static int checkpoint_begin(struct cow_disk *disk)
 	ret = cow_flush(store);
 	if (!ret)
 		ret = cow_checkpoint_begin(store, 0, store->log.salt);
-	room_failed(disk, ret);
+	room_failed(disk, &disk->gate, ret);
 	disk->want_checkpoint = false;
 	cow_exclusive_end(disk);
 	return ret;
@@ -83,7 +108,7 @@ static int checkpoint_settle(struct cow_disk *disk)
 		ret = cow_checkpoint_settle(store);
 	else
 		cow_checkpoint_abort(store);
-	room_failed(disk, ret);
+	room_failed(disk, &disk->gate, ret);
 	cow_exclusive_end(disk);
 	return ret;
 }
@@ -95,7 +120,7 @@ static int checkpoint_build(struct cow_disk *disk)
 	if (ret == -ECANCELED)
 		disk->want_checkpoint = true;
 	else
-		room_failed(disk, ret);
+		room_failed(disk, &disk->gate, ret);
 	return ret;
 }
 
@@ -131,6 +156,8 @@ int cow_task_pause(void *owner)
 
 	if (disk->want_places)
 		run_places(disk);
+	else if (disk->want_growth)
+		run_growth(disk);
 	else
 		cow_wait_checkpoint_on(disk);
 	return disk->yields && cow_command_is_urgent(disk) ? -ECANCELED : 0;
@@ -250,10 +277,17 @@ static void run_command(struct cow_disk *disk)
 	cow_command_run(disk, command);
 }
 
+static bool growth_due(const struct cow_disk *disk)
+{
+	return disk->want_growth && !disk->stopping;
+}
+
 static bool run_next(struct cow_disk *disk)
 {
 	if (disk->want_places)
 		run_places(disk);
+	else if (growth_due(disk))
+		run_growth(disk);
 	else if (disk->want_checkpoint && !cow_command_is_urgent(disk))
 		checkpoint_yielding(disk);
 	else if (disk->zeroes.first && (disk->zeroes.first->running || !disk->commands))
@@ -279,7 +313,7 @@ static void task_run(void *arg)
 
 static bool anything_to_do(const struct cow_disk *disk)
 {
-	return disk->want_places || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
+	return disk->want_places || growth_due(disk) || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
 }
 
 /* Call when there will be no retry: fail what waits, or let it wait for another event. */

@@ -6,7 +6,7 @@
  *    held          the disk is frozen: until the thaw; or it is being reopened: then reads wait, too
  *    overlapping   running requests have fresh blocks in its range: until the last of these has ended
  *    gate          the map must not change now, the log has no room for it, or a checkpoint does not keep up
- *    places        no block is ready
+ *    places        no block is ready: one has to be found, or the file to grow
  *    ready         nothing: to be started
  *
  * gate and places are queues: on an event the first request is retried, and
@@ -101,6 +101,16 @@ void cow_line_wait(struct cow_line *line, struct cow_request *r)
 		line->again = false;
 	} else {
 		cow_requests_add(&line->waiting, r);
+	}
+}
+
+void cow_line_fail(struct cow_line *line, int error)
+{
+	struct cow_request *r, *next;
+
+	for (r = cow_requests_take(&line->waiting); r; r = next) {
+		next = r->next;
+		cow_request_done(r, error);
 	}
 }
 

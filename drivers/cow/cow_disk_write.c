@@ -104,14 +104,29 @@ static bool place_ready(const struct cow_request *r, uint64_t count, uint64_t *m
 	return r->urgent ? cow_alloc_ready(r->disk->store, &bit) : cow_prefill_ready(r->disk, count, most);
 }
 
-/* Places for all fresh blocks, or for none. -EAGAIN: the bitmap must be read first. */
+/* A growth may take long: it begins before the file is full. -EAGAIN: it must end first. */
+static int places_room(const struct cow_request *r)
+{
+	struct cow_disk *disk = r->disk;
+	uint64_t room;
+
+	if (!disk->device.ops->resize)
+		return 0;
+	room = cow_alloc_room(disk->store);
+	if (room < r->fresh_blocks)
+		return -EAGAIN;
+	disk->want_growth = room - r->fresh_blocks < COW_GROW_AHEAD && !disk->growth_failed;
+	return 0;
+}
+
+/* Places for all fresh blocks, or for none. -EAGAIN: the bitmap must be read first, or the file grow. */
 static int places_find(struct cow_request *r)
 {
 	struct cow_store *store = r->disk->store;
 	struct cow_piece *piece;
 	uint64_t most, got;
 	unsigned i;
-	int ret = 0;
+	int ret = places_room(r);
 
 	for (i = 0; i < r->nr_pieces; i++) {
 		if (is_fresh(&r->pieces[i]))
@@ -175,17 +190,14 @@ static bool write_admitted(struct cow_request *r)
 	return false;
 }
 
-/* All free blocks are on hold: a checkpoint may release some. */
 static void write_no_room(struct cow_request *r)
 {
 	struct cow_disk *disk = r->disk;
 
-	if (disk->no_room_tried || !disk->store->alloc.held) {
+	if (!cow_task_room_by_checkpoint(disk)) {
 		cow_request_no_room(r);
 		return;
 	}
-	disk->no_room_tried = true;
-	disk->want_checkpoint = true;
 	cow_line_wait(&disk->gate, r);
 	cow_task_wake(disk);
 }
@@ -390,6 +402,8 @@ void cow_write_start(struct cow_request *r)
 		if (write_placed(r)) {
 			write_run(r);
 			cow_prefill_ahead(disk);
+			if (disk->want_growth)
+				cow_task_wake(disk);
 		}
 		if (cow_flush_bytes(disk->store) > disk->store->log.size / 8)
 			cow_flusher_wake(disk);

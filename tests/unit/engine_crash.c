@@ -67,6 +67,12 @@ static bool changes(const struct engine_io *io)
 	return io->op == ENGINE_WRITE || io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO;
 }
 
+/* And those that change its size. */
+static bool alters(const struct engine_io *io)
+{
+	return changes(io) || io->op == ENGINE_RESIZE;
+}
+
 /* Where the data kept for the file of @fd begin. */
 static uint64_t place_of(const struct engine_crash *crash, int fd)
 {
@@ -111,6 +117,8 @@ static void take_effect(struct engine_crash *crash, struct engine_io *io)
 	io->priv[HAD_EFFECT] = 1;
 	if (!changes(io)) {
 		io->priv[RESULT] = io->op == ENGINE_SYNC ? 0 : engine_syscall(io);
+		if (io->op == ENGINE_RESIZE && io->priv[RESULT] == -EPERM)
+			io->priv[RESULT] = -ENOSPC;	/* F_SEAL_GROW stands for a full file system */
 		return;
 	}
 	write = write_of(crash, io);
@@ -176,7 +184,9 @@ static bool must_fail(struct engine_crash *crash, const struct engine_io *io)
 {
 	if (crash->off)
 		return true;
-	if ((crash->fail_writes_only && !changes(io)) || (crash->fail_reads_only && io->op != ENGINE_READ))
+	if (crash->fail_resizes && io->op == ENGINE_RESIZE)
+		return crash->fail_resizes--;
+	if ((crash->fail_writes_only && !alters(io)) || (crash->fail_reads_only && io->op != ENGINE_READ))
 		return false;
 	return ++crash->queued == crash->fail_at;
 }
@@ -190,7 +200,7 @@ static void crash_queue(struct engine *engine, struct engine_io *io)
 	io->priv[QUEUED] = ++crash->clock;
 	if (fstat(io->fd, &st))
 		abort();
-	assert(st.st_ino == crash->ino || place_of(crash, io->fd) || !changes(io));
+	assert(st.st_ino == crash->ino || place_of(crash, io->fd) || !alters(io));
 	io->priv[SIZE] = st.st_size;
 	io->priv[SLOW] = one_in(crash, 12);
 	queue_add(crash, io);
@@ -241,7 +251,7 @@ static bool power_goes(struct engine_crash *crash, const struct engine_io *io)
 {
 	if (crash->off)
 		return true;
-	if (changes(io) || io->op == ENGINE_SYNC)
+	if (alters(io) || io->op == ENGINE_SYNC)
 		crash->off = ++crash->steps == crash->cut;
 	return crash->off;
 }

@@ -35,7 +35,7 @@ struct engine_crash {
 
 	int fd;				/* the file that loses its power; other files are only read */
 	uint64_t ino;
-	int second_fd;			/* -1: none. The file's size does not change */
+	int second_fd;			/* -1: none. A new size is durable immediately */
 	uint64_t second_ino;
 	uint8_t *durable;
 	uint64_t *touched;		/* a bit for each 4096 bytes of durable that are or were not zero */
@@ -46,12 +46,13 @@ struct engine_crash {
 	bool hold_next;			/* hold the next operation of kind hold_op */
 	enum engine_op hold_op;
 	struct engine_io *held;		/* stays in flight until the test sets this to NULL */
-	uint64_t steps;			/* completed writes, syncs and discards */
+	uint64_t steps;			/* completed writes, syncs, discards and changes of the size */
 	uint64_t cut;			/* the power fails at this step, and all operations from then on; 0: never */
 	bool off;
 	uint64_t queued, fail_at;	/* the Nth operation from here on fails; 0: none */
 	int fail_error;
 	bool fail_writes_only, fail_reads_only;
+	unsigned fail_resizes;		/* that many ENGINE_RESIZE fail with fail_error */
 	bool failed;			/* the operation has failed */
 };
 

@@ -22,7 +22,7 @@ struct fault_engine {
 	bool broken;			/* all later I/Os fail, too */
 	bool silent;			/* complete nothing until this is cleared */
 	size_t at_most;			/* bytes moved by one call; 0: no limit */
-	unsigned syncs;			/* ENGINE_SYNC that reached the file */
+	unsigned syncs, resizes;	/* ENGINE_SYNC, ENGINE_RESIZE that reached the file */
 };
 
 /* Transfer the rest of @io, but at most @limit bytes of its first piece. */
@@ -47,6 +47,7 @@ static inline long fault_engine_call(struct fault_engine *fault, const struct en
 	if (fault->at_most && (io->op == ENGINE_READ || io->op == ENGINE_WRITE))
 		return fault_engine_short_call(io, fault->at_most);
 	fault->syncs += io->op == ENGINE_SYNC;
+	fault->resizes += io->op == ENGINE_RESIZE;
 	return engine_syscall(io);
 }
 

@@ -201,8 +201,8 @@ static bool fault_end(struct live_disk *disk, uint64_t nth)
 	bool came;
 
 	live_close(disk);
-	came = disk->crash.failed;
-	disk->crash.fail_at = 0;
+	came = disk->crash.failed && !disk->crash.fail_resizes;
+	disk->crash.fail_at = disk->crash.fail_resizes = 0;
 	live_check(disk, disk->path, LIVE_RESTARTED);
 	live_fault_expect_right(disk, nth);
 	disk->faulty = false;
@@ -255,4 +255,14 @@ bool live_run_fault_deletes(const struct live_options *options, const char *dire
 	for (i = 0; i < DELETE_REAPS && !disk->failure[0]; i++)
 		live_reap(disk);
 	return fault_end(disk, nth);
+}
+
+bool live_run_growth_fault(const struct live_options *options, const char *directory, unsigned count, int error)
+{
+	struct live_disk *disk = disk_new(options, directory);
+
+	disk->crash.fail_resizes = count;
+	fault_begin(disk, 0, error);
+	steps(disk, FAULT_STEPS, count);
+	return fault_end(disk, count);
 }

@@ -24,6 +24,9 @@ bool live_run_fault(const struct live_options *options, const char *directory, u
 bool live_run_fault_deletes(const struct live_options *options, const char *directory, uint64_t nth, int error);
 void live_fault_expect_right(const struct live_disk *disk, uint64_t nth);
 
+/* Fail the first @count attempts to enlarge the store's file with @error. True: there were as many. */
+bool live_run_growth_fault(const struct live_options *options, const char *directory, unsigned count, int error);
+
 /* live_merge.c: commit the disk to its own base while it is in use, with power cuts of both. */
 void live_run_merge(const struct live_options *options, const char *directory);
 /* The same with a fault of the @nth operation, of store or base, and no power cut. False: there were fewer operations. */

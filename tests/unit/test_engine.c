@@ -316,6 +316,31 @@ static void discard_and_zero_a_file(void **state)
 	free(back);
 }
 
+/* Larger, with a hole, and smaller; what cannot be is refused. */
+static void resize(void **state)
+{
+	struct engine *engine = open_engine(state);
+	int fd = open_file(4 * BLOCK, 0), fds[2];
+	struct io io = { 0 };
+	struct stat st;
+
+	io_set(&io, ENGINE_RESIZE, fd, 0, 1u << 30);
+	assert_int_equal(one(engine, &io), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 1 << 30);
+	io_set(&io, ENGINE_RESIZE, fd, 0, BLOCK);
+	assert_int_equal(one(engine, &io), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, BLOCK);
+	assert_int_equal(pipe(fds), 0);
+	io_set(&io, ENGINE_RESIZE, fds[1], 0, BLOCK);
+	assert_int_equal(one(engine, &io), -EINVAL);
+	close(fds[0]);
+	close(fds[1]);
+	close(fd);
+	engine_close(engine);
+}
+
 /* On a device both are done by the helper thread, many at once, mixed with reads. */
 static void discard_and_zero_a_device(void **state)
 {
@@ -630,6 +655,7 @@ int main(void)
 		FOR_EACH_ENGINE(short_write_goes_on),
 		FOR_EACH_ENGINE(done_may_queue_and_commit),
 		FOR_EACH_ENGINE(discard_and_zero_a_file),
+		FOR_EACH_ENGINE(resize),
 		FOR_EACH_ENGINE(discard_and_zero_a_device),
 		cmocka_unit_test(short_transfers_are_continued),
 		FOR_EACH_ENGINE(failed_open_leaves_nothing),

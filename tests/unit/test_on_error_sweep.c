@@ -3,8 +3,9 @@
  * test_on_error_sweep.c - the result of requests that a disk fails: every I/O
  * of a sequence of requests, in turn, meets EIO, ENOSPC, EREMOTEIO or moves only
  * 512 bytes; it fails alone, or with all later ones until a request waits;
- * under each policy, on a raw image and on a store. Each request must end as
- * vbd_error.c says, and the image must hold the writes that were answered.
+ * under each policy, on a raw image and on a store, also one whose file has to
+ * grow. Each request must end as vbd_error.c says, and the image must hold the
+ * writes that were answered.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include "array.h"
 #include "failing_disk.h"
 
+#include "cow_internal.h"
+
 /* The possible contents of a block: a bit for each stamp; 0 is zeroes. */
 struct model {
 	uint32_t now[BLOCKS];		/* as a read may find it */
@@ -20,6 +23,7 @@ struct model {
 };
 
 static struct model model;
+static unsigned resizes;		/* of the store's file, in all runs */
 
 enum { STEP_SNAPSHOT = BLOCK_NR_OPS };
 
@@ -43,6 +47,7 @@ static const struct step {
 
 struct run {
 	const char *type;
+	bool grows;
 	enum vbd_on_error policy;
 	int error;			/* 0: short */
 	bool lasting;			/* until the device works again */
@@ -52,7 +57,7 @@ struct run {
 
 static void __attribute__((noreturn)) complain(const struct run *r, const char *what)
 {
-	fail_msg("%s, policy %s, %s %s io %u: %s", r->type, vbd_on_error_name(r->policy),
+	fail_msg("%s%s, policy %s, %s %s io %u: %s", r->type, r->grows ? " that grows" : "", vbd_on_error_name(r->policy),
 		 r->error ? strerror(-r->error) : "short transfer", r->lasting ? "from" : "at", r->at, what);
 	abort();
 }
@@ -191,6 +196,25 @@ static void check_image(struct run *r, const char *target)
 	disk_close();
 }
 
+#define SPARE 4u			/* data blocks */
+
+/* Leaves the store with that many free ones; the others count as used, though nothing maps them. */
+static void use_up(const char *path)
+{
+	struct cow_open_options options = { 0 };
+	struct error_text text = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	uint64_t block;
+
+	if (cow_file_open(&device, path, false, &text) || cow_open(&store, device, &options, &text))
+		fail_msg("%s", text.text);
+	for (block = store->pool_start; cow_alloc_room(store) > SPARE; block++)
+		assert_int_equal(cow_alloc_mark(store, block), 0);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
 /* False: the sequence ended before that io. */
 static bool run_one(struct run *r)
 {
@@ -198,6 +222,8 @@ static bool run_one(struct run *r)
 	bool met;
 
 	make_image(r->type, target, sizeof(target));
+	if (r->grows)
+		use_up(strchr(target, ':') + 1);
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		model.now[i] = 1;
 		model.durable[i] = 0;
@@ -209,6 +235,7 @@ static bool run_one(struct run *r)
 	fault.broken = r->lasting;
 	run_sequence(r);
 	met = fault.seen >= r->at;
+	resizes += fault.resizes;
 	if (vbd->errors.waiting.count || vbd->errors.stopped)
 		complain(r, "it is over, and still something waits");
 	fault.fail_at = 0;
@@ -228,7 +255,7 @@ static unsigned sweep_ios(struct run r)
 	return ios;
 }
 
-static void sweep(const char *type)
+static void sweep(const char *type, bool grows)
 {
 	static const int errors[] = { -EIO, -ENOSPC, -EREMOTEIO, 0 };
 	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
@@ -236,24 +263,30 @@ static void sweep(const char *type)
 
 	for (unsigned p = 0; p < ARRAY_SIZE(all); p++) {
 		for (unsigned e = 0; e < ARRAY_SIZE(errors); e++) {
-			struct run r = { .type = type, .policy = all[p], .error = errors[e] };
+			struct run r = { .type = type, .grows = grows, .policy = all[p], .error = errors[e] };
 
 			faults += sweep_ios(r);
 			r.lasting = true;
 			faults += sweep_ios(r);
 		}
 	}
-	printf("# %s: %u of %u faults ended as documented\n", type, faults, faults);
+	assert_int_equal(resizes != 0, grows);
+	printf("# %s%s: %u of %u faults ended as documented\n", type, grows ? " that grows" : "", faults, faults);
 }
 
 static void test_sweep_raw(void **state)
 {
-	sweep("aio");
+	sweep("aio", false);
 }
 
 static void test_sweep_cow(void **state)
 {
-	sweep("cow");
+	sweep("cow", false);
+}
+
+static void test_sweep_growing_cow(void **state)
+{
+	sweep("cow", true);
 }
 
 int main(void)
@@ -261,6 +294,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sweep_raw),
 		cmocka_unit_test(test_sweep_cow),
+		cmocka_unit_test(test_sweep_growing_cow),
 	};
 
 	failing_disk_init();

@@ -441,7 +441,7 @@ static void all_threads(void)
 
 /* The engine that was opened before still works, with all its operations. */
 
-static int completed, failed;
+static unsigned completed, failed;
 
 static void io_done(struct engine_io *io, int error)
 {
@@ -451,7 +451,8 @@ static void io_done(struct engine_io *io, int error)
 
 static void one_engine(const char *name)
 {
-	static const enum engine_op ops[] = { ENGINE_WRITE, ENGINE_SYNC, ENGINE_READ, ENGINE_DISCARD, ENGINE_ZERO };
+	static const enum engine_op ops[] = { ENGINE_WRITE, ENGINE_SYNC, ENGINE_READ, ENGINE_DISCARD, ENGINE_ZERO,
+		ENGINE_RESIZE };
 	char path[] = "/var/tmp/tapsnap-sandbox-XXXXXX";
 	struct engine *engine;
 	struct iovec iov;
@@ -474,7 +475,7 @@ static void one_engine(const char *name)
 		engine_queue(engine, &io);
 		engine_run(engine);
 	}
-	require(completed == 5 && failed == 0);
+	require(completed == sizeof(ops) / sizeof(ops[0]) && failed == 0);
 	engine_close(engine);
 }
 
