@@ -7,6 +7,8 @@
  * It has one directory, in which each name is a file of HANGING_BYTES zeroes.
  * While it hangs, it does not answer a lookup of "lookup...", an open of
  * "open...", a read of "read..." and a getattr of "size..."; it answers the rest.
+ * Nor does it answer a search for holes in "seek...", a write of "data..." and
+ * a sync of "sync...".
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -33,7 +35,7 @@
 
 #define HANGING_BYTES (1u << 20)
 #define HANGING_NODES 32
-#define HANGING_HELD 64
+#define HANGING_HELD 4096
 #define HANGING_REQUEST (1u << 18)
 
 struct hanging_shared {
@@ -48,6 +50,8 @@ static struct {
 	int control[2];			/* a byte makes the server look at *shared again */
 	struct hanging_shared *shared;
 } hanging;
+
+static uint32_t hanging_flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS;	/* as network file systems */
 
 /* ---- the server's ---- */
 
@@ -92,7 +96,7 @@ static struct fuse_attr hanging_attr(uint64_t node)
 static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
 {
 	const struct fuse_init_out out = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
-		.flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS,	/* as network file systems */
+		.flags = hanging_flags,
 		.max_readahead = in->max_readahead, .max_write = 65536, .max_background = 64, .congestion_threshold = 64 };
 
 	hanging_reply(unique, 0, &out, sizeof(out));
@@ -117,6 +121,17 @@ static void hanging_read(uint64_t unique, const struct fuse_read_in *in)
 	else if (length > HANGING_BYTES - in->offset)
 		length = HANGING_BYTES - in->offset;
 	hanging_reply(unique, 0, zeroes, length);
+}
+
+/* All of it is data. */
+static void hanging_seek(uint64_t unique, const struct fuse_lseek_in *in)
+{
+	struct fuse_lseek_out out = { .offset = in->whence == SEEK_DATA ? in->offset : HANGING_BYTES };
+
+	if (in->offset < HANGING_BYTES)
+		hanging_reply(unique, 0, &out, sizeof(out));
+	else
+		hanging_reply(unique, -ENXIO, NULL, 0);
 }
 
 static void hanging_answer(const struct fuse_in_header *header, const void *body)
@@ -152,6 +167,9 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 		written.size = ((const struct fuse_write_in *)body)->size;
 		hanging_reply(header->unique, 0, &written, sizeof(written));
 		break;
+	case FUSE_LSEEK:
+		hanging_seek(header->unique, body);
+		break;
 	case FUSE_STATFS:
 		hanging_reply(header->unique, 0, &statfs, sizeof(statfs));
 		break;
@@ -178,6 +196,9 @@ static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
 		(header->opcode == FUSE_READ && !strncmp(name, "read", 4)) ||
+		(header->opcode == FUSE_LSEEK && !strncmp(name, "seek", 4)) ||
+		(header->opcode == FUSE_WRITE && !strncmp(name, "data", 4)) ||
+		(header->opcode == FUSE_FSYNC && !strncmp(name, "sync", 4)) ||
 		(header->opcode == FUSE_GETATTR && !strncmp(name, "size", 4));
 }
 
@@ -284,26 +305,26 @@ static bool hanging_start(const char *path)
 }
 
 /* Stop answering; or answer again, held requests included. */
-static void hanging_set(bool hangs)
+static inline void hanging_set(bool hangs)
 {
 	hanging.shared->hangs = hangs;
 	if (write(hanging.control[1], "", 1) != 1)
 		abort();
 }
 
-static bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)
+static inline bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)
 {
 	for (unsigned i = 0; i < 2000 && !is_so(number); i++)
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 	return is_so(number);
 }
 
-static bool hanging_has_held(unsigned number)
+static inline bool hanging_has_held(unsigned number)
 {
 	return hanging.shared->held >= number;
 }
 
-static bool hanging_has_open(unsigned number)
+static inline bool hanging_has_open(unsigned number)
 {
 	return hanging.shared->open == (int)number;
 }
