@@ -4,12 +4,12 @@
  * permitted.
  *
  * The iocb is in io->priv. Operations that only exist in blocking form go to
- * the helper thread, which signals the same eventfd as the kernel.
+ * helper threads, which signal the same eventfd as the kernel.
  *
  * Invariants:
  *  1. An io is on the queued list, in the kernel (in_kernel counts those, at
- *     most depth), with the helper thread, or on the failed list.
- *  2. The eventfd is signalled whenever the failed list or the helper's
+ *     most depth), with a helper thread, or on the failed list.
+ *  2. The eventfd is signalled whenever the failed list or the helpers'
  *     finished list is not empty, so fd() reports all completions.
  */
 #include <assert.h>
@@ -111,7 +111,7 @@ static void libaio_queue(struct engine *engine, struct engine_io *io)
 {
 	struct libaio_engine *aio = (struct libaio_engine *)engine;
 
-	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)
+	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO || io->op == ENGINE_CALL)
 		offload_queue(aio->offload, io);
 	else
 		engine_list_add(&aio->queued, io);

@@ -12,7 +12,7 @@
  *     yet; it never exceeds the completion ring, which cannot overflow.
  *  2. Ios that do not fit wait on the held list, in order; while it is not
  *     empty, new ios go to its end.
- *  3. While the helper thread has ios, one POLL_ADD on its eventfd is pending
+ *  3. While the helper threads have ios, one POLL_ADD on its eventfd is pending
  *     or in the ring (one slot is reserved for it), so the ring's descriptor
  *     alone reports all completions.
  *  4. An exchange has completions only if it fails, and then no more exchanges
@@ -43,7 +43,7 @@ struct uring_engine {
 	struct engine_list held;
 	bool again;				/* an io was requeued: reap() has to commit */
 	struct offload *offload;
-	int event;				/* the helper thread's */
+	int event;				/* the helper threads' */
 	bool polling;				/* a POLL_ADD on event is in the ring */
 	bool exchanging;			/* the kernel supports exchanges, and none has failed */
 	uint32_t heard;				/* target of the exchanges' reads */
@@ -221,6 +221,8 @@ static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
 		io_uring_prep_fallocate(sqe, io->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
 					io->offset, io->length);
 		break;
+	case ENGINE_CALL:
+		break;			/* only helper threads have it */
 	}
 	io_uring_sqe_set_data(sqe, io);
 	return true;
@@ -253,7 +255,7 @@ static void uring_queue(struct engine *engine, struct engine_io *io)
 {
 	struct uring_engine *uring = (struct uring_engine *)engine;
 
-	if (io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO))
+	if (io->op == ENGINE_CALL || (io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)))
 		offload_queue(uring->offload, io);
 	else
 		uring_start(uring, io);
@@ -314,7 +316,7 @@ static int uring_commit(struct engine *engine)
 	}
 }
 
-/* The helper thread's eventfd has become readable, which ended the poll. */
+/* The helper threads' eventfd has become readable, which ended the poll. */
 static int uring_reap_offload(struct uring_engine *uring)
 {
 	eventfd_t value;

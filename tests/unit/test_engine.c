@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +23,7 @@
 #define BLOCK 4096
 #define MANY 1000
 #define DEPTH 8
+#define BLOCKED 40			/* descriptors: more than the engines have threads */
 
 struct io {
 	struct engine_io io;
@@ -355,6 +357,110 @@ static void discard_and_zero_a_device(void **state)
 	free(data);
 }
 
+static pthread_t caller;
+static unsigned interruptions;
+
+static int call_back(const struct engine_io *io)
+{
+	caller = pthread_self();
+	return interruptions && interruptions-- ? -EINTR : -(int)io->offset;
+}
+
+/* It ends with its result, and is repeated after a signal; only the engine that has no threads calls it in ours. */
+static void calls(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io io = { .io.call = call_back };
+
+	io_set(&io, ENGINE_CALL, -1, 0, 1);
+	interruptions = 2;
+	assert_int_equal(one(engine, &io), 0);
+	assert_int_equal(interruptions, 0);
+	assert_int_equal(pthread_equal(caller, pthread_self()) != 0, !strcmp(*state, "sync"));
+	io_set(&io, ENGINE_CALL, -1, EDOM, 1);
+	assert_int_equal(one(engine, &io), -EDOM);
+	engine_close(engine);
+}
+
+static int wait_for_byte(const struct engine_io *io)
+{
+	char byte;
+
+	return read(io->fd, &byte, 1) == 1 ? 0 : -EIO;
+}
+
+/* Run the engine until @io is done. */
+static void run_until(struct engine *engine, const struct io *io)
+{
+	struct pollfd poll_fd = { .fd = engine_fd(engine), .events = POLLIN };
+
+	assert_int_equal(engine_commit(engine), 0);
+	while (!io->calls) {
+		assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+		engine_reap(engine);
+		assert_int_equal(engine_commit(engine), 0);
+	}
+}
+
+/* Operations in threads: those of one descriptor block, and those of another do not wait for them. */
+static void blocked_calls_delay_no_others(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io blocked[3] = { 0 }, other = { 0 };
+	int pipes[2], fd = open_file(BLOCK, 0);
+	unsigned i;
+
+	assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+	for (i = 0; i < 3; i++) {
+		io_set(&blocked[i], ENGINE_CALL, pipes[0], 0, 1);
+		blocked[i].io.call = wait_for_byte;
+		engine_queue(engine, &blocked[i].io);
+	}
+	for (i = 0; i < 3; i++) {
+		io_set(&other, ENGINE_CALL, fd, 0, 1);
+		other.io.call = call_back;
+		engine_queue(engine, &other.io);
+		run_until(engine, &other);
+	}
+	assert_int_equal(engine->queued, 3);
+	assert_int_equal(write(pipes[1], "123", 3), 3);
+	engine_run(engine);
+	for (i = 0; i < 3; i++)
+		assert_int_equal(blocked[i].error, 0);
+	engine_close(engine);
+	close(pipes[0]);
+	close(pipes[1]);
+	close(fd);
+}
+
+/* Of more descriptors than there can be threads: all are done in the end. */
+static void many_blocked_calls(void **state)
+{
+	struct engine *engine = open_engine(state);
+	struct io blocked[BLOCKED][2] = { 0 };
+	int pipes[BLOCKED][2], i;
+
+	for (i = 0; i < 2 * BLOCKED; i++) {
+		struct io *io = &blocked[i / 2][i % 2];
+
+		if (i % 2 == 0)
+			assert_int_equal(pipe2(pipes[i / 2], O_CLOEXEC), 0);
+		io_set(io, ENGINE_CALL, pipes[i / 2][0], 0, 1);
+		io->io.call = wait_for_byte;
+		engine_queue(engine, &io->io);
+	}
+	assert_int_equal(engine_commit(engine), 0);
+	for (i = BLOCKED - 1; i >= 0; i--)
+		assert_int_equal(write(pipes[i][1], "12", 2), 2);
+	engine_run(engine);
+	for (i = 0; i < BLOCKED; i++) {
+		assert_int_equal(blocked[i][0].error + blocked[i][1].error, 0);
+		close(pipes[i][0]);
+		close(pipes[i][1]);
+	}
+	engine_close(engine);
+}
+
 /* Every transfer moves a few bytes only: pieces are continued where they were left, at every place. */
 static void short_transfers_are_continued(void **state)
 {
@@ -630,6 +736,11 @@ int main(void)
 		FOR_EACH_ENGINE(done_may_queue_and_commit),
 		FOR_EACH_ENGINE(discard_and_zero_a_file),
 		FOR_EACH_ENGINE(discard_and_zero_a_device),
+		FOR_EACH_ENGINE(calls),
+		FOR_ENGINE(blocked_calls_delay_no_others, "io_uring"),
+		FOR_ENGINE(blocked_calls_delay_no_others, "libaio"),
+		FOR_ENGINE(many_blocked_calls, "io_uring"),
+		FOR_ENGINE(many_blocked_calls, "libaio"),
 		cmocka_unit_test(short_transfers_are_continued),
 		FOR_EACH_ENGINE(failed_open_leaves_nothing),
 		FOR_ENGINE(exchange_with_commit, "io_uring"),
