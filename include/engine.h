@@ -37,6 +37,7 @@ struct engine_io {
 	enum engine_op op;
 	int fd;
 	bool blkdev;			/* fd is a block device (DISCARD and ZERO differ) */
+	bool may_block;			/* READ and WRITE: even to submit it may block */
 	uint64_t offset;		/* bytes */
 	uint64_t length;		/* bytes; READ and WRITE: the sum of iov */
 	const struct iovec *iov;	/* READ and WRITE; at most ENGINE_MAX_IOV; stays the caller's, unchanged until done() */

@@ -7,11 +7,15 @@
 
 #include "fixture_disks.h"
 #include "hanging_fs.h"
+#include "nbd_connection.h"
 
 #define OTHER_BYTES (64u << 20)
 #define LOOK (128u << 10)		/* a READ of so much looks for holes first */
+#define SMALL 512u
 #define LOOKS 20u
 #define LOOKS_THAT_WAIT 8u		/* at most (aio_status.c) */
+#define CLIENTS NBD_MAX_CONNECTIONS
+#define EACH NBD_MAX_REQUESTS
 
 /* "aio:" and a file of the file system that hangs. */
 static int add_hanging(const char *name)
@@ -172,6 +176,89 @@ static void test_look_into_base(void **state)
 	stop();
 }
 
+/* As many READs or FLUSHes as @clients of the disk can have in flight. */
+static void request_much(const char *name, uint16_t type, unsigned clients)
+{
+	static uint8_t data[SMALL], zeroes[SMALL];
+	uint32_t length = type == NBD_CMD_READ ? SMALL : 0;
+	int minor = add_hanging(name), fds[CLIENTS];
+	uint64_t cookie;
+
+	for (unsigned i = 0; i < clients; i++)
+		fds[i] = client_of(minor);
+	hanging_set(true);
+	for (unsigned n = 0; n < clients * EACH; n++)
+		client_request(fds[n % clients], type, 0, 1, n % (HANGING_BYTES / SMALL) * length, length);
+	wait_in_flight(minor, clients * EACH);
+	assert_true(hanging_wait_held(1));
+	for (unsigned i = 0; i < 3; i++)
+		use_the_rest();
+	hanging_set(false);
+	for (unsigned n = 0; n < clients * EACH; n++) {
+		assert_int_equal(client_reply(fds[n % clients], &cookie), 0);
+		client_receive(fds[n % clients], data, length);
+		assert_memory_equal(data, zeroes, sizeof(data));
+	}
+	for (unsigned i = 0; i < clients; i++)
+		client_leave(fds[i]);
+	remove_disk(minor);
+}
+
+/* To submit the read would wait for the server. */
+static void test_read(void **state)
+{
+	START_OR_SKIP();
+	request_much("read", NBD_CMD_READ, 1);
+	stop();
+}
+
+/* More of them than io_uring has threads for requests that block, by default. */
+static void test_blocked_requests(void **state)
+{
+	START_OR_SKIP();
+	request_much("sync", NBD_CMD_FLUSH, 1);
+	stop();
+}
+
+/* More of them than the engine has room for. */
+static void test_full_engine(void **state)
+{
+	START_OR_SKIP();
+	request_much("read", NBD_CMD_READ, CLIENTS);
+	request_much("sync", NBD_CMD_FLUSH, CLIENTS);
+	stop();
+}
+
+/* Of several disks. */
+static void test_dead_disks(void **state)
+{
+	int minors[3], fds[3];
+	char name[16];
+	uint64_t cookie;
+
+	START_OR_SKIP();
+	for (unsigned i = 0; i < 3; i++) {
+		snprintf(name, sizeof(name), "sync%u", i);
+		minors[i] = add_hanging(name);
+		fds[i] = client_of(minors[i]);
+	}
+	hanging_set(true);
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned n = 0; n < EACH; n++)
+			client_request(fds[i], NBD_CMD_FLUSH, 0, 1, 0, 0);
+		wait_in_flight(minors[i], EACH);
+	}
+	use_the_rest();
+	hanging_set(false);
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned n = 0; n < EACH; n++)
+			assert_int_equal(client_reply(fds[i], &cookie), 0);
+		client_leave(fds[i]);
+		remove_disk(minors[i]);
+	}
+	stop();
+}
+
 /* This file system cannot punch holes: a helper thread writes zeroes. */
 static void test_zeroing(void **state)
 {
@@ -202,6 +289,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_look),
 		cmocka_unit_test(test_look_into_base),
+		cmocka_unit_test(test_read),
+		cmocka_unit_test(test_blocked_requests),
+		cmocka_unit_test(test_full_engine),
+		cmocka_unit_test(test_dead_disks),
 		cmocka_unit_test(test_zeroing),
 	};
 

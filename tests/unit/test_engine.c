@@ -18,6 +18,7 @@
 
 #include "engine_run.h"
 #include "fault_engine.h"
+#include "hanging_fs.h"
 #include "scratch.h"
 
 #define BLOCK 4096
@@ -461,6 +462,52 @@ static void many_blocked_calls(void **state)
 	engine_close(engine);
 }
 
+/* A file whose server does not answer has more requests than the engine has room for: those for another one run. */
+static void dead_file_leaves_room(void **state)
+{
+	struct engine *engine;
+	struct io *dead = calloc(MANY, sizeof(*dead)), other = { 0 };
+	char *data = aligned(BLOCK), *zeroes = aligned(BLOCK), path[300];
+	int fd = open_file(BLOCK, O_DIRECT), dead_fd, i;
+
+	hanging_flags |= FUSE_ASYNC_DIO;	/* io_submit() does not wait for the server */
+	if (!hanging_start(scratch_path("mnt")))
+		skip();
+	snprintf(path, sizeof(path), "%s/read", hanging.path);
+	dead_fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	assert_true(dead_fd >= 0);
+	hanging_set(true);
+	engine = open_engine(state);
+	for (i = 0; i < MANY; i++) {
+		io_set(&dead[i], ENGINE_READ, dead_fd, i % 8 * BLOCK, BLOCK);
+		dead[i].io.may_block = true;
+		io_set_data(&dead[i], zeroes, BLOCK, false);
+		engine_queue(engine, &dead[i].io);
+	}
+	assert_int_equal(engine_commit(engine), 0);
+	assert_true(hanging_wait_held(1));
+	for (i = 0; i < 3; i++) {
+		io_set(&other, i == 2 ? ENGINE_SYNC : i ? ENGINE_READ : ENGINE_WRITE, fd, 0, i == 2 ? 0 : BLOCK);
+		io_set_data(&other, data, BLOCK, false);
+		engine_queue(engine, &other.io);
+		run_until(engine, &other);
+		assert_int_equal(other.error, 0);
+	}
+	assert_int_equal(engine->queued, MANY);
+	hanging_set(false);
+	engine_run(engine);
+	for (i = 0; i < MANY; i++)
+		assert_true(dead[i].calls == 1 && !dead[i].error);
+	engine_close(engine);
+	close(fd);
+	close(dead_fd);
+	assert_true(hanging_wait_open(0));
+	hanging_stop();
+	free(data);
+	free(zeroes);
+	free(dead);
+}
+
 /* Every transfer moves a few bytes only: pieces are continued where they were left, at every place. */
 static void short_transfers_are_continued(void **state)
 {
@@ -741,6 +788,8 @@ int main(void)
 		FOR_ENGINE(blocked_calls_delay_no_others, "libaio"),
 		FOR_ENGINE(many_blocked_calls, "io_uring"),
 		FOR_ENGINE(many_blocked_calls, "libaio"),
+		FOR_ENGINE(dead_file_leaves_room, "io_uring"),
+		FOR_ENGINE(dead_file_leaves_room, "libaio"),
 		cmocka_unit_test(short_transfers_are_continued),
 		FOR_EACH_ENGINE(failed_open_leaves_nothing),
 		FOR_ENGINE(exchange_with_commit, "io_uring"),
