@@ -101,6 +101,7 @@ void aio_request_queue(struct aio_request *r, struct engine_io *io, enum engine_
 	io->op = op;
 	io->fd = r->disk->file->fd;
 	io->blkdev = r->disk->file->blkdev;
+	io->may_block = r->disk->file->may_block;
 	io->offset = offset;
 	io->length = length;
 	io->iov = iov;

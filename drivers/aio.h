@@ -12,6 +12,7 @@
 struct aio_disk {
 	struct image_file *file;
 	struct engine *engine;
+	unsigned looks;			/* STATUS requests in flight */
 	int flush_error;		/* of the first flush that failed; later ones fail with it too */
 	struct aio_request *free;
 
@@ -52,7 +53,7 @@ void aio_request_queue(struct aio_request *r, struct engine_io *io, enum engine_
 /* READ, WRITE and WRITE_ZEROES on a device that does not accept every 512-byte request. */
 void aio_unaligned_submit(struct aio_disk *disk, struct block_request *req);
 
-/* STATUS, answered immediately. */
+/* STATUS. */
 void aio_status_submit(struct aio_disk *disk, struct block_request *req);
 
 #endif

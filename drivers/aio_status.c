@@ -4,8 +4,10 @@
  * block device does not report any: all of it is data.
  *
  * The file system answers from memory, or reads a little of its own metadata
- * first. The number of calls per request is bounded, because the event loop
- * waits for them.
+ * first. But it also waits for a write that has the file locked, and for a file
+ * server that does not answer, so a thread of the engine's looks. The number of
+ * calls per request is bounded, because other requests for the file wait for
+ * them. Writes that are in flight at the same time may be in the answer or not.
  */
 #include <errno.h>
 #include <sys/stat.h>
@@ -14,6 +16,7 @@
 #include "aio.h"
 
 #define MAX_SEEKS 128
+#define MAX_HINTS 8	/* looks in flight from which on a hint is not worth waiting for */
 
 /*
  * From @offset to *@next the file is all data or all hole. No data up to the
@@ -52,13 +55,19 @@ static uint64_t round_extent(const struct image_file *file, uint64_t next, uint6
 	return next < end ? next : end;
 }
 
-static int file_status(const struct image_file *file, const struct block_request *req)
+/* In the thread: touches only what belongs to the request. */
+static int file_status(const struct engine_io *io)
 {
+	const struct aio_request *r = io->owner;
+	const struct image_file *file = r->disk->file;
+	const struct block_request *req = r->req;
 	uint64_t offset = req->sector << SECTOR_SHIFT, end = offset + (req->nr_sectors << SECTOR_SHIFT), next;
 	unsigned seeks;
 	bool hole;
 	int ret;
 
+	req->status->count = 0;		/* after EINTR it may not be the first time */
+	req->status->nr_sectors = 0;
 	for (seeks = 0; offset < end && seeks < MAX_SEEKS; seeks++) {
 		ret = next_extent(file, offset, end, &next, &hole);
 		if (ret)
@@ -76,15 +85,36 @@ static int file_status(const struct image_file *file, const struct block_request
 	return 0;
 }
 
+static void status_done(struct engine_io *io, int error)
+{
+	struct aio_request *r = io->owner;
+
+	r->disk->looks--;
+	aio_request_done(r, error);
+}
+
+static void status_queue(struct aio_disk *disk, struct block_request *req)
+{
+	struct aio_request *r = aio_request_get(disk, req);
+
+	if (!r) {
+		backend_done(req, -ENOMEM);
+		return;
+	}
+	disk->looks++;
+	r->io.call = file_status;
+	aio_request_queue(r, &r->io, ENGINE_CALL, req->sector << SECTOR_SHIFT, req->nr_sectors << SECTOR_SHIFT, NULL, 0,
+			  status_done);
+}
+
 void aio_status_submit(struct aio_disk *disk, struct block_request *req)
 {
-	int ret = 0;
-
-	if (req->status->since)
-		ret = -EOPNOTSUPP;
-	else if (disk->file->blkdev)
+	if (req->status->since) {
+		backend_done(req, -EOPNOTSUPP);
+	} else if (disk->file->blkdev || (req->status->hint && disk->looks >= MAX_HINTS)) {
 		block_status_add(req->status, req->nr_sectors, 0);
-	else
-		ret = file_status(disk->file, req);
-	backend_done(req, ret);
+		backend_done(req, 0);
+	} else {
+		status_queue(disk, req);
+	}
 }

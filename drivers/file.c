@@ -23,6 +23,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -272,6 +273,24 @@ static bool file_pages_stable(const struct image_file *file, dev_t device)
 }
 
 /*
+ * io_uring asks a file whose file system has no RWF_NOWAIT whether it can be
+ * polled. FUSE says that it is always ready, and then the submission itself waits
+ * for the file server.
+ */
+static bool file_may_block(const struct image_file *file)
+{
+	struct iovec piece = { .iov_len = file->unit };
+	ssize_t got;
+
+	if (posix_memalign(&piece.iov_base, 4096, piece.iov_len))
+		return true;
+	got = preadv2(file->fd, &piece, 1, (off_t)file->size, RWF_NOWAIT);	/* there is nothing to be read */
+	got = got < 0 ? -errno : got;
+	free(piece.iov_base);
+	return got == -EOPNOTSUPP;
+}
+
+/*
  * While a file has pages in the page cache, left by a copy or a reader, each
  * direct write searches its range for them, before and after it. Dirty pages,
  * of a copy made just now, are not dropped: their writeback starts, which may
@@ -302,6 +321,7 @@ static int file_learn(struct image_file *file, struct error_text *error)
 	file_find_physical(file, device);
 	file_find_discard(file, device);
 	file->pages_stable = file_pages_stable(file, device);
+	file->may_block = file_may_block(file);
 	file_leave_page_cache(file);
 	return 0;
 }

@@ -20,6 +20,7 @@ struct image_file {
 	bool discard;			/* ENGINE_DISCARD does something */
 	bool fast_zeroes;		/* as in struct driver_geometry */
 	bool pages_stable;		/* as in struct driver_geometry */
+	bool may_block;			/* as in struct engine_io */
 	uint64_t size;			/* bytes; a multiple of sector_size and of unit, never 0 */
 	unsigned sector_size;		/* what the guest sees: 512 or 4096 bytes */
 	unsigned unit;			/* offsets, and lengths of each piece, must be multiples of this (bytes) */

@@ -50,6 +50,7 @@ struct block_extent {
  * answer takes long, but there is always at least one.
  */
 struct block_status {
+	bool hint;			/* an extent without flags that comes at once is better than a late answer */
 	uint32_t since;			/* 0: report HOLE and ZERO; else the id of a snapshot in the
 					 * store (driver.h): report CHANGED */
 	struct block_extent *extents;	/* the maker's */

@@ -30,6 +30,7 @@ enum engine_op {
 	ENGINE_DISCARD,	/* punch a hole into a file (size kept), BLKDISCARD on a block device */
 	ENGINE_ZERO,	/* write zeroes, giving space back where that is possible */
 	ENGINE_RESIZE,	/* a file's size becomes length; offset is 0 */
+	ENGINE_CALL,	/* call(), in a thread of the engine's, where it may block: for what has no other operation */
 };
 
 /* Zeroed before its first use; may be used again once done() was called. */
@@ -37,10 +38,13 @@ struct engine_io {
 	enum engine_op op;
 	int fd;
 	bool blkdev;			/* fd is a block device (DISCARD and ZERO differ) */
+	bool may_block;			/* READ and WRITE: even to submit it may block */
 	uint64_t offset;		/* bytes */
 	uint64_t length;		/* bytes; READ and WRITE: the sum of iov; not 0, but for SYNC */
 	const struct iovec *iov;	/* READ and WRITE; at most ENGINE_MAX_IOV; stays the caller's, unchanged until done() */
 	int iovcnt;
+	/* CALL: 0 or -errno; after -EINTR and -EAGAIN it is called again. It must only access what is not accessed until done(). */
+	int (*call)(const struct engine_io *io);
 	void (*done)(struct engine_io *io, int error);	/* 0, or -errno: all of length was transferred, or an error */
 	void *owner;
 

@@ -4,12 +4,13 @@
  * permitted.
  *
  * The iocb is in io->priv. Operations that only exist in blocking form go to
- * the helper thread, which signals the same eventfd as the kernel.
+ * helper threads, which signal the same eventfd as the kernel.
  *
  * Invariants:
- *  1. An io is on the queued list, in the kernel (in_kernel counts those, at
- *     most depth), with the helper thread, or on the failed list.
- *  2. The eventfd is signalled whenever the failed list or the helper's
+ *  1. An io is held (engine_share.h), on the queued list, in the kernel
+ *     (in_kernel counts those), with a helper thread, or on the failed list.
+ *     shares.taken counts those on the two lists and in the kernel.
+ *  2. The eventfd is signalled whenever the failed list or the helpers'
  *     finished list is not empty, so fd() reports all completions.
  */
 #include <assert.h>
@@ -23,6 +24,7 @@
 
 #include "engine_list.h"
 #include "engine_offload.h"
+#include "engine_share.h"
 
 #define MIN_DEPTH 8
 #define MAX_DEPTH 4096
@@ -34,8 +36,9 @@ static_assert(_Alignof(struct iocb) <= _Alignof(long), "an iocb must be aligned 
 struct libaio_engine {
 	struct engine engine;
 	io_context_t context;
-	unsigned depth, in_kernel;
-	struct engine_list queued;			/* not submitted yet */
+	unsigned in_kernel;
+	struct engine_shares shares;
+	struct engine_list queued;			/* have room, not submitted yet */
 	struct engine_list failed;			/* refused by io_submit(); the error is in priv[0] */
 	struct offload *offload;
 	int event;
@@ -49,10 +52,11 @@ static int libaio_open(struct engine **engine, unsigned depth)
 	if (!aio)
 		return -ENOMEM;
 	aio->engine.ops = &engine_libaio;
-	aio->depth = depth < MIN_DEPTH ? MIN_DEPTH : depth > MAX_DEPTH ? MAX_DEPTH : depth;
+	depth = depth < MIN_DEPTH ? MIN_DEPTH : depth > MAX_DEPTH ? MAX_DEPTH : depth;
+	engine_shares_init(&aio->shares, depth);
 	engine_list_init(&aio->queued);
 	engine_list_init(&aio->failed);
-	error = io_setup(aio->depth, &aio->context);
+	error = io_setup(depth, &aio->context);
 	if (error == -EAGAIN)
 		error = -EDQUOT;	/* fs.aio-max-nr; offload_create()'s -EAGAIN means that no thread could be made */
 	if (error)
@@ -107,14 +111,33 @@ static void libaio_prepare(struct libaio_engine *aio, struct engine_io *io)
 	iocb->data = io;
 }
 
+static void libaio_start(struct libaio_engine *aio, struct engine_io *io)
+{
+	if (engine_shares_take(&aio->shares, io))
+		engine_list_add(&aio->queued, io);
+	else
+		engine_shares_hold(&aio->shares, io);
+}
+
 static void libaio_queue(struct engine *engine, struct engine_io *io)
 {
 	struct libaio_engine *aio = (struct libaio_engine *)engine;
 
-	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO || io->op == ENGINE_RESIZE)
+	if (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO || io->op == ENGINE_RESIZE || io->op == ENGINE_CALL)
 		offload_queue(aio->offload, io);
 	else
+		libaio_start(aio, io);
+}
+
+/* Queue the held ios for which there is room. */
+static void libaio_fill(struct libaio_engine *aio)
+{
+	struct engine_io *io;
+
+	while ((io = engine_shares_next(&aio->shares))) {
+		engine_shares_take_next(&aio->shares);
 		engine_list_add(&aio->queued, io);
+	}
 }
 
 /* io_submit() has refused the first queued io permanently. */
@@ -123,6 +146,7 @@ static void libaio_refuse_first(struct libaio_engine *aio, int error)
 	struct engine_io *io = engine_list_take(&aio->queued);
 
 	if (io->op == ENGINE_SYNC && error == -EINVAL) {
+		engine_shares_give_back(&aio->shares, io);
 		offload_queue(aio->offload, io);	/* a kernel without IOCB_CMD_FDSYNC (before 4.18) */
 		return;
 	}
@@ -136,10 +160,9 @@ static int libaio_submit_batch(struct libaio_engine *aio)
 {
 	struct iocb *iocbs[BATCH];
 	struct engine_io *io = aio->queued.first;
-	unsigned room = aio->depth - aio->in_kernel;
 	int count, result, i;
 
-	for (count = 0; io && count < BATCH && (unsigned)count < room; count++) {
+	for (count = 0; io && count < BATCH; count++) {
 		libaio_prepare(aio, io);
 		iocbs[count] = (struct iocb *)io->priv;
 		io = io->next;
@@ -162,7 +185,8 @@ static int libaio_commit(struct engine *engine)
 	struct libaio_engine *aio = (struct libaio_engine *)engine;
 	int result;
 
-	while (aio->queued.first && aio->in_kernel < aio->depth) {
+	libaio_fill(aio);
+	while (aio->queued.first) {
 		result = libaio_submit_batch(aio);
 		if (result > 0 || result == -EINTR)
 			continue;
@@ -186,10 +210,11 @@ static int libaio_reap_kernel(struct libaio_engine *aio)
 	for (i = 0; i < count; i++) {
 		io = events[i].data;
 		aio->in_kernel--;
+		engine_shares_give_back(&aio->shares, io);
 		if (engine_complete(&aio->engine, io, (long)events[i].res))
 			done++;
 		else
-			engine_list_add(&aio->queued, io);
+			libaio_start(aio, io);
 	}
 	if (count == BATCH)
 		eventfd_write(aio->event, 1);	/* there may be more */
@@ -202,10 +227,11 @@ static int libaio_reap_failed(struct libaio_engine *aio)
 	int done = 0;
 
 	while ((io = engine_list_take(&aio->failed))) {
+		engine_shares_give_back(&aio->shares, io);
 		if (engine_complete(&aio->engine, io, io->priv[0]))
 			done++;
 		else
-			engine_list_add(&aio->queued, io);
+			libaio_start(aio, io);
 	}
 	return done;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * engine_offload.h - a helper thread for operations that the kernel only has in
+ * engine_offload.h - helper threads for operations that the kernel only has in
  * blocking form (BLKDISCARD, BLKZEROOUT; with libaio also fallocate; with it,
- * or before Linux 6.9, ftruncate).
+ * or before Linux 6.9, ftruncate), and for ENGINE_CALL.
  *
  * An engine creates one, queues ios to it, and reaps them when its eventfd has
  * become readable. All calls are made on the engine's thread.
@@ -17,7 +17,7 @@ struct offload;
 /* @event: an eventfd, signalled after each io; owned by the caller. */
 int offload_create(struct offload **offload, int event);
 void offload_destroy(struct offload *offload);		/* nothing is queued */
-/* Done in order, one at a time. Uses io->next and io->priv[0]. */
+/* Those of one descriptor are done in order, one at a time. Uses io->next, io->priv[0] and [1]. */
 void offload_queue(struct offload *offload, struct engine_io *io);
 /*
  * Pass finished ios to engine_complete() (incomplete ones are queued again).

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * engine_syscall.c - does one engine_io with blocking system calls, for the
- * sync engine and for the helper thread (engine_offload.c).
+ * sync engine and for the helper threads (engine_offload.c).
  *
  * It only accesses the io's own members, so any thread may call it.
  */
@@ -86,6 +86,8 @@ long engine_syscall(const struct engine_io *io)
 		return zero_range(io);
 	case ENGINE_RESIZE:
 		return result_of(ftruncate(io->fd, (off_t)io->length));
+	case ENGINE_CALL:
+		return io->call(io);
 	}
 	return -EINVAL;
 }

@@ -8,15 +8,19 @@
  * completions to deliver (TASKRUN_FLAG).
  *
  * Invariants:
- *  1. in_ring counts the entries written whose completions were not read
+ *  1. shares.taken counts the entries written whose completions were not read
  *     yet; it never exceeds the completion ring, which cannot overflow.
- *  2. Ios that do not fit wait on the held list, in order; while it is not
- *     empty, new ios go to its end.
- *  3. While the helper thread has ios, one POLL_ADD on its eventfd is pending
+ *  2. Ios that do not fit, or are more than their descriptor's share, are held
+ *     (engine_share.h).
+ *  3. While the helper threads have ios, one POLL_ADD on its eventfd is pending
  *     or in the ring (one slot is reserved for it), so the ring's descriptor
  *     alone reports all completions.
  *  4. An exchange has completions only if it fails, and then no more exchanges
  *     are made: they need no room in the completion ring.
+ *  5. A submission does not block: a READ or WRITE that may is left to a thread
+ *     of the kernel (IOSQE_ASYNC).
+ *  6. Each request in the ring may have a thread of the kernel (uring_permit_workers()),
+ *     so those that block do not keep others from running.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -30,6 +34,7 @@
 #include "array.h"
 #include "engine_list.h"
 #include "engine_offload.h"
+#include "engine_share.h"
 
 #define MIN_DEPTH 8
 #define MAX_DEPTH 4096
@@ -42,11 +47,10 @@
 struct uring_engine {
 	struct engine engine;
 	struct io_uring ring;
-	unsigned in_ring, limit;
-	struct engine_list held;
+	struct engine_shares shares;
 	bool again;				/* an io was requeued: reap() has to commit */
 	struct offload *offload;
-	int event;				/* the helper thread's */
+	int event;				/* the helper threads' */
 	bool polling;				/* a POLL_ADD on event is in the ring */
 	bool exchanging;			/* the kernel supports exchanges, and none has failed */
 	bool resizing;				/* the kernel supports OP_FTRUNCATE */
@@ -81,7 +85,7 @@ static const struct io_uring_restriction restrictions[] = {
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FSYNC },
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_FALLOCATE },
 	{ .opcode = IORING_RESTRICTION_SQE_OP, .sqe_op = IORING_OP_POLL_ADD },
-	{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS },
+	{ .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED, .sqe_flags = IOSQE_ASYNC | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_UNREGISTER_RING_FDS },
 	{ .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_FILES },	/* uring_keep() */
@@ -100,9 +104,22 @@ static int uring_setup(struct uring_engine *uring, unsigned depth)
 	}
 	if (error)
 		return error == -EINVAL ? -ENOSYS : error;	/* the kernel knows none of the sets (before 5.6) */
-	uring->limit = params.cq_entries - 1;	/* invariant 3: one for the poll */
+	engine_shares_init(&uring->shares, params.cq_entries - 1);	/* invariant 3: one for the poll */
 	uring->exchanging = params.features & IORING_FEAT_CQE_SKIP;
 	return 0;
+}
+
+/*
+ * Requests to files on NFS, writes that allocate, syncs and punching holes block
+ * a thread of the kernel each. By default there are at most four per processor,
+ * and a process has one set of them, however many rings: a few requests to dead
+ * storage would stop those of all disks. Kernels before 5.15 cannot change that.
+ */
+static void uring_permit_workers(struct uring_engine *uring)
+{
+	unsigned workers[2] = { uring->shares.limit, 0 };	/* 0: those for sockets remain as they are */
+
+	io_uring_register(uring->ring.ring_fd, IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2);
 }
 
 static int uring_enable(struct uring_engine *uring)
@@ -141,12 +158,12 @@ static int uring_open(struct engine **engine, unsigned depth)
 	if (!uring)
 		return -ENOMEM;
 	uring->engine.ops = &engine_uring;
-	engine_list_init(&uring->held);
 	depth = depth < MIN_DEPTH ? MIN_DEPTH : depth > MAX_DEPTH ? MAX_DEPTH : depth;
 	error = uring_setup(uring, depth);
 	if (error)
 		goto out_free;
 	error = uring_check_kernel(uring);
+	uring_permit_workers(uring);	/* the restrictions do not permit it later */
 	if (!error)
 		error = uring_enable(uring);
 	if (error)
@@ -203,21 +220,13 @@ static void uring_prepare_rw(struct io_uring_sqe *sqe, const struct engine_io *i
 		io_uring_prep_write(sqe, io->fd, iov->iov_base, length, offset);
 }
 
-/* Write the entry of @io; false: no room. */
-static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
+static void uring_prepare(struct io_uring_sqe *sqe, struct engine_io *io)
 {
-	struct io_uring_sqe *sqe;
-
-	if (uring->in_ring >= uring->limit)
-		return false;
-	sqe = io_uring_get_sqe(&uring->ring);
-	if (!sqe)
-		return false;
-	uring->in_ring++;
 	switch (io->op) {
 	case ENGINE_READ:
 	case ENGINE_WRITE:
 		uring_prepare_rw(sqe, io);
+		sqe->flags |= io->may_block ? IOSQE_ASYNC : 0;
 		break;
 	case ENGINE_SYNC:
 		io_uring_prep_fsync(sqe, io->fd, IORING_FSYNC_DATASYNC);
@@ -230,15 +239,17 @@ static bool uring_prepare(struct uring_engine *uring, struct engine_io *io)
 	case ENGINE_RESIZE:
 		io_uring_prep_rw(OP_FTRUNCATE, sqe, io->fd, NULL, 0, io->length);
 		break;
+	case ENGINE_CALL:
+		break;			/* only helper threads have it */
 	}
 	io_uring_sqe_set_data(sqe, io);
-	return true;
 }
 
 /* Put the poll and the held ios into the ring as far as there is room. */
 static void uring_fill(struct uring_engine *uring)
 {
 	struct io_uring_sqe *sqe;
+	struct engine_io *io;
 
 	if (offload_pending(uring->offload) && !uring->polling) {
 		sqe = io_uring_get_sqe(&uring->ring);
@@ -248,22 +259,30 @@ static void uring_fill(struct uring_engine *uring)
 		io_uring_sqe_set_data(sqe, uring);
 		uring->polling = true;
 	}
-	while (uring->held.first && uring_prepare(uring, uring->held.first))
-		engine_list_take(&uring->held);
+	while ((io = engine_shares_next(&uring->shares)) && (sqe = io_uring_get_sqe(&uring->ring))) {
+		engine_shares_take_next(&uring->shares);
+		uring_prepare(sqe, io);
+	}
 }
 
 static void uring_start(struct uring_engine *uring, struct engine_io *io)
 {
-	if (uring->held.first || !uring_prepare(uring, io))
-		engine_list_add(&uring->held, io);
+	struct io_uring_sqe *sqe = NULL;
+
+	if (io_uring_sq_space_left(&uring->ring) && engine_shares_take(&uring->shares, io))
+		sqe = io_uring_get_sqe(&uring->ring);
+	if (sqe)
+		uring_prepare(sqe, io);
+	else
+		engine_shares_hold(&uring->shares, io);
 }
 
 static void uring_queue(struct engine *engine, struct engine_io *io)
 {
 	struct uring_engine *uring = (struct uring_engine *)engine;
 
-	if ((io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)) ||
-	    (io->op == ENGINE_RESIZE && !uring->resizing))
+	if (io->op == ENGINE_CALL || (io->op == ENGINE_RESIZE && !uring->resizing) ||
+	    (io->blkdev && (io->op == ENGINE_DISCARD || io->op == ENGINE_ZERO)))
 		offload_queue(uring->offload, io);
 	else
 		uring_start(uring, io);
@@ -316,7 +335,7 @@ static int uring_commit(struct engine *engine)
 			continue;
 		if (result != -EAGAIN && result != -EBUSY)
 			return result;
-		if (uring->in_ring + uring->polling > ready) {
+		if (uring->shares.taken + uring->polling > ready) {
 			uring->again = true;
 			return 0;
 		}
@@ -324,7 +343,7 @@ static int uring_commit(struct engine *engine)
 	}
 }
 
-/* The helper thread's eventfd has become readable, which ended the poll. */
+/* The helper threads' eventfd has become readable, which ended the poll. */
 static int uring_reap_offload(struct uring_engine *uring)
 {
 	eventfd_t value;
@@ -344,7 +363,7 @@ static int uring_reap_one(struct uring_engine *uring, struct engine_io *io, int 
 		uring->engine.exchange_failures++;
 		return 0;
 	}
-	uring->in_ring--;
+	engine_shares_give_back(&uring->shares, io);
 	if (io->op == ENGINE_ZERO && result == -EOPNOTSUPP) {
 		offload_queue(uring->offload, io);	/* it tries other calls */
 	} else if (engine_complete(&uring->engine, io, result)) {
@@ -389,12 +408,12 @@ static int uring_reap(struct engine *engine)
 	do {
 		count = uring_reap_batch(uring, &done);
 		taken += count;
-	} while (count == BATCH && taken < uring->limit);
+	} while (count == BATCH && taken < uring->shares.limit);
 	/*
 	 * The caller commits the ios that it queued, but does not know of held
 	 * or requeued ones. An error occurs again in its next commit.
 	 */
-	if (uring->again || uring->held.first) {
+	if (uring->again || engine_shares_next(&uring->shares)) {
 		uring->again = false;
 		uring_commit(engine);
 	}

@@ -12,7 +12,7 @@
  *     the pieces that are in the image.
  *  2. A request's buffer lives until the request is no longer in flight, even
  *     if the connection is closed.
- *  3. A look takes the event loop's time, not the disk's: a connection starts
+ *  3. A look may take the event loop's time, not the disk's: a connection starts
  *     at most NBD_LOOKS_A_PASS BLOCK_STATUS requests per round of the loop.
  *  4. With FUA the reply is made only after a flush that was submitted after
  *     the write had completed.
@@ -137,7 +137,7 @@ static void step_look(struct nbd_request *request, unsigned room)
 	const struct nbd_handshake *handshake = &request->connection->handshake;
 	struct nbd_look *look = request->look;
 
-	look->status = (struct block_status){ .extents = look->extents, .room = room };
+	look->status = (struct block_status){ .hint = request->type == NBD_CMD_READ, .extents = look->extents, .room = room };
 	if (request->type == NBD_CMD_BLOCK_STATUS)
 		look->status.since = handshake->contexts[look->context].since;
 	request->looking = true;

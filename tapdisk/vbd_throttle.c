@@ -7,9 +7,10 @@
  * is admitted while that time is at most the burst ahead of now; others wait
  * here, in order, for a timer. A flush counts as a request: emptying the
  * device's cache affects others that share it. The flush of a drain does not
- * come here. A discard or zeroing counts as one request of 0 bytes, however
- * large: it carries no data, and counted by bytes one mkfs would use up hours of
- * a limit. Block status requests are not limited.
+ * come here. A discard counts as one request of 0 bytes, however large: it
+ * moves no data, and counted by bytes one mkfs would use up hours of a limit.
+ * So does zeroing, unless the device has to write the zeros. Block status
+ * requests are not limited.
  *
  * A drain does not wait for the throttle: held requests are submitted
  * immediately, but still paid for. A guest cannot cause a drain. It can
@@ -39,12 +40,20 @@ static void pay_one(uint64_t *paid, uint64_t now, uint64_t rate, uint64_t amount
 	*paid += (uint64_t)((double)amount * NS / (double)rate);
 }
 
-static void pay(struct vbd_throttle *throttle, const struct block_request *req, uint64_t now)
+/* The bytes that the device has to move. */
+static uint64_t bytes_of(const struct vbd *vbd, const struct block_request *req)
 {
-	bool moves = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
+	if (req->op == BLOCK_READ || req->op == BLOCK_WRITE || (req->op == BLOCK_WRITE_ZEROES && !vbd->geometry.fast_zeroes))
+		return req->nr_sectors << SECTOR_SHIFT;
+	return 0;
+}
+
+static void pay(struct vbd *vbd, const struct block_request *req, uint64_t now)
+{
+	struct vbd_throttle *throttle = &vbd->throttle;
 
 	pay_one(&throttle->iops_paid, now, throttle->iops, 1);
-	pay_one(&throttle->bytes_paid, now, throttle->bytes, moves ? req->nr_sectors << SECTOR_SHIFT : 0);
+	pay_one(&throttle->bytes_paid, now, throttle->bytes, bytes_of(vbd, req));
 }
 
 /* When the next request may be admitted; loop clock, ns. */
@@ -60,7 +69,7 @@ static void let_go(struct vbd *vbd, uint64_t now)
 {
 	struct block_request *req = request_list_take(&vbd->throttle.held);
 
-	pay(&vbd->throttle, req, now);
+	pay(vbd, req, now);
 	vbd_forward(vbd, req);
 }
 
@@ -98,7 +107,7 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req)
 		return false;
 	now = loop_clock();
 	if (vbd->state != VBD_RUNNING || (!throttle->held.count && next_time(throttle) <= now) || !set_timer(vbd, now)) {
-		pay(throttle, req, now);
+		pay(vbd, req, now);
 		return false;
 	}
 	request_list_append(&throttle->held, req);

@@ -14,7 +14,8 @@
 
 #define MAX_COST 32768u		/* blocks and layer slots looked at: about a millisecond */
 #define BASE_EXTENTS 64u
-#define BASE_COST (MAX_COST / 8)
+#define MAX_BASE_LOOKS 8u		/* of a request */
+#define BASE_COST (MAX_COST / MAX_BASE_LOOKS)
 
 struct look {
 	struct cow_request *r;
@@ -66,6 +67,8 @@ struct base_look {
 	struct block_status status;
 	struct block_extent extents[BASE_EXTENTS];
 	bool waited_for;
+	bool full;			/* the request has no room for more extents */
+	unsigned count;			/* looks so far: the cost begins anew when one was waited for */
 };
 
 /* Kept in the buffer of the request's only piece, which is freed with the request. */
@@ -87,7 +90,8 @@ static void base_status_done(struct block_request *sub, int error)
 	unsigned i;
 
 	for (i = 0; !error && i < base->status.count; i++) {
-		if (!block_status_add(r->req->status, base->extents[i].nr_sectors, base->extents[i].flags))
+		base->full = !block_status_add(r->req->status, base->extents[i].nr_sectors, base->extents[i].flags);
+		if (base->full)
 			break;
 	}
 	r->error = error;
@@ -105,7 +109,10 @@ static bool base_status(struct cow_request *r, uint64_t nr_sectors)
 		r->error = -ENOMEM;
 		return true;
 	}
-	*base = (struct base_look){ .status = { .extents = base->extents, .room = BASE_EXTENTS } };
+	*base = (struct base_look){
+		.count = base->count + 1,
+		.status = { .hint = r->req->status->hint, .extents = base->extents, .room = BASE_EXTENTS },
+	};
 	r->pending = 1;
 	r->pieces[0].sub = (struct block_request){
 		.op = BLOCK_STATUS, .sector = sector_at(r), .nr_sectors = nr_sectors, .status = &base->status,
@@ -136,7 +143,7 @@ static enum step step_allocated(struct look *look, int *error)
 	if (!base_status(r, n < shown - sector ? n : shown - sector))
 		return STEP_WAIT;
 	*error = r->error;
-	return *error ? STEP_END : STEP_ON;
+	return *error || base_look_of(r)->full ? STEP_END : STEP_ON;
 }
 
 /*
@@ -184,10 +191,18 @@ static bool look_begin(struct look *look)
 	return !since || (look->since && !look->since->deleted);
 }
 
+/* After a look at the base that was waited for: the answer is complete, or has taken long enough. */
+static bool base_ends(const struct cow_request *r)
+{
+	const struct base_look *base = r->nr_pieces ? r->pieces[0].buffer : NULL;
+
+	return base && (base->full || base->count >= MAX_BASE_LOOKS);
+}
+
 void cow_status_start(struct cow_request *r)
 {
 	struct look look = { r };
-	enum step step = STEP_ON;
+	enum step step = base_ends(r) ? STEP_END : STEP_ON;
 	int error = look_begin(&look) ? r->error : -ESTALE;	/* the snapshot was deleted meanwhile */
 
 	while (!error && step == STEP_ON && sectors_left(r) && look.cost < MAX_COST)

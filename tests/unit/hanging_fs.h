@@ -8,7 +8,8 @@
  * While it hangs, it does not answer a lookup of "lookup...", an open of
  * "open...", an open of "write..." for writing, a read of "read...", a getattr
  * of "size...", a close of "close..." and a close of "end..." after an open for
- * writing; it answers the rest.
+ * writing, a search for holes in "seek...", a write of "data..." and a sync of
+ * "sync..."; it answers the rest.
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -35,7 +36,7 @@
 
 #define HANGING_BYTES (1u << 20)
 #define HANGING_NODES 32
-#define HANGING_HELD 64
+#define HANGING_HELD 4096
 #define HANGING_REQUEST (1u << 18)
 #define HANGING_WRITER 2u		/* the handle of a file that is open for writing */
 
@@ -51,6 +52,8 @@ static struct {
 	int control[2];			/* a byte makes the server look at *shared again */
 	struct hanging_shared *shared;
 } hanging;
+
+static uint32_t hanging_flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS;	/* as network file systems report */
 
 /* ---- the server ---- */
 
@@ -95,7 +98,7 @@ static struct fuse_attr hanging_attr(uint64_t node)
 static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
 {
 	const struct fuse_init_out out = { .major = FUSE_KERNEL_VERSION, .minor = FUSE_KERNEL_MINOR_VERSION,
-		.flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS,	/* as network file systems report */
+		.flags = hanging_flags,
 		.max_readahead = in->max_readahead, .max_write = 65536, .max_background = 64, .congestion_threshold = 64 };
 
 	hanging_reply(unique, 0, &out, sizeof(out));
@@ -138,6 +141,17 @@ static bool hanging_is_writer(const char *body)
 	return in.fh == HANGING_WRITER;
 }
 
+/* All of it is data. */
+static void hanging_seek(uint64_t unique, const struct fuse_lseek_in *in)
+{
+	struct fuse_lseek_out out = { .offset = in->whence == SEEK_DATA ? in->offset : HANGING_BYTES };
+
+	if (in->offset < HANGING_BYTES)
+		hanging_reply(unique, 0, &out, sizeof(out));
+	else
+		hanging_reply(unique, -ENXIO, NULL, 0);
+}
+
 static void hanging_answer(const struct fuse_in_header *header, const void *body)
 {
 	struct fuse_attr_out attr = { .attr = hanging_attr(header->nodeid) };
@@ -171,6 +185,9 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 		written.size = ((const struct fuse_write_in *)body)->size;
 		hanging_reply(header->unique, 0, &written, sizeof(written));
 		break;
+	case FUSE_LSEEK:
+		hanging_seek(header->unique, body);
+		break;
 	case FUSE_STATFS:
 		hanging_reply(header->unique, 0, &statfs, sizeof(statfs));
 		break;
@@ -200,6 +217,9 @@ static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 		(header->opcode == FUSE_OPEN && !strncmp(name, "write", 5) && hanging_writes(body)) ||
 		(header->opcode == FUSE_FLUSH && !strncmp(name, "close", 5)) ||
 		(header->opcode == FUSE_FLUSH && !strncmp(name, "end", 3) && hanging_is_writer(body)) ||
+		(header->opcode == FUSE_LSEEK && !strncmp(name, "seek", 4)) ||
+		(header->opcode == FUSE_WRITE && !strncmp(name, "data", 4)) ||
+		(header->opcode == FUSE_FSYNC && !strncmp(name, "sync", 4)) ||
 		(header->opcode == FUSE_GETATTR && !strncmp(name, "size", 4));
 }
 
@@ -306,26 +326,26 @@ static bool hanging_start(const char *path)
 }
 
 /* Stop answering; or answer again, held requests included. */
-static void hanging_set(bool hangs)
+static inline void hanging_set(bool hangs)
 {
 	hanging.shared->hangs = hangs;
 	if (write(hanging.control[1], "", 1) != 1)
 		abort();
 }
 
-static bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)
+static inline bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)
 {
 	for (unsigned i = 0; i < 2000 && !is_so(number); i++)
 		nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 	return is_so(number);
 }
 
-static bool hanging_has_held(unsigned number)
+static inline bool hanging_has_held(unsigned number)
 {
 	return hanging.shared->held >= number;
 }
 
-static bool hanging_has_open(unsigned number)
+static inline bool hanging_has_open(unsigned number)
 {
 	return hanging.shared->open == (int)number;
 }
