@@ -96,8 +96,8 @@ static int run_program(const char *const arguments[], const struct timeout *time
 	pid_t pid;
 	bool killed;
 
-	/* in a new session, so that it can be killed with its children */
-	error = out < 0 ? out : child_start(&pid, arguments, -1, out, timeout ? POSIX_SPAWN_SETSID : 0);
+	/* in a new session: it can be killed with its children, and a Ctrl-C at our terminal, which cancels us, does not kill it */
+	error = out < 0 ? out : child_start(&pid, arguments, -1, out, POSIX_SPAWN_SETSID);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;

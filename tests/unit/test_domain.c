@@ -595,6 +595,17 @@ static void test_signals(void **state)
 	assert_int_equal(ignored & (1ull << (SIGCHLD - 1) | 1ull << (SIGPIPE - 1)), 0);
 }
 
+/* A Ctrl-C, which goes to our process group, must not reach it. */
+static void test_own_group(void **state)
+{
+	const char *const arguments[] = { "sh", "-c", "read -r pid name state parent group session rest </proc/$$/stat; "
+					  "[ $group = $$ ] && [ $session = $$ ]", NULL };
+	struct error_text text = { "" };
+
+	if (program_run(arguments, &text))
+		fail_msg("%s", text.text);
+}
+
 static void test_hook(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "h", .hook = hook };
@@ -676,6 +687,7 @@ int main(void)
 		DOMAIN_TEST(test_changed),
 		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_signals),
+		DOMAIN_TEST(test_own_group),
 		DOMAIN_TEST(test_hook),
 		DOMAIN_TEST(test_hook_stopped),
 	};
