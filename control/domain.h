@@ -247,6 +247,9 @@ json_t *domain_to_json(const struct domain_id *id);
 int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
+/* Destroy the domain, so that a recovery does it again if it is cut short. On failure @intent is what it was. */
+int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		   const struct domain_id *id);
 /* The parts of domain_recover(). @intent is the file's content. */
 /* @told: called by the operation itself, not by recovery, so it may stop a running domain if the request says so. */
 int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,

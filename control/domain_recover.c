@@ -4,7 +4,7 @@
  * its intent file.
  *
  *   create   its information file exists: finished, with the domain's --shutdown etc.; else undone
- *   revert   the domain was not destroyed yet: undone; else finished
+ *   revert   the destruction of the domain was not begun yet: undone; else finished
  *   delete   finished
  *   clone    all but the file that starts the clone is complete: finished; else undone
  *
@@ -52,15 +52,58 @@ json_t *domain_to_json(const struct domain_id *id)
 	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
 }
 
-/* Has the domain not been restarted since the intent was written? */
-static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+/* Has the domain not been restarted since @domain, by domain_to_json(), was written? */
+static bool is_same(const json_t *domain, const struct domain_id *id)
 {
-	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
+	const json_t *domid = json_object_get(domain, "domid");
 	const char *then = info_string(domain, "boot");
 	char boot[BOOT_ID_SIZE];
 
 	boot_id_read(boot);
 	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
+}
+
+static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+{
+	return is_same(json_object_get(intent, "domain"), id);
+}
+
+/*
+ * libxl removes a domain's disks and its name before the domain itself. So the intent says first that this begins, and if it
+ * is cut short, a recovery must do it again.
+ */
+int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		   const struct domain_id *id)
+{
+	json_t *noted = json_copy((json_t *)intent);
+	int error;
+
+	json_object_set_new(noted, "destroying", domain_to_json(id));
+	error = directory_write(directory, INTENT_FILE, noted, &operation->text);
+	json_decref(noted);
+	if (!error) {
+		domain_did(operation, "destroying");
+		error = operation->host->ops->destroy(operation->host, id->domid, &operation->text);
+	}
+	/* the caller reports it; whether to try again is for the user to say */
+	if (error)
+		directory_write(directory, INTENT_FILE, intent, NULL);
+	return error;
+}
+
+/* Was its destruction begun, and did not come to an end? */
+static bool is_torn(const json_t *intent, const struct domain_id *id)
+{
+	return is_same(json_object_get(intent, "destroying"), id);
+}
+
+static int destroy_torn(struct domain_operation *operation, const json_t *intent, struct domain_id *id)
+{
+	int error = is_torn(intent, id) ? operation->host->ops->destroy(operation->host, id->domid, &operation->text) : -ENOENT;
+
+	if (!error)
+		id->there = false;
+	return error == -ENOENT ? 0 : error;
 }
 
 static bool is_forced(const struct domain_operation *operation)
@@ -174,19 +217,20 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 /*
  * Shut down, pause or unpause the domain as the request says, unless it was restarted. With memory it was left suspended, or
  * paused at its resume. Without memory it has run all the time: only the operation itself may stop it (@told), not a recovery
- * days later.
+ * days later, unless that had begun.
  */
-static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id, bool told)
+static int leave_domain(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+			const struct domain_id *id, bool told)
 {
 	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
 	bool memory = json_is_true(json_object_get(intent, "memory"));
 	struct domain_host *host = operation->host;
 	int error = 0;
 
-	if (!is_same_domain(intent, id) || (!told && !memory))
+	if (!is_same_domain(intent, id) || (!told && !memory && !is_torn(intent, id)))
 		return 0;
 	if (after == DOMAIN_SNAPSHOT_SHUTDOWN)
-		error = host->ops->destroy(host, id->domid, &operation->text);
+		error = domain_destroy(operation, directory, intent, id);
 	else if (after == DOMAIN_SNAPSHOT_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
 	else if (after == DOMAIN_SNAPSHOT_RUNNING && !memory)
@@ -220,7 +264,7 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 	if (!error)
 		error = info_set_current(directory, &id, info_string(intent, "name"), &operation->text);
 	if (!error)
-		error = leave_domain(operation, intent, &id, told);
+		error = leave_domain(operation, directory, intent, &id, told);
 	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
@@ -397,12 +441,14 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 	return error ? error : end_revert(operation, directory, intent, info, &id);
 }
 
-/* If the domain was not destroyed yet, nothing was changed. */
+/* If the domain's destruction was not begun yet, nothing was changed. */
 static int end_cut_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
 
+	if (!error)
+		error = destroy_torn(operation, intent, &id);
 	if (!error && is_phase(intent, "stop") && id.there)
 		return domain_remove_intent(directory, &operation->text);
 	return error ? error : domain_finish_revert(operation, directory, intent);
@@ -547,6 +593,21 @@ static bool replaces(struct domain_operation *operation, const struct domain_dir
 	return replaced;
 }
 
+/* The revert that is replaced may have been destroying the domain. */
+static int end_replaced(struct domain_operation *operation, const struct domain_directory *directory)
+{
+	struct domain_id id;
+	json_t *intent;
+	int error = directory_read(directory, INTENT_FILE, &intent, &operation->text);
+
+	if (!error)
+		error = find_domain(operation, intent, &id);
+	if (!error)
+		error = destroy_torn(operation, intent, &id);
+	json_decref(intent);
+	return error;
+}
+
 /* Open and lock the directory. Retries if it is removed with the last snapshot while we wait for the lock. */
 static int open_locked(struct domain_directory *directory, const char *uuid, bool make, struct error_text *text)
 {
@@ -583,8 +644,7 @@ int domain_begin(struct domain_operation *operation, struct domain_directory *di
 	if (error)
 		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
 					  error_set(&operation->text, error, "%s", reason.text);
-	if (!replaces(operation, directory))
-		error = domain_recover(operation, directory);
+	error = replaces(operation, directory) ? end_replaced(operation, directory) : domain_recover(operation, directory);
 	return error ? error : look_again(operation);
 }
 

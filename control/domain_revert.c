@@ -2,8 +2,8 @@
 /*
  * domain_revert.c - reverts a domain to a snapshot.
  *
- *   checks -> intent "stop" -> the domain is destroyed -> all disks are available -> "disks": revert all
- *          -> "start": restored or booted -> intent removed
+ *   checks -> intent "stop" -> "destroying" is noted -> the domain is destroyed -> all disks are available
+ *          -> "disks": revert all -> "start": restored or booted -> intent removed
  *
  * Reverting a disk can be repeated, so recovery finishes a killed revert, or
  * another revert replaces it. That one starts in phase "disks", since some
@@ -183,7 +183,6 @@ static void end_failed(struct revert *revert, const json_t *intent)
 static int run(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
-	struct domain_host *host = operation->host;
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
 	json_t *former;
@@ -198,7 +197,7 @@ static int run(struct revert *revert)
 	if (!error)
 		domain_did(operation, "intent");
 	if (!error && operation->id.there)
-		error = host->ops->destroy(host, operation->id.domid, revert->text);
+		error = domain_destroy(operation, &revert->directory, intent, &operation->id);
 	if (!error) {
 		domain_did(operation, "stopped");
 		error = domain_finish_revert(operation, &revert->directory, intent);

@@ -67,11 +67,17 @@ void fake_start_domain(void)
 	fake->domid++;
 }
 
-void fake_stop_domain(void)
+static void close_disks(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++)
 		assert_int_equal(disk_destroy(fake->pid[i], fake->minor[i], true, TIMEOUT_MS, NULL), 0);
-	fake->there = fake->suspended = fake->paused = false;
+}
+
+void fake_stop_domain(void)
+{
+	if (!fake->torn)
+		close_disks();
+	fake->there = fake->suspended = fake->paused = fake->torn = false;
 	fake->memory = 0;
 }
 
@@ -86,9 +92,9 @@ static int host_find(struct domain_host *host, const char *domain, struct domain
 {
 	*id = (struct domain_id){ .name = FAKE_NAME, .domid = fake->domid, .there = true };
 	strcpy(id->uuid, current_uuid());
-	if (fake->store_lost)
+	if (fake->store_lost || fake->torn)
 		id->name[0] = '\0';
-	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
+	if (fake->there && ((!fake->renamed && !fake->torn && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -153,7 +159,7 @@ static int host_disks(struct domain_host *host, unsigned domid, struct domain_di
 
 	config = error ? NULL : json_loads(words, 0, NULL);
 	assert_non_null(config);
-	error = disks_from_config(disks, config, text);
+	error = fake->torn ? 0 : disks_from_config(disks, config, text);
 	if (fake->detached)
 		free(disks->disk[--disks->count].target);
 	if (fake->attached) {
@@ -206,10 +212,24 @@ static int host_unpause(struct domain_host *host, unsigned domid, struct error_t
 	return 0;
 }
 
+static void step(const char *name)
+{
+	if (domain_step)
+		domain_step(name);
+}
+
+/* As libxl does it: first it is paused, last it is destroyed. */
 static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
+	assert_true(fake->there && domid == fake->domid);
 	if (fake->fail_destroy)
 		return error_set(text, fake->fail_destroy, "it does not die");
+	if (!fake->torn) {
+		fake->paused = true;
+		close_disks();
+		fake->torn = true;
+		step("torn");
+	}
 	fake_stop_domain();
 	return 0;
 }

@@ -25,6 +25,7 @@
 
 struct fake_domain {
 	bool there, suspended, paused;
+	bool torn;			/* its destruction was cut short: it is paused, its disks and its name are gone */
 	bool renamed;			/* found by its uuid only */
 	bool other_uuid;		/* restarted from a config file without a uuid */
 	bool loses_store, store_lost;	/* xenstored dies at the resume: the name is then unknown */

@@ -92,6 +92,37 @@ static void restart_domain(void)
 	fake_start_domain();
 }
 
+/*
+ * Of disks only: the next command, which may come much later, destroys the domain only where that was begun already, because
+ * it has lost its disks then.
+ */
+static void test_shutdown_disks_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_SHUTDOWN,
+	};
+	unsigned step = 0, torn = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		torn += fake->torn;
+		must(list());
+		if (fake->there) {
+			assert_true(killed);
+			expect_running(1);
+		} else {
+			fake_start_domain();
+			fake->memory = 1;
+		}
+		if (count_files())
+			must(delete("k", false));
+		expect_disks("");
+		expect_no_records();
+	} while (killed);
+	assert_int_equal(torn, 1);
+}
+
 /* It was started again before anybody looked: that is another domain. */
 static void test_shutdown_started_anew(void **state)
 {
@@ -299,6 +330,28 @@ static void test_revert_killed(void **state)
 	assert_true(step > 6);
 }
 
+/* The domain was being destroyed, and it cannot be: what needs it says so, until it can. */
+static void test_revert_torn(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	unsigned step = 0;
+
+	fake->memory = 3;
+	must(create("k"));
+	do {
+		must(list());
+		assert_true(fake_run_killed(request, ++step));
+	} while (!fake->torn);
+	fake->fail_destroy = -EIO;
+	must_fail(create("other"), -EIO, "cannot be cleaned up yet: it does not die");
+	must_fail(revert("k"), -EIO, "it does not die");
+	fake->fail_destroy = 0;
+	must(create("other"));
+	expect_running(3);
+	must(delete("k", true));
+	expect_no_records();
+}
+
 /* To a snapshot of disks, with another state of the domain than it had. */
 static void test_revert_disks_killed(void **state)
 {
@@ -474,7 +527,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 	noted = !phase || (!strcmp(phase, "start") && fake->there);
 	half_way = !noted && strcmp(phase, "stop") != 0;
 	request.name = "b";
-	fake->fail_destroy = -EIO;
+	fake->fail_destroy = by_kill ? 0 : -EIO;
 	if (by_kill)
 		assert_true(fake_run_killed(request, 1));
 	else
@@ -556,7 +609,7 @@ static void test_disk_gone(void **state)
 	expect_way_out(create_k, 8, "");
 	forget_stray();
 	must(create("k"));
-	expect_way_out(revert_k, 2, "k");
+	expect_way_out(revert_k, 3, "k");
 	expect_way_out(delete_k, 1, "");
 	forget_stray();
 }
@@ -583,6 +636,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create_killed),
 		DOMAIN_TEST(test_shutdown_killed),
+		DOMAIN_TEST(test_shutdown_disks_killed),
 		DOMAIN_TEST(test_shutdown_started_anew),
 		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_hook_killed),
@@ -591,6 +645,7 @@ int main(void)
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_create_started_anew),
 		DOMAIN_TEST(test_revert_killed),
+		DOMAIN_TEST(test_revert_torn),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_revert_to_another),
