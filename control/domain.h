@@ -88,7 +88,7 @@ struct domain_host_ops {
 	int (*resume)(struct domain_host *host, unsigned domid, bool paused, struct error_text *text);
 	/* Unpause it if it is paused; not for a domain that save() has suspended. */
 	int (*unpause)(struct domain_host *host, unsigned domid, struct error_text *text);
-	/* When it returns, the domain's disks are no longer in use. */
+	/* When it returns, the domain's disks are no longer in use. -EINPROGRESS: failed half-way, and it may have lost some. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);
 	/* Can boot() work, as far as that is known in advance? */
@@ -247,7 +247,7 @@ json_t *domain_to_json(const struct domain_id *id);
 int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
-/* Destroy the domain, so that a recovery does it again if it is cut short. On failure @intent is what it was. */
+/* Destroy the domain, so that a recovery does it again if it is cut short, or fails half-way (-EINPROGRESS). */
 int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 		   const struct domain_id *id);
 /* The parts of domain_recover(). @intent is the file's content. */

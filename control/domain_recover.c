@@ -85,8 +85,7 @@ int domain_destroy(struct domain_operation *operation, const struct domain_direc
 		domain_did(operation, "destroying");
 		error = operation->host->ops->destroy(operation->host, id->domid, &operation->text);
 	}
-	/* the caller reports it; whether to try again is for the user to say */
-	if (error)
+	if (error && error != -EINPROGRESS)
 		directory_write(directory, INTENT_FILE, intent, NULL);
 	return error;
 }

@@ -180,6 +180,21 @@ static void end_failed(struct revert *revert, const json_t *intent)
 	error_set(revert->text, -EIO, "%.480s; nothing was done", reason.text);
 }
 
+static int destroy(struct revert *revert, const json_t *intent)
+{
+	struct domain_operation *operation = revert->operation;
+	int error = domain_destroy(operation, &revert->directory, intent, &operation->id);
+	struct error_text reason = *revert->text;
+
+	if (error && error != -EINPROGRESS)
+		domain_recover(operation, &revert->directory);
+	if (error != -EINPROGRESS)
+		return error;
+	revert->text->text[0] = '\0';
+	return error_set(revert->text, -EIO, "%.380s; the domain may have lost its disks: the next command destroys it, and continues "
+			 "the revert", reason.text);
+}
+
 static int run(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
@@ -194,17 +209,17 @@ static int run(struct revert *revert)
 	}
 	if (!error)
 		error = directory_write(&revert->directory, INTENT_FILE, intent, revert->text);
-	if (!error)
+	if (error)
+		domain_recover(operation, &revert->directory);
+	else
 		domain_did(operation, "intent");
 	if (!error && operation->id.there)
-		error = domain_destroy(operation, &revert->directory, intent, &operation->id);
+		error = destroy(revert, intent);
 	if (!error) {
 		domain_did(operation, "stopped");
 		error = domain_finish_revert(operation, &revert->directory, intent);
 		if (error)
 			end_failed(revert, intent);
-	} else {
-		domain_recover(operation, &revert->directory);
 	}
 	guard_stop(&guard);
 	json_decref(intent);

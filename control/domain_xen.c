@@ -424,13 +424,16 @@ static bool is_paused(struct xen_host *xen, unsigned domid)
 static int xen_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
-	bool paused = is_paused(xen, domid);
+	bool paused = is_paused(xen, domid), lost = xen_lost(&xen->watchdog), begun;
+	int error;
 
-	if (!xen_lost(&xen->watchdog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
+	if (!lost && !libxl_domain_destroy(xen->ctx, domid, NULL))
 		return 0;
-	if (xen_lost_now(&xen->watchdog) && !paused && is_paused(xen, domid))
+	begun = !lost && is_paused(xen, domid);
+	error = failed(xen, "destroying the domain", text);
+	if (begun && !paused && xen_lost_now(&xen->watchdog))
 		libxl_domain_unpause(xen->ctx, domid, NULL);
-	return failed(xen, "destroying the domain", text);
+	return begun ? -EINPROGRESS : error;
 }
 
 /* If xenstored is lost, report that instead of xl's error. @started: xl's result. */

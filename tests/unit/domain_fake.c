@@ -222,7 +222,7 @@ static void step(const char *name)
 static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	assert_true(fake->there && domid == fake->domid);
-	if (fake->fail_destroy)
+	if (fake->fail_destroy && fake->fail_destroy != -EINPROGRESS)
 		return error_set(text, fake->fail_destroy, "it does not die");
 	if (!fake->torn) {
 		fake->paused = true;
@@ -230,6 +230,8 @@ static int host_destroy(struct domain_host *host, unsigned domid, struct error_t
 		fake->torn = true;
 		step("torn");
 	}
+	if (fake->fail_destroy)
+		return error_set(text, fake->fail_destroy, "it does not die");
 	fake_stop_domain();
 	return 0;
 }

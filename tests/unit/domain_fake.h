@@ -35,7 +35,7 @@ struct fake_domain {
 	bool raw;			/* the second disk is a raw image */
 	bool unsaid;			/* the config file does not name the disk's backend */
 	bool attached, detached;	/* a third disk came, the second went */
-	int fail_save, fail_restore, fail_destroy;	/* -errno */
+	int fail_save, fail_restore, fail_destroy;	/* -errno; a destroy that fails with -EINPROGRESS leaves it torn */
 	atomic_bool hold_save;		/* hold the save at 42 per cent until it is aborted */
 	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];

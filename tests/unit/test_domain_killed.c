@@ -352,6 +352,21 @@ static void test_revert_torn(void **state)
 	expect_no_records();
 }
 
+/* The command itself could not bring it to its end: the next one does. */
+static void test_revert_half_destroyed(void **state)
+{
+	fake->memory = 3;
+	must(create("k"));
+	fake->fail_destroy = -EINPROGRESS;
+	must_fail(revert("k"), -EIO, "it does not die; the domain may have lost its disks: the next command destroys it");
+	fake->fail_destroy = 0;
+	assert_true(fake->torn);
+	must(list());
+	expect_running(3);
+	must(delete("k", false));
+	expect_no_records();
+}
+
 /* To a snapshot of disks, with another state of the domain than it had. */
 static void test_revert_disks_killed(void **state)
 {
@@ -646,6 +661,7 @@ int main(void)
 		DOMAIN_TEST(test_create_started_anew),
 		DOMAIN_TEST(test_revert_killed),
 		DOMAIN_TEST(test_revert_torn),
+		DOMAIN_TEST(test_revert_half_destroyed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_revert_to_another),
