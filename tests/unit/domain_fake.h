@@ -26,6 +26,7 @@
 struct fake_domain {
 	bool there, suspended, paused;
 	bool torn;			/* its destruction was cut short: it is paused, its disks and its name are gone */
+	bool unbuilt;			/* its creation was cut short, when it was still paused */
 	bool renamed;			/* found by its uuid only */
 	bool other_uuid;		/* restarted from a config file without a uuid */
 	bool loses_store, store_lost;	/* xenstored dies at the resume: the name is then unknown */
@@ -36,6 +37,8 @@ struct fake_domain {
 	bool unsaid;			/* the config file does not name the disk's backend */
 	bool attached, detached;	/* a third disk came, the second went */
 	int fail_save, fail_restore, fail_destroy;	/* -errno; a destroy that fails with -EINPROGRESS leaves it torn */
+	bool leaves_unbuilt;		/* with fail_restore: the domain is there, half built */
+	char program[200];		/* for sh, that restore() runs first */
 	atomic_bool hold_save;		/* hold the save at 42 per cent until it is aborted */
 	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];

@@ -578,13 +578,14 @@ static void test_signals(void **state)
 {
 	char path[100], line[100];
 	const char *const arguments[] = { "cp", "/proc/self/status", path, NULL };
+	const struct domain_operation operation = { 0 };
 	unsigned long long ignored = ~0ull;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s/status", fake_dir);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
-	program_run(arguments, NULL);		/* which cannot learn how that ends */
+	xl_run(&operation, arguments, NULL);	/* which cannot learn how that ends */
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	file = fopen(path, "r");
@@ -600,9 +601,10 @@ static void test_own_group(void **state)
 {
 	const char *const arguments[] = { "sh", "-c", "read -r pid name state parent group session rest </proc/$$/stat; "
 					  "[ $group = $$ ] && [ $session = $$ ]", NULL };
+	const struct domain_operation operation = { 0 };
 	struct error_text text = { "" };
 
-	if (program_run(arguments, &text))
+	if (xl_run(&operation, arguments, &text))
 		fail_msg("%s", text.text);
 }
 
