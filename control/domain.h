@@ -88,11 +88,13 @@ struct domain_host_ops {
 	int (*resume)(struct domain_host *host, unsigned domid, bool paused, struct error_text *text);
 	/* Unpause it if it is paused; not for a domain that save() has suspended. */
 	int (*unpause)(struct domain_host *host, unsigned domid, struct error_text *text);
-	/* When it returns, the domain's disks are no longer in use. */
+	/* When it returns, the domain's disks are no longer in use. -EINPROGRESS: failed half-way, and it may have lost some. */
 	int (*destroy)(struct domain_host *host, unsigned domid, struct error_text *text);
 	int (*restore)(struct domain_host *host, const char *file, bool paused, struct error_text *text);
 	/* Can boot() work, as far as that is known in advance? */
 	int (*can_boot)(struct domain_host *host, const json_t *info, struct error_text *text);
+	/* Did its creation come to its end? If not, the program that creates it must have ended. */
+	bool (*is_built)(struct domain_host *host, unsigned domid);
 	/* Boot the domain that an information file describes. */
 	int (*boot)(struct domain_host *host, const json_t *info, bool paused, struct error_text *text);
 	/* From another thread: make save() fail soon. */
@@ -112,6 +114,7 @@ struct domain_operation {
 	const char *guard;		/* program that recovers the operation if we are killed; NULL: none */
 	struct error_text text;		/* the error, or a warning */
 	atomic_bool cancelled;
+	const struct domain_directory *directory;	/* once it is locked; NULL: not yet */
 	bool adopts;			/* recovering an operation of a domain that is off: close disks that it left open */
 	void (*progress)(struct domain_operation *operation, const char *step, int percent);
 
@@ -152,6 +155,13 @@ void directory_remove_unfinished(const struct domain_directory *directory);
 int directory_rename(const struct domain_directory *directory, const char *from, const char *to, struct error_text *text);
 /* *@dir lists it, and the caller closes that; NULL: the directory was removed since it was opened. */
 int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text);
+/*
+ * The programs of an operation can outlive it, so each holds a lock of its kind. It inherits that with the descriptor, which
+ * the caller then closes; -1: there is none.
+ */
+enum domain_program { PROGRAM_HOOK, PROGRAM_XL };
+int directory_hold(const struct domain_directory *directory, enum domain_program program);
+bool directory_is_held(const struct domain_directory *directory, enum domain_program program);
 /* "DIRECTORY/FILE" */
 int directory_path(const struct domain_directory *directory, const char *file, char *path, struct error_text *text);
 /* Calls @each for each directory's uuid until it returns non-zero. */
@@ -258,6 +268,9 @@ json_t *domain_to_json(const struct domain_id *id);
 int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
 /* The last step of every operation. */
 int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
+/* Destroy the domain, so that a recovery does it again if it is cut short, or fails half-way (-EINPROGRESS). */
+int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		   const struct domain_id *id);
 /* The parts of domain_recover(). @intent is the file's content. */
 /* @told: called by the operation itself, not by recovery, so it may stop a running domain if the request says so. */
 int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
@@ -302,8 +315,8 @@ int domain_check_cancelled(struct domain_operation *operation);
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
 	     struct error_text *text);
 extern int hook_timeout_ms;		/* tests lower it */
-/* Run a program and wait for it; when it fails, @text gets a line of its stderr. */
-int program_run(const char *const arguments[], struct error_text *text);
+/* Run xl and wait for it; when it fails, @text gets a line of its stderr. */
+int xl_run(const struct domain_operation *operation, const char *const arguments[], struct error_text *text);
 
 /* ---- domain_xen.c; _disks: the backends' nodes; _config: configurations; _lost: xenstored has gone ---- */
 
@@ -312,7 +325,7 @@ int xen_read_disks(struct xs_handle *xs, unsigned domid, struct domain_disks *di
 int xen_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 		    struct error_text *text);
 int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text);
-int xen_boot(const json_t *info, bool paused, struct error_text *text);
+int xen_boot(const struct domain_operation *operation, const json_t *info, bool paused, struct error_text *text);
 /*
  * Without xenstored's socket libxenstore falls back to the kernel's device, where a request blocks for ever when xenstored
  * is dead. This disables the fallback for us and our children. It changes the environment: call it before starting threads.

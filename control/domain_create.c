@@ -239,25 +239,33 @@ static int write_intent(struct create *create)
 	return error;
 }
 
+/* If it is there, recovery assumes that the guest was asked to suspend. */
 static int open_save(struct create *create, int *fd)
 {
 	char file[NAME_MAX + 1];
+	int error;
 
 	info_save_file(file, create->name, true);
 	*fd = openat(create->directory.fd, file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (*fd < 0)
 		return error_set(create->text, -errno, "%s/%s: %s", create->directory.path, file, strerror(errno));
-	return save_write_head(*fd, create->config_text, create->text);
+	error = save_write_head(*fd, create->config_text, create->text);
+	if (error)
+		unlinkat(create->directory.fd, file, 0);
+	return error;
 }
 
-static int take_memory(struct create *create, int fd)
+static int take_memory(struct create *create, int *fd)
 {
 	struct domain_operation *operation = create->operation;
 	struct error_text reason = { "" };
-	int error = 0;
+	int error = domain_check_cancelled(operation);
 
-	if (!atomic_load(&operation->cancelled))
-		error = operation->host->ops->save(operation->host, operation->id.domid, fd, create->request->live, &reason);
+	if (!error)
+		error = open_save(create, fd);
+	if (error)
+		return error;
+	error = operation->host->ops->save(operation->host, operation->id.domid, *fd, create->request->live, &reason);
 	if (domain_check_cancelled(operation))
 		return -ECANCELED;
 	if (error)
@@ -324,14 +332,10 @@ static int take_disks(struct create *create)
 /* The part during which the domain is suspended; the save file is synced after it has resumed, if it does. */
 static int take(struct create *create)
 {
-	int fd = -1, error = 0;
+	int fd = -1, error = begin_disks(create);
 
-	if (create->memory)
-		error = open_save(create, &fd);
-	if (!error)
-		error = begin_disks(create);
 	if (!error && create->memory)
-		error = take_memory(create, fd);
+		error = take_memory(create, &fd);
 	create->stopped = clock_ns();
 	if (!error)
 		error = domain_check_cancelled(create->operation);

@@ -118,6 +118,32 @@ void directory_unlock(struct domain_directory *directory)
 	directory->lock = -1;
 }
 
+static struct flock program_lock(enum domain_program program)
+{
+	return (struct flock){ .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = program, .l_len = 1 };
+}
+
+/* The lock of the operation itself is another kind, which ends with the operation. */
+int directory_hold(const struct domain_directory *directory, enum domain_program program)
+{
+	struct flock lock = program_lock(program);
+	int fd = openat(directory->fd, LOCK_FILE, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && !fcntl(fd, F_OFD_SETLK, &lock))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return -1;
+}
+
+bool directory_is_held(const struct domain_directory *directory, enum domain_program program)
+{
+	struct flock lock = program_lock(program);
+
+	lock.l_type = F_WRLCK;
+	return !fcntl(directory->lock, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK;
+}
+
 /* A descriptor of a removed directory can still be read, as empty; opening "." in it fails. */
 int directory_entries(const struct domain_directory *directory, DIR **dir, struct error_text *text)
 {

@@ -89,15 +89,21 @@ static bool kill_cancelled(pid_t pid, const struct timeout *timeout)
 	return killed;
 }
 
-/* @timeout: NULL: none. */
-static int run_program(const char *const arguments[], const struct timeout *timeout, struct error_text *text)
+/*
+ * @timeout: NULL: none. Its stdin is an empty file with the lock of its kind. The process that xl leaves behind for the domain
+ * closes that when xl ends.
+ */
+static int run_program(const struct domain_operation *operation, enum domain_program program, const char *const arguments[],
+		       const struct timeout *timeout, struct error_text *text)
 {
-	int out = child_output(), status, error;
+	int in = operation->directory ? directory_hold(operation->directory, program) : -1, out = child_output(), status, error;
 	pid_t pid;
 	bool killed;
 
-	/* in a new session, so that it can be killed with its children */
-	error = out < 0 ? out : child_start(&pid, arguments, -1, out, timeout ? POSIX_SPAWN_SETSID : 0);
+	/* in a new session: it can be killed with its children, and a Ctrl-C at our terminal, which cancels us, does not kill it */
+	error = out < 0 ? out : child_start(&pid, arguments, in, out, POSIX_SPAWN_SETSID);
+	if (in >= 0)
+		close(in);
 	if (error) {
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;
@@ -115,9 +121,9 @@ out:
 	return error;
 }
 
-int program_run(const char *const arguments[], struct error_text *text)
+int xl_run(const struct domain_operation *operation, const char *const arguments[], struct error_text *text)
 {
-	return run_program(arguments, NULL, text);
+	return run_program(operation, PROGRAM_XL, arguments, NULL, text);
 }
 
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
@@ -127,7 +133,7 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 	/* a cancelled freeze is useless, but a thaw must still run */
 	const struct timeout timeout = { operation, !strcmp(word, "thaw") ? hook_timeout_ms : 0 };
 	struct error_text reason = { "" };
-	int error = run_program(arguments, &timeout, &reason);
+	int error = run_program(operation, PROGRAM_HOOK, arguments, &timeout, &reason);
 
 	return error ? error_set(text, error, "hook \"%s\": %.300s", word, reason.text) : 0;
 }
@@ -185,6 +191,7 @@ int guard_run(const char *uuid)
 	error = xen_host_open(&operation.host, &operation.text);
 	if (error)
 		return -error;
+	operation.host->operation = &operation;
 	error = domain_run(&operation);
 	operation.host->ops->close(operation.host);
 	json_decref(operation.infos);

@@ -10,7 +10,7 @@
 
 #include "domain.h"
 
-/* Recover a killed operation first; a failure of that is only a warning. */
+/* Recover a killed operation first, unless its programs still run; a failure of that is only a warning. */
 static void recover_if_free(struct domain_operation *operation, struct domain_directory *directory)
 {
 	json_t *intent;
@@ -20,7 +20,8 @@ static void recover_if_free(struct domain_operation *operation, struct domain_di
 	json_decref(intent);
 	if (directory_lock(directory, 0, NULL))
 		return;
-	domain_recover(operation, directory);
+	if (!directory_is_held(directory, PROGRAM_HOOK) && !directory_is_held(directory, PROGRAM_XL))
+		domain_recover(operation, directory);
 	/* a query must not block an operation that changes something */
 	directory_unlock(directory);
 }

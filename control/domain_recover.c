@@ -4,7 +4,7 @@
  * its intent file.
  *
  *   create   its information file exists: finished, with the domain's --shutdown etc.; else undone
- *   revert   the domain was not destroyed yet: undone; else finished
+ *   revert   the destruction of the domain was not begun yet: undone; else finished
  *   delete   finished
  *   clone    all but the file that starts the clone is complete: finished; else undone
  *
@@ -17,11 +17,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "boot_id.h"
+#include "clock.h"
 #include "domain.h"
 
 #define LOCK_WAIT_MS 2000
+#define LOOK_NS 50000000
 
 /* The present state of an intent's domain. */
 static int find_domain(struct domain_operation *operation, const json_t *intent, struct domain_id *id)
@@ -52,15 +56,57 @@ json_t *domain_to_json(const struct domain_id *id)
 	return json_pack("{s:s, s:s, s:i, s:s}", "name", id->name, "uuid", id->uuid, "domid", (int)id->domid, "boot", boot);
 }
 
-/* Has the domain not been restarted since the intent was written? */
-static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+/* Has the domain not been restarted since @domain, by domain_to_json(), was written? */
+static bool is_same(const json_t *domain, const struct domain_id *id)
 {
-	const json_t *domain = json_object_get(intent, "domain"), *domid = json_object_get(domain, "domid");
+	const json_t *domid = json_object_get(domain, "domid");
 	const char *then = info_string(domain, "boot");
 	char boot[BOOT_ID_SIZE];
 
 	boot_id_read(boot);
 	return id->there && json_is_integer(domid) && json_integer_value(domid) == id->domid && then && *then && !strcmp(then, boot);
+}
+
+static bool is_same_domain(const json_t *intent, const struct domain_id *id)
+{
+	return is_same(json_object_get(intent, "domain"), id);
+}
+
+/*
+ * libxl removes a domain's disks and its name before the domain itself. So the intent says first that this begins, and if it
+ * is cut short, a recovery must do it again.
+ */
+int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		   const struct domain_id *id)
+{
+	json_t *noted = json_copy((json_t *)intent);
+	int error;
+
+	json_object_set_new(noted, "destroying", domain_to_json(id));
+	error = directory_write(directory, INTENT_FILE, noted, &operation->text);
+	json_decref(noted);
+	if (!error) {
+		domain_did(operation, "destroying");
+		error = operation->host->ops->destroy(operation->host, id->domid, &operation->text);
+	}
+	if (error && error != -EINPROGRESS)
+		directory_write(directory, INTENT_FILE, intent, NULL);
+	return error;
+}
+
+/* Was its destruction begun, and did not come to an end? */
+static bool is_torn(const json_t *intent, const struct domain_id *id)
+{
+	return is_same(json_object_get(intent, "destroying"), id);
+}
+
+static int destroy_torn(struct domain_operation *operation, const json_t *intent, struct domain_id *id)
+{
+	int error = is_torn(intent, id) ? operation->host->ops->destroy(operation->host, id->domid, &operation->text) : -ENOENT;
+
+	if (!error)
+		id->there = false;
+	return error == -ENOENT ? 0 : error;
 }
 
 static bool is_forced(const struct domain_operation *operation)
@@ -135,6 +181,16 @@ static void note_gone_on(const struct domain_directory *directory, const json_t 
 	json_decref(noted);
 }
 
+/* Before it is there the guest was not asked to suspend, and it goes only after the guest was resumed. */
+static bool has_save(const struct domain_directory *directory, const char *name)
+{
+	char part[NAME_MAX + 1], save[NAME_MAX + 1];
+
+	info_save_file(part, name, true);
+	info_save_file(save, name, false);
+	return !faccessat(directory->fd, part, F_OK, 0) || !faccessat(directory->fd, save, F_OK, 0);
+}
+
 /*
  * First remove the information file, which may not be durable, so that the
  * snapshot does not count. Then resume the domain, before the slow steps.
@@ -145,16 +201,17 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 	struct domain_host *host = operation->host;
 	int error, unlisted, resumed = 0, thawed = 0;
 	struct domain_id id;
-	bool same;
+	bool same, begun;
 
 	error = name && info_name_valid(name) ? find_domain(operation, intent, &id) :
 						error_set(&operation->text, -EBADMSG, INTENT_FILE " is damaged");
 	if (error)
 		return error;
+	begun = has_save(directory, name);
 	unlisted = remove_info(operation, directory, name);
 	/* a domain that was resumed or restarted since then was not suspended by us, so we must not resume it */
 	same = is_same_domain(intent, &id) && !json_is_true(json_object_get(intent, "gone_on"));
-	if (same && json_is_true(json_object_get(intent, "memory")))
+	if (same && begun)
 		resumed = host->ops->resume(host, id.domid, false, &operation->text);
 	/* thaw even if that failed; it does not harm a domain that was not frozen */
 	if (!resumed && same && hook)
@@ -174,19 +231,20 @@ int domain_undo_create(struct domain_operation *operation, const struct domain_d
 /*
  * Shut down, pause or unpause the domain as the request says, unless it was restarted. With memory it was left suspended, or
  * paused at its resume. Without memory it has run all the time: only the operation itself may stop it (@told), not a recovery
- * days later.
+ * days later, unless that had begun.
  */
-static int leave_domain(struct domain_operation *operation, const json_t *intent, const struct domain_id *id, bool told)
+static int leave_domain(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+			const struct domain_id *id, bool told)
 {
 	enum domain_snapshot_after after = json_integer_value(json_object_get(intent, "after"));
 	bool memory = json_is_true(json_object_get(intent, "memory"));
 	struct domain_host *host = operation->host;
 	int error = 0;
 
-	if (!is_same_domain(intent, id) || (!told && !memory))
+	if (!is_same_domain(intent, id) || (!told && !memory && !is_torn(intent, id)))
 		return 0;
 	if (after == DOMAIN_SNAPSHOT_SHUTDOWN)
-		error = host->ops->destroy(host, id->domid, &operation->text);
+		error = domain_destroy(operation, directory, intent, id);
 	else if (after == DOMAIN_SNAPSHOT_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
 	else if (after == DOMAIN_SNAPSHOT_RUNNING && !memory)
@@ -220,7 +278,7 @@ int domain_finish_create(struct domain_operation *operation, const struct domain
 	if (!error)
 		error = info_set_current(directory, &id, info_string(intent, "name"), &operation->text);
 	if (!error)
-		error = leave_domain(operation, intent, &id, told);
+		error = leave_domain(operation, directory, intent, &id, told);
 	return error ? error : domain_remove_intent(directory, &operation->text);
 }
 
@@ -307,25 +365,56 @@ static bool wants_paused(const json_t *intent)
 	return json_integer_value(json_object_get(intent, "after")) == DOMAIN_SNAPSHOT_PAUSED;
 }
 
-static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info)
+static bool wants_start(const json_t *intent, const json_t *info)
 {
-	bool paused = wants_paused(intent), running = json_integer_value(json_object_get(intent, "after")) == DOMAIN_SNAPSHOT_RUNNING;
+	return info_string(info, "save") || wants_paused(intent) ||
+		json_integer_value(json_object_get(intent, "after")) == DOMAIN_SNAPSHOT_RUNNING;
+}
+
+/* Destroy a domain whose xl was killed before it was complete. */
+static int destroy_unbuilt(struct domain_operation *operation, struct domain_id *id, struct error_text *text)
+{
+	struct domain_host *host = operation->host;
+	int error;
+
+	if (!id->there || host->ops->is_built(host, id->domid))
+		return 0;
+	error = host->ops->destroy(host, id->domid, text);
+	if (!error)
+		id->there = false;
+	return error;
+}
+
+/* Unless a killed command has started it already; xl unpauses it last. */
+static int start_domain(struct domain_operation *operation, const json_t *intent, const json_t *info, struct domain_id *id)
+{
 	struct domain_host *host = operation->host;
 	const char *save = info_string(info, "save");
+	bool paused = wants_paused(intent);
+	int error = wants_start(intent, info) ? destroy_unbuilt(operation, id, &operation->text) : 0;
 
-	if (save)
-		return host->ops->restore(host, save, paused, &operation->text);
-	return running || paused ? host->ops->boot(host, info, paused, &operation->text) : 0;
+	if (error || !wants_start(intent, info))
+		return error;
+	if (id->there)
+		return paused ? 0 : host->ops->unpause(host, id->domid, &operation->text);
+	return save ? host->ops->restore(host, save, paused, &operation->text) :
+		      host->ops->boot(host, info, paused, &operation->text);
 }
 
 /* A failed start does not keep the intent, which would block all other commands: the revert can be repeated. */
-static void explain_not_started(struct domain_operation *operation, int error, const char *name)
+static void explain_not_started(struct domain_operation *operation, const json_t *intent, int error, const char *name)
 {
 	struct error_text reason = operation->text;
+	struct domain_id id = { .there = false };
+	bool left;
 
 	operation->text.text[0] = '\0';
-	error_set(&operation->text, error, "%.380s; the disks are at snapshot \"%s\" and the domain is shut off: revert to it again",
-		  reason.text, name);
+	left = !find_domain(operation, intent, &id) && destroy_unbuilt(operation, &id, NULL);
+	operation->text.text[0] = '\0';
+	error_set(&operation->text, error, "%.300s; the disks are at snapshot \"%s\" and %s", reason.text, name,
+		  left ? "a domain that is not complete is there: destroy it, and revert to it again" :
+		  id.there ? "the domain is there: revert to it again, if it does not run" :
+		  "the domain is shut off: revert to it again");
 }
 
 /* The memory was saved while the guest was frozen, so thaw it. A paused guest cannot thaw. */
@@ -346,14 +435,14 @@ static int thaw(struct domain_operation *operation, const json_t *intent, const 
 
 /* The disks are reverted, whether the domain starts or not. */
 static int end_revert(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
-		      const json_t *info, const struct domain_id *id)
+		      const json_t *info, struct domain_id *id)
 {
-	int started = id->there ? 0 : start_domain(operation, intent, info);
+	int started = start_domain(operation, intent, info, id);
 	struct error_text reason = { "" };
 	int error;
 
 	if (started) {
-		explain_not_started(operation, started, info_string(info, "name"));
+		explain_not_started(operation, intent, started, info_string(info, "name"));
 	} else {
 		domain_did(operation, "started");
 		started = thaw(operation, intent, info, id);
@@ -397,12 +486,14 @@ int domain_finish_revert(struct domain_operation *operation, const struct domain
 	return error ? error : end_revert(operation, directory, intent, info, &id);
 }
 
-/* If the domain was not destroyed yet, nothing was changed. */
+/* If the domain's destruction was not begun yet, nothing was changed. */
 static int end_cut_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent)
 {
 	struct domain_id id;
 	int error = find_domain(operation, intent, &id);
 
+	if (!error)
+		error = destroy_torn(operation, intent, &id);
 	if (!error && is_phase(intent, "stop") && id.there)
 		return domain_remove_intent(directory, &operation->text);
 	return error ? error : domain_finish_revert(operation, directory, intent);
@@ -514,6 +605,7 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 	if (error)
 		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
 	operation->text.text[0] = '\0';
+	operation->directory = directory;
 	operation->adopts = !find_domain(operation, intent, &id) && !id.there;
 	operation->text.text[0] = '\0';
 	error = end_operation(operation, directory, intent);
@@ -546,6 +638,57 @@ static bool replaces(struct domain_operation *operation, const struct domain_dir
 	operation->text.text[0] = '\0';
 	json_decref(intent);
 	return replaced;
+}
+
+/* The revert that is replaced may have been destroying the domain. */
+static int end_replaced(struct domain_operation *operation, const struct domain_directory *directory)
+{
+	struct domain_id id;
+	json_t *intent;
+	int error = directory_read(directory, INTENT_FILE, &intent, &operation->text);
+
+	if (!error)
+		error = find_domain(operation, intent, &id);
+	if (!error)
+		error = destroy_torn(operation, intent, &id);
+	json_decref(intent);
+	return error;
+}
+
+/* Have the programs that the killed command may have left ended? A hook is given its time; the domain is there when xl is done. */
+static bool have_ended(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		       int64_t deadline)
+{
+	struct domain_host *host = operation->host;
+	struct domain_id id;
+	bool hook = directory_is_held(directory, PROGRAM_HOOK) && clock_ms() < deadline;
+
+	if (hook || !directory_is_held(directory, PROGRAM_XL))
+		return !hook;
+	return !find_domain(operation, intent, &id) && id.there && host->ops->is_built(host, id.domid);
+}
+
+/* A thaw must not overtake the freeze, nor a second xl the first one. */
+static int wait_programs(struct domain_operation *operation, const struct domain_directory *directory)
+{
+	int64_t deadline = clock_ms() + hook_timeout_ms;
+	json_t *intent;
+	bool waits = false;
+	int error = 0;
+
+	if (directory_read(directory, INTENT_FILE, &intent, NULL))
+		return 0;
+	while (!error && !have_ended(operation, directory, intent, deadline)) {
+		if (!waits)
+			domain_did(operation, "waiting");
+		waits = true;
+		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
+		error = domain_check_cancelled(operation);
+	}
+	if (!error)
+		operation->text.text[0] = '\0';
+	json_decref(intent);
+	return error;
 }
 
 /* Open and lock the directory. Retries if it is removed with the last snapshot while we wait for the lock. */
@@ -585,8 +728,10 @@ int domain_begin(struct domain_operation *operation, struct domain_directory *di
 		return error == -ENOENT ? error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name) :
 					  error_set(&operation->text, error, "%s", reason.text);
 	directory_remove_unfinished(directory);
-	if (!replaces(operation, directory))
-		error = domain_recover(operation, directory);
+	operation->directory = directory;
+	error = wait_programs(operation, directory);
+	if (!error)
+		error = replaces(operation, directory) ? end_replaced(operation, directory) : domain_recover(operation, directory);
 	return error ? error : look_again(operation);
 }
 

@@ -2,8 +2,8 @@
 /*
  * domain_revert.c - reverts a domain to a snapshot.
  *
- *   checks -> intent "stop" -> the domain is destroyed -> all disks are available -> "disks": revert all
- *          -> "start": restored or booted -> intent removed
+ *   checks -> intent "stop" -> "destroying" is noted -> the domain is destroyed -> all disks are available
+ *          -> "disks": revert all -> "start": restored or booted -> intent removed
  *
  * Reverting a disk can be repeated, so recovery finishes a killed revert, or
  * another revert replaces it. That one starts in phase "disks", since some
@@ -219,10 +219,24 @@ static void end_failed(struct revert *revert, const json_t *intent)
 	error_set(revert->text, -EIO, "%.480s; nothing was done", reason.text);
 }
 
+static int destroy(struct revert *revert, const json_t *intent)
+{
+	struct domain_operation *operation = revert->operation;
+	int error = domain_destroy(operation, &revert->directory, intent, &operation->id);
+	struct error_text reason = *revert->text;
+
+	if (error && error != -EINPROGRESS)
+		domain_recover(operation, &revert->directory);
+	if (error != -EINPROGRESS)
+		return error;
+	revert->text->text[0] = '\0';
+	return error_set(revert->text, -EIO, "%.380s; the domain may have lost its disks: the next command destroys it, and continues "
+			 "the revert", reason.text);
+}
+
 static int run(struct revert *revert)
 {
 	struct domain_operation *operation = revert->operation;
-	struct domain_host *host = operation->host;
 	json_t *intent = make_intent(revert);
 	struct guard guard = { .fd = -1 };
 	json_t *former;
@@ -234,17 +248,17 @@ static int run(struct revert *revert)
 	}
 	if (!error)
 		error = directory_write(&revert->directory, INTENT_FILE, intent, revert->text);
-	if (!error)
+	if (error)
+		domain_recover(operation, &revert->directory);
+	else
 		domain_did(operation, "intent");
 	if (!error && operation->id.there)
-		error = host->ops->destroy(host, operation->id.domid, revert->text);
+		error = destroy(revert, intent);
 	if (!error) {
 		domain_did(operation, "stopped");
 		error = domain_finish_revert(operation, &revert->directory, intent);
 		if (error)
 			end_failed(revert, intent);
-	} else {
-		domain_recover(operation, &revert->directory);
 	}
 	guard_stop(&guard);
 	json_decref(intent);

@@ -23,9 +23,11 @@
 #include "domain_xen_lost.h"
 
 #define CONNECT_STEPS 100		/* of 100 ms */
-/* Steps of 100 ms to wait for a guest that may be suspending: it was asked to, it may have been asked, it was not. */
+/*
+ * Steps of 100 ms to wait for a guest that may be suspending: it was, or may have been, asked to; it was not. Linux acknowledges
+ * immediately, and then freezes its tasks, for which it takes up to 20 s.
+ */
 #define ASKED_STEPS 300
-#define UNKNOWN_STEPS 50
 #define UNASKED_STEPS 10
 #define ASKING "suspend request via"	/* libxl's debug message, for event channel and xenstore */
 
@@ -311,7 +313,7 @@ static int take_back_suspend(struct xen_host *xen, unsigned domid)
 
 static unsigned settle_steps(const struct xen_host *xen)
 {
-	return !xen->saved ? UNKNOWN_STEPS : xen->asked ? ASKED_STEPS : UNASKED_STEPS;
+	return !xen->saved || xen->asked ? ASKED_STEPS : UNASKED_STEPS;
 }
 
 /*
@@ -424,13 +426,16 @@ static bool is_paused(struct xen_host *xen, unsigned domid)
 static int xen_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
-	bool paused = is_paused(xen, domid);
+	bool paused = is_paused(xen, domid), lost = xen_lost(&xen->watchdog), begun;
+	int error;
 
-	if (!xen_lost(&xen->watchdog) && !libxl_domain_destroy(xen->ctx, domid, NULL))
+	if (!lost && !libxl_domain_destroy(xen->ctx, domid, NULL))
 		return 0;
-	if (xen_lost_now(&xen->watchdog) && !paused && is_paused(xen, domid))
+	begun = !lost && is_paused(xen, domid);
+	error = failed(xen, "destroying the domain", text);
+	if (begun && !paused && xen_lost_now(&xen->watchdog))
 		libxl_domain_unpause(xen->ctx, domid, NULL);
-	return failed(xen, "destroying the domain", text);
+	return begun ? -EINPROGRESS : error;
 }
 
 /* If xenstored is lost, report that instead of xl's error. @started: xl's result; without an error @reason is a warning. */
@@ -448,7 +453,7 @@ static int xen_restore(struct domain_host *host, const char *file, bool paused, 
 	const char *const arguments[] = { "xl", "restore", paused ? "-p" : file, paused ? file : NULL, NULL };
 	struct xen_host *xen = to_xen(host);
 	struct error_text reason = { "" };
-	int started = xen_lost(&xen->watchdog) ? -EIO : program_run(arguments, &reason);
+	int started = xen_lost(&xen->watchdog) ? -EIO : xl_run(host->operation, arguments, &reason);
 
 	return judge_start(xen, started, &reason, text);
 }
@@ -457,7 +462,7 @@ static int xen_start(struct domain_host *host, const json_t *info, bool paused, 
 {
 	struct xen_host *xen = to_xen(host);
 	struct error_text reason = { "" };
-	int started = xen_lost(&xen->watchdog) ? -EIO : xen_boot(info, paused, &reason);
+	int started = xen_lost(&xen->watchdog) ? -EIO : xen_boot(host->operation, info, paused, &reason);
 
 	return judge_start(xen, started, &reason, text);
 }
@@ -474,6 +479,18 @@ static int note_known(struct domain_disks *disks, const libxl_device_disk *known
 		return 0;
 	snprintf(remote.vdev, sizeof(remote.vdev), "%s", known->vdev);
 	return disks_append(disks, &remote) ? error_set(text, -ENOMEM, "out of memory") : 0;
+}
+
+/* libxl stores the configuration last, and xl then unpauses the domain. */
+static bool xen_is_built(struct domain_host *host, unsigned domid)
+{
+	struct xen_host *xen = to_xen(host);
+	uint8_t *config = NULL;
+	bool built;
+
+	built = !is_paused(xen, domid) || libxl_userdata_retrieve(xen->ctx, domid, "libxl-json", &config, NULL) || config;
+	free(config);
+	return built;
 }
 
 static int xen_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)
@@ -516,7 +533,7 @@ static void xen_close(struct domain_host *host)
 static const struct domain_host_ops xen_ops = {
 	.find = xen_find, .config = xen_config, .read_config = xen_read_config, .disks = xen_disks, .can_save = xen_can_save,
 	.save = xen_save, .resume = xen_resume, .unpause = xen_unpause, .destroy = xen_destroy, .restore = xen_restore,
-	.can_boot = xen_can_boot, .boot = xen_start,
+	.is_built = xen_is_built, .can_boot = xen_can_boot, .boot = xen_start,
 	.abort = xen_abort, .close = xen_close,
 };
 

@@ -147,7 +147,7 @@ int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text
 }
 
 /* Boot from the domain's own config file if it is known, otherwise from one written from its configuration. */
-int xen_boot(const json_t *info, bool paused, struct error_text *text)
+int xen_boot(const struct domain_operation *operation, const json_t *info, bool paused, struct error_text *text)
 {
 	const char *named = info_string(info, "config_file");
 	struct made made;
@@ -156,11 +156,11 @@ int xen_boot(const json_t *info, bool paused, struct error_text *text)
 	int error;
 
 	if (named)
-		return program_run(arguments, text);
+		return xl_run(operation, arguments, text);
 	error = made_write(&made, info, text);
 	if (error)
 		return error;
-	error = program_run(arguments, text);
+	error = xl_run(operation, arguments, text);
 	made_remove(&made);
 	config_unwritten(json_object_get(info, "config"), unwritten, sizeof(unwritten));
 	return error || !unwritten[0] ? error : error_set(text, 0, DOMAIN_UNWRITTEN, unwritten);

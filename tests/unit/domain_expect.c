@@ -131,6 +131,7 @@ void expect_no_records(void)
 void expect_running(int memory)
 {
 	assert_true(fake->there);
+	assert_false(fake->torn || fake->unbuilt);
 	assert_false(fake->suspended);
 	assert_false(fake->paused);
 	assert_int_equal(fake->memory, memory);

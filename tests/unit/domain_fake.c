@@ -67,11 +67,17 @@ void fake_start_domain(void)
 	fake->domid++;
 }
 
-void fake_stop_domain(void)
+static void close_disks(void)
 {
 	for (unsigned i = 0; i < FAKE_DISKS; i++)
 		assert_int_equal(disk_destroy(fake->pid[i], fake->minor[i], true, TIMEOUT_MS, NULL), 0);
-	fake->there = fake->suspended = fake->paused = false;
+}
+
+void fake_stop_domain(void)
+{
+	if (!fake->torn)
+		close_disks();
+	fake->there = fake->suspended = fake->paused = fake->torn = fake->unbuilt = false;
 	fake->memory = 0;
 }
 
@@ -86,9 +92,9 @@ static int host_find(struct domain_host *host, const char *domain, struct domain
 {
 	*id = (struct domain_id){ .name = FAKE_NAME, .domid = fake->domid, .there = true };
 	strcpy(id->uuid, current_uuid());
-	if (fake->store_lost)
+	if (fake->store_lost || fake->torn)
 		id->name[0] = '\0';
-	if (fake->there && ((!fake->renamed && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
+	if (fake->there && ((!fake->renamed && !fake->torn && !strcmp(domain, FAKE_NAME)) || !strcmp(domain, id->uuid)))
 		return 0;
 	return error_set(text, -ENOENT, "there is no domain '%s'", domain);
 }
@@ -157,7 +163,7 @@ static int host_disks(struct domain_host *host, unsigned domid, struct domain_di
 
 	config = error ? NULL : json_loads(words, 0, NULL);
 	assert_non_null(config);
-	error = disks_from_config(disks, config, text);
+	error = fake->torn ? 0 : disks_from_config(disks, config, text);
 	if (fake->detached)
 		free(disks->disk[--disks->count].target);
 	if (fake->attached) {
@@ -214,19 +220,59 @@ static int host_unpause(struct domain_host *host, unsigned domid, struct error_t
 	return 0;
 }
 
+static void step(const char *name)
+{
+	if (domain_step)
+		domain_step(name);
+}
+
+/* As libxl does it: first it is paused, last it is destroyed. */
 static int host_destroy(struct domain_host *host, unsigned domid, struct error_text *text)
 {
+	assert_true(fake->there && domid == fake->domid);
+	if (fake->fail_destroy && fake->fail_destroy != -EINPROGRESS)
+		return error_set(text, fake->fail_destroy, "it does not die");
+	if (!fake->torn) {
+		fake->paused = true;
+		close_disks();
+		fake->torn = true;
+		step("torn");
+	}
 	if (fake->fail_destroy)
 		return error_set(text, fake->fail_destroy, "it does not die");
 	fake_stop_domain();
 	return 0;
 }
 
+/* As xl does it: it is paused until it is built. */
+static void build(int memory, bool paused)
+{
+	fake_start_domain();
+	fake->paused = fake->unbuilt = true;
+	step("unbuilt");
+	fake->unbuilt = false;
+	fake->memory = memory;
+	step("built");
+	fake->paused = paused;
+}
+
+static bool host_is_built(struct domain_host *host, unsigned domid)
+{
+	return !fake->unbuilt;
+}
+
 static int host_restore(struct domain_host *host, const char *file, bool paused, struct error_text *text)
 {
+	const char *const program[] = { "sh", "-c", fake->program, NULL };
 	char words[32] = "", *config = NULL;
-	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	int fd = open(file, O_RDONLY | O_CLOEXEC), memory;
 
+	if (fake->program[0])
+		assert_int_equal(xl_run(host->operation, program, text), 0);
+	if (fake->fail_restore && fake->leaves_unbuilt) {
+		fake_start_domain();
+		fake->paused = fake->unbuilt = true;
+	}
 	if (fake->fail_restore) {
 		close(fd);
 		return error_set(text, fake->fail_restore, "xl does not want to");
@@ -234,9 +280,8 @@ static int host_restore(struct domain_host *host, const char *file, bool paused,
 	assert_true(fd >= 0);
 	assert_int_equal(save_read_head(fd, &config, text), 0);
 	assert_true(read(fd, words, sizeof(words) - 1) > 0);
-	fake_start_domain();
-	assert_int_equal(sscanf(words, "MEMORY %d", &fake->memory), 1);
-	fake->paused = paused;
+	assert_int_equal(sscanf(words, "MEMORY %d", &memory), 1);
+	build(memory, paused);
 	close(fd);
 	free(config);
 	return 0;
@@ -251,9 +296,7 @@ static int host_boot(struct domain_host *host, const json_t *info, bool paused, 
 {
 	if (fake->unbootable)
 		return error_set(text, -EOPNOTSUPP, "it has devices");
-	fake_start_domain();
-	fake->memory = 1;
-	fake->paused = paused;
+	build(1, paused);
 	return 0;
 }
 
@@ -270,7 +313,8 @@ static void host_close(struct domain_host *host)
 static const struct domain_host_ops fake_ops = {
 	.find = host_find, .config = host_config, .read_config = host_read_config, .disks = host_disks,
 	.can_save = host_can_save, .save = host_save, .resume = host_resume, .unpause = host_unpause, .destroy = host_destroy,
-	.restore = host_restore, .can_boot = host_can_boot, .boot = host_boot, .abort = host_abort, .close = host_close,
+	.restore = host_restore, .is_built = host_is_built,
+	.can_boot = host_can_boot, .boot = host_boot, .abort = host_abort, .close = host_close,
 };
 
 int fake_open_host(struct domain_host **host, struct error_text *text)

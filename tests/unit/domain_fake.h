@@ -25,6 +25,8 @@
 
 struct fake_domain {
 	bool there, suspended, paused;
+	bool torn;			/* its destruction was cut short: it is paused, its disks and its name are gone */
+	bool unbuilt;			/* its creation was cut short, when it was still paused */
 	bool renamed;			/* found by its uuid only */
 	bool other_uuid;		/* restarted from a config file without a uuid */
 	bool loses_store, store_lost;	/* xenstored dies at the resume: the name is then unknown */
@@ -36,7 +38,9 @@ struct fake_domain {
 	bool attached, detached;	/* a third disk was attached, the second was detached */
 	bool hvm;			/* with settings of such a guest in its configuration */
 	bool swapped;			/* the second disk is the store "swapped.cow" now */
-	int fail_save, fail_restore, fail_destroy;	/* -errno */
+	int fail_save, fail_restore, fail_destroy;	/* -errno; a destroy that fails with -EINPROGRESS leaves it torn */
+	bool leaves_unbuilt;		/* with fail_restore: the domain is there, half built */
+	char program[200];		/* for sh, that restore() runs first */
 	atomic_bool hold_save;		/* hold the save at 42 per cent until it is aborted */
 	atomic_bool saving, aborted;
 	int pid[FAKE_DISKS], minor[FAKE_DISKS];

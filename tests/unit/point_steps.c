@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * point_steps.c - test_point() of build/tests/xl-snapshot-points: after the step
- * $XL_SNAPSHOT_KILL_AT of its operation the process kills itself, or the
- * process $XL_SNAPSHOT_KILL if that is set. With $XL_SNAPSHOT_ALONE it kills its
- * guard first, as a power cut of the machine does.
+ * $XL_SNAPSHOT_KILL_AT of its operation, or of its group of disks, the process
+ * kills itself, or sends $XL_SNAPSHOT_SIGNAL (a number; SIGKILL) to the process
+ * $XL_SNAPSHOT_KILL. With $XL_SNAPSHOT_ALONE it kills its guard and stops: then
+ * the machine loses its power, and nobody has noticed anything before.
  */
 #include <glob.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "client_internal.h"
 #include "domain.h"
 
 #define TEST_POINTS
@@ -40,18 +42,20 @@ static void kill_children(void)
 
 static void die_at(const char *step)
 {
-	const char *victim = getenv("XL_SNAPSHOT_KILL");
+	const char *victim = getenv("XL_SNAPSHOT_KILL"), *number = getenv("XL_SNAPSHOT_SIGNAL");
 
 	if (strcmp(step, kill_at) != 0)
 		return;
-	if (getenv("XL_SNAPSHOT_ALONE"))
+	if (getenv("XL_SNAPSHOT_ALONE")) {
 		kill_children();
-	kill(victim ? atoi(victim) : getpid(), SIGKILL);
+		raise(SIGSTOP);
+	}
+	kill(victim ? atoi(victim) : getpid(), victim && number ? atoi(number) : SIGKILL);
 }
 
 void test_point(const char *name)
 {
 	kill_at = getenv("XL_SNAPSHOT_KILL_AT");
 	if (kill_at)
-		domain_step = die_at;
+		domain_step = client_group_step = die_at;
 }

@@ -623,13 +623,14 @@ static void test_signals(void **state)
 {
 	char path[100], line[100];
 	const char *const arguments[] = { "cp", "/proc/self/status", path, NULL };
+	const struct domain_operation operation = { 0 };
 	unsigned long long ignored = ~0ull;
 	FILE *file;
 
 	snprintf(path, sizeof(path), "%s/status", fake_dir);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGCHLD, SIG_IGN);
-	program_run(arguments, NULL);		/* which cannot learn the result */
+	xl_run(&operation, arguments, NULL);	/* which cannot learn the result */
 	signal(SIGCHLD, SIG_DFL);
 	signal(SIGPIPE, SIG_DFL);
 	file = fopen(path, "r");
@@ -638,6 +639,18 @@ static void test_signals(void **state)
 		;
 	fclose(file);
 	assert_int_equal(ignored & (1ull << (SIGCHLD - 1) | 1ull << (SIGPIPE - 1)), 0);
+}
+
+/* A Ctrl-C, which goes to our process group, must not reach it. */
+static void test_own_group(void **state)
+{
+	const char *const arguments[] = { "sh", "-c", "read -r pid name state parent group session rest </proc/$$/stat; "
+					  "[ $group = $$ ] && [ $session = $$ ]", NULL };
+	const struct domain_operation operation = { 0 };
+	struct error_text text = { "" };
+
+	if (xl_run(&operation, arguments, &text))
+		fail_msg("%s", text.text);
 }
 
 static void test_hook(void **state)
@@ -723,6 +736,7 @@ int main(void)
 		DOMAIN_TEST(test_memory_cut_short),
 		DOMAIN_TEST(test_unfinished_file),
 		DOMAIN_TEST(test_signals),
+		DOMAIN_TEST(test_own_group),
 		DOMAIN_TEST(test_hook),
 		DOMAIN_TEST(test_hook_stopped),
 	};

@@ -8,12 +8,15 @@
 #include "client_disk.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static struct outcome recover(bool force)
@@ -90,6 +93,37 @@ static void restart_domain(void)
 	if (fake->there)
 		fake_stop_domain();
 	fake_start_domain();
+}
+
+/*
+ * Of disks only: the next command, which may come much later, destroys the domain only where that was begun already, because
+ * it has lost its disks then.
+ */
+static void test_shutdown_disks_killed(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .disk_only = true, .after = DOMAIN_SNAPSHOT_SHUTDOWN,
+	};
+	unsigned step = 0, torn = 0;
+	bool killed;
+
+	do {
+		killed = fake_run_killed(request, ++step);
+		torn += fake->torn;
+		must(list());
+		if (fake->there) {
+			assert_true(killed);
+			expect_running(1);
+		} else {
+			fake_start_domain();
+			fake->memory = 1;
+		}
+		if (count_files())
+			must(delete("k", false));
+		expect_disks("");
+		expect_no_records();
+	} while (killed);
+	assert_int_equal(torn, 1);
 }
 
 /* It was started again before the next command: that is another domain. */
@@ -171,6 +205,135 @@ static void test_hook_killed(void **state)
 		expect_running(3);
 	} while (killed);
 	must(delete("k", false));
+}
+
+static void run_for_long(const struct domain_snapshot_request *request, bool (*is_there)(void))
+{
+	pid_t child;
+
+	fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		fake_run(*request);
+		_exit(0);
+	}
+	while (!is_there())
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+static bool has_waited;
+
+static void end_sleeper(const char *step)
+{
+	if (!strcmp(step, "waiting")) {
+		has_waited = true;
+		assert_int_equal(kill(sleeper(), SIGKILL), 0);
+	}
+}
+
+static bool has_sleeper(void)
+{
+	return sleeper();
+}
+
+/* The command is killed, and its hook lives on: a freeze that ends after the thaw would leave the guest frozen. */
+static void test_hook_lives_on(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .hook = hook };
+
+	make_hook();
+	hang("freeze", true);
+	run_for_long(&request, has_sleeper);
+	expect_list("");
+	expect_told("f");
+	domain_step = end_sleeper;
+	must(recover(false));
+	domain_step = NULL;
+	if (!has_waited)
+		kill(sleeper(), SIGKILL);
+	assert_true(has_waited);
+	expect_no_sleeper();
+	expect_told("t");
+	assert_false(is_frozen());
+	expect_running(1);
+	expect_files(0);
+	/* one that does not end is not waited for for ever */
+	run_for_long(&request, has_sleeper);
+	hook_timeout_ms = 200;
+	must(recover(false));
+	hook_timeout_ms = 30000;
+	expect_told("ft");
+	kill(sleeper(), SIGKILL);
+	expect_no_sleeper();
+	expect_files(0);
+}
+
+static bool has_begun(void)
+{
+	return count_there("begun");
+}
+
+static void end_program(const char *step)
+{
+	char path[100];
+
+	if (!strcmp(step, "waiting")) {
+		has_waited = true;
+		snprintf(path, sizeof(path), "%s/go", fake_dir);
+		close(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+	}
+}
+
+/* The command is killed, and xl lives on: no second one is started beside it. */
+static void test_xl_lives_on(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+
+	must(create("k"));
+	snprintf(fake->program, sizeof(fake->program), "cd %s; : >begun; until [ -e go ]; do sleep 0.01; done; : >end", fake_dir);
+	run_for_long(&request, has_begun);
+	expect_list("k");
+	assert_false(fake->there);
+	has_waited = false;
+	domain_step = end_program;
+	must(recover(false));
+	domain_step = NULL;
+	assert_true(has_waited);
+	assert_int_equal(count_there("end"), 1);
+	expect_running(1);
+	expect_files(2);
+}
+
+/* xl has left a domain behind that is not complete: that is not the one that was to be started. */
+static void test_left_unbuilt(void **state)
+{
+	fake->memory = 3;
+	must(create("k"));
+	fake->fail_restore = -EIO;
+	fake->leaves_unbuilt = true;
+	must_fail(revert("k"), -EIO, "the domain is shut off: revert to it again");
+	assert_false(fake->there);
+	fake->fail_destroy = -EIO;
+	must_fail(revert("k"), -EIO, "a domain that is not complete is there: destroy it, and revert to it again");
+	assert_true(fake->there);
+	fake->fail_destroy = fake->fail_restore = 0;
+	must(revert("k"));
+	expect_running(3);
+	must(delete("k", false));
+}
+
+/* The guest was not asked to suspend yet: nothing is done to it. */
+static void test_create_not_begun(void **state)
+{
+	assert_true(fake_run_killed((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_CREATE, .name = "k" }, 1));
+	fake->paused = true;
+	must(list());
+	assert_true(fake->paused);
+	fake->paused = false;
+	expect_files(0);
 }
 
 /* A raw disk is in its store if the snapshot exists; otherwise it is unchanged. */
@@ -297,6 +460,43 @@ static void test_revert_killed(void **state)
 		expect_no_records();
 	} while (killed);
 	assert_true(step > 6);
+}
+
+/* The domain was being destroyed, and it cannot be: what needs it says so, until it can. */
+static void test_revert_torn(void **state)
+{
+	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "k" };
+	unsigned step = 0;
+
+	fake->memory = 3;
+	must(create("k"));
+	do {
+		must(list());
+		assert_true(fake_run_killed(request, ++step));
+	} while (!fake->torn);
+	fake->fail_destroy = -EIO;
+	must_fail(create("other"), -EIO, "cannot be cleaned up yet: it does not die");
+	must_fail(revert("k"), -EIO, "it does not die");
+	fake->fail_destroy = 0;
+	must(create("other"));
+	expect_running(3);
+	must(delete("k", true));
+	expect_no_records();
+}
+
+/* The command itself could not bring it to its end: the next one does. */
+static void test_revert_half_destroyed(void **state)
+{
+	fake->memory = 3;
+	must(create("k"));
+	fake->fail_destroy = -EINPROGRESS;
+	must_fail(revert("k"), -EIO, "it does not die; the domain may have lost its disks: the next command destroys it");
+	fake->fail_destroy = 0;
+	assert_true(fake->torn);
+	must(list());
+	expect_running(3);
+	must(delete("k", false));
+	expect_no_records();
 }
 
 /* To a snapshot of disks, with another state of the domain than it had. */
@@ -478,7 +678,7 @@ static bool replace_revert(unsigned step, bool by_kill, unsigned *half_ways)
 	noted = !phase || (!strcmp(phase, "start") && fake->there);
 	half_way = !noted && strcmp(phase, "stop") != 0;
 	request.name = "b";
-	fake->fail_destroy = -EIO;
+	fake->fail_destroy = by_kill ? 0 : -EIO;
 	if (by_kill)
 		assert_true(fake_run_killed(request, 1));
 	else
@@ -560,7 +760,7 @@ static void test_disk_gone(void **state)
 	expect_way_out(create_k, 8, "");
 	forget_stray();
 	must(create("k"));
-	expect_way_out(revert_k, 2, "k");
+	expect_way_out(revert_k, 3, "k");
 	expect_way_out(delete_k, 1, "");
 	forget_stray();
 }
@@ -587,14 +787,21 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		DOMAIN_TEST(test_create_killed),
 		DOMAIN_TEST(test_shutdown_killed),
+		DOMAIN_TEST(test_shutdown_disks_killed),
 		DOMAIN_TEST(test_shutdown_restarted),
 		DOMAIN_TEST(test_paused_killed),
 		DOMAIN_TEST(test_hook_killed),
+		DOMAIN_TEST(test_hook_lives_on),
+		DOMAIN_TEST(test_xl_lives_on),
+		DOMAIN_TEST(test_left_unbuilt),
+		DOMAIN_TEST(test_create_not_begun),
 		DOMAIN_TEST(test_raw_killed),
 		DOMAIN_TEST(test_raw_off_killed),
 		DOMAIN_TEST(test_create_power_cut),
 		DOMAIN_TEST(test_create_restarted),
 		DOMAIN_TEST(test_revert_killed),
+		DOMAIN_TEST(test_revert_torn),
+		DOMAIN_TEST(test_revert_half_destroyed),
 		DOMAIN_TEST(test_revert_disks_killed),
 		DOMAIN_TEST(test_revert_half_way),
 		DOMAIN_TEST(test_revert_to_another),

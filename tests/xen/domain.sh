@@ -7,7 +7,7 @@
 export TAPSNAP_SNAPSHOT_DIR=$WORK/snapshots
 DOMAIN_UUID="uuid=\"$(cat /proc/sys/kernel/random/uuid)\""
 
-# An xl-snapshot for tests: after the step $XL_SNAPSHOT_KILL_AT it kills itself, or the process $XL_SNAPSHOT_KILL.
+# An xl-snapshot for tests: after the step $XL_SNAPSHOT_KILL_AT it kills itself, or signals another process (unit/point_steps.c).
 # The installed one does not.
 POINTS=/payload/points/xl-snapshot
 

@@ -24,7 +24,7 @@ kill_at() {
 }
 
 steps="suspended resumed"
-[ -z "$SOAK" ] || steps="intent suspended resumed disks saved"
+[ -z "$SOAK" ] || steps="intent suspended frozen prepared resumed decided committed disks saved"
 for at in $steps; do
 	step "create killed at $at: it was not"
 	kill_at "$at" create -n k "$name"
@@ -38,6 +38,28 @@ wait_until 30 "memory is being written" eval "[ -s $TAPSNAP_SNAPSHOT_DIR/*/k.sav
 kill -9 $!
 wait_until 60 "the guard has ended what was begun" settled
 must_be ""
+instant_check a
+
+# Linux acknowledges at once, and suspends when its tasks are frozen: not before their I/O is done.
+step "create killed while the guest is about to suspend: it runs on"
+instant_moves a
+node=/local/domain/$(guest_domid a)/control/shutdown
+xenstore-watch "$node" >"$WORK/asked" &
+watcher=$!
+wait_until 10 "the watch is set" [ -s "$WORK/asked" ]
+disk=$(tapdisk_pid a xvdb)
+kill -STOP "$disk"
+xl-snapshot create -n k "$name" >/dev/null 2>"$WORK/snap.err" &
+# the watch itself, the request, the acknowledgement
+wait_until 60 "the guest has acknowledged" eval '[ "$(grep -c . "$WORK/asked")" -ge 3 ]'
+kill -9 $!
+kill $watcher
+snooze 10
+must_equal "the request" "" "$(xenstore-read "$node")"
+kill -CONT "$disk"
+wait_until 60 "the guard has ended what was begun" settled
+must_be ""
+instant_moves a
 instant_check a
 
 step "interrupted in the middle of the memory"
@@ -55,7 +77,7 @@ must_be k
 instant_check a
 
 steps=reverted
-[ -z "$SOAK" ] || steps="stopped reverted started"
+[ -z "$SOAK" ] || steps="destroying stopped prepared decided committed reverted started"
 for at in $steps; do
 	step "revert killed at $at: it is finished"
 	kill_at "$at" revert -n k "$name"
@@ -63,6 +85,31 @@ for at in $steps; do
 	must_be k
 	instant_check a
 done
+
+is_paused() { [[ $(xl list "$name" 2>/dev/null | awk 'END {print $5}') == *p* ]]; }
+
+# libxl pauses the domain first, then waits for the backends of its disks
+step "revert killed in the middle of the domain's destruction: it is finished"
+kill -STOP "$(tapback_pid)"
+xl-snapshot revert -n k "$name" >/dev/null 2>"$WORK/snap.err" &
+wait_until 30 "the domain is paused" is_paused
+kill -9 $!
+kill -CONT "$(tapback_pid)"
+wait_until 60 "the guard has ended what was begun" settled
+guest_find a
+must_be k
+instant_check a
+
+step "revert killed with its xl: the domain is started again"
+xl-snapshot revert -n k "$name" >/dev/null 2>"$WORK/snap.err" &
+tool=$!
+is_being_built() { local id; id=$(guest_exists a 2>/dev/null) && [ "$id" != "$(guest_domid a)" ] && is_paused; }
+wait_until 60 "the domain is being restored" is_being_built
+kill -9 $tool $(pgrep -f "^xl restore")
+wait_until 120 "the guard has ended what was begun" settled
+guest_find a
+must_be k
+instant_check a
 
 step "delete killed: it is finished by the next command"
 XL_SNAPSHOT_KILL_AT=unlisted "$POINTS" delete -n k "$name" >/dev/null 2>&1 && fail "it was not killed"

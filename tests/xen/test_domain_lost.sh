@@ -50,9 +50,15 @@ says_so() {
 	[ "$STATUS" = 0 ] || [[ $STATUS != 124 && $STATUS -lt 128 && $WORDS == *xenstored* ]] || fail "ended with $STATUS: $WORDS"
 }
 
-# The domain is the same, and was not about to be destroyed, when it may have lost its disks.
-is_as_before() {
-	[ "$(guest_exists a 2>/dev/null)" = "$(guest_domid a)" ] && [[ $WORDS != *destroying* ]]
+is_as_before() { [ "$(guest_exists a 2>/dev/null)" = "$(guest_domid a)" ]; }
+
+# A revert that had begun to destroy the domain, which may have lost its disks, is continued by the next command.
+is_to_be_continued() { [[ $WORDS == *"the next command"*continues* ]]; }
+
+continue_revert() {
+	must snap list "$name"
+	guest_find a
+	instant_check a
 }
 
 # A domain that was resumed without xenstored cannot be suspended again, as its nodes are stale: make a new one.
@@ -71,7 +77,11 @@ for command in create revert; do
 	for moment in $moments; do
 		by_relay "$moment" $command -n k "$name"
 		says_so
-		! is_as_before || instant_check a
+		if [ $command = revert ] && is_to_be_continued; then
+			continue_revert
+		elif is_as_before; then
+			instant_check a
+		fi
 		start_over
 		if [ $command = create ] && [ $STATUS != 0 ]; then
 			must_be base
