@@ -23,9 +23,10 @@
  * DRAINING: every client has been told to stop, requests in flight complete, the
  * rest stay in the ring; a store writes the rest of its map (vbd_settle.c). The
  * time from stop to start is the stall that a guest sees; stats record it. The
- * drain waits for running snapshot commands and ends a freeze immediately. A request that waits because the disk has failed it, or
- * has no room (vbd_error.c), is not in flight: it waits through a pause, and
- * fails when the disk is closed.
+ * drain waits for running snapshot commands and ends a freeze immediately. A
+ * request that waits because the disk has failed it, or has no room
+ * (vbd_error.c), is not in flight: it waits through a pause, and fails when the
+ * disk is closed.
  */
 #ifndef TAPDISK_VBD_H
 #define TAPDISK_VBD_H

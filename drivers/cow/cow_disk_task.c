@@ -36,7 +36,7 @@ void cow_exclusive_end(struct cow_disk *disk)
 	cow_disk_kick(disk);
 }
 
-/* A lack of space or memory: what waits in @line waits for retry(). Any other error ends it, unless the store's failure does. */
+/* For lack of space or memory what waits in @line waits on, for retry(). Any other error ends it. */
 static void room_failed(struct cow_disk *disk, struct cow_line *line, int error)
 {
 	if (!error || disk->store->failed)
@@ -313,7 +313,8 @@ static void task_run(void *arg)
 
 static bool anything_to_do(const struct cow_disk *disk)
 {
-	return disk->want_places || growth_due(disk) || disk->want_checkpoint || disk->commands || disk->zeroes.first || delete_due(disk);
+	return disk->want_places || growth_due(disk) || disk->want_checkpoint || disk->commands || disk->zeroes.first ||
+		delete_due(disk);
 }
 
 /* Call when there will be no retry: fail what waits, or let it wait for another event. */

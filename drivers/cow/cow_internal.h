@@ -248,7 +248,10 @@ int cow_alloc_load(struct cow_store *store, struct error_text *error);
 void cow_alloc_free(struct cow_alloc *alloc);
 /* Allocates up to @want adjacent blocks; for @data it keeps the reserve free. */
 int cow_alloc_run(struct cow_store *store, uint64_t want, bool data, uint64_t *block, uint64_t *got);
-/* True: the next cow_alloc_run(data), if there is room, takes @bit of the current page without I/O. False: cow_alloc_prepare() does that I/O. */
+/*
+ * True: the next cow_alloc_run(data), if there is room, takes @bit of the current page without I/O. False:
+ * cow_alloc_prepare() does that I/O.
+ */
 bool cow_alloc_ready(struct cow_store *store, unsigned *bit);
 /* Puts the run of free blocks that begins at @block on hold; returns its length, 0 if it is shorter than @least. */
 unsigned cow_alloc_hold_run(struct cow_store *store, uint64_t block, unsigned most, unsigned least);
@@ -270,7 +273,7 @@ void cow_alloc_trim(struct cow_alloc *alloc);				/* drops clean pages */
 uint64_t cow_alloc_reserve(struct cow_store *store);
 /* The number of data blocks that cow_alloc_run() can give before the store has to grow. */
 uint64_t cow_alloc_room(struct cow_store *store);
-/* Grows the store until that is at least @count. -ENOSPC: it cannot; any other error is the file system's. In one fiber at a time. */
+/* Grows the store until that is at least @count; in one fiber at a time. -ENOSPC: it cannot. Other errors: of the file system. */
 int cow_alloc_make_room(struct cow_store *store, uint64_t count);
 /* True if the reserve is available. A file can always grow; the size of a device is checked again. */
 bool cow_alloc_has_reserve(struct cow_store *store);
