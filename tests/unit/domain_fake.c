@@ -207,6 +207,8 @@ static int host_save(struct domain_host *host, unsigned domid, int fd, bool live
 
 static int host_resume(struct domain_host *host, unsigned domid, bool paused, struct error_text *text)
 {
+	if (fake->stopped)
+		assert_int_equal(kill(fake->stopped, SIGCONT), 0);
 	fake->suspended = false;
 	fake->paused = paused;
 	fake->store_lost = fake->loses_store;

@@ -40,6 +40,7 @@ struct fake_domain {
 	bool swapped;			/* the second disk is the store "swapped.cow" now */
 	int fail_save, fail_restore, fail_destroy;	/* -errno; a destroy that fails with -EINPROGRESS leaves it torn */
 	bool leaves_unbuilt;		/* with fail_restore: the domain is there, half built */
+	int stopped;			/* a process that continues when the domain is resumed; 0: none */
 	char program[200];		/* for sh, that restore() runs first */
 	atomic_bool hold_save;		/* hold the save at 42 per cent until it is aborted */
 	atomic_bool saving, aborted;

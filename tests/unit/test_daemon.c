@@ -16,7 +16,10 @@
 /* The files of descriptors 0 to 2 and 4 of a daemon. */
 static void daemon_look(char *line, size_t size)
 {
-	char *arguments[] = { "sh", "-c", "for n in 0 1 2 4; do readlink /proc/$$/fd/$n || echo none; done | tr '\\n' ' ' >&3; echo >&3", NULL };
+	/* without a pipe of the shell's, which could be number 4 */
+	char *arguments[] = { "sh", "-c", "for n in 0 1 2 4; do f=/proc/$$/fd/$n; "
+			      "if [ ! -e $f ]; then l=\"$l none\"; elif [ $f -ef /dev/null ]; then l=\"$l null\"; "
+			      "else l=\"$l other\"; fi; done; echo $l >&3", NULL };
 	struct error_text text = { "" };
 
 	require(client_start_daemon(arguments, -1, line, size, &text) == 0);
@@ -27,7 +30,7 @@ static void with_all_open(void)
 	char line[200];
 
 	daemon_look(line, sizeof(line));
-	require(!strcmp(line, "/dev/null /dev/null /dev/null none "));
+	require(!strcmp(line, "null null null none"));
 }
 
 /* The pipe by which it reports that it is ready then gets numbers 0 and 1, and the next file number 3. */
@@ -38,7 +41,7 @@ static void with_two_closed(void)
 	close(0);
 	close(1);
 	daemon_look(line, sizeof(line));
-	require(!strcmp(line, "/dev/null /dev/null /dev/null none "));
+	require(!strcmp(line, "null null null none"));
 }
 
 static void test_all_open(void **state)

@@ -260,6 +260,30 @@ static void lose_connection(const char *step)
 	}
 }
 
+static void stop_tapdisk(const char *step)
+{
+	if (!strcmp(step, "suspended")) {
+		fake->stopped = fake->pid[1];
+		assert_int_equal(kill(fake->stopped, SIGSTOP), 0);
+	}
+}
+
+/* A tapdisk hangs when its disk is to be frozen: the domain goes on. */
+static void test_disk_hangs(void **state)
+{
+	struct outcome outcome;
+
+	domain_step = stop_tapdisk;
+	outcome = create("x");
+	domain_step = NULL;
+	must_fail(outcome, -ETIMEDOUT, "the snapshot of the disks failed: ");
+	must_fail(outcome, -ETIMEDOUT, "no answer in time");
+	expect_running(1);
+	expect_disks("");
+	expect_files(0);
+	expect_no_records();
+}
+
 /* A disk that could not be told the decision has its snapshot, too. */
 static void test_disk_not_told(void **state)
 {
@@ -720,6 +744,7 @@ int main(void)
 		DOMAIN_TEST(test_failures),
 		DOMAIN_TEST(test_goes_on_early),
 		DOMAIN_TEST(test_goes_on_early_alone),
+		DOMAIN_TEST(test_disk_hangs),
 		DOMAIN_TEST(test_disk_not_told),
 		DOMAIN_TEST(test_disks_only),
 		DOMAIN_TEST(test_unbootable),
