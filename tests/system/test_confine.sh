@@ -81,9 +81,16 @@ check "a loop, for writing" no_disk 40 "or a loop" "cow:$work/two.cow"
 check "a loop, for tap-img" refuses 1 "or a loop" tap-img info two.cow
 
 doctor() { tap-ctl doctor --json | jq -r "$1"; }
+check_opener() {	# as check: of an opener's capabilities
+	if grep -q -e '-fsanitize=thread' "$build/flags"; then
+		skip "$1" "ThreadSanitizer has a thread of its own in the opener, which keeps what the others give up"
+	else
+		check "$@"
+	fi
+}
 ulimit -n 70000 2>/dev/null
 check "a disk" open_target 0 "aio:$work/images/a.raw"
-check "doctor: all is well" tap-ctl doctor
+check_opener "doctor: all is well" tap-ctl doctor
 check "doctor: system calls" is "$(doctor .tapdisks[0].seccomp)" 2
 check "doctor: no new rights" is "$(doctor .tapdisks[0].no_new_privs)" true
 check "doctor: no capability, but one of a tapdisk that stays root" is "$(doctor '.tapdisks[0] | .capabilities == if .uid == 0 then 2 else 0 end')" true
@@ -117,7 +124,7 @@ if [ "$(id -u)" = 0 ] && [ -z "${KEEP_USER-}" ]; then	# a coverage build sets KE
 	check "another user serves it" all_threads nobody "${pid[0]}"
 	check "who has no right" all_threads powerless "${pid[0]}"
 	opener=$(doctor .tapdisks[0].opener.pid)
-	check "doctor: its opener" is "$(doctor '.tapdisks[0].opener | [.uid, .capabilities, .no_new_privs, .seccomp]' | tr -d ' \n')" "[0,2,true,2]"
+	check_opener "doctor: its opener" is "$(doctor '.tapdisks[0].opener | [.uid, .capabilities, .no_new_privs, .seccomp]' | tr -d ' \n')" "[0,2,true,2]"
 	check "that is its child" is "$(status PPid "$opener")" "${pid[0]}"
 	check "read and written" qemu-io -f raw -c "write -P 7 0 64k" -c "read -P 7 0 64k" "${uri[0]}"
 	check "onto a store" tap-ctl snapshot-create ${disk[0]} --store "$work/private/stores" -n one

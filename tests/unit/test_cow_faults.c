@@ -18,6 +18,7 @@
 #include "scratch.h"
 
 #define STORE_BYTES (20u << 20)
+#define COMMIT_BYTES (8u << 20)	/* in the end, all of it is punched */
 #define OPERATIONS 50
 
 /* 0: the fault was not reached. */
@@ -219,18 +220,19 @@ static void expect_committed(struct model *model)
 static bool run_commit(uint64_t nth, int error, bool of_base)
 {
 	struct model *model = malloc(sizeof(*model));
-	struct sim sim, *faulty = of_base ? &base_sim : &sim;
+	struct sim sim, *faulty;
 	bool came;
 	int ret;
 
 	assert_non_null(model);
 	model_seed = nth;
 	model_cut = nth;
-	sim_init(&sim, 0x300000, 1ull << 30, nth);
+	sim_init(&sim, COMMIT_BYTES, 0, nth);
 	model_init(model, &sim, nth, 5040, true);
 	base_make(5040);
 	reopen_on_base(model);
 	use_before_commit(model);
+	faulty = of_base ? &base_sim : &sim;
 	faulty->calls = 0;
 	faulty->fail_error = error;
 	faulty->fail_at = nth;
