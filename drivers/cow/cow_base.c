@@ -134,13 +134,25 @@ static int target_fill(struct cow_base_fields *fields, const char *type, const c
 	return 0;
 }
 
+/* A device's persistent name is a symbolic link to a name that may be another device's after the next boot: keep it as it is. */
+static int raw_target_fill(struct cow_base_fields *fields, const char *path, struct error_text *error)
+{
+	struct stat st;
+
+	if (*path != '/' || path_stat(path, &st) || !S_ISBLK(st.st_mode))
+		return target_fill(fields, TYPE_RAW, path, NULL, error);
+	if (snprintf(fields->target, sizeof(fields->target), TYPE_RAW "%s", path) >= (int)sizeof(fields->target))
+		return error_set(error, -ENAMETOOLONG, "%s: path too long for a base", path);
+	return 0;
+}
+
 int cow_base_describe(struct cow_base_fields *fields, const char *path, struct error_text *error)
 {
 	struct cow_device *device;
 	int ret;
 
 	memset(fields, 0, sizeof(*fields));
-	ret = target_fill(fields, TYPE_RAW, path, NULL, error);
+	ret = raw_target_fill(fields, path, error);
 	if (!ret)
 		ret = cow_file_open(&device, path, true, error);
 	if (ret)
@@ -158,12 +170,7 @@ int cow_base_describe_running(struct cow_base_fields *fields, const char *path, 
 	memset(fields, 0, sizeof(*fields));
 	if (path_stat(path, &st))
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
-	/* a device's persistent name is a symbolic link */
-	if (S_ISBLK(st.st_mode))
-		ret = snprintf(fields->target, sizeof(fields->target), TYPE_RAW "%s", path) < (int)sizeof(fields->target) ? 0 :
-			error_set(error, -ENAMETOOLONG, "%s: path too long for a base", path);
-	else
-		ret = target_fill(fields, TYPE_RAW, path, NULL, error);
+	ret = raw_target_fill(fields, path, error);
 	if (ret)
 		return ret;
 	fields->sectors = sectors;
