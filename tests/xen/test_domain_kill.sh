@@ -48,8 +48,8 @@ xenstore-watch "$node" >"$WORK/asked" &
 watcher=$!
 wait_until 10 "the watch is set" [ -s "$WORK/asked" ]
 disk=$(tapdisk_pid a xvdb)
-kill -STOP "$disk"
-xl-snapshot create -n k "$name" >/dev/null 2>"$WORK/snap.err" &
+# after the checks, which ask it
+XL_SNAPSHOT_KILL_AT=intent XL_SNAPSHOT_SIGNAL=19 XL_SNAPSHOT_KILL=$disk "$POINTS" create -n k "$name" >/dev/null 2>"$WORK/snap.err" &
 # the watch itself, the request, the acknowledgement
 wait_until 60 "the guest has acknowledged" eval '[ "$(grep -c . "$WORK/asked")" -ge 3 ]'
 kill -9 $!
