@@ -230,8 +230,8 @@ static int destroy(struct revert *revert, const json_t *intent)
 	if (error != -EINPROGRESS)
 		return error;
 	revert->text->text[0] = '\0';
-	return error_set(revert->text, -EIO, "%.380s; the domain may have lost its disks: the next command destroys it, and continues "
-			 "the revert", reason.text);
+	return error_set(revert->text, -EIO, "%.380s; the domain may have lost its disks: the next command destroys it, and "
+			 "continues the revert", reason.text);
 }
 
 static int run(struct revert *revert)
