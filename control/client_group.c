@@ -92,10 +92,10 @@ static void note_frozen(struct tapctl_group *group)
 	}
 }
 
-/* The tapdisks have one clock: all are processes of this host. */
+/* The tapdisks have one clock: all are processes of this host. One of an earlier version does not say when its disk thawed. */
 static void note_prepared(struct tapctl_group *group)
 {
-	double first_frozen = 0, last_thawed = 0, frozen, thawed;
+	double first_frozen = 0, last_thawed = 0, longest = 0, stall, thawed;
 
 	for (unsigned i = 0; i < group->many.count; i++) {
 		struct many_disk *disk = &group->many.disks[i];
@@ -104,13 +104,15 @@ static void note_prepared(struct tapctl_group *group)
 		disk->frozen = false;	/* also after a failure: then the disk thaws itself */
 		if (!disk->reply)
 			continue;
+		stall = json_number_value(json_object_get(disk->reply, "stall_us"));
 		thawed = json_number_value(json_object_get(disk->reply, "thawed_us"));
-		frozen = thawed - json_number_value(json_object_get(disk->reply, "stall_us"));
-
-		first_frozen = !last_thawed || frozen < first_frozen ? frozen : first_frozen;
+		longest = stall > longest ? stall : longest;
+		if (thawed <= 0)
+			continue;
+		first_frozen = last_thawed <= 0 || thawed - stall < first_frozen ? thawed - stall : first_frozen;
 		last_thawed = thawed > last_thawed ? thawed : last_thawed;
 	}
-	group->snapshot->stall_us = last_thawed - first_frozen;
+	group->snapshot->stall_us = last_thawed - first_frozen > longest ? last_thawed - first_frozen : longest;
 }
 
 /* Freeze and prepare all disks. On failure all are thawed, and the snapshot is aborted. */

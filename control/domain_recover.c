@@ -94,6 +94,12 @@ int domain_destroy(struct domain_operation *operation, const struct domain_direc
 	return error;
 }
 
+/* Who only reports the error need not know that the domain is half destroyed: the intent says so. */
+static int reported(int error)
+{
+	return error == -EINPROGRESS ? -EIO : error;
+}
+
 /* Was its destruction begun, and did not come to an end? */
 static bool is_torn(const json_t *intent, const struct domain_id *id)
 {
@@ -106,7 +112,7 @@ static int destroy_torn(struct domain_operation *operation, const json_t *intent
 
 	if (!error)
 		id->there = false;
-	return error == -ENOENT ? 0 : error;
+	return error == -ENOENT ? 0 : reported(error);
 }
 
 static bool is_forced(const struct domain_operation *operation)
@@ -244,7 +250,7 @@ static int leave_domain(struct domain_operation *operation, const struct domain_
 	if (!is_same_domain(intent, id) || (!told && !memory && !is_torn(intent, id)))
 		return 0;
 	if (after == DOMAIN_SNAPSHOT_SHUTDOWN)
-		error = domain_destroy(operation, directory, intent, id);
+		error = reported(domain_destroy(operation, directory, intent, id));
 	else if (after == DOMAIN_SNAPSHOT_PAUSED && !memory)
 		error = host->ops->resume(host, id->domid, true, &operation->text);
 	else if (after == DOMAIN_SNAPSHOT_RUNNING && !memory)
@@ -379,7 +385,7 @@ static int destroy_unbuilt(struct domain_operation *operation, struct domain_id 
 
 	if (!id->there || host->ops->is_built(host, id->domid))
 		return 0;
-	error = host->ops->destroy(host, id->domid, text);
+	error = reported(host->ops->destroy(host, id->domid, text));
 	if (!error)
 		id->there = false;
 	return error;

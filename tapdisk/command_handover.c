@@ -31,8 +31,8 @@ static void step_done(void *arg, int error)
 	struct control_request *request = handover->request;
 
 	if (error && !handover->error)
-		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all disks keep running",
-					    strerror(-error));
+		handover->error = error_set(&request->error, error, "a disk cannot be paused: %s; all disks keep running%s",
+					    strerror(-error), error == -ETIMEDOUT ? ", that one when its storage answers" : "");
 	if (--handover->waiting)
 		return;
 	if (handover->error) {

@@ -17,7 +17,7 @@ struct offload;
 /* @event: an eventfd, signalled after each io; owned by the caller. */
 int offload_create(struct offload **offload, int event);
 void offload_destroy(struct offload *offload);		/* nothing is queued */
-/* Those of one descriptor are done in order, one at a time. Uses io->next, io->priv[0] and [1]. */
+/* Those of one descriptor are done in order, one at a time, unless descriptors share threads. Uses io->next, io->priv[0] and [1]. */
 void offload_queue(struct offload *offload, struct engine_io *io);
 /*
  * Pass finished ios to engine_complete() (incomplete ones are queued again).

@@ -125,7 +125,7 @@ static void vbd_count_loss(struct vbd *vbd)
 	vbd->loss_reported = false;
 }
 
-/* The final flush of the drain is done: DRAINING -> PAUSED, or back to RUNNING if it failed. */
+/* The final flush of the drain is done: DRAINING -> RELEASING, or back to RUNNING if it failed. */
 static void vbd_flushed(struct block_request *flush, int error)
 {
 	struct vbd *vbd = flush->owner;

@@ -141,7 +141,7 @@ static int check_begin(const struct vbd *vbd, struct error_text *text)
 {
 	if (vbd->state == VBD_CLOSED)
 		return error_set(text, -EINVAL, "minor %d has no image open", vbd->minor);
-	if (vbd->state != VBD_RUNNING)
+	if (vbd->state != VBD_RUNNING || vbd->settling)
 		return error_set(text, -EBUSY, "minor %d is being paused or closed, or is paused", vbd->minor);
 	if (vbd->backend->ops == &driver_aio)
 		return error_set(text, -EINVAL, "minor %d: %s is not in a store", vbd->minor, vbd->target);

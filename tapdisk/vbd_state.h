@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vbd_state.h - the state of a disk (vbd.h). Other files may read it; only
- * vbd*.c changes it, except for `answered`, `former` and `held_paused`, which
- * commands set, and `past`, to which a leaving frontend adds its counters.
+ * vbd*.c changes it, except for `answered`, `former`, `held_paused` and `close_limit_ms`,
+ * which commands set, and `past`, to which a leaving frontend adds its counters.
  */
 #ifndef TAPDISK_VBD_STATE_H
 #define TAPDISK_VBD_STATE_H
