@@ -21,24 +21,31 @@
 #define COMMIT_BYTES (8u << 20)	/* in the end, all of it is punched */
 #define OPERATIONS 50
 
-/* 0: the fault was not reached. */
-static bool run_fault(uint64_t seed, uint64_t nth, int error)
+/* A model, not open yet, on a device whose @nth call from here on fails. */
+static struct model *begin(struct sim *sim, uint64_t seed, uint64_t nth, int error)
 {
 	struct model *model = malloc(sizeof(*model));
-	unsigned i, failed = 0;
-	struct sim sim;
-	bool came;
-	int ret;
 
 	assert_non_null(model);
 	model_seed = seed;
 	model_cut = nth;
-	sim_init(&sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
-	model_init(model, &sim, seed, 5003, seed % 2);
-	sim.calls = 0;
-	sim.fail_error = error;
-	sim.fail_at = nth;
-	ret = model_open(model);
+	sim_init(sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
+	model_init(model, sim, seed, 5003, seed % 2);
+	sim->calls = 0;
+	sim->fail_error = error;
+	sim->fail_at = nth;
+	return model;
+}
+
+/* 0: the fault was not reached. */
+static bool run_fault(uint64_t seed, uint64_t nth, int error)
+{
+	struct sim sim;
+	struct model *model = begin(&sim, seed, nth, error);
+	unsigned i, failed = 0;
+	int ret = model_open(model);
+	bool came;
+
 	for (i = 0; model->store && !failed && i < OPERATIONS; i++) {
 		ret = model_step(model);
 		failed = ret != 0;
@@ -94,22 +101,14 @@ static void all_answered(struct model *model)
 /* The process dies by the fault, or at the end; the power stays. The fault may also come while its journal is replayed. */
 static bool run_death(uint64_t seed, uint64_t nth, int error)
 {
-	struct model *model = malloc(sizeof(*model));
 	struct sim sim;
+	struct model *model = begin(&sim, seed, nth, error);
 	unsigned i;
 	bool came;
 	int ret;
 
-	assert_non_null(model);
-	model_seed = seed;
-	model_cut = nth;
-	sim_init(&sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
-	model_init(model, &sim, seed, 5003, seed % 2);
 	model->journal = scratch_path("journal");
 	unlink(model->journal);
-	sim.calls = 0;
-	sim.fail_error = error;
-	sim.fail_at = nth;
 	ret = model_open(model);
 	for (i = 0; !ret && i < OPERATIONS / 2; i++) {
 		all_answered(model);
