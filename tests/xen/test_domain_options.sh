@@ -134,8 +134,11 @@ must_equal "the image of xvde" "cow:$WORK/e.cow" "$(tap-ctl list -m "$(tapdisk_m
 step "a disk whose backend is in another domain is not left out silently"
 node=/libxl/$(guest_domid a)/device/vbd/51984
 remote=/local/domain/9999/backend/vbd/$(guest_domid a)/51984
-xenstore-write "$remote/dev" xvdq "$remote/mode" w "$remote/type" phy "$remote/params" /dev/elsewhere "$remote/device-type" disk \
-	"$remote/removable" 0 "$node/backend" "$remote" "$node/frontend" "/local/domain/$(guest_domid a)/device/vbd/51984"
+for path in "$remote" "$node"; do	# libxl keeps a copy of what the backend's domain could change
+	xenstore-write "$path/dev" xvdq "$path/mode" w "$path/type" phy "$path/params" /dev/elsewhere "$path/device-type" disk \
+		"$path/removable" 0
+done
+xenstore-write "$node/backend" "$remote" "$node/frontend" "/local/domain/$(guest_domid a)/device/vbd/51984"
 must_fail snap create -n remote "$name"
 [[ $REFUSAL == *"disk xvdq: no tapdisk serves it"*"--diskspec xvdq,snapshot=no"* ]] || fail "not said: $REFUSAL"
 xenstore-rm "$node"
