@@ -44,19 +44,6 @@ static unsigned count_descriptors(void)
 	return count;
 }
 
-static int setup(void **state)
-{
-	fixture_start(&f, DISK_BYTES, NULL, NULL);
-	descriptors = count_descriptors();
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	fixture_stop(&f);
-	return 0;
-}
-
 /* A bare connection. */
 static int raw_connect(void)
 {
@@ -128,6 +115,20 @@ static void settle(void)
 {
 	json_decref(fixture_call(&f, json_pack("{s:s}", "command", "list")));
 	json_decref(fixture_call(&f, json_pack("{s:s}", "command", "list")));
+}
+
+static int setup(void **state)
+{
+	fixture_start(&f, DISK_BYTES, NULL, NULL);
+	settle();	/* the probe's pipe is closed after the reply to `open` */
+	descriptors = count_descriptors();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	fixture_stop(&f);
+	return 0;
 }
 
 static void expect_nothing_left(void)
