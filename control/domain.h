@@ -288,6 +288,7 @@ struct guard {
 	int fd;				/* its stdin; -1: none */
 	int pid;
 };
+/* Returns when it watches. */
 int guard_start(struct guard *guard, const struct domain_operation *operation, const struct domain_directory *directory,
 		struct error_text *text);
 /* Dismiss the guard. */

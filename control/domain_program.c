@@ -20,6 +20,7 @@
 #include "domain.h"
 
 #define LOOK_MS 50
+#define GUARD_START_MS 30000
 
 void (*domain_step)(const char *step);
 int hook_timeout_ms = 30000;
@@ -138,6 +139,23 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 	return error ? error_set(text, error, "hook \"%s\": %.300s", word, reason.text) : 0;
 }
 
+/* Wait until it says that it has started: it is needed before anything is changed, and its start takes processor time. */
+static int guard_started(int fd)
+{
+	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	ssize_t got;
+	char byte;
+	int ready;
+
+	do
+		ready = poll(&poll_fd, 1, GUARD_START_MS);
+	while (ready < 0 && errno == EINTR);
+	if (!ready)
+		return -ETIMEDOUT;
+	got = recv(fd, &byte, 1, 0);
+	return got > 0 ? 0 : got < 0 ? -errno : -ECHILD;
+}
+
 /*
  * If we are killed, the domain may be left suspended, and no command may come
  * for a long time. So the guard, another process, notices that its socket is
@@ -156,12 +174,18 @@ int guard_start(struct guard *guard, const struct domain_operation *operation, c
 		return error_set(text, -errno, "socketpair: %s", strerror(errno));
 	error = child_start(&guard->pid, arguments, ends[0], -1, POSIX_SPAWN_SETSID);
 	close(ends[0]);
-	if (error) {
-		close(ends[1]);
-		return error_set(text, error, "%s: the guard cannot be started: %s", operation->guard, strerror(-error));
+	if (!error) {
+		error = guard_started(ends[1]);
+		if (!error) {
+			guard->fd = ends[1];
+			return 0;
+		}
+		kill(guard->pid, SIGKILL);
+		child_wait(guard->pid);
 	}
-	guard->fd = ends[1];
-	return 0;
+	close(ends[1]);
+	return error_set(text, error, "%s: the guard cannot be started: %s", operation->guard,
+			 error == -ECHILD ? "it has ended" : strerror(-error));
 }
 
 void guard_stop(struct guard *guard)
@@ -183,6 +207,7 @@ int guard_run(const char *uuid)
 	char byte;
 	int error;
 
+	send(STDIN_FILENO, "s", 1, MSG_NOSIGNAL);	/* started; if that fails, so does the read */
 	do
 		got = read(STDIN_FILENO, &byte, 1);
 	while (got < 0 && errno == EINTR);

@@ -120,6 +120,26 @@ static void test_removed_while_waiting(void **state)
 	expect_files(0);
 }
 
+/* A guard that ends before it watches is no guard: nothing is done without one. */
+static void test_guard_that_ends(void **state)
+{
+	const struct domain_snapshot_request request = {
+		.command = DOMAIN_SNAPSHOT_CREATE, .name = "w", .domain = FAKE_NAME,
+	};
+	struct done done = { 0 };
+	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+
+	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, "/bin/true", &text), 0);
+	assert_int_equal(domain_snapshots_start(session, &request, &callbacks, NULL, &text), 0);
+	wait_for(session, &done, 1);
+	domain_snapshots_close(session);
+	assert_int_equal(done.error, -ECHILD);
+	expect_list("");
+	expect_files(0);
+}
+
 /* While one session saves memory, others query; it is cancelled, and everything is undone. */
 static void test_session(void **state)
 {
@@ -458,6 +478,7 @@ int main(void)
 		DOMAIN_TEST(test_busy),
 		DOMAIN_TEST(test_removed_meanwhile),
 		DOMAIN_TEST(test_removed_while_waiting),
+		DOMAIN_TEST(test_guard_that_ends),
 		DOMAIN_TEST(test_session),
 		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_progress),
