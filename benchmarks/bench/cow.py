@@ -103,6 +103,37 @@ def _against_raw(options, each=_no_preparation, before=_no_preparation):
     return sides
 
 
+def _same_file(options):
+    """Both sides on one file, in each round another: where a file lies on the disk changes its speed by up to a fifth.
+
+    Random writes by the raw driver end the store, so it comes second.
+    """
+    def pair(bench):
+        path = bench.path("same.cow")
+        servers.command("tap-img", "create", path, _size(bench))
+        try:
+            with servers.tapdisk(f"cow:{path}") as store:
+                fio.fill(bench, fio.on_ring(bench, store), _size(bench))
+                _guest(bench, store, *options)  # the first writes after the fill are slower
+                figures = {"cow": _guest(bench, store, *options)}
+            with servers.tapdisk(f"aio:{path}") as raw:
+                figures["raw"] = _guest(bench, raw, *options)
+        finally:
+            os.unlink(path)
+        return figures
+
+    @contextlib.contextmanager
+    def sides(bench):
+        measured = {}
+
+        def side(name):
+            if name not in measured:
+                measured.update(pair(bench))
+            return measured.pop(name)
+        yield {name: lambda name=name: side(name) for name in ("cow", "raw")}
+    return sides
+
+
 def _fixed(*options):
     return lambda bench: options
 
@@ -332,7 +363,7 @@ def cases():
     write = (*TIMED, *RANDOM, "--rw=randwrite")
     first = ("--rw=randwrite", *RANDOM)
     group = "cow"
-    yield Case("overwrite", group, _against_raw(_fixed(*write)), "4k writes at random places, 32 at a time, blocks that the disk owns",
+    yield Case("overwrite", group, _same_file(write), "4k writes at random places, 32 at a time, blocks that the disk owns",
                goal=0.95)
     yield Case("read", group, _against_raw(_fixed(*TIMED, *RANDOM, "--rw=randread")), "4k reads, 32 at a time", goal=0.95)
     yield Case("sequential", group, _against_raw(_fixed(*SEQUENTIAL)), "256k reads in order, of what was written in order", goal=0.95)
