@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -219,8 +220,10 @@ int many_call(struct many *many, json_t *(*request)(struct many_disk *disk, void
 		if (!many->disks[i].skip)
 			disk_send(&many->disks[i], message);
 	}
-	if (many->sent && !first_failure(many))
+	if (many->sent && !first_failure(many)) {
+		sched_yield();		/* the tapdisks first, where they wait for this processor */
 		many->sent(many->sent_arg);
+	}
 	while (!error && any_pending(many) && !(stop && (failed = first_failure(many))))
 		error = wait_pending(many, poll_fds, deadline);
 	free(poll_fds);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "processor.h"
 
 /* Limit of our memory that one frontend can use. */
 #define BOUNCE_PAGES (8u << (20 - GUEST_PAGE_SHIFT))
@@ -64,6 +65,7 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 	queue->stats.kicks++;
 	queue->kicked = true;
 	queue->unacknowledged = true;
+	processor_signalled();
 	if (!queue->channel.late || events != EPOLLIN)
 		blkif_queue_acknowledge(queue);
 	if (produced == queue->announced)

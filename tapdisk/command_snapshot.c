@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,6 @@
 #include "cow_base.h"
 #include "hex.h"
 #include "log.h"
-
 
 /* A command, until its reply. The request owns the strings of the command. */
 struct snapshot_call {
@@ -302,6 +302,8 @@ static void run(struct disk *disk, struct control_request *request, enum snapsho
 		error = prepare_entry(call);
 	if (!error) {
 		vbd_snapshot(disk->vbd, &call->snapshot);
+		if (op == SNAPSHOT_PREPARE)
+			sched_yield();		/* this disk has thawed, the group's others may wait for the processor */
 		return;
 	}
 	free(call);

@@ -26,6 +26,7 @@
 #define MAX_INTERRUPT (1 << 24)		/* more than Linux has */
 
 static unsigned channels;
+static bool signalled;
 static struct {
 	bool here;			/* the thread stays where the interrupts arrive */
 	int interrupt;			/* its number; -1: not known yet */
@@ -215,15 +216,21 @@ void processor_channel_unbound(void)
 	processor_leave();
 }
 
+void processor_signalled(void)
+{
+	signalled = true;
+}
+
 void processor_turn(void)
 {
 	uint64_t now;
 
-	if (channels != 1)
+	if (channels != 1 || !signalled)
 		return;
 	now = now_ns();
 	if (now < stay.look)
 		return;
+	signalled = false;
 	stay.look = now + LOOK_NS;
 	look(now);
 }

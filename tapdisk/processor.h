@@ -26,7 +26,9 @@ void processor_channel_name(char name[16], pid_t pid);
 
 void processor_channel_bound(void);
 void processor_channel_unbound(void);
-/* Call once per turn of the loop; checks the cost every 100 ms. */
+/* A guest's signal has arrived. */
+void processor_signalled(void);
+/* Call once per turn of the loop; checks the cost every 100 ms, but only after a signal. */
 void processor_turn(void);
 /* Unbind for now: before starting a thread, which would inherit the affinity. */
 void processor_leave(void);
