@@ -149,7 +149,7 @@ struct driver_ops {
 	int (*refresh_size)(void *handle, struct error_text *error);
 	/* Both NULL: the driver has no snapshots. */
 	void (*snapshot)(void *handle, struct snapshot_command *command);
-	/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
+	/* Calls @each for every snapshot, oldest first and so with ascending ids, until it returns non-zero, and returns that. */
 	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 	/* Retry requests that wait for space, see backend->waiting. NULL: no request ever waits. */
 	void (*retry)(void *handle);

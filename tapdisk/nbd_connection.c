@@ -125,7 +125,8 @@ static bool consume_handshake(struct nbd_connection *connection)
 	struct nbd_offer offer = nbd_exports;
 	size_t consumed;
 
-	if (handshake->reply_length > 0) {
+	/* a list in parts is one store's: it waits for the end of a pause, as requests do */
+	if (handshake->reply_length > 0 || (handshake->list.unfinished && connection->server->stopped)) {
 		connection->held = true;
 		return false;
 	}
@@ -493,9 +494,12 @@ static bool asks_for_changes(const struct nbd_handshake *handshake)
 
 void nbd_connection_go_on(struct nbd_connection *connection, bool moved)
 {
+	const struct nbd_handshake *handshake = &connection->handshake;
 	const struct nbd_export *export = connection->export;
 
-	if ((export && export->target && !export->backend) || (moved && asks_for_changes(&connection->handshake)))
+	connection->server->dirty |= handshake->list.unfinished;
+	if ((export && export->target && !export->backend) ||
+	    (moved && (asks_for_changes(handshake) || handshake->list.unfinished)))
 		nbd_connection_close(connection);
 	else
 		nbd_request_pump(connection);

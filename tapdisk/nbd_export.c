@@ -109,8 +109,7 @@ static int exports_describe(void *owner, const char *name, struct nbd_export_inf
 }
 
 struct listing {
-	int (*name)(void *arg, const char *name);
-	int (*snapshot)(void *arg, const char *snapshot, uint32_t id);
+	int (*each)(void *arg, const char *name, uint32_t id);
 	void *arg;
 };
 
@@ -118,16 +117,15 @@ static int list_one(void *owner, const struct snapshot_info *info)
 {
 	const struct listing *listing = owner;
 
-	return listing->name ? listing->name(listing->arg, info->name) :
-		listing->snapshot(listing->arg, info->name, info->id);
+	return listing->each(listing->arg, info->name, info->id);
 }
 
-static int exports_list(void *owner, int (*each)(void *arg, const char *name), void *arg)
+static int exports_list(void *owner, int (*each)(void *arg, const char *name, uint32_t id), void *arg)
 {
 	const struct nbd_server *server = owner;
 	const struct vbd *vbd = server->client.vbd;
-	struct listing listing = { .name = each, .arg = arg };
-	int ret = each(arg, "");
+	struct listing listing = { each, arg };
+	int ret = each(arg, "", 0);
 
 	return ret || server->id || !vbd->backend ? ret : backend_snapshot_list(vbd->backend, list_one, &listing);
 }
@@ -137,7 +135,7 @@ static int exports_snapshots(void *owner, const char *name, int (*each)(void *ar
 {
 	const struct nbd_server *server = owner;
 	const struct vbd *vbd = server->client.vbd;
-	struct listing listing = { .snapshot = each, .arg = arg };
+	struct listing listing = { each, arg };
 
 	/* an overlay is a store of its own, without these snapshots */
 	return vbd->backend && server->overlay < 0 ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;

@@ -12,8 +12,10 @@
  * Invariants:
  *  1. A message is parsed only when it is complete, and it is never longer than
  *     NBD_MAX_OPTION_DATA plus its header.
- *  2. The reply to one message is bounded (nbd_option.c) and is sent before the
- *     next message is parsed. So the memory that a client can use is bounded.
+ *  2. A reply is bounded (nbd_option.c) and is sent before the next message is
+ *     parsed. A longer list is sent in parts: its message is not consumed, but
+ *     answered again after each, from handshake->list on. So the memory that a
+ *     client can use is bounded, however many snapshots there are.
  *  3. Contexts count only for the export for which they were chosen.
  */
 #include "nbd_handshake.h"
@@ -79,13 +81,13 @@ static enum nbd_handshake_result option_export_name(struct nbd_handshake *handsh
 	return NBD_HANDSHAKE_TRANSMISSION;
 }
 
-static int list_one(void *arg, const char *name)
+static int list_one(void *arg, const char *name, uint32_t id)
 {
 	struct nbd_handshake *handshake = arg;
 	uint32_t length = (uint32_t)strlen(name), wire_length = htobe32(length);
 
-	if (length > NBD_MAX_NAME)
-		return 0;
+	if (length > NBD_MAX_NAME || !nbd_list_takes(handshake, id))
+		return handshake->list.unfinished;
 	nbd_reply_begin(handshake, NBD_OPT_LIST, NBD_REP_SERVER, (uint32_t)sizeof(wire_length) + length);
 	nbd_reply_append(handshake, &wire_length, sizeof(wire_length));
 	nbd_reply_append(handshake, name, length);
@@ -98,7 +100,8 @@ static enum nbd_handshake_result option_list(struct nbd_handshake *handshake, co
 	if (length != 0)
 		return nbd_reply_error(handshake, NBD_OPT_LIST, NBD_REP_ERR_INVALID, "list takes no data");
 	offer->list(offer->owner, list_one, handshake);
-	nbd_reply_option(handshake, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
+	if (!handshake->list.unfinished)
+		nbd_reply_option(handshake, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
 	return NBD_HANDSHAKE_CONTINUE;
 }
 
@@ -220,9 +223,13 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake, co
 	if (length - sizeof(option) < data_length)
 		return NBD_HANDSHAKE_MORE;
 
-	if (++handshake->options > NBD_MAX_OPTIONS)
+	if (!handshake->list.unfinished && ++handshake->options > NBD_MAX_OPTIONS)
 		return nbd_handshake_bad(handshake, "too many options");
-	*consumed = sizeof(option) + data_length;
+	handshake->list.unfinished = false;
 	result = option_any(handshake, offer, be32toh(option.option), data + sizeof(option), data_length);
+	if (!handshake->list.unfinished) {
+		*consumed = sizeof(option) + data_length;
+		memset(&handshake->list, 0, sizeof(handshake->list));
+	}
 	return handshake->out_of_memory ? nbd_handshake_bad(handshake, "no memory for the reply") : result;
 }

@@ -17,6 +17,7 @@
 #define NBD_MAX_NAME		255u	/* of an export; no export has a longer one */
 #define NBD_MAX_CONTEXTS	8u	/* per client */
 #define NBD_MAX_QUERIES		16u	/* for contexts, in one option: each one walks all snapshots */
+#define NBD_LIST_PART		(64u << 10)	/* bytes; a list whose reply is longer is sent in parts */
 
 /* An export as announced to the client. */
 struct nbd_export_info {
@@ -29,8 +30,8 @@ struct nbd_export_info {
 struct nbd_offer {
 	/* 0 and *@info, or -errno; -ENOENT: no such export. "" is the default export. */
 	int (*describe)(void *owner, const char *name, struct nbd_export_info *info);
-	/* Calls @each for every export until it returns non-zero, and returns that. */
-	int (*list)(void *owner, int (*each)(void *arg, const char *name), void *arg);
+	/* Calls @each for every export, ids ascending from 0, until it returns non-zero, and returns that. */
+	int (*list)(void *owner, int (*each)(void *arg, const char *name, uint32_t id), void *arg);
 	/* The same for every snapshot since which the export's changes are known. */
 	int (*snapshots)(void *owner, const char *name, int (*each)(void *arg, const char *snapshot, uint32_t id),
 			 void *arg);
@@ -44,7 +45,8 @@ struct nbd_context {
 
 enum nbd_handshake_result {
 	NBD_HANDSHAKE_MORE,		/* not a whole message yet; nothing consumed */
-	NBD_HANDSHAKE_CONTINUE,		/* one message consumed; send its reply before the next step */
+	NBD_HANDSHAKE_CONTINUE,		/* one message consumed, or nothing after a part of its reply; send that
+					 * before the next step */
 	NBD_HANDSHAKE_TRANSMISSION,	/* the same, and requests to the export `name` follow */
 	NBD_HANDSHAKE_END,		/* the same, and the client ends the connection */
 	NBD_HANDSHAKE_BAD,		/* disconnect; `problem` says why */
@@ -58,6 +60,11 @@ struct nbd_handshake {
 	char context_name[NBD_MAX_NAME + 1];	/* the export that `contexts` were selected for */
 	struct nbd_context contexts[NBD_MAX_CONTEXTS];
 	unsigned nr_contexts;
+	struct {			/* a list that is sent in parts: what the next one begins with */
+		bool unfinished;
+		uint32_t query;		/* index in a list of contexts */
+		uint64_t id;		/* all before it were sent */
+	} list;
 	const char *problem;
 	uint8_t *reply;			/* the caller sends it, and sets reply_length to 0 before the next step */
 	size_t reply_length, reply_room;
@@ -76,6 +83,8 @@ enum nbd_handshake_result nbd_handshake_step(struct nbd_handshake *handshake, co
 /* nbd_option.c, for nbd_handshake.c: replies to options, and contexts. */
 enum nbd_handshake_result nbd_handshake_bad(struct nbd_handshake *handshake, const char *problem);
 void nbd_reply_append(struct nbd_handshake *handshake, const void *data, size_t length);
+/* True: the entry @id of a list belongs into this part of the reply. Else it was in an earlier one, or this one is full. */
+bool nbd_list_takes(struct nbd_handshake *handshake, uint32_t id);
 /* The header of a reply; append its @length bytes afterwards. */
 void nbd_reply_begin(struct nbd_handshake *handshake, uint32_t option, uint32_t type, uint32_t length);
 void nbd_reply_option(struct nbd_handshake *handshake, uint32_t option, uint32_t type, const void *data, uint32_t length);

@@ -19,7 +19,7 @@
 
 #define ALLOCATION	"base:allocation"
 #define CHANGED		"tapsnap:changed:"
-#define MAX_REPLY	(1u << 20)	/* thousands of snapshots */
+#define MAX_REPLY	(2 * NBD_LIST_PART)	/* a part of a list is full when NBD_LIST_PART is reached */
 
 enum nbd_handshake_result nbd_handshake_bad(struct nbd_handshake *handshake, const char *problem)
 {
@@ -73,6 +73,16 @@ enum nbd_handshake_result nbd_reply_error(struct nbd_handshake *handshake, uint3
 {
 	nbd_reply_option(handshake, option, type, text, (uint32_t)strlen(text));
 	return NBD_HANDSHAKE_CONTINUE;
+}
+
+bool nbd_list_takes(struct nbd_handshake *handshake, uint32_t id)
+{
+	if (id < handshake->list.id)
+		return false;
+	handshake->list.unfinished = handshake->reply_length >= NBD_LIST_PART;
+	if (!handshake->list.unfinished)
+		handshake->list.id = id + 1ull;
+	return !handshake->list.unfinished;
 }
 
 static bool take_number(const uint8_t **data, uint32_t *length, uint32_t *number)
@@ -132,6 +142,8 @@ static void context_found(struct query *query, uint32_t since, const char *prefi
 		query->too_many = true;
 		return;
 	}
+	if (query->list && !nbd_list_takes(handshake, since))
+		return;
 	if (!query->list) {
 		handshake->contexts[handshake->nr_contexts++].since = since;
 		id = htobe32(handshake->nr_contexts);
@@ -159,28 +171,44 @@ static int snapshot_is(void *arg, const char *snapshot, uint32_t id)
 
 	if (query_matches(query, snapshot))
 		context_found(query, id, CHANGED, snapshot);
-	return query->too_many || query->handshake->out_of_memory;
+	return query->too_many || query->handshake->list.unfinished || query->handshake->out_of_memory;
 }
 
 static void query_answer(struct query *query, const struct nbd_offer *offer, const char *name)
 {
 	if (query_is(query, ALLOCATION) || (query->list && (!query->length || query_is(query, "base:"))))
 		context_found(query, 0, ALLOCATION, "");
-	offer->snapshots(offer->owner, name, snapshot_is, query);
+	if (!query->handshake->list.unfinished)
+		offer->snapshots(offer->owner, name, snapshot_is, query);
+}
+
+/* The query @index of an option; those whose answer was sent in earlier parts have none. */
+static void query_answer_next(struct query *query, uint32_t index, const struct nbd_offer *offer, const char *name)
+{
+	struct nbd_handshake *handshake = query->handshake;
+
+	if (handshake->list.unfinished || index < handshake->list.query)
+		return;
+	if (query->length)
+		query_answer(query, offer, name);
+	if (!handshake->list.unfinished) {
+		handshake->list.query = index + 1;
+		handshake->list.id = 0;
+	}
 }
 
 /* Each query is a length and a text. False: malformed. */
 static bool queries_answer(struct query *query, const struct nbd_offer *offer, const char *name, const uint8_t *data,
 			   uint32_t length, uint32_t count, bool answer)
 {
-	for (; count; count--) {
+	for (uint32_t i = 0; i < count; i++) {
 		if (!take_number(&data, &length, &query->length) || query->length > length)
 			return false;
 		query->text = (const char *)data;
 		data += query->length;
 		length -= query->length;
-		if (answer && query->length)
-			query_answer(query, offer, name);
+		if (answer)
+			query_answer_next(query, i, offer, name);
 	}
 	return !length;
 }
@@ -212,7 +240,8 @@ enum nbd_handshake_result nbd_option_context(struct nbd_handshake *handshake, co
 	else if (!query.too_many)
 		queries_answer(&query, offer, name, data, length, count, true);
 	if (!query.too_many) {
-		nbd_reply_option(handshake, option, NBD_REP_ACK, NULL, 0);
+		if (!handshake->list.unfinished)
+			nbd_reply_option(handshake, option, NBD_REP_ACK, NULL, 0);
 		return NBD_HANDSHAKE_CONTINUE;
 	}
 	if (!query.list)
