@@ -48,7 +48,8 @@ static int control = -1;	/* commands to it, answers from it */
 
 /* The server's side. */
 
-static bool slow_zeroes;	/* of the next server: its disk has to write zeros */
+static bool slow_zeroes;	/* of the next server: its disk has to write zeros, */
+static bool page_cache;		/* or is read and written through the page cache */
 
 struct server_process {
 	struct loop *loop;
@@ -235,7 +236,7 @@ static inline bool engine_prepare(void *arg)
 static inline int server_main(int control_fd, const char *target, bool read_only, unsigned sector_size)
 {
 	struct server_process process = { .control = control_fd };
-	struct driver_options options = { .read_only = read_only, .sector_size = sector_size };
+	struct driver_options options = { .read_only = read_only, .no_direct = page_cache, .sector_size = sector_size };
 	struct loop_source *control_source, *engine_source, *commit_source;
 	struct error_text text = { "" };
 
@@ -343,6 +344,16 @@ static inline int start_slow_zeroes(void **state)
 	slow_zeroes = true;
 	ret = start_file(state);
 	slow_zeroes = false;
+	return ret;
+}
+
+static inline int start_cached(void **state)
+{
+	int ret;
+
+	page_cache = true;
+	ret = start_file(state);
+	page_cache = false;
 	return ret;
 }
 

@@ -5,6 +5,7 @@
  *
  * TAPSNAP_SEED=N repeats a run of the random part; the seed is printed.
  */
+#include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -137,6 +138,94 @@ static void test_largest_request(void **state)
 	free(data);
 }
 
+#define CACHED_BYTES (3u << 20)		/* more than a piece */
+
+static uint8_t cached_byte(size_t i)
+{
+	return i * 2654435761u >> 24;
+}
+
+/* How many of the image's first CACHED_BYTES are in the page cache. */
+static size_t bytes_cached(void)
+{
+	unsigned char there[CACHED_BYTES / 4096];
+	int fd = open(image, O_RDONLY | O_CLOEXEC);
+	void *map = mmap(NULL, CACHED_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	size_t bytes = 0;
+
+	assert_ptr_not_equal(map, MAP_FAILED);
+	assert_int_equal(mincore(map, CACHED_BYTES, there), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(there); i++)
+		bytes += (there[i] & 1) * 4096;
+	munmap(map, CACHED_BYTES);
+	close(fd);
+	return bytes;
+}
+
+/* CACHE answers, and changes nothing that a reader sees or that is in the file. */
+static void expect_cache_harmless(int fd, uint16_t flags)
+{
+	uint8_t *data = malloc(CACHED_BYTES + 512);
+	struct stat before, after;
+
+	assert_int_equal(stat(image, &before), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, flags, 0, CACHED_BYTES, NULL), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, flags, 512, 512, NULL), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, flags, DISK_BYTES - 512, 512, NULL), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, flags, 0, DISK_BYTES, NULL), 0);
+	assert_int_equal(stat(image, &after), 0);
+	assert_true(after.st_blocks == before.st_blocks && after.st_mtim.tv_sec == before.st_mtim.tv_sec &&
+		    after.st_mtim.tv_nsec == before.st_mtim.tv_nsec);
+	assert_int_equal(client_command(fd, NBD_CMD_READ, 0, 0, CACHED_BYTES + 512, data), 0);
+	for (size_t i = 0; i < CACHED_BYTES + 512; i++)
+		assert_int_equal(data[i], i < CACHED_BYTES ? cached_byte(i) : 0);
+	free(data);
+}
+
+/* The image has data, and none of it is in the page cache. */
+static void write_uncached(void)
+{
+	uint8_t *data = malloc(CACHED_BYTES);
+	int fd = open(image, O_WRONLY | O_CLOEXEC);
+
+	for (size_t i = 0; i < CACHED_BYTES; i++)
+		data[i] = cached_byte(i);
+	assert_int_equal(pwrite(fd, data, CACHED_BYTES, 0), CACHED_BYTES);
+	assert_int_equal(fsync(fd), 0);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	close(fd);
+	free(data);
+}
+
+static void test_cache(void **state)
+{
+	int fd = client_go();
+
+	write_uncached();
+	expect_cache_harmless(fd, 0);
+	expect_cache_harmless(fd, NBD_CMD_FLAG_FUA);
+	client_leave(fd);
+}
+
+/* Through the page cache, CACHE reads into it what was asked for, and nothing far from that. */
+static void test_cache_fills_the_page_cache(void **state)
+{
+	size_t before;
+	int fd = client_go();
+
+	write_uncached();
+	before = bytes_cached();
+	if (before == CACHED_BYTES)
+		skip();			/* tmpfs */
+	assert_int_equal(before, 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, 0, DISK_BYTES - CACHED_BYTES, CACHED_BYTES, NULL), 0);
+	assert_int_equal(bytes_cached(), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, 0, 0, CACHED_BYTES, NULL), 0);
+	assert_int_equal(bytes_cached(), CACHED_BYTES);
+	expect_cache_harmless(fd, 0);
+	client_leave(fd);
+}
+
 /* Refused, and the connection continues: the data of a refused write have been skipped. */
 static void test_refused_requests(void **state)
 {
@@ -171,6 +260,13 @@ static void test_refused_requests(void **state)
 		{ NBD_CMD_BLOCK_STATUS, 0, 0, 512, NBD_EINVAL },
 		{ NBD_CMD_CACHE, 0, 0, 0, NBD_EINVAL },
 		{ NBD_CMD_CACHE, 0, 0, 0xfffffe00, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, 1, 512, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, 0, 511, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, DISK_BYTES, 512, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, DISK_BYTES - 512, 1024, NBD_EINVAL },
+		{ NBD_CMD_CACHE, 0, 0xfffffffffffffe00, 1024, NBD_EINVAL },
+		{ NBD_CMD_CACHE, NBD_CMD_FLAG_DF, 0, 512, NBD_EINVAL },
+		{ NBD_CMD_CACHE, NBD_CMD_FLAG_FAST_ZERO, 0, 512, NBD_EINVAL },
 		{ NBD_CMD_CACHE, NBD_CMD_FLAG_NO_HOLE, 0, 512, NBD_EINVAL },
 		{ 8, 0, 0, 512, NBD_EINVAL },
 		{ 0xffff, 0, 0, 0, NBD_EINVAL },
@@ -223,6 +319,7 @@ static void test_read_only(void **state)
 	assert_int_equal(client_command(fd, NBD_CMD_TRIM, 0, 0, 4096, NULL), NBD_EPERM);
 	assert_int_equal(client_command(fd, NBD_CMD_FLUSH, 0, 0, 0, NULL), 0);
 	assert_int_equal(client_command(fd, NBD_CMD_READ, 0, 0, sizeof(data), data), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_CACHE, 0, 0, sizeof(data), NULL), 0);
 	client_leave(fd);
 }
 
@@ -273,6 +370,108 @@ static void test_slow_reader(void **state)
 	close(fd);
 	expect_service();
 	free(data);
+}
+
+#define GREEDY_CLIENTS 4
+#define HEAP_ROOM (16u << 20)		/* for the requests themselves, and what the heap keeps (heap.c) */
+
+/* What such a client asks for, and how often; @paused: while the disk is paused, when no request ends. */
+struct greed {
+	uint16_t type;
+	uint32_t length;
+	unsigned count;
+	bool paused;
+};
+
+/* The server's own memory, in bytes: no files that it maps, nothing that the kernel holds for it. */
+static size_t server_memory(void)
+{
+	unsigned long kib = 0;
+	char path[40], line[128];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)child);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	while (!kib && fgets(line, sizeof(line), file))
+		if (sscanf(line, "RssAnon: %lu", &kib) != 1)
+			kib = 0;
+	fclose(file);
+	assert_true(kib > 0);
+	return kib << 10;
+}
+
+/* Send what the socket takes of the requests; @sent: bytes of them all so far. Returns how many of these the server took. */
+static size_t greed_send(int fd, const uint8_t *bytes, size_t length, size_t all, size_t *sent)
+{
+	ssize_t took = 0;
+	int queued;
+
+	for (; *sent < all && took >= 0; *sent += took > 0 ? took : 0)
+		took = send(fd, bytes + *sent % length, length - *sent % length, MSG_NOSIGNAL | MSG_DONTWAIT);
+	if (took < 0)
+		assert_int_equal(errno, EAGAIN);
+	assert_int_equal(ioctl(fd, SIOCOUTQ, &queued), 0);
+	return *sent - queued;
+}
+
+/* All clients send their requests, and read nothing, until the server reads from none of them any more. */
+static void greed_fill(const int *fds, const struct greed *greed)
+{
+	struct nbd_wire_request request = wire(greed->type, 0, 5, 0, greed->length);
+	size_t length = sizeof(request) + (greed->type == NBD_CMD_WRITE ? greed->length : 0);
+	size_t all = length * greed->count, sent[GREEDY_CLIENTS] = { 0 }, taken, before;
+	uint8_t *bytes = calloc(1, length);
+
+	memcpy(bytes, &request, sizeof(request));
+	taken = 0;
+	do {
+		before = taken;
+		taken = 0;
+		for (unsigned i = 0; i < GREEDY_CLIENTS; i++)
+			taken += greed_send(fds[i], bytes, length, all, &sent[i]);
+		/* whoever is greeted knows that the server has been at all its clients */
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+		close(client_greet(NBD_FLAG_FIXED_NEWSTYLE));
+	} while (taken != before);
+	free(bytes);
+}
+
+/* The clients of a socket cannot make tapdisk use more memory than docs/security.md says. */
+static void test_memory_of_greedy_clients(void **state)
+{
+	static const struct greed greeds[] = {
+		{ NBD_CMD_READ, 1 << 20, 256, false },		/* more than the limit of bytes */
+		{ NBD_CMD_READ, NBD_MAX_PAYLOAD, 8, false },
+		{ NBD_CMD_READ, 1 << 20, 256, true },
+		{ NBD_CMD_READ, 512, 20000, true },		/* more than the limit of requests */
+		{ NBD_CMD_WRITE, 1 << 20, 128, true },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(greeds); i++) {
+		uint64_t most = (uint64_t)NBD_MAX_REQUESTS * greeds[i].length;
+		size_t before, after;
+		int fds[GREEDY_CLIENTS];
+
+		start_file(NULL);
+		for (unsigned c = 0; c < GREEDY_CLIENTS; c++)
+			fds[c] = client_go();
+		before = server_memory();
+		if (greeds[i].paused)
+			assert_int_equal(server_command('p'), 'k');
+		greed_fill(fds, &greeds[i]);
+		after = server_memory();
+		if (greeds[i].paused)
+			assert_int_equal(server_command('u'), 'k');
+		for (unsigned c = 0; c < GREEDY_CLIENTS; c++)
+			close(fds[c]);
+		server_end();
+		print_message("# case %zu: %zu KiB for %u clients\n", i, (after - before) >> 10, GREEDY_CLIENTS);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)	/* which need memory of their own */
+		most = GREEDY_CLIENTS * (most < NBD_MAX_BYTES ? most : NBD_MAX_BYTES);
+		assert_in_range(after, 0, before + most + HEAP_ROOM);
+#endif
+	}
 }
 
 /* So many replies are on their way to a client that its reading need not be waited for after each few. */
@@ -505,11 +704,15 @@ int main(void)
 		ON_FILE(test_no_hole_allocates),
 		ON_FILE(test_largest_request),
 		ON_FILE(test_refused_requests),
+		ON_FILE(test_cache),
+		cmocka_unit_test_setup_teardown(test_cache, start_cached, end),
+		cmocka_unit_test_setup_teardown(test_cache_fills_the_page_cache, start_cached, end),
 		ON_FILE(test_hostile_requests),
 		cmocka_unit_test_setup_teardown(test_read_only, start_read_only, end),
 		cmocka_unit_test_setup_teardown(test_4096_byte_sectors, start_4096, end),
 		ON_NULL(test_slow_reader),
 		ON_FILE(test_slow_reader),
+		cmocka_unit_test(test_memory_of_greedy_clients),
 		ON_NULL(test_replies_in_the_socket),
 		ON_FILE(test_many_small_requests),
 		ON_NULL(test_many_small_requests),
