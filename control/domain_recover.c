@@ -529,6 +529,20 @@ static int give_new_parent(struct domain_operation *operation, const struct doma
 	return error;
 }
 
+/* A domain that is gone keeps its last name: an intent that was a snapshot's information has the name of that time. */
+static void keep_last_name(const struct domain_directory *directory, struct domain_id *id)
+{
+	const char *name;
+	json_t *state;
+
+	if (id->there || directory_read(directory, STATE_FILE, &state, NULL))
+		return;
+	name = info_string(state, "name");
+	if (name)
+		snprintf(id->name, sizeof(id->name), "%s", name);
+	json_decref(state);
+}
+
 static int leave_current(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			 const char *name, const char *parent)
 {
@@ -538,6 +552,8 @@ static int leave_current(struct domain_operation *operation, const struct domain
 
 	if (current && !strcmp(current, name)) {
 		error = find_domain(operation, intent, &id);
+		if (!error)
+			keep_last_name(directory, &id);
 		if (!error)
 			error = info_set_current(directory, &id, parent, &operation->text);
 	}

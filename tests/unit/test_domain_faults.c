@@ -144,6 +144,43 @@ static void test_delete_on_full(void **state)
 	expect_files(0);
 }
 
+static json_t *read_state(char path[200])
+{
+	json_t *state;
+
+	snprintf(path, 200, "%s/snapshots/" FAKE_UUID "/" STATE_FILE, fake_dir);
+	state = json_load_file(path, 0, NULL);
+	assert_non_null(state);
+	return state;
+}
+
+/* The domain has another name now than in the snapshot, which is its own intent; and it is shut off, so only its state says so. */
+static void test_delete_on_full_renamed(void **state)
+{
+	json_t *now;
+	char save[200], path[200];
+
+	must(create("a"));
+	must(create("b"));
+	fake_stop_domain();
+	now = read_state(path);
+	json_object_set_new(now, "name", json_string("renamed"));
+	assert_int_equal(json_dump_file(now, path, 0), 0);
+	json_decref(now);
+
+	snprintf(save, sizeof(save), "%s/snapshots/" FAKE_UUID "/b.save", fake_dir);
+	full_until_gone = save;
+	must(fake_run((struct domain_snapshot_request){
+		.command = DOMAIN_SNAPSHOT_DELETE, .name = "b", .domain = "renamed" }));
+	full_until_gone = NULL;
+	now = read_state(path);
+	assert_string_equal(info_string(now, "name"), "renamed");
+	assert_string_equal(info_string(now, "current"), "a");
+	json_decref(now);
+	must(fake_run((struct domain_snapshot_request){
+		.command = DOMAIN_SNAPSHOT_DELETE, .name = "a", .domain = "renamed" }));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +189,7 @@ int main(void)
 		DOMAIN_TEST(test_create_disks),
 		DOMAIN_TEST(test_clone),
 		DOMAIN_TEST(test_delete_on_full),
+		DOMAIN_TEST(test_delete_on_full_renamed),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);
