@@ -322,7 +322,8 @@ int xl_run(const struct domain_operation *operation, const char *const arguments
 /* ---- domain_xen.c; _disks: the backends' nodes; _config: configurations; _lost: xenstored has gone ---- */
 
 struct xs_handle;
-int xen_read_disks(struct xs_handle *xs, unsigned domid, struct domain_disks *disks, struct error_text *text);
+typedef struct libxl__ctx libxl_ctx;
+int xen_read_disks(struct xs_handle *xs, libxl_ctx *ctx, unsigned domid, struct domain_disks *disks, struct error_text *text);
 int xen_read_config(struct domain_host *host, const char *path, struct domain_id *id, char **config,
 		    struct error_text *text);
 int xen_can_boot(struct domain_host *host, const json_t *info, struct error_text *text);

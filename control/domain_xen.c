@@ -467,20 +467,6 @@ static int xen_start(struct domain_host *host, const json_t *info, bool paused, 
 	return judge_start(xen, started, &reason, text);
 }
 
-/* A disk that libxl knows. One whose backend is not in this domain is added, so that a snapshot cannot miss it. */
-static int note_known(struct domain_disks *disks, const libxl_device_disk *known, struct error_text *text)
-{
-	struct domain_disk *disk = known->vdev ? disks_find(disks, known->vdev) : NULL;
-	struct domain_disk remote = { .pid = -1, .minor = -1, .writable = true, .configured = true };
-
-	if (disk)
-		disk->configured = true;
-	if (disk || !known->vdev || !known->readwrite || known->is_cdrom)
-		return 0;
-	snprintf(remote.vdev, sizeof(remote.vdev), "%s", known->vdev);
-	return disks_append(disks, &remote) ? error_set(text, -ENOMEM, "out of memory") : 0;
-}
-
 /* libxl stores the configuration last, and xl then unpauses the domain. */
 static bool xen_is_built(struct domain_host *host, unsigned domid)
 {
@@ -496,13 +482,8 @@ static bool xen_is_built(struct domain_host *host, unsigned domid)
 static int xen_disks(struct domain_host *host, unsigned domid, struct domain_disks *disks, struct error_text *text)
 {
 	struct xen_host *xen = to_xen(host);
-	int count = 0, error = xen_read_disks(xen->xs, domid, disks, text);
-	libxl_device_disk *known = error ? NULL : libxl_device_disk_list(xen->ctx, domid, &count);
+	int error = xen_read_disks(xen->xs, xen->ctx, domid, disks, text);
 
-	for (int i = 0; !error && known && i < count; i++)
-		error = note_known(disks, &known[i], text);
-	if (known)
-		libxl_device_disk_list_free(known, count);
 	if (!xen_lost_now(&xen->watchdog))
 		return error;
 	/* "not found" is not reliable then */
