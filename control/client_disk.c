@@ -10,7 +10,7 @@
  * undone in reverse order, and the error of that step is reported.
  *
  * A device that does not answer keeps its image from being closed, and its
- * requests cannot be cancelled. With force, a tapdisk that serves nothing else
+ * requests cannot be canceled. With force, a tapdisk that serves nothing else
  * is killed after FORCED_WAIT_MS, also if tapdisk itself does not answer.
  * The kernel keeps the image's lock, and the pages of the requests, until the
  * device has answered or is gone, so no other process can open the image

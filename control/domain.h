@@ -113,7 +113,7 @@ struct domain_operation {
 	struct domain_host *host;
 	const char *guard;		/* program that recovers the operation if we are killed; NULL: none */
 	struct error_text text;		/* the error, or a warning */
-	atomic_bool cancelled;
+	atomic_bool canceled;
 	const struct domain_directory *directory;	/* once it is locked; NULL: not yet */
 	bool adopts;			/* recovering an operation of a domain that is off: close disks that it left open */
 	void (*progress)(struct domain_operation *operation, const char *step, int percent);
@@ -308,11 +308,11 @@ int domain_recover_all(struct domain_operation *operation);
 
 int domain_run(struct domain_operation *operation);
 /* 0, or -ECANCELED. */
-int domain_check_cancelled(struct domain_operation *operation);
+int domain_check_canceled(struct domain_operation *operation);
 
 /* A warning; its arguments are the hook and the domain's name. */
 #define DOMAIN_FROZEN "the domain is paused, frozen by the hook: run '%s thaw %s' when it is unpaused"
-/* Run @hook; @word: "freeze" or "thaw". -ECANCELED: cancelled, and the hook was killed, a thaw after hook_timeout_ms. */
+/* Run @hook; @word: "freeze" or "thaw". -ECANCELED: canceled, and the hook was killed, a thaw after hook_timeout_ms. */
 int hook_run(const struct domain_operation *operation, const char *hook, const char *word, const struct domain_id *id,
 	     struct error_text *text);
 extern int hook_timeout_ms;		/* tests lower it */

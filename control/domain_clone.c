@@ -221,7 +221,7 @@ static int copy_stream(struct clone *clone, int from, int to)
 	do {
 		off_t at = lseek(from, 0, SEEK_CUR);
 
-		if (domain_check_cancelled(operation))
+		if (domain_check_canceled(operation))
 			return -ECANCELED;
 		if (operation->progress && st.st_size)
 			operation->progress(operation, "copying the memory", (int)(at * 100 / st.st_size));
@@ -270,7 +270,7 @@ static int make_files(struct clone *clone)
 		if (!error)
 			error = make_store(clone, &clone->disks.disk[i], own);
 		if (!error)
-			error = domain_check_cancelled(clone->operation);
+			error = domain_check_canceled(clone->operation);
 	}
 	if (!error)
 		error = own_name(clone->intent, clone->main, own, clone->text);
@@ -444,7 +444,7 @@ static int make_whole(struct clone *clone)
 		domain_did(clone->operation, "whole");
 	/* if it is killed from here on, the clone is finished, not undone */
 	if (!error)
-		error = domain_check_cancelled(clone->operation);
+		error = domain_check_canceled(clone->operation);
 	return error ? error : name_main(clone->intent, clone->text);
 }
 
@@ -482,7 +482,7 @@ static int run(struct clone *clone)
 	if (!error)
 		error = make_files(clone);
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error)
 		error = make_whole(clone);
 	if (error)
@@ -511,7 +511,7 @@ int domain_clone(struct domain_operation *operation)
 	if (!error)
 		error = make_config(&clone);
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error)
 		error = run(&clone);
 	if (!error)

@@ -259,14 +259,14 @@ static int take_memory(struct create *create, int *fd)
 {
 	struct domain_operation *operation = create->operation;
 	struct error_text reason = { "" };
-	int error = domain_check_cancelled(operation);
+	int error = domain_check_canceled(operation);
 
 	if (!error)
 		error = open_save(create, fd);
 	if (error)
 		return error;
 	error = operation->host->ops->save(operation->host, operation->id.domid, *fd, create->request->live, &reason);
-	if (domain_check_cancelled(operation))
+	if (domain_check_canceled(operation))
 		return -ECANCELED;
 	if (error)
 		return error_set(create->text, error, "saving the memory failed: %s", reason.text);
@@ -338,7 +338,7 @@ static int take(struct create *create)
 		error = take_memory(create, &fd);
 	create->stopped = clock_ns();
 	if (!error)
-		error = domain_check_cancelled(create->operation);
+		error = domain_check_canceled(create->operation);
 	if (!error)
 		error = take_disks(create);
 	if (!error && !create->gone_on)
@@ -437,14 +437,14 @@ static int run(struct create *create)
 	if (hook)
 		error = hook_run(operation, hook, "freeze", &operation->id, create->text);
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error)
 		error = take(create);
 	if (!error && hook && can_thaw(create))
 		error = hook_run(operation, hook, "thaw", &operation->id, create->text);
 	/* from here on the operation is finished, not undone */
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error)
 		error = make_whole(create);
 	return error;
@@ -537,7 +537,7 @@ int domain_create(struct domain_operation *operation)
 	if (!error)
 		error = check_memory(&create);
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error) {
 		error = run(&create);
 		if (error)

@@ -185,8 +185,8 @@ static int remove_all(struct removal *removal, const json_t *order)
 			error = check_disks(removal, info);
 	}
 	json_array_foreach(order, i, info) {
-		if (!error && atomic_load(&removal->operation->cancelled))
-			error = error_set(&removal->operation->text, -ECANCELED, "cancelled; %zu of %zu are deleted", i,
+		if (!error && atomic_load(&removal->operation->canceled))
+			error = error_set(&removal->operation->text, -ECANCELED, "canceled; %zu of %zu are deleted", i,
 					  json_array_size(order));
 		if (!error)
 			error = remove_one(removal, info);

@@ -33,9 +33,9 @@ void domain_did(struct domain_operation *operation, const char *step)
 		operation->progress(operation, step, -1);
 }
 
-int domain_check_cancelled(struct domain_operation *operation)
+int domain_check_canceled(struct domain_operation *operation)
 {
-	return atomic_load(&operation->cancelled) ? error_set(&operation->text, -ECANCELED, "cancelled") : 0;
+	return atomic_load(&operation->canceled) ? error_set(&operation->text, -ECANCELED, "canceled") : 0;
 }
 
 /* The first line with an error, in libxl's format: the next ones are about its cleanup. Otherwise the last line, or "". */
@@ -66,21 +66,21 @@ static int judge(const char *name, int status, int out, struct error_text *text)
 	return error_set(text, -EIO, "%s ended with status %d%s%s", name, WEXITSTATUS(status), *line ? ": " : "", line);
 }
 
-/* An operation, and how long its program may still run after it was cancelled. */
+/* An operation, and how long its program may still run after it was canceled. */
 struct timeout {
 	const struct domain_operation *operation;
 	int ms;
 };
 
-/* True: it was cancelled and its program killed, with all children; the caller must still wait for the process. */
-static bool kill_cancelled(pid_t pid, const struct timeout *timeout)
+/* True: it was canceled and its program killed, with all children; the caller must still wait for the process. */
+static bool kill_canceled(pid_t pid, const struct timeout *timeout)
 {
 	struct pollfd end = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
 	int left = timeout->ms;
 	bool killed = false;
 
 	while (end.fd >= 0 && !killed && poll(&end, 1, LOOK_MS) <= 0) {
-		if (!atomic_load(&timeout->operation->cancelled))
+		if (!atomic_load(&timeout->operation->canceled))
 			continue;
 		killed = left <= 0 && !kill(-pid, SIGKILL);
 		left -= LOOK_MS;
@@ -109,10 +109,10 @@ static int run_program(const struct domain_operation *operation, enum domain_pro
 		error = error_set(text, error, "%s: cannot be started: %s", arguments[0], strerror(-error));
 		goto out;
 	}
-	killed = timeout && kill_cancelled(pid, timeout);
+	killed = timeout && kill_canceled(pid, timeout);
 	status = child_wait(pid);
 	if (killed)
-		error = error_set(text, -ECANCELED, "%s was killed, because the operation was cancelled", arguments[0]);
+		error = error_set(text, -ECANCELED, "%s was killed, because the operation was canceled", arguments[0]);
 	else
 		error = status < 0 ? error_set(text, status, "%s: %s", arguments[0], strerror(-status)) :
 				     judge(arguments[0], status, out, text);
@@ -131,7 +131,7 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 	     struct error_text *text)
 {
 	const char *const arguments[] = { hook, word, id->name, NULL };
-	/* a cancelled freeze is useless, but a thaw must still run */
+	/* a canceled freeze is useless, but a thaw must still run */
 	const struct timeout timeout = { operation, !strcmp(word, "thaw") ? hook_timeout_ms : 0 };
 	struct error_text reason = { "" };
 	int error = run_program(operation, PROGRAM_HOOK, arguments, &timeout, &reason);

@@ -292,7 +292,7 @@ void domain_snapshots_cancel(struct domain_snapshot_operation *operation)
 {
 	struct domain_operation *work = &operation->work;
 
-	atomic_store(&work->cancelled, true);
+	atomic_store(&work->canceled, true);
 	pthread_mutex_lock(&operation->session->mutex);
 	if (work->host && work->host->ops->abort)
 		work->host->ops->abort(work->host);

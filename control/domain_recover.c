@@ -705,7 +705,7 @@ static int wait_programs(struct domain_operation *operation, const struct domain
 			domain_did(operation, "waiting");
 		waits = true;
 		nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	}
 	if (!error)
 		operation->text.text[0] = '\0';

@@ -285,7 +285,7 @@ int domain_revert(struct domain_operation *operation)
 	if (!error)
 		error = check_change(&revert);
 	if (!error)
-		error = domain_check_cancelled(operation);
+		error = domain_check_canceled(operation);
 	if (!error)
 		error = run(&revert);
 	if (!error)

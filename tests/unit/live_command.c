@@ -223,7 +223,7 @@ static void open_or_close(struct live_disk *disk)
 	}
 }
 
-/* A freeze may come while a snapshot is being taken, and may be cancelled before it has begun. */
+/* A freeze may come while a snapshot is being taken, and may be canceled before it has begun. */
 static void freeze_random(struct live_disk *disk)
 {
 	if (disk->frozen && !disk->maker.busy && live_pick(disk, 4))

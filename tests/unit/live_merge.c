@@ -127,7 +127,7 @@ static void restart(struct live_disk *disk)
 	live_expect_right(disk);
 }
 
-/* The disk is used during the commit; at times the commit is cancelled and started again. */
+/* The disk is used during the commit; at times the commit is canceled and started again. */
 static void merge_step(struct live_disk *disk, bool *begun)
 {
 	enum snapshot_op op = !*begun ? SNAPSHOT_MERGE_BEGIN : live_pick(disk, 30) ? SNAPSHOT_MERGE_STEP :

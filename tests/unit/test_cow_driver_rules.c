@@ -29,7 +29,7 @@ static void test_snapshot_waits_for_writes(void **state)
 	end();
 }
 
-/* A freeze that is still waiting is cancelled; the snapshot before it still waits for the writes. */
+/* A freeze that is still waiting is canceled; the snapshot before it still waits for the writes. */
 static void test_thaw_of_a_freeze_that_waits(void **state)
 {
 	begin((struct live_options){ 0 });

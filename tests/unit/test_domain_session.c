@@ -140,7 +140,7 @@ static void test_guard_that_ends(void **state)
 	expect_files(0);
 }
 
-/* While one session saves memory, others query; it is cancelled, and everything is undone. */
+/* While one session saves memory, others query; it is canceled, and everything is undone. */
 static void test_session(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .domain = FAKE_NAME };
@@ -272,8 +272,8 @@ static void test_domains(void **state)
 }
 
 static struct domain_snapshot_operation *_Atomic to_cancel;
-static unsigned steps_left;		/* until it is cancelled, there; 0: it is not */
-static char cancelled_at[40];
+static unsigned steps_left;		/* until it is canceled, there; 0: it is not */
+static char canceled_at[40];
 
 static void cancel_at_step(const char *step)
 {
@@ -281,15 +281,15 @@ static void cancel_at_step(const char *step)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	if (!steps_left || --steps_left)
 		return;
-	snprintf(cancelled_at, sizeof(cancelled_at), "%s", step);
+	snprintf(canceled_at, sizeof(canceled_at), "%s", step);
 	domain_snapshots_cancel(to_cancel);
 }
 
 /*
- * Cancelled at step @step (0: as soon as it has started), or by closing the session when @until says
+ * Canceled at step @step (0: as soon as it has started), or by closing the session when @until says
  * so. Returns the error.
  */
-static int run_cancelled(struct domain_snapshot_request request, unsigned step, bool (*until)(void))
+static int run_canceled(struct domain_snapshot_request request, unsigned step, bool (*until)(void))
 {
 	struct done done = { 0 };
 	const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
@@ -299,7 +299,7 @@ static int run_cancelled(struct domain_snapshot_request request, unsigned step, 
 
 	request.domain = FAKE_NAME;
 	assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, NULL, &text), 0);
-	cancelled_at[0] = '\0';
+	canceled_at[0] = '\0';
 	to_cancel = NULL;
 	steps_left = step;
 	domain_step = cancel_at_step;
@@ -326,16 +326,16 @@ static bool came_before(const char *step, const char *const steps[])
 	return false;
 }
 
-/* Wherever it is cancelled, everything is undone; unless it was complete. */
-static void sweep_cancelled(struct domain_snapshot_request request)
+/* Wherever it is canceled, everything is undone; unless it was complete. */
+static void sweep_canceled(struct domain_snapshot_request request)
 {
 	static const char *const before[] = { "intent", "suspended", "resumed", "disks", NULL };
 	unsigned step = 0;
 	int error;
 
 	do {
-		error = run_cancelled(request, step, NULL);
-		if (error || !step || came_before(cancelled_at, before)) {
+		error = run_canceled(request, step, NULL);
+		if (error || !step || came_before(canceled_at, before)) {
 			assert_int_equal(error, -ECANCELED);
 			expect_files(0);
 			expect_disks("");
@@ -346,18 +346,18 @@ static void sweep_cancelled(struct domain_snapshot_request request)
 		expect_running(1);
 		expect_no_records();
 		step++;
-	} while (step == 1 || cancelled_at[0]);
+	} while (step == 1 || canceled_at[0]);
 	assert_true(step > 4);
 }
 
-static void test_create_cancelled(void **state)
+static void test_create_canceled(void **state)
 {
 	struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .hook = hook };
 
 	make_hook();
-	sweep_cancelled(request);
+	sweep_canceled(request);
 	request.disk_only = true;
-	sweep_cancelled(request);
+	sweep_canceled(request);
 }
 
 static atomic_bool takes_signals, takes_children;
@@ -413,7 +413,7 @@ static bool has_sleeper(void)
  * Nothing waits for a hook that does not end: it is killed with all processes that it started, and the
  * guest is thawed.
  */
-static void test_hook_cancelled(void **state)
+static void test_hook_canceled(void **state)
 {
 	const struct domain_snapshot_request request = {
 		.command = DOMAIN_SNAPSHOT_CREATE, .name = "c", .hook = hook, .disk_only = true,
@@ -422,7 +422,7 @@ static void test_hook_cancelled(void **state)
 	make_hook();
 	hang("freeze", true);
 	freeze();
-	run_cancelled(request, 0, has_sleeper);
+	run_canceled(request, 0, has_sleeper);
 	expect_no_sleeper();
 	expect_told("ft");
 	assert_false(is_frozen());
@@ -432,7 +432,7 @@ static void test_hook_cancelled(void **state)
 	/* the other call gets some time */
 	hang("thaw", true);
 	hook_timeout_ms = 200;
-	run_cancelled(request, 0, has_sleeper);
+	run_canceled(request, 0, has_sleeper);
 	hook_timeout_ms = 30000;
 	expect_told("ftt");
 	expect_no_sleeper();
@@ -441,8 +441,8 @@ static void test_hook_cancelled(void **state)
 	hang("thaw", false);
 }
 
-/* A cancelled clone leaves nothing, at any step; a cancelled revert or delete has not begun. */
-static void test_others_cancelled(void **state)
+/* A canceled clone leaves nothing, at any step; a canceled revert or delete has not begun. */
+static void test_others_canceled(void **state)
 {
 	const struct domain_snapshot_request clone = { .command = DOMAIN_SNAPSHOT_CLONE, .name = "c", .new_name = "dolly" };
 	const struct domain_snapshot_request back = { .command = DOMAIN_SNAPSHOT_REVERT, .name = "c" };
@@ -454,13 +454,13 @@ static void test_others_cancelled(void **state)
 
 	must(create("c"));
 	fake->memory = 2;
-	assert_int_equal(run_cancelled(back, 0, NULL), -ECANCELED);
-	assert_int_equal(run_cancelled(away, 0, NULL), -ECANCELED);
+	assert_int_equal(run_canceled(back, 0, NULL), -ECANCELED);
+	assert_int_equal(run_canceled(away, 0, NULL), -ECANCELED);
 	expect_running(2);
 	expect_disks("c");
 	do {
-		error = run_cancelled(clone, step, NULL);
-		assert_int_equal(error, !step || cancelled_at[0] ? -ECANCELED : 0);
+		error = run_canceled(clone, step, NULL);
+		assert_int_equal(error, !step || canceled_at[0] ? -ECANCELED : 0);
 		for (unsigned i = 0; i < 3; i++) {
 			snprintf(path, sizeof(path), "%s/%s", fake_dir, made[i]);
 			assert_int_equal(unlink(path), error ? -1 : 0);
@@ -483,9 +483,9 @@ int main(void)
 		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_progress),
 		DOMAIN_TEST(test_domains),
-		DOMAIN_TEST(test_create_cancelled),
-		DOMAIN_TEST(test_hook_cancelled),
-		DOMAIN_TEST(test_others_cancelled),
+		DOMAIN_TEST(test_create_canceled),
+		DOMAIN_TEST(test_hook_canceled),
+		DOMAIN_TEST(test_others_canceled),
 	};
 
 	cmocka_set_message_output(CM_OUTPUT_TAP);

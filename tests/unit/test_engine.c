@@ -772,7 +772,7 @@ static void note_and_repeat(struct engine_timer *timer)
 		engine_set_timer(&timed, timer, 50);
 }
 
-/* Timers expire when they are due, in that order, once; cancelled ones do not. */
+/* Timers expire when they are due, in that order, once; canceled ones do not. */
 static void timers(void **state)
 {
 	struct engine_timer late = { .expired = note_expired, .owner = "L" }, early = { .expired = note_and_repeat, .owner = "E" },
