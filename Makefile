@@ -205,6 +205,7 @@ $(filter %/test_tap_img_progress,$(UNIT_TESTS)): $(BUILD)/control/tap-img-progre
 # And of tapdisk-tls.
 $(filter %/test_tls_session,$(UNIT_TESTS)): $(BUILD)/control/tls_process.o $(BUILD)/control/tls_session.o
 $(filter %/test_tls_session,$(UNIT_TESTS)): LIBS += $(shell pkg-config --libs gnutls)
+$(filter %/test_tls_session,$(UNIT_TESTS)): private ALL_LDFLAGS += -Wl,--wrap=clock_gettime
 
 # Allocations that fail: the sweep, and the library that is preloaded into the programs for it.
 FAULT_MALLOC = $(BUILD)/lib/fault-malloc.so
