@@ -187,6 +187,7 @@ DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
 $(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
 $(DOMAIN_TESTS): LIBS += $(shell pkg-config --libs $(XL_PKGS))
 $(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
+$(BUILD)/tests/unit/test_domain_session: private ALL_LDFLAGS += -Wl,--wrap=poll
 
 $(BUILD)/tests/unit/test_vbd: private ALL_LDFLAGS += -Wl,--wrap=loop_add_timer
 
