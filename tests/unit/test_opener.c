@@ -432,12 +432,12 @@ static void serves_own_directories(void)
 	char name[64];
 	struct stat st;
 
+	path_timeout_ms = 1000;		/* not while the threads read it */
 	for (unsigned i = 0; i < PROBE_MAX + 4; i++) {
 		snprintf(openings[i].path, sizeof(openings[i].path), "%s/open", mnt);
 		require(!pthread_create(&openings[i].thread, NULL, open_without_timeout, &openings[i]));
 	}
 	require(hanging_wait_held(PROBE_MAX + 2));
-	path_timeout_ms = 1000;
 	require_errno(path_stat(in(inside, "image"), &st), ETIMEDOUT);	/* that many do delay other opens */
 	snprintf(name, sizeof(name), "td3-%d", (int)getpid());
 	for (unsigned i = 0; i < 3; i++) {
