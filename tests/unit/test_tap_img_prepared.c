@@ -4,37 +4,24 @@
  * COMMIT, before or after the decision, and tap-img is the next to open the
  * store: tap-img settles the prepared snapshot first, before its own changes.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <cmocka.h>
-
 #include <errno.h>
 
 #include "cow_base.h"
-#include "fixture.h"
-#include "scratch.h"
+#include "tap_img.h"
 
 #define SECTORS 4096u
 #define PART 64u			/* sectors that are compared */
 
-static char tap_img[PATH_MAX], image[PATH_MAX], base[PATH_MAX], record[PATH_MAX];
+static char base[PATH_MAX], record[PATH_MAX];
 
 enum then { PREPARED, DECIDED };
-
-static void must(int ret, const struct error_text *error)
-{
-	if (ret)
-		fail_msg("%d: %s", ret, error->text);
-}
 
 static void make_base(struct cow_create_options *options, struct cow_base_fields *fields)
 {
 	struct error_text error = { "" };
 
 	snprintf(base, sizeof(base), "%s", scratch_file("base", SECTORS * SECTOR_SIZE));
-	must(cow_base_describe(fields, base, &error), &error);
+	tap_img_must(cow_base_describe(fields, base, &error), &error);
 	options->base_kind = COW_BASE_RAW;
 	options->base = fields;
 }
@@ -57,26 +44,26 @@ static void make_image(bool with_base, int (*prepare)(struct cow_store *store, s
 	struct cow_device *device;
 	struct cow_store *store;
 
-	unlink(image);
+	unlink(tap_img_image);
 	unlink(record);
 	if (with_base) {
 		make_base(&options, &fields);
-		must(cow_base_open(&below, COW_BASE_RAW, &fields, NULL, &error), &error);
+		tap_img_must(cow_base_open(&below, COW_BASE_RAW, &fields, NULL, &error), &error);
 	}
-	must(cow_file_create(&device, image, &error), &error);
-	must(cow_create(device, &options, &error), &error);
-	must(cow_open(&store, device, &(struct cow_open_options){ .base = below }, &error), &error);
+	tap_img_must(cow_file_create(&device, tap_img_image, &error), &error);
+	tap_img_must(cow_create(device, &options, &error), &error);
+	tap_img_must(cow_open(&store, device, &(struct cow_open_options){ .base = below }, &error), &error);
 	write_part(store, 1);
 	if (!with_base) {
-		must(cow_snapshot_create(store, "there", NULL, &error), &error);
+		tap_img_must(cow_snapshot_create(store, "there", NULL, &error), &error);
 		write_part(store, 2);
-		must(cow_snapshot_create(store, "other", NULL, &error), &error);
+		tap_img_must(cow_snapshot_create(store, "other", NULL, &error), &error);
 	}
 	write_part(store, 3);
-	must(prepare(store, &error), &error);
-	must(cow_flush(store), &error);
+	tap_img_must(prepare(store, &error), &error);
+	tap_img_must(cow_flush(store), &error);
 	if (then == DECIDED)
-		must(cow_decision_commit(record, &error), &error);
+		tap_img_must(cow_decision_commit(record, &error), &error);
 	cow_abandon(store);
 	cow_base_close(&below);
 	cow_file_close(device);
@@ -92,38 +79,6 @@ static int snapshot(struct cow_store *store, struct error_text *error)
 	return cow_snapshot_prepare(store, "s", NULL, record, error);
 }
 
-/* Returns its exit code; its output is in the file "out". */
-static int run(const char *arguments)
-{
-	char command[3 * PATH_MAX];
-
-	snprintf(command, sizeof(command), "%s %s %s >%s 2>&1", tap_img, arguments, image, scratch_path("out"));
-	return scratch_run(command) >> 8;
-}
-
-static void must_run(const char *arguments)
-{
-	char command[PATH_MAX + 16];
-
-	if (!run(arguments))
-		return;
-	snprintf(command, sizeof(command), "cat %s", scratch_path("out"));
-	scratch_run(command);
-	fail_msg("tap-img %s", arguments);
-}
-
-static void out_has(const char *text)
-{
-	char line[4096] = "";
-	FILE *file = fopen(scratch_path("out"), "r");
-
-	assert_non_null(file);
-	line[fread(line, 1, sizeof(line) - 1, file)] = '\0';
-	fclose(file);
-	if (!strstr(line, text))
-		fail_msg("no \"%s\" in: %s", text, line);
-}
-
 /* As the next tapdisk opens it: the disk holds @data, and nothing is left to be settled. */
 static void expect(int data, bool committed)
 {
@@ -132,10 +87,10 @@ static void expect(int data, bool committed)
 	struct cow_device *device;
 	struct cow_store *store;
 
-	must(cow_file_open(&device, image, false, &error), &error);
-	must(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), &error);
+	tap_img_must(cow_file_open(&device, tap_img_image, false, &error), &error);
+	tap_img_must(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), &error);
 	assert_int_equal(cow_prepared_count(store), 0);
-	must(cow_prepared_settle(store, &error), &error);
+	tap_img_must(cow_prepared_settle(store, &error), &error);
 	memset(expected, data, sizeof(expected));
 	assert_int_equal(cow_read(store, found, 0, PART), 0);
 	assert_memory_equal(found, expected, sizeof(found));
@@ -149,16 +104,16 @@ static void test_revert(void **state)
 {
 	for (enum then then = PREPARED; then <= DECIDED; then++) {
 		make_image(false, revert, then);
-		must_run("snapshot -a other");
+		tap_img_exits(0, "snapshot -a other");
 		expect(2, then == DECIDED);
 		make_image(false, revert, then);
-		must_run("snapshot -c more");
+		tap_img_exits(0, "snapshot -c more");
 		expect(then == DECIDED ? 1 : 3, then == DECIDED);
 		make_image(false, revert, then);
-		must_run("check -r");
+		tap_img_exits(0, "check -r");
 		expect(then == DECIDED ? 1 : 3, then == DECIDED);
 		make_image(false, revert, then);
-		must_run("snapshot -d there");
+		tap_img_exits(0, "snapshot -d there");
 		expect(then == DECIDED ? 1 : 3, then == DECIDED);
 	}
 }
@@ -166,21 +121,21 @@ static void test_revert(void **state)
 static void test_snapshot(void **state)
 {
 	make_image(false, snapshot, PREPARED);
-	must_run("snapshot -c s");
+	tap_img_exits(0, "snapshot -c s");
 	expect(3, false);
 	make_image(false, snapshot, PREPARED);
-	assert_int_equal(run("snapshot -d s"), 1);
-	out_has("no snapshot called \"s\"");
+	tap_img_exits(1, "snapshot -d s");
+	tap_img_says("no snapshot called \"s\"");
 	expect(3, false);
 	make_image(false, snapshot, DECIDED);
-	assert_int_equal(run("snapshot -c s"), 1);
-	out_has("already has a snapshot called \"s\"");
-	must_run("snapshot -l");
-	out_has(" s ");
-	must_run("check -r");
+	tap_img_exits(1, "snapshot -c s");
+	tap_img_says("already has a snapshot called \"s\"");
+	tap_img_exits(0, "snapshot -l");
+	tap_img_says(" s ");
+	tap_img_exits(0, "check -r");
 	expect(3, true);
 	make_image(false, snapshot, DECIDED);
-	must_run("snapshot -d s");
+	tap_img_exits(0, "snapshot -d s");
 	expect(3, true);
 }
 
@@ -188,8 +143,8 @@ static void test_snapshot(void **state)
 static void test_info(void **state)
 {
 	make_image(false, snapshot, PREPARED);
-	must_run("info");
-	out_has("snapshots: 2\n");
+	tap_img_exits(0, "info");
+	tap_img_says("snapshots: 2\n");
 }
 
 /* Returns its exit code; the disk holds @data, or the snapshot that @options name. */
@@ -199,8 +154,8 @@ static int copy_holds(const char *options, int data)
 	char command[4 * PATH_MAX];
 	int fd, ret;
 
-	snprintf(command, sizeof(command), "%s convert %s cow:%s %s >%s 2>&1", tap_img, options, image, scratch_path("copy"),
-		 scratch_path("out"));
+	snprintf(command, sizeof(command), "%s convert %s cow:%s %s >%s 2>&1", tap_img_program, options, tap_img_image,
+		 scratch_path("copy"), scratch_path("out"));
 	ret = scratch_run(command) >> 8;
 	if (ret)
 		return ret;
@@ -218,19 +173,19 @@ static void test_reading(void **state)
 	for (enum then then = PREPARED; then <= DECIDED; then++) {
 		make_image(false, revert, then);
 		assert_int_equal(copy_holds("", then == DECIDED ? 1 : 3), 0);
-		must_run("check");
-		must_run("info");
-		out_has("snapshots: 2\n");
+		tap_img_exits(0, "check");
+		tap_img_exits(0, "info");
+		tap_img_says("snapshots: 2\n");
 		assert_int_equal(access(record, F_OK), then == DECIDED ? 0 : -1);
-		must_run("check -r");
+		tap_img_exits(0, "check -r");
 		expect(then == DECIDED ? 1 : 3, then == DECIDED);
 
 		make_image(false, snapshot, then);
 		assert_int_equal(copy_holds("-l s", 3), then == DECIDED ? 0 : 1);
-		must_run("info");
-		out_has(then == DECIDED ? "snapshots: 3\n" : "snapshots: 2\n");
+		tap_img_exits(0, "info");
+		tap_img_says(then == DECIDED ? "snapshots: 3\n" : "snapshots: 2\n");
 		assert_int_equal(access(record, F_OK), then == DECIDED ? 0 : -1);
-		must_run("check -r");
+		tap_img_exits(0, "check -r");
 		expect(3, then == DECIDED);
 	}
 }
@@ -238,15 +193,15 @@ static void test_reading(void **state)
 static void test_commit_and_rebase(void **state)
 {
 	make_image(true, snapshot, PREPARED);
-	must_run("commit");
+	tap_img_exits(0, "commit");
 	make_image(true, snapshot, PREPARED);
-	must_run("rebase -b ''");
+	tap_img_exits(0, "rebase -b ''");
 	expect(3, false);
 	make_image(true, snapshot, DECIDED);
-	assert_int_equal(run("commit"), 1);
-	out_has("\"s\"");
-	must_run("snapshot -l");
-	out_has(" s ");
+	tap_img_exits(1, "commit");
+	tap_img_says("\"s\"");
+	tap_img_exits(0, "snapshot -l");
+	tap_img_says(" s ");
 }
 
 /* The record cannot be created: nothing is done without it. */
@@ -254,12 +209,12 @@ static void test_no_decision(void **state)
 {
 	make_image(false, revert, PREPARED);
 	assert_int_equal(mkdir(record, 0700), 0);
-	assert_int_equal(run("snapshot -a other"), 1);
-	out_has("cannot be read");
-	assert_int_equal(run("info"), 1);
-	out_has("cannot be read");
+	tap_img_exits(1, "snapshot -a other");
+	tap_img_says("cannot be read");
+	tap_img_exits(1, "info");
+	tap_img_says("cannot be read");
 	assert_int_equal(rmdir(record), 0);
-	must_run("snapshot -a other");
+	tap_img_exits(0, "snapshot -a other");
 	expect(2, false);
 }
 
@@ -275,9 +230,7 @@ int main(void)
 	};
 	char directory[PATH_MAX];
 
-	scratch_init();
-	fixture_find_program(tap_img, sizeof(tap_img), "tap-img");
-	snprintf(image, sizeof(image), "%s", scratch_path("image"));
+	tap_img_init();
 	snprintf(directory, sizeof(directory), "%s", scratch_path("state"));
 	setenv(STATE_DIR_ENV, directory, 1);
 	mkdir(directory, 0700);
