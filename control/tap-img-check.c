@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-check.c - `tap-img check`.
+ * tap-img-check.c - `tap-img check`. The first pass writes nothing. Only what
+ * it finds decides whether -r opens the store for writing, which alone is a
+ * change: the log is replayed, prepared snapshots are settled.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -42,15 +44,26 @@ static int report_progress(void *owner, uint64_t done, uint64_t total)
 	return progress_step(&report->progress, done * 4096, total * 4096);
 }
 
-static int check_result(const struct cow_check *check, const struct cow_check *before, bool repaired,
-			const struct check_report *report)
+struct checking {
+	const char *path;
+	struct check_report report;
+	bool always;			/* -p */
+	struct cow_check check;		/* of the last pass */
+	unsigned prepared;
+	uint64_t freed;
+};
+
+static int check_result(const struct checking *checking)
 {
-	if (report->json)
+	const struct cow_check *check = &checking->check;
+
+	if (checking->report.json)
 		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "corruptions", (json_int_t)check->errors, "leaks",
 					   (json_int_t)check->leaks, "mapped", (json_int_t)(check->mapped * 4096), "metadata",
-					   (json_int_t)(check->metadata * 4096), "repaired", repaired, "problems", report->problems));
-	else if (repaired)
-		printf("%" PRIu64 " leaked blocks freed\n", before->leaks);
+					   (json_int_t)(check->metadata * 4096), "repaired", checking->freed > 0, "problems",
+					   checking->report.problems));
+	else if (checking->freed)
+		printf("%" PRIu64 " leaked blocks freed\n", checking->freed);
 	else if (!check->errors && !check->leaks)
 		printf("No errors were found: %" PRIu64 " bytes of data, %" PRIu64 " of maps and tables.\n",
 		       check->mapped * 4096, check->metadata * 4096);
@@ -59,50 +72,76 @@ static int check_result(const struct cow_check *check, const struct cow_check *b
 	return check->errors ? EXIT_CORRUPT : check->leaks ? EXIT_LEAKS : 0;
 }
 
+/* Without a report: the first pass has named them. */
+static int leaks_free(struct checking *checking, struct cow_store *store)
+{
+	struct cow_check check = { .progress = report_progress, .owner = &checking->report };
+	int ret = cow_check(store, &check, true);
+
+	if (!ret && !check.errors)
+		checking->freed = check.leaks;
+	return ret;
+}
+
+/* @mend: the leaks that the pass before this one has found are freed, and then all is checked again. */
+static int check_pass(struct checking *checking, bool mend, struct error_text *error)
+{
+	struct image image;
+	int ret = image_open(&image, checking->path, !mend, error), ret_close;
+
+	if (ret)
+		return ret;
+	checking->prepared = image.prepared;
+	progress_begin(&checking->report.progress, "check", checking->always);
+	if (mend && checking->check.leaks)
+		ret = leaks_free(checking, image.store);
+	if (!ret)
+		ret = cow_check(image.store, &checking->check, false);
+	progress_end(&checking->report.progress);
+	if (ret)
+		error_set(error, ret, "%s: the check could not be finished: %s", checking->path, strerror(-ret));
+	ret_close = image_close(&image, error);
+	return ret ? ret : ret_close;
+}
+
+/* Nothing is, in a store with other damage: what a checkpoint takes for free may be in use. */
+static bool can_be_mended(const struct checking *checking)
+{
+	return !checking->check.errors && (checking->check.leaks || checking->prepared);
+}
+
 static int run_check(const struct image_command *command, int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "repair", no_argument, NULL, 'r' }, { "progress", no_argument, NULL, 'p' }, COMMON_OPTIONS
 	};
 	json_auto_t *problems = json_array();
-	struct check_report report = { .problems = problems };
-	struct cow_check check = { .report = report_line, .progress = report_progress, .owner = &report }, before;
+	struct checking checking = { .report.problems = problems,
+		.check = { .report = report_line, .progress = report_progress, .owner = &checking.report } };
 	struct error_text error = { "" };
-	bool repair = false, repaired = false, always = false;
-	struct image image;
-	int letter, ret, ret_close;
+	bool repair = false;
+	int letter, ret;
 
 	while ((letter = image_getopt(command, argc, argv, "rph", options)) != -1) {
 		repair = repair || letter == 'r';
-		always = always || letter == 'p';
-		report.json = report.json || letter == JSON_LETTER;
+		checking.always = checking.always || letter == 'p';
+		checking.report.json = checking.report.json || letter == JSON_LETTER;
 	}
 	image_arguments(command, argc, 1);
-	ret = image_open(&image, argv[optind], !repair, &error);
+	checking.path = argv[optind];
+	ret = check_pass(&checking, false, &error);
+	if (!ret && repair && can_be_mended(&checking))
+		ret = check_pass(&checking, true, &error);
+	if (!ret)
+		return check_result(&checking);
+	image_fail(ret, &error);
 	/* A store too damaged to open is corrupt; one that is missing or in use could not be checked. */
-	if (ret) {
-		image_fail(ret, &error);
-		return ret == -EUCLEAN ? EXIT_CORRUPT : 1;
-	}
-	progress_begin(&report.progress, "check", always);
-	ret = cow_check(image.store, &check, repair);
-	before = check;
-	if (!ret && repair && check.leaks && !check.errors) {
-		repaired = true;
-		ret = cow_check(image.store, &check, false);
-	}
-	progress_end(&report.progress);
-	if (ret)
-		error_set(&error, ret, "%s: the check could not be finished: %s", argv[optind], strerror(-ret));
-	ret_close = image_close(&image, &error);
-	if (ret || ret_close)
-		return image_fail(ret ? ret : ret_close, &error);
-	return check_result(&check, &before, repaired, &report);
+	return ret == -EUCLEAN ? EXIT_CORRUPT : 1;
 }
 
 const struct image_command command_check = {
 	.name = "check", .usage = "[-r] [-p] PATH", .help = "check all maps, tables and checksums",
-	.options = "  -r, --repair  free leaked blocks\n  -p, --progress  show it even without a terminal\n"
+	.options = "  -r, --repair  free leaked blocks, and settle prepared snapshots\n  -p, --progress  show it even without a terminal\n"
 		"exit status 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
 		"no other damage\n",
 	.run = run_check,

@@ -59,6 +59,7 @@ int image_open_on(struct image *image, const char *target, bool read_only, enum 
 		ret = cow_open(&image->store, image->device, &options, error);
 	if (ret)
 		goto out;
+	image->prepared = cow_prepared_count(image->store);
 	ret = cow_prepared_settle(image->store, error);
 	if (!ret)
 		return 0;

@@ -33,6 +33,7 @@ struct image {
 	struct cow_device *device;
 	struct cow_base base;
 	struct cow_store *store;
+	unsigned prepared;		/* snapshots that were prepared when it was opened */
 };
 
 /* The path of "cow:PATH" or PATH. */
