@@ -51,25 +51,37 @@ struct checking {
 	struct cow_check check;		/* of the last pass */
 	unsigned prepared;
 	uint64_t freed;
+	bool rewritten;			/* a damaged copy of the superblock */
 };
+
+static void check_print(const struct checking *checking, uint64_t errors)
+{
+	const struct cow_check *check = &checking->check;
+
+	if (checking->rewritten)
+		printf("the damaged copy of the superblock is written anew\n");
+	if (checking->freed)
+		printf("%" PRIu64 " leaked blocks freed\n", checking->freed);
+	if (errors || check->leaks)
+		printf("%" PRIu64 " errors, %" PRIu64 " leaked blocks\n", errors, check->leaks);
+	else if (!checking->rewritten && !checking->freed)
+		printf("No errors were found: %" PRIu64 " bytes of data, %" PRIu64 " of maps and tables.\n",
+		       check->mapped * 4096, check->metadata * 4096);
+}
 
 static int check_result(const struct checking *checking)
 {
 	const struct cow_check *check = &checking->check;
+	uint64_t errors = check->errors + check->copies;
 
 	if (checking->report.json)
-		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "corruptions", (json_int_t)check->errors, "leaks",
+		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "corruptions", (json_int_t)errors, "leaks",
 					   (json_int_t)check->leaks, "mapped", (json_int_t)(check->mapped * 4096), "metadata",
-					   (json_int_t)(check->metadata * 4096), "repaired", checking->freed > 0, "problems",
-					   checking->report.problems));
-	else if (checking->freed)
-		printf("%" PRIu64 " leaked blocks freed\n", checking->freed);
-	else if (!check->errors && !check->leaks)
-		printf("No errors were found: %" PRIu64 " bytes of data, %" PRIu64 " of maps and tables.\n",
-		       check->mapped * 4096, check->metadata * 4096);
+					   (json_int_t)(check->metadata * 4096), "repaired", checking->rewritten || checking->freed,
+					   "problems", checking->report.problems));
 	else
-		printf("%" PRIu64 " errors, %" PRIu64 " leaked blocks\n", check->errors, check->leaks);
-	return check->errors ? EXIT_CORRUPT : check->leaks ? EXIT_LEAKS : 0;
+		check_print(checking, errors);
+	return errors ? EXIT_CORRUPT : check->leaks ? EXIT_LEAKS : 0;
 }
 
 /* Without a report: the first pass has named them. */
@@ -83,9 +95,13 @@ static int leaks_free(struct checking *checking, struct cow_store *store)
 	return ret;
 }
 
-/* @mend: the leaks that the pass before this one has found are freed, and then all is checked again. */
+/*
+ * @mend: what the pass before this one has found is mended, and then all is checked again. Opened for writing, the
+ * store has both copies of the superblock anew.
+ */
 static int check_pass(struct checking *checking, bool mend, struct error_text *error)
 {
+	bool copies = checking->check.copies;
 	struct image image;
 	int ret = image_open(&image, checking->path, !mend, error), ret_close;
 
@@ -97,6 +113,7 @@ static int check_pass(struct checking *checking, bool mend, struct error_text *e
 		ret = leaks_free(checking, image.store);
 	if (!ret)
 		ret = cow_check(image.store, &checking->check, false);
+	checking->rewritten = mend && !ret && copies && !checking->check.copies;
 	progress_end(&checking->report.progress);
 	if (ret)
 		error_set(error, ret, "%s: the check could not be finished: %s", checking->path, strerror(-ret));
@@ -107,7 +124,7 @@ static int check_pass(struct checking *checking, bool mend, struct error_text *e
 /* Nothing is, in a store with other damage: what a checkpoint takes for free may be in use. */
 static bool can_be_mended(const struct checking *checking)
 {
-	return !checking->check.errors && (checking->check.leaks || checking->prepared);
+	return !checking->check.errors && (checking->check.copies || checking->check.leaks || checking->prepared);
 }
 
 static int run_check(const struct image_command *command, int argc, char **argv)
@@ -141,7 +158,8 @@ static int run_check(const struct image_command *command, int argc, char **argv)
 
 const struct image_command command_check = {
 	.name = "check", .usage = "[-r] [-p] PATH", .help = "check all maps, tables and checksums",
-	.options = "  -r, --repair  free leaked blocks, and settle prepared snapshots\n  -p, --progress  show it even without a terminal\n"
+	.options = "  -r, --repair  free leaked blocks, rewrite a damaged superblock, settle prepared snapshots\n"
+		"  -p, --progress  show it even without a terminal\n"
 		"exit status 0: fine, 1: not checked, 2: damaged, 3: blocks leaked, "
 		"no other damage\n",
 	.run = run_check,

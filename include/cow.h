@@ -216,13 +216,14 @@ uint64_t cow_delete_left(const struct cow_store *store);
 
 struct cow_check {
 	uint64_t leaks;			/* store blocks marked used but not referenced */
+	unsigned copies;		/* damaged copies of the superblock: the next open for writing mends them */
 	uint64_t errors;		/* any other defect */
 	uint64_t mapped, metadata;	/* store blocks with data, with maps and tables */
 	void (*report)(void *owner, const char *text);	/* called with one line for each finding; may be NULL */
 	int (*progress)(void *owner, uint64_t done, uint64_t total);	/* may be NULL; ends the check if not 0 */
 	void *owner;
 };
-/* Checks all maps. @repair: frees leaked blocks. -errno when the check itself failed. */
+/* Checks all maps. @repair: frees leaked blocks, and writes the superblock anew. -errno when the check itself failed. */
 int cow_check(struct cow_store *store, struct cow_check *check, bool repair);
 
 enum cow_extent_kind { COW_EXTENT_DATA, COW_EXTENT_ZERO, COW_EXTENT_BASE };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * cow_check.c - compare all maps with the bitmap.
+ * cow_check.c - compare all maps with the bitmap, and the copies of the superblock.
  *
  * Each block is counted for the oldest version that holds it. Blocks that a
  * version has from its parent were counted there, and a subtree shared with
@@ -37,6 +37,18 @@ static void __attribute__((format(printf, 2, 3))) complain(struct cow_check *che
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
 	check->report(check->owner, text);
+}
+
+static int check_copies(struct cow_store *store, struct cow_check *check)
+{
+	char text[128];
+	int ret = cow_superblock_compare(store->device, text, sizeof(text));
+
+	if (ret < 1)
+		return ret;
+	check->copies++;
+	complain(check, "%s", text);
+	return 0;
 }
 
 static bool seen_get(const struct checker *checker, uint64_t block)
@@ -273,14 +285,16 @@ static uint64_t blocks_of_all(const struct cow_store *store)
 int cow_check(struct cow_store *store, struct cow_check *check, bool repair)
 {
 	struct checker checker = { .store = store, .check = check };
-	int ret = 0;
+	int ret;
 
+	check->copies = 0;
 	check->leaks = check->errors = check->mapped = check->metadata = 0;
 	if (repair && (store->failed || store->read_only))
 		return store->failed ? store->failed : -EROFS;
 	checker.seen = calloc(store->store_blocks / 8 + 1, 1);
 	if (!checker.seen)
 		return -ENOMEM;
+	ret = check_copies(store, check);
 	mark_fixed(&checker);
 	checker.total = blocks_of_all(store) + store->store_blocks;
 	for (checker.version = store->versions; checker.version && !ret; checker.version = checker.version->next) {
@@ -290,7 +304,7 @@ int cow_check(struct cow_store *store, struct cow_check *check, bool repair)
 	if (!ret)
 		ret = compare_bitmap(&checker, repair && !check->errors);
 	free(checker.seen);
-	if (!ret && repair && check->leaks && !check->errors)
+	if (!ret && repair && (check->leaks || check->copies) && !check->errors)
 		ret = cow_checkpoint(store);
 	return ret;
 }

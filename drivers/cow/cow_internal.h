@@ -28,7 +28,7 @@
  *   a store's life
  *     cow_create.c cow_preallocate.c   create
  *     cow_open.c cow_replay.c     open, and replay the log after a crash
- *     cow_check.c       compare all maps with the bitmap
+ *     cow_check.c       compare all maps with the bitmap, and the copies of the superblock
  *   bases and devices
  *     cow_base.c cow_rebase.c cow_commit.c   open a base, change it, commit to it
  *     cow_peek.c        read the superblock of a store that another process has open
@@ -367,6 +367,8 @@ struct cow_store {
 /* For readers that take no lock; accepts a committed store, too. */
 int cow_superblock_peek(struct cow_device *device, struct cow_superblock *sb, struct error_text *error);
 int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error);
+/* 1, with a @text: one of the copies is as no crash leaves it. 0; -errno: neither is valid. */
+int cow_superblock_compare(struct cow_device *device, char *text, size_t size);
 /* Both copies, one after the other; sequence and checksum are filled in. */
 int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb);
 

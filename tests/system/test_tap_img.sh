@@ -35,9 +35,15 @@ check "info: not a store" unchanged noise refuses 1 "not a cow store" tap-img in
 cp --sparse=always a.cow short.cow && truncate -s -4096 short.cow
 check "a store that was cut short" refuses 1 "cut short" tap-img info short.cow
 cp --sparse=always a.cow one.cow && dd if=/dev/zero of=one.cow bs=4096 count=1 conv=notrunc status=none
-check "one superblock will do" exits 0 tap-img check one.cow
+check "one superblock will do, as when its creation was cut off" exits 0 tap-img check one.cow
 dd if=/dev/zero of=one.cow bs=4096 seek=256 count=1 conv=notrunc status=none
 check "none will not" exits 2 tap-img check one.cow
+cp --sparse=always a.cow one.cow && dd if=/dev/zero of=one.cow bs=4096 seek=256 count=1 conv=notrunc status=none
+check "one superblock is read, and the other one missed" unchanged one.cow exits 2 tap-img check one.cow
+check "check: which one" grep -q "superblock copy 1 (store block 256) is damaged" out
+check "check: in JSON, too" is "$(tap-img check --json one.cow | jq -c '[.corruptions, .leaks, .repaired]')" '[1,0,false]'
+check "check -r: written anew" is "$(tap-img check -r --json one.cow | jq -c '[.corruptions, .repaired, (.problems | length)]')" '[0,true,1]'
+check "check: clean" exits 0 tap-img check one.cow
 cp --sparse=always a.cow version.cow
 printf '\011' | dd of=version.cow bs=1 seek=8 conv=notrunc status=none
 printf '\011' | dd of=version.cow bs=1 seek=$((1048576 + 8)) conv=notrunc status=none

@@ -476,9 +476,19 @@ void model_check(struct model *model)
 
 	if (ret)
 		model_fail(model, "check: %s", strerror(-ret));
-	if (check.errors || check.leaks)
-		model_fail(model, "check: %llu errors, %llu leaks", (unsigned long long)check.errors,
-			   (unsigned long long)check.leaks);
+	if (check.errors || check.leaks || check.copies)
+		model_fail(model, "check: %llu errors, %llu leaks, %u damaged superblocks", (unsigned long long)check.errors,
+			   (unsigned long long)check.leaks, check.copies);
+}
+
+void model_check_copies(struct sim *sim)
+{
+	char text[128] = "";
+	int ret = cow_superblock_compare(&sim->device, text, sizeof(text));
+
+	if (ret)
+		fail_msg("TAPSNAP_SEED=%llu cut %llu: %s (%d)", (unsigned long long)model_seed, (unsigned long long)model_cut, text,
+			 ret);
 }
 
 void model_finish_deletions(struct model *model)

@@ -67,6 +67,7 @@ void model_verify(struct model *model);
 /* The same after a crash, by the crash rule; then the model adopts the contents found. */
 void model_verify_crashed(struct model *model);
 void model_check(struct model *model);		/* cow_check() must find nothing */
+void model_check_copies(struct sim *sim);	/* nor be able to, of the copies of the superblock, before the next open */
 void model_finish_deletions(struct model *model);
 /* The base's tag of a sector. */
 uint64_t model_base_tag(uint64_t sector);

@@ -197,7 +197,7 @@ static void verify_disk(struct bench *bench)
 	}
 	free(got);
 	assert_int_equal(cow_check(bench->store, &check, false), 0);
-	if (check.errors || check.leaks)
+	if (check.errors || check.leaks || check.copies)
 		fail_msg("cut %llu: %llu errors, %llu leaks", (unsigned long long)model_cut, (unsigned long long)check.errors,
 			 (unsigned long long)check.leaks);
 }
@@ -226,6 +226,7 @@ static void power_cycle(struct bench *bench)
 	bench->store = NULL;
 	sim_power_cycle(&bench->store_sim);
 	sim_power_cycle(&bench->base_sim);
+	model_check_copies(&bench->store_sim);
 }
 
 /* The base may have been enlarged: what is beyond its old end does not count until the commit ends. */

@@ -37,6 +37,7 @@ static void run_phase(struct model *model, unsigned operations)
 static void recover(struct model *model)
 {
 	sim_power_cycle(model->sim);
+	model_check_copies(model->sim);
 	assert_int_equal(model_open(model), 0);
 	model_verify_crashed(model);
 	model_check(model);

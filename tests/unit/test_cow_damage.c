@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_damage.c - damaged stores. Opening or checking finds a flipped bit
- * in live metadata, or the bit does no harm (one of two superblocks). A crafted
- * store with right checksums may be refused or not, but crashes nothing.
+ * in live metadata; in one of two superblocks it does no harm. A crafted store
+ * with right checksums may be refused or not, but crashes nothing.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -115,8 +115,8 @@ static size_t live_blocks(uint64_t *block, size_t room)
 	return n;
 }
 
-/* True when the damage was noticed. */
-static bool noticed(void)
+/* True when the damage was noticed. @copy: it is in a copy of the superblock, and in nothing else. */
+static bool noticed(bool copy)
 {
 	struct cow_check check = { 0 };
 	struct error_text error;
@@ -126,24 +126,29 @@ static bool noticed(void)
 		return true;
 	}
 	assert_int_equal(cow_check(model->store, &check, false), 0);
+	if (copy)
+		return check.copies == 1 && !check.errors && !check.leaks;
+	assert_int_equal(check.copies, 0);
 	return check.errors || check.leaks;
 }
 
 static void test_every_byte_flipped(void **state)
 {
 	uint64_t block[64], at;
-	size_t n = live_blocks(block, 60), i, harmless = 0;
+	size_t n = live_blocks(block, 60), i;
+	bool copy;
 
 	for (i = 0; i < n; i++) {
+		copy = !block[i] || block[i] == COW_COPY_BLOCK;
 		for (at = 0; at < COW_BLOCK; at++) {
+			if (copy && (at == 512 || at == 1024))
+				continue;	/* as a crash leaves it while a base with a long name is recorded */
 			block_at(block[i])[at] ^= 1u << at % 8;
-			if (!noticed()) {
-				if (block[i] != 0 && block[i] != COW_COPY_BLOCK)
-					fail_msg("byte %llu of block %llu: not noticed", (unsigned long long)at,
-						 (unsigned long long)block[i]);
-				if (++harmless % 64 == 0)
-					model_verify(model);
-			}
+			if (!noticed(copy))
+				fail_msg("byte %llu of block %llu: not noticed", (unsigned long long)at,
+					 (unsigned long long)block[i]);
+			if (copy && at % 64 == 0)
+				model_verify(model);
 			let_go();
 			block_at(block[i])[at] ^= 1u << at % 8;
 		}

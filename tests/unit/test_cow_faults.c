@@ -61,6 +61,7 @@ static bool run_fault(uint64_t seed, uint64_t nth, int error)
 	model->store = NULL;
 	sim.fail_at = 0;
 	sim_power_cycle(&sim);
+	model_check_copies(&sim);
 	assert_int_equal(model_open(model), 0);
 	model_verify_crashed(model);
 	model_check(model);
@@ -244,6 +245,7 @@ static bool run_commit(uint64_t nth, int error, bool of_base)
 		cow_abandon(model->store);
 		model->store = NULL;
 		sim_power_cycle(&sim);
+		model_check_copies(&sim);
 		sim_power_cycle(&base_sim);
 		reopen_on_base(model);
 		model_verify_crashed(model);
