@@ -1,24 +1,52 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# Guests: pv
+# Guests: pv pvh
+# Check: pv
 # Needs: tap
-# A frontend that does everything wrong in parallel, as fast as it can, connection
-# after connection, next to a guest that verifies its reads: the guest's disk goes
-# on without an error, and the attacked disk works again when the attack ends.
-# With SOAK the guest also keeps 0.8 of its speed: intervals with the storm are
-# compared with intervals in which the frontend computes as much and sends nothing.
-# An attacking guest would use its own processor time; here it is dom0's, so the
-# frontend runs at the lowest priority there.
-. ./frontend.sh
+# A guest that does everything wrong in parallel, as fast as it can, connection after
+# connection, next to a guest that verifies its reads: the other's disk goes on without
+# an error, and the attacker's own blkfront can use the attacked disk when the attack ends.
+# With SOAK the other guest also keeps 0.8 of its speed: intervals with the storm are
+# compared with intervals in which the attacker computes as much and sends nothing.
+# The attacker is a guest without blkfront, in which the program of frontend/ has the disk.
+. ./lib.sh
 
 STORM=15		# seconds
 ROUNDS=9		# of two intervals, when the speed is measured
 INTERVAL=3
 
-siege=
-clean_up() {
-	[ -z "$siege" ] || kill -9 "$siege"
-	frontend_clean_up
+# The guests' initrd, with the frontend and what it needs of the kernel in place of blkfront.
+attacker_initrd() { # FILE
+	local folder=$WORK/initrd file
+	mkdir -p "$folder/bin" "$folder/mods"
+	cp /payload/frontend "$folder/bin/"
+	ldd /payload/frontend | grep -o '/[^ ]*' | while read -r file; do
+		install -D "$file" "$folder/usr${file#/usr}"
+	done
+	for file in xen-evtchn xen-gntalloc; do
+		busybox xzcat "$(modinfo -n $file)" >"$folder/mods/$file.ko" || fail "no module $file"
+		echo $file.ko
+	done >"$folder/mods/order"
+	{ cat /tmp/guest-initrd; (cd "$folder" && find . | cpio -o -H newc --quiet); } >"$1"
 }
+
+# siege_start: the storm on the attacker's disk
+siege_start() {
+	guest_must attacker "echo 16384 >/sys/module/xen_gntalloc/parameters/limit; \
+(frontend siege device/vbd/$(device_id xvda) >/tmp/siege 2>&1; echo \$? >/tmp/siege.status) &"
+}
+
+siege_rests() { guest_must attacker "killall -USR1 frontend"; }	# or ends to rest
+
+siege_stop() {
+	guest_must attacker "killall -TERM frontend; until [ -s /tmp/siege.status ]; do usleep 200000; done; \
+cat /tmp/siege; exit \$(cat /tmp/siege.status)"
+}
+
+# What the process has of Xen's: descriptors, mapped grants
+xen_resources() { # PID
+	echo "$(find "/proc/$1/fd" -lname '/dev/xen/*' | wc -l) $(grep -c /dev/xen/gntdev "/proc/$1/maps")"
+}
+same_resources() { [ "$(xen_resources "$victim")" = "$RESOURCES" ]; }
 
 # answered PID MINOR: requests so far, bad ones included
 answered() {
@@ -48,10 +76,10 @@ measure() {
 	for ((round = 0; round < ROUNDS; round++)); do
 		interval
 		storm+=("$RATE")
-		kill -USR1 $siege
+		siege_rests
 		interval
 		still+=("$RATE")
-		kill -USR1 $siege
+		siege_rests
 	done
 	guest_must a "kill \$(cat /tmp/speed.pid)"
 	echo "# requests a second: storm ${storm[*]}; none ${still[*]}"
@@ -59,20 +87,21 @@ measure() {
 	[ $(($(median "${storm[@]}") * 10)) -ge $(($(median "${still[@]}") * 8)) ] || fail "the guest has less than 0.8 of its speed"
 }
 
-trap clean_up EXIT
-echo 16384 >/sys/module/xen_gntalloc/parameters/limit
-frontend_disk "$(tap-ctl spawn)" victim 4M
-IFS=: read -r victim victim_minor _ <<<"${DISKS[0]}"
+attacker_initrd "$WORK/attacker-initrd"
 guest_create a "$(disk_line xvda "$(image_make disk 64M)")"
-# the guest must not compete with dom0 for a processor: the test measures dom0's work for each disk
+guest_create attacker "$(disk_line xvda "$(image_make victim 4M)")" -- "ramdisk=\"$WORK/attacker-initrd\"" vcpus=2
+# the guest must not compete for a processor, neither with dom0 nor with what the attacker computes: the test
+# measures dom0's work for each disk
 must xl sched-credit2 -d "$(guest_name a)" -w 4096
 pid=$(tapdisk_pid a xvda)
 minor=$(tapdisk_minor a xvda)
+victim=$(tapdisk_pid attacker xvda)
+victim_minor=$(tapdisk_minor attacker xvda)
+RESOURCES=$(xen_resources "$victim")
 load_start a xvda
 
 step "the storm"
-chrt -i 0 /payload/frontend siege "${DISKS[0]}" >"$WORK/siege" 2>&1 &
-siege=$!
+siege_start
 snooze $STORM
 load_stop a xvda
 if [ -n "$SOAK" ]; then
@@ -81,14 +110,20 @@ if [ -n "$SOAK" ]; then
 fi
 
 step "its end"
-must kill -TERM $siege
-wait $siege || fail "$(cat "$WORK/siege")"
-siege=
-cat "$WORK/siege"
+siege_stop
 stormed=$(answered "$victim" "$victim_minor")
 echo "# answered to the storm: $stormed requests"
 [ "$stormed" -gt 1000 ] || fail "that was no storm"
+must_equal "the attacker's tapdisk" "$victim" "$(tapdisk_pid attacker xvda)"
+wait_until 30 "its tapdisk has $RESOURCES descriptors and mappings of Xen's" same_resources
 must_equal "the guest's tapdisk" "$pid" "$(tapdisk_pid a xvda)"
 must_equal "errors of its disk, and how often it was not served for what it sent" "0 0" "$(tap-ctl stats -p "$pid" -m "$minor" |
 	jq -r '"\(.total | .invalid + ([.[] | objects | .errors] | add)) \([.connections[].backoffs] | add)"')"
+
+step "the attacker behaves"
+guest_must attacker "insmod /mods/xen-blkfront.ko"
+guest_must attacker "appears xvda"
+guest_must attacker "fill xvda 4 1"
+guest_must attacker "filled xvda 4 1"
+guest_destroy attacker
 guest_destroy a

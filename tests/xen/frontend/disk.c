@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * disk.c - a disk's nodes as a toolstack writes them, and what the tapdisk of
- * it has of Xen's. The frontend is in a place of our own in xenstore, where
- * the kernel does not look for devices.
+ * it has of Xen's. In dom0 the frontend is in a place of our own in xenstore,
+ * where the kernel does not look for devices.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -39,6 +39,18 @@ void disk_parse(struct disk *disk, unsigned number, const char *argument)
 	if (disk->extents <= SLOTS || disk->extents > MAX_EXTENTS)
 		fail("%s: not of a size that the model has", disk->image);
 	close(fd);
+}
+
+void disk_find(struct disk *disk, const char *frontend)
+{
+	char *backend = disk_read_node(frontend, "backend");
+
+	if (!backend)
+		fail("%s/backend: %m", frontend);
+	snprintf(disk->frontend, sizeof(disk->frontend), "%s", frontend);
+	snprintf(disk->backend, sizeof(disk->backend), "%s", backend);
+	disk->devid = disk_read_number(frontend, "virtual-device");
+	free(backend);
 }
 
 /* ---- nodes ---- */

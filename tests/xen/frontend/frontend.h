@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * frontend.h - frontends on real Xen that do what no guest's does, to disks
- * whose toolstack this program is too.
+ * frontend.h - frontends on real Xen that do what no guest's does.
  *
  *   frontend SCENARIO DISK [WITNESS...] [-- COMMAND]
  *
- * DISK and WITNESS are PID:MINOR:IMAGE, a tapdisk's open disk. The scenario
- * happens to DISK; after each blow the WITNESSes, one of them in DISK's own
- * tapdisk, have to be served as before. Everything written is known and read
- * back, through the ring and in the image. What fails ends the program with
- * one line.
+ * In dom0 DISK and WITNESS are PID:MINOR:IMAGE, a tapdisk's open disk, whose
+ * toolstack this program is too. The scenario happens to DISK; after each blow
+ * the WITNESSes, one of them in DISK's own tapdisk, have to be served as before.
+ * Everything written is known and read back, through the ring and in the image.
+ * What fails ends the program with one line.
+ *
+ * In a guest DISK is the path in xenstore of a disk of the guest's own, which no
+ * driver has: device/vbd/51712. That is for `siege`, which looks only at what a
+ * guest can see.
  *
  * main.c           arguments, witnesses
  * disk.c           a disk's nodes, as a toolstack writes them; what its tapdisk holds
@@ -54,7 +57,7 @@ extern struct xs_handle *store;		/* written by the toolstack */
 
 struct disk {
 	unsigned devid;
-	int pid, minor;
+	int pid, minor;			/* pid 0: a guest's own disk, which has no image here either */
 	const char *image;
 	char frontend[64], backend[64];
 	unsigned extents;
@@ -62,6 +65,8 @@ struct disk {
 };
 
 void disk_parse(struct disk *disk, unsigned number, const char *argument);
+/* A guest's own disk, by its frontend's path. */
+void disk_find(struct disk *disk, const char *frontend);
 /* Write both ends' nodes, state Initialising, as xl and its hotplug script do. */
 void disk_add(struct disk *disk);
 /* Only the frontend's, after they were removed. */
@@ -127,7 +132,7 @@ void load_move(struct load *load, struct blkfront *front, unsigned queues);
 struct blkif_request;
 
 /* From $SEED, or different each time. */
-void fuzz_seed(const struct disk *disk);
+void fuzz_seed(void);
 uint32_t fuzz_random(void);
 /* A request (x86_64) that is nonsense, or almost right. */
 void fuzz_request(const struct blkfront *front, struct blkif_request *request);

@@ -4,6 +4,8 @@
  * answered with an error and the next good one is served; a broken ring is
  * given up, and said; nobody else notices.
  */
+#include <time.h>
+
 #include "frontend.h"
 
 #include <xen/io/blkif.h>
@@ -283,11 +285,13 @@ void scenario_storm(struct disk *disk)
 
 static uint64_t fuzz_state;
 
-void fuzz_seed(const struct disk *disk)
+void fuzz_seed(void)
 {
 	const char *seed = getenv("SEED");
+	struct timespec now;
 
-	fuzz_state = (seed ? strtoull(seed, NULL, 0) : (uint64_t)disk->pid * 0x9e3779b97f4a7c15ull) | 1;
+	clock_gettime(CLOCK_REALTIME, &now);
+	fuzz_state = (seed ? strtoull(seed, NULL, 0) : (uint64_t)(now.tv_sec ^ now.tv_nsec) * 0x9e3779b97f4a7c15ull) | 1;
 	step("SEED=%#llx", (unsigned long long)fuzz_state);
 }
 
@@ -342,7 +346,7 @@ static void fuzz_round(struct blkfront *front)
 
 void scenario_fuzz(struct disk *disk)
 {
-	fuzz_seed(disk);
+	fuzz_seed();
 	for (unsigned persistent = 0; persistent < 2; persistent++) {
 		struct resources before = disk_resources(disk);
 		struct blkfront_options shape = { .persistent = persistent, .abi = BLKFRONT_X86_64 };

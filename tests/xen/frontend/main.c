@@ -115,6 +115,11 @@ static void stop_witnesses(void)
 
 static void run(void (*scenario)(struct disk *disk), const char *argument)
 {
+	if (!strchr(argument, ':')) {
+		disk_find(&disk, argument);
+		scenario(&disk);
+		return;
+	}
 	disk_parse(&disk, 0, argument);
 	disk_add(&disk);
 	scenario(&disk);
@@ -123,7 +128,8 @@ static void run(void (*scenario)(struct disk *disk), const char *argument)
 
 static int usage(void)
 {
-	fputs("Usage: frontend SCENARIO PID:MINOR:IMAGE [PID:MINOR:IMAGE...] [-- COMMAND]\n", stderr);
+	fputs("Usage: frontend SCENARIO PID:MINOR:IMAGE [PID:MINOR:IMAGE...] [-- COMMAND]\n"
+	      "       frontend siege device/vbd/DEVID (in a guest)\n", stderr);
 	return 2;
 }
 
