@@ -153,6 +153,8 @@ struct driver_ops {
 	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 	/* Retry requests that wait for space, see backend->waiting. NULL: no request ever waits. */
 	void (*retry)(void *handle);
+	/* A flush that fails with -ENOSPC or -EDQUOT has lost nothing, and may be repeated. False: data may be lost. */
+	bool flush_repeats;
 	/* Fail requests that wait for space, with -ENOSPC: the disk is being closed. NULL: no request ever waits. */
 	void (*give_up)(void *handle);
 };
@@ -168,7 +170,7 @@ struct backend {
 	struct engine *engine;
 	struct driver_geometry geometry;	/* as of the open or the last backend_refresh_size() */
 	unsigned in_flight;
-	unsigned waiting;		/* of those: held back because the store is full; see backend_retry() */
+	unsigned waiting;		/* of those: held back because there is no room, in the store or below; see backend_retry() */
 	uint64_t completions;		/* requests completed by the driver */
 	/*
 	 * The caller's, NULL: none. Called before done() of a request that the driver has failed, possibly from inside

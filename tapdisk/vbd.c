@@ -603,24 +603,31 @@ void vbd_remove_client(struct vbd_client *client)
 	*link = client->next;
 }
 
+bool vbd_reports_loss(struct block_request *req)
+{
+	struct vbd_client *client = req->front;
+	struct vbd *vbd = client->vbd;
+
+	if (req->op != BLOCK_FLUSH || client->losses_reported == vbd->losses)
+		return false;
+	client->losses_reported = vbd->losses;
+	vbd->loss_reported = true;
+	req->done(req, -EIO);
+	return true;
+}
+
 void vbd_submit(struct vbd_client *client, struct block_request *req)
 {
 	struct vbd *vbd = client->vbd;
 
 	assert(vbd->backend);
 	req->front = client;
-	if (req->op == BLOCK_FLUSH && client->losses_reported != vbd->losses) {
-		client->losses_reported = vbd->losses;
-		vbd->loss_reported = true;
-		req->done(req, -EIO);
-		return;
-	}
-	if (!vbd_throttle_holds(vbd, req))
+	if (!vbd_reports_loss(req) && !vbd_throttle_holds(vbd, req))
 		vbd_forward(vbd, req);
 }
 
 void vbd_forward(struct vbd *vbd, struct block_request *req)
 {
-	if (!vbd_error_holds(vbd, req))
+	if (!vbd_error_holds(vbd, req) && !vbd_reports_loss(req))
 		backend_submit(vbd->backend, req);
 }

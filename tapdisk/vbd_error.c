@@ -9,8 +9,9 @@
  *   stop      waits, likewise                                  waits, and the disk stops, until resume
  *
  * Answered under every policy: a failed flush, because the data that it covers
- * may be lost and only its writer can write it again; a block status request;
- * an error of the request itself.
+ * may be lost and only its writer can write it again (except one that found no
+ * room for a store's own records: that waits like a write); a block status
+ * request; an error of the request itself.
  *
  * Invariants:
  *  1. A waiting request is not in flight and not answered. Its client keeps it
@@ -19,7 +20,8 @@
  *     is open then.
  *  2. Stopped: no client request goes to the disk, flushes included; new ones
  *     wait untried, behind those that failed. The disk runs again when the
- *     first of them, tried alone, succeeds. A flush never sees the error.
+ *     first of them, tried alone, succeeds. A flush never sees the error, unless
+ *     data was lost while it waited.
  *  3. Not stopped: all waiting requests wait for room.
  *  4. An unwanted request (of a leaving frontend) is never retried: the guest's
  *     next driver issues it again, or has forgotten it.
@@ -74,7 +76,11 @@ static bool is_wanted(const struct block_request *req)
 
 static bool must_wait(enum vbd_on_error policy, const struct block_request *req, int error)
 {
-	if (req->op == BLOCK_FLUSH || req->op == BLOCK_STATUS || error == -EOPNOTSUPP)
+	const struct backend *backend = client_of(req)->vbd->backend;	/* NULL: paused, and @req waits already */
+
+	if (req->op == BLOCK_STATUS || error == -EOPNOTSUPP)
+		return false;
+	if (req->op == BLOCK_FLUSH && (!is_no_room(error) || (backend && !backend->ops->flush_repeats)))
 		return false;
 	return is_no_room(error) ? policy != ON_ERROR_REPORT : policy == ON_ERROR_STOP;
 }
@@ -255,7 +261,8 @@ static void probe(struct vbd *vbd)
 
 	if (vbd->state != VBD_RUNNING)
 		return;			/* vbd_unpause() probes */
-	req = take_first(errors);
+	while ((req = take_first(errors)) && vbd_reports_loss(req))
+		;
 	if (!req) {
 		go_on(vbd);
 		return;

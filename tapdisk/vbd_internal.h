@@ -74,6 +74,9 @@ bool vbd_throttle_holds(struct vbd *vbd, struct block_request *req);
 /* Submit all held requests now. */
 void vbd_throttle_release(struct vbd *vbd);
 
+/* Completed writes were lost: true if @req is the client's first flush since then, which was answered with that. */
+bool vbd_reports_loss(struct block_request *req);
+
 /* ---- vbd_error.c ---- */
 
 /* takes: the backend->failed hook. holds: true if the disk is stopped; then @req waits or is canceled. */

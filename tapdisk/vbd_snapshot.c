@@ -128,8 +128,11 @@ static int revert_done(struct vbd_snapshot *snapshot, int error)
 	if (!error && snapshot->command.decision)
 		return 0;	/* still reverting, until it is committed or aborted */
 	vbd->reverting = false;
-	if (error)
+	/* it may have been reverted nonetheless, though that is not durable */
+	if (error) {
+		vbd_refresh_size(vbd, NULL);
 		return error;
+	}
 	log_info("minor %d: %s reverted to snapshot %s", vbd->minor, vbd->target, snapshot->command.name);
 	return vbd_refresh_size(vbd, &snapshot->command.error);
 }

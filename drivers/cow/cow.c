@@ -156,6 +156,7 @@ static struct cow_disk *disk_new(struct engine *engine, const struct stat *st, b
 	disk->read_only = read_only;
 	disk->last_command = &disk->commands;
 	disk->last_retired = &disk->retired;
+	cow_task_init(disk);
 	cow_pace_init(&disk->delete_pace, disk, DELETE_REST, cow_task_wake);
 	cow_pace_init(&disk->hole_pace, disk, HOLE_REST, cow_retire_wake);
 	cow_requests_init(&disk->held);
@@ -288,6 +289,7 @@ static void disk_close(struct cow_disk *disk)
 	if (cow_retire_pending(disk))
 		cow_retire_wake(disk);
 	cow_disk_wait(disk, disk_idle);
+	engine_cancel_timer(disk->engine, &disk->room_timer);
 	cow_pace_stop(&disk->delete_pace);
 	cow_pace_stop(&disk->hole_pace);
 	retired_free(disk);
@@ -506,6 +508,7 @@ static void driver_cow_retry(void *handle)
 	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
 
 	disk->full = disk->no_room_tried = disk->growth_failed = false;
+	disk->want_catch_up |= disk->room_timer.set;
 	disk->want_delete |= !disk->read_only && cow_delete_next(disk->store);
 	no_room_end(disk, 0);
 	cow_task_wake(disk);
@@ -549,6 +552,7 @@ const struct driver_ops driver_cow = {
 	.refresh_size = driver_cow_refresh_size,
 	.snapshot = driver_cow_snapshot,
 	.snapshot_list = driver_cow_snapshot_list,
+	.flush_repeats = true,
 	.retry = driver_cow_retry,
 	.give_up = driver_cow_give_up,
 };

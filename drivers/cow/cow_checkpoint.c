@@ -13,6 +13,9 @@
  * superblock is written, allocations and releases are undone, and the store
  * is as before. Blocks that only the old state uses stay on hold until both
  * superblocks are durable.
+ *
+ * A superblock whose write failed may be on the medium nonetheless. If there
+ * was no room for it, both states are kept, and it is written again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +33,7 @@ struct cow_checkpoint {
 	struct cow_superblock sb;		/* from settle on */
 	struct cow_list table;			/* the new version table's blocks */
 	bool settled;
+	unsigned copies;			/* of the superblock that are durable */
 	uint32_t flags;
 	uint64_t salt;
 	uint64_t log_head, log_sequence;	/* at begin */
@@ -175,10 +179,14 @@ int cow_checkpoint_settle(struct cow_store *store)
 int cow_checkpoint_end(struct cow_store *store)
 {
 	struct cow_checkpoint *checkpoint = store->checkpoint;
-	int ret = store->device->ops->sync(store->device);
+	int ret = store->failed;
 
+	if (!ret && !checkpoint->copies)
+		ret = cow_store_sync(store);
 	if (!ret)
-		ret = cow_superblock_write(store, &checkpoint->sb);
+		ret = cow_superblock_write(store, &checkpoint->sb, &checkpoint->copies);
+	if (cow_no_room(store, ret))
+		return ret;
 	if (ret)
 		store->failed = -EIO;
 	else
@@ -190,8 +198,10 @@ int cow_checkpoint_end(struct cow_store *store)
 /* The caller has flushed: all map changes are durable. */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt)
 {
-	int ret = cow_checkpoint_begin(store, flags, salt);
+	int ret = cow_checkpoint_catch_up(store);
 
+	if (!ret)
+		ret = cow_checkpoint_begin(store, flags, salt);
 	if (!ret)
 		ret = cow_checkpoint_build(store);
 	if (!ret)
@@ -204,6 +214,24 @@ int cow_checkpoint(struct cow_store *store)
 	int ret = cow_flush(store);
 
 	return ret ? ret : cow_checkpoint_write(store, 0, store->log.salt);
+}
+
+bool cow_checkpoint_behind(const struct cow_store *store)
+{
+	return store->log.stuck || store->checkpoint;
+}
+
+int cow_checkpoint_catch_up(struct cow_store *store)
+{
+	int ret = store->log.stuck ? cow_flush(store) : 0;
+
+	return ret || !store->checkpoint ? ret : cow_checkpoint_end(store);
+}
+
+void cow_checkpoint_forget(struct cow_store *store)
+{
+	if (store->checkpoint)
+		checkpoint_free(store->checkpoint);
 }
 
 /* A running checkpoint empties the log and the layer below, but not the new changes. */
@@ -260,11 +288,12 @@ uint64_t cow_flush_bytes(const struct cow_store *store)
 
 int cow_checkpoint_if_due(struct cow_store *store)
 {
-	int ret = 0;
+	int ret;
 
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
-	if (cow_flush_bytes(store) > store->log.size / 8)
+	ret = cow_checkpoint_catch_up(store);
+	if (!ret && cow_flush_bytes(store) > store->log.size / 8)
 		ret = cow_flush(store);
 	if (!ret && cow_checkpoint_due(store))
 		ret = cow_checkpoint(store);

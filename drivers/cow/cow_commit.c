@@ -78,14 +78,17 @@ static int base_grow(const struct cow_store *store, struct cow_device *base, str
 
 int cow_commit_mark(struct cow_store *store, uint32_t flag)
 {
-	int ret;
+	int ret = cow_checkpoint_catch_up(store);
 
-	if (store->sb.base.flags & flag)
-		return 0;
+	if (ret || store->sb.base.flags & flag)
+		return ret;
 	store->sb.base.flags |= flag;
 	ret = cow_checkpoint(store);
 	if (ret)
 		store->sb.base.flags &= ~flag;
+	/* a superblock that says so may be on the medium, and then no open takes the store for the disk */
+	if (ret && store->checkpoint && flag == COW_BASE_COMMITTED)
+		store->failed = -EIO;
 	return ret;
 }
 
@@ -196,6 +199,8 @@ int cow_commit_end(struct cow_store *store, const struct cow_base_fields *fields
 	struct cow_version *active = store->active;
 	int ret = cow_flush(store);
 
+	if (!ret)
+		ret = cow_checkpoint_catch_up(store);
 	if (!ret)
 		ret = pool_release(store);
 	if (!ret) {

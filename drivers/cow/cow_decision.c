@@ -110,7 +110,7 @@ unsigned cow_prepared_count(const struct cow_store *store)
 	unsigned count = 0;
 
 	for (version = store->versions; version; version = version->next)
-		count += !version->deleted && version->decision[0];
+		count += !version->deleted && !version->leaving && version->decision[0];
 	return count;
 }
 
@@ -118,7 +118,7 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store)
 {
 	const struct cow_version *version = store->versions;
 
-	while (version && (version->deleted || !version->decision[0]))
+	while (version && (version->deleted || version->leaving || !version->decision[0]))
 		version = version->next;
 	return version;
 }

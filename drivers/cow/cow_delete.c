@@ -265,8 +265,8 @@ bool cow_delete_ready(struct cow_store *store)
 {
 	const struct cow_version *version = cow_delete_next(store), *child = cow_version_child(version);
 
-	return has_settled_tree(version) && has_settled_tree(version->parent) && (!child || child->has_tree) &&
-		!cow_checkpoint_due(store);
+	return !cow_checkpoint_behind(store) && has_settled_tree(version) && has_settled_tree(version->parent) &&
+		(!child || child->has_tree) && !cow_checkpoint_due(store);
 }
 
 void cow_delete_look(struct cow_store *store)

@@ -116,8 +116,9 @@ struct cow_disk {
 	bool task_waits;			/* the task waits for wake, not for I/O */
 	bool exclusive, frozen, stopping;
 	bool freezing, stands;			/* freezing: a FREEZE waits, is running, or holds; stands: it holds */
-	bool want_places, want_growth, want_checkpoint, want_delete;
+	bool want_places, want_growth, want_checkpoint, want_delete, want_catch_up;
 	bool growth_failed;			/* do not grow ahead until a growth succeeds, or retry() */
+	struct engine_timer room_timer;		/* set: records or a superblock found no room, and will be tried again */
 	struct cow_pace delete_pace;
 	bool yields;				/* the running checkpoint may be aborted for an urgent command */
 	bool no_room_tried;			/* a checkpoint has not freed any space */
@@ -201,6 +202,8 @@ struct cow_request {
 /* cow_disk_io.c: the library's I/O; call only in a fiber. */
 extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
 int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length);
+/* The error of a sync: what it has not written is lost, also when there was no room for it. */
+int cow_disk_sync_error(int error);
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
 /* Makes the file of @backend at least @size bytes long. */
 int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size);
@@ -282,6 +285,9 @@ void cow_flush_unlock(struct cow_disk *disk);
 #define COW_GROW_AHEAD (COW_PAGE_BITS / 2)	/* blocks: with less room than that a file grows, before it is needed */
 void cow_task_wake(struct cow_disk *disk);		/* there may be work, or a wait may be over */
 void cow_task_wait(struct cow_disk *disk);		/* in the task's fiber, until cow_task_wake() */
+void cow_task_init(struct cow_disk *disk);
+/* If @error says so, the store's own writes find no room: try again later. */
+void cow_task_later(struct cow_disk *disk, int error);
 /* In the task's fiber. */
 int cow_task_checkpoint(struct cow_disk *disk);
 int cow_task_pause(void *disk);			/* during a checkpoint: serve urgent requests; -ECANCELED: abort it */

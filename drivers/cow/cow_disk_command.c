@@ -42,7 +42,7 @@ static int make_room_now(struct cow_disk *disk, struct snapshot_command *command
 	bool enough;
 
 	cow_exclusive_begin(disk);
-	enough = !store->failed && !store->read_only && !cow_checkpoint_overdue(disk->store);
+	enough = !store->failed && !store->read_only && !cow_checkpoint_behind(store) && !cow_checkpoint_overdue(disk->store);
 	disk->want_checkpoint |= enough && cow_checkpoint_due(disk->store);
 	cow_exclusive_end(disk);
 	return enough ? 0 : make_room(disk, command);
@@ -72,15 +72,15 @@ static uint64_t thaw(struct cow_disk *disk)
 
 static int make_durable(struct cow_disk *disk, struct snapshot_command *command)
 {
+	const struct cow_version *version;
 	int ret;
 
 	cow_flush_lock(disk);
 	ret = cow_flush(disk->store);
 	cow_flush_unlock(disk);
-	if (ret)
-		error_set(&command->error, ret, "%s: snapshot \"%s\" could not be made durable: %s", disk->device.name,
-			  command->name, strerror(-ret));
-	return ret;
+	version = cow_version_by_name(disk->store, command->name);
+	return cow_snapshot_made(disk->store, command->name, version && cow_disk_snapshot_open(disk, version->id), ret,
+				 &command->error);
 }
 
 /* On a frozen disk; thaws it. */

@@ -6,6 +6,9 @@
  * library's flush for all requests that have arrived by then; later ones wait
  * for the next round, because this one may not include the writes that they
  * have to cover.
+ *
+ * If the log finds no room below, nothing is lost (cow_flush.c): the requests
+ * wait for retry(), as writes do.
  */
 #include <errno.h>
 
@@ -33,6 +36,7 @@ void cow_flush_unlock(struct cow_disk *disk)
 static void flush_all(struct cow_disk *disk)
 {
 	struct cow_request *r, *next;
+	bool waits;
 	int ret;
 
 	cow_flush_lock(disk);
@@ -40,9 +44,15 @@ static void flush_all(struct cow_disk *disk)
 	r = cow_requests_take(&disk->flushes);
 	ret = cow_flush(disk->store);
 	cow_flush_unlock(disk);
+	waits = cow_no_room(disk->store, ret);
+	disk->full |= waits;
+	cow_task_later(disk, ret);
 	for (; r; r = next) {
 		next = r->next;
-		cow_request_done(r, ret);
+		if (waits)
+			cow_request_no_room(r);
+		else
+			cow_request_done(r, ret);
 	}
 	if (cow_checkpoint_due(disk->store)) {
 		disk->want_checkpoint = true;
@@ -82,7 +92,7 @@ void cow_flusher_wake(struct cow_disk *disk)
 
 static void sync_done(struct block_request *sub, int error)
 {
-	cow_request_done(sub->owner, error);
+	cow_request_done(sub->owner, cow_disk_sync_error(error));
 }
 
 void cow_flush_start(struct cow_request *r)

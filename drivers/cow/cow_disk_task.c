@@ -2,7 +2,7 @@
 /*
  * cow_disk_task.c - background work of a served store, one thing after the other in
  * one fiber: making room for fresh blocks (only this fiber makes the file
- * larger), checkpoints, commands, zeroing, deletion.
+ * larger), what found no room below, checkpoints, commands, zeroing, deletion.
  *
  * A request that changes the map waits while one of these needs an unchanging
  * map; reads, and writes in place, continue. cow_disk_pace.c limits the time
@@ -14,6 +14,7 @@
 #include "cow_disk.h"
 
 #define ZERO_SLICE 1024u	/* blocks */
+#define LATER_NS 1000000000u
 
 void cow_task_wait(struct cow_disk *disk)
 {
@@ -34,6 +35,38 @@ void cow_exclusive_end(struct cow_disk *disk)
 	cow_flush_unlock(disk);
 	disk->exclusive = false;
 	cow_disk_kick(disk);
+}
+
+static void later_over(struct engine_timer *timer)
+{
+	struct cow_disk *disk = timer->owner;
+
+	disk->want_catch_up = true;
+	cow_task_wake(disk);
+}
+
+void cow_task_init(struct cow_disk *disk)
+{
+	disk->room_timer = (struct engine_timer){ .expired = later_over, .owner = disk };
+}
+
+/* Requests that wait for room are retried by their owner. But nobody may be waiting. */
+void cow_task_later(struct cow_disk *disk, int error)
+{
+	if (cow_no_room(disk->store, error) && !disk->stopping && !disk->room_timer.set)
+		engine_set_timer(disk->engine, &disk->room_timer, cow_clock_now() + LATER_NS);
+}
+
+static void run_catch_up(struct cow_disk *disk)
+{
+	int ret;
+
+	disk->want_catch_up = false;
+	cow_exclusive_begin(disk);
+	ret = cow_checkpoint_catch_up(disk->store);
+	cow_exclusive_end(disk);
+	cow_task_later(disk, ret);
+	disk->want_delete |= !ret && !disk->read_only && cow_delete_next(disk->store);
 }
 
 /* For lack of space or memory what waits in @line waits on, for retry(). Any other error ends it. */
@@ -124,17 +157,30 @@ static int checkpoint_build(struct cow_disk *disk)
 	return ret;
 }
 
+static int checkpoint_end(struct cow_disk *disk)
+{
+	int ret = cow_checkpoint_end(disk->store);
+
+	if (ret)
+		disk->want_checkpoint = false;
+	room_failed(disk, &disk->gate, ret);
+	return ret;
+}
+
 /* First writes continue, except in its two short exclusive steps, or when they come faster than it progresses. */
 int cow_task_checkpoint(struct cow_disk *disk)
 {
-	int ret = checkpoint_begin(disk);
+	int ret = disk->store->checkpoint ? checkpoint_end(disk) : 0;	/* the last one's end found no room */
 
+	if (!ret)
+		ret = checkpoint_begin(disk);
 	if (!ret)
 		ret = checkpoint_build(disk);
 	if (!ret)
 		ret = checkpoint_settle(disk);
 	if (!ret)
-		ret = cow_checkpoint_end(disk->store);
+		ret = checkpoint_end(disk);
+	cow_task_later(disk, ret);
 	cow_disk_kick(disk);
 	return ret;
 }
@@ -260,8 +306,12 @@ static int delete_step(struct cow_disk *disk)
 
 static void run_delete(struct cow_disk *disk)
 {
+	int ret;
+
 	cow_pace_begin(&disk->delete_pace);
-	disk->want_delete = delete_step(disk) == 1;
+	ret = delete_step(disk);
+	disk->want_delete = ret == 1;
+	cow_task_later(disk, ret);
 	cow_pace_end(&disk->delete_pace);
 	if (!disk->want_delete)
 		cow_retire_wake(disk);		/* holes have waited for the deletion */
@@ -275,6 +325,7 @@ static void run_command(struct cow_disk *disk)
 	if (!disk->commands)
 		disk->last_command = &disk->commands;
 	cow_command_run(disk, command);
+	cow_task_later(disk, cow_checkpoint_behind(disk->store) ? -ENOSPC : 0);
 }
 
 static bool growth_due(const struct cow_disk *disk)
@@ -288,6 +339,8 @@ static bool run_next(struct cow_disk *disk)
 		run_places(disk);
 	else if (growth_due(disk))
 		run_growth(disk);
+	else if (disk->want_catch_up)
+		run_catch_up(disk);
 	else if (disk->want_checkpoint && !cow_command_is_urgent(disk))
 		checkpoint_yielding(disk);
 	else if (disk->zeroes.first && (disk->zeroes.first->running || !disk->commands))
@@ -313,8 +366,8 @@ static void task_run(void *arg)
 
 static bool anything_to_do(const struct cow_disk *disk)
 {
-	return disk->want_places || growth_due(disk) || disk->want_checkpoint || disk->commands || disk->zeroes.first ||
-		delete_due(disk);
+	return disk->want_places || growth_due(disk) || disk->want_catch_up || disk->want_checkpoint || disk->commands ||
+		disk->zeroes.first || delete_due(disk);
 }
 
 /* Call when there will be no retry: fail what waits, or let it wait for another event. */

@@ -6,6 +6,11 @@
  * Log records are gathered before the sync begins. A write that completes
  * during the sync is not covered by it, and waits for the next flush, even
  * if it changed a map entry that is being logged now.
+ *
+ * If there is no room below for the records, they stay in the log's buffer. The
+ * next flush first writes exactly these again, at the same place: what was
+ * written of them is never followed by anything else, and the journal
+ * (cow_journal.c) need not know. Their data is durable already.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -126,48 +131,77 @@ static void event_durable(struct cow_store *store, const struct cow_event *event
 		cow_version_remove(store, version);
 }
 
-static void events_finish(struct cow_store *store, struct cow_event *events, struct cow_list *released, bool durable)
+/* The records in the log's buffer are durable, or lost. */
+static void logged_finish(struct cow_store *store, bool durable)
 {
 	struct cow_event *event;
 
-	while ((event = events)) {
+	while ((event = store->logged_events)) {
+		store->logged_events = event->next;
 		if (durable)
-			event_durable(store, event, released);
-		events = event->next;
+			event_durable(store, event, &store->logged_releases);
 		free(event);
 	}
+	if (durable)
+		release_durable(store, &store->logged_releases);
+	else
+		store->failed = -EIO;
+	cow_list_free(&store->logged_releases);
 }
 
 bool cow_flush_idle(const struct cow_store *store)
 {
-	return !store->flushing && !store->events && !store->releases.count && !store->active->layer.dirty_count;
+	return !store->flushing && !store->log.stuck && !store->events && !store->releases.count &&
+		!store->active->layer.dirty_count;
+}
+
+int cow_store_sync(struct cow_store *store)
+{
+	int ret = store->device->ops->sync(store->device);
+
+	if (ret)
+		store->failed = -EIO;
+	return ret;
+}
+
+static int logged_write(struct cow_store *store)
+{
+	int ret = cow_log_write(store);
+
+	if (!cow_no_room(store, ret))
+		logged_finish(store, !ret);
+	return ret;
+}
+
+static int flush_new(struct cow_store *store)
+{
+	int ret;
+
+	cow_journal_cut(store);
+	ret = gather(store, store->events);
+	store->logged_events = store->events;
+	store->logged_releases = store->releases;
+	store->events = NULL;
+	store->last_event = &store->events;
+	store->releases = (struct cow_list){ 0 };
+	if (!ret)
+		ret = cow_store_sync(store);
+	if (!ret)
+		return logged_write(store);
+	logged_finish(store, false);
+	return ret;
 }
 
 int cow_flush(struct cow_store *store)
 {
-	struct cow_event *events = store->events;
-	struct cow_list released;
 	int ret;
 
 	if (store->failed || store->read_only)
 		return store->failed ? store->failed : -EROFS;
 	store->flushing = true;
-	cow_journal_cut(store);
-	ret = gather(store, events);
-	released = store->releases;
-	store->releases = (struct cow_list){ 0 };
-	store->events = NULL;
-	store->last_event = &store->events;
+	ret = store->log.stuck ? logged_write(store) : 0;
 	if (!ret)
-		ret = store->device->ops->sync(store->device);
-	if (!ret)
-		ret = cow_log_write(store);
-	events_finish(store, events, &released, !ret);
-	if (!ret)
-		release_durable(store, &released);
-	else
-		store->failed = -EIO;
-	cow_list_free(&released);
+		ret = flush_new(store);
 	store->flushing = false;
 	return ret;
 }

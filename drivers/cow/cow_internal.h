@@ -47,6 +47,8 @@
 #ifndef DRIVERS_COW_INTERNAL_H
 #define DRIVERS_COW_INTERNAL_H
 
+#include <errno.h>
+
 #include "cow_format.h"
 
 /* A growing array of numbers. */
@@ -108,6 +110,7 @@ struct cow_version {
 	struct cow_version *first_child, *sibling, **link;	/* link: the pointer to it in its parent's list */
 	uint32_t id, generation;	/* the active one's generation is the store's */
 	bool deleted;			/* durably */
+	bool leaving;			/* its deletion is in memory, not durable yet; to a user it is gone */
 	unsigned children;
 	uint64_t time, sectors, base_shows, cursor;
 	uint64_t nodes_done;		/* nodes that its deletion has processed since the store was opened */
@@ -294,10 +297,13 @@ struct cow_log {
 	uint64_t salt;
 	uint8_t *buffer;		/* records not written yet */
 	size_t used, room;
+	bool stuck;			/* the buffer's records found no room below; they will be written again as they are */
 };
 int cow_log_add(struct cow_log *log, enum cow_record_type type, uint32_t count, const void *payload, size_t length,
 		const void *more, size_t more_length);
 int cow_log_write(struct cow_store *store);
+/* With an empty buffer: write a block of zeros where the next record will begin, which only shows whether there is room. */
+int cow_log_probe(struct cow_store *store);
 uint64_t cow_log_used(const struct cow_log *log);
 uint64_t cow_log_room(const struct cow_log *log);	/* bytes that a number of records may still take */
 /* Reads the log after a crash, in large pieces. */
@@ -347,10 +353,12 @@ struct cow_store {
 	unsigned layer_entries;
 	struct cow_event *events, **last_event;
 	struct cow_list releases;	/* freed by the active disk, not in the log yet */
+	struct cow_event *logged_events;	/* of the records in the log's buffer: see cow_flush.c */
+	struct cow_list logged_releases;
 	struct cow_list table_blocks;	/* of the version table on the store */
 	bool flushing;			/* cow_flush() is running */
 	struct cow_journal *journal;	/* NULL: none */
-	struct cow_checkpoint *checkpoint;	/* the running one; NULL: none */
+	struct cow_checkpoint *checkpoint;	/* the running one, or one whose superblock found no room; NULL: none */
 	/* Takes over freed blocks, sorted, whose release is durable, until requests that may still read them have ended. NULL:
 	 * they are free immediately. */
 	void (*retire)(void *owner, struct cow_list *blocks);
@@ -363,14 +371,23 @@ struct cow_store {
 	bool others_valid;
 };
 
+/*
+ * The file system or thin volume below is full: also for overwrites, if they need new space there. Nothing in memory has
+ * changed, and the same call made again may succeed.
+ */
+static inline bool cow_no_room(const struct cow_store *store, int error)
+{
+	return !store->failed && (error == -ENOSPC || error == -EDQUOT);
+}
+
 /* cow_superblock.c */
 /* For readers that take no lock; accepts a committed store, too. */
 int cow_superblock_peek(struct cow_device *device, struct cow_superblock *sb, struct error_text *error);
 int cow_superblock_read(struct cow_device *device, struct cow_superblock *sb, bool *read_only, struct error_text *error);
 /* 1, with a @text: one of the copies is as no crash leaves it. 0; -errno: neither is valid. */
 int cow_superblock_compare(struct cow_device *device, char *text, size_t size);
-/* Both copies, one after the other; sequence and checksum are filled in. */
-int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb);
+/* The copies from *@copies on, one after the other; sequence and checksum are filled in. After cow_no_room(): call it again. */
+int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb, unsigned *copies);
 
 /* cow_map.c */
 unsigned cow_levels_for(uint64_t sectors);
@@ -450,6 +467,7 @@ int cow_event_add(struct cow_store *store, struct cow_version *version, enum cow
 int cow_active_begin(struct cow_store *store, struct cow_version *parent);
 /* Check that a new version fits into the table that the next checkpoint writes, and has an id. */
 int cow_version_room(struct cow_store *store, struct error_text *error);
+int cow_version_drop(struct cow_store *store, struct cow_version *version);	/* add the record of its deletion */
 /* cow_snapshot_prepare() without the check of the name. */
 int cow_version_prepare(struct cow_store *store, const char *name, const char *description, const char *decision,
 			struct error_text *error);
@@ -458,13 +476,20 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 		      struct error_text *error);
 int cow_snapshot_room(struct cow_store *store, struct error_text *error);	/* in the log, for a command */
 int cow_snapshot_flush(struct cow_store *store, const char *what, const char *name, struct error_text *error);
+/*
+ * The flush for a new snapshot ended with @ret. A record that found no room cannot be taken back: unless the snapshot is in
+ * @use already, its deletion follows.
+ */
+int cow_snapshot_made(struct cow_store *store, const char *name, bool use, int ret, struct error_text *error);
+/* A command that cannot be taken back fails before it has an effect, if there is no room for its record. */
+int cow_snapshot_probe(struct cow_store *store, struct error_text *error);
 
 /* cow_decision.c: the first prepared version; NULL: none */
 const struct cow_version *cow_prepared_next(const struct cow_store *store);
 
 /* cow_revert.c */
 int cow_revert_apply(struct cow_store *store, const struct cow_revert_payload *payload);
-int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error);
+int cow_revert_commit(struct cow_store *store, struct cow_version *intent, struct error_text *error);
 /* The same in memory only, for a read-only store. */
 int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error);
 bool cow_revert_awaits(const struct cow_store *store, const char *name);
@@ -489,6 +514,8 @@ void cow_delete_look(struct cow_store *store);
 int cow_delete_walk(struct cow_store *store);
 
 /* cow_flush.c */
+/* What a failed sync has not written is lost: it makes the store fail, for whatever reason. */
+int cow_store_sync(struct cow_store *store);
 /* True when nothing has to be logged, and no log record is in flight: a flush is then just a sync. */
 bool cow_flush_idle(const struct cow_store *store);
 
@@ -516,12 +543,17 @@ int cow_journal_attach(struct cow_store *store, const char *path);
 /* cow_checkpoint.c */
 int cow_checkpoint_write(struct cow_store *store, uint32_t flags, uint64_t salt);
 /* The same in four steps. begin and settle need a map that does not change and is in the log; others may write during build
- * and end. A step that fails aborts the checkpoint. */
+ * and end. A step that fails aborts the checkpoint; but when end finds no room (cow_no_room()), the checkpoint stays. Then
+ * catch_up() must end it before the next one, a new version, or a deletion's next step. */
 int cow_checkpoint_begin(struct cow_store *store, uint32_t flags, uint64_t salt);
 int cow_checkpoint_build(struct cow_store *store);
 int cow_checkpoint_settle(struct cow_store *store);
 int cow_checkpoint_end(struct cow_store *store);
 void cow_checkpoint_abort(struct cow_store *store);	/* between two steps */
+void cow_checkpoint_forget(struct cow_store *store);	/* the store is being freed */
+/* Write what found no room: log records, then the superblocks of a checkpoint. Not while another fiber makes one. */
+int cow_checkpoint_catch_up(struct cow_store *store);
+bool cow_checkpoint_behind(const struct cow_store *store);	/* true: there is such */
 /* Before a change: make room in the log and in memory. */
 int cow_checkpoint_if_due(struct cow_store *store);
 bool cow_checkpoint_due(struct cow_store *store);

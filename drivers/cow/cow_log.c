@@ -136,6 +136,7 @@ int cow_log_write(struct cow_store *store)
 	const struct cow_device_ops *ops = store->device->ops;
 	struct cow_log *log = &store->log;
 	uint64_t first, second, at = log->head % log->size;
+	const struct cow_log before = *log;
 	int ret;
 
 	if (!log->used)
@@ -151,9 +152,30 @@ int cow_log_write(struct cow_store *store)
 			ret = ops->write(store->device, log->buffer + first, log->start + second % log->size,
 					 log->used - first);
 		if (!ret)
-			ret = ops->sync(store->device);
+			ret = cow_store_sync(store);
+	}
+	log->stuck = cow_no_room(store, ret);
+	if (log->stuck) {
+		log->head = before.head;
+		log->sequence = before.sequence;
+		log->chain = before.chain;
+		return ret;
 	}
 	log->used = 0;
+	return ret;
+}
+
+int cow_log_probe(struct cow_store *store)
+{
+	const struct cow_log *log = &store->log;
+	uint8_t *zeros = aligned_alloc(COW_BLOCK, COW_BLOCK);
+	int ret = zeros ? 0 : -ENOMEM;
+
+	if (zeros)
+		memset(zeros, 0, COW_BLOCK);
+	if (!ret)
+		ret = store->device->ops->write(store->device, zeros, log->start + log->head % log->size, COW_BLOCK);
+	free(zeros);
 	return ret;
 }
 

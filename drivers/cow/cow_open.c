@@ -139,11 +139,14 @@ void cow_abandon(struct cow_store *store)
 	struct cow_event *event;
 
 	cow_journal_end(store, true);
+	cow_checkpoint_forget(store);
+	*store->last_event = store->logged_events;
 	while ((event = store->events)) {
 		store->events = event->next;
 		free(event);
 	}
 	cow_list_free(&store->releases);
+	cow_list_free(&store->logged_releases);
 	cow_list_free(&store->table_blocks);
 	cow_version_free_all(store);
 	cow_alloc_free(&store->alloc);

@@ -129,15 +129,18 @@ int cow_rebase_step(struct cow_store *store, const struct cow_base *next, uint64
 int cow_rebase_end(struct cow_store *store, enum cow_base_kind kind, const struct cow_base_fields *fields,
 		   struct error_text *error)
 {
+	int ret = cow_checkpoint_catch_up(store);
 	struct cow_superblock before = store->sb;
-	int ret;
 
 	store->sb.base_kind = kind;
 	store->sb.base = *fields;
-	ret = cow_checkpoint(store);
+	if (!ret)
+		ret = cow_checkpoint(store);
 	if (ret) {
 		store->sb.base_kind = before.base_kind;
 		store->sb.base = before.base;
 	}
+	if (ret && store->checkpoint)
+		store->failed = -EIO;		/* which base the store has is unknown */
 	return ret ? error_set(error, ret, "%s: cannot be written: %s", store->device->name, strerror(-ret)) : 0;
 }

@@ -55,6 +55,8 @@ int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_
 	if (!ret)
 		ret = cow_version_room(store, error);
 	if (!ret)
+		ret = cow_snapshot_probe(store, error);
+	if (!ret)
 		ret = go_back(store, target);
 	return ret ? ret : cow_snapshot_flush(store, "reverted to", name, error);
 }
@@ -82,12 +84,15 @@ int cow_revert_prepare(struct cow_store *store, const char *name, const char *de
 	if (intent_of(store))
 		return error_set(error, -EBUSY, "%s: already has a prepared revert", store->device->name);
 	ret = cow_version_prepare(store, SNAPSHOT_REVERT_INTENT, name, decision, error);
-	return ret ? ret : cow_snapshot_flush(store, "prepared for the revert", name, error);
+	if (ret)
+		return ret;
+	ret = cow_snapshot_made(store, SNAPSHOT_REVERT_INTENT, false, cow_flush(store), NULL);
+	return ret ? error_set(error, ret, "%s: the revert to snapshot \"%s\" could not be prepared: %s", store->device->name,
+			       name, strerror(-ret)) : 0;
 }
 
-int cow_revert_commit(struct cow_store *store, const struct cow_version *intent, struct error_text *error)
+int cow_revert_commit(struct cow_store *store, struct cow_version *intent, struct error_text *error)
 {
-	struct cow_delete_payload payload = { .id = intent->id };
 	struct cow_version *target;
 	int ret;
 
@@ -98,10 +103,10 @@ int cow_revert_commit(struct cow_store *store, const struct cow_version *intent,
 		ret = go_back(store, target);
 	if (ret)
 		return ret;
-	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
+	ret = cow_version_drop(store, intent);
 	if (ret)
 		return store->failed = ret;	/* the first half alone must never be written */
-	return cow_snapshot_flush(store, "reverted to", intent->description, error);
+	return cow_snapshot_flush(store, "reverted to", target->name, error);
 }
 
 int cow_revert_show(struct cow_store *store, struct cow_version *intent, struct error_text *error)

@@ -72,6 +72,9 @@ static int store_writable(const struct cow_store *store, struct error_text *erro
 
 int cow_version_room(struct cow_store *store, struct error_text *error)
 {
+	if (store->checkpoint)		/* it would end without the new version */
+		return error_set(error, -ENOSPC, "%s: its superblock cannot be written: %s", store->device->name,
+				 strerror(ENOSPC));
 	if (store->version_count >= COW_MAX_VERSIONS || store->generation >= COW_MAX_GENERATION ||
 	    store->next_version == UINT32_MAX)
 		return error_set(error, -EOVERFLOW, "%s: the store has reached its limit of versions",
@@ -142,10 +145,32 @@ int cow_snapshot_flush(struct cow_store *store, const char *what, const char *na
 {
 	int ret = cow_flush(store);
 
+	if (cow_no_room(store, ret))
+		return error_set(error, ret, "%s: snapshot \"%s\" was %s, but that is not durable until there is room: %s",
+				 store->device->name, name, what, strerror(-ret));
 	if (ret)
 		return error_set(error, ret, "%s: snapshot \"%s\" could not be %s: %s", store->device->name, name, what,
 				 strerror(-ret));
 	return 0;
+}
+
+int cow_version_drop(struct cow_store *store, struct cow_version *version)
+{
+	struct cow_delete_payload payload = { .id = version->id };
+	int ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
+
+	version->leaving = !ret;
+	return ret;
+}
+
+int cow_snapshot_made(struct cow_store *store, const char *name, bool use, int ret, struct error_text *error)
+{
+	struct cow_version *version = cow_version_by_name(store, name);
+
+	if (cow_no_room(store, ret) && version && !use)
+		cow_version_drop(store, version);	/* out of memory: it stays */
+	return ret ? error_set(error, ret, "%s: snapshot \"%s\" could not be made durable: %s", store->device->name, name,
+			       strerror(-ret)) : 0;
 }
 
 /* The record of a new snapshot, with its texts; the caller frees it. */
@@ -209,6 +234,13 @@ int cow_snapshot_room(struct cow_store *store, struct error_text *error)
 	return ret ? error_set(error, ret, "%s: no room in the log: %s", store->device->name, strerror(-ret)) : 0;
 }
 
+int cow_snapshot_probe(struct cow_store *store, struct error_text *error)
+{
+	int ret = cow_log_probe(store);
+
+	return ret ? error_set(error, ret, "%s: the log cannot be written: %s", store->device->name, strerror(-ret)) : 0;
+}
+
 int cow_snapshot_create(struct cow_store *store, const char *name, const char *description, struct error_text *error)
 {
 	int ret = store_writable(store, error);
@@ -217,7 +249,7 @@ int cow_snapshot_create(struct cow_store *store, const char *name, const char *d
 		ret = cow_snapshot_room(store, error);
 	if (!ret)
 		ret = cow_snapshot_prepare(store, name, description, NULL, error);
-	return ret ? ret : cow_snapshot_flush(store, "made durable", name, error);
+	return ret ? ret : cow_snapshot_made(store, name, false, cow_flush(store), error);
 }
 
 int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, struct cow_version **version,
@@ -225,6 +257,8 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 {
 	int ret = store_writable(store, error);
 
+	if (!ret && cow_checkpoint_behind(store))
+		ret = cow_snapshot_room(store, error);
 	if (ret)
 		return ret;
 	*version = cow_version_by_name(store, name);
@@ -236,17 +270,17 @@ int cow_snapshot_find(struct cow_store *store, const char *name, bool prepared, 
 /* The snapshot counts as deleted only once that is durable: then the blocks that it alone holds may be overwritten. */
 static int version_delete(struct cow_store *store, const char *name, bool prepared, struct error_text *error)
 {
-	struct cow_delete_payload payload = { 0 };
 	struct cow_version *version;
 	int ret;
 
 	ret = cow_snapshot_find(store, name, prepared, &version, error);
 	if (!ret)
 		ret = cow_snapshot_room(store, error);
+	if (!ret)
+		ret = cow_snapshot_probe(store, error);
 	if (ret)
 		return ret;
-	payload.id = version->id;
-	ret = cow_event_add(store, store->active, COW_RECORD_DELETE, 1, &payload, sizeof(payload));
+	ret = cow_version_drop(store, version);
 	if (ret)
 		return error_set(error, ret, "%s: out of memory", store->device->name);
 	return cow_snapshot_flush(store, "deleted", name, error);
@@ -289,7 +323,7 @@ static const struct cow_version *living_parent(const struct cow_version *version
 {
 	do
 		version = version->parent;
-	while (version && (version->deleted || version->decision[0]));
+	while (version && (version->deleted || version->leaving || version->decision[0]));
 	return version;
 }
 
@@ -302,7 +336,7 @@ int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const st
 	int ret = 0;
 
 	for (version = store->versions; version && !ret; version = version->next) {
-		if (version->deleted || version->decision[0] || version == store->active)
+		if (version->deleted || version->leaving || version->decision[0] || version == store->active)
 			continue;
 		parent = living_parent(version);
 		cow_description_show(version->description, description);

@@ -243,19 +243,21 @@ int cow_superblock_compare(struct cow_device *device, char *text, size_t size)
  * memory is allocated per call: other stores' calls may run while this one
  * waits.
  */
-int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb)
+int cow_superblock_write(struct cow_store *store, struct cow_superblock *sb, unsigned *copies)
 {
 	struct cow_device *device = store->device;
 	struct cow_superblock *out = aligned_alloc(COW_BLOCK, sizeof(*out));
-	int ret = out ? 0 : -ENOMEM, i;
+	int ret = out ? 0 : -ENOMEM;
 
-	for (i = 0; !ret && i < 2; i++) {
+	for (; !ret && *copies < 2; *copies += !ret) {
 		sb->sequence++;
 		sb->crc = superblock_crc(sb);
 		*out = *sb;
 		ret = device->ops->write(device, out, copy_offset(sb->sequence), sizeof(*out));
-		if (!ret)
-			ret = device->ops->sync(device);
+		if (cow_no_room(store, ret))
+			sb->sequence--;		/* the other copy is the only whole one */
+		else if (!ret)
+			ret = cow_store_sync(store);
 	}
 	free(out);
 	return ret;

@@ -35,7 +35,7 @@ struct cow_version *cow_version_by_name(const struct cow_store *store, const cha
 {
 	struct cow_version *version = store->versions;
 
-	while (version && (version == store->active || version->deleted || strcmp(version->name, name)))
+	while (version && (version == store->active || version->deleted || version->leaving || strcmp(version->name, name)))
 		version = version->next;
 	return version;
 }

@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
 #
-# test_on_error.sh - failing disks, from the command line: a raw image on a
-# full file system, under each policy, and the output of tap-ctl on-error,
-# resume and events. test_on_error_sweep.c tests all errors.
+# test_on_error.sh - failing disks, from the command line: a raw image, and a
+# store, on a full file system, under each policy, and the output of tap-ctl
+# on-error, resume and events. test_on_error_sweep.c tests all errors.
 #
 # Output is TAP. BUILD says where the programs are. Needs: root (mount), jq,
 # libnbd-bin, python3-libnbd, e2fsprogs, util-linux
@@ -100,6 +100,42 @@ closed() {
 	read -r -u "$events" line && is "$line" "ended pid=$pid"
 }
 check "closing does not wait for room, and events end with their tapdisk" closed
+
+# The log is a hole, so it needs new space, as that of a reflink copy does. All data has its space.
+open_full_store() {
+	rm -f small/*
+	mount -o remount,size=64M small && tap-img create --preallocation full small/store 8M || return 1
+	fallocate -p -o $((512 * 4096)) -l $((256 * 4096)) small/store && open_target 0 "cow:$work/small/store" "$@" || return 1
+	! head -c 64M /dev/zero >small/filler 2>/dev/null
+}
+
+snapshots() { tap-ctl snapshot-list $disk --json | jq -r '.snapshots[].name'; }
+
+store_without_room() {
+	local flush
+	open_full_store && nbdcopy --flush data.8M "$uri" || return 1
+	refuses 28 "No space left" quick tap-ctl snapshot-create $disk -n one && is "$(snapshots)" "" || return 1
+	refuses 28 "No space left" quick tap-ctl snapshot-create $disk -n one || return 1
+	nbdsh -u "$uri" -c 'h.flush()' &
+	flush=$!
+	tap-ctl events -p "$pid" -w no-space -t 20 && quick tap-ctl resume $disk && [ "$(waits)" = 1 ] || return 1
+	quick nbdsh -u "$uri" -c 'assert h.pread(512, 0) == b"y\n" * 256' || return 1
+	rm small/filler
+	tap-ctl events -p "$pid" -w space -t 20 && wait $flush || return 1
+	quick tap-ctl snapshot-create $disk -n one && is "$(snapshots)" one && end_disks && tap-img check small/store
+}
+head -c 8M data >data.8M
+check "a store whose log has no room: flushes wait, commands fail and leave nothing" store_without_room
+
+store_closes() {
+	open_full_store && refuses 28 "No space left" tap-ctl snapshot-create $disk -n one || return 1
+	nbdsh -u "$uri" -c 'h.flush()' >out 2>&1 &
+	tap-ctl events -p "$pid" -w no-space -t 20 && quick tap-ctl destroy $disk || return 1
+	! wait $! || { echo "the flush has succeeded"; return 1; }
+	rm small/filler
+	tap-img check small/store && is "$(tap-img snapshot -l small/store | grep -c one)" 0
+}
+check "and closing does not wait" store_closes
 
 # A frozen file system accepts writes and does not complete them.
 thaw() {

@@ -37,7 +37,7 @@ static bool sim_fails(struct sim *sim, bool is_step, bool is_sync, int *error)
 		sim->steps++;
 	if (sim->fail_syncs_only ? !is_sync : sim->fail_writes_only && (!is_step || is_sync))
 		return false;
-	if (++sim->calls == sim->fail_at) {
+	if (++sim->calls >= sim->fail_at && sim->fail_at && sim->calls - sim->fail_at <= sim->fail_more) {
 		*error = sim->fail_error;
 		return true;
 	}
@@ -67,6 +67,8 @@ static void sim_remember(struct sim *sim, const void *data, uint64_t offset, siz
 {
 	struct sim_write *write;
 
+	if (!length)
+		return;
 	if (sim->nr_writes == sim->room) {
 		sim->room = sim->room ? sim->room * 2 : 64;
 		sim->writes = reallocarray(sim->writes, sim->room, sizeof(*sim->writes));
@@ -85,8 +87,11 @@ static int sim_write(struct cow_device *device, const void *data, uint64_t offse
 	int error;
 
 	assert(offset + length <= sim->size && !(offset % 512) && !(length % 512));
-	if (sim_fails(sim, true, false, &error))
+	if (sim_fails(sim, true, false, &error)) {
+		if (!sim->off)		/* it may have been done in part */
+			sim_remember(sim, data, offset, sim_random(&sim->random) % (length / 512 + 1) * 512);
 		return error;
+	}
 	sim_remember(sim, data, offset, length);
 	return sim->off ? -EIO : 0;
 }

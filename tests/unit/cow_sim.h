@@ -27,6 +27,7 @@ struct sim {
 	uint64_t steps, cut;		/* the power fails in this step; 0: never */
 	bool off;
 	uint64_t calls, fail_at;	/* this call fails, reads count too; 0: none */
+	unsigned fail_more;		/* and this many after it */
 	int fail_error;
 	bool fail_syncs_only, fail_writes_only;
 	void (*on_sync)(void *owner);	/* called once it is fixed which writes the sync covers */

@@ -129,6 +129,24 @@ static void take_effect(struct engine_crash *crash, struct engine_io *io)
 	io->priv[RESULT] = io->op == ENGINE_WRITE ? (long)(io->length - io->moved) : 0;
 }
 
+/* A write that fails may have been done in part, in whole sectors. */
+static void fail(struct engine_crash *crash, struct engine_io *io)
+{
+	struct crash_write *write;
+
+	crash->failed = true;
+	io->priv[HAD_EFFECT] = 1;
+	io->priv[RESULT] = crash->off ? -EIO : crash->fail_error;
+	if (crash->off || io->op != ENGINE_WRITE)
+		return;
+	write = write_of(crash, io);
+	write->io = io;
+	write->length = sim_random(&crash->random) % (io->length / 512) * 512;
+	medium_write(write, io->fd, 0, write->length);
+	*crash->last_write = write;
+	crash->last_write = &write->next;
+}
+
 static bool overlap(const struct crash_write *a, const struct crash_write *b)
 {
 	return a->offset < b->offset + b->length && b->offset < a->offset + a->length;
@@ -188,7 +206,7 @@ static bool must_fail(struct engine_crash *crash, const struct engine_io *io)
 		return crash->fail_resizes--;
 	if ((crash->fail_writes_only && !alters(io)) || (crash->fail_reads_only && io->op != ENGINE_READ))
 		return false;
-	return ++crash->queued == crash->fail_at;
+	return ++crash->queued >= crash->fail_at && crash->fail_at && crash->queued - crash->fail_at <= crash->fail_more;
 }
 
 static void crash_queue(struct engine *engine, struct engine_io *io)
@@ -209,9 +227,7 @@ static void crash_queue(struct engine *engine, struct engine_io *io)
 		crash->held = io;
 	}
 	if (must_fail(crash, io)) {
-		crash->failed = true;
-		io->priv[HAD_EFFECT] = 1;
-		io->priv[RESULT] = crash->off ? -EIO : crash->fail_error;
+		fail(crash, io);
 	} else if (crash->held != io && one_in(crash, 2)) {
 		take_effect(crash, io);
 	}

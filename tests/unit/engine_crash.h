@@ -50,6 +50,7 @@ struct engine_crash {
 	uint64_t cut;			/* the power fails at this step, and all operations from then on; 0: never */
 	bool off;
 	uint64_t queued, fail_at;	/* the Nth operation from here on fails; 0: none */
+	unsigned fail_more;		/* and this many after it */
 	int fail_error;
 	bool fail_writes_only, fail_reads_only;
 	unsigned fail_resizes;		/* that many ENGINE_RESIZE fail with fail_error */

@@ -20,6 +20,7 @@ struct fault_engine {
 	unsigned fail_at;		/* the I/O that fails, from 1; 0: none */
 	int error;			/* its error, -errno; 0: a read or write is short, 512 bytes */
 	bool broken;			/* all later I/Os fail, too */
+	bool writes_only;		/* only ENGINE_WRITE counts, and fails */
 	bool silent;			/* complete nothing until this is cleared */
 	size_t at_most;			/* bytes moved by one call; 0: no limit */
 	unsigned syncs, resizes;	/* ENGINE_SYNC, ENGINE_RESIZE that reached the file */
@@ -54,10 +55,11 @@ static inline long fault_engine_call(struct fault_engine *fault, const struct en
 static inline void fault_engine_queue(struct engine *engine, struct engine_io *io)
 {
 	struct fault_engine *fault = (struct fault_engine *)engine;
-	bool moves = io->op == ENGINE_READ || io->op == ENGINE_WRITE, hit;
+	bool moves = io->op == ENGINE_READ || io->op == ENGINE_WRITE;
+	bool counts = !fault->writes_only || io->op == ENGINE_WRITE, hit;
 
-	fault->seen++;
-	hit = fault->fail_at && (fault->broken ? fault->seen >= fault->fail_at : fault->seen == fault->fail_at);
+	fault->seen += counts;
+	hit = counts && fault->fail_at && (fault->broken ? fault->seen >= fault->fail_at : fault->seen == fault->fail_at);
 	if (hit && fault->error)
 		io->priv[0] = fault->error;
 	else

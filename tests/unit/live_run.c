@@ -4,6 +4,7 @@
  * cuts, and with an injected fault. The unit tests do some of them, the soak
  * test as many as there is time for.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -222,6 +223,21 @@ bool live_run_fault(const struct live_options *options, const char *directory, u
 
 	fault_begin(disk, nth, error);
 	steps(disk, FAULT_STEPS, nth);
+	return fault_end(disk, nth);
+}
+
+/* Commands may fail, and leave no part of themselves. */
+bool live_run_no_room(const struct live_options *options, const char *directory, uint64_t nth, unsigned count)
+{
+	struct live_disk *disk = disk_new(options, directory);
+
+	disk->crash.fail_writes_only = true;
+	disk->crash.fail_more = count - 1;
+	fault_begin(disk, nth, -ENOSPC);
+	steps(disk, FAULT_STEPS, nth);
+	if (disk->errors)
+		live_failed(disk, "%u requests have failed", disk->errors);
+	live_fault_expect_right(disk, nth);
 	return fault_end(disk, nth);
 }
 

@@ -22,6 +22,11 @@ void live_run_cuts(const struct live_options *options, const char *directory);
  */
 bool live_run_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
 bool live_run_fault_deletes(const struct live_options *options, const char *directory, uint64_t nth, int error);
+/*
+ * From the @nth write below the driver on, of data or of the store's own, @count find no room. No request fails. False: there
+ * were fewer writes.
+ */
+bool live_run_no_room(const struct live_options *options, const char *directory, uint64_t nth, unsigned count);
 void live_fault_expect_right(const struct live_disk *disk, uint64_t nth);
 
 /* Fail the first @count attempts to enlarge the store's file with @error. True: there were as many. */

@@ -61,6 +61,20 @@ static void test_no_space(void **state)
 	sweep(-ENOSPC, 6);
 }
 
+/* The same for writes alone, also of the store's records, pages and superblocks: and no request fails. */
+static void test_no_room_for_any_write(void **state)
+{
+	uint64_t first = model_first_seed(1), seed, faults = 0, step = stride(), nth;
+	struct live_options options;
+
+	for (seed = first; seed < first + model_seeds(6); seed++) {
+		options = of_seed(seed);
+		for (nth = 1 + seed * 5 % step; live_run_no_room(&options, scratch_dir, nth, 1 + nth % 7); nth += step)
+			faults++;
+	}
+	print_message("# %llu faults\n", (unsigned long long)faults);
+}
+
 static void test_deletes(void **state)
 {
 	uint64_t first = model_first_seed(1), seed, faults = 0;
@@ -88,6 +102,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_input_output_errors),
 		cmocka_unit_test(test_no_space),
+		cmocka_unit_test(test_no_room_for_any_write),
 		cmocka_unit_test(test_deletes),
 		cmocka_unit_test(test_commit),
 	};

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cow_base.h"
 #include "live_rules.h"
 
 #include "fault_store.h"
@@ -88,6 +89,39 @@ static void test_discard_makes_room(void **state)
 		rounds(PLENTY);
 	}
 	assert_int_equal(disk.backend->waiting, 0);
+	end();
+}
+
+static unsigned deletions(void)
+{
+	struct cow_leftover leftover;
+
+	assert_true(cow_backend_leftover(disk.backend, &leftover));
+	return leftover.deletions;
+}
+
+/* A deletion finds no room for its records, and no request waits: it goes on by itself when there is room. */
+static void test_deletion_waits_for_room(void **state)
+{
+	struct live_snapshot *snapshot;
+
+	begin((struct live_options){ 0 });
+	do_write(0, LIVE_ISLAND);
+	snapshot = create();
+	do_write(0, LIVE_ISLAND);
+	snapshot->state = LIVE_DELETING;
+	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
+	live_drain(&disk);
+	disk.crash.fail_writes_only = true;
+	disk.crash.fail_error = -ENOSPC;
+	disk.crash.fail_at = disk.crash.queued + 1;
+	disk.crash.fail_more = UINT32_MAX;
+	rounds(3000);
+	assert_int_equal(deletions(), 1);
+	assert_int_equal(disk.backend->in_flight, 0);
+	disk.crash.fail_at = 0;
+	rounds(3000);
+	assert_int_equal(deletions(), 0);
 	end();
 }
 
@@ -282,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
+		cmocka_unit_test(test_deletion_waits_for_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
 		cmocka_unit_test(test_only_whose_turn_it_is_is_started),
 		cmocka_unit_test(test_write_without_memory_for_a_fiber),

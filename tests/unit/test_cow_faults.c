@@ -92,6 +92,139 @@ static void test_enospc_anywhere(void **state)
 	sweep(-ENOSPC);
 }
 
+static void expect_room(struct model *model, int ret)
+{
+	if (ret || model->store->failed)
+		fail_msg("TAPSNAP_SEED=%llu call %llu: error %d when there is room again, or the store has failed with %d",
+			 (unsigned long long)model_seed, (unsigned long long)model_cut, ret, model->store->failed);
+}
+
+/* Sectors of writes that have failed: whatever is flushed later, they may have their old contents. */
+static bool uncertain[MODEL_SECTORS];
+
+static void note_uncertain(const struct model *model)
+{
+	size_t i;
+
+	for (i = 0; i < model->nr_later; i++)
+		uncertain[model->later[i].sector] = true;
+}
+
+/* All others have what was written last, whatever comes. */
+static void settle_certain(struct model *model)
+{
+	size_t i, kept = 0;
+
+	for (i = 0; i < model->active.sectors; i++) {
+		if (!uncertain[i])
+			model->stable.tag[i] = model->active.tag[i];
+	}
+	for (i = 0; i < model->nr_later; i++) {
+		if (uncertain[model->later[i].sector])
+			model->later[kept++] = model->later[i];
+	}
+	model->nr_later = kept;
+}
+
+/* While there is no room, writes and flushes may succeed. After a revert it is open whether they belong to the old disk. */
+static void use_without_room(struct model *model)
+{
+	unsigned i;
+
+	note_uncertain(model);
+	for (i = 0; i < 6 && model->pending != REVERTING && model->pending != RESIZING; i++) {
+		if (model_write(model, (i * 977 + model_seed * 41 + model_cut) % 800, 20))
+			note_uncertain(model);
+		else if (!cow_flush(model->store))
+			settle_certain(model);
+	}
+}
+
+enum then { ROOM, POWER_CUT, DEATH };
+
+/*
+ * The next open settles what is pending; if there is room before, the store does, and is whole without another open. When
+ * only the process dies, the journal has what was not flushed.
+ */
+static void room_again(struct model *model, enum then then)
+{
+	model->sim->fail_at = 0;
+	if (then == ROOM) {
+		expect_room(model, cow_flush(model->store));
+		expect_room(model, cow_checkpoint(model->store));
+	} else {
+		cow_abandon(model->store);
+		if (then == POWER_CUT) {
+			sim_power_cycle(model->sim);
+			unlink(model->journal);
+		} else {
+			settle_certain(model);
+		}
+		assert_int_equal(model_open(model), 0);
+	}
+	memset(uncertain, 0, sizeof(uncertain));
+	model_verify_crashed(model);
+	model_check(model);
+}
+
+/* From the @nth write on there is no room for a while. 0: there were fewer. */
+static bool run_no_room(uint64_t seed, uint64_t nth)
+{
+	struct sim sim;
+	struct model *model = begin(&sim, seed, 0, -ENOSPC);
+	bool come;
+	unsigned i;
+	int ret = 0;
+
+	model_cut = nth;
+	model->journal = scratch_path("journal");
+	unlink(model->journal);
+	assert_int_equal(model_open(model), 0);
+	sim.fail_writes_only = true;
+	sim.calls = 0;
+	sim.fail_at = nth;
+	sim.fail_more = (seed + nth) % 3 ? (unsigned)(nth % 4) : 1000;
+	for (i = 0; model->store && !ret && i < OPERATIONS; i++)
+		ret = model_step(model);
+	come = ret;
+	if (model->store && come) {
+		assert_int_equal(ret, -ENOSPC);
+		expect_room(model, 0);
+		use_without_room(model);
+		room_again(model, (enum then)(nth / 4 % 3));
+	} else if (come) {		/* at the close or the open */
+		sim.fail_at = 0;
+		assert_int_equal(model_open(model), 0);
+		model_verify_crashed(model);
+	}
+	sim.fail_at = 0;
+	for (i = 0; i < OPERATIONS / 2; i++)
+		expect_room(model, model_step(model));
+	model_verify(model);
+	assert_int_equal(cow_close(model->store), 0);
+	assert_int_equal(model_open(model), 0);
+	model_verify(model);
+	model_check(model);
+	model_finish_deletions(model);
+	model_check(model);
+	model_free(model);
+	free(model);
+	sim_free(&sim);
+	return come;
+}
+
+/* Whatever finds no room, records of the log, pages and superblocks included: with room the store goes on, and is whole. */
+static void test_room_after_no_space_anywhere(void **state)
+{
+	uint64_t first = model_first_seed(1), seed, nth, runs = 0;
+
+	for (seed = first; seed < first + model_seeds(8); seed++) {
+		for (nth = 1; run_no_room(seed, nth); nth++)
+			runs++;
+	}
+	print_message("# %llu faults\n", (unsigned long long)runs);
+}
+
 /* What has been answered must be there when the process has died: as after a flush, in a power cut. */
 static void all_answered(struct model *model)
 {
@@ -305,11 +438,14 @@ static void test_no_space_then_space(void **state)
 	sim_free(&sim);
 }
 
-/* A checkpoint that finds no space is undone, and the next one succeeds, without another open. */
+/*
+ * A checkpoint that finds no space is undone, or, when it comes to the superblocks, ended by the next one, without another
+ * open.
+ */
 static void test_checkpoint_without_space(void **state)
 {
 	struct model *model = malloc(sizeof(*model));
-	unsigned nth, undone = 0;
+	unsigned nth, undone = 0, superblocks = 0;
 	struct sim sim;
 	int ret = -ENOSPC;
 
@@ -331,19 +467,19 @@ static void test_checkpoint_without_space(void **state)
 		if (!ret)
 			break;
 		assert_int_equal(ret, -ENOSPC);
-		if (cow_flush(model->store)) {
-			/* A superblock could not be written: its contents are unknown from then on. */
-			cow_abandon(model->store);
-			assert_int_equal(model_open(model), 0);
-		} else {
+		assert_int_equal(cow_flush(model->store), 0);
+		if (!model->store->checkpoint) {
 			model_check(model);
-			assert_int_equal(cow_checkpoint(model->store), 0);
 			undone++;
+		} else {
+			superblocks++;
 		}
+		assert_int_equal(cow_checkpoint(model->store), 0);
 		model_verify(model);
 		model_check(model);
 	}
 	assert_true(undone >= 3);
+	assert_int_equal(superblocks, 2);
 	model_free(model);
 	free(model);
 	sim_free(&sim);
@@ -459,6 +595,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_eio_anywhere),
 		cmocka_unit_test(test_enospc_anywhere),
+		cmocka_unit_test(test_room_after_no_space_anywhere),
 		cmocka_unit_test(test_death_by_a_fault),
 		cmocka_unit_test(test_commit_anywhere),
 		cmocka_unit_test(test_no_space_then_space),

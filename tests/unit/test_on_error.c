@@ -22,6 +22,7 @@ static void break_disk(int error)
 static void repair_disk(void)
 {
 	fault.fail_at = 0;
+	fault.writes_only = false;
 }
 
 static void open_raw(enum vbd_on_error policy)
@@ -266,6 +267,210 @@ static void test_another_policy(void **state)
 	disk_close();
 }
 
+/* A store whose file system has no room, not even for what overwrites: the log cannot be written. */
+static void fill_up(void)
+{
+	break_disk(-ENOSPC);
+	fault.writes_only = true;
+}
+
+/* Block 3 has stamp 1, and the flush that is to make it durable, request 1, has found no room. */
+static void flush_without_room(enum vbd_on_error policy)
+{
+	char target[PATH_MAX];
+
+	make_image("cow", target, sizeof(target));
+	disk_open(target, policy);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	assert_int_equal(entries[0].error, 0);
+	fill_up();
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+}
+
+static void expect_block(unsigned block, unsigned stamp)
+{
+	submit(9, BLOCK_READ, block, 1, 31);
+	run();
+	assert_int_equal(entries[9].error, 0);
+	assert_int_equal(entries[9].data[0], stamp);
+}
+
+/* Nothing is lost: a flush waits as a write does, reads continue, and so does all when there is room. */
+static void test_flush_waits_for_room(void **state)
+{
+	static const enum vbd_on_error policies[] = { ON_ERROR_ENOSPC, ON_ERROR_STOP };
+
+	for (unsigned i = 0; i < 2; i++) {
+		flush_without_room(policies[i]);
+		assert_true(entries[1].busy && !vbd->errors.stopped);
+		expect_block(3, 1);
+		submit(2, BLOCK_WRITE, 5, 1, 2);
+		run();
+		assert_true(entries[2].busy);
+		expect_events("no-space");
+		resume();
+		assert_true(entries[1].busy && entries[2].busy);
+		repair_disk();
+		if (i)
+			assert_int_equal(resume(), 2);
+		else
+			wait_for_event();
+		assert_int_equal(entries[1].error | entries[2].error, 0);
+		expect_block(5, 2);
+		disk_close();
+	}
+}
+
+static void test_flush_is_answered_by_the_policy(void **state)
+{
+	flush_without_room(ON_ERROR_REPORT);
+	assert_int_equal(entries[1].error, -ENOSPC);
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+	assert_int_equal(entries[1].error, -ENOSPC);
+	repair_disk();
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+	assert_int_equal(entries[1].error, 0);
+	disk_close();
+
+	flush_without_room(ON_ERROR_ENOSPC);
+	vbd_on_error_set(vbd, ON_ERROR_REPORT);
+	run();
+	assert_int_equal(entries[1].error, -ENOSPC);
+	repair_disk();
+	disk_close();
+}
+
+/* A pause needs its own flush, and fails; the guest's flush goes on waiting. */
+static void test_pause_while_a_flush_waits(void **state)
+{
+	struct error_text text = { "" };
+
+	flush_without_room(ON_ERROR_ENOSPC);
+	paused = false;
+	assert_int_equal(vbd_pause(vbd, false, note_end, &paused, &text), 0);
+	for (unsigned i = 0; !paused && i < 100; i++)
+		run();
+	assert_true(paused && vbd->state == VBD_RUNNING);
+	assert_true(entries[1].busy);
+	repair_disk();
+	resume();
+	assert_int_equal(entries[1].error, 0);
+	disk_close();
+
+	/* forced: the writes before it are lost, and it reports that */
+	flush_without_room(ON_ERROR_ENOSPC);
+	pause_forced();
+	assert_true(entries[1].busy);
+	repair_disk();
+	unpause();
+	assert_int_equal(entries[1].error, -EIO);
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+	assert_int_equal(entries[1].error, 0);
+	disk_close();
+}
+
+/* A flush that waits untried behind an error reports the loss, too. */
+static void test_loss_while_stopped(void **state)
+{
+	open_raw(ON_ERROR_STOP);
+	break_disk(-EIO);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	pause_forced();
+	repair_disk();
+	unpause();
+	assert_int_equal(entries[0].error, 0);
+	assert_int_equal(entries[1].error, -EIO);
+	disk_close();
+}
+
+static void test_close_while_a_flush_waits(void **state)
+{
+	struct error_text text = { "" };
+
+	flush_without_room(ON_ERROR_ENOSPC);
+	ended = false;
+	assert_int_equal(vbd_close(vbd, true, note_end, &ended, &text), 0);
+	for (unsigned i = 0; entries[1].busy && i < 100; i++)
+		run();
+	assert_int_equal(entries[1].error, -ENOSPC);
+	disk_close();
+}
+
+static void command_over(struct vbd_snapshot *snapshot, int error)
+{
+	*(int *)snapshot->owner = error;
+}
+
+/* It must end without waiting for room. */
+static int command(enum snapshot_op op, const char *name)
+{
+	int error = 1;
+	struct vbd_snapshot snapshot = {
+		.command = { .op = op, .name = name }, .done = command_over, .owner = &error,
+	};
+
+	vbd_snapshot(vbd, &snapshot);
+	for (unsigned i = 0; error == 1 && i < 100; i++)
+		run();
+	return error;
+}
+
+static int count_one(void *owner, const struct snapshot_info *info)
+{
+	++*(unsigned *)owner;
+	return 0;
+}
+
+static unsigned snapshots(void)
+{
+	unsigned count = 0;
+
+	backend_snapshot_list(vbd->backend, count_one, &count);
+	return count;
+}
+
+/* Commands do not wait: they fail, and then nothing of them is left; with room they succeed. */
+static void test_commands_without_room(void **state)
+{
+	char target[PATH_MAX];
+
+	make_image("cow", target, sizeof(target));
+	disk_open(target, ON_ERROR_ENOSPC);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	fill_up();
+	assert_int_equal(command(SNAPSHOT_CREATE, "one"), -ENOSPC);
+	assert_int_equal(snapshots(), 0);
+	assert_int_equal(command(SNAPSHOT_CREATE, "one"), -ENOSPC);
+	repair_disk();
+	assert_int_equal(command(SNAPSHOT_CREATE, "one"), 0);
+	assert_int_equal(snapshots(), 1);
+	submit(0, BLOCK_WRITE, 3, 1, 2);
+	run();
+	fill_up();
+	assert_int_equal(command(SNAPSHOT_DELETE, "one"), -ENOSPC);
+	assert_int_equal(snapshots(), 1);
+	vbd_remove_client(&client);
+	assert_int_equal(command(SNAPSHOT_REVERT, "one"), -ENOSPC);
+	assert_int_equal(vbd_add_client(vbd, &client), 0);
+	expect_block(3, 2);
+	repair_disk();
+	vbd_remove_client(&client);
+	assert_int_equal(command(SNAPSHOT_REVERT, "one"), 0);
+	assert_int_equal(vbd_add_client(vbd, &client), 0);
+	expect_block(3, 1);
+	assert_int_equal(command(SNAPSHOT_DELETE, "one"), 0);
+	assert_int_equal(snapshots(), 0);
+	disk_close();
+}
+
 /* A client disconnects: its waiting requests end, and those at the disk or still to come do not wait either. */
 static void test_client_goes(void **state)
 {
@@ -383,6 +588,12 @@ int main(void)
 		cmocka_unit_test(test_goes_on_after_pause_that_fails),
 		cmocka_unit_test(test_close_ends_what_waits),
 		cmocka_unit_test(test_another_policy),
+		cmocka_unit_test(test_flush_waits_for_room),
+		cmocka_unit_test(test_flush_is_answered_by_the_policy),
+		cmocka_unit_test(test_pause_while_a_flush_waits),
+		cmocka_unit_test(test_loss_while_stopped),
+		cmocka_unit_test(test_close_while_a_flush_waits),
+		cmocka_unit_test(test_commands_without_room),
 		cmocka_unit_test(test_client_goes),
 		cmocka_unit_test(test_events_of_answered_errors),
 		cmocka_unit_test(test_bad_requests_never_wait),
