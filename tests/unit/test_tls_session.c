@@ -254,21 +254,39 @@ static void expect_end(void)
 		fail_msg("the session has taken %ld ms of a processor", cpu);
 }
 
-/* Sends as much as fits on the way. Returns how much. */
+/* 'S': it sleeps. */
+static char session_state(void)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", session);
+	file = fopen(path, "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &state), 1);
+	fclose(file);
+	return state;
+}
+
+/*
+ * Sends as much as fits on the way. Returns how much. It is full when the session sleeps though more
+ * data wait for it; or when the session is over.
+ */
 static size_t fill(void)
 {
 	static char data[65536];
 	struct pollfd ready = { .fd = server, .events = POLLOUT };
 	size_t sent = 0;
 	ssize_t some;
+	bool asleep;
 
-	while (poll(&ready, 1, 100) == 1) {
+	do {
+		asleep = session_state() == 'S';
 		some = send(server, data, sizeof(data), MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (some < 0)
-			assert_int_equal(errno, EAGAIN);
-		else
-			sent += some;
-	}
+		sent += some > 0 ? some : 0;
+		if (some < 0 && errno == EAGAIN && !asleep)
+			poll(&ready, 1, 1);
+	} while (some >= 0 || (errno == EAGAIN && !asleep));
 	return sent;
 }
 
