@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "scratch.h"
 
 #define SHORT_MS 2000
 #define MAX_WORDS 12
@@ -49,8 +48,11 @@ bool fault_disarm_fired(void)
 
 int fault_open_output(const char *name)
 {
-	int fd = open(scratch_path(name), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	char path[PATH_MAX];
+	int fd;
 
+	snprintf(path, sizeof(path), "%s/%s", fault.directory, name);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	assert_true(fd >= 0);
 	return fd;
 }

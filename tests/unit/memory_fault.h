@@ -14,6 +14,7 @@
 
 extern struct memory_fault {
 	struct fault_malloc *shared;
+	const char *directory;		/* of the test's files */
 	unsigned stride;		/* the sweep fails every @stride-th allocation */
 	long number;			/* for messages */
 	struct fixture disk;		/* directory, pid and minor */

@@ -312,6 +312,7 @@ static int setup(void **state)
 	setenv(STATE_DIR_ENV, scratch_path("state"), 1);
 	fixture_make_dir(&fault.disk);
 	create_disk(true);
+	assert_true(atomic_load(&fault.shared->count) > 0);	/* their allocations are counted */
 	return 0;
 }
 
@@ -342,5 +343,6 @@ int memory_sweep_run(unsigned every)
 #endif
 	fault.stride = every;
 	scratch_init();
+	fault.directory = scratch_dir;
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
