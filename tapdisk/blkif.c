@@ -65,7 +65,7 @@ static void blkif_queue_ready(void *arg, uint32_t events)
 	queue->stats.kicks++;
 	queue->kicked = true;
 	queue->unacknowledged = true;
-	processor_signalled();
+	processor_used();
 	if (!queue->channel.late || events != EPOLLIN)
 		blkif_queue_acknowledge(queue);
 	if (produced == queue->announced)

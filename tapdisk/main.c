@@ -207,7 +207,8 @@ static void engine_ready(void *arg, uint32_t events)
 {
 	struct tapdisk *tapdisk = arg;
 
-	engine_reap(tapdisk->engine);
+	if (engine_reap(tapdisk->engine) > 0)
+		processor_used();
 }
 
 /* An io_uring completion may interrupt the sleep. */

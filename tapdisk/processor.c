@@ -26,7 +26,7 @@
 #define MAX_INTERRUPT (1 << 24)		/* more than Linux has */
 
 static unsigned channels;
-static bool signalled;
+static bool used;
 static struct {
 	bool here;			/* the thread stays where the interrupts arrive */
 	int interrupt;			/* its number; -1: not known yet */
@@ -216,21 +216,21 @@ void processor_channel_unbound(void)
 	processor_leave();
 }
 
-void processor_signalled(void)
+void processor_used(void)
 {
-	signalled = true;
+	used = true;
 }
 
 void processor_turn(void)
 {
 	uint64_t now;
 
-	if (channels != 1 || !signalled)
+	if (channels != 1 || !used)
 		return;
 	now = now_ns();
 	if (now < stay.look)
 		return;
-	signalled = false;
+	used = false;
 	stay.look = now + LOOK_NS;
 	look(now);
 }

@@ -26,9 +26,9 @@ void processor_channel_name(char name[16], pid_t pid);
 
 void processor_channel_bound(void);
 void processor_channel_unbound(void);
-/* A guest's signal has arrived. */
-void processor_signalled(void);
-/* Call once per turn of the loop; checks the cost every 100 ms, but only after a signal. */
+/* A signal of the guest has arrived, or I/O has completed. */
+void processor_used(void);
+/* Call once per turn of the loop; checks the cost every 100 ms while it is used. */
 void processor_turn(void);
 /* Unbind for now: before starting a thread, which would inherit the affinity. */
 void processor_leave(void);

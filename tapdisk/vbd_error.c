@@ -219,10 +219,13 @@ static void try_all(struct vbd *vbd)
 
 void vbd_error_try_room(struct vbd *vbd)
 {
-	if (vbd->state != VBD_RUNNING || vbd->errors.stopped)
+	const struct vbd_errors *errors = &vbd->errors;
+
+	if (vbd->state != VBD_RUNNING || (errors->stopped && !errors->probe))
 		return;
-	backend_retry(vbd->backend);
-	try_all(vbd);
+	backend_retry(vbd->backend);	/* the probe, too, may wait for room */
+	if (!errors->stopped)
+		try_all(vbd);
 }
 
 /* The disk is no longer stopped. While it drains, waiting requests keep waiting. */
@@ -278,10 +281,10 @@ unsigned vbd_error_go_on(struct vbd *vbd)
 	unsigned count = vbd->errors.waiting.count + (vbd->errors.probe != NULL) + vbd->backend->waiting;
 
 	assert(vbd->state == VBD_RUNNING);
-	if (!vbd->errors.stopped)
-		vbd_error_try_room(vbd);
-	else if (!vbd->errors.probe)
+	if (vbd->errors.stopped && !vbd->errors.probe)
 		probe(vbd);
+	else
+		vbd_error_try_room(vbd);
 	return count;
 }
 

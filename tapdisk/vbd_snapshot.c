@@ -142,7 +142,13 @@ static int intent_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct vbd *vbd = snapshot->vbd;
 
-	if (error || strcmp(snapshot->command.name, SNAPSHOT_REVERT_INTENT))
+	if (strcmp(snapshot->command.name, SNAPSHOT_REVERT_INTENT))
+		return error;
+	if (error == -ENOENT) {		/* settled by an earlier command, which could only not make it durable at once */
+		vbd->reverting = false;
+		vbd_refresh_size(vbd, NULL);
+	}
+	if (error)
 		return error;
 	vbd->reverting = false;
 	if (snapshot->command.op == SNAPSHOT_ABORT)
@@ -153,7 +159,10 @@ static int intent_done(struct vbd_snapshot *snapshot, int error)
 
 static int resize_done(struct vbd_snapshot *snapshot, int error)
 {
-	return error ? error : vbd_refresh_size(snapshot->vbd, &snapshot->command.error);
+	/* also after a failure: it may have been resized, though that is not durable */
+	int refreshed = vbd_refresh_size(snapshot->vbd, error ? NULL : &snapshot->command.error);
+
+	return error ? error : refreshed;
 }
 
 static void command_done(struct snapshot_command *command, int error)

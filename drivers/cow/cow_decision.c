@@ -104,13 +104,14 @@ int cow_decision_abort(const char *path, struct error_text *error)
 	return ret < 0 ? error_set(error, ret, "%s: cannot be read: %s", path, strerror(-ret)) : ret;
 }
 
+/* One that is settled, but not durably, counts until it is. */
 unsigned cow_prepared_count(const struct cow_store *store)
 {
 	const struct cow_version *version;
 	unsigned count = 0;
 
 	for (version = store->versions; version; version = version->next)
-		count += !version->deleted && !version->leaving && version->decision[0];
+		count += !version->deleted && version->decision[0];
 	return count;
 }
 
@@ -118,7 +119,7 @@ const struct cow_version *cow_prepared_next(const struct cow_store *store)
 {
 	const struct cow_version *version = store->versions;
 
-	while (version && (version->deleted || version->leaving || !version->decision[0]))
+	while (version && (version->deleted || !version->decision[0]))
 		version = version->next;
 	return version;
 }

@@ -57,18 +57,6 @@ void cow_task_later(struct cow_disk *disk, int error)
 		engine_set_timer(disk->engine, &disk->room_timer, cow_clock_now() + LATER_NS);
 }
 
-static void run_catch_up(struct cow_disk *disk)
-{
-	int ret;
-
-	disk->want_catch_up = false;
-	cow_exclusive_begin(disk);
-	ret = cow_checkpoint_catch_up(disk->store);
-	cow_exclusive_end(disk);
-	cow_task_later(disk, ret);
-	disk->want_delete |= !ret && !disk->read_only && cow_delete_next(disk->store);
-}
-
 /* For lack of space or memory what waits in @line waits on, for retry(). Any other error ends it. */
 static void room_failed(struct cow_disk *disk, struct cow_line *line, int error)
 {
@@ -78,6 +66,20 @@ static void room_failed(struct cow_disk *disk, struct cow_line *line, int error)
 		disk->full = true;
 	else
 		cow_line_fail(line, error);
+}
+
+static void run_catch_up(struct cow_disk *disk)
+{
+	int ret;
+
+	disk->want_catch_up = false;
+	cow_exclusive_begin(disk);
+	ret = cow_checkpoint_catch_up(disk->store);
+	if (disk->gate.waiting.first)		/* they wait for the log, which only this can empty */
+		room_failed(disk, &disk->gate, ret);
+	cow_exclusive_end(disk);
+	cow_task_later(disk, ret);
+	disk->want_delete |= !ret && !disk->read_only && cow_delete_next(disk->store);
 }
 
 bool cow_task_room_by_checkpoint(struct cow_disk *disk)

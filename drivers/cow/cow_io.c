@@ -430,6 +430,8 @@ int cow_resize(struct cow_store *store, uint64_t sectors, struct error_text *err
 	if (ret)
 		return ret;
 	ret = cow_checkpoint_if_due(store);
+	if (!ret)
+		ret = cow_log_probe(store);
 	if (!ret && sectors < active->sectors)
 		ret = resize_hide_base(store, sectors);
 	if (!ret && sectors < active->sectors)

@@ -409,17 +409,25 @@ static void command_over(struct vbd_snapshot *snapshot, int error)
 }
 
 /* It must end without waiting for room. */
-static int command(enum snapshot_op op, const char *name)
+static int command_run(const struct snapshot_command *command)
 {
 	int error = 1;
-	struct vbd_snapshot snapshot = {
-		.command = { .op = op, .name = name }, .done = command_over, .owner = &error,
-	};
+	struct vbd_snapshot snapshot = { .command = *command, .done = command_over, .owner = &error };
 
 	vbd_snapshot(vbd, &snapshot);
 	for (unsigned i = 0; error == 1 && i < 100; i++)
 		run();
 	return error;
+}
+
+static int command(enum snapshot_op op, const char *name)
+{
+	return command_run(&(struct snapshot_command){ .op = op, .name = name });
+}
+
+static int resize(uint64_t sectors)
+{
+	return command_run(&(struct snapshot_command){ .op = SNAPSHOT_RESIZE, .sectors = sectors });
 }
 
 static int count_one(void *owner, const struct snapshot_info *info)
@@ -468,6 +476,51 @@ static void test_commands_without_room(void **state)
 	expect_block(3, 1);
 	assert_int_equal(command(SNAPSHOT_DELETE, "one"), 0);
 	assert_int_equal(snapshots(), 0);
+	disk_close();
+}
+
+/* A size that cannot be made durable is not shown, either. */
+static void test_resize_without_room(void **state)
+{
+	char target[PATH_MAX];
+	uint64_t before;
+
+	make_image("cow", target, sizeof(target));
+	disk_open(target, ON_ERROR_ENOSPC);
+	before = vbd->geometry.sectors;
+	fill_up();
+	assert_int_equal(resize(2 * before), -ENOSPC);
+	assert_int_equal(vbd->geometry.sectors, before);
+	repair_disk();
+	pause_forced();
+	unpause();
+	assert_int_equal(vbd->geometry.sectors, before);
+	assert_int_equal(resize(2 * before), 0);
+	assert_int_equal(vbd->geometry.sectors, 2 * before);
+	disk_close();
+}
+
+/* The request that is tried alone after an error finds no room: it goes on by itself when there is some, and so does the disk. */
+static void test_probe_waits_for_room(void **state)
+{
+	char target[PATH_MAX];
+
+	make_image("cow", target, sizeof(target));
+	disk_open(target, ON_ERROR_STOP);
+	break_disk(-EIO);
+	submit(0, BLOCK_WRITE, 5, 1, 2);
+	run();
+	assert_true(entries[0].busy && vbd->errors.stopped);
+	fill_up();
+	resume();
+	assert_true(entries[0].busy && vbd->errors.stopped);
+	expect_events("io-error no-space");
+	repair_disk();
+	wait_for_event();
+	expect_events("resumed");
+	assert_int_equal(entries[0].error, 0);
+	assert_false(vbd->errors.stopped);
+	expect_block(5, 2);
 	disk_close();
 }
 
@@ -594,6 +647,8 @@ int main(void)
 		cmocka_unit_test(test_loss_while_stopped),
 		cmocka_unit_test(test_close_while_a_flush_waits),
 		cmocka_unit_test(test_commands_without_room),
+		cmocka_unit_test(test_resize_without_room),
+		cmocka_unit_test(test_probe_waits_for_room),
 		cmocka_unit_test(test_client_goes),
 		cmocka_unit_test(test_events_of_answered_errors),
 		cmocka_unit_test(test_bad_requests_never_wait),
