@@ -152,6 +152,17 @@ static void test_no_other_is_taken(void **state)
 	assert_false(cow_decision_valid(record));
 }
 
+/* One that is settled in memory is not settled until that is durable: before, its record must not be removed. */
+static void test_settled_when_durable(void **state)
+{
+	prepare("s");
+	assert_int_equal(cow_version_drop(store, cow_version_by_name(store, "s")), 0);
+	assert_int_equal(cow_prepared_count(store), 1);
+	assert_int_equal(cow_flush(store), 0);
+	assert_int_equal(cow_prepared_count(store), 0);
+	assert_null(cow_prepared_next(store));
+}
+
 /* A file would be created for each. */
 static void test_not_too_many(void **state)
 {
@@ -178,6 +189,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_none_is_read_elsewhere, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_is_made_in_its_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_other_is_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_settled_when_durable, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_too_many, setup, teardown),
 	};
 
