@@ -191,8 +191,8 @@ static void check_consistent(struct look *look)
 	if (ret)
 		live_failed(look->disk, "check: %s", strerror(-ret));
 	if (check.errors || check.copies || (check.leaks && look->what != LIVE_CLOSED_LEAKY))
-		live_failed(look->disk, "check: %llu errors, %llu leaks", (unsigned long long)check.errors,
-			    (unsigned long long)check.leaks);
+		live_failed(look->disk, "check: %llu errors, %llu leaks, %u bad superblock copies", (unsigned long long)check.errors,
+			    (unsigned long long)check.leaks, check.copies);
 }
 
 static void finish_deletions(struct look *look)
