@@ -381,6 +381,9 @@ void client_takeover_forget(int minor)
 	}
 	closedir(dir);
 	rmdir(directory);
+	/* if this was the last one, and its tapdisk could not remove the directory when it ended */
+	if (snprintf(directory, sizeof(directory), TAKEOVER_DIR_FORMAT, tapctl_run_dir()) < (int)sizeof(directory))
+		rmdir(directory);
 }
 
 int tapctl_takeover_owner(int minor)
