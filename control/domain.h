@@ -4,7 +4,11 @@
  *
  *   domain_queue.c    operations, each on its thread, and their completion
  *   domain_create.c domain_query.c domain_revert.c domain_delete.c domain_clone.c   the operations
+ *   domain_begin.c    their first step: the lock, and the recovery
  *   domain_recover.c  finishes or undoes an operation that was killed
+ *   domain_create_end.c domain_revert_end.c domain_delete_end.c   how each ends, in the operation itself or in a recovery
+ *   domain_intent.c   the intent file's domain, its destruction, and the intent's end
+ *   domain_parts.c    removes the parts of a snapshot
  *   domain_directory.c  a domain's directory: atomic writes of files, the lock
  *   domain_info.c     information files, and the tree of snapshots
  *   domain_disks.c    the disks at their tapdisks
@@ -260,27 +264,57 @@ void config_unwritten(const json_t *config, char *names, size_t size);
 /* A warning; its argument is config_unwritten()'s list. */
 #define DOMAIN_UNWRITTEN "these settings of the domain are not in the config file, and have their defaults: %.300s"
 
+/* ---- domain_begin.c ---- */
+
+/* The first step of every operation that changes something: open, lock, recover. */
+int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
+
 /* ---- domain_recover.c ---- */
 
-/* The domain's members of an intent. */
-json_t *domain_to_json(const struct domain_id *id);
 /* With the lock held: finish or undo an operation that was killed. 0: no intent is left. */
 int domain_recover(struct domain_operation *operation, const struct domain_directory *directory);
-/* The last step of every operation. */
-int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
-/* Destroy the domain, so that a recovery does it again if it is cut short, or fails half-way (-EINPROGRESS). */
-int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
-		   const struct domain_id *id);
-/* The parts of domain_recover(). @intent is the file's content. */
+/* Give up what a disk that is permanently lost would block? */
+bool domain_is_forced(const struct domain_operation *operation);
+
+/* ---- the ends of the operations; @intent is the file's content ---- */
+
 /* @told: called by the operation itself, not by recovery, so it may stop a running domain if the request says so. */
 int domain_finish_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			 bool told);
 int domain_undo_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
 int domain_finish_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
 int domain_finish_delete(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
+/* For recovery: finish or undo. */
+int domain_end_create(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
+int domain_end_revert(struct domain_operation *operation, const struct domain_directory *directory, json_t *intent);
 int domain_end_clone(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent);
-/* The first step of every operation that changes something: open, lock, recover. */
-int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
+
+/* ---- domain_intent.c ---- */
+
+/* The domain's members of an intent. */
+json_t *domain_to_json(const struct domain_id *id);
+/* The present state of an intent's domain. */
+int intent_find_domain(struct domain_operation *operation, const json_t *intent, struct domain_id *id);
+/* Has the domain not been restarted since the intent was written? */
+bool intent_is_same(const json_t *intent, const struct domain_id *id);
+bool intent_is_phase(const json_t *intent, const char *phase);
+/* The last step of every operation. */
+int domain_remove_intent(const struct domain_directory *directory, struct error_text *text);
+/* Destroy the domain, so that a recovery does it again if it is cut short, or fails half-way (-EINPROGRESS). */
+int domain_destroy(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
+		   const struct domain_id *id);
+/* Its result, for who only reports it. */
+int domain_destroy_error(int error);
+/* Was its destruction begun, and did not come to an end? Bring it to its end, if so. */
+bool intent_is_torn(const json_t *intent, const struct domain_id *id);
+int intent_destroy_torn(struct domain_operation *operation, const json_t *intent, struct domain_id *id);
+
+/* ---- domain_parts.c: a missing part is no error ---- */
+
+int domain_remove_info(struct domain_operation *operation, const struct domain_directory *directory, const char *name);
+int domain_remove_save(struct domain_operation *operation, const struct domain_directory *directory, const char *name);
+/* The snapshots on the disks of @info, unless they are older than @since; then move its "moves" back from their stores. */
+int domain_delete_disks(struct domain_operation *operation, const json_t *info, json_int_t since);
 
 /* ---- domain_program.c: the guard, which recovers the operation when this process is killed ---- */
 

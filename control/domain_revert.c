@@ -151,14 +151,6 @@ static int check_change(struct revert *revert)
 	return error;
 }
 
-/* May a disk have been changed? */
-static bool has_begun(const json_t *intent)
-{
-	const char *phase = info_string(intent, "phase");
-
-	return !phase || strcmp(phase, "stop") != 0;
-}
-
 /* Has the revert that this one replaces changed disks? */
 static bool is_half_way(const struct revert *revert)
 {
@@ -167,7 +159,7 @@ static bool is_half_way(const struct revert *revert)
 
 	if (directory_read(&revert->directory, INTENT_FILE, &intent, NULL))
 		return false;
-	half_way = has_begun(intent);
+	half_way = !intent_is_phase(intent, "stop");
 	json_decref(intent);
 	return half_way;
 }
@@ -210,7 +202,7 @@ static void end_failed(struct revert *revert, const json_t *intent)
 
 	if (is_ended(revert))
 		return;
-	if (revert->operation->id.there || revert->replaces || has_begun(intent) ||
+	if (revert->operation->id.there || revert->replaces || !intent_is_phase(intent, "stop") ||
 	    domain_remove_intent(&revert->directory, NULL)) {
 		explain_half_way(revert);
 		return;

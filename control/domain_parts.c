@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * domain_parts.c - removes the parts of a snapshot, when it is deleted or its
+ * create is undone: its information, its memory and its disks' snapshots.
+ */
+#include "domain.h"
+
+int domain_remove_info(struct domain_operation *operation, const struct domain_directory *directory, const char *name)
+{
+	char file[NAME_MAX + 1];
+
+	info_file(file, name);
+	return directory_remove(directory, file, &operation->text);
+}
+
+int domain_remove_save(struct domain_operation *operation, const struct domain_directory *directory, const char *name)
+{
+	char file[NAME_MAX + 1];
+	int error;
+
+	info_save_file(file, name, true);
+	error = directory_remove(directory, file, &operation->text);
+	info_save_file(file, name, false);
+	return error ? error : directory_remove(directory, file, &operation->text);
+}
+
+/* Move raw disks back from the stores of a create that is undone. A failure is harmless, and @text reports it. */
+static void move_back(struct domain_disks *disks, const json_t *moves, struct error_text *text)
+{
+	const json_t *vdev;
+	size_t i;
+
+	json_array_foreach(moves, i, vdev) {
+		const struct domain_disk *disk = disks_find(disks, json_string_value(vdev));
+
+		if (disk)
+			disk_move_back(disk, text);
+	}
+}
+
+int domain_delete_disks(struct domain_operation *operation, const json_t *info, json_int_t since)
+{
+	struct domain_disks disks = { .adopt = operation->adopts, .give_up = domain_is_forced(operation) };
+	int error = disks_from_info(&disks, info, &operation->text);
+
+	if (!error)
+		error = disks_open(&disks, &operation->text);
+	if (!error)
+		error = disks_delete_snapshot(&disks, info_string(info, "name"), since, &operation->text);
+	if (!error)
+		move_back(&disks, json_object_get(info, "moves"), &operation->text);
+	disks_close(&disks);
+	disks_free(&disks);
+	return error;
+}
