@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -135,6 +136,35 @@ void expect_running(int memory)
 	assert_false(fake->suspended);
 	assert_false(fake->paused);
 	assert_int_equal(fake->memory, memory);
+}
+
+void expect_all_or_nothing(const char *name)
+{
+	struct outcome outcome = list();
+	bool whole;
+
+	must(outcome);
+	whole = !strcmp(outcome.names, name);
+	if (!whole)
+		assert_string_equal(outcome.names, "");
+	expect_running(3);
+	expect_disks(whole ? name : "");
+	expect_files(whole ? 2 : 0);
+	expect_no_records();
+	if (whole) {
+		must(revert(name));
+		expect_running(3);
+		must(delete(name, false));
+	}
+}
+
+void kill_tapdisk(int pid, void *arg)
+{
+	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN };
+
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
+	close(gone.fd);
 }
 
 char hook[100];

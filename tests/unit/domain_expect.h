@@ -29,6 +29,11 @@ static inline struct outcome list(void)
 	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY });
 }
 
+static inline struct outcome recover(bool force)
+{
+	return fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_RECOVER, .force = force });
+}
+
 #define must(call) \
 	do { \
 		struct outcome must_ = (call); \
@@ -54,6 +59,10 @@ unsigned count_there(const char *begin);
 /* No decision record of a group of disks is left. */
 void expect_no_records(void);
 void expect_running(int memory);
+/* After a create that was killed: the snapshot is whole, and then it is deleted, or there is nothing of it. */
+void expect_all_or_nothing(const char *name);
+/* @arg is not used: it is a callback of tapctl_process_list(). */
+void kill_tapdisk(int pid, void *arg);
 
 /* A hook that records its calls; "freeze" and "thaw" can each be made to fail, or to wait for a sleeper process. */
 extern char hook[100];

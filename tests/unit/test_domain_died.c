@@ -8,11 +8,8 @@
 #include "domain_expect.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,19 +22,10 @@
 static struct blkfront *front;
 static uint8_t written[65536], found[65536];
 
-static void kill_tapdisk(void)
-{
-	struct pollfd gone = { .fd = (int)syscall(SYS_pidfd_open, fake->pid[1], 0), .events = POLLIN };
-
-	assert_int_equal(kill(fake->pid[1], SIGKILL), 0);
-	assert_int_equal(poll(&gone, 1, TIMEOUT_MS), 1);
-	close(gone.fd);
-}
-
 static void kill_at_freeze(const char *step)
 {
 	if (!strcmp(step, "intent"))
-		kill_tapdisk();
+		kill_tapdisk(fake->pid[1], NULL);
 }
 
 /* The guest has written to its second disk, and has not flushed. */
@@ -85,7 +73,7 @@ static void test_nobody(void **state)
 
 	must(create("k"));
 	write_something();
-	kill_tapdisk();
+	kill_tapdisk(fake->pid[1], NULL);
 	must_fail(delete("k", false), -EBUSY, "tap-ctl takeover -p ");
 	must_fail(fake_run(clone), -EBUSY, "tap-ctl takeover -p ");
 	must_fail(revert("k"), -EBUSY, "tap-ctl takeover -p ");
@@ -123,7 +111,7 @@ static void test_soon(void **state)
 
 	must(create("k"));
 	write_something();
-	kill_tapdisk();
+	kill_tapdisk(fake->pid[1], NULL);
 	fflush(NULL);
 	child = fork();
 	assert_true(child >= 0);
@@ -149,7 +137,7 @@ static void test_guest_gone(void **state)
 	int pid, minor;
 
 	write_something();
-	kill_tapdisk();
+	kill_tapdisk(fake->pid[1], NULL);
 	blkfront_vanish(front);
 	fake_store(path, 1);
 	snprintf(target, sizeof(target), "cow:%s", path);
@@ -166,7 +154,7 @@ static void test_guest_gone(void **state)
 static void test_no_guest(void **state)
 {
 	must(create("k"));
-	kill_tapdisk();
+	kill_tapdisk(fake->pid[1], NULL);
 	must(delete("k", false));
 	expect_disks("");
 }
