@@ -319,10 +319,16 @@ void backend_snapshot(struct backend *backend, struct snapshot_command *command)
 	command->done(command, -EOPNOTSUPP);
 }
 
+int backend_snapshot_list_from(struct backend *backend, uint64_t from,
+			       int (*each)(void *owner, const struct snapshot_info *info), void *owner)
+{
+	return backend->ops->snapshot_list ? backend->ops->snapshot_list(backend->handle, from, each, owner) : 0;
+}
+
 int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
 			  void *owner)
 {
-	return backend->ops->snapshot_list ? backend->ops->snapshot_list(backend->handle, each, owner) : 0;
+	return backend_snapshot_list_from(backend, 0, each, owner);
 }
 
 void backend_retry(struct backend *backend)

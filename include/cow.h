@@ -173,9 +173,11 @@ int cow_snapshot_revert(struct cow_store *store, const char *name, struct error_
 /* Check that a snapshot of that name could be created, or that it exists. Also for a store opened read-only. */
 int cow_snapshot_check_new(const struct cow_store *store, const char *name, const char *description, struct error_text *error);
 int cow_snapshot_check_there(const struct cow_store *store, const char *name, struct error_text *error);
-/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that. */
+/* Calls @each for every snapshot, oldest first, until it returns non-zero, and returns that; from id @from on. */
 int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
 		      void *owner);
+int cow_snapshot_list_from(struct cow_store *store, uint64_t from,
+			   int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 
 /*
  * Snapshots of several stores at one instant. Each store prepares a snapshot, in

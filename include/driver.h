@@ -149,8 +149,8 @@ struct driver_ops {
 	int (*refresh_size)(void *handle, struct error_text *error);
 	/* Both NULL: the driver has no snapshots. */
 	void (*snapshot)(void *handle, struct snapshot_command *command);
-	/* Calls @each for every snapshot, oldest first and so with ascending ids, until it returns non-zero, and returns that. */
-	int (*snapshot_list)(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
+	/* See backend_snapshot_list_from(). */
+	int (*snapshot_list)(void *handle, uint64_t from, int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 	/* Retry requests that wait for space, see backend->waiting. NULL: no request ever waits. */
 	void (*retry)(void *handle);
 	/* A flush that fails with -ENOSPC or -EDQUOT has lost nothing, and may be repeated. False: data may be lost. */
@@ -229,8 +229,12 @@ int backend_refresh_size(struct backend *backend, struct error_text *error);
 
 /* -EOPNOTSUPP with a text when the driver has no snapshots. The caller calls engine_commit(), as with backend_submit(). */
 void backend_snapshot(struct backend *backend, struct snapshot_command *command);
+/* Calls @each for every snapshot, oldest first and so with ascending ids, until it returns non-zero, and returns that. */
 int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, const struct snapshot_info *info),
 			  void *owner);
+/* The same for those whose id is @from or more, without a look at the others: to continue a list. */
+int backend_snapshot_list_from(struct backend *backend, uint64_t from,
+			       int (*each)(void *owner, const struct snapshot_info *info), void *owner);
 /* To be called now and then while requests are waiting. */
 void backend_retry(struct backend *backend);
 void backend_give_up(struct backend *backend);

@@ -120,25 +120,25 @@ static int list_one(void *owner, const struct snapshot_info *info)
 	return listing->each(listing->arg, info->name, info->id);
 }
 
-static int exports_list(void *owner, int (*each)(void *arg, const char *name, uint32_t id), void *arg)
+static int exports_list(void *owner, uint64_t from, int (*each)(void *arg, const char *name, uint32_t id), void *arg)
 {
 	const struct nbd_server *server = owner;
 	const struct vbd *vbd = server->client.vbd;
 	struct listing listing = { each, arg };
-	int ret = each(arg, "", 0);
+	int ret = from ? 0 : each(arg, "", 0);
 
-	return ret || server->id || !vbd->backend ? ret : backend_snapshot_list(vbd->backend, list_one, &listing);
+	return ret || server->id || !vbd->backend ? ret : backend_snapshot_list_from(vbd->backend, from, list_one, &listing);
 }
 
-static int exports_snapshots(void *owner, const char *name, int (*each)(void *arg, const char *snapshot, uint32_t id),
-			     void *arg)
+static int exports_snapshots(void *owner, const char *name, uint64_t from,
+			     int (*each)(void *arg, const char *snapshot, uint32_t id), void *arg)
 {
 	const struct nbd_server *server = owner;
 	const struct vbd *vbd = server->client.vbd;
 	struct listing listing = { each, arg };
 
 	/* an overlay is a store of its own, without these snapshots */
-	return vbd->backend && server->overlay < 0 ? backend_snapshot_list(vbd->backend, list_one, &listing) : 0;
+	return vbd->backend && server->overlay < 0 ? backend_snapshot_list_from(vbd->backend, from, list_one, &listing) : 0;
 }
 
 const struct nbd_offer nbd_exports = {

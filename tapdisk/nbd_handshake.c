@@ -99,7 +99,7 @@ static enum nbd_handshake_result option_list(struct nbd_handshake *handshake, co
 {
 	if (length != 0)
 		return nbd_reply_error(handshake, NBD_OPT_LIST, NBD_REP_ERR_INVALID, "list takes no data");
-	offer->list(offer->owner, list_one, handshake);
+	offer->list(offer->owner, handshake->list.id, list_one, handshake);
 	if (!handshake->list.unfinished)
 		nbd_reply_option(handshake, NBD_OPT_LIST, NBD_REP_ACK, NULL, 0);
 	return NBD_HANDSHAKE_CONTINUE;

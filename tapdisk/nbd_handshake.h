@@ -30,11 +30,14 @@ struct nbd_export_info {
 struct nbd_offer {
 	/* 0 and *@info, or -errno; -ENOENT: no such export. "" is the default export. */
 	int (*describe)(void *owner, const char *name, struct nbd_export_info *info);
-	/* Calls @each for every export, ids ascending from 0, until it returns non-zero, and returns that. */
-	int (*list)(void *owner, int (*each)(void *arg, const char *name, uint32_t id), void *arg);
+	/*
+	 * Calls @each for every export whose id is @from or more, ids ascending from 0, until it returns non-zero, and returns
+	 * that. Exports that come and go between two calls do not change the ids of the others.
+	 */
+	int (*list)(void *owner, uint64_t from, int (*each)(void *arg, const char *name, uint32_t id), void *arg);
 	/* The same for every snapshot since which the export's changes are known. */
-	int (*snapshots)(void *owner, const char *name, int (*each)(void *arg, const char *snapshot, uint32_t id),
-			 void *arg);
+	int (*snapshots)(void *owner, const char *name, uint64_t from,
+			 int (*each)(void *arg, const char *snapshot, uint32_t id), void *arg);
 	void *owner;
 };
 

@@ -179,7 +179,7 @@ static void query_answer(struct query *query, const struct nbd_offer *offer, con
 	if (query_is(query, ALLOCATION) || (query->list && (!query->length || query_is(query, "base:"))))
 		context_found(query, 0, ALLOCATION, "");
 	if (!query->handshake->list.unfinished)
-		offer->snapshots(offer->owner, name, snapshot_is, query);
+		offer->snapshots(offer->owner, name, query->handshake->list.id, snapshot_is, query);
 }
 
 /* The query @index of an option; those whose answer was sent in earlier parts have none. */
@@ -219,15 +219,17 @@ enum nbd_handshake_result nbd_option_context(struct nbd_handshake *handshake, co
 	struct query query = { .handshake = handshake, .option = option, .list = option == NBD_OPT_LIST_META_CONTEXT };
 	struct nbd_export_info info;
 	char name[NBD_MAX_NAME + 1];
+	bool unknown, continued;
 	uint32_t count;
-	bool unknown;
 
 	if (!nbd_option_name(&data, &length, name, &unknown) || !take_number(&data, &length, &count) ||
 	    !queries_answer(&query, offer, name, data, length, count, false))
 		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "malformed export name or list of contexts");
 	if (!handshake->structured)
 		return nbd_reply_error(handshake, option, NBD_REP_ERR_INVALID, "negotiate structured replies first");
-	if (unknown || offer->describe(offer->owner, name, &info))
+	/* a later part of a list does not look for the export again: that walks the snapshots */
+	continued = handshake->list.query || handshake->list.id;
+	if (unknown || (!continued && offer->describe(offer->owner, name, &info)))
 		return nbd_reply_error(handshake, option, NBD_REP_ERR_UNKNOWN, "there is no such export");
 
 	if (!query.list) {

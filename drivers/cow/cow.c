@@ -482,11 +482,12 @@ static int list_one(void *owner, const struct snapshot_info *info)
 	return listing->each(listing->owner, &all);
 }
 
-static int driver_cow_snapshot_list(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner)
+static int driver_cow_snapshot_list(void *handle, uint64_t from, int (*each)(void *owner, const struct snapshot_info *info),
+				    void *owner)
 {
 	struct listing listing = { ((struct cow_export *)handle)->disk, each, owner };
 
-	return cow_snapshot_list(listing.disk->store, list_one, &listing);
+	return cow_snapshot_list_from(listing.disk->store, from, list_one, &listing);
 }
 
 static void no_room_end(struct cow_disk *disk, int error)

@@ -446,6 +446,8 @@ int cow_commit_too_small(const struct cow_store *store, const char *name, struct
 /* cow_version.c */
 struct cow_version *cow_version_new(struct cow_store *store, uint32_t id, struct cow_version *parent);
 struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id);
+/* The first one whose id is @id or more; NULL: none. */
+struct cow_version *cow_version_from(const struct cow_store *store, uint64_t id);
 struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name);
 struct cow_version *cow_version_child(const struct cow_version *version);	/* NULL: none; any of several */
 /* Set the in-memory state of a durable deletion, and its progress. */

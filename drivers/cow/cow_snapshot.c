@@ -327,15 +327,15 @@ static const struct cow_version *living_parent(const struct cow_version *version
 	return version;
 }
 
-int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
-		      void *owner)
+int cow_snapshot_list_from(struct cow_store *store, uint64_t from,
+			   int (*each)(void *owner, const struct snapshot_info *info), void *owner)
 {
 	const struct cow_version *current = living_parent(store->active), *version, *parent;
 	char description[COW_DESCRIPTION_MAX + 1];
 	struct snapshot_info info;
 	int ret = 0;
 
-	for (version = store->versions; version && !ret; version = version->next) {
+	for (version = cow_version_from(store, from); version && !ret; version = version->next) {
 		if (version->deleted || version->leaving || version->decision[0] || version == store->active)
 			continue;
 		parent = living_parent(version);
@@ -345,4 +345,10 @@ int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const st
 		ret = each(owner, &info);
 	}
 	return ret;
+}
+
+int cow_snapshot_list(struct cow_store *store, int (*each)(void *owner, const struct snapshot_info *info),
+		      void *owner)
+{
+	return cow_snapshot_list_from(store, 0, each, owner);
 }

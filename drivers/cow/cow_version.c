@@ -31,6 +31,13 @@ struct cow_version *cow_version_find(const struct cow_store *store, uint32_t id)
 	return place < store->version_count && store->version_index[place]->id == id ? store->version_index[place] : NULL;
 }
 
+struct cow_version *cow_version_from(const struct cow_store *store, uint64_t id)
+{
+	unsigned place = id > UINT32_MAX ? store->version_count : place_of(store, (uint32_t)id);
+
+	return place < store->version_count ? store->version_index[place] : NULL;
+}
+
 struct cow_version *cow_version_by_name(const struct cow_store *store, const char *name)
 {
 	struct cow_version *version = store->versions;

@@ -192,12 +192,12 @@ static inline void fake_snapshot(void *handle, struct snapshot_command *command)
 		fake_end(command);
 }
 
-static inline int fake_list(void *handle, int (*each)(void *owner, const struct snapshot_info *info), void *owner)
+static inline int fake_list(void *handle, uint64_t from, int (*each)(void *owner, const struct snapshot_info *info), void *owner)
 {
 	struct snapshot_info info = { .id = 1, .time = 1000000000, .sectors = FAKE_SECTORS, .name = fake->listed,
 				      .description = "", .current = true };
 
-	return fake->listed[0] ? each(owner, &info) : 0;
+	return fake->listed[0] && from <= 1 ? each(owner, &info) : 0;
 }
 
 static inline void fake_submit(void *handle, struct block_request *req)

@@ -242,7 +242,7 @@ static unsigned snapshots(struct backend *backend)
 {
 	unsigned count = 0;
 
-	assert_int_equal(backend->ops->snapshot_list(backend->handle, count_one, &count), 0);
+	assert_int_equal(backend_snapshot_list(backend, count_one, &count), 0);
 	return count;
 }
 
