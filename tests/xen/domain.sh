@@ -69,9 +69,11 @@ must_be_gone() { # GUEST
 	! guest_exists "$1" >/dev/null 2>&1 || fail "$1 is still there"
 }
 
+listed() { snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")'; }
+
 # must_list SNAPSHOT...: the snapshots of guest a, oldest first
 must_list() {
-	must_equal "the list" "$*" "$(must snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")')"
+	must_say "the list" "$*" listed
 }
 
 # info_of SNAPSHOT FILTER: information on a snapshot of guest a
@@ -83,6 +85,10 @@ back_to() { # SNAPSHOT [OPTION...]: guest a
 }
 
 instant_moves() { guest_must "$1" "io_moves xvdb"; }
+
+# snapshot_files FIND-TEST...: none before the first snapshot
+snapshot_files() { [ ! -e "$TAPSNAP_SNAPSHOT_DIR" ] || find "$TAPSNAP_SNAPSHOT_DIR" "$@"; }
+count_files() { snapshot_files -type f ! -name lock ! -name domain.xl | wc -l; }
 
 disk_snapshots() { # VDEV, of guest a
 	tap-ctl snapshot-list -p "$(tapdisk_pid a "$1")" -m "$(tapdisk_minor a "$1")" --json | jq -r '[.snapshots[].name] | join(" ")'
@@ -107,7 +113,7 @@ live_is_refused() { # for PV guests, which cannot be saved live: before anything
 	[ "$GUEST_TYPE" = pv ] || return 0
 	must_fail snap create -n live --live "$(guest_name a)"
 	[[ $REFUSAL == *"shadow paging"* ]] || fail "it does not say why: $REFUSAL"
-	must_equal "files of it" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -name '*live*' -o -name intent.xl)"
+	must_say "files of it" "" snapshot_files -name '*live*' -o -name intent.xl
 	instant_check a
 }
 
@@ -115,9 +121,9 @@ live_is_refused() { # for PV guests, which cannot be saved live: before anything
 delete_all() {
 	local disk
 	must snap delete --children -n s1 "$(guest_name a)"
-	must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+	must_say "files" "" snapshot_files -type f
 	for disk; do
-		must_equal "snapshots of $disk" "" "$(disk_snapshots "$disk")"
+		must_say "snapshots of $disk" "" disk_snapshots "$disk"
 	done
 	instant_check a
 }
@@ -126,11 +132,10 @@ delete_all() {
 must_be() {
 	local words
 	read -ra words <<<"$1"
-	must_equal "the list" "$1" "$(snap list --json "$(guest_name a)" | jq -r '[.snapshots[].name] | join(" ")')"
-	must_equal "snapshots of xvda" "$1" "$(disk_snapshots xvda)"
-	must_equal "snapshots of xvdb" "$1" "$(disk_snapshots xvdb)"
-	must_equal "number of files" $((2 * ${#words[@]})) \
-		"$(find "$TAPSNAP_SNAPSHOT_DIR" -type f ! -name lock ! -name domain.xl | wc -l)"
+	must_say "the list" "$1" listed
+	must_say "snapshots of xvda" "$1" disk_snapshots xvda
+	must_say "snapshots of xvdb" "$1" disk_snapshots xvdb
+	must_say "number of files" $((2 * ${#words[@]})) count_files
 }
 
 # copy_snapshot STORE NAME FILE: read the snapshot while the disk is in use

@@ -73,6 +73,14 @@ must_equal() { # WHAT EXPECTED ACTUAL
 	[ "$2" = "$3" ] || fail "$1 is '$3', expected '$2'"
 }
 
+# must_say WHAT EXPECTED COMMAND...: the query must succeed and print just that; one that fails prints nothing, too
+must_say() {
+	local what=$1 expected=$2 said
+	shift 2
+	said=$("$@") || fail "$what: '$*' ended with $?"
+	must_equal "$what" "$expected" "$said"
+}
+
 snooze() { read -rt "$1" -u "$NEVER" _ || :; }
 
 # wait_until SECONDS WHAT COMMAND...: poll until COMMAND succeeds

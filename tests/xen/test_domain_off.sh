@@ -79,8 +79,8 @@ must snap delete -n e "$(guest_name c)"
 guest_destroy c
 rm "$WORK"/*-xvd[abc].cow
 must snap delete --children -n s1 "$name"
-must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
+must_say "files" "" snapshot_files -type f
 for disk in xvda xvdb xvdc; do
-	must_equal "snapshots of $disk" "" "$(disk_snapshots $disk)"
+	must_say "snapshots of $disk" "" disk_snapshots $disk
 done
 guest_destroy a

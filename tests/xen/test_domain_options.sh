@@ -147,10 +147,11 @@ must snap delete -n s13 "$name"
 
 step "delete --keep-disks"
 save=$(info_of s1 .save)
+[ -e "$save" ] || fail "there is no file '$save'"
 must snap delete --keep-disks -n s1 "$name"
 must_list s3 d3 s5 crash h s10
 [ ! -e "$save" ] || fail "$save is still there"
-must_equal "snapshots of xvda" "s1 s3 d3 s5 crash h s10" "$(disk_snapshots xvda)"
+must_say "snapshots of xvda" "s1 s3 d3 s5 crash h s10" disk_snapshots xvda
 for disk in xvda xvdb; do
 	must tap-ctl snapshot-delete -n s1 -p "$(tapdisk_pid a $disk)" -m "$(tapdisk_minor a $disk)"
 done
@@ -158,10 +159,10 @@ done
 step "delete --children: what goes back to h, and nothing else"
 must snap delete --children -n h "$name"
 must_list s3 d3 s5 crash
-must_equal "the current one" crash "$(must snap current "$name")"
-must_equal "snapshots of xvda" "s3 d3 s5 crash" "$(disk_snapshots xvda)"
-must_equal "snapshots of xvdd" "" "$(disk_snapshots xvdd)"
+must_say "the current one" crash snap current "$name"
+must_say "snapshots of xvda" "s3 d3 s5 crash" disk_snapshots xvda
+must_say "snapshots of xvdd" "" disk_snapshots xvdd
 must snap delete --children -n s3 "$name"
-must_equal "files" "" "$(find "$TAPSNAP_SNAPSHOT_DIR" -type f)"
-must_equal "snapshots of xvda" "" "$(disk_snapshots xvda)"
+must_say "files" "" snapshot_files -type f
+must_say "snapshots of xvda" "" disk_snapshots xvda
 guest_destroy a
