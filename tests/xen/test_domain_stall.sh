@@ -17,27 +17,44 @@ for letter in "${letters[@]}"; do
 done
 guest_create a "${lines[@]}" -- "$DOMAIN_UUID" "memory=512"
 
-median() { sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+# median COUNT: of exactly COUNT numbers, one a line; anything else fails
+median() {
+	sort -n | awk -v count="$1" '!/^[0-9]+(\.[0-9]+)?$/ {bad = 1} {v[NR] = $1} END {if (bad || NR != count) exit 1; print v[int((NR + 1) / 2)]}' ||
+		fail "these are not $1 numbers"
+}
+
+must_be_numbers() {
+	local number
+	for number; do
+		[[ $number =~ ^[0-9]+(\.[0-9]+)?$ ]] || fail "'$number' is not a number"
+	done
+}
 
 # added ROUNDS OPTION...: medians over snapshots with memory, in ms: the stall of the disks' writes, and
-# the time from the end of saving the memory until the guest ran again
+# the time from the end of saving the memory until the guest ran again. Like gap_ms, for $(...) || exit 1: there fail
+# ends no more than the substitution.
 added() {
-	local round rounds=$1
+	local round rounds=$1 stalled stopped
 	shift
 	for ((round = 0; round < rounds; round++)); do
 		snap create -n s --json "$@" "$name" | jq -r '.snapshots[0] | "\(.disks_us / 1000) \(.stopped_us / 1000)"' ||
 			fail "no snapshot"
 		snap delete -n s "$name" >/dev/null || fail "not deleted"
 	done >"$WORK/added"
-	echo "$(cut -d' ' -f1 "$WORK/added" | median) $(cut -d' ' -f2 "$WORK/added" | median)"
+	stalled=$(cut -d' ' -f1 "$WORK/added" | median "$rounds") || exit 1
+	stopped=$(cut -d' ' -f2 "$WORK/added" | median "$rounds") || exit 1
+	echo "$stalled $stopped"
 }
 
 step "what the disks add"
 rounds=20
 live=--live
 [ "$GUEST_TYPE" != pv ] || live=
-read -r one one_stopped <<<"$(added $rounds $live $(printf -- '--diskspec xvd%s,snapshot=no ' "${letters[@]:1}"))"
-read -r eight eight_stopped <<<"$(added $rounds $live)"
+figures=$(added $rounds $live $(printf -- '--diskspec xvd%s,snapshot=no ' "${letters[@]:1}")) || exit 1
+read -r one one_stopped <<<"$figures"
+figures=$(added $rounds $live) || exit 1
+read -r eight eight_stopped <<<"$figures"
+must_be_numbers "$one" "$one_stopped" "$eight" "$eight_stopped"
 echo "# one disk: $one ms, the guest ran again $one_stopped ms after its memory was saved; eight: $eight ms, $eight_stopped ms"
 
 step "all eight are brought back"
@@ -51,13 +68,13 @@ must snap delete -n s "$name"
 
 # gap_ms OPTION...: median of the guest's longest gaps
 gap_ms() {
-	local round said
+	local round
 	for round in 1 2 3; do
 		gap_of a >/dev/null
 		snap create -n g "$@" "$name" >/dev/null || fail "no snapshot"
 		gap_of a
 		snap delete -n g "$name" >/dev/null || fail "not deleted"
-	done | median
+	done | median 3
 }
 
 gap_of() { # GUEST: the longest gap since the last call, ms
@@ -70,20 +87,21 @@ until [ \$(grep -c ok /tmp/gap) -gt \$n ]; do usleep 100000; done; tail -1 /tmp/
 
 step "how long the guest stands still, idle"
 guest_must a "instant gap >/tmp/gap 2>&1 & echo \$! >/tmp/gap.pid"
-plain=$(gap_ms)
+plain=$(gap_ms) || exit 1
 echo "# idle, plain: $plain ms"
-[ -z "$live" ] || idle=$(gap_ms --live)
+[ -z "$live" ] || idle=$(gap_ms --live) || exit 1
 [ -z "$live" ] || echo "# idle, live: $idle ms"
 step "how long it stands still while fio writes"
 load_start a xvdb
-plain_load=$(gap_ms)
+plain_load=$(gap_ms) || exit 1
 echo "# load, plain: $plain_load ms"
-[ -z "$live" ] || load=$(gap_ms --live)
+[ -z "$live" ] || load=$(gap_ms --live) || exit 1
 [ -z "$live" ] || echo "# load, live: $load ms"
 load_stop a xvdb
 guest_destroy a
 
 awk -v one="$one" -v eight="$eight" 'BEGIN {exit !(one < 20 && eight < 20)}' || fail "the disks' writes stood still too long"
 [ -z "$live" ] && exit
+must_be_numbers "$plain" "$idle" "$plain_load" "$load"
 ((5 * idle <= plain)) || fail "live is to be a fifth at most, idle"
 ((2 * load <= plain_load)) || fail "live is to be half of that at most while fio writes"
