@@ -28,23 +28,25 @@ instant_start() { # GUEST
 	guest_must "$1" "instant run /dev/xvda /dev/xvdb >/tmp/instant 2>&1 & echo \$! >/tmp/instant.pid"
 }
 
-# Have the guest program compare its memory with the disks now; GAP is the longest gap since the last call, in ms.
+# Have the guest program compare its memory with the disks now; GAP is the longest gap since the last call, in ms,
+# ACKNOWLEDGED the last number that both disks have acknowledged.
 instant_check() { # GUEST
 	local said
 	said=$(guest_must "$1" "n=\$(grep -c ok /tmp/instant); kill -USR1 \$(cat /tmp/instant.pid); \
 until grep -q wrong /tmp/instant || [ \$(grep -c ok /tmp/instant) -gt \$n ]; do usleep 100000; done; tail -1 /tmp/instant")
 	[[ $said =~ 'instant ok '([0-9]+)' gap '([0-9]+) ]] || fail "$said"
+	ACKNOWLEDGED=${BASH_REMATCH[1]}
 	GAP=${BASH_REMATCH[2]}
-	echo "# writes: ${BASH_REMATCH[1]}, longest gap: $GAP ms"
+	echo "# writes: $ACKNOWLEDGED, longest gap: $GAP ms"
 }
 
-# Check that a snapshot of the disks alone is of one instant.
-instant_order() { # SNAPSHOT
+# Check that a snapshot of the disks alone is of one instant, and holds at least what was acknowledged before it was asked for.
+instant_order() { # SNAPSHOT ACKNOWLEDGED
 	local disk
 	for disk in a b; do
 		copy_snapshot "$WORK/$disk.cow" "$1" "$WORK/$disk.raw"
 	done
-	must /payload/instant order "$WORK/a.raw" "$WORK/b.raw"
+	must /payload/instant order "$WORK/a.raw" "$WORK/b.raw" "$2"
 	rm "$WORK"/[ab].raw
 }
 

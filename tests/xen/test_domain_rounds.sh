@@ -36,8 +36,9 @@ for ((; times > 0; times--)); do
 		snooze "0.$((RANDOM % 1000))"
 		if [ "$kind" = disks ]; then
 			alone=$((alone + 1))
-			echo "# $(snap create -n "d$alone" --disk-only "$name") [$SECONDS s]"
-			instant_order "d$alone"
+			instant_check a
+			must snap create -n "d$alone" --disk-only "$name"
+			instant_order "d$alone" "$ACKNOWLEDGED"
 			continue
 		fi
 		number=$((number + 1))

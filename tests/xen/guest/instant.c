@@ -3,7 +3,8 @@
  * instant.c - are the memory of a guest and its disks of one instant?
  *
  *   instant run DEVICE-A DEVICE-B     in a guest: writes number n to A, then n to B, then n + 1 ...
- *   instant order IMAGE-A IMAGE-B     in dom0: what both images hold is of one instant
+ *   instant order IMAGE-A IMAGE-B LEAST
+ *                                     in dom0: what both images hold is of one instant, not before number LEAST
  *   instant gap                       in a guest: no disk, only the clock
  *
  * Memory knows which numbers were acknowledged. Write n goes to block
@@ -205,7 +206,8 @@ static int find_last(struct disk *disk)
 	return 0;
 }
 
-static int check_order(struct disk *disks)
+/* Without @least two empty images, or those of an old snapshot, would be of one instant, too. */
+static int check_order(struct disk *disks, unsigned long long least)
 {
 	unsigned long long a, b;
 
@@ -213,20 +215,30 @@ static int check_order(struct disk *disks)
 		return 1;
 	a = disks[0].acknowledged;
 	b = disks[1].acknowledged;
-	printf("@@instant order: %llu and %llu@@\n", a, b);
-	return a != b && a != b + 1;
+	printf("@@instant order: %llu and %llu, %llu was acknowledged before@@\n", a, b, least);
+	return b < least || (a != b && a != b + 1);
+}
+
+/* 0: not a number, or 0, which nothing would be before */
+static unsigned long long parse_least(const char *text)
+{
+	char *end;
+	unsigned long long least = strtoull(text, &end, 10);
+
+	return *end ? 0 : least;
 }
 
 int main(int argc, char **argv)
 {
 	struct disk disks[2] = { 0 };
 	int running = argc == 4 && !strcmp(argv[1], "run");
+	unsigned long long least = argc == 5 && !strcmp(argv[1], "order") ? parse_least(argv[4]) : 0;
 
 	signal(SIGUSR1, on_signal);
 	if (argc == 2 && !strcmp(argv[1], "gap"))
 		run_gap();
-	if (!running && (argc != 4 || strcmp(argv[1], "order"))) {
-		fprintf(stderr, "usage: instant run DEVICE-A DEVICE-B | instant order IMAGE-A IMAGE-B | instant gap\n");
+	if (!running && !least) {
+		fprintf(stderr, "usage: instant run DEVICE-A DEVICE-B | instant order IMAGE-A IMAGE-B LEAST | instant gap\n");
 		return 2;
 	}
 	for (unsigned i = 0; i < 2; i++) {
@@ -237,5 +249,5 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	return running ? run(disks) : check_order(disks);
+	return running ? run(disks) : check_order(disks, least);
 }
