@@ -100,6 +100,14 @@ image_make() { # NAME SIZE: prints the path
 	echo "$WORK/$1"
 }
 
+# A snapshot of a mounted filesystem is like the disk after a power cut: replaying the journal makes it consistent.
+filesystem_must_be_whole() { # IMAGE FILE CONTENT
+	e2fsck -fy "$1" >"$WORK/fsck" 2>&1
+	[ $? -le 1 ] || fail "e2fsck: $(cat "$WORK/fsck")"
+	must e2fsck -fn "$1" >"$WORK/fsck"
+	must_equal "$2" "$3" "$(debugfs -R "cat $2" "$1" 2>/dev/null)"
+}
+
 # disk_line VDEV TARGET [KEY=VALUE,...]: one disk of an xl config, as an administrator writes it
 disk_line() {
 	echo "backendtype=$BACKEND,format=raw,vdev=$1,${3:+$3,}target=$2"

@@ -65,9 +65,18 @@ travel_to s5
 travel_to s1
 guest_destroy a
 
-step "shut off: disks of s4, and a filesystem that a power cut left"
+step "shut off: disks of s4, and of now, where the filesystem was mounted"
 must snap create -n off "$name"
 must snap list "$name"
+disks_are_of() { # SNAPSHOT NUMBER
+	copy_snapshot "$WORK/a.cow" "$1" "$WORK/copy"
+	filesystem_must_be_whole "$WORK/copy" /synced "$2"
+	copy_snapshot "$WORK/b.cow" "$1" "$WORK/copy"
+	must_equal "the second disk" "$2" "$(head -n 1 "$WORK/copy")"
+	rm "$WORK/copy"
+}
+disks_are_of s4 4
+disks_are_of off 1
 must snap delete --children -n s1 "$name"
 must tap-img check "$WORK/a.cow"
 must tap-img check "$WORK/b.cow"

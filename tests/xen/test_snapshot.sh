@@ -14,14 +14,6 @@ snapshot() { # COMMAND [OPTION...]
 	must tap-ctl "snapshot-$1" -p "$(tapdisk_pid a xvda)" -m "$(tapdisk_minor a xvda)" "${@:2}"
 }
 
-# A snapshot of a mounted filesystem is like the disk after a power cut: replaying the journal makes it consistent.
-must_be_whole() { # IMAGE MARK
-	e2fsck -fy "$1" >"$WORK/fsck" 2>&1
-	[ $? -le 1 ] || fail "e2fsck: $(cat "$WORK/fsck")"
-	must e2fsck -fn "$1" >"$WORK/fsck"
-	must_equal "the mark" "$2" "$(debugfs -R 'cat /mark' "$1" 2>/dev/null)"
-}
-
 must tap-img create "$store" 256M
 guest_create a "$disk"
 guest_must a "mkfs.ext4 -q /dev/xvda && mount /dev/xvda /mnt"
@@ -47,7 +39,7 @@ for number in 1 3; do
 	must_equal "the process that serves it" "$(tapdisk_pid a xvda)" "$pid"
 	must nbdcopy "nbd+unix:///?socket=/run/blktap-control/nbd$pid.$minor" "$WORK/copy"
 	must tap-ctl destroy -p "$pid" -m "$minor"
-	must_be_whole "$WORK/copy" "$number"
+	filesystem_must_be_whole "$WORK/copy" /mark "$number"
 	rm "$WORK/copy"
 done
 load_moves a xvda
