@@ -321,6 +321,7 @@ soak: deps static-deps valgrind-deps coverage-deps
 	tests/fuzz/check -n
 	tests/xen/check -a
 	tests/xen/power-cut
+	tests/xen/power-cut -u
 # sweeps that leave some points out, unless they are told not to
 STRIDE_TESTS = $(patsubst %,$(BUILD)/tests/unit/%,test_takeover_steps test_cow_driver_faults)
 soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(STRIDE_TESTS)
