@@ -6,13 +6,15 @@
 # connection, next to a guest that verifies its reads: the other's disk goes on without
 # an error, and the attacker's own blkfront can use the attacked disk when the attack ends.
 # With SOAK the other guest also keeps 0.8 of its speed: intervals with the storm are
-# compared with intervals in which the attacker computes as much and sends nothing.
+# compared with intervals in which the attacker computes as much and sends nothing. What
+# its computing costs is not in that; intervals in which it is paused are printed for it.
 # The attacker is a guest without blkfront, in which the program of frontend/ has the disk.
 . ./lib.sh
 
 STORM=15		# seconds
-ROUNDS=9		# of two intervals, when the speed is measured
+ROUNDS=9		# of three intervals, when the speed is measured
 INTERVAL=3
+STORMED=50		# requests that the attacker is answered in an interval of its storm, at least
 
 # The guests' initrd, with the frontend and what it needs of the kernel in place of blkfront.
 attacker_initrd() { # FILE
@@ -35,7 +37,19 @@ siege_start() {
 (frontend siege device/vbd/$(device_id xvda) >/tmp/siege 2>&1; echo \$? >/tmp/siege.status) &"
 }
 
-siege_rests() { guest_must attacker "killall -USR1 frontend"; }	# or ends to rest
+# The longest back-off (blkif_backoff.c) is 1 s: then what it had sent before is answered, too.
+stands_still() {
+	local count
+	count=$(attacker_answered) || return
+	snooze 1.5
+	[ "$(attacker_answered)" = "$count" ]
+}
+siege_rests() {
+	guest_must attacker "killall -USR1 frontend"
+	wait_until 30 "the attacker rests" stands_still
+}
+
+siege_goes_on() { guest_must attacker "killall -USR2 frontend"; }
 
 siege_stop() {
 	guest_must attacker "killall -TERM frontend; until [ -s /tmp/siege.status ]; do usleep 200000; done; \
@@ -53,14 +67,26 @@ answered() {
 	tap-ctl stats -p "$1" -m "$2" | jq '.total | .invalid + ([.[] | objects | .completed] | add)'
 }
 
-# Sets RATE to the guest's requests per second
+attacker_answered() { answered "$victim" "$victim_minor"; }
+
+# interval storm|rest: sets RATE to the guest's requests per second; the attacker must have done that all the time
 interval() {
-	local before start
+	local before after start stormed
 	snooze 0.5
-	before=$(answered "$pid" "$minor")
+	stormed=$(attacker_answered) || fail "no statistics of the attacker"
+	before=$(answered "$pid" "$minor") || fail "no statistics"
 	start=${EPOCHREALTIME/./}
 	snooze $INTERVAL
-	RATE=$((($(answered "$pid" "$minor") - before) * 1000000 / (${EPOCHREALTIME/./} - start)))
+	after=$(answered "$pid" "$minor") || fail "no statistics"
+	RATE=$(((after - before) * 1000000 / (${EPOCHREALTIME/./} - start)))
+	after=$(attacker_answered) || fail "no statistics of the attacker"
+	stormed=$((after - stormed))
+	if [ "$1" = storm ]; then
+		STORMS+=("$stormed")
+		[ $stormed -ge $STORMED ] || fail "the attacker was answered $stormed requests in an interval of its storm"
+	else
+		[ $stormed = 0 ] || fail "the attacker was answered $stormed requests while it was to be at rest"
+	fi
 }
 
 median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
@@ -68,22 +94,28 @@ median() { printf '%s\n' "$@" | sort -n | sed -n "$((($# + 1) / 2))p"; }
 speed_runs() { [ "$(answered "$pid" "$minor")" -gt $((BEGIN + 100)) ]; }
 
 measure() {
-	local still=() storm=() round
+	local still=() storm=() paused=() round
+	STORMS=()
 	BEGIN=$(answered "$pid" "$minor")
 	guest_must a "fio --name=speed --filename=/dev/xvda --direct=1 --ioengine=libaio --rw=randrw --bs=4k --iodepth=8 \
 --size=8M --time_based --runtime=600 --output=/tmp/speed & echo \$! >/tmp/speed.pid"
 	wait_until 60 "the guest's I/O" speed_runs
 	for ((round = 0; round < ROUNDS; round++)); do
-		interval
+		interval storm
 		storm+=("$RATE")
 		siege_rests
-		interval
+		interval rest
 		still+=("$RATE")
-		siege_rests
+		must xl pause "$(guest_name attacker)"
+		interval paused
+		paused+=("$RATE")
+		must xl unpause "$(guest_name attacker)"
+		siege_goes_on
 	done
 	guest_must a "kill \$(cat /tmp/speed.pid)"
-	echo "# requests a second: storm ${storm[*]}; none ${still[*]}"
-	echo "# medians: $(median "${storm[@]}") and $(median "${still[@]}")"
+	echo "# requests a second: storm ${storm[*]}; none ${still[*]}; attacker paused ${paused[*]}"
+	echo "# medians: $(median "${storm[@]}"), $(median "${still[@]}") and $(median "${paused[@]}")"
+	echo "# answered to the attacker in each interval of the storm: ${STORMS[*]}"
 	[ $(($(median "${storm[@]}") * 10)) -ge $(($(median "${still[@]}") * 8)) ] || fail "the guest has less than 0.8 of its speed"
 }
 

@@ -10,9 +10,9 @@
  * It needs nothing but what a guest has: its side of xenstore, its grants and
  * its event channels.
  *
- * SIGUSR1 puts it at rest and, sent again, ends that. At rest it computes as
- * before, in memory of its own, so that the difference to somebody else is
- * what its requests and signals cost, not what it costs itself.
+ * SIGUSR1 puts it at rest, SIGUSR2 ends that. At rest it computes as before, in
+ * memory of its own, so that the difference to somebody else is what its
+ * requests and signals cost, not what it costs itself.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -56,7 +56,7 @@ static void on_signal(int number)
 	if (number == SIGTERM)
 		over = true;
 	else
-		at_rest = !at_rest;
+		at_rest = number == SIGUSR1;
 }
 
 /* ---- the thread ---- */
@@ -244,6 +244,7 @@ void scenario_siege(struct disk *disk)
 	fuzz_seed();
 	signal(SIGTERM, on_signal);
 	signal(SIGUSR1, on_signal);
+	signal(SIGUSR2, on_signal);
 	for (lives = 0; !over; lives++)
 		live(&siege);
 	xengntshr_close(siege.grants);
