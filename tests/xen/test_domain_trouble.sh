@@ -7,7 +7,8 @@
 # and in the middle; tapdisk and tapback killed during create, revert and
 # delete; disks attached or detached; in the long tests a tapdisk that hangs and a
 # guest that does not suspend. The guest still runs or can be restored, the message
-# names the step, all listed snapshots can be restored, nothing else is left.
+# names the step, all listed snapshots can be restored, nothing else is left, of the
+# stores' space neither.
 . ./lib.sh
 . ./domain.sh
 
@@ -51,6 +52,34 @@ must_say "left in the directory" "$WORK/small/fill" find "$WORK/small" -type f
 must umount "$WORK/small"
 export TAPSNAP_SNAPSHOT_DIR=$WORK/snapshots
 must_be ""
+instant_check a
+
+step "a create that is cut short when the disks have their snapshots: their space is given back"
+# behind what the guest program writes
+overwrite() { guest_must a "dd if=/dev/urandom of=/dev/xvda bs=1M seek=16 count=24 2>/dev/null && sync /dev/xvda"; }
+used() { echo $(($(stat -c %b "$WORK/a.cow") / 2048)); }	# MiB
+is_stopped() { # PID
+	local stat
+	read -r stat <"/proc/$1/stat" && [[ ${stat##*) } == T* ]]
+}
+is_given_back() {
+	[ "$(tap-ctl stats -p "$(tapdisk_pid a xvda)" -m "$(tapdisk_minor a xvda)" | jq -c '[.deletions, .unpunched]')" = "[0,0]" ]
+}
+overwrite
+before=$(used)
+XL_SNAPSHOT_ALONE=1 XL_SNAPSHOT_KILL_AT=saved "$POINTS" create -n k "$name" >/dev/null 2>"$WORK/words" &
+tool=$!
+wait_until 120 "it has come to the end" is_stopped $tool
+overwrite
+held=$(used)
+[ "$held" -ge $((before + 20)) ] || fail "the snapshot holds nothing: $before MiB before, $held with it"
+kill -9 $tool
+wait $tool
+must_be ""
+wait_until 60 "the space is given back" is_given_back
+after=$(used)
+echo "# MiB: $before before, $held with the snapshot, $after after it"
+[ "$after" -le $((before + 8)) ] || fail "the store has $after MiB, $before before"
 instant_check a
 
 step "tapback killed during a create, which needs none"
