@@ -4,6 +4,7 @@
 # Needs: tap
 # tap-ctl pause drains and holds the disk with requests waiting in the ring;
 # unpause resumes, on another image too. Nothing is lost, the stall is measured.
+# tap-ctl throttle holds the guest to its limit.
 . ./lib.sh
 
 image=$(image_make disk 64M)
@@ -28,6 +29,31 @@ for round in 1 2 3; do
 	must tap-ctl unpause -p "$pid" -m "$minor"
 	load_moves a xvda
 done
+
+# Sets RATE to what the guest transfers, in bytes a second.
+transfers() { tap-ctl stats -p "$pid" -m "$minor" | jq '[.total[] | objects | .bytes] | add'; }
+measure() {
+	local start before after
+	start=${EPOCHREALTIME/./}
+	before=$(transfers) || fail "no statistics"
+	snooze 5
+	after=$(transfers) || fail "no statistics"
+	RATE=$(((after - before) * 1000000 / (${EPOCHREALTIME/./} - start)))
+}
+
+step "held to a limit"
+limit=$((256 << 10))
+must tap-ctl throttle -p "$pid" -m "$minor" -B $limit
+load_moves a xvda	# what was in flight is done
+measure
+limited=$RATE
+must tap-ctl throttle -p "$pid" -m "$minor" -B 0
+load_moves a xvda
+measure
+echo "# bytes a second: $limited with a limit of $limit, $RATE without"
+[ "$limited" -gt 0 ] || fail "nothing was transferred"
+[ "$limited" -le $((limit * 3 / 2)) ] || fail "the limit was exceeded"
+[ "$RATE" -gt $((limit * 3 / 2)) ] || fail "it is no faster without a limit: the test has shown nothing"
 
 step "continue with a copy of the image"
 must tap-ctl pause -p "$pid" -m "$minor"
