@@ -14,7 +14,7 @@
 STORM=15		# seconds
 ROUNDS=9		# of three intervals, when the speed is measured
 INTERVAL=3
-STORMED=50		# requests that the attacker is answered in an interval of its storm, at least
+STORMED=20		# requests that the attacker is answered in an interval of its storm, at least
 
 # The guests' initrd, with the frontend and what it needs of the kernel in place of blkfront.
 attacker_initrd() { # FILE
@@ -69,7 +69,7 @@ answered() {
 
 attacker_answered() { answered "$victim" "$victim_minor"; }
 
-# interval storm|rest: sets RATE to the guest's requests per second; the attacker must have done that all the time
+# interval storm|rest|paused: sets RATE to the guest's requests per second; the attacker must have done that all the time
 interval() {
 	local before after start stormed
 	snooze 0.5
