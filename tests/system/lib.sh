@@ -89,6 +89,13 @@ fails() {	# fails PATTERN COMMAND...: any failure, with output that matches PATT
 
 is() { [ "$1" = "$2" ] || { echo "\"$1\" is not \"$2\""; return 1; }; }
 
+says() {	# says EXPECTED COMMAND...: the command must succeed and print just that; one that fails prints nothing, too
+	local expected=$1 said
+	shift
+	said=$("$@") || { echo "status $?: $*"; return 1; }
+	is "$said" "$expected"
+}
+
 json() {	# json FILTER COMMAND...: the command's JSON output through jq -r FILTER
 	local filter=$1
 	shift

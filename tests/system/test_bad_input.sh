@@ -100,7 +100,7 @@ no_use() {
 	harmless "$3" "$2" tap-img commit "$1"
 	harmless "$3" "$2" tap-ctl create -a "cow:$work/$1"
 	harmless "$3" "$2" tap-ctl create -R -a "cow:$work/$1@there"
-	check "$3: no tapdisk is left" is "$(tapdisks)" ""
+	check "$3: no tapdisk is left" says "" tap-ctl list
 	rm "$1"
 }
 

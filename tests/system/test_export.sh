@@ -263,7 +263,7 @@ assert h.pread(1 << 20, 0) == data.to_bytearray()
 export = '$id'
 $1
 " || return
-	[ -z "$(json ".disk.exports[] | select(.id == $id)" tap-ctl info $disk)" ] || tap-ctl unexport $disk "$id" || return
+	[ "$(json "select(.ok) | .disk.exports // [] | map(select(.id == $id)) | length" tap-ctl info $disk)" = 0 ] || tap-ctl unexport $disk "$id" || return
 	eventually small_is_empty
 }
 

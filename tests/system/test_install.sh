@@ -64,6 +64,6 @@ mkdir -p package/etc/systemd/system/multi-user.target.wants
 ln -s "$work/usr/lib/systemd/system/tapback.service" package/etc/systemd/system/multi-user.target.wants/
 check "uninstall" exits 0 make_it uninstall
 check "says what stays" grep -q /var/lib/tapsnap out
-check "nothing is left" is "$(files package)" ""
+check "nothing is left" says "" files package
 check "nor our own directory" test ! -e "package$work/usr/include/tapsnap"
 finish

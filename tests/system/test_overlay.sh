@@ -22,7 +22,10 @@ pattern() { yes "pattern $1" | head -c 8M; }
 fill() { pattern "$2" | nbdcopy - "${uri[$1]}"; }
 holds() { nbdcopy "$1" - | head -c 8M | cmp - <(pattern "$2"); }
 image_holds() { head -c 8M "$1.img" | cmp - <(pattern "$2"); }
-names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
+names() {
+	local list
+	list=$(tap-ctl snapshot-list ${disk[$1]} --json) && jq -r '[.snapshots[].name] | sort[]' <<<"$list"
+}
 store_of() { tap-ctl info ${disk[$1]} --json | jq -r '.disk.store // "none"'; }
 is_raw() { is "$(store_of "$1")" none && [ ! -e "$1.img.tapsnap-overlay" ] && [ ! -e "$1.img.cow" ]; }
 in_store() { is "$(store_of "$1")" "$work/$1.img.cow" && [ -e "$1.img.tapsnap-overlay" ]; }
@@ -73,7 +76,7 @@ check "the store is clean" tap-img check 0.img.cow
 
 # A store that does not fit is refused, and nothing is changed.
 cp 0.img.tapsnap-overlay record
-no_open() { refuses "$1" '' tap-ctl create -a "aio:$work/0.img" && grep -q "$2" out && is "$(tap-ctl list)" ""; }
+no_open() { refuses "$1" '' tap-ctl create -a "aio:$work/0.img" && grep -q "$2" out && says "" tap-ctl list; }
 head -c 40 record >0.img.tapsnap-overlay
 check "a record that was cut short" no_open 117 damaged
 sed 's/^uuid ./uuid x/' record >0.img.tapsnap-overlay
@@ -329,7 +332,7 @@ coordinators() {
 		# an unused store from before does not block the next move
 		[ "$(store_of 6)" != none ] || [ ! -e 6.img.cow ] || eventually move 6 c || return 1
 		if [ "$(store_of 6)" != none ]; then
-			is "$(names 6)" c || eventually is "$(names 6)" "" || return 1
+			says c names 6 || eventually says "" names 6 || return 1
 			tap-ctl snapshot-delete ${disk[6]} -n c 2>/dev/null
 			eventually tap-ctl commit ${disk[6]} || return 1
 		fi
@@ -358,7 +361,7 @@ check "a group where the last step fails on one" refuses 17 '' tap-ctl snapshot-
 check "the raw disks go back by themselves" eventually is_raw 3
 check "both" eventually is_raw 4
 check "a group" tap-ctl snapshot-create -n g2 --store . ${disk[3]} ${disk[4]} ${disk[5]}
-same_names() { is "$(names 3)" g2 && is "$(names 4)" g2 && is "$(names 5 | xargs)" "g1 g2"; }
+same_names() { says g2 names 3 && says g2 names 4 && is "$(names 5 | xargs)" "g1 g2"; }
 check "all have it" same_names
 check "the raw ones are in stores" in_store 3
 check "each in its own" in_store 4

@@ -60,7 +60,10 @@ make_levels() {	# make_levels COUNT: make stores, each based on a snapshot of th
 }
 close_snapshot() { tap-ctl destroy -p "${pid[$1]}" -m "$minor_of"; }
 
-names() { tap-ctl snapshot-list ${disk[$1]} --json | jq -r '.snapshots[].name' | sort; }
+names() {
+	local list
+	list=$(tap-ctl snapshot-list ${disk[$1]} --json) && jq -r '[.snapshots[].name] | sort[]' <<<"$list"
+}
 stores_are_clean() {
 	for n in "$@"; do
 		tap-img check "$n.cow" || return 1
@@ -122,7 +125,7 @@ check "nor one of half a sector" refuses 22 '' tap-ctl resize ${disk[0]} -s 1000
 check "back, the size too" eventually tap-ctl snapshot-revert -n before ${disk[0]}
 check "is seen" is "$(tap-ctl info ${disk[0]} --json | jq .disk.sectors)" 131072
 check "delete" tap-ctl snapshot-delete -n before ${disk[0]}
-check "no snapshot is left" is "$(names 0)" ""
+check "no snapshot is left" says "" names 0
 given_back() { is "$(tap-ctl stats ${disk[$1]} | jq -c '[.deletions, .unpunched]')" '[0,0]'; }
 check "and its space is given back" eventually given_back 0
 check "the disk is as it was" holds "${uri[0]}" old
@@ -179,7 +182,8 @@ rm 0.cow
 check "three disks" make_disks 0 1 2
 check "fio verifies on each while groups are taken" fio_and_snapshots 5 0 1 2
 same_names() {
-	is "$(names 1)" "$(names 0)" && is "$(names 2)" "$(names 0)"
+	local first
+	first=$(names 0) && says "$first" names 1 && says "$first" names 2
 }
 check "each has the same snapshots" same_names
 listed_together() {
@@ -189,7 +193,7 @@ listed_together() {
 }
 check "they are listed in one call" listed_together
 check "for people, too" is "$(tap-ctl snapshot-list $group | grep -c '^pid=')" 3
-check "no decision is left over" is "$(ls state/groups)" ""
+check "no decision is left over" says "" ls state/groups
 check "a snapshot of all" tap-ctl snapshot-create -n read $group
 check "one of them is open" open_snapshot 1 read
 check "it is deleted of none" refuses 16 '' tap-ctl snapshot-delete -n read $group

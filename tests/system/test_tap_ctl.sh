@@ -62,7 +62,7 @@ rejects() {
 
 nothing_left() {
 	local left
-	left=$(tap-ctl list; find "$TAPSNAP_RUN_DIR" -mindepth 1 ! -path "$TAPSNAP_RUN_DIR/tapdisk")
+	left=$(tap-ctl list && find "$TAPSNAP_RUN_DIR" -mindepth 1 ! -path "$TAPSNAP_RUN_DIR/tapdisk") || return 1
 	[ -z "$left" ] || { echo "left:"; echo "$left"; return 1; }
 }
 
@@ -124,7 +124,7 @@ check 'block-tap remove' prints '' tap-ctl destroy -p "$first" -m 0
 check 'free' prints '' tap-ctl free -m 1
 kill $(tapdisks)
 # shellcheck disable=SC2016 # in that shell
-check 'SIGTERM ends an idle tapdisk, and nothing is left' timeout 10 sh -c 'while [ -n "$(tap-ctl list)" ]; do :; done'
+check 'SIGTERM ends an idle tapdisk, and nothing is left' timeout 10 sh -c 'while list=$(tap-ctl list) && [ -n "$list" ]; do :; done; [ -z "$list" ] && tap-ctl list'
 check 'nothing is left' nothing_left
 
 #
@@ -402,7 +402,7 @@ if [ "$(id -u)" = 0 ]; then
 	check 'no permission for the image' rejects $EACCES a.img as_nobody create -a "aio:$work/a.img"
 	check 'no permission for the run directory' rejects $EACCES "$work/run" setpriv --reuid=65534 --regid=65534 \
 		--clear-groups env "TAPSNAP_RUN_DIR=$work/run" "$work/bin/tap-ctl" allocate
-	check 'nothing is left of it' [ -z "$(find "$work/nobody" -type s -o -type f)" ]
+	check 'nothing is left of it' prints '' find "$work/nobody" -type s -o -type f
 else
 	skip 'no permission' 'needs root to become somebody else'
 fi

@@ -128,7 +128,7 @@ mkdir small
 if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2M none small 2>/dev/null; then
 	for format in raw cow qcow2 vhd vmdk; do
 		check "no room for $format" refuses 1 "No space left" tap-img convert -f raw -O $format disk.raw small/x
-		check "nothing left of it" is "$(ls small)" ""
+		check "nothing left of it" says "" ls small
 	done
 	umount small
 else
@@ -188,7 +188,7 @@ check "nothing to copy takes no time" timeout 20 tap-img convert -f raw -O cow h
 check "nothing to compare either" timeout 20 tap-img compare -f raw -F cow huge.raw huge.cow
 
 # progress
-check "no progress in a pipe" is "$(tap-img convert -f raw -O cow disk.raw p.cow 2>&1)" ""
+check "no progress in a pipe" says "" eval 'tap-img convert -f raw -O cow disk.raw p.cow 2>&1'
 check "unless with -p" bash -c 'tap-img convert -p -f raw -O cow disk.raw p.cow 2>&1 | grep -q "100.0%"'
 check "a bar on a terminal" bash -c 'script -qec "tap-img convert -f raw -O cow disk.raw p.cow" /dev/null | grep -q "=\]"'
 
@@ -216,7 +216,7 @@ check "compare: not there" exits 2 tap-img compare -f raw -F raw zeros.raw none.
 check "compare: something is missing" refuses 2 "compare: B is missing" tap-img compare -f raw -F raw zeros.raw
 check "compare: no such option" exits 2 tap-img compare -X zeros.raw more.raw
 check "compare: no such format" exits 2 tap-img compare -f qed -F raw zeros.raw more.raw
-check "compare: quiet" is "$(tap-img compare -q -f raw -F raw zeros.raw more.raw)" ""
+check "compare: quiet" eval 'exits 1 tap-img compare -q -f raw -F raw zeros.raw more.raw && [ ! -s out ]'
 
 # measure
 check "measure: a size" is "$(json '."fully-allocated"' tap-img measure --size 1G)" 1073741824
