@@ -49,10 +49,16 @@ struct checking {
 	struct check_report report;
 	bool always;			/* -p */
 	struct cow_check check;		/* of the last pass */
-	unsigned prepared;
+	unsigned prepared, settled;
 	uint64_t freed;
 	bool rewritten;			/* a damaged copy of the superblock */
 };
+
+/* -r has changed the store. */
+static bool is_repaired(const struct checking *checking)
+{
+	return checking->rewritten || checking->freed || checking->settled;
+}
 
 static void check_print(const struct checking *checking, uint64_t errors)
 {
@@ -62,9 +68,11 @@ static void check_print(const struct checking *checking, uint64_t errors)
 		printf("the damaged copy of the superblock is written anew\n");
 	if (checking->freed)
 		printf("%" PRIu64 " leaked blocks freed\n", checking->freed);
+	if (checking->settled)
+		printf("%u prepared snapshots settled\n", checking->settled);
 	if (errors || check->leaks)
 		printf("%" PRIu64 " errors, %" PRIu64 " leaked blocks\n", errors, check->leaks);
-	else if (!checking->rewritten && !checking->freed)
+	else if (!is_repaired(checking))
 		printf("No errors were found: %" PRIu64 " bytes of data, %" PRIu64 " of maps and tables.\n",
 		       check->mapped * 4096, check->metadata * 4096);
 }
@@ -77,7 +85,7 @@ static int check_result(const struct checking *checking)
 	if (checking->report.json)
 		image_print_json(json_pack("{s:I, s:I, s:I, s:I, s:b, s:O}", "corruptions", (json_int_t)errors, "leaks",
 					   (json_int_t)check->leaks, "mapped", (json_int_t)(check->mapped * 4096), "metadata",
-					   (json_int_t)(check->metadata * 4096), "repaired", checking->rewritten || checking->freed,
+					   (json_int_t)(check->metadata * 4096), "repaired", is_repaired(checking),
 					   "problems", checking->report.problems));
 	else
 		check_print(checking, errors);
@@ -108,6 +116,7 @@ static int check_pass(struct checking *checking, bool mend, struct error_text *e
 	if (ret)
 		return ret;
 	checking->prepared = image.prepared;
+	checking->settled = mend ? image.prepared : 0;	/* by image_open() */
 	progress_begin(&checking->report.progress, "check", checking->always);
 	if (mend && checking->check.leaks)
 		ret = leaks_free(checking, image.store);

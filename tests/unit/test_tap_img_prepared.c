@@ -204,6 +204,28 @@ static void test_commit_and_rebase(void **state)
 	tap_img_says(" s ");
 }
 
+static bool is_repaired(const char *arguments)
+{
+	tap_img_exits(0, arguments);
+	if (!tap_img_count("\"repaired\": false"))
+		tap_img_says("\"repaired\": true");
+	return tap_img_count("\"repaired\": true");
+}
+
+/* Settling is a repair, and is reported like the others. */
+static void test_check(void **state)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		make_image(false, i / 2 ? revert : snapshot, i % 2);
+		assert_false(is_repaired("check --json"));
+		assert_true(is_repaired("check -r --json"));
+		assert_false(is_repaired("check -r --json"));
+		make_image(false, i / 2 ? revert : snapshot, i % 2);
+		tap_img_exits(0, "check -r");
+		tap_img_says("1 prepared snapshots settled");
+	}
+}
+
 /* The record cannot be created: nothing is done without it. */
 static void test_no_decision(void **state)
 {
@@ -226,6 +248,7 @@ int main(void)
 		cmocka_unit_test(test_info),
 		cmocka_unit_test(test_reading),
 		cmocka_unit_test(test_commit_and_rebase),
+		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_no_decision),
 	};
 	char directory[PATH_MAX];
