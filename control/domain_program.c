@@ -140,18 +140,19 @@ int hook_run(const struct domain_operation *operation, const char *hook, const c
 }
 
 /* Wait until it says that it has started: it is needed before anything is changed, and its start takes processor time. */
-static int guard_started(int fd)
+static int guard_started(const struct domain_operation *operation, int fd)
 {
 	struct pollfd poll_fd = { .fd = fd, .events = POLLIN };
+	int left = GUARD_START_MS;
 	ssize_t got;
 	char byte;
-	int ready;
 
-	do
-		ready = poll(&poll_fd, 1, GUARD_START_MS);
-	while (ready < 0 && errno == EINTR);
-	if (!ready)
-		return -ETIMEDOUT;
+	for (; poll(&poll_fd, 1, LOOK_MS) <= 0; left -= LOOK_MS) {
+		if (atomic_load(&operation->canceled))
+			return -ECANCELED;
+		if (left <= 0)
+			return -ETIMEDOUT;
+	}
 	got = recv(fd, &byte, 1, 0);
 	return got > 0 ? 0 : got < 0 ? -errno : -ECHILD;
 }
@@ -175,7 +176,7 @@ int guard_start(struct guard *guard, const struct domain_operation *operation, c
 	error = child_start(&guard->pid, arguments, ends[0], -1, POSIX_SPAWN_SETSID);
 	close(ends[0]);
 	if (!error) {
-		error = guard_started(ends[1]);
+		error = guard_started(operation, ends[1]);
 		if (!error) {
 			guard->fd = ends[1];
 			return 0;
@@ -184,6 +185,8 @@ int guard_start(struct guard *guard, const struct domain_operation *operation, c
 		child_wait(guard->pid);
 	}
 	close(ends[1]);
+	if (error == -ECANCELED)
+		return error_set(text, error, "canceled");
 	return error_set(text, error, "%s: the guard cannot be started: %s", operation->guard,
 			 error == -ECHILD ? "it has ended" : strerror(-error));
 }

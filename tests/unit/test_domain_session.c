@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -142,6 +143,68 @@ static void test_guard_that_ends(void **state)
 	assert_int_equal(done.error, -ECHILD);
 	expect_list("");
 	expect_files(0);
+}
+
+static void make_hanging_guard(char *path)
+{
+	FILE *file;
+
+	sprintf(path, "%s/guard", fake_dir);
+	file = fopen(path, "w");
+	assert_non_null(file);
+	fprintf(file, "#!/bin/sh\ncd %s && echo $$ >part && mv part begun && exec sleep 1000\n", fake_dir);
+	fclose(file);
+	assert_int_equal(chmod(path, 0700), 0);
+}
+
+/* Waits for the hanging guard, and returns its pid. */
+static int guard_pid(void)
+{
+	char path[100];
+	FILE *file;
+	int pid;
+
+	snprintf(path, sizeof(path), "%s/begun", fake_dir);
+	while (!(file = fopen(path, "r")))
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	assert_int_equal(fscanf(file, "%d", &pid), 1);
+	fclose(file);
+	unlink(path);
+	return pid;
+}
+
+/* A cancel does not wait for a guard that does not say that it watches. */
+static void test_guard_canceled(void **state)
+{
+	static const enum domain_snapshot_command commands[] = { DOMAIN_SNAPSHOT_CREATE, DOMAIN_SNAPSHOT_REVERT };
+	struct domain_snapshot_operation *operation;
+	struct domain_snapshots *session;
+	struct error_text text = { "" };
+	char guard[100];
+	int pid;
+
+	make_hanging_guard(guard);
+	must(create("a"));
+	for (unsigned i = 0; i < 2; i++) {
+		const struct domain_snapshot_request request = {
+			.command = commands[i], .name = commands[i] == DOMAIN_SNAPSHOT_REVERT ? "a" : "w", .domain = FAKE_NAME,
+		};
+		struct done done = { 0 };
+		const struct domain_snapshot_callbacks callbacks = { .done = count_done, .owner = &done };
+
+		assert_int_equal(domain_snapshots_open_with(&session, fake_open_host, guard, &text), 0);
+		assert_int_equal(domain_snapshots_start(session, &request, &callbacks, &operation, &text), 0);
+		pid = guard_pid();
+		domain_snapshots_cancel(operation);
+		wait_for(session, &done, 1);
+		domain_snapshots_close(session);
+		assert_int_equal(done.error, -ECANCELED);
+		assert_int_equal(kill(pid, 0), -1);
+		fake->aborted = false;
+		expect_running(1);
+	}
+	expect_list("a");
+	expect_files(2);
 }
 
 /* While one session saves memory, others query; it is canceled, and everything is undone. */
@@ -508,6 +571,7 @@ int main(void)
 		DOMAIN_TEST(test_removed_meanwhile),
 		DOMAIN_TEST(test_removed_while_waiting),
 		DOMAIN_TEST(test_guard_that_ends),
+		DOMAIN_TEST(test_guard_canceled),
 		DOMAIN_TEST(test_session),
 		DOMAIN_TEST(test_signals),
 		DOMAIN_TEST(test_progress),
