@@ -268,6 +268,8 @@ void config_unwritten(const json_t *config, char *names, size_t size);
 
 /* The first step of every operation that changes something: open, lock, recover. */
 int domain_begin(struct domain_operation *operation, struct domain_directory *directory, bool make);
+/* domain_locate() first, for an operation on a domain that has snapshots. */
+int domain_locate_and_begin(struct domain_operation *operation, struct domain_directory *directory);
 
 /* ---- domain_recover.c ---- */
 

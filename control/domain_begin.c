@@ -4,6 +4,7 @@
  * directory, and the end of an operation that was killed.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -125,4 +126,13 @@ int domain_begin(struct domain_operation *operation, struct domain_directory *di
 	if (!error)
 		error = replaces(operation, directory) ? end_replaced(operation, directory) : domain_recover(operation, directory);
 	return error ? error : look_again(operation);
+}
+
+int domain_locate_and_begin(struct domain_operation *operation, struct domain_directory *directory)
+{
+	char *config;
+	int error = domain_locate(operation, &config);
+
+	free(config);
+	return error ? error : domain_begin(operation, directory, false);
 }

@@ -495,13 +495,9 @@ static int run(struct clone *clone)
 int domain_clone(struct domain_operation *operation)
 {
 	struct clone clone = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
-	char *config;
-	int error = domain_locate(operation, &config);
+	int error = domain_locate_and_begin(operation, &clone.directory);
 
-	free(config);
 	clone.files = json_array();
-	if (!error)
-		error = domain_begin(operation, &clone.directory, false);
 	if (!error)
 		error = info_find_named(operation, &clone.directory, &clone.info);
 	if (!error)

@@ -211,12 +211,9 @@ int domain_delete(struct domain_operation *operation)
 {
 	struct removal removal = { .operation = operation, .directory = { .fd = -1, .lock = -1 } };
 	json_t *order = json_array();
-	char *config, *name = NULL;
-	int error = domain_locate(operation, &config);
+	char *name = NULL;
+	int error = domain_locate_and_begin(operation, &removal.directory);
 
-	free(config);
-	if (!error)
-		error = domain_begin(operation, &removal.directory, false);
 	if (!error)
 		error = info_read_all(&removal.directory, &removal.infos, NULL, &operation->text);
 	if (!error)

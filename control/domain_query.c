@@ -76,13 +76,10 @@ int domain_edit(struct domain_operation *operation)
 {
 	const struct domain_snapshot_request *request = operation->request;
 	struct domain_directory directory = { .fd = -1, .lock = -1 };
-	char *config, file[NAME_MAX + 1];
+	char file[NAME_MAX + 1];
 	json_t *info = NULL;
-	int error = domain_locate(operation, &config);
+	int error = domain_locate_and_begin(operation, &directory);
 
-	free(config);
-	if (!error)
-		error = domain_begin(operation, &directory, false);
 	if (!error)
 		error = info_find_named(operation, &directory, &info);
 	if (!error) {

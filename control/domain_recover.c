@@ -12,7 +12,6 @@
  * `recover --force` skips it, and gives up a revert that needs it.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "domain.h"
@@ -80,12 +79,8 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 int domain_recover_all(struct domain_operation *operation)
 {
 	struct domain_directory directory = { .fd = -1, .lock = -1 };
-	char *config;
-	int error = domain_locate(operation, &config);
+	int error = domain_locate_and_begin(operation, &directory);
 
-	free(config);
-	if (!error)
-		error = domain_begin(operation, &directory, false);
 	if (!error)
 		directory_remove_empty(&directory);
 	directory_close(&directory);

@@ -260,12 +260,8 @@ static int run(struct revert *revert)
 int domain_revert(struct domain_operation *operation)
 {
 	struct revert revert = { .operation = operation, .text = &operation->text, .directory = { .fd = -1, .lock = -1 } };
-	char *config;
-	int error = domain_locate(operation, &config);
+	int error = domain_locate_and_begin(operation, &revert.directory);
 
-	free(config);
-	if (!error)
-		error = domain_begin(operation, &revert.directory, false);
 	if (!error)
 		error = info_find_named(operation, &revert.directory, &revert.info);
 	if (!error)

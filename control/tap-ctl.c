@@ -140,14 +140,8 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return EINVAL;
 	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_help(stdout);
+	if (usage_answer("tap-ctl", argv[1], print_help))
 		return 0;
-	}
-	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("tap-ctl (tapsnap) " VERSION "\n");
-		return 0;
-	}
 	command = find_command(argv[1]);
 	if (!command) {
 		usage_no_command("tap-ctl", argv);

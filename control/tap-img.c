@@ -137,14 +137,8 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return 1;
 	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_help(stdout);
+	if (usage_answer("tap-img", argv[1], print_help))
 		return 0;
-	}
-	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("tap-img (tapsnap) " VERSION "\n");
-		return 0;
-	}
 	for (i = 0; commands[i]; i++) {
 		if (strcmp(argv[1], commands[i]->name))
 			continue;

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * usage.c - usage errors of the tools (usage.h).
+ * usage.c - see usage.h.
  */
 #include <errno.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "tapctl.h"
@@ -44,6 +42,17 @@ void usage_print_json(int error, const char *text)
 	if (json && !json_dumpf(json, stdout, JSON_COMPACT))
 		putchar('\n');
 	json_decref(json);
+}
+
+bool usage_answer(const char *program, const char *word, void (*print_help)(FILE *to))
+{
+	if (!strcmp(word, "--help") || !strcmp(word, "-h") || !strcmp(word, "help"))
+		print_help(stdout);
+	else if (!strcmp(word, "--version") || !strcmp(word, "-V"))
+		printf("%s (tapsnap) " VERSION "\n", program);
+	else
+		return false;
+	return true;
 }
 
 void usage_no_command(const char *program, char *const *argv)

@@ -183,14 +183,8 @@ int main(int argc, char **argv)
 		print_help(stderr);
 		return EINVAL;
 	}
-	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
-		print_help(stdout);
+	if (usage_answer("xl-snapshot", argv[1], print_help))
 		return 0;
-	}
-	if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V")) {
-		printf("xl-snapshot (tapsnap) " VERSION "\n");
-		return 0;
-	}
 	xenstored_by_socket_only();
 	if (!strcmp(argv[1], "guard") && argc == 3)
 		return guard_run(argv[2]);
