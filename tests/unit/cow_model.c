@@ -97,6 +97,24 @@ void model_free(struct model *model)
 	free(model->later);
 }
 
+struct model *model_new(struct sim *sim, uint64_t seed, uint64_t sectors, bool with_base)
+{
+	struct model *model = malloc(sizeof(*model));
+
+	assert_non_null(model);
+	model_init(model, sim, seed, sectors, with_base);
+	return model;
+}
+
+void model_end(struct model *model)
+{
+	struct sim *sim = model->sim;
+
+	model_free(model);
+	free(model);
+	sim_free(sim);
+}
+
 int model_open(struct model *model)
 {
 	struct cow_open_options options = { .layer_entries = 600, .cache_bytes = model->small_cache ? 1 : 0,

@@ -53,6 +53,9 @@ struct model {
 
 void model_init(struct model *model, struct sim *sim, uint64_t seed, uint64_t sectors, bool with_base);
 void model_free(struct model *model);
+/* The same for one on the heap; model_end() also frees the simulated device. */
+struct model *model_new(struct sim *sim, uint64_t seed, uint64_t sectors, bool with_base);
+void model_end(struct model *model);
 int model_open(struct model *model);
 /* One random operation; 0, or the store's error (only allowed when the simulated device has failed). */
 int model_step(struct model *model);

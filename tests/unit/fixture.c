@@ -2,6 +2,7 @@
 /* fixture.c - a real tapdisk process for a test (fixture.h). */
 #include "fixture.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -110,6 +111,22 @@ json_t *fixture_call(struct fixture *f, json_t *request)
 	if (tapctl_call(f->ctl, request, &reply, TIMEOUT_MS, &text))
 		fail_msg("tapdisk: %s", text.text);
 	return reply;
+}
+
+unsigned fixture_count_descriptors(const struct fixture *f)
+{
+	struct dirent *entry;
+	unsigned count = 0;
+	char path[64];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", f->pid);
+	dir = opendir(path);
+	assert_non_null(dir);
+	while ((entry = readdir(dir)))
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	return count;
 }
 
 void fixture_call_fails(struct fixture *f, json_t *request, int error)

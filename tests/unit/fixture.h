@@ -46,6 +46,9 @@ json_t *fixture_call(struct fixture *f, json_t *request);
 /* The same, but the command must fail with @error (-errno). */
 void fixture_call_fails(struct fixture *f, json_t *request, int error);
 
+/* The number of descriptors that the tapdisk has open. */
+unsigned fixture_count_descriptors(const struct fixture *f);
+
 struct blkfront *fixture_connect(struct fixture *f, struct blkfront_options options);
 
 /* Push the pending requests, wait for @count responses on @queue, in any order. */

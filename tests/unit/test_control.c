@@ -6,7 +6,6 @@
  */
 #include "fixture.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,21 +27,6 @@
 
 static struct fixture f;
 static unsigned descriptors;	/* tapdisk's, when only f.ctl is connected */
-
-static unsigned count_descriptors(void)
-{
-	char path[64];
-	unsigned count = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", f.pid);
-	dir = opendir(path);
-	assert_non_null(dir);
-	while (readdir(dir))
-		count++;
-	closedir(dir);
-	return count;
-}
 
 /* A bare connection. */
 static int raw_connect(void)
@@ -121,7 +105,7 @@ static int setup(void **state)
 {
 	fixture_start(&f, DISK_BYTES, NULL, NULL);
 	settle();	/* the probe's pipe is closed after the reply to `open` */
-	descriptors = count_descriptors();
+	descriptors = fixture_count_descriptors(&f);
 	return 0;
 }
 
@@ -134,7 +118,7 @@ static int teardown(void **state)
 static void expect_nothing_left(void)
 {
 	settle();
-	assert_int_equal(count_descriptors(), descriptors);
+	assert_int_equal(fixture_count_descriptors(&f), descriptors);
 }
 
 static void send_text(int fd, const char *text)
@@ -363,7 +347,7 @@ static void test_unwanted_descriptors(void **state)
 	for (unsigned i = 0; i < 4; i++)
 		expect_reply(fd, 0);
 	settle();
-	assert_int_equal(count_descriptors(), descriptors + 1);
+	assert_int_equal(fixture_count_descriptors(&f), descriptors + 1);
 	close(fd);
 	close(null);
 	expect_nothing_left();
@@ -556,7 +540,7 @@ static void test_watcher_that_never_reads(void **state)
 
 	send_text(fd, "{\"version\": 1, \"command\": \"watch\"}\n");
 	expect_reply(fd, 0);
-	while (count_descriptors() > descriptors) {
+	while (fixture_count_descriptors(&f) > descriptors) {
 		for (int i = 0; i < 500; i++, events++)
 			cause_event(&sectors);
 		assert_true(events < 100000);

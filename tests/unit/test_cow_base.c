@@ -420,24 +420,21 @@ static void extents_verify(struct cow_store *store)
 static void test_extents(void **state)
 {
 	uint64_t seed, i;
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct sim sim;
 
-	assert_non_null(model);
 	for (seed = 1; seed <= 6; seed++) {
 		model_seed = seed;
 		sim_init(&sim, STORE_BYTES, 0, seed);
-		model_init(model, &sim, seed, MODEL_SECTORS, seed % 2);
+		model = model_new(&sim, seed, MODEL_SECTORS, seed % 2);
 		assert_int_equal(model_open(model), 0);
 		for (i = 0; i < 400; i++) {
 			assert_int_equal(model_step(model), 0);
 			if (i % 20 == 0)
 				extents_verify(model->store);
 		}
-		model_free(model);
-		sim_free(&sim);
+		model_end(model);
 	}
-	free(model);
 }
 
 static unsigned reads;

@@ -47,15 +47,14 @@ static void recover(struct model *model)
 /* Returns the number of steps of the first phase. */
 static uint64_t run_cut(uint64_t seed, uint64_t cut)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct sim sim;
 	uint64_t steps;
 
-	assert_non_null(model);
 	model_seed = seed;
 	model_cut = cut;
 	sim_init(&sim, seed % 3 ? 0x300000 : STORE_BYTES, seed % 3 ? 1ull << 30 : 0, seed * 1000003 + cut);
-	model_init(model, &sim, seed, SECTORS, seed % 2);
+	model = model_new(&sim, seed, SECTORS, seed % 2);
 	sim.steps = 0;
 	sim.cut = cut;
 	run_phase(model, OPERATIONS);
@@ -69,9 +68,7 @@ static uint64_t run_cut(uint64_t seed, uint64_t cut)
 	model_finish_deletions(model);
 	model_verify(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 	return steps;
 }
 

@@ -38,12 +38,10 @@ int __wrap_cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsi
 /* A small store with two snapshots, closed; its bytes are kept. */
 static int setup(void **state)
 {
-	model = malloc(sizeof(*model));
 	pristine = malloc(STORE_BYTES);
-	assert_non_null(model);
 	assert_non_null(pristine);
 	sim_init(&sim, STORE_BYTES, 0, 1);
-	model_init(model, &sim, 1, SECTORS, false);
+	model = model_new(&sim, 1, SECTORS, false);
 	assert_int_equal(model_open(model), 0);
 	model_write(model, 80, 40);
 	model_write(model, 4150, 40);
@@ -60,10 +58,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	model_free(model);
-	free(model);
+	model_end(model);
 	free(pristine);
-	sim_free(&sim);
 	return 0;
 }
 

@@ -24,13 +24,12 @@
 /* A model, not open yet, on a device whose @nth call from here on fails. */
 static struct model *begin(struct sim *sim, uint64_t seed, uint64_t nth, int error)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 
-	assert_non_null(model);
 	model_seed = seed;
 	model_cut = nth;
 	sim_init(sim, seed % 2 ? 0x300000 : STORE_BYTES, seed % 2 ? 1ull << 30 : 0, seed);
-	model_init(model, sim, seed, 5003, seed % 2);
+	model = model_new(sim, seed, 5003, seed % 2);
 	sim->calls = 0;
 	sim->fail_error = error;
 	sim->fail_at = nth;
@@ -65,9 +64,7 @@ static bool run_fault(uint64_t seed, uint64_t nth, int error)
 	assert_int_equal(model_open(model), 0);
 	model_verify_crashed(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 	return came;
 }
 
@@ -207,9 +204,7 @@ static bool run_no_room(uint64_t seed, uint64_t nth)
 	model_check(model);
 	model_finish_deletions(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 	return come;
 }
 
@@ -256,9 +251,7 @@ static bool run_death(uint64_t seed, uint64_t nth, int error)
 	sim.fail_at = 0;
 	model_verify_crashed(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 	return came;
 }
 
@@ -352,16 +345,15 @@ static void expect_committed(struct model *model)
 /* The fault comes from the store's device, or from the base; then the power fails, and the commit is done again. */
 static bool run_commit(uint64_t nth, int error, bool of_base)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct sim sim, *faulty;
 	bool came;
 	int ret;
 
-	assert_non_null(model);
 	model_seed = nth;
 	model_cut = nth;
 	sim_init(&sim, COMMIT_BYTES, 0, nth);
-	model_init(model, &sim, nth, 5040, true);
+	model = model_new(&sim, nth, 5040, true);
 	base_make(5040);
 	reopen_on_base(model);
 	use_before_commit(model);
@@ -389,9 +381,7 @@ static bool run_commit(uint64_t nth, int error, bool of_base)
 	reopen_on_base(model);
 	model_verify(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 	sim_free(&base_sim);
 	return came;
 }
@@ -412,14 +402,13 @@ static void test_commit_anywhere(void **state)
 /* The file system below a growing store is full: writes wait, and continue when there is room. Nothing else is lost. */
 static void test_no_space_then_space(void **state)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct sim sim;
 	uint64_t at;
 	unsigned i;
 
-	assert_non_null(model);
 	sim_init(&sim, 3u << 20, 1u << 30, 1);
-	model_init(model, &sim, 1, 12000, false);
+	model = model_new(&sim, 1, 12000, false);
 	assert_int_equal(model_open(model), 0);
 	for (i = 0, at = 0; at + 40 <= 12000; i++, at += 40) {
 		if (i % 7 == 3) {
@@ -433,9 +422,7 @@ static void test_no_space_then_space(void **state)
 	model_verify(model);
 	assert_int_equal(model_flush(model), 0);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 /*
@@ -444,14 +431,13 @@ static void test_no_space_then_space(void **state)
  */
 static void test_checkpoint_without_space(void **state)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	unsigned nth, undone = 0, superblocks = 0;
 	struct sim sim;
 	int ret = -ENOSPC;
 
-	assert_non_null(model);
 	sim_init(&sim, STORE_BYTES, 0, 1);
-	model_init(model, &sim, 1, 12000, false);
+	model = model_new(&sim, 1, 12000, false);
 	assert_int_equal(model_open(model), 0);
 	for (nth = 1; ret; nth++) {
 		model_write(model, nth * 40, 40);
@@ -480,9 +466,7 @@ static void test_checkpoint_without_space(void **state)
 	}
 	assert_true(undone >= 3);
 	assert_int_equal(superblocks, 2);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 /* The bitmap's first page is full while @sector is written: the write gets a block of the second. */
@@ -517,16 +501,15 @@ static int read_growing(struct cow_device *device, void *data, uint64_t offset, 
 /* All pages move in memory while one of them is being read. */
 static void test_growth_while_a_page_is_read(void **state)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct cow_device_ops ops;
 	struct cow_page *page;
 	struct sim sim;
 	int error;
 
 	(void)state;
-	assert_non_null(model);
 	sim_init(&sim, 16ull * COW_PAGE_BITS * COW_BLOCK, 0, 1);	/* enough pages for M_PERTURB to see them freed */
-	model_init(model, &sim, 1, 12000, false);
+	model = model_new(&sim, 1, 12000, false);
 	assert_int_equal(model_open(model), 0);
 	write_to_second_page(model, 0);
 	assert_int_equal(cow_close(model->store), 0);
@@ -545,23 +528,20 @@ static void test_growth_while_a_page_is_read(void **state)
 	assert_null(growing);
 	assert_int_equal(error, 0);
 	sim.device.ops = real_ops;
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 /* A discard cannot read the bitmap page of the block that it would free: the block is not freed. */
 static void test_discard_without_bitmap(void **state)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct cow_page *page;
 	uint64_t entry;
 	struct sim sim;
 	int error;
 
-	assert_non_null(model);
 	sim_init(&sim, 2ull * COW_PAGE_BITS * COW_BLOCK, 0, 1);
-	model_init(model, &sim, 1, 12000, false);
+	model = model_new(&sim, 1, 12000, false);
 	assert_int_equal(model_open(model), 0);
 	write_to_second_page(model, 0);
 	assert_int_equal(cow_close(model->store), 0);
@@ -585,9 +565,7 @@ static void test_discard_without_bitmap(void **state)
 	assert_true(cow_entry_block(entry) >= COW_PAGE_BITS);
 	assert_true(cow_alloc_is_used(model->store, cow_entry_block(entry), &error));
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 int main(void)

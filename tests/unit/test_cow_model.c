@@ -13,15 +13,14 @@
 
 static void run_seed(uint64_t seed)
 {
-	struct model *model = malloc(sizeof(*model));
+	struct model *model;
 	struct sim sim;
 	unsigned i;
 	int ret;
 
-	assert_non_null(model);
 	model_seed = seed;
 	sim_init(&sim, seed % 3 ? 0x300000 : STORE_BYTES, seed % 3 ? 1ull << 30 : 0, seed);
-	model_init(model, &sim, seed, 1 + seed * 997 % MODEL_SECTORS, seed % 2);
+	model = model_new(&sim, seed, 1 + seed * 997 % MODEL_SECTORS, seed % 2);
 	model->small_cache = seed % 5 == 0;
 	assert_int_equal(model_open(model), 0);
 	for (i = 1; i <= OPERATIONS; i++) {
@@ -36,9 +35,7 @@ static void run_seed(uint64_t seed)
 	model_finish_deletions(model);
 	model_verify(model);
 	model_check(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 static void test_random_use(void **state)

@@ -397,14 +397,13 @@ static void test_either_superblock(void **state)
 static void test_size_history(void **state)
 {
 	struct sim sim;
-	struct model *model = calloc(1, sizeof(*model));
+	struct model *model;
 	struct error_text error = { "" };
 	struct cow_info info;
 	uint64_t i;
 
-	assert_non_null(model);
 	sim_init(&sim, STORE_BYTES, 0, 2);
-	model_init(model, &sim, 2, 3000, true);
+	model = model_new(&sim, 2, 3000, true);
 	assert_int_equal(model_open(model), 0);
 	assert_int_equal(model_snapshot(model, "whole"), 0);
 	assert_int_equal(cow_resize(model->store, 1003, &error), 0);
@@ -422,9 +421,7 @@ static void test_size_history(void **state)
 	cow_get_info(model->store, &info);
 	assert_int_equal(info.sectors, 3000);
 	model_verify(model);
-	model_free(model);
-	free(model);
-	sim_free(&sim);
+	model_end(model);
 }
 
 /* 8. A full store still flushes, checkpoints, takes and deletes snapshots, and then accepts writes again. */

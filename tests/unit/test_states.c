@@ -3,7 +3,6 @@
  * test_states.c - commands that a disk's state does not allow: each is refused
  * with the reason, the disk stays as it is, and its frontend is served.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -114,21 +113,6 @@ static void test_paused(void **state)
 	blkfront_disconnect(front);
 }
 
-static unsigned descriptors(void)
-{
-	char path[64];
-	unsigned count = 0;
-	DIR *directory;
-
-	snprintf(path, sizeof(path), "/proc/%d/fd", f.pid);
-	directory = opendir(path);
-	assert_non_null(directory);
-	while (readdir(directory))
-		count++;
-	closedir(directory);
-	return count;
-}
-
 static void test_closed(void **state)
 {
 	struct blkfront_options options = { .pid = f.pid, .minor = f.minor, .queues = 1 };
@@ -142,12 +126,12 @@ static void test_closed(void **state)
 	refuses("unpause", NULL, -EINVAL, "has no image open");
 	refuses("resize", NULL, -EINVAL, "is not running");
 	refuses("commit", NULL, -EINVAL, "has no image open");
-	before = descriptors();
+	before = fixture_count_descriptors(&f);
 	for (int i = 0; i < 4; i++) {
 		assert_int_equal(blkfront_connect(&front, &options, text, sizeof(text)), -ENODEV);
 		assert_non_null(strstr(text, "has no image open"));
 	}
-	assert_true(descriptors() < before + 4);	/* the connection's own may still be closing; those of rings are not kept */
+	assert_true(fixture_count_descriptors(&f) < before + 4);	/* the connection's own may still be closing; those of rings are not kept */
 	does("open", f.target);
 }
 
