@@ -47,6 +47,8 @@ int client_revert_alone(struct many *many, const char *name, int timeout_ms, str
 int client_overlay_make(struct many *many, int timeout_ms, struct error_text *text);
 /* The snapshot failed: remove unused stores; disks that have moved to one start to move back to their image. */
 void client_overlay_undo(struct many *many, int timeout_ms);
+/* A killed command was to move @image, which has not moved, to the store @given, a path or a directory: remove what it made. */
+void client_overlay_give_up(const char *given, const char *image);
 
 /*
  * client_store.c: the depth of @target's store: how many stores lie beneath it, as far as can be read; it may be in use. It

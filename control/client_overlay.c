@@ -67,13 +67,12 @@ static int check_disk(const struct many_disk *disk, struct error_text *text)
 }
 
 /* The store's absolute path: --store, or a file in it if that is a directory. The caller frees it. */
-static char *name_store(const struct many_disk *disk, struct error_text *text)
+static char *name_store(const char *given, const char *image, struct error_text *text)
 {
 	char directory[PATH_MAX], copy[PATH_MAX], real[PATH_MAX], *path = NULL;
-	const char *given = disk->disk.store;
 
 	if (is_directory(given) && realpath(given, directory) &&
-	    snprintf(copy, sizeof(copy), "%s", info_string(disk, "path")) < (int)sizeof(copy)) {
+	    snprintf(copy, sizeof(copy), "%s", image) < (int)sizeof(copy)) {
 		if (asprintf(&path, "%s/%s.cow", directory, basename(copy)) < 0)
 			path = NULL;
 	} else if (snprintf(copy, sizeof(copy), "%s", given) < (int)sizeof(copy) && realpath(dirname(copy), directory)) {
@@ -178,7 +177,7 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 		if (!disk->disk.store || (is_directory(disk->disk.store) && info_string(disk, "type") && !is_raw(disk)))
 			continue;
 		error = check_disk(disk, text);
-		path = error ? NULL : name_store(disk, text);
+		path = error ? NULL : name_store(disk->disk.store, info_string(disk, "path"), text);
 		if (!error && !path)
 			error = -ENOENT;
 		if (!error)
@@ -193,6 +192,23 @@ int client_overlay_make(struct many *many, int timeout_ms, struct error_text *te
 	return error;
 }
 
+static void remove_if_file(const char *path, const char *image)
+{
+	struct stat st;
+
+	if (!stat(path, &st) && S_ISREG(st.st_mode))
+		remove_left_over(path, image);
+}
+
+void client_overlay_give_up(const char *given, const char *image)
+{
+	char *path = name_store(given, image, NULL);
+
+	if (path)
+		remove_if_file(path, image);
+	free(path);
+}
+
 static json_t *commit_request(struct many_disk *disk, void *arg)
 {
 	disk->skip = !disk->ctl || !disk->done;
@@ -203,13 +219,11 @@ static json_t *commit_request(struct many_disk *disk, void *arg)
 static void remove_unused(struct many_disk *disk)
 {
 	const char *used = info_string(disk, "store");
-	struct stat st;
 
 	disk->done = disk->store && used && !strcmp(used, disk->store);
 	if (!disk->store || !info_string(disk, "type") || used)
 		return;
-	if (!stat(disk->store, &st) && S_ISREG(st.st_mode))
-		remove_left_over(disk->store, info_string(disk, "path"));
+	remove_if_file(disk->store, info_string(disk, "path"));
 	free(disk->store);
 	disk->store = NULL;
 }

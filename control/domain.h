@@ -219,8 +219,11 @@ void disks_close(struct domain_disks *disks);
 int disks_find_stores(struct domain_disks *disks, struct error_text *text);
 /* The path of the file that holds its snapshots: its store, or its target's path. */
 const char *disk_file(const struct domain_disk *disk);
-/* Move a raw disk that is in a store without snapshots back to its image. The disk may be in use. */
-int disk_move_back(const struct domain_disk *disk, struct error_text *text);
+/*
+ * Move a raw disk that is in a store without snapshots back to its image. The disk may be in use. If it has not moved yet,
+ * remove the new store that was made for it in the directory @stores (NULL: nobody knows which).
+ */
+int disk_move_back(const struct domain_disk *disk, const char *stores, struct error_text *text);
 /* 1: it has a snapshot of that name, and @disk gets id and time; 0: it has none. */
 int disk_has_snapshot(struct domain_disk *disk, const char *name, struct error_text *text);
 /* Each has the snapshot of its information file, compared by id and time: a later one of that name is another snapshot. */

@@ -229,13 +229,15 @@ static json_t *list_moves(const struct create *create)
 static int write_intent(struct create *create)
 {
 	const struct domain_id *id = &create->operation->id;
-	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:i, s:s?, s:o, s:o, s:o}", "op", "create", "name", create->name,
+	char *stores = create->request->store ? realpath(create->request->store, NULL) : NULL;
+	json_t *intent = json_pack("{s:s, s:s, s:I, s:b, s:i, s:s?, s:o, s:o, s:o, s:s*}", "op", "create", "name", create->name,
 				   "time", (json_int_t)create->time, "memory", create->memory, "after", (int)create->request->after,
 				   "hook", create->request->hook, "domain", domain_to_json(id), "disks", disks_to_json(&create->disks),
-				   "moves", list_moves(create));
+				   "moves", list_moves(create), "stores", stores);
 	int error = directory_write(&create->directory, INTENT_FILE, intent, create->text);
 
 	json_decref(intent);
+	free(stores);
 	return error;
 }
 

@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "client_disk.h"
+#include "client_internal.h"
 #include "domain.h"
 
 #define TIMEOUT_MS 60000
@@ -349,7 +350,7 @@ static int wait_committed(const struct domain_disk *disk, struct error_text *tex
 	return error;
 }
 
-int disk_move_back(const struct domain_disk *disk, struct error_text *text)
+int disk_move_back(const struct domain_disk *disk, const char *stores, struct error_text *text)
 {
 	struct domain_disk look = { .pid = disk->pid, .minor = disk->minor };
 	struct error_text reason = { "" };
@@ -357,6 +358,8 @@ int disk_move_back(const struct domain_disk *disk, struct error_text *text)
 
 	memcpy(look.vdev, disk->vdev, sizeof(look.vdev));
 	error = find_store(&look, text);
+	if (!error && !look.moved && stores)
+		client_overlay_give_up(stores, disk_file(disk));
 	if (error || !look.moved)
 		return error;
 	error = call_tapdisk(disk->pid, call_request("commit", disk->minor), TIMEOUT_MS, NULL, &reason);

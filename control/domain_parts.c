@@ -24,17 +24,20 @@ int domain_remove_save(struct domain_operation *operation, const struct domain_d
 	return error ? error : directory_remove(directory, file, &operation->text);
 }
 
-/* Move raw disks back from the stores of a create that is undone. A failure is harmless, and @text reports it. */
-static void move_back(struct domain_disks *disks, const json_t *moves, struct error_text *text)
+/*
+ * Move raw disks back from the stores of a create that is undone, and remove stores that none has moved to. A failure is
+ * harmless, and @text reports it.
+ */
+static void move_back(struct domain_disks *disks, const json_t *info, struct error_text *text)
 {
 	const json_t *vdev;
 	size_t i;
 
-	json_array_foreach(moves, i, vdev) {
+	json_array_foreach(json_object_get(info, "moves"), i, vdev) {
 		const struct domain_disk *disk = disks_find(disks, json_string_value(vdev));
 
 		if (disk)
-			disk_move_back(disk, text);
+			disk_move_back(disk, info_string(info, "stores"), text);
 	}
 }
 
@@ -48,7 +51,7 @@ int domain_delete_disks(struct domain_operation *operation, const json_t *info, 
 	if (!error)
 		error = disks_delete_snapshot(&disks, info_string(info, "name"), since, &operation->text);
 	if (!error)
-		move_back(&disks, json_object_get(info, "moves"), &operation->text);
+		move_back(&disks, info, &operation->text);
 	disks_close(&disks);
 	disks_free(&disks);
 	return error;

@@ -308,6 +308,6 @@ void move_back(void)
 	struct domain_disk disk = second_disk();
 	struct error_text text = { "" };
 
-	if (disk_move_back(&disk, &text))
+	if (disk_move_back(&disk, NULL, &text))
 		fail_msg("%s", text.text);
 }

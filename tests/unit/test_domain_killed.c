@@ -3,6 +3,8 @@
  * test_domain_killed.c - snapshots of a domain, without Xen: the state after a
  * create or a delete is killed at each of its steps.
  */
+#include <unistd.h>
+
 #include "domain_expect.h"
 
 static void test_create_killed(void **state)
@@ -149,7 +151,17 @@ static void test_create_not_begun(void **state)
 	expect_files(0);
 }
 
-/* A raw disk is in its store if the snapshot exists; otherwise it is unchanged. */
+/* The file of the store that the raw disk moves to. */
+static bool has_store(void)
+{
+	char image[128], store[140];
+
+	fake_store(image, 1);
+	snprintf(store, sizeof(store), "%s.cow", image);
+	return !access(store, F_OK);
+}
+
+/* A raw disk is in its store if the snapshot exists; otherwise it is unchanged, and there is no store. */
 static void test_raw_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_CREATE, .name = "k", .store = fake_dir };
@@ -164,6 +176,7 @@ static void test_raw_killed(void **state)
 		assert_int_equal(is_moved(), count_files() > 0);
 		if (!count_files()) {
 			expect_disk(0, "");
+			assert_false(has_store());
 			continue;
 		}
 		expect_disks("k");
@@ -191,6 +204,7 @@ static void test_raw_off_killed(void **state)
 		must(recover(false));
 		fake_start_domain();
 		assert_int_equal(is_moved(), count_files() > 2);
+		assert_int_equal(has_store(), is_moved());
 		if (count_files() > 2) {
 			expect_disk(1, "k");
 			must(delete("k", false));
