@@ -21,6 +21,7 @@
 #include "inherited.h"
 #include "json_memory.h"
 #include "path.h"
+#include "protocol.h"
 #include "tapback_bus.h"
 #include "tapback_log.h"
 
@@ -31,6 +32,7 @@ struct options {
 	bool foreground;
 	enum tapback_log_detail detail;
 	char pidfile[PATH_MAX];		/* absolute; "": none */
+	unsigned queues;		/* offered to each frontend */
 };
 
 static const char help[] =
@@ -40,6 +42,7 @@ static const char help[] =
 	"  -v, --verbose       log every state change of every disk\n"
 	"  -d, --debug         log every xenstore event too\n"
 	"  -p, --pidfile FILE  write the process id to FILE\n"
+	"  -q, --queues N      offer each frontend N queues (default: one per processor, at most 4)\n"
 	"  -h, --help          this text\n"
 	"  -V, --version       the version\n";
 
@@ -228,6 +231,18 @@ static void clean_up(struct tapback *tapback, const struct options *options)
 		unlink(options->pidfile);
 }
 
+static int parse_queues(const char *text, unsigned *queues)
+{
+	uint64_t number;
+
+	if (xenstore_parse_number(text, MAX_QUEUES, &number) || !number) {
+		fprintf(stderr, "tapback: --queues %s: it takes a number of 1 to %d\n", text, MAX_QUEUES);
+		return -EINVAL;
+	}
+	*queues = (unsigned)number;
+	return 0;
+}
+
 /* -1: continue; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *options)
 {
@@ -236,13 +251,14 @@ static int parse_options(int argc, char **argv, struct options *options)
 		{ "verbose", no_argument, NULL, 'v' },
 		{ "debug", no_argument, NULL, 'd' },
 		{ "pidfile", required_argument, NULL, 'p' },
+		{ "queues", required_argument, NULL, 'q' },
 		{ "help", no_argument, NULL, 'h' },
 		{ "version", no_argument, NULL, 'V' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "fvdp:hV", known, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "fvdp:q:hV", known, NULL)) >= 0) {
 		switch (c) {
 		case 'f': options->foreground = true; break;
 		case 'v': options->detail = TAPBACK_LOG_VERBOSE; break;
@@ -250,6 +266,10 @@ static int parse_options(int argc, char **argv, struct options *options)
 		case 'p':
 			options->pidfile[0] = '\0';
 			if (name_pidfile(options->pidfile, optarg))
+				return EXIT_FAILURE;
+			break;
+		case 'q':
+			if (parse_queues(optarg, &options->queues))
 				return EXIT_FAILURE;
 			break;
 		case 'h': fputs(help, stdout); return EXIT_SUCCESS;
@@ -265,8 +285,8 @@ static int parse_options(int argc, char **argv, struct options *options)
 
 int main(int argc, char **argv)
 {
-	struct tapback tapback = { .max_queues = bus_default_queues() };
-	struct options options = { .detail = TAPBACK_LOG_QUIET };
+	struct options options = { .detail = TAPBACK_LOG_QUIET, .queues = bus_default_queues() };
+	struct tapback tapback = { 0 };
 	int status, ready_fd = -1, lock, error;
 
 	process_sanitize_fds();
@@ -274,6 +294,7 @@ int main(int argc, char **argv)
 	json_memory_init();
 	if (status >= 0)
 		return status;
+	tapback.max_queues = options.queues;
 	signal(SIGPIPE, SIG_IGN);
 	tapback_log_open(true, options.detail);
 	lock = take_lock();		/* kept until we exit, by the child too */

@@ -7,7 +7,7 @@
 
 #include "tapback_device.h"
 
-/* Queues offered to each frontend: the number of processors, at most 4. */
+/* Queues offered to each frontend unless --queues says otherwise: the number of processors, at most 4. */
 unsigned bus_default_queues(void);
 
 /*

@@ -297,8 +297,8 @@ disk_detach() { # GUEST VDEV
 tapback_pid() { pgrep -x tapback | head -1; }
 
 # In the foreground, because the test acts as the service manager.
-tapback_start() {
-	setsid tapback --foreground </dev/null >>$LOGS/tapback.log 2>&1 8>&- 9>&- &
+tapback_start() { # [OPTION...]
+	setsid tapback --foreground "$@" </dev/null >>$LOGS/tapback.log 2>&1 8>&- 9>&- &
 	wait_until 20 "tapback runs" tapback_pid
 }
 
