@@ -40,6 +40,7 @@ class Batch:
     name: str
     group: str
     measure: object             # a function of bench that yields names and results
+    cases: list                 # the definitions of these results
     what: str = ""
     quick: bool = False
     long: bool = False
@@ -111,19 +112,21 @@ def measure(bench, case):
     yield case.name, result_of(case, {name: figures[name] for name in names}, bench.seconds)
 
 
+def described(case):
+    """The part of a result that does not depend on a measurement."""
+    return {key: getattr(case, key) for key in ("group", "what", "unit", "less", "goal", "most", "limit", "limit_goal", "also")}
+
+
 def result_of(case, figures, seconds):
     """@figures: for each side, ours first, a list of its rounds' figures."""
     ours, *others = figures
-    result = {"group": case.group, "what": case.what, "unit": case.unit, "less": case.less, "ours": ours,
-              "peer": others[0] if others else None,
+    result = {**described(case), "ours": ours, "peer": others[0] if others else None,
               "sides": {name: _medians(rounds) for name, rounds in figures.items()},
               "values": {name: [f["value"] for f in rounds] for name, rounds in figures.items()}, "ratios": {}}
     for name in others:
         ratios = [_ratio(case, a["value"], b["value"]) for a, b in zip(figures[ours], figures[name])]
         ratios = [r for r in ratios if r is not None]
         result["ratios"][name] = statistics.median(ratios) if ratios else None
-    for key in "goal", "most", "limit", "limit_goal", "also":
-        result[key] = getattr(case, key)
     result["rounds"] = len(figures[ours])
     result["seconds"] = seconds
     return result

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""table.py - a group's results as a Markdown table, and as a chart's data."""
-from bench.case import reached
+"""table.py - a group's results as a Markdown table, and as a chart's data.
+
+A case without a result is in its group's table too, as not measured.
+"""
+from bench import cases
+from bench.case import described, reached
 
 
 def groups(results):
@@ -9,6 +13,10 @@ def groups(results):
 
 def _cases(results, group):
     return {name: c for name, c in results["cases"].items() if c["group"] == group}
+
+
+def _missing(results):
+    return {name: described(c) for name, c in cases.defined().items() if name not in results["cases"]}
 
 
 def figure(value):
@@ -61,23 +69,22 @@ def of(results, group):
         return _machine(results)
     if group == "goals":
         return _goals(results)
-    cases = _cases(results, group)
-    if not cases:
-        return "(not measured yet)"
-    sides = _columns(cases.values())
-    others = [s for s in sides if any(s in c["ratios"] for c in cases.values())]
-    goals = any(_goal(c) for c in cases.values())
-    cpu = any("cpu_us" in figures for c in cases.values() for figures in c["sides"].values())
+    measured = _cases(results, group)
+    missing = {name: c for name, c in _missing(results).items() if c["group"] == group}
+    sides = _columns(measured.values()) or ["ours"]
+    others = [s for s in sides if any(s in c["ratios"] for c in measured.values())]
+    goals = any(_goal(c) for c in (*measured.values(), *missing.values()))
+    cpu = any("cpu_us" in figures for c in measured.values() for figures in c["sides"].values())
     head = ["case", "unit", *sides, "range of ours", *(f"to {s}" for s in others)]
     if cpu:
         head += ["us of CPU, ours", "peer"]
-    lengths = {_length(c) for c in cases.values()}
+    lengths = {_length(c) for c in measured.values()}
     if len(lengths) > 1:
         head += ["rounds"]
     if goals:
         head += ["goal", "reached"]
     rows = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
-    for name, c in cases.items():
+    for name, c in measured.items():
         row = [name + " (dirty)" * _dirty(c), c["unit"], *(figure(c["sides"].get(s, {}).get("value")) for s in sides), _spread(c),
                *(_ratio(c["ratios"].get(s)) for s in others)]
         if cpu:
@@ -87,6 +94,9 @@ def of(results, group):
         if goals:
             row += [_goal(c), _reached(c)]
         rows.append(row)
+    for name, c in missing.items():
+        row = [name, c["unit"], "not measured"]
+        rows.append(row + ["-"] * (len(head) - len(row) - 2 * goals) + [_goal(c), ""] * goals)
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     if len(lengths) == 1:
         lines += ["", f"Rounds: {lengths.pop()}."]
@@ -126,10 +136,12 @@ def _machine(results):
 
 
 def _goals(results):
-    """The list of missed goals."""
+    """The list of missed goals, and what says nothing of them."""
     missed = [f"`{name}`" for name, c in results["cases"].items() if reached(c) is False]
     met = sum(reached(c) is True for c in results["cases"].values())
-    return f"{met} cases reach their goal." + (f" These do not: {', '.join(missed)}." if missed else "")
+    unknown = sum(c["goal"] is not None or c["most"] is not None for c in _missing(results).values())
+    return (f"{met} cases reach their goal." + (f" These do not: {', '.join(missed)}." if missed else "") +
+            (f" {unknown} with a goal are not measured: the tables name them." if unknown else ""))
 
 
 def ratios(results, group):
