@@ -25,7 +25,7 @@ class Case:
     unit: str = "IOPS"
     less: bool = False          # less is better
     goal: float = None          # the ratio to reach
-    most: float = None          # or what our figure may be at most
+    most: float = None          # what our figure may be at most, instead or as well
     limit: str = None           # a side that is the machine's limit ...
     limit_goal: float = None    # ... and the ratio to it that is enough
     also: dict = None           # further sides, and the goal for the ratio to each
@@ -135,7 +135,9 @@ def result_of(case, figures, seconds):
 def reached(result):
     """Whether the goal is reached; None if there is no goal or no ratio."""
     if result["most"] is not None:
-        return result["sides"][result["ours"]]["value"] <= result["most"]
+        within = result["sides"][result["ours"]]["value"] <= result["most"]
+        if not within or result["goal"] is None:
+            return within
     ratios = result["ratios"]
     if result["goal"] is None or ratios.get(result["peer"]) is None:
         return None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """cases.py - all cases."""
-from bench import cow, lab, qcow2, ring, scale
+from bench import cow, lab, qcow2, ring, scale, stall
 from bench.case import Batch
 
-CASES = [*ring.cases(), *cow.cases(), *qcow2.cases(), *scale.cases(), *lab.cases()]
+CASES = [*ring.cases(), *cow.cases(), *stall.cases(), *qcow2.cases(), *scale.cases(), *lab.cases()]
 
 
 def defined():

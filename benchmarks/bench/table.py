@@ -31,7 +31,7 @@ def _ratio(value):
 
 def _goal(case):
     if case["most"] is not None:
-        return f"at most {figure(case['most'])}"
+        return f"at most {figure(case['most'])}" + (f", and {case['goal']:.3g}" if case["goal"] is not None else "")
     if case["goal"] is None:
         return ""
     also = "".join(f", {side} {goal:.3g}" for side, goal in (case.get("also") or {}).items())
