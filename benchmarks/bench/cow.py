@@ -13,9 +13,15 @@ from bench.store import (LARGE, RANDOM, TIMED, UNTIMED, forget, guest, leftover,
 SEQUENTIAL = ["--time_based=1", "--rw=read", "--bs=256k", "--iodepth=8"]
 SPACE_WRITES = 20000
 MANY = 1000
+MANY_RATE = 20000                       # writes a second while that many snapshots are taken
 CACHE = 32                              # MiB of the map, at most
 CHANGED = 4                             # a fourth of the disk changes before a snapshot is deleted
 LEAST = 0.5                             # seconds, the shortest time to measure
+BLOCK = 4096
+FIRST_WRITES = 150000                   # of a round, at least: a checkpoint begins after each 45,056 changes of the map
+FIRST_RATE = 25000                      # a second of a normal run, with longer runs
+COST_BLOCKS = 100000                    # freed by the peer of delete-cost, which itself frees ten times as many
+GROWTH, GROWTH_LIMIT = 3, 120           # seconds without growth, after which memory is taken to be at its most; when to give up
 
 
 def _no_preparation(bench):
@@ -58,9 +64,9 @@ def _same_file(options, first=None):
         try:
             with servers.tapdisk(f"cow:{path}") as disk:
                 fio.fill(bench, fio.on_ring(bench, disk), size_of(bench))
-                guest(bench, disk, *options)    # after the fill it is slower for a while
             for side in sorted(("cow", "raw"), key=(first or asked_first).__ne__):
                 with servers.tapdisk(f"{'aio' if side == 'raw' else side}:{path}") as disk:
+                    guest(bench, disk, *options)    # after the fill, and with an empty cache, it is slower for a while
                     figures[side] = guest(bench, disk, *options)
         finally:
             os.unlink(path)
@@ -72,9 +78,15 @@ def _fixed(*options):
     return lambda bench: options
 
 
-def _amount(mib, *options):
-    """Write @mib for each second of a normal run, without a time limit."""
-    return lambda bench: (*options, *UNTIMED, f"--io_size={round(bench.seconds * mib)}M")
+def _each_once(*options):
+    """FIRST_WRITES or more writes, each of another block, without a time limit."""
+    def amount(bench):
+        blocks = fio.size_bytes(size_of(bench)) // BLOCK
+        if blocks < FIRST_WRITES:
+            raise RuntimeError(f"{size_of(bench)} has not {FIRST_WRITES} blocks (-s)")
+        number = min(blocks, max(FIRST_WRITES, round(bench.seconds * FIRST_RATE)))
+        return (*options, *UNTIMED, f"--number_ios={number}")
+    return amount
 
 
 def _scattered_snapshot(bench):
@@ -183,42 +195,81 @@ def _open_after_crash(bench):
     return (time.monotonic() - started) * 1000
 
 
-def _memory(bench, disk, size):
-    """Memory after reads and writes all over the disk have filled its cache."""
-    guest(bench, disk, *TIMED, *RANDOM, "--rw=randrw", size=size)
+def _anonymous(disk):
+    """Anonymous memory of the process now, in MiB."""
     with open(f"/proc/{disk.pid}/status", encoding="ascii") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon:")) / 1024
 
 
-@contextlib.contextmanager
-def _through_many(bench):
-    """Reads before and after a thousand more snapshots."""
-    store = store(bench)
+def _memory(bench, disk, size):
+    """The most memory during reads and writes all over the disk, which go on until it has not grown for GROWTH seconds."""
+    most = 0
+    with load(bench, size, disk, rw="randrw"):
+        started = grown = time.monotonic()
+        while time.monotonic() - grown < max(GROWTH, bench.seconds):
+            now = _anonymous(disk)
+            if now > most:
+                most, grown = now, time.monotonic()
+            if time.monotonic() - started > GROWTH_LIMIT:
+                raise RuntimeError(f"still growing after {GROWTH_LIMIT} s, at {most:.1f} MiB")
+            time.sleep(0.02)
+    return most
 
-    def read():
-        return guest(bench, store, *TIMED, *RANDOM, "--rw=randread")
-    few = read()
 
-    def many():
-        for i in range(MANY):
+def _through_many(bench, _):
+    """Reads through MANY snapshots with writes in each, and of the same data in the same places after all were deleted."""
+    store, read = shared_store(bench), (*TIMED, *RANDOM, "--rw=randread")
+    forget(store)
+    with load(bench, size_of(bench), store, more=[f"--rate_iops={MANY_RATE}"]):
+        for _ in range(MANY):
+            before = written(store)
             snapshot(store)
-            if i % 100 == 0:
-                guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=1M")
-        return read()
-    yield {"cow": many, "before": lambda: few}
+            while written(store) == before:
+                time.sleep(0.005)
+    figures = {}
+    for side in "cow", "without":
+        if side == "without":
+            forget(store)
+        guest(bench, store, *read)      # with an empty cache it is slower for a while
+        figures[side] = guest(bench, store, *read)
+    return figures
+
+
+def _cost(bench, disk, size, number):
+    """The time to free @number blocks that are all over the disk, per block in us, from the command to its background work's end."""
+    snapshot(disk)
+    guest(bench, disk, *RANDOM, *UNTIMED, "--rw=randwrite", f"--number_ios={number}", size=size)
+    settle(disk)
+    name = snapshots(disk)[-1]
+    started = time.monotonic()
+    disk.ctl("snapshot-delete", "-n", name)
+    while leftover(disk)[0]:
+        time.sleep(0.01)
+    spent = time.monotonic() - started
+    settle(disk)
+    return {"value": spent / number * 1e6}
+
+
+def _delete_cost(size):
+    """The peer frees a tenth of the blocks, so the ratio is 1 where the time follows their number."""
+    @contextlib.contextmanager
+    def sides(bench):
+        with mapped_store(bench, size, "cost") as disk:
+            yield {"cow": lambda: _cost(bench, disk, size, 10 * COST_BLOCKS), "a tenth": lambda: _cost(bench, disk, size, COST_BLOCKS)}
+    return sides
 
 
 def cases():
     write = (*TIMED, *RANDOM, "--rw=randwrite")
     first = ("--rw=randwrite", *RANDOM)
     group = "cow"
-    yield Case("overwrite", group, _same_file(write), "4k writes at random places, 32 at a time, blocks that the disk owns",
+    yield Case("overwrite", group, _same_file(write, first="cow"), "4k writes at random places, 32 at a time, blocks that the disk owns",
                goal=0.95)
-    yield Case("read", group, _against_raw(_fixed(*TIMED, *RANDOM, "--rw=randread")), "4k reads, 32 at a time", goal=0.95)
-    yield Case("sequential", group, _against_raw(_fixed(*SEQUENTIAL)), "256k reads in order, of what was written in order", goal=0.95)
-    yield Case("first-write", group, _against_raw(_amount(100, *first), each=_fresh),
+    yield Case("read", group, _same_file((*TIMED, *RANDOM, "--rw=randread")), "4k reads, 32 at a time", goal=0.95)
+    yield Case("sequential", group, _same_file(SEQUENTIAL), "256k reads in order, of what was written in order", goal=0.95)
+    yield Case("first-write", group, _against_raw(_each_once(*first), each=_fresh),
                "4k writes at random places, 32 at a time, each block's first after a snapshot", goal=0.7)
-    yield Case("first-flushed", group, _against_raw(_amount(20, *first, "--fdatasync=16"), each=_fresh),
+    yield Case("first-flushed", group, _against_raw(_each_once(*first, "--fdatasync=16"), each=_fresh),
                "the same with a flush after every 16", goal=0.5)
     yield Case("scattered", group, _against_raw(_fixed(*SEQUENTIAL), before=_scatter),
                "256k reads in order, after a tenth was overwritten in small pieces after a snapshot", goal=0.6)
@@ -236,5 +287,10 @@ def cases():
     for size in LARGE:
         yield Case(f"memory-{size}", group, _full(size, _memory), f"the same on {size}, every block mapped", long=True, **alone)
     yield Case("open", group, without_peer(_open_after_crash), "opening after a crash with a full log", unit="ms", less=True, most=1000)
-    yield Case("snapshots", group, _through_many, "4k reads, 32 at a time, through 1,000 snapshots; the peer is before them",
-               goal=0.95, once=True, long=True)
+    yield Case("snapshots", group, together(("cow", "without"), _through_many),
+               f"4k reads, 32 at a time, through {MANY:,} snapshots with writes in each; the peer is the same store without them",
+               goal=0.95, long=True)
+    cost = {"unit": "us", "less": True, "goal": 0.8}
+    yield Case("delete-cost", group, _delete_cost("10G"), f"time for each freed block of a deleted snapshot, {10 * COST_BLOCKS:,} in all; "
+               f"the peer is {COST_BLOCKS:,}", **cost)
+    yield Case("delete-cost-1T", group, _delete_cost("1T"), "the same on 1T", long=True, **cost)
