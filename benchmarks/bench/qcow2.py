@@ -91,7 +91,7 @@ def _first_writes_above(bench, base):
     """The same on a fresh overlay of @base."""
     path = bench.path("overlay.qcow2")
     servers.command("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base, path)
-    with servers.storage_daemon(bench, path, "qcow2", name="overlay") as server:
+    with servers.storage_daemon(bench, path, "qcow2", name="overlay", backing=[base]) as server:
         result = _written_once(bench, server)
     os.unlink(path)
     return result
@@ -185,11 +185,11 @@ def _empty_store(bench):
 
 @contextlib.contextmanager
 def _overlay(bench, number):
-    """Overlay @number of a chain, on overlay @number - 1; QEMU opens the base itself."""
-    path, base = bench.path(f"chain{number}.qcow2"), bench.path(f"chain{number - 1}.qcow2")
-    on = ["-F", "qcow2", "-b", base] if number else []
+    """Overlay @number of a chain, on overlay @number - 1."""
+    path, *below = (bench.path(f"chain{n}.qcow2") for n in range(number, -1, -1))
+    on = ["-F", "qcow2", "-b", below[0]] if number else []
     servers.command("qemu-img", "create", "-q", "-f", "qcow2", *on, path, f"{CHAIN_SIZE}M")
-    with servers.storage_daemon(bench, path, "qcow2", name="chain") as server:
+    with servers.storage_daemon(bench, path, "qcow2", name="chain", backing=below[::-1]) as server:
         yield server
 
 

@@ -75,16 +75,40 @@ def tapdisk(target, *options, poll=None):
         disk.close()
 
 
-class StorageDaemon:
-    """QEMU's block layer behind NBD."""
+def _image_nodes(layers, image_format):
+    """qemu-storage-daemon's options for an image on its backing images: these do not inherit how a file is opened."""
+    below = ""
+    for number, path in enumerate(layers):
+        top = number == len(layers) - 1
+        name, access = ("", "discard=unmap") if top else (str(number), "read-only=on")
+        yield from ("--blockdev", f"driver=file,node-name=file{name},filename={path},aio=io_uring,cache.direct=on,locking=off,{access}",
+                    "--blockdev", f"driver={image_format},node-name=disk{name},file=file{name},cache.direct=on,{access}{below}")
+        below = f",backing=disk{name}"
 
-    def __init__(self, bench, path, image_format="raw", name="qsd"):
+
+def _check_direct(pid, paths):
+    """All images are open with O_DIRECT, or what is measured is the page cache."""
+    found = set()
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        path = os.readlink(f"/proc/{pid}/fd/{number}")
+        if path not in paths:
+            continue
+        with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+            flags = next(int(line.split()[1], 8) for line in file if line.startswith("flags:"))
+        if not flags & os.O_DIRECT:
+            raise RuntimeError(f"{path} is open without O_DIRECT")
+        found.add(path)
+    if found != set(paths):
+        raise RuntimeError(f"not open: {' '.join(set(paths) - found)}")
+
+
+class StorageDaemon:
+    """QEMU's block layer behind NBD; @backing: the images below, from the base upwards."""
+
+    def __init__(self, bench, path, image_format="raw", name="qsd", backing=()):
         self.socket, self._monitor = bench.path(f"{name}.nbd"), bench.path(f"{name}.qmp")
         pid_file = bench.path(f"{name}.pid")
-        command("qemu-storage-daemon", "--daemonize", "--pidfile", pid_file,
-                "--blockdev", f"driver=file,node-name=file,filename={path},aio=io_uring,cache.direct=on,locking=off,"
-                "discard=unmap",
-                "--blockdev", f"driver={image_format},node-name=disk,file=file,discard=unmap",
+        command("qemu-storage-daemon", "--daemonize", "--pidfile", pid_file, *_image_nodes([*backing, path], image_format),
                 "--nbd-server", f"addr.type=unix,addr.path={self.socket}",
                 "--export", "type=nbd,id=export,node-name=disk,writable=on",
                 "--chardev", f"socket,id=monitor,path={self._monitor},server=on,wait=off",
@@ -92,6 +116,11 @@ class StorageDaemon:
         with open(pid_file, encoding="ascii") as file:
             self.pid = int(file.read())
         self.nbd = fio.on_nbd(self.socket, "disk")
+        try:
+            _check_direct(self.pid, [*backing, path])
+        except RuntimeError:
+            _end(self.pid)
+            raise
 
     def qmp(self, execute, **arguments):
         """One command, on a connection of its own."""
@@ -111,8 +140,8 @@ class StorageDaemon:
 
 
 @contextlib.contextmanager
-def storage_daemon(bench, path, image_format="raw", name="qsd"):
-    server = StorageDaemon(bench, path, image_format, name)
+def storage_daemon(bench, path, image_format="raw", name="qsd", backing=()):
+    server = StorageDaemon(bench, path, image_format, name, backing)
     try:
         yield server
     finally:
