@@ -309,8 +309,8 @@ check: deps
 	$(PROVE) $(SYSTEM_TESTS) $(UNIT_TESTS) tests/iotests/check tests/static/check tests/fuzz/check tests/xen/check
 
 # TAPSNAP_SOAK_SECONDS= is the time of each test (600). Then all tests on real Xen, with every type of guest.
-soak: deps static-deps valgrind-deps coverage-deps
-	@$(MAKE_AGAIN) all soak-tests
+soak: deps static-deps valgrind-deps coverage-deps bench-deps
+	@$(MAKE_AGAIN) all fio-engine soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(STRIDE_TESTS)
 	tests/static/check -a
@@ -319,6 +319,7 @@ soak: deps static-deps valgrind-deps coverage-deps
 	$(MAKE) --no-print-directory coverage
 	BUILD=$(BUILD) tests/valgrind/check
 	tests/fuzz/check -n
+	BUILD=$(BUILD) benchmarks/run --goals --json $(BUILD)/results-soak.json stall-10T revert-10T memory-10T
 	tests/xen/check -a
 	tests/xen/power-cut
 	tests/xen/power-cut -u

@@ -6,8 +6,10 @@ flight while the snapshot was taken. "at rest" is the same of a period of equal 
 shortly before, without a snapshot; "reply" is what the command says: the time for which
 the store held back writes.
 """
+import bisect
 import contextlib
 import glob
+import itertools
 import json
 import os
 import statistics
@@ -31,20 +33,24 @@ def _log(bench):
 
 
 def _latencies(bench):
-    """Of each write of the load: when it began and when it was completed (s, to a millisecond), and its latency in us."""
+    """Of each write of the load: when it was completed (s, to a millisecond), and its latency in us; in this order."""
     writes = []
     for path in glob.glob(f"{_log(bench)}_clat.*.log"):
         with open(path, encoding="ascii") as file:
             for line in file:
-                end_ms, latency_ns = map(int, line.split(",", 2)[:2])
-                writes.append((end_ms / 1e3 - latency_ns / 1e9, end_ms / 1e3, latency_ns / 1e3))
+                end_ms, latency_ns = line.split(",", 2)[:2]
+                writes.append((int(end_ms) / 1e3, int(latency_ns) / 1e3))
         os.unlink(path)
+    writes.sort()
     return writes
 
 
 def _longest(writes, begin, end):
     """The largest latency of those that were in flight between @begin and @end."""
-    return max(latency for began, completed, latency in writes if began <= end + 0.001 and completed >= begin - 0.001)
+    latest = end + max(latency for _, latency in writes) / 1e6
+    found = itertools.takewhile(lambda write: write[0] <= latest + 0.001,
+                                itertools.islice(writes, bisect.bisect_left(writes, (begin - 0.001,)), None))
+    return max(latency for completed, latency in found if completed - latency / 1e6 <= end + 0.001)
 
 
 def _stalls(bench, size, disks, number, apart, create, after=lambda: None):
@@ -110,9 +116,9 @@ def _beside_small(size):
 def cases():
     alone = {"unit": "us", "less": True, "most": 10000}
     what = f"the largest latency of a write during a snapshot under load, of {SNAPSHOTS} snapshots"
-    yield Case("stall", "stall", together(SIDES, lambda bench, _: _under_load(bench, shared_store(bench), size_of(bench))), what, **alone)
-    yield Case("stall-group", "stall", together(SIDES, _group), f"the same of {GROUP} disks at one instant, each under load, the median of "
+    yield Case("stall", "stalls", together(SIDES, lambda bench, _: _under_load(bench, shared_store(bench), size_of(bench))), what, **alone)
+    yield Case("stall-group", "stalls", together(SIDES, _group), f"the same of {GROUP} disks at one instant, each under load, the median of "
                f"{GROUP_SNAPSHOTS} snapshots", unit="us", less=True, once=True, most=20000)
     for size in LARGE:
-        yield Case(f"stall-{size}", "stall", _beside_small(size), f"the same on {size}, every block mapped; the peer is 10G in this run",
+        yield Case(f"stall-{size}", "stalls", _beside_small(size), f"the same on {size}, every block mapped; the peer is 10G in this run",
                    long=True, **alone, goal=0.5)
