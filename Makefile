@@ -7,6 +7,7 @@
 #   make soak         the long tests
 #   make bench        the benchmarks, beside their peers: minutes up to an hour (BENCH="CASE..." for some; benchmarks/README.md)
 #   make bench-quick  a few of them, under 50 seconds
+#   make bench-where  where the time of a request of one case goes (BENCH="CASE"; needs root)
 #   make bench-report the tables and charts of docs/performance.md out of docs/performance/results.json
 #   make examples     programs that use the library of domain snapshots
 #   make install      DESTDIR= PREFIX=/usr/local
@@ -253,6 +254,7 @@ BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev lib
 FIO_PACKAGES   = fio jq dpkg-dev
 TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
+WHERE_PACKAGES = linux-perf
 FUZZ_PACKAGES  = clang libclang-rt-dev
 STATIC_PACKAGES = cppcheck
 VALGRIND_PACKAGES = valgrind
@@ -333,6 +335,10 @@ bench bench-quick: bench-deps
 	@$(MAKE_AGAIN) -s all fio-engine
 	@BUILD=$(BUILD) benchmarks/run $(if $(filter bench-quick,$@),--quick --json $(BUILD)/results-quick.json,--json $(RESULTS)) $(BENCH)
 	@benchmarks/report --charts $(BUILD)/charts $(if $(filter bench-quick,$@),$(BUILD)/results-quick.json,$(RESULTS))
+bench-where: bench-deps
+	$(call install_packages,$(WHERE_PACKAGES))
+	@$(MAKE_AGAIN) -s all fio-engine
+	@BUILD=$(BUILD) benchmarks/where $(BENCH)
 bench-report: bench-deps
 	benchmarks/report --charts docs/performance --document docs/performance.md docs/performance/results.json
 
@@ -415,7 +421,7 @@ uninstall:
 clean:
 	rm -rf build build-asan build-tsan build-coverage build-fuzz
 
-.PHONY: all clean flags examples unit-tests objects fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-report prerequisites asan tsan sanitized install uninstall
+.PHONY: all clean flags examples unit-tests objects fuzzers fio-engine xen-frontend xl-snapshot-points build-deps demo-deps check-deps bench-deps lab-deps deps static-deps static-check valgrind-deps valgrind coverage-deps coverage measured layers demo check-fast check soak soak-tests bench bench-quick bench-where bench-report prerequisites asan tsan sanitized install uninstall
 .SECONDARY:
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
