@@ -9,6 +9,7 @@
  *   domain_create_end.c domain_revert_end.c domain_delete_end.c   how each ends, in the operation itself or in a recovery
  *   domain_intent.c   the intent file's domain, its destruction, and the intent's end
  *   domain_parts.c    removes the parts of a snapshot
+ *   domain_damaged.c  a damaged intent file
  *   domain_directory.c  a domain's directory: atomic writes of files, the lock
  *   domain_info.c     information files, and the tree of snapshots
  *   domain_disks.c    the disks at their tapdisks
@@ -41,6 +42,7 @@
 #define DOMAIN_NAME_SIZE 256
 #define SNAPSHOT_NAME_MAX 200		/* leaves room in a file name, which has 255 */
 #define INTENT_FILE "intent.xl"
+#define INTENT_ASIDE "intent.xl.damaged"
 #define STATE_FILE "domain.xl"
 
 struct domain_id {
@@ -185,8 +187,12 @@ int info_read(const struct domain_directory *directory, const char *name, json_t
 int info_read_all(const struct domain_directory *directory, json_t **infos, struct error_text *damaged, struct error_text *text);
 const json_t *info_find(const json_t *infos, const char *name);
 const char *info_string(const json_t *info, const char *key);	/* NULL: none */
-/* The domain's current snapshot; the caller frees the name. NULL: none. */
-char *info_current(const struct domain_directory *directory);
+/* Is it of that type, or null, or missing? */
+bool info_may_have(const json_t *info, const char *key, json_type type);
+/* The domain's current snapshot; the caller frees the name. NULL: none, or, with @damaged set, it is not known which. */
+char *info_current(const struct domain_directory *directory, struct error_text *damaged);
+/* The domain's name when its files were last written; the caller frees it. NULL: not known. */
+char *info_domain_name(const struct domain_directory *directory);
 /* The snapshot that the request names, else the current one: *@name, which the caller frees, or its information. */
 int info_choose_name(struct domain_operation *operation, const struct domain_directory *directory, char **name);
 int info_find_named(struct domain_operation *operation, const struct domain_directory *directory, json_t **info);
@@ -320,6 +326,13 @@ int domain_remove_info(struct domain_operation *operation, const struct domain_d
 int domain_remove_save(struct domain_operation *operation, const struct domain_directory *directory, const char *name);
 /* The snapshots on the disks of @info, unless they are older than @since; then move its "moves" back from their stores. */
 int domain_delete_disks(struct domain_operation *operation, const json_t *info, json_int_t since);
+
+/* ---- domain_damaged.c ---- */
+
+/* The intent file's content; -ENOENT: there is none; -EBADMSG: it is damaged. */
+int intent_read(const struct domain_directory *directory, json_t **intent, struct error_text *text);
+/* Rename a damaged one. The operation's text is then a warning: @reason, and what has to be checked. */
+int intent_put_aside(struct domain_operation *operation, const struct domain_directory *directory, const char *reason);
 
 /* ---- domain_program.c: the guard, which recovers the operation when this process is killed ---- */
 

@@ -50,6 +50,7 @@ struct create {
 	bool gone_on;
 	int resume_error;
 	struct guard guard;
+	struct error_text parent_lost;	/* why it is not known which snapshot the domain was at */
 };
 
 /* ---- checks ---- */
@@ -387,7 +388,7 @@ static int make_whole(struct create *create)
 {
 	char part[NAME_MAX + 1], save[NAME_MAX + 1], file[NAME_MAX + 1], path[PATH_MAX];
 	struct domain_operation *operation = create->operation;
-	char *parent = info_current(&create->directory);
+	char *parent = info_current(&create->directory, &create->parent_lost);
 	json_t *info = NULL;
 	struct stat st;
 	int error = note_ids(create);
@@ -509,6 +510,12 @@ static void warn_left_out(struct create *create)
 			  "on it that is mounted in the snapshot will be damaged", *vdev);
 }
 
+static void warn_parent_lost(struct create *create)
+{
+	if (create->parent_lost.text[0])
+		error_set(create->text, 0, "the snapshot has no parent: %.400s", create->parent_lost.text);
+}
+
 static void warn_frozen(struct create *create)
 {
 	const struct domain_operation *operation = create->operation;
@@ -550,6 +557,8 @@ int domain_create(struct domain_operation *operation)
 			warn_frozen(&create);
 		if (!error && !create.text->text[0])
 			warn_left_out(&create);
+		if (!error)
+			warn_parent_lost(&create);
 		guard_stop(&create.guard);
 	}
 	disks_close(&create.disks);

@@ -202,7 +202,8 @@ static void remove_directory(struct removal *removal)
 
 	if (info_read_all(&removal->directory, &left, &damaged, NULL))
 		return;
-	if (!json_array_size(left) && !damaged.text[0] && !directory_remove(&removal->directory, STATE_FILE, NULL))
+	if (!json_array_size(left) && !damaged.text[0] && !directory_remove(&removal->directory, INTENT_ASIDE, NULL) &&
+	    !directory_remove(&removal->directory, STATE_FILE, NULL))
 		directory_remove_empty(&removal->directory);
 	json_decref(left);
 }

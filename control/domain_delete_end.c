@@ -51,7 +51,7 @@ static void keep_last_name(const struct domain_directory *directory, struct doma
 static int leave_current(struct domain_operation *operation, const struct domain_directory *directory, const json_t *intent,
 			 const char *name, const char *parent)
 {
-	char *current = info_current(directory);
+	char *current = info_current(directory, NULL);
 	struct domain_id id;
 	int error = 0;
 

@@ -43,6 +43,13 @@ const char *info_string(const json_t *info, const char *key)
 	return json_string_value(json_object_get(info, key));
 }
 
+bool info_may_have(const json_t *info, const char *key, json_type type)
+{
+	const json_t *value = json_object_get(info, key);
+
+	return !value || json_is_null(value) || json_typeof(value) == type;
+}
+
 /* Check all members that are used later, so that their users need not. */
 static bool is_complete(const json_t *info, const char *name)
 {
@@ -51,11 +58,14 @@ static bool is_complete(const json_t *info, const char *name)
 
 	if (!info_string(info, "name") || strcmp(info_string(info, "name"), name) ||
 	    !json_is_integer(json_object_get(info, "creationtime")) || !json_is_object(json_object_get(info, "config")) ||
-	    !json_is_array(json_object_get(info, "disks")))
+	    !json_is_array(json_object_get(info, "disks")) || !info_may_have(info, "save", JSON_STRING) ||
+	    !info_may_have(info, "parent", JSON_STRING) || !info_may_have(info, "hook", JSON_STRING) ||
+	    !info_may_have(info, "config_file", JSON_STRING))
 		return false;
 	json_array_foreach(json_object_get(info, "disks"), i, disk) {
 		if (!info_string(disk, "vdev") || !info_string(disk, "target") || !info_string(disk, "path") ||
-		    !info_string(disk, "format"))
+		    !info_string(disk, "format") || !info_may_have(disk, "id", JSON_INTEGER) ||
+		    !info_may_have(disk, "time", JSON_INTEGER))
 			return false;
 	}
 	return true;
@@ -161,14 +171,28 @@ const json_t *info_find(const json_t *infos, const char *name)
 	return NULL;
 }
 
-char *info_current(const struct domain_directory *directory)
+static int read_state(const struct domain_directory *directory, json_t **state, struct error_text *text)
 {
+	int error = directory_read(directory, STATE_FILE, state, text);
+
+	if (error || (info_string(*state, "name") && info_may_have(*state, "current", JSON_STRING)))
+		return error;
+	json_decref(*state);
+	*state = NULL;
+	return error_set(text, -EBADMSG, "%s/" STATE_FILE ": damaged: required fields are missing", directory->path);
+}
+
+char *info_current(const struct domain_directory *directory, struct error_text *damaged)
+{
+	struct error_text reason = { "" };
 	const char *name;
 	json_t *state;
 	char *current = NULL;
+	int error = read_state(directory, &state, &reason);
 
-	if (directory_read(directory, STATE_FILE, &state, NULL))
-		return NULL;
+	if (error && error != -ENOENT)
+		error_set(damaged, error, "%.300s; which snapshot the domain is at is not known until the next create or revert",
+			  reason.text);
 	name = info_string(state, "current");
 	if (name)
 		current = strdup(name);
@@ -176,13 +200,36 @@ char *info_current(const struct domain_directory *directory)
 	return current;
 }
 
+/* Every snapshot's information has it, too: the newest one's is taken if there is no usable state file. */
+char *info_domain_name(const struct domain_directory *directory)
+{
+	json_t *state, *infos = NULL;
+	const char *name;
+	char *copy;
+
+	if (!read_state(directory, &state, NULL)) {
+		name = info_string(state, "name");
+	} else {
+		info_read_all(directory, &infos, NULL, NULL);
+		name = info_string(json_object_get(json_array_get(infos, json_array_size(infos) - 1), "domain"), "name");
+	}
+	copy = name ? strdup(name) : NULL;
+	json_decref(state);
+	json_decref(infos);
+	return copy;
+}
+
 int info_choose_name(struct domain_operation *operation, const struct domain_directory *directory, char **name)
 {
 	const char *wanted = operation->request->name;
+	struct error_text damaged = { "" };
 
-	*name = wanted ? strdup(wanted) : info_current(directory);
-	return *name ? 0 : error_set(&operation->text, -ENOENT, "domain %s has no current snapshot; name one with -n",
-				     operation->id.name);
+	*name = wanted ? strdup(wanted) : info_current(directory, &damaged);
+	if (*name)
+		return 0;
+	if (damaged.text[0])
+		return error_set(&operation->text, -EBADMSG, "%.400s; name one with -n", damaged.text);
+	return error_set(&operation->text, -ENOENT, "domain %s has no current snapshot; name one with -n", operation->id.name);
 }
 
 int info_find_named(struct domain_operation *operation, const struct domain_directory *directory, json_t **info)

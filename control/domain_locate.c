@@ -20,20 +20,21 @@ static int look_at(const char *uuid, void *owner)
 {
 	struct search *search = owner;
 	struct domain_directory directory;
-	const char *name = NULL;
-	json_t *state = NULL;
+	json_t *intent = NULL;
+	const char *name;
+	char *known = directory_open(&directory, uuid, false, NULL) ? NULL : info_domain_name(&directory);
 
-	if (!directory_open(&directory, uuid, false, NULL) && !directory_read(&directory, STATE_FILE, &state, NULL))
-		name = info_string(state, "name");
-	else if (directory.fd >= 0 && !directory_read(&directory, INTENT_FILE, &state, NULL))
-		name = info_string(json_object_get(state, "domain"), "name");	/* its first create was killed */
+	if (!known && directory.fd >= 0)		/* its first create was killed */
+		directory_read(&directory, INTENT_FILE, &intent, NULL);
+	name = known ? known : info_string(json_object_get(intent, "domain"), "name");
 	directory_close(&directory);
 	if (!strcmp(uuid, search->domain) || (name && !strcmp(name, search->domain))) {
 		search->count++;
 		snprintf(search->found.uuid, sizeof(search->found.uuid), "%s", uuid);
 		snprintf(search->found.name, sizeof(search->found.name), "%s", name ? name : uuid);
 	}
-	json_decref(state);
+	json_decref(intent);
+	free(known);
 	return 0;
 }
 

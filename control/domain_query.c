@@ -15,7 +15,7 @@ static void recover_if_free(struct domain_operation *operation, struct domain_di
 {
 	json_t *intent;
 
-	if (!operation->host || directory_read(directory, INTENT_FILE, &intent, NULL))
+	if (!operation->host || directory_read(directory, INTENT_FILE, &intent, NULL) == -ENOENT)
 		return;
 	json_decref(intent);
 	if (directory_lock(directory, 0, NULL))
@@ -53,6 +53,7 @@ static int read_all(struct domain_operation *operation, const struct domain_dire
 int domain_query(struct domain_operation *operation)
 {
 	struct domain_directory directory = { .fd = -1, .lock = -1 };
+	struct error_text damaged = { "" };
 	char *config;
 	int error = domain_locate(operation, &config);
 
@@ -65,8 +66,10 @@ int domain_query(struct domain_operation *operation)
 		error_set(&operation->text, error, "domain %s has no snapshots", operation->id.name);
 	if (!error && directory.fd >= 0) {
 		recover_if_free(operation, &directory);
-		operation->current = info_current(&directory);
+		operation->current = info_current(&directory, &damaged);
 		error = operation->request->name ? read_one(operation, &directory) : read_all(operation, &directory);
+		if (damaged.text[0])
+			error_set(&operation->text, error, "%s", damaged.text);
 	}
 	directory_close(&directory);
 	return error;

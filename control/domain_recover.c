@@ -55,10 +55,13 @@ int domain_recover(struct domain_operation *operation, const struct domain_direc
 	struct domain_id id;
 	json_t *intent;
 	const char *op;
-	int error = directory_read(directory, INTENT_FILE, &intent, &reason);
+	int error = intent_read(directory, &intent, &reason);
 
+	if (error == -EBADMSG && domain_is_forced(operation))
+		return intent_put_aside(operation, directory, reason.text);
 	if (error)
-		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%s", reason.text);
+		return error == -ENOENT ? 0 : error_set(&operation->text, error, "%.300s%s", reason.text, error == -EBADMSG ?
+							"; xl-snapshot recover --force puts it aside, and says what to check" : "");
 	operation->text.text[0] = '\0';
 	operation->directory = directory;
 	operation->adopts = !intent_find_domain(operation, intent, &id) && !id.there;

@@ -574,45 +574,6 @@ static void test_changed(void **state)
 	must(delete("a", false));
 }
 
-static void test_damaged(void **state)
-{
-	struct domain_snapshot_request away = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "b" };
-	struct outcome outcome;
-	char path[300];
-	int fd;
-
-	must(create("a"));
-	must(create("b"));
-	must(create("c"));
-	must(revert("b"));
-	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_UUID "/snapshotdata-b.xl", fake_dir);
-	fd = open(path, O_WRONLY | O_TRUNC);
-	assert_int_equal(write(fd, "{\"name\": \"b\"}", 13), 13);
-	close(fd);
-	/* it does no harm to the others */
-	must_fail(list(), -EBADMSG, "snapshotdata-b.xl: damaged");
-	assert_string_equal(list().names, "a c");
-	must(fake_run((struct domain_snapshot_request){ .command = DOMAIN_SNAPSHOT_QUERY, .name = "c" }));
-	must(revert("c"));
-	must(create("d"));
-	must(delete("d", false));
-	must(delete("a", false));
-	must(delete("c", false));
-	expect_disks("b");
-	/* nor is it taken for one that does not exist */
-	must_fail(revert("b"), -EBADMSG, "damaged");
-	must_fail(create("b"), -EEXIST, "already");
-	must_fail(delete("b", false), -EBADMSG, "delete --keep-disks removes it");
-	away.keep_disks = true;
-	outcome = fake_run(away);
-	must(outcome);
-	assert_string_equal(outcome.names, "b");
-	assert_non_null(strstr(outcome.text, "tap-ctl snapshot-delete"));
-	expect_list("");
-	expect_files(0);
-	expect_disks("b");
-}
-
 /* Before the domain is destroyed for it. */
 static void test_memory_cut_short(void **state)
 {
@@ -757,7 +718,6 @@ int main(void)
 		DOMAIN_TEST(test_other_uuid),
 		DOMAIN_TEST(test_name_lost),
 		DOMAIN_TEST(test_changed),
-		DOMAIN_TEST(test_damaged),
 		DOMAIN_TEST(test_memory_cut_short),
 		DOMAIN_TEST(test_unfinished_file),
 		DOMAIN_TEST(test_signals),
