@@ -3,7 +3,9 @@
  * tapback_frontend.c - reads and checks a frontend's ring parameters.
  *
  * Invariants: counts are checked before they are used as indices; if any part
- * of a ring is invalid, an empty one (nr_queues 0) is returned.
+ * of a ring is invalid, an empty one (nr_queues 0) is returned. All nodes of a
+ * ring are read in one transaction: a guest that changes them meanwhile gets one
+ * set or the other, never a mixture.
  */
 #include "tapback_frontend.h"
 
@@ -173,13 +175,40 @@ static int read_ring(struct xenstore *xenstore, const char *dir, unsigned max_qu
 	return 0;
 }
 
+struct ring_reading {
+	const char *dir;
+	unsigned max_queues;
+	struct frontend_ring *ring;
+	struct error_text *text;
+	int error;
+};
+
+/* An error of the nodes is only one if the commit says that they did not change meanwhile. */
+static int read_ring_once(struct xenstore *xenstore, void *arg)
+{
+	struct ring_reading *reading = arg;
+
+	memset(reading->ring, 0, sizeof(*reading->ring));
+	reading->text->text[0] = '\0';
+	reading->error = read_ring(xenstore, reading->dir, reading->max_queues, reading->ring, reading->text);
+	return 0;
+}
+
 int frontend_read_ring(struct xenstore *xenstore, const char *dir, unsigned max_queues,
 		       struct frontend_ring *ring, struct error_text *text)
 {
-	int error;
+	struct error_text reason = { "" };
+	struct ring_reading reading = {
+		.dir = dir, .max_queues = max_queues < MAX_QUEUES ? max_queues : MAX_QUEUES, .ring = ring, .text = &reason,
+	};
+	int error = xenstore_transact(xenstore, read_ring_once, &reading);
 
-	memset(ring, 0, sizeof(*ring));
-	error = read_ring(xenstore, dir, max_queues < MAX_QUEUES ? max_queues : MAX_QUEUES, ring, text);
+	if (error == -EAGAIN)
+		error_set(text, error, "frontend's nodes change while they are read");
+	else if (error)
+		error_set(text, error, "frontend's nodes cannot be read: %s", strerror(-error));
+	else if (reading.error)
+		error = error_set(text, reading.error, "%s", reason.text);
 	if (error)
 		memset(ring, 0, sizeof(*ring));
 	return error;

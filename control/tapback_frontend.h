@@ -47,8 +47,9 @@ const char *xenbus_name(enum xenbus state);
 enum xenbus xenbus_read_state(struct xenstore *xenstore, const char *dir);
 
 /*
- * Read the rings' parameters below @dir. -EINVAL, -ERANGE, -ENOENT with a
- * text that names the node; *@ring is then empty.
+ * Read the rings' parameters below @dir, in a transaction. -EINVAL, -ERANGE,
+ * -ENOENT with a text that names the node, -EAGAIN: they change all the time;
+ * *@ring is then empty.
  */
 int frontend_read_ring(struct xenstore *xenstore, const char *dir, unsigned max_queues,
 		       struct frontend_ring *ring, struct error_text *text);

@@ -92,6 +92,8 @@ static json_t *do_connect(struct fake_tapdisk *tapdisk, json_t *command)
 	tapdisk->connects++;
 	json_decref(tapdisk->last_connect);
 	tapdisk->last_connect = json_incref(command);
+	if (tapdisk->on_connect)
+		tapdisk->on_connect(command);
 	if (tapdisk->refuse_connect)
 		return refusal(tapdisk->refuse_connect, "refused by the test");
 	if (find_ring(tapdisk, command) < fake_tapdisk_rings(tapdisk))

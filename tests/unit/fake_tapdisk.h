@@ -19,6 +19,7 @@ struct fake_tapdisk {
 	json_int_t grow_at_connect;	/* sectors of the disk from the next `connect` on, 0: as before */
 	json_t *disk;			/* the disk object of minor 0, connections included */
 	json_t *last_connect;		/* the last `connect` command, or NULL */
+	void (*on_connect)(const json_t *command);	/* NULL: nothing to look at */
 	unsigned infos, connects, disconnects, closes, detaches;
 	/* inside */
 	int listener;

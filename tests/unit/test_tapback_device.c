@@ -131,10 +131,109 @@ static void test_discard_corrected(void **state)
 	assert_string_equal(back(4, "feature-discard"), "0");
 }
 
+/* What tapback writes conflicts with what others write. */
 static void test_conflicts(void **state)
 {
 	xenstore_memory_conflict(tapback.xenstore, 7);
 	connect_disk(3, "w");
+}
+
+#define FRONT3 "/local/domain/3/device/vbd/51712"
+
+/* Two sets of nodes of one frontend: 2 pages, whose references begin with 20, or 4, with 40; its port is that number, too. */
+static void offer_set(struct xenstore *xenstore, unsigned first)
+{
+	char path[80], value[16];
+
+	xenstore_memory_put(xenstore, FRONT3 "/ring-page-order", first == 20 ? "1" : "2");
+	for (unsigned i = 0; i < 4; i++) {
+		snprintf(path, sizeof(path), FRONT3 "/ring-ref%u", i);
+		snprintf(value, sizeof(value), "%u", first + i);
+		xenstore_memory_put(xenstore, path, value);
+	}
+	snprintf(value, sizeof(value), "%u", first);
+	xenstore_memory_put(xenstore, FRONT3 "/event-channel", value);
+}
+
+static void check_set(const json_t *command)
+{
+	const json_t *queue = json_array_get(json_object_get(command, "queues"), 0), *refs = json_object_get(queue, "refs");
+	json_int_t first = json_integer_value(json_object_get(queue, "port"));
+	size_t i;
+	const json_t *ref;
+
+	assert_true(first == 20 || first == 40);
+	assert_int_equal(json_integer_value(json_object_get(command, "ring_pages")), first == 20 ? 2 : 4);
+	assert_int_equal(json_array_size(refs), first == 20 ? 2 : 4);
+	json_array_foreach(refs, i, ref)
+		assert_int_equal(json_integer_value(ref), first + (json_int_t)i);
+}
+
+static unsigned reads_left;		/* reads of the frontend's nodes until it offers the other set */
+
+static void change_set(struct xenstore *xenstore, const char *path)
+{
+	if (!strncmp(path, FRONT3 "/", strlen(FRONT3) + 1) && reads_left && !--reads_left)
+		offer_set(xenstore, 40);
+}
+
+/* A frontend changes its nodes between any two reads: what is connected is one set or the other. */
+static void test_changing_nodes(void **state)
+{
+	bool changed;
+
+	for (unsigned number = 1; ; number++) {
+		tapdisk.on_connect = check_set;
+		toolstack_adds(3, "w");
+		settle();
+		script_adds_pid(3, PID);
+		offer_set(tapback.xenstore, 20);
+		reads_left = number;
+		xenstore_memory_on_read(tapback.xenstore, change_set);
+		put_front(3, "state", "3");
+		settle();
+		changed = !reads_left;
+		xenstore_memory_on_read(tapback.xenstore, NULL);
+		assert_string_equal(back(3, "state"), "4");
+		assert_string_equal(back(3, "error"), "(none)");
+		if (!changed)
+			break;
+		tear_down(state);
+		set_up(state);
+	}
+	assert_int_equal(json_array_size(json_object_get(json_array_get(json_object_get(tapdisk.last_connect, "queues"), 0),
+							 "refs")), 2);
+	tapdisk.on_connect = NULL;
+}
+
+static unsigned endless;
+
+static void change_always(struct xenstore *xenstore, const char *path)
+{
+	if (!strcmp(path, FRONT3 "/event-channel")) {
+		offer_set(xenstore, 20);
+		endless++;
+	}
+}
+
+/* It never stops: that is said, other guests' disks are served, and its own is when it stops. */
+static void test_endless_changes(void **state)
+{
+	toolstack_adds(3, "w");
+	settle();
+	script_adds_pid(3, PID);
+	offer_set(tapback.xenstore, 20);
+	xenstore_memory_on_read(tapback.xenstore, change_always);
+	put_front(3, "state", "3");
+	settle();
+	assert_int_equal(endless, 100);
+	assert_string_equal(back(3, "state"), "2");
+	assert_string_equal(back(3, "error"), "frontend's nodes change while they are read");
+	assert_int_equal(tapdisk.connects, 0);
+	connect_disk(4, "w");
+	xenstore_memory_on_read(tapback.xenstore, NULL);
+	wait_for(3, "state", "4");
+	assert_string_equal(back(3, "error"), "(none)");
 }
 
 /* A quota is exceeded, or memory is short, for a moment. */
@@ -394,7 +493,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_init_wait_at_once), TEST(test_handshake), TEST(test_frontend_first),
 		TEST(test_half_written), TEST(test_frontend_of_another_domain), TEST(test_read_only_cdrom), TEST(test_discard_corrected),
-		TEST(test_conflicts), TEST(test_write_fails_once), TEST(test_bad_frontend),
+		TEST(test_conflicts), TEST(test_changing_nodes), TEST(test_endless_changes), TEST(test_write_fails_once), TEST(test_bad_frontend),
 		TEST(test_garbage_while_connected), TEST(test_connect_refused), TEST(test_connect_overtaken),
 		TEST(test_ring_error), TEST(test_wrong_device_path), TEST(test_close), TEST(test_reopen),
 		TEST(test_start_over), TEST(test_new_rings), TEST(test_forced_destroy),

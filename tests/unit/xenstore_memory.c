@@ -5,7 +5,9 @@
  * path, and for a node that goes because one above it goes.
  *
  * A transaction collects its changes and applies them at the commit. That is
- * enough here: no user reads back its own writes in the same transaction.
+ * enough here: no user reads back its own writes in the same transaction. Its
+ * commit fails if a node that it has read was changed by another client since;
+ * as in xenstored, its reads are not isolated from such changes.
  */
 #include "xenstore_memory.h"
 
@@ -33,13 +35,20 @@ struct change {
 	struct change *next;
 };
 
+struct read {
+	char *path;
+	struct read *next;
+};
+
 struct memory {
 	struct xenstore xenstore;
 	struct node *nodes;
 	struct watch *watches;
 	struct watch *events, **events_end;
 	struct change *changes, **changes_end;
-	bool transaction;
+	struct read *reads;		/* of the transaction */
+	void (*on_read)(struct xenstore *xenstore, const char *path);
+	bool transaction, overtaken;
 	unsigned nr_changes, conflicts, failures;
 	int failure;
 	char removed[XENSTORE_PATH_MAX];
@@ -71,6 +80,8 @@ static void add_event(struct memory *m, const char *path, const char *token)
 
 static void fire(struct memory *m, const char *path)
 {
+	for (struct read *read = m->reads; read; read = read->next)
+		m->overtaken |= m->transaction && !strcmp(read->path, path);
 	for (struct watch *watch = m->watches; watch; watch = watch->next)
 		if (below(path, watch->path))
 			add_event(m, path, watch->token);
@@ -154,11 +165,23 @@ static void add_change(struct memory *m, const char *path, const char *value, si
 	m->changes_end = &change->next;
 }
 
+static void end_reads(struct memory *m)
+{
+	struct read *read;
+
+	while ((read = m->reads)) {
+		m->reads = read->next;
+		free(read->path);
+		free(read);
+	}
+	m->transaction = m->overtaken = false;
+}
+
 static void end_changes(struct memory *m, bool apply)
 {
 	struct change *change;
 
-	m->transaction = false;
+	end_reads(m);
 	while ((change = m->changes)) {
 		m->changes = change->next;
 		if (apply && change->value)
@@ -173,13 +196,27 @@ static void end_changes(struct memory *m, bool apply)
 	m->changes_end = &m->changes;
 }
 
+static void note_read(struct memory *m, const char *path)
+{
+	struct read *read = calloc(1, sizeof(*read));
+
+	read->path = strdup(path);
+	read->next = m->reads;
+	m->reads = read;
+}
+
 static int memory_read(struct xenstore *xenstore, const char *path, char **value, size_t *length)
 {
 	struct memory *m = to_memory(xenstore);
-	struct node *node = get(m, path);
+	struct node *node;
 
 	if (xenstore->lost)
 		return -EPIPE;
+	if (m->on_read)
+		m->on_read(xenstore, path);
+	if (m->transaction)
+		note_read(m, path);
+	node = get(m, path);
 	if (!node)
 		return -ENOENT;
 	*value = calloc(1, node->length + 1);
@@ -315,9 +352,12 @@ static int memory_begin(struct xenstore *xenstore)
 static int memory_commit(struct xenstore *xenstore)
 {
 	struct memory *m = to_memory(xenstore);
-	bool conflict = m->conflicts > 0;
+	bool conflict = m->overtaken;
 
-	m->conflicts -= conflict;
+	if (!conflict && m->conflicts) {
+		m->conflicts--;
+		conflict = true;
+	}
 	end_changes(m, !conflict);
 	return conflict ? -EAGAIN : 0;
 }
@@ -417,6 +457,11 @@ const char *xenstore_memory_removed(struct xenstore *xenstore)
 void xenstore_memory_conflict(struct xenstore *xenstore, unsigned count)
 {
 	to_memory(xenstore)->conflicts = count;
+}
+
+void xenstore_memory_on_read(struct xenstore *xenstore, void (*on_read)(struct xenstore *xenstore, const char *path))
+{
+	to_memory(xenstore)->on_read = on_read;
 }
 
 void xenstore_memory_fail_writes(struct xenstore *xenstore, unsigned count, int error)

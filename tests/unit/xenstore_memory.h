@@ -23,6 +23,8 @@ unsigned xenstore_memory_changes(struct xenstore *xenstore);
 const char *xenstore_memory_removed(struct xenstore *xenstore);
 /* The next @count commits fail with -EAGAIN, as after a change by another client. */
 void xenstore_memory_conflict(struct xenstore *xenstore, unsigned count);
+/* Called before each read by tapback, as another client that may change nodes. NULL: no more. */
+void xenstore_memory_on_read(struct xenstore *xenstore, void (*on_read)(struct xenstore *xenstore, const char *path));
 /* The next @count writes fail with @error. */
 void xenstore_memory_fail_writes(struct xenstore *xenstore, unsigned count, int error);
 unsigned xenstore_memory_watches(struct xenstore *xenstore);
