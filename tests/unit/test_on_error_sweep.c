@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_on_error_sweep.c - the result of requests that a disk fails: every I/O
- * of a sequence of requests, in turn, meets EIO, ENOSPC, EREMOTEIO or moves only
- * 512 bytes; or every write in turn finds no room. It fails alone, or with all
+ * of a sequence of requests, in turn, meets EIO, ENOSPC, EREMOTEIO, ETIMEDOUT or
+ * ENODEV, or moves only 512 bytes; or every write in turn finds no room. It fails alone, or with all
  * later ones until a request waits; under each policy, on a raw image and on a
  * store, also one whose file has to grow. Each request must end as vbd_error.c
  * says, and the image must hold the writes that were answered.
@@ -270,7 +270,7 @@ static unsigned sweep_both(struct run r)
 
 static void sweep(const char *type, bool grows)
 {
-	static const int errors[] = { -EIO, -ENOSPC, -EREMOTEIO, 0 };
+	static const int errors[] = { -EIO, -ENOSPC, -EREMOTEIO, -ETIMEDOUT, -ENODEV, 0 };
 	static const enum vbd_on_error all[] = { ON_ERROR_REPORT, ON_ERROR_ENOSPC, ON_ERROR_STOP };
 	unsigned faults = 0;
 
@@ -284,7 +284,7 @@ static void sweep(const char *type, bool grows)
 				     .writes = true });
 	}
 	assert_int_equal(resizes != 0, grows);
-	printf("# %s%s: %u of %u faults ended as documented\n", type, grows ? " that grows" : "", faults, faults);
+	printf("# %s%s: %u faults, each ended as documented\n", type, grows ? " that grows" : "", faults);
 }
 
 static void test_sweep_raw(void **state)
