@@ -252,7 +252,7 @@ prerequisites:
 # tests/xen/lab-build also reads the first line.
 BUILD_PACKAGES = gcc libc6-dev pkg-config libxen-dev liburing-dev libaio-dev libjansson-dev libseccomp-dev libsystemd-dev libisal-dev libnbd-dev libgnutls28-dev
 FIO_PACKAGES   = fio jq dpkg-dev
-TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin
+TEST_PACKAGES  = g++ perl libcmocka-dev libnbd-bin python3 python3-libnbd nbdkit qemu-utils e2fsprogs util-linux mount procps mandoc gnutls-bin systemd
 BENCH_PACKAGES = qemu-system-common nbdkit gnuplot-nox python3 qemu-utils
 WHERE_PACKAGES = linux-perf
 FUZZ_PACKAGES  = clang libclang-rt-dev

@@ -4,7 +4,7 @@
 # test_install.sh - the files of `make install` are complete: installed into a
 # package's directory (DESTDIR), whose content then moves to its place (PREFIX).
 #
-# Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config
+# Output is TAP. BUILD says where the programs are. Needs: gcc make pkg-config systemd
 . "$(dirname "$0")/lib.sh"
 unset MAKEFLAGS MAKELEVEL MFLAGS
 
@@ -57,6 +57,23 @@ done
 check "bash finds the completion of each by its name" is "$(grep -l 'complete -o default -F' usr/share/bash-completion/completions/* | xargs -n1 basename | paste -sd' ')" \
 	"tap-ctl tap-img xl-snapshot"
 check "a program runs where it is" exits 0 usr/sbin/tap-ctl list
+# The restrictions of the unit, as docs/security.md has them: a directive that is lost, or that systemd does not know, is noticed.
+unit=$work/usr/lib/systemd/system/tapback.service
+exposure() { systemd-analyze security --offline=true --no-pager --threshold="$1" "$unit"; }	# in tenths
+if command -v systemd-analyze >/dev/null; then
+	check "the unit is valid" is "$(systemd-analyze verify --man=no "$unit" 2>&1 && echo valid)" valid
+	check "the unit's exposure is 2.5 of 10 at most" exits 0 exposure 25
+	if [ "$(systemd-analyze --version | awk '{ print $2; exit }')" = 252 ]; then
+		check "... as docs/security.md says" grep -q "exposure level for tapback.service: $(grep -oP 'tapback.service` gives it \K[0-9.]+' "$here/docs/security.md") " out
+	else
+		skip "... as docs/security.md says" "another systemd than 252 may count otherwise"
+	fi
+	check "... and a lower limit is not kept" exits 1 exposure 20
+else
+	for each in "the unit is valid" "the unit's exposure is 2.5 of 10 at most" "... as docs/security.md says" "... and a lower limit is not kept"; do
+		skip "$each" "missing: systemd"
+	done
+fi
 mkdir package && mv usr etc package/
 mkdir -p "package$work" && mv package/usr package/etc "package$work/"
 # the links that `systemctl enable` makes
