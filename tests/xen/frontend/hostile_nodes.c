@@ -126,6 +126,32 @@ static void try_same_channel(struct disk *disk)
 	expect_service(disk, front, 2, before);
 }
 
+/*
+ * The backend's node points out of its domain's part of xenstore. The frontend there, which is correct, is not looked at; with
+ * its own path again the disk is served.
+ */
+static void try_elsewhere(struct disk *disk)
+{
+	static const char *const domains[] = { "/local/domain/1", "/local/domain/00", "local/domain/0", "/local/domain/0x", "" };
+	struct resources before = disk_resources(disk);
+	struct blkfront *front = disk_prepare(disk, (struct blkfront_options){ 0 });
+	char path[64], expected[128];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(domains); i++) {
+		snprintf(path, sizeof(path), "%s/test-frontends/%u", domains[i], disk->devid);
+		step("a frontend at %s", path);
+		must(blkfront_xen_set_state(front, BLKFRONT_INITIALISING), "state Initialising");
+		disk_write_node(disk->backend, "frontend", path);
+		must(blkfront_xen_write_nodes(front), "nodes");
+		must(blkfront_xen_set_state(front, BLKFRONT_INITIALISED), "state Initialised");
+		snprintf(expected, sizeof(expected), "frontend %s is not domain 0's", path);
+		expect_refusal(disk, front, expected, before);
+	}
+	must(blkfront_xen_set_state(front, BLKFRONT_INITIALISING), "state Initialising");
+	disk_write_node(disk->backend, "frontend", disk->frontend);
+	expect_service(disk, front, 1, before);
+}
+
 /* A page that is granted, but not for writing, or not to the backend. */
 static void try_page(struct disk *disk, uint32_t domid, int writable)
 {
@@ -198,6 +224,7 @@ void scenario_nodes(struct disk *disk)
 		try_all(disk, (struct blkfront_options){ .queues = 2 }, ALL(several));
 		try_same_channel(disk);
 	}
+	try_elsewhere(disk);
 	try_page(disk, 0, 0);
 	try_page(disk, 1, 1);
 	try_indices(disk);
