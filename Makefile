@@ -186,6 +186,7 @@ $(BUILD)/tests/unit/test_takeover: private ALL_LDFLAGS += -Wl,--wrap=tapctl_call
 DOMAIN_TEST_OBJS = $(DOMAIN_OBJS) $(BUILD)/tests/unit/domain_fake.o $(BUILD)/tests/unit/domain_expect.o
 DOMAIN_TESTS = $(filter $(BUILD)/tests/unit/test_domain%,$(UNIT_TESTS))
 $(DOMAIN_TESTS): $(DOMAIN_TEST_OBJS)
+$(BUILD)/tests/unit/test_domain_json: $(BUILD)/control/xl-snapshot-print.o
 $(DOMAIN_TESTS): LIBS += $(shell pkg-config --libs $(XL_PKGS))
 $(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
 $(BUILD)/tests/unit/test_domain_session: private ALL_LDFLAGS += -Wl,--wrap=poll
