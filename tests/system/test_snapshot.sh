@@ -326,7 +326,8 @@ full_store() {
 	done
 	[ "$tries" -lt 100 ] || { echo "never full"; return 1; }
 	tap-ctl info ${disk[3]} | grep -q "^no space:" || return 1
-	tap-ctl snapshot-list ${disk[3]} || return 1
+	tap-ctl snapshot-create -n full ${disk[3]} && is "$(names 3)" full || return 1
+	is "$(tap-ctl info ${disk[3]} --json | jq .disk.no_space)" true || return 1
 	rm small/filler
 	wait $! || return 1
 	for tries in {1..100}; do
@@ -349,6 +350,7 @@ full_device() {
 	tap-img create "$loop" $size && open_target 4 "cow:$loop" || return 1
 	yes | head -c 32M | timeout 60 nbdcopy --flush - "${uri[4]}" &
 	eventually full_is true || { echo "never full"; return 1; }
+	tap-ctl snapshot-create -n full ${disk[4]} && is "$(names 4)" full && full_is true || return 1
 	truncate -s 64M device.img && losetup -c "$loop" || return 1
 	wait $! || { echo "the writer failed"; return 1; }
 	eventually full_is false || { echo "still full"; return 1; }

@@ -161,13 +161,13 @@ void live_thaw(struct live_disk *disk)
 }
 
 /* The freeze determines what the snapshot holds; requests in flight are held back until the thaw. */
-static void begin_prepare(struct live_disk *disk)
+struct live_snapshot *live_prepare(struct live_disk *disk)
 {
 	struct live_snapshot *snapshot = live_snapshot_free(disk);
 
 	if (!snapshot) {
 		live_thaw(disk);
-		return;
+		return NULL;
 	}
 	disk->frozen = false;
 	live_decision_name(snapshot->decision);
@@ -176,13 +176,14 @@ static void begin_prepare(struct live_disk *disk)
 	snapshot->state = LIVE_PREPARING;
 	live_watch(disk);
 	live_command(disk, &disk->maker, SNAPSHOT_PREPARE, snapshot);
+	return snapshot;
 }
 
-static void begin_decide(struct live_disk *disk, struct live_snapshot *snapshot)
+void live_decide(struct live_disk *disk, struct live_snapshot *snapshot, bool commit)
 {
 	struct error_text error = { "" };
 
-	if (live_pick(disk, 2)) {
+	if (!commit) {
 		snapshot->state = LIVE_DELETING;
 		live_command(disk, &disk->remover, SNAPSHOT_ABORT, snapshot);
 		return;
@@ -227,7 +228,7 @@ static void open_or_close(struct live_disk *disk)
 static void freeze_random(struct live_disk *disk)
 {
 	if (disk->frozen && !disk->maker.busy && live_pick(disk, 4))
-		begin_prepare(disk);
+		live_prepare(disk);
 	else if (disk->frozen || disk->freezer.busy)
 		live_thaw(disk);
 	else if (!disk->maker.busy || disk->maker.command.op == SNAPSHOT_CREATE)
@@ -247,7 +248,7 @@ void live_command_random(struct live_disk *disk)
 		if (disk->remover.busy)
 			return;
 		if (prepared)
-			begin_decide(disk, prepared);
+			live_decide(disk, prepared, !live_pick(disk, 2));
 		else
 			live_delete(disk);
 	} else if (what < 6 || disk->thawer.busy) {

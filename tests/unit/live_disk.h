@@ -133,6 +133,9 @@ void live_reap(struct live_disk *disk);
 struct live_request *live_submit(struct live_disk *disk, enum block_op op, uint64_t sector, uint64_t nr_sectors);
 void live_command(struct live_disk *disk, struct live_command *slot, enum snapshot_op op, struct live_snapshot *snapshot);
 struct live_snapshot *live_snapshot_free(struct live_disk *disk);
+/* The second and third step of a group's snapshot, after a FREEZE. NULL: there is no slot, and the disk is thawed. */
+struct live_snapshot *live_prepare(struct live_disk *disk);
+void live_decide(struct live_disk *disk, struct live_snapshot *snapshot, bool commit);
 
 void live_failed(struct live_disk *disk, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Fail the test if there is a failure. */

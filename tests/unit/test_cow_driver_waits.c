@@ -71,8 +71,8 @@ static void test_room_in_many_pages(void **state)
 	live_disk_free(&disk);
 }
 
-/* A discard makes room for a write that waits for room. */
-static void test_discard_makes_room(void **state)
+/* A store that cannot grow, and a write that waits for room in it. */
+static void begin_full(void)
 {
 	unsigned i;
 
@@ -82,6 +82,12 @@ static void test_discard_makes_room(void **state)
 		live_submit(&disk, BLOCK_WRITE, i * LIVE_STRIDE, LIVE_ISLAND);
 		rounds(PLENTY);
 	}
+}
+
+static void discard_and_retry(void)
+{
+	unsigned i;
+
 	live_submit(&disk, BLOCK_DISCARD, 0, 5 * LIVE_STRIDE);
 	for (i = 0; disk.backend->waiting && i < 10; i++) {
 		rounds(PLENTY);
@@ -89,6 +95,65 @@ static void test_discard_makes_room(void **state)
 		rounds(PLENTY);
 	}
 	assert_int_equal(disk.backend->waiting, 0);
+}
+
+/* A discard makes room for a write that waits for room. */
+static void test_discard_makes_room(void **state)
+{
+	begin_full();
+	discard_and_retry();
+	end();
+}
+
+/* The snapshot of a group, in which this disk's write goes on waiting for room. */
+static struct live_snapshot *snapshot_while_a_write_waits(void)
+{
+	struct live_snapshot *snapshot;
+
+	assert_int_equal(disk.backend->waiting, 1);
+	live_command(&disk, &disk.freezer, SNAPSHOT_FREEZE, NULL);
+	rounds(PLENTY);
+	assert_false(disk.freezer.busy);
+	assert_int_equal(disk.freezer.error, 0);
+	snapshot = live_prepare(&disk);
+	rounds(PLENTY);
+	assert_int_equal(snapshot->state, LIVE_PREPARED);
+	live_decide(&disk, snapshot, true);
+	rounds(PLENTY);
+	assert_int_equal(snapshot->state, LIVE_THERE);
+	assert_int_equal(disk.backend->waiting, 1);
+	return snapshot;
+}
+
+/* A write that waits for room in the store does not block a freeze, nor what follows it. */
+static void test_freeze_of_a_full_store(void **state)
+{
+	struct live_snapshot *snapshot;
+
+	begin_full();
+	snapshot = snapshot_while_a_write_waits();
+	snapshot->state = LIVE_DELETING;
+	live_command(&disk, &disk.remover, SNAPSHOT_DELETE, snapshot);
+	rounds(PLENTY);
+	assert_int_equal(snapshot->state, LIVE_NONE);
+	discard_and_retry();
+	end();
+}
+
+/* Nor does one that found no room in the file system below, and had begun. */
+static void test_freeze_with_no_room_below(void **state)
+{
+	begin((struct live_options){ 0 });
+	do_write(0, COW_SECTORS);		/* from now on there are places that are prefilled */
+	disk.crash.fail_writes_only = true;
+	disk.crash.fail_error = -ENOSPC;
+	disk.crash.fail_at = disk.crash.queued + 1;
+	live_submit(&disk, BLOCK_WRITE, COW_SECTORS, COW_SECTORS);
+	rounds(PLENTY);
+	snapshot_while_a_write_waits();
+	backend_retry(disk.backend);
+	rounds(PLENTY);
+	assert_int_equal(disk.backend->in_flight, 0);
 	end();
 }
 
@@ -316,6 +381,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_room_in_many_pages),
 		cmocka_unit_test(test_discard_makes_room),
+		cmocka_unit_test(test_freeze_of_a_full_store),
+		cmocka_unit_test(test_freeze_with_no_room_below),
 		cmocka_unit_test(test_deletion_waits_for_room),
 		cmocka_unit_test(test_more_in_flight_than_the_log_holds),
 		cmocka_unit_test(test_only_whose_turn_it_is_is_started),
