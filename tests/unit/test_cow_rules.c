@@ -424,37 +424,57 @@ static void test_size_history(void **state)
 	model_end(model);
 }
 
-/* 8. A full store still flushes, checkpoints, takes and deletes snapshots, and then accepts writes again. */
-static void test_room_to_finish(void **state)
+static int numbered_snapshot(struct cow_store *store, unsigned number)
+{
+	struct error_text error = { "" };
+	char name[16];
+
+	snprintf(name, sizeof(name), "s%u", number);
+	return cow_snapshot_create(store, name, "", &error);
+}
+
+/*
+ * Writes blocks until there is no room, scattered, so that each map change needs a node, with a snapshot after every
+ * @between of them (0: none). Returns the number of snapshots; @written: of writes.
+ */
+static unsigned fill_store(struct cow_store *store, unsigned between, unsigned *written)
+{
+	uint8_t data[COW_BLOCK];
+	unsigned snapshots = 0, i;
+	int ret;
+
+	memset(data, 7, sizeof(data));
+	for (i = 0; !(ret = cow_write(store, data, (uint64_t)i * 7919 % 25000 * 8, 8)); i++) {
+		assert_true(i < 20000);
+		if (between && i % between == between - 1)
+			assert_int_equal(numbered_snapshot(store, snapshots++), 0);
+	}
+	assert_int_equal(ret, -ENOSPC);
+	*written = i;
+	return snapshots;
+}
+
+static struct cow_store *begin_to_fill(struct sim *sim)
 {
 	struct cow_create_options options = { .sectors = 200000, .log_blocks = COW_LOG_MIN_BLOCKS };
 	struct cow_open_options open_options = { .layer_entries = 300 };
 	struct error_text error = { "" };
 	struct cow_store *store;
-	struct sim sim;
-	uint8_t data[4096];
-	unsigned snapshots = 0, i, done;
-	char name[16];
-	int ret = 0;
 
-	sim_init(&sim, 8u << 20, 0, 3);
-	assert_int_equal(cow_create(&sim.device, &options, &error), 0);
-	assert_int_equal(cow_open(&store, &sim.device, &open_options, &error), 0);
-	memset(data, 7, sizeof(data));
-	for (i = 0; !ret && i < 20000; i++) {
-		/* Scattered, so that each map change needs a node. */
-		ret = cow_write(store, data, (uint64_t)i * 7919 % 25000 * 8, 8);
-		if (!ret && i % 100 == 99) {
-			snprintf(name, sizeof(name), "s%u", snapshots);
-			ret = cow_snapshot_create(store, name, "", &error);
-			snapshots += !ret;
-		}
-	}
-	assert_int_equal(ret, -ENOSPC);
-	assert_int_equal(cow_flush(store), 0);
-	assert_int_equal(cow_checkpoint(store), 0);
-	assert_true(snapshots > 1);
-	done = i;
+	sim_init(sim, 8u << 20, 0, 3);
+	assert_int_equal(cow_create(&sim->device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, &sim->device, &open_options, &error), 0);
+	return store;
+}
+
+static void end_full(struct sim *sim, struct cow_store *store, unsigned snapshots, unsigned written)
+{
+	struct error_text error = { "" };
+	uint8_t data[COW_BLOCK];
+	char name[16];
+	unsigned i;
+	int ret;
+
 	for (i = 0; i < snapshots; i++) {
 		snprintf(name, sizeof(name), "s%u", i);
 		assert_int_equal(cow_snapshot_delete(store, name, &error), 0);
@@ -464,10 +484,43 @@ static void test_room_to_finish(void **state)
 	assert_int_equal(ret, 0);
 	assert_int_equal(cow_discard(store, 0, 200000), 0);
 	assert_int_equal(cow_flush(store), 0);
-	for (i = 0; i < done / 2; i++)
+	memset(data, 7, sizeof(data));
+	for (i = 0; i < written / 2; i++)
 		assert_int_equal(cow_write(store, data, (uint64_t)i * 8, 8), 0);
+	assert_int_equal(numbered_snapshot(store, snapshots), 0);
 	assert_int_equal(cow_close(store), 0);
-	sim_free(&sim);
+	sim_free(sim);
+}
+
+/* 8. A full store still flushes, checkpoints and deletes snapshots, and then accepts writes again. */
+static void test_room_to_finish(void **state)
+{
+	struct cow_store *store;
+	struct sim sim;
+	unsigned snapshots, written;
+
+	store = begin_to_fill(&sim);
+	snapshots = fill_store(store, 100, &written);
+	assert_true(snapshots > 1);
+	assert_int_equal(cow_flush(store), 0);
+	assert_int_equal(cow_checkpoint(store), 0);
+	/* The snapshots hold the nodes that the checkpoints replaced: one more is refused, or there would be no reserve. */
+	assert_int_equal(numbered_snapshot(store, snapshots), -ENOSPC);
+	end_full(&sim, store, snapshots, written);
+}
+
+/* 8. It takes a snapshot, too, if no others hold what the last checkpoint replaced. */
+static void test_snapshot_of_a_full_store(void **state)
+{
+	struct cow_store *store;
+	struct sim sim;
+	unsigned written;
+
+	store = begin_to_fill(&sim);
+	fill_store(store, 0, &written);
+	assert_int_equal(numbered_snapshot(store, 0), 0);
+	assert_int_equal(cow_checkpoint(store), 0);
+	end_full(&sim, store, 1, written);
 }
 
 static void expect_hole(struct cow_store *store, uint64_t block, unsigned count)
@@ -528,6 +581,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_nodes_outlive_superblocks, setup, teardown),
 		cmocka_unit_test(test_size_history),
 		cmocka_unit_test(test_room_to_finish),
+		cmocka_unit_test(test_snapshot_of_a_full_store),
 	};
 
 	return cmocka_run_group_tests_name("cow: rules", tests, NULL, NULL);
