@@ -162,7 +162,7 @@ $(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenc
 # A store on a device that loses its power, and the array that its contents are compared with.
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
-$(BUILD)/tests/unit/test_cow_damage: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
+$(BUILD)/tests/unit/test_cow_damage $(BUILD)/tests/unit/test_cow_delete: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
 $(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite
 $(BUILD)/tests/unit/test_cow_growth: private ALL_LDFLAGS += -Wl,--wrap=cow_version_gone
 
