@@ -19,7 +19,8 @@ same_as_image() {
 }
 
 qio() {
-	qemu-io -f raw -t none "$@" "$uri"
+	qemu-io -f raw -t none "$@" "$uri" | tee "$work/qemu-io"
+	[ "${PIPESTATUS[0]}" = 0 ] && ! grep -q -i 'failed' "$work/qemu-io"
 }
 
 # The number of allocated bytes of the image.
@@ -31,6 +32,7 @@ test_description() {
 	nbdinfo --json "$uri" | tee "$work/info" &&
 		grep -q "\"export-size\": $((64 * MIB))," "$work/info" &&
 		grep -q '"block_size_minimum": 512' "$work/info" &&
+		grep -q '"block_size_preferred": 4096' "$work/info" &&
 		grep -q '"block_size_maximum": 33554432' "$work/info"
 }
 
@@ -84,7 +86,7 @@ test_qemu_img() {
 test_qemu_io() {
 	qio -c 'write -P 0x5a 512 512' -c 'write -f -P 0xa5 1M 3M' -c flush -c 'read -P 0x5a 512 512' \
 		-c 'read -P 0xa5 1M 3M' &&
-		qio -r -c 'read -P 0xa5 1M 3M' | grep -qv failed
+		qio -r -c 'read -P 0xa5 1M 3M'
 }
 
 # Written zeroes read as zeroes; with "unmap" they free the space, without they keep it.
