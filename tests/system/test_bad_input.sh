@@ -149,6 +149,17 @@ printf x | dd of=base.raw conv=notrunc status=none
 no_use based.cow "base.raw: the base was written, resized or replaced" "a base that was written since"
 rm base.raw
 
+# The same of a device; its size is all that shows a change.
+if [ "$(id -u)" = 0 ] && loop=$(losetup --show -f data.raw 2>/dev/null); then
+	loops+=("$loop")
+	store based.cow "$loop"
+	truncate -s 15M data.raw && losetup -c "$loop"
+	no_use based.cow "$loop: the base was written, resized or replaced" "a base device of another size"
+	truncate -s 16M data.raw && losetup -d "$loop" && loops=()
+else
+	skip "a base device of another size" "no loop device"
+fi
+
 # Names.
 long=$(printf 'x%.0s' {1..256})
 store names.cow
@@ -211,6 +222,25 @@ if [ "$(id -u)" = 0 ] && mkdir small && mount -t tmpfs -o size=8M none small; th
 	harmless "no room" "small/data.raw.cow: the store cannot be written: $no_room" tap-ctl snapshot-create ${disk[0]} --store small -n new
 	check "the disk is closed" end_disks
 	check "the store can be looked at" tap-img check small/a.cow
+	# A store copied without its zeros. Opening it to write changes its superblock, which has room, but nothing of the disk.
+	rm small/rest
+	cp --sparse=always small/a.cow sparse.cow && cp --sparse=always sparse.cow small/a.cow
+	head -c 8M /dev/zero >small/rest 2>/dev/null
+	what_a_holds() {
+		tap-img snapshot --json small/a.cow && tap-img info --json small/a.cow | jq '."virtual-size", .allocation' &&
+			tap-img convert cow:small/a.cow copy.raw && cmp copy.raw data.raw && tap-img check small/a.cow
+	}
+	no_room_to() {	# no_room_to TEXT OPTION...
+		local text=$1 before
+		shift
+		before=$(what_a_holds) && refuses 1 "small/a.cow: $text" "$@" && grep -qF "$no_room" out && diff <(echo "$before") <(what_a_holds)
+	}
+	check "no room: snapshot -c" no_room_to 'snapshot "new" could not be made durable' tap-img snapshot -c new small/a.cow
+	check "no room: snapshot -d" no_room_to 'the log cannot be written' tap-img snapshot -d there small/a.cow
+	check "no room: snapshot -a" no_room_to 'the log cannot be written' tap-img snapshot -a there small/a.cow
+	check "no room: resize" no_room_to 'cannot be resized' tap-img resize small/a.cow +1M
+	rm small/rest
+	check "with room: snapshot -c" tap-img snapshot -c new small/a.cow
 else
 	skip "no room" "needs root"
 fi
