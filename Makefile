@@ -316,6 +316,7 @@ soak: deps static-deps valgrind-deps coverage-deps bench-deps
 	@$(MAKE_AGAIN) all fio-engine soak-tests
 	$(PROVE) -j1 --verbose $(SOAK_TESTS)
 	TAPSNAP_STRIDE=1 $(PROVE) -j1 --verbose $(STRIDE_TESTS)
+	seed=$$(date +%s); echo "TAPSNAP_SEED=$$seed"; TAPSNAP_SEED=$$seed TAPSNAP_SEEDS=300 $(PROVE) -j1 --verbose $(SEED_TESTS)
 	tests/static/check -a
 	$(MAKE) --no-print-directory asan
 	$(MAKE) --no-print-directory tsan
@@ -328,7 +329,9 @@ soak: deps static-deps valgrind-deps coverage-deps bench-deps
 	tests/xen/power-cut -u
 # sweeps that leave some points out, unless they are told not to
 STRIDE_TESTS = $(patsubst %,$(BUILD)/tests/unit/%,test_takeover_steps test_cow_driver_faults)
-soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(STRIDE_TESTS)
+# random tests of a store that take a second for a few seeds
+SEED_TESTS = $(patsubst %,$(BUILD)/tests/unit/%,test_cow_crash test_cow_faults test_cow_model)
+soak-tests: $(SOAK_TESTS) $(PROGRAMS) $(STRIDE_TESTS) $(SEED_TESTS)
 
 # The figures of docs/performance.md are measured like this: benchmarks/README.md.
 RESULTS = $(BUILD)/results.json
