@@ -15,6 +15,7 @@
 #define STORE_BYTES (20u << 20)
 #define OPERATIONS 60
 #define SECTORS 5003
+#define STEPS_LEAST 60u		/* of any seed: if a run has fewer, it no longer does what it should */
 
 static uint64_t cuts;
 
@@ -79,9 +80,11 @@ static void test_every_cut(void **state)
 
 	for (i = 0; i < seeds; i++) {
 		steps = run_cut(seed + i, 1ull << 40);
+		assert_in_range(steps, STEPS_LEAST, UINT32_MAX);
 		for (cut = 1; cut <= steps; cut++)
 			run_cut(seed + i, cut);
 	}
+	assert_true(cuts > 2ull * STEPS_LEAST * seeds);
 	print_message("# %llu crashes, %u seeds from %llu\n", (unsigned long long)cuts, seeds, (unsigned long long)seed);
 }
 

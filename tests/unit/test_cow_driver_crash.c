@@ -16,12 +16,16 @@
 #include "live_run.h"
 #include "scratch.h"
 
+#define CUTS_LEAST 100u		/* of a run; they are more than twice as many */
+
 static void run_seeds(struct live_options options, unsigned count)
 {
-	uint64_t first = model_first_seed(1), seeds = model_seeds(count);
+	uint64_t first = model_first_seed(1), seeds = model_seeds(count), cuts = live_cuts, restarts = live_restarts;
 
 	for (options.seed = first; options.seed < first + seeds; options.seed++)
 		live_run_cuts(&options, scratch_dir);
+	assert_true(live_cuts - cuts >= CUTS_LEAST * seeds);
+	assert_true(live_restarts - restarts >= seeds);
 }
 
 static void test_alone(void **state)

@@ -68,6 +68,13 @@ static bool run_fault(uint64_t seed, uint64_t nth, int error)
 	return came;
 }
 
+/* @least: of a run without faults, calls that can fail; any seed has more. */
+static void expect_runs(uint64_t runs, unsigned seeds, unsigned least)
+{
+	print_message("# %llu faults\n", (unsigned long long)runs);
+	assert_true(runs >= (uint64_t)seeds * least);
+}
+
 static void sweep(int error)
 {
 	uint64_t first = model_first_seed(1), seed, nth, runs = 0;
@@ -76,7 +83,7 @@ static void sweep(int error)
 		for (nth = 1; run_fault(seed, nth, error); nth++)
 			runs++;
 	}
-	print_message("# %llu faults\n", (unsigned long long)runs);
+	expect_runs(runs, model_seeds(4), 50);
 }
 
 static void test_eio_anywhere(void **state)
@@ -217,7 +224,7 @@ static void test_room_after_no_space_anywhere(void **state)
 		for (nth = 1; run_no_room(seed, nth); nth++)
 			runs++;
 	}
-	print_message("# %llu faults\n", (unsigned long long)runs);
+	expect_runs(runs, model_seeds(8), 25);
 }
 
 /* What has been answered must be there when the process has died: as after a flush, in a power cut. */
@@ -263,7 +270,7 @@ static void test_death_by_a_fault(void **state)
 		for (nth = 1; run_death(seed, nth, seed / 2 % 2 ? -ENOSPC : -EIO); nth++)
 			runs++;
 	}
-	print_message("# %llu faults\n", (unsigned long long)runs);
+	expect_runs(runs, model_seeds(2), 25);
 }
 
 /* The base of a disk that is committed; it is smaller than the disk. */
@@ -396,7 +403,7 @@ static void test_commit_anywhere(void **state)
 		for (nth = 1; run_commit(nth, errors[i % 2], i / 2); nth++)
 			runs++;
 	}
-	print_message("# %llu faults\n", (unsigned long long)runs);
+	expect_runs(runs, 4, 25);
 }
 
 /* The file system below a growing store is full: writes wait, and continue when there is room. Nothing else is lost. */
