@@ -14,6 +14,21 @@ snapshot() { # COMMAND [OPTION...]
 	must tap-ctl "snapshot-$1" -p "$(tapdisk_pid a xvda)" -m "$(tapdisk_minor a xvda)" "${@:2}"
 }
 
+# Each of the snapshots s1 and s3 that are left, read beside the running disk.
+snapshots_must_be_whole() {
+	must_equal "the list" "s1 s3 " "$(snapshot list --json | jq -r '.snapshots[].name' | tr '\n' ' ')"
+	for number in 1 3; do
+		marker=$(must tap-ctl create -R -a "cow:$store@s$number")
+		minor=${marker##*tapdisk-}
+		pid=$(tap-ctl list -m "$minor" | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
+		must_equal "the process that serves it" "$(tapdisk_pid a xvda)" "$pid"
+		must nbdcopy "nbd+unix:///?socket=/run/blktap-control/nbd$pid.$minor" "$WORK/copy"
+		must tap-ctl destroy -p "$pid" -m "$minor"
+		filesystem_must_be_whole "$WORK/copy" /mark "$number"
+		rm "$WORK/copy"
+	done
+}
+
 must tap-img create "$store" 256M
 guest_create a "$disk"
 guest_must a "mkfs.ext4 -q /dev/xvda && mount /dev/xvda /mnt"
@@ -29,19 +44,9 @@ for number in 1 2 3; do
 done
 snapshot delete -n s2
 load_moves a xvda
-must_equal "the list" "s1 s3 " "$(snapshot list --json | jq -r '.snapshots[].name' | tr '\n' ' ')"
 
 step "each is complete, read beside the running disk"
-for number in 1 3; do
-	marker=$(must tap-ctl create -R -a "cow:$store@s$number")
-	minor=${marker##*tapdisk-}
-	pid=$(tap-ctl list -m "$minor" | sed -n 's/^pid=\([0-9]*\) .*/\1/p')
-	must_equal "the process that serves it" "$(tapdisk_pid a xvda)" "$pid"
-	must nbdcopy "nbd+unix:///?socket=/run/blktap-control/nbd$pid.$minor" "$WORK/copy"
-	must tap-ctl destroy -p "$pid" -m "$minor"
-	filesystem_must_be_whole "$WORK/copy" /mark "$number"
-	rm "$WORK/copy"
-done
+snapshots_must_be_whole
 load_moves a xvda
 
 step "kill -9 under load: the store is intact without repair, and so is the guest's filesystem"
@@ -51,6 +56,9 @@ must tap-img check "$store"
 guest_create a "$disk"
 guest_must a "mount /dev/xvda /mnt && cat /mnt/mark && umount /mnt"
 guest_must a "e2fsck -fn /dev/xvda >/tmp/fsck || { cat /tmp/fsck; false; }"
+
+step "so is each snapshot"
+snapshots_must_be_whole
 
 step "back to the first one: refused while the guest has the disk"
 must_fail tap-ctl snapshot-revert -p "$(tapdisk_pid a xvda)" -m "$(tapdisk_minor a xvda)" -n s1
