@@ -192,6 +192,7 @@ $(BUILD)/tests/unit/test_domain_faults: private ALL_LDFLAGS += -Wl,--wrap=fsync
 $(BUILD)/tests/unit/test_domain_session: private ALL_LDFLAGS += -Wl,--wrap=poll
 
 $(BUILD)/tests/unit/test_vbd: private ALL_LDFLAGS += -Wl,--wrap=loop_add_timer
+$(BUILD)/tests/unit/test_vbd_commit: private ALL_LDFLAGS += -Wl,--wrap=loop_clock -Wl,--wrap=loop_add_timer -Wl,--wrap=loop_remove
 
 # Programs for clang's fuzzer; tests/fuzz/check builds and runs them.
 FUZZERS = $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
