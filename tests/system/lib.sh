@@ -159,6 +159,23 @@ kill_tapdisk() {	# kill_tapdisk PID: kill it and wait until the kernel has relea
 	kill -9 "$1" && wait_gone "$1"
 }
 
+# Pauses of random length before something is killed. The output of a check has the seed: TAPSNAP_SEED=N repeats them.
+seed_pauses() {
+	local seed=${TAPSNAP_SEED:-$RANDOM}
+	RANDOM=$seed
+	echo "TAPSNAP_SEED=$seed"
+}
+pause_up_to() {	# pause_up_to MILLISECONDS
+	local ms=$((RANDOM % ($1 + 1)))
+	[ $ms = 0 ] || sleep "$((ms / 1000)).$(printf %03d $((ms % 1000)))"
+}
+
+killed() {	# killed PID: kill this shell's child; true if that is what it died of
+	kill -9 "$1" 2>/dev/null
+	wait "$1" 2>/dev/null
+	[ $? = 137 ]
+}
+
 tapdisks() {	# print the tapdisks' pids, with or without a disk
 	tap-ctl list 2>/dev/null | sed -n 's/^pid=\([0-9]*\).*/\1/p' | sort -u
 }

@@ -265,6 +265,19 @@ else
 	skip "a commit that finds no space" "needs root"
 fi
 
+# On a terminal a commit shows how far it is: of 32 MiB all but the last four at the pace.
+check "a raw disk" make_disk 11
+check "moves" move 11 s
+check "delete" tap-ctl snapshot-delete ${disk[11]} -n s
+check "write" sh -c "head -c 32M /dev/urandom | nbdcopy - '${uri[11]}'"
+bar() {
+	script -qec "tap-ctl commit ${disk[11]} -r 28" /dev/null | tr '\r' '\n' >bar && grep -v '^ *$' bar
+	grep -q '^commit  \[=* *\] *[0-9]*\.[0-9]%, pass 1, [0-9]* MiB left' bar && grep -q "the raw image is the disk again" bar
+}
+check "a commit shows a bar on a terminal" bar
+check "the disk is raw" is_raw 11
+check "end" end_disks
+
 # With fio on the disk.
 fio_run() {
 	timeout 300 fio --name=verify --size=$size --rw=randwrite --bsrange=4k-64k --blockalign=4k --serialize_overlap=1 \
@@ -291,8 +304,9 @@ check "end" end_disks
 
 # tapdisk is killed at any time: every answered write is there.
 deaths() {
-	local k
+	local k hits=0
 
+	seed_pauses
 	make_disk 2 || return 1
 	for k in {1..4}; do
 		$writer write "${uri[2]}" may $k >written 2>&1 &
@@ -302,14 +316,16 @@ deaths() {
 		else
 			{ tap-ctl snapshot-delete ${disk[2]} -n s; tap-ctl commit ${disk[2]}; } >/dev/null 2>&1 &
 		fi
-		sleep "0.$((RANDOM % 2))$((RANDOM % 10))"
-		kill_disk 2
+		pause_up_to $(((k - 1) * 300))
+		kill_disk 2 || return 1
+		wait $! || hits=$((hits + 1))
 		wait $client || { cat written; return 1; }
-		wait
 		reopen_disk 2 || return 1
 		$writer check "${uri[2]}" may || return 1
 		echo "after $k: $(store_of 2)"
 	done
+	echo "$hits of 4 were on the way"
+	[ $hits -ge 1 ]
 }
 check "tapdisk is killed on the way, there and back" deaths
 check "in the end it can be brought back" eventually sh -c "tap-ctl snapshot-delete ${disk[2]} -n s; tap-ctl commit ${disk[2]} || [ ! -e 2.img.tapsnap-overlay ]"
@@ -317,20 +333,25 @@ check "and every write is there" $writer check "${uri[2]}" may
 check "end" end_disks
 
 # tap-ctl is killed at any time: the disk still works, on its image or in the store.
+moves_or_says_why() {
+	! move 6 c || return 0
+	tap-img info 6.img.cow 2>&1 | grep -q "not a cow store" && refuses 17 "remove it if no disk is in it" move 6 c && rm 6.img.cow
+}
 coordinators() {
-	local k
+	local k hits=0
 
+	seed_pauses
 	make_disk 6 && fill 6 old || return 1
 	for k in {1..5}; do
-		move 6 c 2>/dev/null &
-		sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
-		kill -9 $! 2>/dev/null
-		wait $! 2>/dev/null
+		tap-ctl snapshot-create ${disk[6]} --store . -n c 2>/dev/null &	# not move, which would be another shell
+		has_begun $! tap-ctl
+		pause_up_to $(((k - 1) * 15))
+		! killed $! || hits=$((hits + 1))
 		# the disk still takes writes
 		fill 6 old && holds "${uri[6]}" old || return 1
 		echo "after $k: $(store_of 6)"
-		# an unused store from before does not block the next move
-		[ "$(store_of 6)" != none ] || [ ! -e 6.img.cow ] || eventually move 6 c || return 1
+		# an unused store from before does not block the next move; one that is not complete must be removed first
+		[ "$(store_of 6)" != none ] || [ ! -e 6.img.cow ] || eventually moves_or_says_why || return 1
 		if [ "$(store_of 6)" != none ]; then
 			says c names 6 || eventually says "" names 6 || return 1
 			tap-ctl snapshot-delete ${disk[6]} -n c 2>/dev/null
@@ -338,6 +359,8 @@ coordinators() {
 		fi
 		is_raw 6 && image_holds 6 old || return 1
 	done
+	echo "$hits of 5 were killed"
+	[ $hits -ge 1 ]
 }
 check "tap-ctl is killed on the way there" coordinators
 check "nothing is left of it" [ ! -e 6.img.tapsnap-overlay.new ]

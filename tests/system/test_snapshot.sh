@@ -236,15 +236,17 @@ check "no snapshot of a group shows a write without the one before it" order_hol
 # All or none, whichever process is killed.
 all_or_none() { same_names && is "$(tap-ctl list --json | jq '[.tapdisks[] | select(.state != 0)] | length')" 0; }
 kill_coordinators() {
-	local k
+	local k hits=0
 
+	seed_pauses
 	for k in {1..30}; do
 		tap-ctl snapshot-create -n "c$k" $group 2>/dev/null &
-		sleep "0.00$((k % 10))"
-		kill -9 $! 2>/dev/null
-		wait $! 2>/dev/null
+		has_begun $! tap-ctl
+		pause_up_to $((k % 10))
+		! killed $! || hits=$((hits + 1))
 	done
-	true
+	echo "$hits of 30 were killed"
+	[ $hits -ge 3 ]
 }
 fio_run 5 0 &
 fio=$!
@@ -262,16 +264,19 @@ where_all() {	# puts "old" or "new" into the file where, once all disks are open
 	echo $want >where
 }
 kill_reverters() {
-	local k
+	local k hits=0
 
-	for k in {1..12}; do
+	seed_pauses
+	for k in {0..11}; do
 		fill_all new || return 1
 		tap-ctl snapshot-revert -n there $group 2>/dev/null &
-		sleep "0.0$((k * 2 % 23 + 10))"
-		kill -9 $! 2>/dev/null
-		wait $! 2>/dev/null
+		has_begun $! tap-ctl
+		pause_up_to $((3 * k))
+		! killed $! || hits=$((hits + 1))
 		eventually where_all || return 1
 	done
+	echo "$hits of 12 were killed"
+	[ $hits -ge 1 ]
 }
 all_are() { where_all && is "$(<where)" "$1"; }
 check "the same on all disks" fill_all old
@@ -289,19 +294,23 @@ reopen() {
 	group="${disk[0]} ${disk[1]} ${disk[2]}"
 }
 kill_tapdisks() {
-	local k victim
+	local k victim hits=0
 
-	for k in {1..12}; do
+	seed_pauses
+	for k in {0..11}; do
 		victim=${pid[$((k % 3))]}
 		tap-ctl snapshot-create -n "t$k" $group 2>/dev/null &
-		sleep "0.00$((k % 7))"
-		kill -9 "$victim"
-		wait $! 2>/dev/null
+		has_begun $! tap-ctl
+		pause_up_to $((k % 7))
+		kill -9 "$victim" || return 1
+		wait $! || hits=$((hits + 1))
 		# its locks last until it ends, which is when the kernel has finished its I/O
 		tail --pid="$victim" -s 0.01 -f /dev/null
 		reopen || return 1
 		same_names || { echo "after t$k"; return 1; }
 	done
+	echo "$hits of 12 snapshots failed"
+	[ $hits -ge 1 ]
 }
 check "tapdisks are killed at any time; each disk has the same snapshots" kill_tapdisks
 check "and another group can be taken" tap-ctl snapshot-create -n after $group

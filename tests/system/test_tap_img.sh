@@ -132,20 +132,21 @@ fi
 
 # interrupted
 interrupted() {	# interrupted SIGNAL OPTION...: interrupt create, a little later each time, until it succeeds
-	local signal=$1 wait=0 code=1
+	local signal=$1 wait=0 code=1 times=0
 	shift
 	while [ $code != 0 ]; do
 		rm -f x.cow
 		env --default-signal="$signal" tap-img create "$@" x.cow 10G >out 2>&1 &
 		has_begun $! tap-img
-		sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		[ $wait = 0 ] || sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
 		kill -"$signal" $! 2>/dev/null
 		wait $!
 		code=$?
 		[ $code = 0 ] || [ ! -e x.cow ] || { echo "exit $code after $wait ms:"; cat out; return 1; }
 		[ ! -s out ] || grep -q "x.cow: interrupted\|x.cow: a disk of" out || { cat out; return 1; }
-		wait=$((wait + wait / 3 + 1))
+		wait=$((wait + wait / 3 + 1)) times=$((times + 1))
 	done
+	[ $times -gt 1 ] || { echo "never interrupted"; return 1; }
 	exits 0 tap-img check x.cow
 }
 check "create, interrupted: nothing is left" interrupted INT
