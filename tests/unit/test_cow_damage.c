@@ -15,6 +15,8 @@
 
 #define STORE_BYTES (3u << 20)
 #define SECTORS 4200
+#define TWO_PAGES (((uint64_t)COW_PAGE_BITS + 512) << COW_SHIFT)	/* bytes of a store whose bitmap has two */
+#define LARGE_BLOCKS (2u + 2 + 3)	/* that store's copies of the superblock, table, and bitmap with a node above the pages */
 
 static struct sim sim;
 static struct model *model;
@@ -63,9 +65,46 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* A snapshot with the longest description, so that a few fill a block of the table. */
+static void snapshot_described(const char *name)
+{
+	char text[16 + COW_DESCRIPTION_MAX + 1];
+
+	assert_int_equal(model_snapshot(model, name), 0);
+	snprintf(text, sizeof(text), "%s%0*d", name, (int)COW_DESCRIPTION_MAX, 0);
+	assert_int_equal(cow_version_set_text(cow_version_by_name(model->store, name), text, strlen(name),
+					      COW_DESCRIPTION_MAX, 0), 0);
+}
+
+/* The same on a base, with a table of two blocks and a bitmap of two pages; its bytes are not kept. */
+static int setup_large(void **state)
+{
+	pristine = NULL;
+	sim_init(&sim, TWO_PAGES, 0, 1);
+	model = model_new(&sim, 2, SECTORS, true);
+	assert_int_equal(model_open(model), 0);
+	model_write(model, 80, 40);
+	model_write(model, 4150, 8);
+	snapshot_described("one");
+	snapshot_described("two");
+	model->store->alloc.at_page = 1;
+	model->store->alloc.at_bit = 0;
+	model_write(model, 4100, 40);
+	model_discard(model, 800, 16, false);
+	snapshot_described("three");
+	snapshot_described("four");
+	model_write(model, 96, 8);
+	assert_int_equal(cow_checkpoint(model->store), 0);
+	assert_int_equal(model->store->table_blocks.count, 2);
+	assert_int_equal(model->store->alloc.pages, 2);
+	assert_int_equal(cow_close(model->store), 0);
+	model->store = NULL;
+	return 0;
+}
+
 static int open_read_only(struct error_text *error)
 {
-	struct cow_open_options options = { .read_only = true, .cache_bytes = 1 };
+	struct cow_open_options options = { .read_only = true, .cache_bytes = 1, .base = model->base };
 	int ret;
 
 	error->text[0] = 0;
@@ -82,6 +121,20 @@ static void let_go(void)
 	model->store = NULL;
 }
 
+static size_t bitmap_blocks(uint64_t *block)
+{
+	const struct cow_alloc *alloc = &model->store->alloc;
+	size_t n = 0, i;
+
+	for (i = 0; i < alloc->pages; i++) {
+		assert_true(alloc->page[i].ref.where);
+		block[n++] = cow_entry_block(alloc->page[i].ref.where);
+	}
+	if (alloc->levels > 1)
+		block[n++] = cow_entry_block(model->store->sb.bitmap.where);
+	return n;
+}
+
 /* The metadata blocks in use, according to the undamaged store. */
 static size_t live_blocks(uint64_t *block, size_t room)
 {
@@ -95,7 +148,7 @@ static size_t live_blocks(uint64_t *block, size_t room)
 	block[n++] = COW_COPY_BLOCK;
 	for (i = 0; i < model->store->table_blocks.count; i++)
 		block[n++] = model->store->table_blocks.item[i];
-	block[n++] = cow_entry_block(model->store->alloc.page[0].ref.where);
+	n += bitmap_blocks(block + n);
 	for (version = model->store->versions; version; version = version->next) {
 		assert_int_equal(version->levels, 2);
 		block[n++] = cow_entry_block(version->root.where);
@@ -128,28 +181,61 @@ static bool noticed(bool copy)
 	return check.errors || check.leaks;
 }
 
-static void test_every_byte_flipped(void **state)
+/* As a crash leaves it while a base with a long name is recorded: a copy with such a change may be right. */
+static bool may_be_right(bool copy, uint64_t at)
 {
-	uint64_t block[64], at;
-	size_t n = live_blocks(block, 60), i;
+	return copy && (at == 512 || at == 1024);
+}
+
+static void flip(uint64_t block, uint64_t at, uint8_t bits, bool copy)
+{
+	bool found;
+
+	block_at(block)[at] ^= bits;
+	found = noticed(copy);
+	if (!found && !may_be_right(copy, at))
+		fail_msg("byte %llu of block %llu, bits %x: not noticed", (unsigned long long)at, (unsigned long long)block, bits);
+	if (copy && at % 64 == 0 && found)
+		model_verify(model);
+	let_go();
+	block_at(block)[at] ^= bits;
+}
+
+/* Of each of the @n blocks. Either one bit of a byte or, in every other one, all of them; with @both each in turn. */
+static void flip_every_byte(const uint64_t *block, size_t n, bool both)
+{
+	uint64_t at;
+	size_t i;
 	bool copy;
 
 	for (i = 0; i < n; i++) {
 		copy = !block[i] || block[i] == COW_COPY_BLOCK;
 		for (at = 0; at < COW_BLOCK; at++) {
-			if (copy && (at == 512 || at == 1024))
-				continue;	/* as a crash leaves it while a base with a long name is recorded */
-			block_at(block[i])[at] ^= 1u << at % 8;
-			if (!noticed(copy))
-				fail_msg("byte %llu of block %llu: not noticed", (unsigned long long)at,
-					 (unsigned long long)block[i]);
-			if (copy && at % 64 == 0)
-				model_verify(model);
-			let_go();
-			block_at(block[i])[at] ^= 1u << at % 8;
+			if (both || at % 2)
+				flip(block[i], at, 0xff, copy);
+			if (both || at % 2 == 0)
+				flip(block[i], at, 1u << at / 2 % 8, copy);
 		}
 	}
 	print_message("# %zu blocks of metadata\n", n);
+}
+
+static void test_every_byte_flipped(void **state)
+{
+	uint64_t block[64];
+	size_t n = live_blocks(block, 60);
+
+	flip_every_byte(block, n, true);
+}
+
+/* Its superblocks, table and bitmap: the trees are like those of the other store. */
+static void test_every_byte_flipped_on_a_base(void **state)
+{
+	uint64_t block[64];
+	size_t n = live_blocks(block, 60);
+
+	assert_true(n > LARGE_BLOCKS);
+	flip_every_byte(block, LARGE_BLOCKS, false);
 }
 
 /* Corrects the checksums, from the leaves up. */
@@ -452,6 +538,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_every_byte_flipped, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_every_byte_flipped_on_a_base, setup_large, teardown),
 		cmocka_unit_test_setup_teardown(test_made_up_stores, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_tree_of_the_same_nodes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refusals, setup, teardown),
