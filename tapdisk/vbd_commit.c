@@ -82,6 +82,15 @@ static void begin_done(struct vbd *vbd, int error)
 		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
 }
 
+/* A step costs the time that the rate gives it, its own included. A delay beyond that is not caught up with: the rate is a limit. */
+static void pay(struct vbd_commit *commit)
+{
+	uint64_t now = loop_clock(), cost = commit->command.copied * 1000000000ull / commit->rate;
+	uint64_t due = (commit->due ? commit->due : now) + cost;
+
+	commit->due = due > now ? due : now;
+}
+
 static void step_done(struct vbd *vbd, int error)
 {
 	struct vbd_commit *commit = &vbd->commit;
@@ -90,8 +99,7 @@ static void step_done(struct vbd *vbd, int error)
 		commit_over(vbd, COMMIT_FAILED, error, commit->command.error.text);
 		submit(vbd, SNAPSHOT_MERGE_CANCEL);
 	} else if (commit->rate) {
-		commit->due = (commit->due ? commit->due : loop_clock()) +
-			commit->command.copied * 1000000000ull / commit->rate;
+		pay(commit);
 	}
 }
 
