@@ -163,7 +163,7 @@ $(BUILD)/tests/soak/%.o: INCLUDES += -Itests/unit -Idrivers -Idrivers/cow -Ibenc
 COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 $(BUILD)/tests/unit/test_cow_damage $(BUILD)/tests/unit/test_cow_delete: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
-$(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite
+$(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite -Wl,--wrap=fdatasync
 $(BUILD)/tests/unit/test_cow_growth: private ALL_LDFLAGS += -Wl,--wrap=cow_version_gone
 
 # The same for a served store, with many requests in flight.

@@ -38,7 +38,7 @@ struct cow_device_ops {
 	/* Reads all parts, in any order. NULL: read() is called for each. */
 	int (*read_many)(struct cow_device *device, const struct cow_read_part *part, unsigned count);
 	int (*write)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
-	/* Durable when it returns; gives no guarantee for other writes. */
+	/* Durable when it returns; gives no guarantee for other writes. -ENOSPC, -EDQUOT: the write, not the sync, found no room. */
 	int (*write_durable)(struct cow_device *device, const void *data, uint64_t offset, size_t length);
 	/* Makes every write that has returned durable. */
 	int (*sync)(struct cow_device *device);
@@ -73,6 +73,7 @@ int cow_file_open(struct cow_device **device, const char *path, bool read_only, 
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
 void cow_file_close(struct cow_device *device);
 int cow_file_descriptor(struct cow_device *device);	/* stays the device's */
+int cow_sync_error(int error);		/* the error of a failed sync, for a device's own syncs; cow_device.c */
 
 #define COW_TARGET_MAX 1024u
 

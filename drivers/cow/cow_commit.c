@@ -86,7 +86,10 @@ int cow_commit_mark(struct cow_store *store, uint32_t flag)
 	ret = cow_checkpoint(store);
 	if (ret)
 		store->sb.base.flags &= ~flag;
-	/* a superblock that says so may be on the medium, and then no open takes the store for the disk */
+	/*
+	 * A superblock that says so may be on the medium, or get there when there is room. COMMITTING is then what a
+	 * commit that was interrupted leaves. But with COMMITTED no open takes the store for the disk.
+	 */
 	if (ret && store->checkpoint && flag == COW_BASE_COMMITTED)
 		store->failed = -EIO;
 	return ret;

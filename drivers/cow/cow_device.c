@@ -10,6 +10,19 @@
 
 #define ZEROS_BYTES (1u << 20)
 
+/*
+ * After a failed sync Linux may count pages as written that are not, and a
+ * file system may have dropped them: a second sync that succeeds proves
+ * nothing, and the data are nowhere else. So the lack of room is then an
+ * error like others. With O_DIRECT it hardly comes: the room was found by the
+ * writes, and a sync has only the file's metadata to write, and the device's
+ * cache.
+ */
+int cow_sync_error(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT ? -EIO : error;
+}
+
 bool cow_all_zero(const void *data, size_t length)
 {
 	const char *bytes = data;

@@ -202,8 +202,6 @@ struct cow_request {
 /* cow_disk_io.c: the library's I/O; call only in a fiber. */
 extern const struct cow_device_ops cow_disk_file_ops, cow_disk_blkdev_ops;
 int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, uint64_t offset, uint64_t length);
-/* The error of a sync: what it has not written is lost, also when there was no room for it. */
-int cow_disk_sync_error(int error);
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
 /* Makes the file of @backend at least @size bytes long. */
 int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size);

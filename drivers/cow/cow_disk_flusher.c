@@ -90,9 +90,17 @@ void cow_flusher_wake(struct cow_disk *disk)
 		cow_wait_give_up(disk);
 }
 
+/* As cow_store_sync(); but without memory for it there was no sync. */
 static void sync_done(struct block_request *sub, int error)
 {
-	cow_request_done(sub->owner, cow_disk_sync_error(error));
+	struct cow_request *r = sub->owner;
+	struct cow_disk *disk = r->disk;
+
+	if (error && error != -ENOMEM)
+		disk->store->failed = -EIO;
+	cow_request_done(r, cow_sync_error(error));
+	if (disk->store->failed)
+		cow_disk_kick(disk);
 }
 
 void cow_flush_start(struct cow_request *r)

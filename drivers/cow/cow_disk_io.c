@@ -100,14 +100,9 @@ int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, u
 	return backend_call(disk->backend, BLOCK_WRITE, iov, iovcnt, offset, length);
 }
 
-int cow_disk_sync_error(int error)
-{
-	return error == -ENOSPC || error == -EDQUOT ? -EIO : error;
-}
-
 static int device_sync(struct cow_device *device)
 {
-	return cow_disk_sync_error(backend_call(disk_of(device)->backend, BLOCK_FLUSH, NULL, 0, 0, 0));
+	return cow_sync_error(backend_call(disk_of(device)->backend, BLOCK_FLUSH, NULL, 0, 0, 0));
 }
 
 static int device_write_durable(struct cow_device *device, const void *data, uint64_t offset, size_t length)

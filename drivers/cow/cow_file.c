@@ -67,7 +67,7 @@ static int file_write_durable(struct cow_device *device, const void *data, uint6
 {
 	int ret = file_write(device, data, offset, length);
 
-	return ret ? ret : file_sync(device);
+	return ret ? ret : cow_sync_error(file_sync(device));
 }
 
 static int file_punch(struct cow_device *device, uint64_t offset, uint64_t length)

@@ -130,17 +130,19 @@ int cow_rebase_end(struct cow_store *store, enum cow_base_kind kind, const struc
 		   struct error_text *error)
 {
 	int ret = cow_checkpoint_catch_up(store);
-	struct cow_superblock before = store->sb;
+	const struct cow_superblock before = store->sb;
 
-	store->sb.base_kind = kind;
-	store->sb.base = *fields;
-	if (!ret)
+	if (!ret) {
+		store->sb.base_kind = kind;
+		store->sb.base = *fields;
 		ret = cow_checkpoint(store);
+		/* the superblock may be on the medium: which of the two the next open finds is unknown */
+		if (ret && store->checkpoint)
+			store->failed = -EIO;
+	}
 	if (ret) {
 		store->sb.base_kind = before.base_kind;
 		store->sb.base = before.base;
 	}
-	if (ret && store->checkpoint)
-		store->failed = -EIO;		/* which base the store has is unknown */
 	return ret ? error_set(error, ret, "%s: cannot be written: %s", store->device->name, strerror(-ret)) : 0;
 }

@@ -21,6 +21,7 @@ struct fault_engine {
 	int error;			/* its error, -errno; 0: a read or write is short, 512 bytes */
 	bool broken;			/* all later I/Os fail, too */
 	bool writes_only;		/* only ENGINE_WRITE counts, and fails */
+	bool syncs_only;		/* only ENGINE_SYNC */
 	bool silent;			/* complete nothing until this is cleared */
 	size_t at_most;			/* bytes moved by one call; 0: no limit */
 	unsigned syncs, resizes;	/* ENGINE_SYNC, ENGINE_RESIZE that reached the file */
@@ -56,7 +57,7 @@ static inline void fault_engine_queue(struct engine *engine, struct engine_io *i
 {
 	struct fault_engine *fault = (struct fault_engine *)engine;
 	bool moves = io->op == ENGINE_READ || io->op == ENGINE_WRITE;
-	bool counts = !fault->writes_only || io->op == ENGINE_WRITE, hit;
+	bool counts = (!fault->writes_only || io->op == ENGINE_WRITE) && (!fault->syncs_only || io->op == ENGINE_SYNC), hit;
 
 	fault->seen += counts;
 	hit = counts && fault->fail_at && (fault->broken ? fault->seen >= fault->fail_at : fault->seen == fault->fail_at);

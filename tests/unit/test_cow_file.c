@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * test_cow_file.c - a store in a file, as the tools use it: the Nth read or
- * write is short, is interrupted, or fails, for every N; and the amount that a
+ * write is short, is interrupted, or fails, for every N; a sync fails; and the amount that a
  * deletion reads depends on what it frees, not on the store's size.
  */
 #include <setjmp.h>
@@ -26,6 +26,7 @@ static struct {
 	bool all;			/* and all later ones */
 	bool came;
 	unsigned blocks_read;
+	unsigned syncs, bad_sync;	/* bad_sync: the one that finds no room, from 1 */
 } io;
 
 static ssize_t faulty(ssize_t (*move)(int fd, void *data, size_t length, off_t offset), int fd, void *data, size_t length,
@@ -64,6 +65,17 @@ ssize_t __wrap_pread(int fd, void *data, size_t length, off_t offset)
 ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
 {
 	return faulty(real_pwrite, fd, (void *)data, length, offset);
+}
+
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+
+int __wrap_fdatasync(int fd)
+{
+	if (++io.syncs != io.bad_sync)
+		return __real_fdatasync(fd);
+	errno = ENOSPC;
+	return -1;
 }
 
 #define BLOCKS 40u
@@ -220,6 +232,47 @@ static void test_enospc(void **state)
 	sweep(FAILS_ENOSPC);
 }
 
+/* False: there is no such sync. The store never writes again: what the sync was for may be lost, though a later one succeeds. */
+static bool run_bad_sync(unsigned nth)
+{
+	struct cow_create_options options = { .sectors = BLOCKS * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+	uint8_t data[COW_BLOCK] = { 1 };
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+	int ret;
+
+	unlink(path);
+	memset(&io, 0, sizeof(io));
+	assert_int_equal(cow_file_create(&device, path, &error), 0);
+	assert_int_equal(cow_create(device, &options, &error), 0);
+	assert_int_equal(cow_open(&store, device, &(struct cow_open_options){ 0 }, &error), 0);
+	assert_int_equal(cow_write(store, data, 0, COW_SECTORS), 0);
+	io.syncs = 0;
+	io.bad_sync = nth;
+	ret = cow_flush(store);
+	if (!ret)
+		ret = cow_checkpoint(store);
+	if (ret) {
+		assert_int_equal(cow_flush(store), -EIO);
+		assert_int_equal(cow_write(store, data, 0, COW_SECTORS), -EIO);
+	}
+	io.bad_sync = 0;
+	cow_abandon(store);
+	cow_file_close(device);
+	return ret;
+}
+
+static void test_sync_without_room(void **state)
+{
+	unsigned nth = 1;
+
+	while (run_bad_sync(nth))
+		nth++;
+	print_message("# %u syncs\n", nth - 1);
+	assert_true(nth > 4);
+}
+
 #define MAPPED 200000u			/* blocks: three levels of nodes */
 #define LEVELS 3u
 #define LEAVES (MAPPED / COW_LEAF_ENTRIES)
@@ -315,6 +368,7 @@ int main(void)
 		cmocka_unit_test(test_nothing_is_moved),
 		cmocka_unit_test(test_eio),
 		cmocka_unit_test(test_enospc),
+		cmocka_unit_test(test_sync_without_room),
 		cmocka_unit_test(test_deletion_reads_the_difference),
 	};
 

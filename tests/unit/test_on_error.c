@@ -22,7 +22,7 @@ static void break_disk(int error)
 static void repair_disk(void)
 {
 	fault.fail_at = 0;
-	fault.writes_only = false;
+	fault.writes_only = fault.syncs_only = false;
 }
 
 static void open_raw(enum vbd_on_error policy)
@@ -479,6 +479,60 @@ static void test_commands_without_room(void **state)
 	disk_close();
 }
 
+/* Block 3 has stamp 1, durable. @logged: the next flush has a record of block 5 to write. */
+static void open_before_sync(bool logged)
+{
+	char target[PATH_MAX];
+
+	make_image("cow", target, sizeof(target));
+	disk_open(target, ON_ERROR_STOP);
+	submit(0, BLOCK_WRITE, 3, 1, 1);
+	run();
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+	submit(0, BLOCK_WRITE, logged ? 5 : 3, 1, 2);
+	run();
+	assert_int_equal(entries[0].error | entries[1].error, 0);
+	break_disk(-ENOSPC);
+	fault.syncs_only = true;
+	submit(1, BLOCK_FLUSH, 0, 0, 0);
+	run();
+}
+
+/*
+ * A sync that finds no room is not a wait, as for a write: nobody has the data any more that it has not
+ * written. The flush says so, and no later one succeeds before the store is opened again.
+ */
+static void test_sync_without_room(void **state)
+{
+	for (unsigned logged = 0; logged < 2; logged++) {
+		open_before_sync(logged);
+		assert_int_equal(entries[1].error, -EIO);
+		assert_false(vbd->errors.stopped);
+		repair_disk();
+		submit(0, BLOCK_FLUSH, 0, 0, 0);
+		run();
+		assert_int_equal(entries[0].error, -EIO);
+		vbd_on_error_set(vbd, ON_ERROR_REPORT);
+		submit(0, BLOCK_WRITE, 3, 1, 3);
+		run();
+		assert_int_equal(entries[0].error, -EIO);
+		expect_block(3, logged ? 1 : 2);
+		assert_int_equal(command(SNAPSHOT_CREATE, "one"), -EIO);
+		pause_forced();
+		unpause();
+		submit(0, BLOCK_FLUSH, 0, 0, 0);
+		submit(1, BLOCK_WRITE, 3, 1, 4);
+		run();
+		assert_int_equal(entries[0].error, -EIO);	/* the pause has lost writes */
+		submit(0, BLOCK_FLUSH, 0, 0, 0);
+		run();
+		assert_int_equal(entries[0].error | entries[1].error, 0);
+		expect_block(3, 4);
+		disk_close();
+	}
+}
+
 /* A size that cannot be made durable is not shown, either. */
 static void test_resize_without_room(void **state)
 {
@@ -647,6 +701,7 @@ int main(void)
 		cmocka_unit_test(test_loss_while_stopped),
 		cmocka_unit_test(test_close_while_a_flush_waits),
 		cmocka_unit_test(test_commands_without_room),
+		cmocka_unit_test(test_sync_without_room),
 		cmocka_unit_test(test_resize_without_room),
 		cmocka_unit_test(test_probe_waits_for_room),
 		cmocka_unit_test(test_client_goes),
