@@ -98,11 +98,11 @@ static const char *const extent_names[] = {
 	[COW_EXTENT_DATA] = "data", [COW_EXTENT_ZERO] = "zero", [COW_EXTENT_BASE] = "base",
 };
 
-static void map_one(const struct cow_extent *extent, json_t *list)
+static void map_one(const struct cow_extent *extent, bool as_json)
 {
 	json_t *json;
 
-	if (!list) {
+	if (!as_json) {
 		printf("%#-18" PRIx64 "%#-18" PRIx64 "%-8s", extent->sector * SECTOR_SIZE, extent->nr_sectors * SECTOR_SIZE,
 		       extent_names[extent->kind]);
 		if (extent->kind == COW_EXTENT_DATA)
@@ -114,13 +114,14 @@ static void map_one(const struct cow_extent *extent, json_t *list)
 			 (json_int_t)(extent->nr_sectors * SECTOR_SIZE), "kind", extent_names[extent->kind]);
 	if (extent->kind == COW_EXTENT_DATA)
 		json_object_set_new(json, "offset", json_integer(extent->offset));
-	json_array_append_new(list, json);
+	image_list_json(json);
 }
 
+/* Each extent is printed when it is found: a large disk may have very many. */
 static int run_map(const struct image_command *command, int argc, char **argv)
 {
 	struct error_text error = { "" };
-	json_auto_t *list = json_only(command, argc, argv) ? json_array() : NULL;
+	bool as_json = json_only(command, argc, argv);
 	struct cow_extent extent;
 	struct cow_info info;
 	struct image image;
@@ -130,17 +131,17 @@ static int run_map(const struct image_command *command, int argc, char **argv)
 	if (ret)
 		return image_fail(ret, &error);
 	cow_get_info(image.store, &info);
-	if (!list)
+	if (!as_json)
 		printf("%-18s%-18s%-8s%s\n", "start", "length", "kind", "offset");
 	for (sector = 0; !ret && sector < info.sectors; sector += extent.nr_sectors) {
 		ret = cow_extent_find(image.store, sector, &extent);
 		if (ret)
 			error_set(&error, ret, "%s: its map cannot be read: %s", argv[optind], strerror(-ret));
 		else
-			map_one(&extent, list);
+			map_one(&extent, as_json);
 	}
-	if (list && !ret)
-		image_print_json(json_incref(list));
+	if (as_json && !ret)
+		image_list_end();
 	image_close(&image, &error);
 	return ret ? image_fail(ret, &error) : 0;
 }

@@ -115,6 +115,23 @@ int image_print_json(json_t *json)
 	return 0;
 }
 
+static bool list_begun;
+
+/* An error after this is only on stderr, and leaves the array without its end. */
+void image_list_json(json_t *json)
+{
+	json_wanted = false;
+	fputs(list_begun ? ",\n    " : "[\n    ", stdout);
+	list_begun = true;
+	no_json |= json_dumpf(json, stdout, 0) && !ferror(stdout);
+	json_decref(json);
+}
+
+void image_list_end(void)
+{
+	puts(list_begun ? "\n]" : "[]");
+}
+
 /* A script must not take truncated output for complete. */
 static int output_end(const struct image_command *command, int code)
 {

@@ -58,6 +58,8 @@ void image_arguments(const struct image_command *command, int argc, int count);
 /* Prints the error, with --json also as JSON; returns 1. @error: -errno. */
 int image_fail(int error, const struct error_text *text);
 int image_print_json(json_t *json);			/* prints and frees @json; returns 0 */
+void image_list_json(json_t *json);			/* prints and frees one element of an array */
+void image_list_end(void);				/* prints the end of it */
 
 /* tap-img-format.c: a disk of any format, opened for reading and locked against writers. */
 struct source {
