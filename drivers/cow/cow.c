@@ -217,6 +217,8 @@ void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store)
 	store->retire_owner = disk;
 	store->pause = cow_task_pause;
 	disk->want_delete = !disk->read_only && cow_delete_next(store);
+	if (!disk->read_only && disk->backend->geometry.discard)
+		cow_retire_search(disk);
 }
 
 static int disk_open(struct cow_disk **result, struct engine *engine, const char *path, const struct stat *st,
@@ -274,6 +276,7 @@ static void retired_free(struct cow_disk *disk)
 	struct cow_retired *retired;
 
 	while ((retired = disk->retired)) {
+		disk->store->alloc.unrecorded = true;
 		disk->retired = retired->next;
 		cow_list_free(&retired->blocks);
 		free(retired);
@@ -286,7 +289,7 @@ static void disk_close(struct cow_disk *disk)
 	struct cow_disk **link = &disks;
 
 	disk->stopping = true;
-	if (cow_retire_pending(disk))
+	if (disk->retirer || cow_retire_pending(disk))
 		cow_retire_wake(disk);
 	cow_disk_wait(disk, disk_idle);
 	engine_cancel_timer(disk->engine, &disk->room_timer);

@@ -179,6 +179,14 @@ void cow_alloc_free(struct cow_alloc *alloc)
 	*alloc = (struct cow_alloc){ 0 };
 }
 
+void cow_alloc_trim_page(struct cow_alloc *alloc, size_t page)
+{
+	if (!alloc->page[page].loaded || alloc->page[page].dirty || page == alloc->at_page)
+		return;
+	cow_set_free(&alloc->page[page].bits);
+	alloc->page[page].loaded = false;
+}
+
 void cow_alloc_trim(struct cow_alloc *alloc)
 {
 	size_t i, loaded = 0;
@@ -186,8 +194,7 @@ void cow_alloc_trim(struct cow_alloc *alloc)
 	for (i = 0; i < alloc->pages; i++) {
 		if (!alloc->page[i].loaded || alloc->page[i].dirty || i == alloc->at_page || ++loaded < KEEP_PAGES)
 			continue;
-		cow_set_free(&alloc->page[i].bits);
-		alloc->page[i].loaded = false;
+		cow_alloc_trim_page(alloc, i);
 	}
 }
 

@@ -324,6 +324,8 @@ void cow_merge_free(struct cow_disk *disk);
 /* cow_disk_retire.c */
 void cow_retire(void *disk, struct cow_list *blocks);
 void cow_retire_wake(struct cow_disk *disk);
+/* The store was opened for writing: punch what an earlier opening has left, a little later. */
+void cow_retire_search(struct cow_disk *disk);
 bool cow_retire_pending(const struct cow_disk *disk);
 
 #endif

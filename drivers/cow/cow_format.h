@@ -69,6 +69,7 @@ struct cow_superblock {
 };
 
 #define COW_SB_CLEAN 1u
+#define COW_SB_UNPUNCHED 2u		/* only with COW_SB_CLEAN */
 
 #define COW_TABLE_MAGIC 0x52455654u	/* "TVER" */
 struct cow_table_header {

@@ -238,6 +238,9 @@ struct cow_alloc {
 	size_t pages, dirty_pages;
 	uint64_t clear, held, unpunched;	/* sums */
 	uint64_t unpunched_at;		/* where the search for the next hole starts */
+	bool unrecorded;		/* other free blocks may take space on the host, too */
+	bool searching;			/* for those, in what was free at the open; at search_at now */
+	uint64_t search_at;
 	size_t at_page;			/* page and bit of the allocation cursor */
 	unsigned at_bit;
 	struct cow_ref *node[COW_BITMAP_MAX_LEVELS + 1];	/* references to the nodes of each level above the pages */
@@ -273,6 +276,7 @@ bool cow_alloc_is_used(struct cow_store *store, uint64_t block, int *error);
 int cow_alloc_move_pages(struct cow_store *store);
 int cow_alloc_grow(struct cow_store *store, uint64_t store_blocks);
 void cow_alloc_trim(struct cow_alloc *alloc);				/* drops clean pages */
+void cow_alloc_trim_page(struct cow_alloc *alloc, size_t page);		/* this one, if it is clean */
 uint64_t cow_alloc_reserve(struct cow_store *store);
 /* The number of data blocks that cow_alloc_run() can give before the store has to grow. */
 uint64_t cow_alloc_room(struct cow_store *store);
@@ -287,6 +291,15 @@ void cow_unpunched_add(struct cow_store *store, uint64_t block);
 /* Puts the next run of them that is still free on hold, until cow_alloc_unhold_run(); returns its length, 0: none. */
 unsigned cow_unpunched_hold(struct cow_store *store, uint64_t *block);
 void cow_unpunched_forget(struct cow_store *store);
+/* Begin to search for free blocks that an earlier opening has left. */
+void cow_unpunched_search(struct cow_store *store);
+/*
+ * The next part of the search: puts a run on hold, as above, which may take space on the host. Blocks before @ready that the
+ * allocator takes next are left out. 0: none in this page, or the search is over.
+ */
+unsigned cow_unpunched_search_hold(struct cow_store *store, uint64_t ready, uint64_t *block);
+/* True: the next open has to search. */
+bool cow_unpunched_left(const struct cow_store *store);
 
 /* cow_log.c: positions only grow; their place in the ring is position % size. */
 struct cow_log {

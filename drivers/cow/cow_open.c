@@ -60,6 +60,7 @@ static int store_load(struct cow_store *store, const char *journal, struct error
 	store->generation = store->sb.generation;
 	store->next_version = store->sb.next_version;
 	store->clean = store->sb.flags & COW_SB_CLEAN;
+	store->alloc.unrecorded = !store->clean || store->sb.flags & COW_SB_UNPUNCHED;
 	log_begin(&store->log, &store->sb);
 	ret = cow_version_load(store, error);
 	if (!ret)
@@ -163,7 +164,8 @@ int cow_close(struct cow_store *store)
 		ret = cow_flush(store);
 		cow_journal_end(store, ret);	/* the log has everything */
 		if (!ret)
-			ret = cow_checkpoint_write(store, COW_SB_CLEAN, store->log.salt);
+			ret = cow_checkpoint_write(store, COW_SB_CLEAN | (cow_unpunched_left(store) ? COW_SB_UNPUNCHED : 0),
+						   store->log.salt);
 	}
 	cow_abandon(store);
 	return ret;

@@ -7,7 +7,10 @@
  * and is on hold while it is punched.
  *
  * A block that is not recorded here, for lack of memory, or because the store
- * was closed before, only costs space on the host until it is used again.
+ * was closed before or its process died, costs space on the host until it is
+ * used again, or an open searches for it. Which free blocks these are is
+ * nowhere: so the search punches all that are free, page by page, as the
+ * others in the background.
  */
 #include "cow_internal.h"
 
@@ -23,13 +26,17 @@ void cow_unpunched_add(struct cow_store *store, uint64_t block)
 {
 	struct cow_page *page = &store->alloc.page[block / COW_PAGE_BITS];
 
-	if (!cow_set_has(&page->unpunched, block % COW_PAGE_BITS) &&
-	    !cow_set_put(&page->unpunched, block % COW_PAGE_BITS, true))
+	if (cow_set_has(&page->unpunched, block % COW_PAGE_BITS))
+		return;
+	if (cow_set_put(&page->unpunched, block % COW_PAGE_BITS, true))
+		store->alloc.unrecorded = true;
+	else
 		store->alloc.unpunched++;
 }
 
 static void page_forget(struct cow_alloc *alloc, struct cow_page *page)
 {
+	alloc->unrecorded |= page->unpunched.count;
 	alloc->unpunched -= page->unpunched.count;
 	cow_set_free(&page->unpunched);
 }
@@ -86,4 +93,53 @@ unsigned cow_unpunched_hold(struct cow_store *store, uint64_t *block)
 		alloc->unpunched_at = *block;
 	}
 	return count;
+}
+
+void cow_unpunched_search(struct cow_store *store)
+{
+	struct cow_alloc *alloc = &store->alloc;
+
+	alloc->searching = alloc->unrecorded;
+	alloc->unrecorded = false;
+	alloc->search_at = store->pool_start;
+}
+
+static unsigned hold_at_most(struct cow_store *store, uint64_t block, uint64_t most)
+{
+	return cow_alloc_hold_run(store, block, most < COW_PAGE_BITS ? (unsigned)most : COW_PAGE_BITS, 1);
+}
+
+unsigned cow_unpunched_search_hold(struct cow_store *store, uint64_t ready, uint64_t *block)
+{
+	struct cow_alloc *alloc = &store->alloc;
+	size_t page = alloc->search_at / COW_PAGE_BITS;
+	uint64_t end = (uint64_t)(page + 1) * COW_PAGE_BITS, cursor, most;
+	unsigned count = 0;
+	int error = 0;
+
+	if (alloc->page[page].clear)
+		cow_alloc_is_used(store, alloc->search_at, &error);	/* loads the page */
+	if (error)
+		alloc->unrecorded = true;
+	if (error || !alloc->page[page].clear)
+		alloc->search_at = end;
+	cursor = (uint64_t)alloc->at_page * COW_PAGE_BITS + alloc->at_bit;
+	most = cow_alloc_room(store) / 8 + 1;		/* so that the allocator is not short of free blocks */
+	while (!count && alloc->search_at < end && alloc->search_at < store->store_blocks) {
+		*block = alloc->search_at;
+		if (*block < cursor)
+			count = hold_at_most(store, *block, most < cursor - *block ? most : cursor - *block);
+		else if (*block >= ready)
+			count = hold_at_most(store, *block, most);
+		alloc->search_at += count ? count : 1;
+	}
+	if (alloc->search_at >= end)
+		cow_alloc_trim_page(alloc, page);
+	alloc->searching = alloc->search_at < store->store_blocks;
+	return count;
+}
+
+bool cow_unpunched_left(const struct cow_store *store)
+{
+	return store->alloc.unpunched || store->alloc.unrecorded || store->alloc.searching;
 }

@@ -83,6 +83,16 @@ static uint64_t place_of(const struct engine_crash *crash, int fd)
 	return crash->second_fd >= 0 && st.st_ino == crash->second_ino ? ENGINE_CRASH_MAX : 0;
 }
 
+/* The length of a discard without its end where nothing durable ever was: its contents are undefined, so it may stay as it is. */
+static uint64_t discard_length(const struct engine_crash *crash, uint64_t offset, uint64_t length)
+{
+	uint64_t block = (offset + length) / BLOCK;
+
+	while (block * BLOCK > offset && !(crash->touched[(block - 1) / 64] >> (block - 1) % 64 & 1))
+		block--;
+	return block * BLOCK > offset ? block * BLOCK - offset : 0;
+}
+
 /* The whole range that @io writes. */
 static struct crash_write *write_of(const struct engine_crash *crash, const struct engine_io *io)
 {
@@ -92,10 +102,10 @@ static struct crash_write *write_of(const struct engine_crash *crash, const stru
 
 	assert(write && io->offset + io->length <= ENGINE_CRASH_MAX);
 	write->offset = io->offset + place_of(crash, io->fd);
-	write->length = io->length;
-	write->data = malloc(io->length);
+	write->length = io->op == ENGINE_DISCARD ? discard_length(crash, write->offset, io->length) : io->length;
+	write->data = malloc(write->length + 1);
 	assert(write->data);
-	memset(write->data, io->op == ENGINE_DISCARD ? DISCARDED : 0, io->length);
+	memset(write->data, io->op == ENGINE_DISCARD ? DISCARDED : 0, write->length);
 	for (i = 0; io->op == ENGINE_WRITE && i < io->iovcnt; at += io->iov[i++].iov_len)
 		memcpy(write->data + at, io->iov[i].iov_base, io->iov[i].iov_len);
 	return write;
