@@ -75,6 +75,7 @@ struct live_options {
 	uint64_t seed;
 	enum live_base base;
 	bool small;			/* the store is a few MiB, and grows */
+	bool log_end;			/* small only: the log begins near the end of its area */
 	bool full;			/* the store does not grow */
 	unsigned pages;			/* bitmap pages of a store that does not grow, 128 MiB each. 0: as above */
 	bool no_commands;

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "cow_disk.h"
 #include "cow_sim.h"
 #include "live_run.h"
 
@@ -22,7 +23,7 @@
 #define DELETE_STEPS 40			/* before each snapshot, and beside each delete */
 #define DELETE_REAPS 400
 
-uint64_t live_waited, live_cuts, live_restarts;
+uint64_t live_waited, live_cuts, live_wraps, live_restarts;
 
 static struct live_disk *disk_new(const struct live_options *options, const char *directory)
 {
@@ -76,6 +77,13 @@ void live_run(const struct live_options *options, const char *directory)
 	disk_end(disk);
 }
 
+static bool log_wraps(const struct live_disk *disk)
+{
+	const struct cow_log *log = &((const struct cow_export *)disk->backend->handle)->disk->store->log;
+
+	return log->head > log->tail && (log->head - 1) / log->size != log->tail / log->size;
+}
+
 /* A power cut at this moment, checked in a copy. */
 static void cut_beside(struct live_disk *disk)
 {
@@ -89,6 +97,7 @@ static void cut_beside(struct live_disk *disk)
 	live_expect_right(disk);
 	close(fd);
 	live_cuts++;
+	live_wraps += log_wraps(disk);
 }
 
 /* The medium as the power cut left it replaces the file. */

@@ -37,7 +37,8 @@ void live_run_merge(const struct live_options *options, const char *directory);
 /* The same with a fault of the @nth operation, of store or base, and no power cut. False: there were fewer operations. */
 bool live_run_merge_fault(const struct live_options *options, const char *directory, uint64_t nth, int error);
 
-/* Numbers of requests that waited for room; of power cuts checked in a copy; of cuts that ended a run. */
-extern uint64_t live_waited, live_cuts, live_restarts;
+/* Numbers of requests that waited for room; of power cuts checked in a copy, and of those with a log that wraps; of cuts
+ * that ended a run. */
+extern uint64_t live_waited, live_cuts, live_wraps, live_restarts;
 
 #endif

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "cow_base.h"
-#include "cow_format.h"
+#include "cow_internal.h"
 #include "cow_sim.h"
 #include "live_disk.h"
 
@@ -121,6 +121,19 @@ static void clear_device(struct live_disk *disk, uint64_t bytes)
 	snprintf(disk->path, sizeof(disk->path), "%s", disk->options.device);
 }
 
+/* Only a few blocks of the log's area are left before its end. A record of the size that the disk has changes nothing. */
+static void fill_log(struct cow_device *device, uint64_t seed)
+{
+	struct error_text error = { "" };
+	struct cow_store *store;
+
+	if (cow_open(&store, device, &(struct cow_open_options){ 0 }, &error))
+		fail_msg("%s", error.text);
+	while (store->log.size - store->log.head % store->log.size > (1 + seed % 4) * COW_BLOCK)
+		assert_int_equal(cow_resize(store, LIVE_DISK, &error), 0);
+	assert_int_equal(cow_close(store), 0);
+}
+
 /* In memory first, on a device of the wanted size. */
 static void make_store(struct live_disk *disk)
 {
@@ -135,6 +148,8 @@ static void make_store(struct live_disk *disk)
 	sim_init(&sim, bytes, 0, 1);
 	if (cow_create(&sim.device, &options, &error))
 		fail_msg("%s", error.text);
+	if (disk->options.log_end)
+		fill_log(&sim.device, disk->options.seed);
 	if (disk->options.device)
 		clear_device(disk, bytes);
 	else

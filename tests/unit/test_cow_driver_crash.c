@@ -12,6 +12,8 @@
  *
  * TAPSNAP_SEED repeats one run, TAPSNAP_SEEDS says how many.
  */
+#include <stdlib.h>
+
 #include "cow_model.h"
 #include "live_run.h"
 #include "scratch.h"
@@ -33,6 +35,15 @@ static void test_alone(void **state)
 	run_seeds((struct live_options){ .small = true }, 6);
 }
 
+/* The log goes on at the start of its area. */
+static void test_log_that_wraps(void **state)
+{
+	uint64_t cuts = live_cuts;
+
+	run_seeds((struct live_options){ .small = true, .log_end = true }, 4);
+	assert_true(live_wraps > (live_cuts - cuts) / 10 || getenv("TAPSNAP_SEED"));
+}
+
 static void test_on_a_raw_base(void **state)
 {
 	run_seeds((struct live_options){ .base = LIVE_RAW_BASE }, 4);
@@ -41,14 +52,15 @@ static void test_on_a_raw_base(void **state)
 static void test_on_a_snapshot(void **state)
 {
 	run_seeds((struct live_options){ .base = LIVE_COW_BASE, .small = true }, 2);
-	print_message("# %llu power cuts looked at, %llu lived through\n", (unsigned long long)live_cuts,
-		      (unsigned long long)live_restarts);
+	print_message("# %llu power cuts looked at, %llu of them with a log that wraps; %llu lived through\n",
+		      (unsigned long long)live_cuts, (unsigned long long)live_wraps, (unsigned long long)live_restarts);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alone),
+		cmocka_unit_test(test_log_that_wraps),
 		cmocka_unit_test(test_on_a_raw_base),
 		cmocka_unit_test(test_on_a_snapshot),
 	};
