@@ -5,13 +5,16 @@ import json
 import os
 import time
 
-from bench import fio, servers
+from bench import cow_log, fio, servers
 from bench.case import Case
 from bench.store import (LARGE, RANDOM, TIMED, UNTIMED, forget, guest, leftover, load, mapped_store, settle, shared_mapped, shared_raw,
                          shared_store, size_of, snapshot, snapshots, together, without_peer, written)
 
 SEQUENTIAL = ["--time_based=1", "--rw=read", "--bs=256k", "--iodepth=8"]
 SPACE_WRITES = 20000
+FULL = 0.85                             # of what makes a checkpoint due
+LOG_EACH = 11                           # changes of the map in a record of the log
+LOG_TRIES = 60
 MANY = 1000
 MANY_RATE = 20000                       # writes a second while that many snapshots are taken
 CACHE = 32                              # MiB of the map, at most
@@ -185,11 +188,21 @@ def _revert(bench, disk, size):
 
 
 def _open_after_crash(bench):
-    """The time of an open with a log that is as full as it gets before a checkpoint."""
+    """The time of an open with a log that is as full as it gets before a checkpoint.
+
+    A record takes a block. With eleven changes in each, the log and the changes in memory reach their limits together.
+    """
     store = shared_store(bench)
     _fresh(bench)
-    guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", "--io_size=400M", "--fdatasync=64")
+    tenth = cow_log.limit(store.path, LOG_EACH) // 10
+    for _ in range(LOG_TRIES):
+        if cow_log.fill(store.path) >= FULL:
+            break
+        guest(bench, store, *RANDOM, *UNTIMED, "--rw=randwrite", f"--number_ios={tenth}", f"--fdatasync={LOG_EACH}")
     store.kill()
+    full = cow_log.fill(store.path)
+    if full < FULL:
+        raise RuntimeError(f"{store.path}: the log is {full:.0%} full, and not {FULL:.0%}")
     started = time.monotonic()
     store.open()
     return (time.monotonic() - started) * 1000
