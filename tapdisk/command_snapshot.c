@@ -16,6 +16,8 @@
 #include "hex.h"
 #include "log.h"
 
+#define SETTLE_AGAIN_MS 1000
+
 /* A command, until its reply. The request owns the strings of the command. */
 struct snapshot_call {
 	struct vbd_snapshot snapshot;
@@ -26,31 +28,61 @@ struct snapshot_call {
 /* A COMMIT or ABORT without a control request. */
 struct settlement {
 	struct vbd_snapshot snapshot;
-	char name[SNAPSHOT_TEXT_MAX + 1];
+	struct commands *commands;
+	struct prepared *prepared;
 };
+
+static void settle_again(void *arg)
+{
+	struct commands *commands = arg;
+
+	commands->settle_timer = NULL;
+	command_release_snapshots(commands, NULL);
+}
+
+/* Back into the list, until there is room or the image is closed. False: no memory. */
+static bool settle_later(struct commands *commands, struct prepared *prepared)
+{
+	if (!commands->settle_timer &&
+	    loop_add_timer(commands->loop, &commands->settle_timer, SETTLE_AGAIN_MS, settle_again, commands))
+		return false;
+	prepared->connection = NULL;
+	prepared->waits = true;
+	prepared->next = commands->prepared;
+	commands->prepared = prepared;
+	return true;
+}
 
 static void settle_done(struct vbd_snapshot *snapshot, int error)
 {
 	struct settlement *settlement = snapshot->owner;
-	bool commit = snapshot->command.op == SNAPSHOT_COMMIT;
+	struct prepared *prepared = settlement->prepared;
+	bool commit = snapshot->command.op == SNAPSHOT_COMMIT, waited = prepared->waits, waits = false;
 	char what[SNAPSHOT_TEXT_MAX + 16] = "the revert";
 
-	if (strcmp(settlement->name, SNAPSHOT_REVERT_INTENT))
-		snprintf(what, sizeof(what), "snapshot %s", settlement->name);
-	if (error)
-		log_warning("minor %d: %s could not be %s (%s); the next open will do it", snapshot->vbd->minor, what,
-			    commit ? "committed" : "aborted", snapshot->command.error.text);
-	else
+	if (error == -ENOENT && waited)		/* the earlier attempt could only not make it durable at once */
+		error = 0;
+	if (strcmp(prepared->name, SNAPSHOT_REVERT_INTENT))
+		snprintf(what, sizeof(what), "snapshot %s", prepared->name);
+	if (error == -ENOSPC || error == -EDQUOT)
+		waits = settle_later(settlement->commands, prepared);
+	if (error && !(waits && waited))
+		log_warning("minor %d: %s could not be %s (%s); %s will do it", snapshot->vbd->minor, what,
+			    commit ? "committed" : "aborted", snapshot->command.error.text,
+			    waits ? "the next attempt that finds room" : "the next open");
+	else if (!error)
 		log_info("minor %d: %s of a group was %s after its coordinator disconnected", snapshot->vbd->minor, what,
 			 commit ? "committed" : "aborted");
+	if (!waits)
+		free(prepared);
 	free(settlement);
 }
 
 /*
- * Reads or makes the decision with blocking calls: once after a coordinator has
- * died, for a file of seven bytes.
+ * Takes over @prepared. Reads or makes the decision with blocking calls: once after a
+ * coordinator has died, for a file of seven bytes; and once more for each attempt without room.
  */
-static void settle(struct vbd *vbd, const struct prepared *prepared)
+static void settle(struct commands *commands, struct vbd *vbd, struct prepared *prepared)
 {
 	struct error_text text = { "" };
 	struct settlement *settlement;
@@ -60,11 +92,13 @@ static void settle(struct vbd *vbd, const struct prepared *prepared)
 	if (!settlement) {
 		log_warning("minor %d: snapshot %s stays undecided until the next open: %s", prepared->minor,
 			    prepared->name, decided < 0 ? text.text : strerror(ENOMEM));
+		free(prepared);
 		return;
 	}
-	strcpy(settlement->name, prepared->name);
+	settlement->commands = commands;
+	settlement->prepared = prepared;
 	settlement->snapshot.command.op = decided ? SNAPSHOT_COMMIT : SNAPSHOT_ABORT;
-	settlement->snapshot.command.name = settlement->name;
+	settlement->snapshot.command.name = prepared->name;
 	settlement->snapshot.done = settle_done;
 	settlement->snapshot.owner = settlement;
 	vbd_snapshot(vbd, &settlement->snapshot);
@@ -92,19 +126,24 @@ void command_forget_prepared(struct commands *commands, int minor)
 
 void command_release_snapshots(struct commands *commands, const struct control_connection *connection)
 {
-	struct prepared **place = &commands->prepared;
+	struct prepared **place = &commands->prepared, *ended = NULL, *prepared;
 	struct disk *disk;
 
 	for (disk = commands->disks; disk; disk = disk->next)
 		vbd_release_freeze(disk->vbd, connection);
-	while (*place) {
-		if ((*place)->connection != connection) {
-			place = &(*place)->next;
+	while ((prepared = *place)) {
+		if (prepared->connection != connection) {
+			place = &prepared->next;
 			continue;
 		}
-		disk = command_find_disk(commands, (*place)->minor);
-		settle(disk->vbd, *place);
-		forget(place);
+		*place = prepared->next;
+		prepared->next = ended;
+		ended = prepared;
+	}
+	/* only now: what finds no room again is put back into the list */
+	while ((prepared = ended)) {
+		ended = prepared->next;
+		settle(commands, command_find_disk(commands, prepared->minor)->vbd, prepared);
 	}
 }
 

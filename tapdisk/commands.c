@@ -279,6 +279,7 @@ void commands_stop(struct commands *commands)
 	loop_remove(commands->expiry);
 	loop_remove(commands->exit_hook);
 	loop_remove(commands->exit_timer);
+	loop_remove(commands->settle_timer);
 	for (disk = commands->disks; disk; disk = next) {
 		next = disk->next;
 		if (disk->vbd->state == VBD_CLOSED)

@@ -10,7 +10,8 @@
  *  - A snapshot that was prepared over a connection is in the list of
  *    prepared ones until it is committed or aborted, or its image is closed;
  *    when that connection ends it is settled, so that a group whose
- *    coordinator has died leaves nothing undecided in a running disk.
+ *    coordinator has died leaves nothing undecided in a running disk. If there
+ *    is no room for that, it stays in the list, and is tried again every second.
  *  - A waiting command keeps the disk from being closed, and so from being
  *    detached. One that waits for storage to answer (command_probe.c) does not;
  *    it checks again when it runs.
@@ -41,6 +42,7 @@ struct prepared {
 	const struct control_connection *connection;
 	int minor;
 	char name[SNAPSHOT_TEXT_MAX + 1], decision[SNAPSHOT_TEXT_MAX + 1];
+	bool waits;			/* its coordinator is gone, and settling it has found no room */
 	struct prepared *next;
 };
 
@@ -62,6 +64,7 @@ struct commands {
 	struct probing *probing;	/* command_probe.c: commands that wait for storage to answer */
 	unsigned probe_timeout_ms;	/* limit for that; 0: none */
 	struct loop_source *expiry, *exit_hook, *exit_timer;
+	struct loop_source *settle_timer;	/* settle again what has found no room */
 	bool exiting;			/* the last disk was detached */
 	bool shutting_down;		/* told to end: close all disks first */
 };

@@ -317,6 +317,29 @@ static void test_coordinator_killed_between_steps(void **state)
 	killed_after = NULL;
 }
 
+/* One disk finds no room for its record: that waits, and the disk with it for nothing else. */
+static void test_coordinator_killed_without_room(void **state)
+{
+	static const struct { const char *step; enum snapshot_op op; } ends[] = {
+		{ "prepared", SNAPSHOT_ABORT }, { "decided", SNAPSHOT_COMMIT },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(ends); i++) {
+		struct fake_disk *disk = processes[1].disk;
+		unsigned before = disk->calls[ends[i].op];
+
+		disk->fail[ends[i].op] = -ENOSPC;
+		killed_after = ends[i].step;
+		coordinate(take_in_child, -1);
+		wait_until(disk->calls[ends[i].op] >= before + 3);
+		assert_true(disk->prepared[0]);
+		disk->fail[ends[i].op] = 0;
+		expect_settled(ends[i].op == SNAPSHOT_COMMIT);
+		clear_snapshot();
+	}
+	killed_after = NULL;
+}
+
 static void test_coordinator_killed_within_steps(void **state)
 {
 	static const enum snapshot_op ops[] = { SNAPSHOT_FREEZE, SNAPSHOT_PREPARE, SNAPSHOT_COMMIT };
@@ -449,6 +472,7 @@ int main(void)
 		ON_DISKS(test_disk_hangs),
 		ON_DISKS(test_coordinator_killed_between_steps),
 		ON_DISKS(test_coordinator_killed_within_steps),
+		ON_DISKS(test_coordinator_killed_without_room),
 		ON_DISKS(test_decided_otherwise),
 		ON_DISKS(test_delete_and_revert),
 		cmocka_unit_test_setup_teardown(test_store_that_another_took, setup_raw, teardown_raw),
