@@ -179,6 +179,9 @@ $(BUILD)/tests/soak/test_cow_driver: private ALL_LDFLAGS += -Wl,--wrap=cow_clock
 $(BUILD)/tests/unit/test_overlay: private ALL_LDFLAGS += -Wl,--wrap=fsync -Wl,--wrap=unlink -Wl,--wrap=rename
 $(BUILD)/tests/unit/test_snapshot_group: private ALL_LDFLAGS += -Wl,--wrap=fsync
 
+# The limit of a wait passes when the test says so.
+$(BUILD)/tests/unit/test_snapshot_revert: private ALL_LDFLAGS += -Wl,--wrap=clock_gettime
+
 # The process that takes over is killed in between.
 $(BUILD)/tests/unit/test_takeover: private ALL_LDFLAGS += -Wl,--wrap=tapctl_call
 
