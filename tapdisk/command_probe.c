@@ -42,10 +42,10 @@ static void leave_probe(struct probe *probe)
 }
 
 /* Remove and free @probing; returns its request, which the caller owns. */
-static struct control_request *probing_end(struct probing *probing)
+static struct control_request *probing_end(struct commands *commands, struct probing *probing)
 {
 	struct control_request *request = probing->request;
-	struct probing **place = &probing->commands->probing;
+	struct probing **place = &commands->probing;
 
 	while (*place != probing)
 		place = &(*place)->next;
@@ -61,7 +61,7 @@ static struct control_request *probing_end(struct probing *probing)
 
 static void probing_fail(struct probing *probing, int error)
 {
-	control_reply(probing_end(probing), error, NULL);
+	control_reply(probing_end(probing->commands, probing), error, NULL);
 }
 
 static void answered(void *arg, uint32_t events)
@@ -72,7 +72,7 @@ static void answered(void *arg, uint32_t events)
 	struct disk *disk;
 
 	probing->probe = NULL;
-	request = probing_end(probing);
+	request = probing_end(probing->commands, probing);
 	disk = command_request_disk(request);	/* NULL: detached meanwhile; the command does not detach it */
 	request->probed = true;
 	if (disk)
@@ -158,7 +158,7 @@ void command_probe_stop(struct commands *commands)
 	struct control_request *request;
 
 	while (commands->probing) {
-		request = probing_end(commands->probing);
+		request = probing_end(commands, commands->probing);
 		request->error.text[0] = '\0';
 		control_reply(request, error_set(&request->error, -ESHUTDOWN, "this tapdisk is exiting; the image's "
 						 "storage has not answered"), NULL);

@@ -135,7 +135,7 @@ static void libaio_fill(struct libaio_engine *aio)
 	struct engine_io *io;
 
 	while ((io = engine_shares_next(&aio->shares))) {
-		engine_shares_take_next(&aio->shares);
+		engine_shares_take_next(&aio->shares, io);
 		engine_list_add(&aio->queued, io);
 	}
 }

@@ -82,33 +82,28 @@ static inline void engine_shares_hold(struct engine_shares *shares, struct engin
 	engine_list_add(&share->held, io);
 }
 
-static inline struct engine_share **engine_shares_find(struct engine_shares *shares)
-{
-	struct engine_share **place = &shares->waiting;
-
-	while (*place && !engine_share_has_room(shares, *place))
-		place = &(*place)->next;
-	return place;
-}
-
 /* The next held io that would get room; NULL: none. */
-static inline struct engine_io *engine_shares_next(struct engine_shares *shares)
+static inline struct engine_io *engine_shares_next(const struct engine_shares *shares)
 {
-	struct engine_share *share = *engine_shares_find(shares);
+	const struct engine_share *share = shares->waiting;
 
+	while (share && !engine_share_has_room(shares, share))
+		share = share->next;
 	return share ? share->held.first : NULL;
 }
 
-/* That io leaves the held ones, and has room. Only after engine_shares_next() returned one. */
-static inline void engine_shares_take_next(struct engine_shares *shares)
+/* @io, which engine_shares_next() returned, leaves the held ones, and has room. */
+static inline void engine_shares_take_next(struct engine_shares *shares, const struct engine_io *io)
 {
-	struct engine_share **place = engine_shares_find(shares), *share = *place;
+	struct engine_share *share = engine_shares_of(shares, io), **place = &shares->waiting;
 
 	engine_list_take(&share->held);
 	share->taken++;
 	shares->taken++;
 	if (share->held.first)
 		return;
+	while (*place != share)
+		place = &(*place)->next;
 	*place = share->next;
 	if (!*place)
 		shares->last = place;

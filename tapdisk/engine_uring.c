@@ -260,7 +260,7 @@ static void uring_fill(struct uring_engine *uring)
 		uring->polling = true;
 	}
 	while ((io = engine_shares_next(&uring->shares)) && (sqe = io_uring_get_sqe(&uring->ring))) {
-		engine_shares_take_next(&uring->shares);
+		engine_shares_take_next(&uring->shares, io);
 		uring_prepare(sqe, io);
 	}
 }

@@ -383,24 +383,23 @@ static void close_both(const int sockets[2])
 	close(sockets[1]);
 }
 
-static int make_sockets(int ours[2], int theirs[2])
+/* false: with errno. */
+static bool make_sockets(int ours[2], int theirs[2])
 {
 	int pair[2];
 
 	for (int i = 0; i < 2; i++) {
 		if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-			int error = -errno;
-
 			if (i) {
 				close(ours[0]);
 				close(theirs[0]);
 			}
-			return error;
+			return false;
 		}
 		ours[i] = pair[0];
 		theirs[i] = pair[1];
 	}
-	return 0;
+	return true;
 }
 
 int opener_start(const struct sock_fprog *filter, struct opener_report *report)
@@ -408,9 +407,8 @@ int opener_start(const struct sock_fprog *filter, struct opener_report *report)
 	int ours[2], theirs[2], error;
 
 	memset(report, 0, sizeof(*report));
-	error = make_sockets(ours, theirs);
-	if (error)
-		return report->error = error_set(&report->text, error, "the opener: %s", strerror(-error));
+	if (!make_sockets(ours, theirs))
+		return report->error = error_set(&report->text, -errno, "the opener: %s", strerror(errno));
 	signal(SIGCHLD, SIG_IGN);	/* no wait() for it */
 	opener = fork();
 	if (!opener) {

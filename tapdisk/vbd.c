@@ -358,13 +358,16 @@ static void vbd_log_opened(const struct vbd *vbd)
 static int vbd_open_backend(struct vbd *vbd, const char *target, const struct driver_options *options,
 			    struct error_text *text)
 {
-	int ret = vbd->answered ? probe_take(vbd->answered, target, options, &vbd->backend, text) : 0;
+	struct backend *backend = NULL;
+	int ret = vbd->answered ? probe_take(vbd->answered, target, options, &backend, text) : 0;
 
-	if (!ret && !vbd->backend)
-		ret = backend_open(&vbd->backend, vbd->engine, target, options, text);
-	if (!ret)
-		vbd->backend->failed = vbd_error_takes;
-	return ret;
+	if (!ret && !backend)
+		ret = backend_open(&backend, vbd->engine, target, options, text);
+	if (ret)
+		return ret;
+	backend->failed = vbd_error_takes;
+	vbd->backend = backend;
+	return 0;
 }
 
 int vbd_open(struct vbd *vbd, const char *target, const struct driver_options *options, struct error_text *text)

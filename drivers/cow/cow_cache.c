@@ -137,14 +137,21 @@ static uint32_t *slot_link(struct cow_cache *cache, const struct cow_ref *ref, u
 	return link;
 }
 
-const union cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
+/* 0: none. */
+static uint32_t slot_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
 {
 	uint32_t number = *slot_link(cache, ref, level);
 
-	if (!number)
-		return NULL;
-	cache->used[number - 1] = 1;
-	return &cache->node[number - 1];
+	if (number)
+		cache->used[number - 1] = 1;
+	return number;
+}
+
+const union cow_node *cow_cache_find(struct cow_cache *cache, const struct cow_ref *ref, unsigned level)
+{
+	uint32_t number = slot_find(cache, ref, level);
+
+	return number ? &cache->node[number - 1] : NULL;
 }
 
 const union cow_node *cow_cache_shortcut(struct cow_cache *cache, const struct cow_ref *root, uint64_t leaf)
@@ -266,10 +273,10 @@ int cow_node_load(struct cow_store *store, const struct cow_ref *ref, unsigned l
 
 int cow_node_get(struct cow_store *store, const struct cow_ref *ref, unsigned level, void *bytes)
 {
-	const union cow_node *node = cow_cache_find(&store->cache, ref, level);
+	uint32_t number = slot_find(&store->cache, ref, level);
 
-	if (!node)
+	if (!number)
 		return cow_node_load(store, ref, level, bytes);
-	memcpy(bytes, node->bytes, COW_BLOCK);
+	memcpy(bytes, store->cache.node[number - 1].bytes, COW_BLOCK);
 	return 0;
 }

@@ -99,7 +99,7 @@ static bool is_marked(const struct cow_merge *merge, uint64_t granule)
 static void mark(struct cow_merge *merge, uint64_t granule)
 {
 	merge->marked += !is_marked(merge, granule);
-	merge->marks[granule / 8] |= 1u << granule % 8;
+	merge->marks[granule / 8] |= (uint8_t)(1u << granule % 8);
 }
 
 static void unmark(struct cow_merge *merge, uint64_t granule)
