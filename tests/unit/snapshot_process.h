@@ -36,7 +36,7 @@
 #include "fixture.h"
 #include "tapctl.h"
 
-#define NR_OPS (SNAPSHOT_RESIZE + 1)
+#define NR_OPS (SNAPSHOT_MERGE_CANCEL + 1)	/* the last of enum snapshot_op */
 #define FAKE_SIZE "16777216"
 #define FAKE_SECTORS (16777216 / 512)
 
