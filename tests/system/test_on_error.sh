@@ -109,6 +109,7 @@ open_full_store() {
 	! head -c 64M /dev/zero >small/filler 2>/dev/null
 }
 
+one_waits() { [ "$(waits)" = 1 ]; }
 snapshots() {
 	local list
 	list=$(tap-ctl snapshot-list $disk --json) && jq -r '.snapshots[].name' <<<"$list"
@@ -121,10 +122,17 @@ store_without_room() {
 	refuses 28 "No space left" ends tap-ctl snapshot-create $disk -n one || return 1
 	nbdsh -u "$uri" -c 'h.flush()' &
 	flush=$!
-	tap-ctl events -p "$pid" -w no-space -t 20 && ends tap-ctl resume $disk && [ "$(waits)" = 1 ] || return 1
+	tap-ctl events -p "$pid" -w no-space -t 20 && ends tap-ctl resume $disk && eventually one_waits || return 1
 	ends nbdsh -u "$uri" -c 'assert h.pread(512, 0) == b"y\n" * 256' || return 1
+	# only who listens already hears that there is room
+	mkfifo space
+	tap-ctl events -p "$pid" >space &
+	exec {events}<space
+	read -r -u "$events" line && is "$line" "no-space minor=$minor" || return 1
 	rm small/filler
-	tap-ctl events -p "$pid" -w space -t 20 && wait $flush || return 1
+	until [ "$line" = "space minor=$minor" ]; do read -r -t 60 -u "$events" line || return 1; done
+	exec {events}<&-
+	wait $flush || return 1
 	ends tap-ctl snapshot-create $disk -n one && says one snapshots && end_disks && tap-img check small/store
 }
 head -c 8M data >data.8M
