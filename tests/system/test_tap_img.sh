@@ -154,18 +154,18 @@ check "create, with places for all, terminated: nothing is left" interrupted TER
 
 # Interrupt later each time, until the command succeeds. The message tells of unfinished work, and the store is valid.
 cut_off() {	# cut_off COMMAND OPTION...
-	local wait=20 code=1 times=0
+	local wait=0 code=1 times=0
 	while [ $code != 0 ]; do
 		env --default-signal=INT tap-img "$@" >out 2>&1 &
 		has_begun $! tap-img
-		sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		[ $wait = 0 ] || sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
 		kill -INT $! 2>/dev/null
 		wait $!
 		code=$?
 		[ ! -s out ] || grep -q "interrupted\|x.cow: [0-9]* bytes\|no snapshot called" out || { cat out; return 1; }
 		! grep -q "no snapshot called" out || code=0
 		exits 0 tap-img check x.cow || return 1
-		wait=$((wait * 2)) times=$((times + 1))
+		wait=$((wait * 2 + 5)) times=$((times + 1))
 	done
 	[ $times -gt 1 ]
 }
