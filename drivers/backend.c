@@ -188,6 +188,12 @@ void backend_close(struct backend *backend)
 	free(backend);
 }
 
+bool backend_finish(struct backend *backend)
+{
+	assert(!backend->in_flight);
+	return !backend->ops->finish || backend->ops->finish(backend->handle);
+}
+
 struct image_file *backend_release(struct backend *backend)
 {
 	struct image_file *files = NULL;

@@ -140,6 +140,8 @@ struct driver_ops {
 	int (*open)(void **handle, struct engine *engine, const char *path,
 		    const struct driver_options *options, struct error_text *error);
 	void (*close)(void *handle);	/* no request and no command is in flight, and the disk is not frozen */
+	/* See backend_finish(). NULL: close() writes nothing. */
+	bool (*finish)(void *handle);
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
 	/* Start @req; the driver calls backend_done(req, error) once, now or later. */
 	void (*submit)(void *handle, struct block_request *req);
@@ -189,6 +191,13 @@ struct backend {
 int backend_open(struct backend **backend, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error);
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
+
+/*
+ * backend_finish() - write what backend_close() would write, without waiting for it. Call again whenever the engine has
+ * completed something, until it returns true, and then close @backend, before anything else happens. The conditions are those
+ * of backend_close(), from the first call on. Meanwhile to open the image fails with -EAGAIN.
+ */
+bool backend_finish(struct backend *backend);
 
 /*
  * backend_release() - close @backend in two halves, because closing a file may wait for a device or a file server: returns the

@@ -6,7 +6,7 @@
  *   CLOSED    no backend, no clients, no waiters, no snapshot command or freeze
  *   RUNNING   a backend; clients run
  *   DRAINING  a backend; clients are stopped
- *   RELEASING no backend, but its files are open; clients are stopped
+ *   RELEASING no backend: it is being closed (vbd_release.c); clients are stopped
  *   PAUSED    no backend; clients are stopped
  *
  * While draining, a request in flight completes with all its steps, unless
@@ -274,6 +274,7 @@ static bool vbd_prepare(void *arg)
 		vbd_continue_drain(vbd);
 		more |= vbd->drained && !vbd->settling;
 	}
+	more |= vbd_release_run(vbd);
 	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd_count_frontends(vbd))
 		vbd_closed(vbd);
 	return more;

@@ -26,8 +26,10 @@ void vbd_released(struct vbd *vbd, char *store);
 
 /* ---- vbd_release.c ---- */
 
-/* DRAINING -> RELEASING: close the image; ends in vbd_released(), now or later. */
+/* DRAINING -> RELEASING: close the image; ends in vbd_released(). */
 void vbd_release(struct vbd *vbd, char *store);
+/* Before each sleep; true: call again before sleeping. */
+bool vbd_release_run(struct vbd *vbd);
 /* A caller waits for the end: limit its wait. */
 int vbd_release_limit(struct vbd *vbd);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_release.c - closes the files of an image in a thread: close() waits for
- * the device or the file server, which may have stopped answering, and cannot
- * be interrupted.
+ * vbd_release.c - closes an image whose device or file server may have stopped
+ * answering. Nobody but those who asked for the close waits for it.
  *
- * What of the close needs the event loop, such as the metadata of a store, is
- * done before (backend_release()). The thread and the loop share only a pipe,
- * so the process may end at any time. Without memory the loop waits itself.
+ *   vbd_release() --> the metadata of a store, by the event loop --> the files, in a thread --> vbd_released()
+ *
+ * close() of a file waits and cannot be interrupted. The thread and the loop
+ * share only a pipe, so the process may end at any time. Without memory the
+ * loop waits itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -79,7 +80,7 @@ static void released(struct vbd *vbd)
 	loop_remove(release->source);
 	loop_remove(release->limit);
 	if (release->late)
-		log_info("minor %d: the files of %s are closed now", vbd->minor, vbd->target);
+		log_info("minor %d: %s is closed now", vbd->minor, vbd->target);
 	*release = (struct vbd_release){ 0 };
 	vbd_released(vbd, store);
 }
@@ -98,8 +99,8 @@ static void late(void *arg)
 
 	vbd->release.limit = NULL;
 	vbd->release.late = true;
-	log_warning("minor %d: the files of %s cannot be closed: their device or file server has not answered for %u seconds",
-		    vbd->minor, vbd->target, (vbd->close_limit_ms + 999) / 1000);
+	log_warning("minor %d: %s cannot be closed: its device or file server has not answered for %u seconds", vbd->minor,
+		    vbd->target, (vbd->close_limit_ms + 999) / 1000);
 	waiter_wake_all(&vbd->waiters, -ETIMEDOUT);
 }
 
@@ -119,21 +120,30 @@ static void wait_for(int end)
 	close(end);
 }
 
-void vbd_release(struct vbd *vbd, char *store)
+bool vbd_release_run(struct vbd *vbd)
 {
 	struct vbd_release *release = &vbd->release;
-	struct image_file *files = backend_release(vbd->backend);
+	struct image_file *files;
 
-	vbd->backend = NULL;
-	vbd->state = VBD_RELEASING;
-	*release = (struct vbd_release){ .end = files ? begin(files) : -ENOENT, .store = store };
+	if (!release->backend || !backend_finish(release->backend))
+		return false;
+	files = backend_release(release->backend);
+	release->backend = NULL;
+	release->end = files ? begin(files) : -ENOENT;
 	if (release->end < 0) {
 		backend_close_files(files);
 		released(vbd);
 	} else if (loop_add_fd(vbd->loop, &release->source, release->end, EPOLLIN, closed, vbd)) {
 		wait_for(release->end);
 		released(vbd);
-	} else {
-		vbd_release_limit(vbd);
 	}
+	return true;
+}
+
+void vbd_release(struct vbd *vbd, char *store)
+{
+	vbd->release = (struct vbd_release){ .backend = vbd->backend, .store = store };
+	vbd->backend = NULL;
+	vbd->state = VBD_RELEASING;
+	vbd_release_limit(vbd);		/* without memory for a timer there is none */
 }

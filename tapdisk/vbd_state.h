@@ -104,8 +104,9 @@ struct vbd_unresponsive {
 	bool told;				/* not-answering was reported */
 };
 
-/* Files of the image that are being closed (vbd_release.c). */
+/* An image that is being closed (vbd_release.c). */
 struct vbd_release {
+	struct backend *backend;		/* NULL: only its files are left */
 	int end;				/* of a pipe: at its end when they are closed */
 	struct loop_source *source, *limit;
 	bool late;				/* the limit has passed: nobody waits any more */
@@ -120,7 +121,7 @@ struct vbd {
 	struct backend *backend;		/* NULL while closed, releasing or paused */
 	struct probe *answered;			/* has opened the image for the command that is running, or not; NULL: none */
 	struct vbd_release release;
-	unsigned close_limit_ms;		/* how long a command waits for files to be closed; 0: without limit */
+	unsigned close_limit_ms;		/* how long a command waits for an image to be closed; 0: without limit */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
 	char *journal;				/* options.journal; NULL: none */

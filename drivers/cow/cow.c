@@ -8,9 +8,13 @@
  * process: a reader in a second process would read nodes that the first has
  * reused. cow_disk.h shows the path of a request.
  *
- * Opening and closing a store reads and writes its metadata, and blocks the
- * event loop meanwhile: a close only for a short time if a SNAPSHOT_CHECKPOINT
- * has come before it.
+ * Opening a store reads and writes its metadata, and blocks the event loop
+ * meanwhile. So does closing it, unless finish() has come before it.
+ *
+ * A store that is being closed stays in the list until then, and nobody can
+ * open it:
+ *
+ *   stop ---> its fibers have ended ---> log, map, bitmap and superblock are written, in a fiber ---> closed
  */
 #include <errno.h>
 #include <limits.h>
@@ -258,16 +262,14 @@ static bool disk_idle(const struct cow_disk *disk)
 	return !disk->task && !disk->flusher && !disk->filler && !disk->retirer && !disk->loads;
 }
 
-struct closing {
-	struct cow_store *store;
-	int ret;
-};
-
+/* A failure here does not affect the guest: flushed data is safe, and the next open reads the log. */
 static void close_run(void *arg)
 {
-	struct closing *closing = arg;
+	struct cow_disk *disk = arg;
 
-	closing->ret = cow_close(closing->store);
+	cow_close(disk->store);
+	disk->store = NULL;
+	disk->close = CLOSE_ENDED;
 }
 
 /* Blocks not punched for lack of memory only cost space on the host. */
@@ -283,24 +285,42 @@ static void retired_free(struct cow_disk *disk)
 	}
 }
 
-static void disk_close(struct cow_disk *disk)
+static void stop(struct cow_disk *disk)
 {
-	struct closing closing = { disk->store };
-	struct cow_disk **link = &disks;
-
 	disk->stopping = true;
 	if (disk->retirer || cow_retire_pending(disk))
 		cow_retire_wake(disk);
-	cow_disk_wait(disk, disk_idle);
+}
+
+/* Nothing but the close uses the store from here on. Without memory for a fiber nothing is written: as after a crash. */
+static void close_begin(struct cow_disk *disk)
+{
 	engine_cancel_timer(disk->engine, &disk->room_timer);
 	cow_pace_stop(&disk->delete_pace);
 	cow_pace_stop(&disk->hole_pace);
 	retired_free(disk);
 	disk->store->retire = NULL;
 	disk->store->pause = NULL;
-	/* A failure here does not affect the guest: flushed data is safe, and the next open reads the log. */
-	if (!cow_disk_run(disk, close_run, &closing))
-		disk->store = NULL;
+	disk->close = CLOSE_WRITES;
+	if (fiber_start(close_run, disk))
+		disk->close = CLOSE_ENDED;
+}
+
+/* Call until it returns true, after I/O has completed; from a fiber of the disk it may not be called. */
+static bool disk_finish(struct cow_disk *disk)
+{
+	if (!disk->stopping)
+		stop(disk);
+	if (disk->close == CLOSE_WAITS && disk_idle(disk))
+		close_begin(disk);
+	return disk->close == CLOSE_ENDED;
+}
+
+static void disk_close(struct cow_disk *disk)
+{
+	struct cow_disk **link = &disks;
+
+	cow_disk_wait(disk, disk_finish);
 	while (*link != disk)
 		link = &(*link)->next;
 	*link = disk->next;
@@ -358,6 +378,9 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 		return error_set(error, -errno, "%s: %s", path, strerror(errno));
 	wanted.read_only |= name != NULL;
 	export->disk = disk_find(&st);
+	if (export->disk && export->disk->stopping)
+		return error_set(error, -EAGAIN, "%s: in use: this process is still closing it, and its device or file server has "
+				 "not answered: try again later", path);
 	if (!export->disk) {
 		ret = disk_open(&export->disk, engine, path, &st, &wanted, error);
 		if (ret)
@@ -417,6 +440,14 @@ static void driver_cow_close(void *handle)
 	free(export);
 	if (!--disk->exports)
 		disk_close(disk);
+}
+
+/* A base may be the last user of its store, too. */
+static bool driver_cow_finish(void *handle)
+{
+	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
+
+	return disk->exports > 1 || (disk_finish(disk) && (!disk->base_backend || backend_finish(disk->base_backend)));
 }
 
 static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)
@@ -550,6 +581,7 @@ const struct driver_ops driver_cow = {
 	.help = "PATH[@SNAPSHOT]: a snapshot store",
 	.open = driver_cow_open,
 	.close = driver_cow_close,
+	.finish = driver_cow_finish,
 	.geometry = driver_cow_geometry,
 	.submit = driver_cow_submit,
 	.prefetch = driver_cow_prefetch,

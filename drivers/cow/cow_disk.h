@@ -114,7 +114,8 @@ struct cow_disk {
 
 	struct fiber *task;			/* NULL: nothing to do */
 	bool task_waits;			/* the task waits for wake, not for I/O */
-	bool exclusive, frozen, stopping;
+	bool exclusive, frozen, stopping;	/* stopping: being closed; no export is added */
+	enum { CLOSE_WAITS, CLOSE_WRITES, CLOSE_ENDED } close;	/* if stopping: for the fibers below; in a fiber; nothing is left */
 	bool freezing, stands;			/* freezing: a FREEZE waits, is running, or holds; stands: it holds */
 	bool want_places, want_growth, want_checkpoint, want_delete, want_catch_up;
 	bool growth_failed;			/* do not grow ahead until a growth succeeds, or retry() */
@@ -205,10 +206,10 @@ int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, u
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
 /* Makes the file of @backend at least @size bytes long. */
 int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size);
-/* Runs @run(@arg) in a fiber, and the engine until that has ended; for open and close. */
+/* Runs @run(@arg) in a fiber, and the engine until that has ended; for open. */
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
 /* Runs the engine until @ready(@disk). */
-void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *disk));
+void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk));
 
 /* cow.c */
 int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const char *path,

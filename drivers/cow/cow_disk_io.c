@@ -172,7 +172,7 @@ const struct cow_device_ops cow_disk_blkdev_ops = {
 	.punch = device_punch, .size = device_size, .size_now = device_size_now,
 };
 
-void cow_disk_wait(struct cow_disk *disk, bool (*ready)(const struct cow_disk *disk))
+void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk))
 {
 	while (!ready(disk)) {
 		disk->engine->ops->wait(disk->engine);

@@ -10,6 +10,9 @@
  * of "size...", a close of "close..." and a close of "end..." after an open for
  * writing, a search for holes in "seek...", a write of "data..." and a sync of
  * "sync..."; it answers the rest.
+ *
+ * The data of "store..." is kept, in a file beside the directory; while the file system hangs, it answers no write, sync
+ * or change of size of it either, and no read of "storeread...", after the first ones (hanging_set_after()).
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -42,6 +45,7 @@
 
 struct hanging_shared {
 	atomic_bool hangs;
+	atomic_int left;		/* requests on stores that are still answered while it hangs */
 	atomic_uint held;		/* requests that wait for an answer */
 	atomic_int open;		/* files that are open */
 };
@@ -60,10 +64,8 @@ static uint32_t hanging_flags = FUSE_ASYNC_READ | FUSE_PARALLEL_DIROPS;	/* as ne
 static struct {
 	int fuse;
 	char names[HANGING_NODES][64];	/* of node N + 2 */
-	struct {
-		struct fuse_in_header header;
-		char body[64];		/* only the part that is needed */
-	} held[HANGING_HELD];
+	int stores[HANGING_NODES];	/* their files; 0: not open */
+	char *held[HANGING_HELD];	/* copies of requests */
 } hanging_server;
 
 static void hanging_reply(uint64_t unique, int error, const void *data, size_t length)
@@ -86,12 +88,41 @@ static uint64_t hanging_node(const char *name)
 	return i + 2;
 }
 
+static const char *hanging_name(uint64_t node)
+{
+	return node > FUSE_ROOT_ID && node < HANGING_NODES + 2 ? hanging_server.names[node - 2] : "";
+}
+
+static void hanging_store_path(char path[300], const char *name)
+{
+	snprintf(path, 300, "%s.%s", hanging.path, name);
+}
+
+/* The file with a store's data; 0: not a store. */
+static int hanging_store(uint64_t node)
+{
+	const char *name = hanging_name(node);
+	char path[300];
+
+	if (strncmp(name, "store", 5))
+		return 0;
+	hanging_store_path(path, name);
+	if (!hanging_server.stores[node - 2])
+		hanging_server.stores[node - 2] = open(path, O_RDWR | O_CLOEXEC);
+	if (hanging_server.stores[node - 2] < 0)
+		_exit(1);
+	return hanging_server.stores[node - 2];
+}
+
 static struct fuse_attr hanging_attr(uint64_t node)
 {
 	bool directory = node == FUSE_ROOT_ID;
+	int store = hanging_store(node);
+	struct stat st = { .st_size = directory ? 0 : HANGING_BYTES };
 
-	return (struct fuse_attr){ .ino = node,
-		.size = directory ? 0 : HANGING_BYTES, .blocks = directory ? 0 : HANGING_BYTES / 512,
+	if (store && fstat(store, &st))
+		_exit(1);
+	return (struct fuse_attr){ .ino = node, .size = (uint64_t)st.st_size, .blocks = (uint64_t)st.st_size / 512,
 		.mode = directory ? S_IFDIR | 0755 : S_IFREG | 0600, .nlink = 1, .blksize = 4096 };
 }
 
@@ -106,11 +137,40 @@ static void hanging_init(uint64_t unique, const struct fuse_init_in *in)
 
 static void hanging_lookup(uint64_t unique, const char *name)
 {
-	uint64_t node = hanging_node(name);
-	struct fuse_entry_out out = { .nodeid = node, .attr = hanging_attr(node) };	/* not cached */
 	bool record = strstr(name, ".tapsnap-overlay") || strstr(name, "missing");
+	struct fuse_entry_out out = { 0 };	/* not cached */
 
-	hanging_reply(unique, record ? -ENOENT : 0, &out, record ? 0 : sizeof(out));
+	if (record) {
+		hanging_reply(unique, -ENOENT, NULL, 0);
+		return;
+	}
+	out.nodeid = hanging_node(name);
+	out.attr = hanging_attr(out.nodeid);
+	hanging_reply(unique, 0, &out, sizeof(out));
+}
+
+static void hanging_store_read(uint64_t unique, int store, const struct fuse_read_in *in)
+{
+	static char data[1 << 17];
+	ssize_t length = pread(store, data, in->size < sizeof(data) ? in->size : sizeof(data), (off_t)in->offset);
+
+	hanging_reply(unique, length < 0 ? -errno : 0, data, length < 0 ? 0 : (size_t)length);
+}
+
+static void hanging_write(uint64_t unique, int store, const struct fuse_write_in *in)
+{
+	struct fuse_write_out out = { .size = in->size };
+
+	if (store && pwrite(store, in + 1, in->size, (off_t)in->offset) != (ssize_t)in->size)
+		hanging_reply(unique, -EIO, NULL, 0);
+	else
+		hanging_reply(unique, 0, &out, sizeof(out));
+}
+
+static void hanging_resize(int store, const struct fuse_setattr_in *in)
+{
+	if (store && in->valid & FATTR_SIZE && ftruncate(store, (off_t)in->size))
+		_exit(1);
 }
 
 static void hanging_read(uint64_t unique, const struct fuse_read_in *in)
@@ -154,10 +214,10 @@ static void hanging_seek(uint64_t unique, const struct fuse_lseek_in *in)
 
 static void hanging_answer(const struct fuse_in_header *header, const void *body)
 {
-	struct fuse_attr_out attr = { .attr = hanging_attr(header->nodeid) };
+	struct fuse_attr_out attr;
 	struct fuse_open_out opened = { .fh = header->opcode == FUSE_OPEN && hanging_writes(body) ? HANGING_WRITER : 1 };
-	struct fuse_write_out written = { 0 };
 	struct fuse_statfs_out statfs = { .st = { .bsize = 4096, .frsize = 4096, .namelen = 60 } };
+	int store = hanging_store(header->nodeid);
 
 	switch (header->opcode) {
 	case FUSE_INIT:
@@ -166,8 +226,11 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 	case FUSE_LOOKUP:
 		hanging_lookup(header->unique, body);
 		break;
-	case FUSE_GETATTR:
 	case FUSE_SETATTR:
+		hanging_resize(store, body);
+		/* fallthrough */
+	case FUSE_GETATTR:
+		attr = (struct fuse_attr_out){ .attr = hanging_attr(header->nodeid) };
 		hanging_reply(header->unique, 0, &attr, sizeof(attr));
 		break;
 	case FUSE_OPEN:
@@ -179,11 +242,13 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 		hanging_reply(header->unique, 0, NULL, 0);
 		break;
 	case FUSE_READ:
-		hanging_read(header->unique, body);
+		if (store)
+			hanging_store_read(header->unique, store, body);
+		else
+			hanging_read(header->unique, body);
 		break;
 	case FUSE_WRITE:
-		written.size = ((const struct fuse_write_in *)body)->size;
-		hanging_reply(header->unique, 0, &written, sizeof(written));
+		hanging_write(header->unique, store, body);
 		break;
 	case FUSE_LSEEK:
 		hanging_seek(header->unique, body);
@@ -204,14 +269,31 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 	}
 }
 
+/* A request for a store's data; such a request is counted. */
+static bool hanging_holds_store(const struct fuse_in_header *header, const char *name)
+{
+	if (strncmp(name, "store", 5))
+		return false;
+	switch (header->opcode) {
+	case FUSE_READ:
+		return !strncmp(name, "storeread", 9) && hanging.shared->left-- <= 0;
+	case FUSE_WRITE:
+	case FUSE_FSYNC:
+	case FUSE_SETATTR:
+		return hanging.shared->left-- <= 0;
+	default:
+		return false;
+	}
+}
+
 static bool hanging_holds(const struct fuse_in_header *header, const char *body)
 {
-	const char *name = header->nodeid > FUSE_ROOT_ID && header->nodeid < HANGING_NODES + 2 ?
-		hanging_server.names[header->nodeid - 2] : "";
+	const char *name = hanging_name(header->nodeid);
 
 	if (!hanging.shared->hangs)
 		return false;
-	return (header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
+	return hanging_holds_store(header, name) ||
+		(header->opcode == FUSE_LOOKUP && !strncmp(body, "lookup", 6)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "open", 4)) ||
 		(header->opcode == FUSE_READ && !strncmp(name, "read", 4)) ||
 		(header->opcode == FUSE_OPEN && !strncmp(name, "write", 5) && hanging_writes(body)) ||
@@ -239,8 +321,10 @@ static void hanging_take(void)
 		hanging_answer(header, request + sizeof(*header));
 		return;
 	}
-	hanging_server.held[held].header = *header;
-	memcpy(hanging_server.held[held].body, request + sizeof(*header), sizeof(hanging_server.held[held].body));
+	hanging_server.held[held] = malloc((size_t)length + 1);
+	if (!hanging_server.held[held])
+		_exit(1);
+	memcpy(hanging_server.held[held], request, (size_t)length + 1);
 	hanging.shared->held++;
 }
 
@@ -250,8 +334,11 @@ static void hanging_look(void)
 
 	if (read(hanging.control[0], &byte, 1) != 1)
 		_exit(0);		/* the test has ended */
-	for (unsigned i = 0; !hanging.shared->hangs && i < hanging.shared->held; i++)
-		hanging_answer(&hanging_server.held[i].header, hanging_server.held[i].body);
+	for (unsigned i = 0; !hanging.shared->hangs && i < hanging.shared->held; i++) {
+		hanging_answer((const struct fuse_in_header *)hanging_server.held[i],
+			       hanging_server.held[i] + sizeof(struct fuse_in_header));
+		free(hanging_server.held[i]);
+	}
 	if (!hanging.shared->hangs)
 		hanging.shared->held = 0;
 }
@@ -328,9 +415,18 @@ static bool hanging_start(const char *path)
 /* Stop answering; or answer again, held requests included. */
 static inline void hanging_set(bool hangs)
 {
+	if (!hangs)
+		hanging.shared->left = 0;
 	hanging.shared->hangs = hangs;
 	if (write(hanging.control[1], "", 1) != 1)
 		abort();
+}
+
+/* Stop answering, after @requests on stores. */
+static inline void hanging_set_after(unsigned requests)
+{
+	hanging.shared->left = (int)requests;
+	hanging_set(true);
 }
 
 static inline bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * test_dead_store.c - a store is closed or paused, and its storage stops
+ * answering at each of the requests of that in turn: the process answers
+ * commands, and its other disk reads and writes. When the storage answers
+ * again the close ends, and the store is clean.
+ */
+#include "scratch.h"
+
+#include <poll.h>
+
+#include "fixture_disks.h"
+#include "hanging_fs.h"
+#include "probe.h"
+
+#define OTHER_BYTES (8u << 20)
+#define STORE_BYTES "8M"
+#define FOREVER "600"
+#define PIECE 4096u
+#define PIECES 40u
+#define APART (128u << 10)
+#define MANY 1000u			/* requests: no close has as many */
+#define AT_CLOSE 3u			/* requests: the drain has fewer, the close more */
+
+/* "cow:" and a store, new, in the file system that hangs. @options: of tap-img create. */
+static const char *new_store(const char *name, const char *options)
+{
+	static char targets[4][300];
+	static unsigned turn;
+	char *target = targets[turn++ % 4], command[1200], program[300], path[300];
+
+	fixture_find_program(program, sizeof(program), "tap-img");
+	hanging_store_path(path, name);
+	snprintf(command, sizeof(command), "%s create %s %s >/dev/null", program, options, path);
+	unlink(path);
+	if (!strncmp(options, "-b", 2))
+		assert_int_equal(system(command), 0);
+	else
+		assert_int_equal(system(strcat(command, " " STORE_BYTES)), 0);
+	snprintf(target, sizeof(targets[0]), "cow:%s/%s", hanging.path, name);
+	return target;
+}
+
+static void check_store(const char *name)
+{
+	char command[1200], program[300], path[300];
+
+	fixture_find_program(program, sizeof(program), "tap-img");
+	hanging_store_path(path, name);
+	snprintf(command, sizeof(command), "%s check %s >/dev/null", program, path);
+	assert_int_equal(system(command), 0);
+}
+
+static int start_with(const char *seconds)
+{
+	if (!hanging_start(scratch_path("mnt")))
+		return -1;
+	setenv(PROBE_TIMEOUT_ENV, seconds, 1);
+	fixture_start(&f, OTHER_BYTES, NULL, NULL);
+	return 0;
+}
+
+static void stop(void)
+{
+	fixture_stop(&f);
+	assert_true(hanging_wait_open(0));
+	hanging_stop();
+}
+
+#define START_OR_SKIP(seconds) do { if (start_with(seconds)) skip(); } while (0)
+
+/* A separate connection, on which a command was sent that waits. */
+static struct tapctl *send_command(json_t *request)
+{
+	struct error_text text = { "" };
+	struct tapctl *ctl;
+
+	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
+	assert_int_equal(tapctl_send(ctl, request), 0);
+	return ctl;
+}
+
+static bool has_answer(struct tapctl *ctl, int ms)
+{
+	struct pollfd fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
+
+	return poll(&fd, 1, ms) > 0;
+}
+
+static int take_answer(struct tapctl *ctl, struct error_text *text)
+{
+	json_t *reply;
+	int error;
+
+	text->text[0] = '\0';
+	assert_true(has_answer(ctl, TIMEOUT_MS));
+	assert_int_equal(tapctl_receive(ctl, &reply), 0);
+	error = tapctl_reply_error(reply, text);
+	json_decref(reply);
+	tapctl_close(ctl);
+	return error;
+}
+
+static void expect_answer(struct tapctl *ctl)
+{
+	struct error_text text;
+
+	if (take_answer(ctl, &text))
+		fail_msg("%s", text.text);
+}
+
+static void expect_stuck(struct tapctl *ctl, const char *what)
+{
+	struct error_text text;
+
+	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
+	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, what))
+		fail_msg("%s", text.text);
+}
+
+/* True: a request of the store waits. False: the command has ended without one. */
+static bool hangs(struct tapctl *command)
+{
+	for (unsigned ms = 0; !hanging_has_held(1) && !has_answer(command, 0); ms++) {
+		assert_true(ms < TIMEOUT_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	return hanging_has_held(1);
+}
+
+static void use_the_rest(void)
+{
+	static uint8_t data[65536], back[sizeof(data)];
+	static unsigned turn;
+	uint64_t offset = ++turn % 60 * sizeof(data);
+	int fd;
+
+	call(json_pack("{s:s}", "command", "list"));
+	call(minor_request("stats", f.minor));
+	fd = client_of(f.minor);
+	fixture_pattern(data, sizeof(data), turn);
+	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, offset, sizeof(data), data), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_FLUSH, 0, 0, 0, NULL), 0);
+	assert_int_equal(client_command(fd, NBD_CMD_READ, 0, offset, sizeof(data), back), 0);
+	assert_memory_equal(data, back, sizeof(data));
+	client_leave(fd);
+}
+
+/* Each piece in its own part of the map. Not flushed. */
+static void write_pieces(int minor, unsigned stamp)
+{
+	uint8_t data[PIECE];
+	int fd = client_of(minor);
+
+	for (unsigned i = 0; i < PIECES; i++) {
+		fixture_pattern(data, sizeof(data), stamp * PIECES + i);
+		assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, (uint64_t)i * APART, sizeof(data), data), 0);
+	}
+	client_leave(fd);
+}
+
+static void expect_pieces(int minor, unsigned stamp)
+{
+	uint8_t data[PIECE], back[PIECE];
+	int fd = client_of(minor);
+
+	for (unsigned i = 0; i < PIECES; i++) {
+		fixture_pattern(data, sizeof(data), stamp * PIECES + i);
+		assert_int_equal(client_command(fd, NBD_CMD_READ, 0, (uint64_t)i * APART, sizeof(back), back), 0);
+		assert_memory_equal(data, back, sizeof(data));
+	}
+	client_leave(fd);
+}
+
+static json_t *open_request(int minor, const char *target)
+{
+	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
+}
+
+/* @command of @minor, with storage that stops answering after @requests; false: it has no more of them. */
+static bool hang_after(unsigned requests, const char *command, int minor)
+{
+	struct tapctl *waits;
+	bool hung;
+
+	hanging_set_after(requests);
+	waits = send_command(minor_request(command, minor));
+	hung = hangs(waits);
+	if (hung) {
+		use_the_rest();
+		assert_false(has_answer(waits, 0));
+	}
+	hanging_set(false);
+	expect_answer(waits);
+	return hung;
+}
+
+static void test_close(void **state)
+{
+	const char *target;
+	unsigned n;
+	int minor;
+
+	START_OR_SKIP(FOREVER);
+	target = new_store("store", "");
+	minor = add_disk(target);
+	for (n = 0; n < MANY; n++) {
+		write_pieces(minor, n);
+		if (!hang_after(n, "close", minor))
+			break;
+		check_store("store");
+		call(open_request(minor, target));
+		expect_pieces(minor, n);
+	}
+	assert_in_range(n, AT_CLOSE + 1, MANY - 1);
+	call(open_request(minor, target));
+	remove_disk(minor);
+	check_store("store");
+	stop();
+}
+
+static void test_pause(void **state)
+{
+	unsigned n;
+	int minor;
+
+	START_OR_SKIP(FOREVER);
+	minor = add_disk(new_store("store", ""));
+	for (n = 0; n < MANY; n++) {
+		write_pieces(minor, n);
+		if (!hang_after(n, "pause", minor))
+			break;
+		check_store("store");
+		call(minor_request("unpause", minor));
+		expect_pieces(minor, n);
+	}
+	assert_in_range(n, AT_CLOSE + 1, MANY - 1);
+	call(minor_request("unpause", minor));
+	remove_disk(minor);
+	check_store("store");
+	stop();
+}
+
+/* The last disk on a snapshot of another store closes that store, too. */
+static void test_base(void **state)
+{
+	char option[400], command[1200], program[300];
+	const char *below, *target;
+	unsigned n;
+	int minor, base;
+
+	START_OR_SKIP(FOREVER);
+	below = new_store("store1", "");
+	fixture_find_program(program, sizeof(program), "tap-img");
+	snprintf(command, sizeof(command), "%s snapshot -c one %s >/dev/null", program, below);
+	assert_int_equal(system(command), 0);
+	snprintf(option, sizeof(option), "-b %s@one", below);
+	target = new_store("store2", option);
+	for (n = 0; n < MANY; n++) {
+		base = add_disk(below);
+		minor = add_disk(target);
+		write_pieces(base, n);
+		write_pieces(minor, n + 1);
+		remove_disk(base);	/* open for the other disk, and for writing */
+		if (!hang_after(n, "close", minor))
+			break;
+		remove_disk(minor);
+		check_store("store1");
+		check_store("store2");
+	}
+	assert_in_range(n, AT_CLOSE + 1, MANY - 1);
+	remove_disk(minor);
+	stop();
+}
+
+/* Nobody waits longer than the limit; until the store is closed it is in use. */
+static void test_limit(void **state)
+{
+	const char *target;
+	struct error_text text;
+	struct tapctl *again;
+	int minor, other;
+
+	START_OR_SKIP("1");
+	target = new_store("store", "");
+	minor = add_disk(target);
+	other = tapctl_minor_allocate(-1, &text);
+	call(minor_request("attach", other));
+	write_pieces(minor, 1);
+	hanging_set_after(AT_CLOSE);
+	expect_stuck(send_command(minor_request("close", minor)), "the disk is closed when it does");
+	use_the_rest();
+	fixture_call_fails(&f, minor_request("detach", minor), -EBUSY);
+	fixture_call_fails(&f, open_request(minor, target), -EEXIST);
+	fixture_call_fails(&f, minor_request("unpause", minor), -EBUSY);
+	expect_stuck(send_command(minor_request("close", minor)), "the disk is closed when it does");
+	assert_int_equal(take_answer(send_command(open_request(other, target)), &text), -ETIMEDOUT);
+	use_the_rest();
+	again = send_command(minor_request("close", minor));
+	hanging_set(false);
+	expect_answer(again);
+	check_store("store");
+	call(open_request(other, target));
+	expect_pieces(other, 1);
+	remove_disk(other);
+	call(minor_request("detach", minor));
+	assert_int_equal(tapctl_minor_free(minor, &text), 0);
+	stop();
+}
+
+static void wait_for_end(void)
+{
+	char byte;
+
+	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
+		;
+	tapctl_close(f.ctl);
+}
+
+static void free_minor(int minor)
+{
+	struct error_text text;
+
+	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
+		assert_true(ms < TIMEOUT_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+}
+
+/* A tapdisk that is told to end waits no longer than the limit. What was flushed is there. */
+static void test_end(void **state)
+{
+	struct tapctl *waits;
+	struct error_text text;
+	const char *target;
+	int minor;
+
+	START_OR_SKIP("2");
+	target = new_store("store", "");
+	minor = add_disk(target);
+	write_pieces(minor, 1);
+	hanging_set_after(AT_CLOSE);
+	waits = send_command(minor_request("close", minor));
+	assert_true(hangs(waits));
+	assert_int_equal(kill(f.pid, SIGTERM), 0);
+	assert_int_equal(take_answer(waits, &text), -ETIMEDOUT);
+	wait_for_end();
+	hanging_set(false);
+	assert_true(hanging_wait_open(0));
+	free_minor(minor);
+	free_minor(f.minor);
+	assert_int_equal(unlink(f.image), 0);
+	check_store("store");
+	fixture_start(&f, OTHER_BYTES, NULL, NULL);
+	minor = add_disk(target);
+	expect_pieces(minor, 1);
+	remove_disk(minor);
+	stop();
+}
+
+/* Killed anywhere in a pause: a successor has what was written, flushed or not. */
+static void test_killed(void **state)
+{
+	struct tapctl *waits;
+	struct error_text text;
+	int minor, pid;
+	unsigned n;
+
+	START_OR_SKIP(FOREVER);
+	minor = add_disk(new_store("store", ""));
+	for (n = 0; n < MANY; n++) {
+		write_pieces(minor, n);
+		hanging_set_after(n);
+		waits = send_command(minor_request("pause", minor));
+		if (!hangs(waits))
+			break;
+		assert_int_equal(kill(f.pid, SIGKILL), 0);
+		tapctl_close(waits);
+		hanging_set(false);
+		wait_for_end();
+		pid = tapctl_takeover(f.pid, -1, &text);
+		if (pid < 0)
+			fail_msg("%s", text.text);
+		f.pid = pid;
+		assert_int_equal(tapctl_connect(&f.ctl, pid, &text), 0);
+		expect_pieces(minor, n);
+	}
+	hanging_set(false);
+	expect_answer(waits);
+	assert_in_range(n, AT_CLOSE + 1, MANY - 1);
+	remove_disk(minor);
+	check_store("store");
+	stop();
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_close),
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_base),
+		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_end),
+		cmocka_unit_test(test_killed),
+	};
+
+	scratch_init();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
