@@ -86,7 +86,7 @@ enum snapshot_op {
 	SNAPSHOT_REVERT,
 	SNAPSHOT_RESIZE,	/* sectors, at least the current size; durable when it ends; then call backend_refresh_size() */
 	/*
-	 * The disk will be closed soon: write what close() would write, which blocks; reads and writes go on. Afterwards
+	 * The disk will be closed soon: write what finish() and close() would write; reads and writes go on. Afterwards
 	 * little is left, unless much is written meanwhile. On failure all of it is left to close().
 	 */
 	SNAPSHOT_CHECKPOINT,

@@ -15,8 +15,8 @@
  * closes the image anyway: each client's next flush is then answered with an
  * error, whichever image is open by then.
  *
- * RELEASING: a thread closes the image's files, since their storage may have stopped
- * answering; they are locked until it has done so. Who waits for it waits up to
+ * RELEASING: the image is being closed, which waits for its storage (vbd_release.c);
+ * it is locked until that has ended. Who waits for it waits up to
  * a limit, but a disk that got here gets on to PAUSED, whenever that is; it runs
  * again then if nobody has asked for the pause.
  * PAUSED: the image is not open; another process may open, change or replace it.
@@ -78,8 +78,8 @@ void vbd_settle(struct vbd *vbd, void (*done)(void *arg), void *arg);
  * If the flush fails, the disk keeps running and done() gets the error; with
  * @force it is paused anyway and vbd->lost is set. Several callers may wait for
  * the same drain; it is forced if any of them forces it. The disk stays paused
- * until vbd_unpause(). -ETIMEDOUT, with vbd_is_stuck(): its files were not closed
- * in time; the disk is paused, or closed, as soon as they are.
+ * until vbd_unpause(). -ETIMEDOUT, with vbd_is_stuck(): the image was not closed
+ * in time; the disk is paused, or closed, as soon as it is.
  */
 int vbd_pause(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
 /* Run again, on the image @target (NULL: the same image). On failure the disk stays paused (TD_RESUME_FAILED). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * vbd_settle.c - before a store is closed, write in the background what the
- * close would otherwise write, while the event loop waits.
+ * close would otherwise write, while the clients wait.
  *
  *    pause:  settle (clients run) ---> drain ---> settle the rest ---> close
  *
