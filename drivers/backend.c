@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "driver.h"
+#include "fiber.h"
 #include "file.h"
 #include "overlay.h"
 
@@ -148,6 +149,8 @@ int backend_open(struct backend **result, struct engine *engine, const char *tar
 		goto out;
 	}
 	ret = backend_follow(backend, &path, options, error);
+	if (!ret && options->aside && backend->ops != &driver_cow)
+		ret = -EXDEV;
 	if (ret)
 		goto out;
 	backend->engine = engine;
@@ -175,6 +178,66 @@ out:
 	free(backend->path);
 	free(backend);
 	return ret;
+}
+
+struct backend_opening {
+	struct backend *backend;
+	struct engine *engine;
+	struct driver_options options;
+	struct error_text text;
+	bool ended;
+	int error;
+	char target[];
+};
+
+static void opening_run(void *arg)
+{
+	struct backend_opening *opening = arg;
+
+	opening->error = backend_open(&opening->backend, opening->engine, opening->target, &opening->options, &opening->text);
+	opening->ended = true;
+}
+
+int backend_open_begin(struct backend_opening **result, struct engine *engine, const char *target,
+		       const struct driver_options *options)
+{
+	struct backend_opening *opening = calloc(1, sizeof(*opening) + strlen(target) + 1);
+	int ret;
+
+	if (!opening)
+		return -ENOMEM;
+	strcpy(opening->target, target);
+	opening->engine = engine;
+	opening->options = *options;
+	opening->options.aside = true;
+	opening->options.journal = NULL;
+	ret = fiber_start(opening_run, opening);
+	if (ret)
+		free(opening);
+	else
+		*result = opening;
+	return ret;
+}
+
+bool backend_open_ended(const struct backend_opening *opening)
+{
+	return opening->ended;
+}
+
+int backend_open_end(struct backend_opening *opening, struct backend **backend, struct error_text *error)
+{
+	int ret = opening->error;
+
+	*backend = ret ? NULL : opening->backend;
+	if (ret)
+		error_set(error, ret, "%s", opening->text.text);
+	free(opening);
+	return ret;
+}
+
+int backend_start(struct backend *backend, const char *journal, struct error_text *error)
+{
+	return backend->ops->start ? backend->ops->start(backend->handle, journal, error) : 0;
 }
 
 void backend_close(struct backend *backend)

@@ -202,13 +202,26 @@ int probe_begin(struct probe **result, const char *target, struct engine *engine
 	return error_set(error, ret, "%s: %s", target, strerror(-ret));
 }
 
+bool probe_has_opened(const struct probe *probe)
+{
+	/* the load pairs with the thread's exchange: the end of a pipe alone orders no memory */
+	return !probe->opens || !atomic_load(&probe->met) || probe->error != -EXDEV;
+}
+
+void probe_opened(struct probe *probe, struct backend *backend, int error, const struct error_text *text)
+{
+	probe->backend = backend;
+	probe->error = error;
+	probe->text = *text;
+}
+
 int probe_take(struct probe *probe, const char *target, const struct driver_options *options, struct backend **backend,
 	       struct error_text *error)
 {
 	const struct driver_options *had = &probe->options;
+	int ret;
 
 	*backend = NULL;
-	/* the load pairs with the thread's exchange: the end of a pipe alone orders no memory */
 	if (!probe->opens || !atomic_load(&probe->met) || probe->error == -EXDEV)
 		return 0;
 	if (strcmp(target, probe->target) || options->read_only != had->read_only || options->no_direct != had->no_direct ||
@@ -216,6 +229,9 @@ int probe_take(struct probe *probe, const char *target, const struct driver_opti
 		return error_set(error, -EAGAIN, "%s: the disk has changed while it was opened", target);
 	if (probe->error)
 		return error_set(error, probe->error, "%s", probe->text.text);
+	ret = backend_start(probe->backend, options->journal, error);
+	if (ret)
+		return ret;
 	*backend = probe->backend;
 	probe->backend = NULL;
 	return 0;

@@ -8,7 +8,7 @@
  * write to a read-only one, each request completes exactly once).
  *
  * Threads: a backend and its engine belong to one thread; another one may only
- * open a raw image for it (only_raw).
+ * open a raw image for it (only_raw, or type aio and as_is).
  */
 #ifndef TAPSNAP_DRIVER_H
 #define TAPSNAP_DRIVER_H
@@ -25,6 +25,8 @@
  */
 enum share_qemu { SHARE_QEMU_NO, SHARE_QEMU_COMES, SHARE_QEMU_THERE };
 
+struct cow_disk;
+
 struct driver_options {
 	bool read_only;
 	bool no_direct;			/* go through the page cache (tap-ctl open -D) */
@@ -34,6 +36,8 @@ struct driver_options {
 	bool as_is;			/* serve the bytes of this image; do not follow its overlay record (overlay.h) */
 	bool only_raw;			/* open @path only if it is a raw image without an overlay record, otherwise -EXDEV */
 	atomic_bool *unwanted;		/* NULL, or set when nobody wants the image any more; then it need not be locked */
+	bool aside;			/* in backend_open_begin() */
+	const struct cow_disk *above;	/* the store whose base this is; NULL: it is not opened as a base */
 	bool undecided;			/* leave a prepared snapshot undecided: its coordinator is still running */
 	unsigned sector_size;		/* for the guest: 0 (512), 512 or 4096 bytes */
 	size_t cache_bytes;		/* memory for the map of a snapshot store; 0: 32 MiB */
@@ -142,6 +146,8 @@ struct driver_ops {
 	void (*close)(void *handle);	/* no request and no command is in flight, and the disk is not frozen */
 	/* See backend_finish(). NULL: close() writes nothing. */
 	bool (*finish)(void *handle);
+	/* See backend_start(). NULL: nothing to do. */
+	int (*start)(void *handle, const char *journal, struct error_text *error);
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
 	/* Start @req; the driver calls backend_done(req, error) once, now or later. */
 	void (*submit)(void *handle, struct block_request *req);
@@ -191,6 +197,19 @@ struct backend {
 int backend_open(struct backend **backend, struct engine *engine, const char *target,
 		 const struct driver_options *options, struct error_text *error);
 void backend_close(struct backend *backend);	/* in_flight must be 0 */
+
+/*
+ * backend_open_begin() - backend_open() of a store, without a journal, in a fiber: the loop goes on while it reads and writes.
+ * When backend_open_ended(), backend_open_end() has the result and frees @opening. -EXDEV: it has to be opened with
+ * backend_open(), for example because it is no store. Meanwhile to open the store otherwise fails with -EAGAIN.
+ * A backend that was opened so is not used before backend_start() has given it its journal (NULL: none).
+ */
+struct backend_opening;
+int backend_open_begin(struct backend_opening **opening, struct engine *engine, const char *target,
+		       const struct driver_options *options);
+bool backend_open_ended(const struct backend_opening *opening);
+int backend_open_end(struct backend_opening *opening, struct backend **backend, struct error_text *error);
+int backend_start(struct backend *backend, const char *journal, struct error_text *error);
 
 /*
  * backend_finish() - write what backend_close() would write, without waiting for it. Call again whenever the engine has

@@ -29,9 +29,12 @@ int probe_limit(unsigned *seconds, struct error_text *error);
 struct probe;
 int probe_begin(struct probe **probe, const char *target, struct engine *engine, const struct driver_options *options,
 		struct error_text *error);
+/* After the end: false if the thread has not opened the image, because it is no raw image. Then the caller may open it. */
+bool probe_has_opened(const struct probe *probe);
+/* The caller has, with the result @error. */
+void probe_opened(struct probe *probe, struct backend *backend, int error, const struct error_text *text);
 /*
- * After the end: the error of the open, or 0 and the caller's *@backend; NULL: the thread has not opened it, because it is
- * no raw image. -EAGAIN with a text: another target or with other options.
+ * After the end: the error of the open, or 0 and the caller's *@backend; NULL: nobody has opened it yet. -EAGAIN with a text: another target or with other options.
  */
 int probe_take(struct probe *probe, const char *target, const struct driver_options *options, struct backend **backend,
 	       struct error_text *error);

@@ -2,14 +2,17 @@
 /*
  * command_probe.c - before a command opens an image, or asks an open one for its
  * size, a thread checks that the image's storage answers, and opens a raw image
- * (probe.h). The command waits for the thread, up to a limit; the event loop
- * keeps running.
+ * (probe.h). A store is then opened in a fiber. The command waits for both, up to
+ * a limit; the event loop keeps running.
  *
- *   command --> WAITING --- answered ---> run again: takes what was opened, or now it opens or asks
- *                  |--- limit ----------> ETIMEDOUT; the thread remains until the storage answers
+ *   command --> WAITING --- answered ---> OPENING, if it is a store --> run again: takes what was opened, or now it opens or asks
+ *                  |--- limit ----------> ETIMEDOUT; the thread remains until the storage answers, and so does the fiber
  *                  +--- the process ends  ESHUTDOWN
  *
  * There are at most PROBE_MAX threads: a command that finds none free retries until its limit.
+ *
+ * A store that has a journal is opened by the command itself, which replays it: nobody else may have the journal of the
+ * minor meanwhile. What a fiber opens has none until the command takes it.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,11 +24,21 @@
 #include "log.h"
 #include "probe.h"
 #include "processor.h"
+#include "takeover.h"
+
+/* A store that is being opened; after that, one that nobody has taken, until it is closed. */
+struct store_opening {
+	struct loop_source *hook;
+	struct probing *probing;		/* NULL: nobody waits any more */
+	struct backend_opening *begun;		/* NULL: it has ended */
+	struct backend *backend;
+};
 
 struct probing {
 	struct commands *commands;
 	struct control_request *request;
 	struct probe *probe;			/* NULL: no thread yet */
+	struct store_opening *store;		/* NULL: not OPENING */
 	bool opens;
 	struct driver_options options;
 	struct loop_source *answered, *again, *limit;
@@ -33,6 +46,7 @@ struct probing {
 	char target[];
 };
 
+/* Only a raw image. */
 static void leave_probe(struct probe *probe)
 {
 	struct backend *unused = probe_end(probe);
@@ -50,6 +64,8 @@ static struct control_request *probing_end(struct commands *commands, struct pro
 	while (*place != probing)
 		place = &(*place)->next;
 	*place = probing->next;
+	if (probing->store)
+		probing->store->probing = NULL;
 	loop_remove(probing->answered);
 	loop_remove(probing->again);
 	loop_remove(probing->limit);
@@ -64,9 +80,9 @@ static void probing_fail(struct probing *probing, int error)
 	control_reply(probing_end(probing->commands, probing), error, NULL);
 }
 
-static void answered(void *arg, uint32_t events)
+/* Returns what was opened and the command has not taken, or NULL. */
+static struct backend *run_again(struct probing *probing)
 {
-	struct probing *probing = arg;
 	struct probe *probe = probing->probe;
 	struct control_request *request;
 	struct disk *disk;
@@ -80,7 +96,79 @@ static void answered(void *arg, uint32_t events)
 	command_run_again(request);
 	if (disk)
 		disk->vbd->answered = NULL;
-	leave_probe(probe);
+	return probe_end(probe);
+}
+
+static void store_ended(struct store_opening *store)
+{
+	struct error_text text = { "" };
+	int error = backend_open_end(store->begun, &store->backend, &text);
+
+	store->begun = NULL;
+	if (!store->probing)
+		return;
+	probe_opened(store->probing->probe, store->backend, error, &text);
+	store->probing->store = NULL;
+	store->backend = run_again(store->probing);
+}
+
+/* Before each sleep. */
+static bool store_run(void *arg)
+{
+	struct store_opening *store = arg;
+
+	if (store->begun && !backend_open_ended(store->begun))
+		return false;
+	if (store->begun)
+		store_ended(store);
+	if (store->backend && !backend_finish(store->backend))
+		return false;
+	if (store->backend)
+		vbd_close_aside(store->backend);
+	loop_remove(store->hook);
+	free(store);
+	return true;
+}
+
+static int open_store(struct probing *probing)
+{
+	struct store_opening *store = calloc(1, sizeof(*store));
+	int error = store ? 0 : -ENOMEM;
+
+	if (!error)
+		error = loop_add_prepare(probing->commands->loop, &store->hook, store_run, store);
+	if (error) {
+		free(store);
+		return error;
+	}
+	error = backend_open_begin(&store->begun, probing->commands->engine, probing->target, &probing->options);
+	if (error)
+		return error;		/* the hook frees @store */
+	store->probing = probing;
+	probing->store = store;
+	loop_remove(probing->answered);
+	probing->answered = NULL;
+	return 0;
+}
+
+static bool has_journal(const struct probing *probing)
+{
+	const struct disk *disk = command_request_disk(probing->request);
+
+	return !disk || takeover_disk_has_journal(disk->vbd->minor);
+}
+
+/* Without memory the command opens the store, and the loop waits. */
+static void answered(void *arg, uint32_t events)
+{
+	struct probing *probing = arg;
+	struct backend *unused;
+
+	if (!probe_has_opened(probing->probe) && !has_journal(probing) && !open_store(probing))
+		return;
+	unused = run_again(probing);
+	if (unused)
+		vbd_close_aside(unused);
 }
 
 static void late(void *arg)

@@ -149,6 +149,14 @@ char *takeover_disk_prepare(int minor)
 	return strdup(path);
 }
 
+bool takeover_disk_has_journal(int minor)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	return takeover_started() && takeover_path(path, sizeof(path), minor, TAKEOVER_JOURNAL) && !path_stat(path, &st);
+}
+
 void takeover_disk_give_up(int minor)
 {
 	char path[PATH_MAX];

@@ -31,6 +31,8 @@ bool takeover_path(char *path, size_t size, int minor, const char *name);
 
 /* Before an open: make the disk's directory. Returns the path of its journal, which the caller frees; NULL: no journal. */
 char *takeover_disk_prepare(int minor);
+/* A journal is there, which an open may have to replay. */
+bool takeover_disk_has_journal(int minor);
 /* The open has failed: remove the directory if it is empty. */
 void takeover_disk_give_up(int minor);
 /* Record how the disk is open now, atomically. A failure is logged: the disk then cannot be taken over. */

@@ -9,12 +9,13 @@
  * reused. cow_disk.h shows the path of a request.
  *
  * Opening a store reads and writes its metadata, and blocks the event loop
- * meanwhile. So does closing it, unless finish() has come before it.
+ * meanwhile, except in backend_open_begin(). So does closing it, unless
+ * finish() has come before it.
  *
- * A store that is being closed stays in the list until then, and nobody can
+ * A store that is being opened or closed is in the list, and nobody else can
  * open it:
  *
- *   stop ---> its fibers have ended ---> log, map, bitmap and superblock are written, in a fiber ---> closed
+ *   close: stop ---> its fibers have ended ---> log, map, bitmap and superblock are written, in a fiber ---> closed
  */
 #include <errno.h>
 #include <limits.h>
@@ -32,7 +33,6 @@
 #define HOLE_REST 15		/* holes get a sixteenth */
 
 static struct cow_disk *disks;
-static struct cow_disk *opening_now;	/* stores being opened; each is the base of the next */
 
 static struct cow_disk *disk_find(const struct stat *st)
 {
@@ -41,6 +41,15 @@ static struct cow_disk *disk_find(const struct stat *st)
 	while (disk && (disk->dev != st->st_dev || disk->ino != st->st_ino))
 		disk = disk->next;
 	return disk;
+}
+
+static void disk_unlink(const struct cow_disk *disk)
+{
+	struct cow_disk **link = &disks;
+
+	while (*link != disk)
+		link = &(*link)->next;
+	*link = disk->next;
 }
 
 struct opening {
@@ -81,19 +90,46 @@ static int check_cow_base(const struct cow_disk *disk, const struct cow_base_fie
 	return 0;
 }
 
+struct file_opening {
+	struct backend **backend;
+	struct engine *engine;
+	const char *target;
+	const struct driver_options *options;
+	struct error_text *error;
+};
+
+static int open_apart_run(void *arg)
+{
+	const struct file_opening *file = arg;
+
+	return backend_open(file->backend, file->engine, file->target, file->options, file->error);
+}
+
+/* In a fiber, backend_open() of a raw image, as_is: it does not use the engine, so a thread does it. */
+static int open_apart(struct backend **backend, struct engine *engine, const char *target, const struct driver_options *options,
+		      struct error_text *error)
+{
+	struct file_opening file = { backend, engine, target, options, error };
+
+	return cow_disk_call(engine, open_apart_run, &file);
+}
+
 static int open_base(struct opening *opening, enum cow_base_kind kind, const struct cow_base_fields *fields,
 		     struct cow_base *base)
 {
-	struct driver_options options = { .read_only = true, .no_direct = opening->options->no_direct,
-		.as_is = true };
 	struct cow_disk *disk = opening->disk;
+	struct driver_options options = { .read_only = true, .no_direct = opening->options->no_direct,
+		.as_is = true, .above = disk };
 	int ret = 0;
 
 	if (kind == COW_BASE_NONE)
 		return 0;
 	if (kind == COW_BASE_RAW)
 		ret = check_raw_base(disk, fields, opening->error);
-	if (!ret)
+	options.aside = opening->options->aside && kind == COW_BASE_COW;
+	if (!ret && opening->options->aside && kind == COW_BASE_RAW)
+		ret = open_apart(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
+	else if (!ret)
 		ret = backend_open(&disk->base_backend, disk->engine, fields->target, &options, opening->error);
 	if (!ret && kind == COW_BASE_RAW)
 		ret = check_device(disk, opening->error);
@@ -183,7 +219,8 @@ int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const
 
 	if (snprintf(target, sizeof(target), "aio:%s", path) >= (int)sizeof(target))
 		return error_set(error, -ENAMETOOLONG, "%s: path too long", path);
-	return backend_open(backend, disk->engine, target, &below, error);
+	return options->aside ? open_apart(backend, disk->engine, target, &below, error) :
+		backend_open(backend, disk->engine, target, &below, error);
 }
 
 static int disk_open_backend(struct cow_disk *disk, const char *path, const struct driver_options *options,
@@ -200,11 +237,9 @@ static int disk_open_backend(struct cow_disk *disk, const char *path, const stru
 }
 
 /* A store's base may have that store as its base. */
-static int check_circle(const struct stat *st, const char *path, struct error_text *error)
+static int check_circle(const struct cow_disk *above, const struct stat *st, const char *path, struct error_text *error)
 {
-	unsigned depth = 1;
-
-	for (const struct cow_disk *above = opening_now; above; above = above->next, depth++) {
+	for (unsigned depth = 1; above; above = above->above, depth++) {
 		if (depth == COW_BASE_DEPTH || (above->dev == st->st_dev && above->ino == st->st_ino))
 			return error_set(error, -ELOOP, "%s: chain of more than %u bases, or a loop", path,
 					 COW_BASE_DEPTH);
@@ -234,25 +269,25 @@ static int disk_open(struct cow_disk **result, struct engine *engine, const char
 
 	if (!disk)
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
-	ret = check_circle(st, path, error);
-	disk->next = opening_now;
-	opening_now = disk;
-	if (!ret)
-		ret = disk_open_backend(disk, path, options, error);
+	disk->opening = true;
+	disk->above = options->above;
+	disk->next = disks;
+	disks = disk;
+	ret = disk_open_backend(disk, path, options, error);
 	if (!ret)
 		ret = cow_disk_run(disk, open_run, &opening);
 	if (!ret)
 		ret = opening.ret;
-	opening_now = disk->next;
+	disk->opening = false;
+	disk->above = NULL;
 	if (ret) {
+		disk_unlink(disk);
 		if (disk->store)
 			cow_journal_end(disk->store, false);	/* no request was answered; what was replayed is in the store */
 		disk_free(disk);
 		return ret;
 	}
 	cow_disk_set_store(disk, disk->store);
-	disk->next = disks;
-	disks = disk;
 	*result = disk;
 	return 0;
 }
@@ -318,12 +353,8 @@ static bool disk_finish(struct cow_disk *disk)
 
 static void disk_close(struct cow_disk *disk)
 {
-	struct cow_disk **link = &disks;
-
 	cow_disk_wait(disk, disk_finish);
-	while (*link != disk)
-		link = &(*link)->next;
-	*link = disk->next;
+	disk_unlink(disk);
 	disk_free(disk);
 }
 
@@ -354,17 +385,51 @@ static int export_of_active(struct cow_export *export, const struct driver_optio
 	return 0;
 }
 
+static int attach_journal(struct cow_disk *disk, const char *journal, struct error_text *error)
+{
+	int ret = cow_journal_attach(disk->store, journal);
+
+	if (ret)
+		return error_set(error, ret, "%s: %s", journal, strerror(-ret));
+	/* the journal is incomplete until the next flush */
+	if (!cow_flush_idle(disk->store))
+		cow_flusher_wake(disk);
+	return 0;
+}
+
 /* The store is open for writing because of its snapshots; its disk is opened again. */
 static int take_up(struct cow_disk *disk, const struct driver_options *options, struct error_text *error)
 {
-	int ret = options->journal ? cow_journal_attach(disk->store, options->journal) : 0;
+	int ret = options->journal ? attach_journal(disk, options->journal, error) : 0;
 
-	if (ret)
-		return error_set(error, ret, "%s: %s", options->journal, strerror(-ret));
-	/* the journal is incomplete until the next flush */
-	if (options->journal && !cow_flush_idle(disk->store))
-		cow_flusher_wake(disk);
-	return options->undecided ? 0 : cow_disk_settle(disk, error);
+	return ret || options->undecided ? ret : cow_disk_settle(disk, error);
+}
+
+struct look { const char *path; struct stat st; };
+
+static int look_run(void *arg)
+{
+	struct look *look = arg;
+
+	return path_stat(look->path, &look->st) ? -errno : 0;
+}
+
+static int look_at(struct engine *engine, const char *path, struct stat *st, bool aside)
+{
+	struct look look = { .path = path };
+	int ret = aside ? cow_disk_call(engine, look_run, &look) : look_run(&look);
+
+	*st = look.st;
+	return ret;
+}
+
+/* An open store may be in a state in which nobody can open it. */
+static int check_busy(const struct cow_disk *disk, const char *path, struct error_text *error)
+{
+	if (!disk->opening && !disk->reopening && !disk->stopping)
+		return 0;
+	return error_set(error, -EAGAIN, "%s: in use: this process is still %s it, and its device or file server has not answered: "
+			 "try again later", path, disk->stopping ? "closing" : "opening");
 }
 
 static int export_open(struct cow_export *export, struct engine *engine, const char *path, const char *name,
@@ -374,13 +439,19 @@ static int export_open(struct cow_export *export, struct engine *engine, const c
 	struct stat st;
 	int ret;
 
-	if (path_stat(path, &st))
-		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	ret = look_at(engine, path, &st, options->aside);
+	if (ret)
+		return error_set(error, ret, "%s: %s", path, strerror(-ret));
+	ret = check_circle(options->above, &st, path, error);
+	if (ret)
+		return ret;
 	wanted.read_only |= name != NULL;
 	export->disk = disk_find(&st);
-	if (export->disk && export->disk->stopping)
-		return error_set(error, -EAGAIN, "%s: in use: this process is still closing it, and its device or file server has "
-				 "not answered: try again later", path);
+	ret = export->disk ? check_busy(export->disk, path, error) : 0;
+	if (ret)
+		return ret;
+	if (export->disk && options->aside && !name && !wanted.read_only && !export->disk->active)
+		return -EXDEV;		/* it is in use by its snapshots only */
 	if (!export->disk) {
 		ret = disk_open(&export->disk, engine, path, &st, &wanted, error);
 		if (ret)
@@ -421,8 +492,20 @@ static int driver_cow_open(void **handle, struct engine *engine, const char *tar
 		return ret;
 	}
 	*handle = export;
-	cow_task_wake(export->disk);
+	if (!options->aside)
+		cow_task_wake(export->disk);
 	return 0;
+}
+
+/* Nothing was written since the open, so the journal has everything from the beginning. */
+static int driver_cow_start(void *handle, const char *journal, struct error_text *error)
+{
+	const struct cow_export *export = handle;
+	int ret = journal && !export->read_only ? attach_journal(export->disk, journal, error) : 0;
+
+	if (!ret)
+		cow_task_wake(export->disk);
+	return ret;
 }
 
 static void driver_cow_close(void *handle)
@@ -582,6 +665,7 @@ const struct driver_ops driver_cow = {
 	.open = driver_cow_open,
 	.close = driver_cow_close,
 	.finish = driver_cow_finish,
+	.start = driver_cow_start,
 	.geometry = driver_cow_geometry,
 	.submit = driver_cow_submit,
 	.prefetch = driver_cow_prefetch,

@@ -29,6 +29,7 @@
  *    only between two returns to the event loop, or in a fiber.
  * 2. There are at most four fibers: the task's (checkpoint, commands, zeroing,
  *    deletion, one after the other), the flusher's, the filler's, the retirer's.
+ *    The fiber that opens or closes the store is alone.
  * 3. The gate: a request that will change the map (it has fresh blocks in
  *    flight) counts in `changing`. Work that needs an unchanging map is
  *    `exclusive`: it starts when `changing` is 0, which then stays 0 until it
@@ -90,7 +91,9 @@ struct cow_disk {
 	struct backend *base_backend;	/* NULL: no base */
 	struct cow_store *store;
 	bool read_only;
+	bool opening;			/* nobody else can open it */
 	bool reopening;			/* cow_disk_reopen.c: all requests wait */
+	const struct cow_disk *above;	/* opening: as the base of this store */
 	unsigned exports;
 	struct cow_export *active;	/* the export that serves the active disk; NULL: none */
 	struct cow_export *snapshots;
@@ -206,7 +209,12 @@ int cow_disk_write(struct cow_disk *disk, const struct iovec *iov, int iovcnt, u
 int cow_disk_base_read(void *disk, void *data, uint64_t sector, uint64_t nr_sectors);
 /* Makes the file of @backend at least @size bytes long. */
 int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t size);
-/* Runs @run(@arg) in a fiber, and the engine until that has ended; for open. */
+/* Runs @run(@arg) in a helper thread of the engine. */
+int cow_disk_call(struct engine *engine, int (*run)(void *arg), void *arg);
+/*
+ * Runs @run(@arg) in a fiber. The caller waits: in a fiber, it yields; otherwise the engine runs until that has ended, and
+ * the event loop does not.
+ */
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
 /* Runs the engine until @ready(@disk). */
 void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk));

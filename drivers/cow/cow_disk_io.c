@@ -172,6 +172,43 @@ const struct cow_device_ops cow_disk_blkdev_ops = {
 	.punch = device_punch, .size = device_size, .size_now = device_size_now,
 };
 
+struct apart {
+	struct call call;
+	int (*run)(void *arg);
+	void *arg;
+	int ret;
+};
+
+static int apart_run(const struct engine_io *io)
+{
+	struct apart *apart = io->owner;
+
+	apart->ret = apart->run(apart->arg);
+	return 0;		/* the engine repeats calls with some errors */
+}
+
+static void apart_done(struct engine_io *io, int error)
+{
+	struct apart *apart = io->owner;
+
+	call_over(&apart->call, error);
+}
+
+int cow_disk_call(struct engine *engine, int (*run)(void *arg), void *arg)
+{
+	static unsigned turn;
+	struct apart apart = { .call = { .fiber = fiber_current() }, .run = run, .arg = arg };
+	/* no descriptor: a number of its own, so that another call that hangs does not delay it */
+	struct engine_io io = { .op = ENGINE_CALL, .fd = -2 - (int)(turn++ % 10000), .length = 1, .call = apart_run,
+		.done = apart_done, .owner = &apart };
+	int ret;
+
+	assert(apart.call.fiber);
+	engine_queue(engine, &io);
+	ret = call_end(&apart.call);
+	return ret ? ret : apart.ret;
+}
+
 void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk))
 {
 	while (!ready(disk)) {
@@ -183,7 +220,8 @@ void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk))
 struct run {
 	void (*run)(void *arg);
 	void *arg;
-	bool done;
+	struct fiber *waiter;	/* NULL: the loop below waits */
+	bool waits, done;
 };
 
 static void run_fiber(void *arg)
@@ -192,13 +230,18 @@ static void run_fiber(void *arg)
 
 	run->run(run->arg);
 	run->done = true;
+	if (run->waits)
+		fiber_resume(run->waiter);	/* @run is on its stack */
 }
 
 int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg)
 {
-	struct run what = { run, arg };
+	struct run what = { run, arg, .waiter = fiber_current() };
 	int ret = fiber_start(run_fiber, &what);
 
+	what.waits = what.waiter;
+	while (what.waits && !ret && !what.done)
+		fiber_yield();
 	while (!ret && !what.done) {
 		disk->engine->ops->wait(disk->engine);
 		engine_reap(disk->engine);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * test_dead_store.c - a store is closed or paused, and its storage stops
- * answering at each of the requests of that in turn: the process answers
+ * test_dead_store.c - a store is opened, paused or closed, and its storage
+ * stops answering at each of the requests of that in turn: the process answers
  * commands, and its other disk reads and writes. When the storage answers
- * again the close ends, and the store is clean.
+ * again the command ends, and the store is clean.
  */
 #include "scratch.h"
 
@@ -21,6 +21,7 @@
 #define APART (128u << 10)
 #define MANY 1000u			/* requests: no close has as many */
 #define AT_CLOSE 3u			/* requests: the drain has fewer, the close more */
+#define AT_OPEN 4u			/* requests: an open has more */
 
 /* "cow:" and a store, new, in the file system that hangs. @options: of tap-img create. */
 static const char *new_store(const char *name, const char *options)
@@ -177,14 +178,14 @@ static json_t *open_request(int minor, const char *target)
 	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
 }
 
-/* @command of @minor, with storage that stops answering after @requests; false: it has no more of them. */
-static bool hang_after(unsigned requests, const char *command, int minor)
+/* Sends @request to a tapdisk whose storage stops answering after @requests; false: it has no more of them. */
+static bool hang_with(unsigned requests, json_t *request)
 {
 	struct tapctl *waits;
 	bool hung;
 
 	hanging_set_after(requests);
-	waits = send_command(minor_request(command, minor));
+	waits = send_command(request);
 	hung = hangs(waits);
 	if (hung) {
 		use_the_rest();
@@ -193,6 +194,11 @@ static bool hang_after(unsigned requests, const char *command, int minor)
 	hanging_set(false);
 	expect_answer(waits);
 	return hung;
+}
+
+static bool hang_after(unsigned requests, const char *command, int minor)
+{
+	return hang_with(requests, minor_request(command, minor));
 }
 
 static void test_close(void **state)
@@ -239,6 +245,162 @@ static void test_pause(void **state)
 	remove_disk(minor);
 	check_store("store");
 	stop();
+}
+
+static void wait_for_end(void)
+{
+	char byte;
+
+	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
+		;
+	tapctl_close(f.ctl);
+}
+
+static void free_minor(int minor)
+{
+	struct error_text text;
+
+	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
+		assert_true(ms < TIMEOUT_MS);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+}
+
+/* @name: with reads that hang, or without; these hang already when it is found out whether the store answers. */
+static void open_in_turn(const char *name)
+{
+	const char *target;
+	unsigned n;
+	int minor;
+
+	START_OR_SKIP(FOREVER);
+	target = new_store(name, "");
+	minor = add_disk(target);
+	for (n = 0; n < MANY; n++) {
+		write_pieces(minor, n);
+		call(minor_request("close", minor));
+		if (!hang_with(n, open_request(minor, target)))
+			break;
+		expect_pieces(minor, n);
+	}
+	assert_in_range(n, AT_OPEN, MANY - 1);
+	for (n = 0; n < MANY; n++) {
+		write_pieces(minor, n);
+		call(minor_request("pause", minor));
+		if (!hang_after(n, "unpause", minor))
+			break;
+		expect_pieces(minor, n);
+	}
+	assert_in_range(n, AT_OPEN, MANY - 1);
+	remove_disk(minor);
+	check_store(name);
+	stop();
+}
+
+static void test_open(void **state)
+{
+	open_in_turn("store");
+}
+
+static void test_open_reading(void **state)
+{
+	open_in_turn("storeread");
+}
+
+/* A store on a snapshot of another one. */
+static void test_open_base(void **state)
+{
+	char option[400], command[1200], program[300];
+	const char *below, *target;
+	struct error_text text;
+	unsigned n;
+	int minor;
+
+	START_OR_SKIP(FOREVER);
+	below = new_store("storeread1", "");
+	fixture_find_program(program, sizeof(program), "tap-img");
+	snprintf(command, sizeof(command), "%s snapshot -c one %s >/dev/null", program, below);
+	assert_int_equal(system(command), 0);
+	snprintf(option, sizeof(option), "-b %s@one", below);
+	target = new_store("storeread2", option);
+	minor = tapctl_minor_allocate(-1, &text);
+	call(minor_request("attach", minor));
+	for (n = 0; n < MANY && hang_with(n, open_request(minor, target)); n++) {
+		if (n)
+			expect_pieces(minor, n - 1);
+		write_pieces(minor, n);
+		call(minor_request("close", minor));
+	}
+	assert_in_range(n, 2 * AT_OPEN, MANY - 1);
+	remove_disk(minor);
+	check_store("storeread1");
+	check_store("storeread2");
+	stop();
+}
+
+/* Who waits too long gets no disk, and nothing stays open. */
+static void test_open_limit(void **state)
+{
+	const char *target;
+	struct error_text text;
+	int minor;
+
+	START_OR_SKIP("1");
+	target = new_store("store", "");
+	minor = tapctl_minor_allocate(-1, &text);
+	call(minor_request("attach", minor));
+	for (unsigned n = 0; n < AT_OPEN; n++) {
+		hanging_set_after(n);
+		assert_int_equal(take_answer(send_command(open_request(minor, target)), &text), -ETIMEDOUT);
+		use_the_rest();
+		assert_int_not_equal(take_answer(send_command(open_request(minor, target)), &text), 0);
+		use_the_rest();
+		hanging_set(false);
+		assert_true(hanging_wait_open(0));
+		check_store("store");
+	}
+	call(open_request(minor, target));
+	write_pieces(minor, 1);
+	remove_disk(minor);
+	check_store("store");
+	stop();
+}
+
+/* The disk is given up, and the process ends, before the store is open. */
+static void test_open_given_up(void **state)
+{
+	struct tapctl *waits;
+	struct error_text text;
+	const char *target;
+	int minor;
+
+	START_OR_SKIP(FOREVER);
+	target = new_store("store", "");
+	minor = tapctl_minor_allocate(-1, &text);
+	call(minor_request("attach", minor));
+	hanging_set_after(1);
+	waits = send_command(open_request(minor, target));
+	assert_true(hangs(waits));
+	call(minor_request("detach", minor));
+	use_the_rest();
+	hanging_set(false);
+	assert_int_equal(take_answer(waits, &text), -ENODEV);
+	assert_true(hanging_wait_open(0));
+	check_store("store");
+	call(minor_request("attach", minor));
+	hanging_set_after(1);
+	waits = send_command(open_request(minor, target));
+	assert_true(hangs(waits));
+	assert_int_equal(kill(f.pid, SIGTERM), 0);
+	assert_int_equal(take_answer(waits, &text), -ESHUTDOWN);
+	wait_for_end();
+	hanging_set(false);
+	assert_true(hanging_wait_open(0));
+	free_minor(minor);
+	free_minor(f.minor);
+	assert_int_equal(unlink(f.image), 0);
+	check_store("store");
+	hanging_stop();
 }
 
 /* The last disk on a snapshot of another store closes that store, too. */
@@ -306,25 +468,6 @@ static void test_limit(void **state)
 	call(minor_request("detach", minor));
 	assert_int_equal(tapctl_minor_free(minor, &text), 0);
 	stop();
-}
-
-static void wait_for_end(void)
-{
-	char byte;
-
-	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
-		;
-	tapctl_close(f.ctl);
-}
-
-static void free_minor(int minor)
-{
-	struct error_text text;
-
-	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
-		assert_true(ms < TIMEOUT_MS);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	}
 }
 
 /* A tapdisk that is told to end waits no longer than the limit. What was flushed is there. */
@@ -398,6 +541,11 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_close),
 		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_open_reading),
+		cmocka_unit_test(test_open_base),
+		cmocka_unit_test(test_open_limit),
+		cmocka_unit_test(test_open_given_up),
 		cmocka_unit_test(test_base),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_end),
