@@ -326,6 +326,11 @@ int domain_remove_info(struct domain_operation *operation, const struct domain_d
 int domain_remove_save(struct domain_operation *operation, const struct domain_directory *directory, const char *name);
 /* The snapshots on the disks of @info, unless they are older than @since; then move its "moves" back from their stores. */
 int domain_delete_disks(struct domain_operation *operation, const json_t *info, json_int_t since);
+/*
+ * After the last snapshot only the domain's name is left: remove the directory, too. With @aside also an intent that was put
+ * aside there; otherwise that keeps it.
+ */
+void domain_remove_directory(const struct domain_directory *directory, bool aside);
 
 /* ---- domain_damaged.c ---- */
 

@@ -194,20 +194,6 @@ static int remove_all(struct removal *removal, const json_t *order)
 	return error;
 }
 
-/* After the last snapshot only the domain's name is left: remove the directory, too. */
-static void remove_directory(struct removal *removal)
-{
-	struct error_text damaged = { "" };
-	json_t *left;
-
-	if (info_read_all(&removal->directory, &left, &damaged, NULL))
-		return;
-	if (!json_array_size(left) && !damaged.text[0] && !directory_remove(&removal->directory, INTENT_ASIDE, NULL) &&
-	    !directory_remove(&removal->directory, STATE_FILE, NULL))
-		directory_remove_empty(&removal->directory);
-	json_decref(left);
-}
-
 int domain_delete(struct domain_operation *operation)
 {
 	struct removal removal = { .operation = operation, .directory = { .fd = -1, .lock = -1 } };
@@ -226,7 +212,7 @@ int domain_delete(struct domain_operation *operation)
 	if (!error)
 		error = remove_all(&removal, order);
 	if (!error)
-		remove_directory(&removal);
+		domain_remove_directory(&removal.directory, true);
 	if (!error && removal.damaged)
 		error_set(&operation->text, 0, "its disks are not known: delete their snapshots of that name with tap-ctl "
 			  "snapshot-delete or tap-img snapshot -d");

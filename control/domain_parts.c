@@ -3,6 +3,9 @@
  * domain_parts.c - removes the parts of a snapshot, when it is deleted or its
  * create is undone: its information, its memory and its disks' snapshots.
  */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "domain.h"
 
 int domain_remove_info(struct domain_operation *operation, const struct domain_directory *directory, const char *name)
@@ -22,6 +25,20 @@ int domain_remove_save(struct domain_operation *operation, const struct domain_d
 	error = directory_remove(directory, file, &operation->text);
 	info_save_file(file, name, false);
 	return error ? error : directory_remove(directory, file, &operation->text);
+}
+
+void domain_remove_directory(const struct domain_directory *directory, bool aside)
+{
+	struct error_text damaged = { "" };
+	json_t *left;
+	bool kept = !aside && !faccessat(directory->fd, INTENT_ASIDE, F_OK, 0);
+
+	if (kept || info_read_all(directory, &left, &damaged, NULL))
+		return;
+	if (!json_array_size(left) && !damaged.text[0] && !directory_remove(directory, INTENT_ASIDE, NULL) &&
+	    !directory_remove(directory, STATE_FILE, NULL))
+		directory_remove_empty(directory);
+	json_decref(left);
 }
 
 /*

@@ -85,7 +85,7 @@ int domain_recover_all(struct domain_operation *operation)
 	int error = domain_locate_and_begin(operation, &directory);
 
 	if (!error)
-		directory_remove_empty(&directory);
+		domain_remove_directory(&directory, false);
 	directory_close(&directory);
 	return error;
 }

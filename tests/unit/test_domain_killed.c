@@ -268,6 +268,14 @@ static void test_create_restarted(void **state)
 	assert_true(step > 10);
 }
 
+static bool has_directory(void)
+{
+	char path[200];
+
+	snprintf(path, sizeof(path), "%s/snapshots/" FAKE_UUID, fake_dir);
+	return !access(path, F_OK);
+}
+
 static void test_delete_killed(void **state)
 {
 	const struct domain_snapshot_request request = { .command = DOMAIN_SNAPSHOT_DELETE, .name = "k" };
@@ -280,6 +288,9 @@ static void test_delete_killed(void **state)
 		expect_list("");
 		expect_disks("");
 		expect_files(0);
+		if (killed)
+			must(recover(false));
+		assert_false(has_directory());
 	} while (killed);
 	assert_true(step > 2);
 	expect_running(1);
