@@ -51,7 +51,7 @@ writes_wait_for_room() {
 	read -r -u "$events" line && is "$line" "{\"event\":\"no-space\",\"minor\":$minor}" || return 1
 	ends tap-ctl pause $disk && [ "$(waits)" -gt 0 ] && tap-ctl unpause $disk || return 1
 	mount -o remount,size=32M small || return 1
-	tap-ctl resume $disk | grep -qx '[0-9]*' || return 1		# 0: the retry of this second was earlier
+	tap-ctl resume $disk | grep -qxE '[0-9]+' || return 1		# 0: the retry of this second was earlier
 	wait "$copy" || return 1
 	read -r -t 20 -u "$events" line && is "$line" "{\"event\":\"space\",\"minor\":$minor}" || return 1
 	exec {events}<&-
