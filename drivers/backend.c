@@ -332,6 +332,8 @@ static void backend_end(struct block_request *req, int error, bool tried)
 	       (req->status->nr_sectors && req->status->nr_sectors <= req->nr_sectors));
 	req->backend = NULL;
 	backend->in_flight--;
+	backend->retried -= req->had_no_room;
+	req->had_no_room = false;
 	backend->completions++;
 	if (error && tried && backend->failed && backend->failed(req, error))
 		return;
@@ -345,6 +347,7 @@ void backend_submit(struct backend *backend, struct block_request *req)
 	assert(!req->backend);
 	req->backend = backend;
 	backend->in_flight++;
+	backend->retried += req->had_no_room;
 	error = backend_check(backend, req);
 	if (error)
 		backend_end(req, error, false);
@@ -398,6 +401,19 @@ int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, cons
 			  void *owner)
 {
 	return backend_snapshot_list_from(backend, 0, each, owner);
+}
+
+void backend_wait(struct block_request *req)
+{
+	req->backend->waiting++;
+	req->backend->retried -= req->had_no_room;
+	req->had_no_room = true;
+}
+
+void backend_wait_over(struct block_request *req)
+{
+	req->backend->waiting--;
+	req->backend->retried++;
 }
 
 void backend_retry(struct backend *backend)

@@ -179,6 +179,7 @@ struct backend {
 	struct driver_geometry geometry;	/* as of the open or the last backend_refresh_size() */
 	unsigned in_flight;
 	unsigned waiting;		/* of those: held back because there is no room, in the store or below; see backend_retry() */
+	unsigned retried;		/* of those: they had no room before, and are tried again */
 	uint64_t completions;		/* requests completed by the driver */
 	/*
 	 * The caller's, NULL: none. Called before done() of a request that the driver has failed, possibly from inside
@@ -263,6 +264,9 @@ int backend_snapshot_list(struct backend *backend, int (*each)(void *owner, cons
 /* The same for those whose id is @from or more, without a look at the others: to continue a list. */
 int backend_snapshot_list_from(struct backend *backend, uint64_t from,
 			       int (*each)(void *owner, const struct snapshot_info *info), void *owner);
+/* For drivers: @req, which is in flight, waits for room; that is over, and it is tried again or ended. */
+void backend_wait(struct block_request *req);
+void backend_wait_over(struct block_request *req);
 /* To be called now and then while requests are waiting. */
 void backend_retry(struct backend *backend);
 void backend_give_up(struct backend *backend);

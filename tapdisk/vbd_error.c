@@ -88,6 +88,7 @@ static bool must_wait(enum vbd_on_error policy, const struct block_request *req,
 static void append(struct vbd_errors *errors, struct block_request *req, int error)
 {
 	req->front_error = error;
+	req->had_no_room = is_no_room(error);
 	request_list_append(&errors->waiting, req);
 	errors->no_room += is_no_room(error);
 }
@@ -95,6 +96,7 @@ static void append(struct vbd_errors *errors, struct block_request *req, int err
 static void prepend(struct vbd_errors *errors, struct block_request *req, int error)
 {
 	req->front_error = error;
+	req->had_no_room = is_no_room(error);
 	request_list_prepend(&errors->waiting, req);
 	errors->no_room += is_no_room(error);
 }

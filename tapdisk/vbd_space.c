@@ -5,9 +5,9 @@
  * driver or, on a raw image and during a pause, in vbd_error.c; under the policy
  * "report" none waits.
  *
- * A write being retried does not count as waiting until it fails again. So
- * there is room again when nothing has waited for a whole second, and no event
- * is sent twice.
+ * There is room again when for a whole second nothing has waited, and all that
+ * had waited before has ended: a retry may take longer than that, and find no
+ * room. So no event is sent twice.
  */
 #include "log.h"
 #include "vbd_internal.h"
@@ -24,6 +24,11 @@ static bool any_waits(const struct vbd *vbd)
 	return vbd->errors.no_room || (vbd->backend && vbd->backend->waiting);
 }
 
+static bool any_is_retried(const struct vbd *vbd)
+{
+	return vbd->backend && vbd->backend->retried;
+}
+
 static void look_again(void *arg);
 
 /* Without memory for the timer, vbd_watch_space() tries again before a later sleep. */
@@ -38,7 +43,7 @@ static void look_again(void *arg)
 	struct vbd *vbd = arg;
 
 	vbd->space_timer = NULL;
-	if (any_waits(vbd)) {
+	if (any_waits(vbd) || any_is_retried(vbd)) {
 		vbd_error_try_room(vbd);
 		arm(vbd);
 		return;
@@ -52,7 +57,7 @@ void vbd_watch_space(struct vbd *vbd)
 {
 	if (vbd->backend && vbd->backend->waiting && vbd->errors.policy == ON_ERROR_REPORT)
 		backend_give_up(vbd->backend);
-	if (vbd->space_timer || !any_waits(vbd))
+	if (vbd->space_timer || !(vbd->no_space || any_waits(vbd)))
 		return;
 	arm(vbd);
 	if (vbd->no_space)

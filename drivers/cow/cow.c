@@ -613,7 +613,7 @@ static void no_room_end(struct cow_disk *disk, int error)
 
 	for (r = cow_requests_take(&disk->no_room); r; r = next) {
 		next = r->next;
-		r->req->backend->waiting--;
+		backend_wait_over(r->req);
 		if (error)
 			cow_request_done(r, error);
 		else

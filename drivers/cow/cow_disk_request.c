@@ -116,7 +116,7 @@ void cow_request_start(struct cow_request *r)
 void cow_request_no_room(struct cow_request *r)
 {
 	r->disk->full = true;
-	r->req->backend->waiting++;
+	backend_wait(r->req);
 	cow_requests_add(&r->disk->no_room, r);
 }
 

@@ -127,6 +127,50 @@ static void test_no_room_ends_by_itself(void **state)
 	disk_close();
 }
 
+static void quit(void *arg)
+{
+	loop_quit(loop);
+}
+
+/* A retry that takes long has not found room yet: it may still find none. */
+static void slow_retry(const char *type)
+{
+	struct loop_source *timer;
+	char target[PATH_MAX];
+
+	make_image(type, target, sizeof(target));
+	disk_open(target, ON_ERROR_ENOSPC);
+	break_disk(-ENOSPC);
+	fault.writes_only = true;
+	submit(0, BLOCK_WRITE, 0, 1, 1);
+	run();
+	expect_events("no-space");
+	for (unsigned i = 0; i < 2; i++) {
+		if (i)
+			repair_disk();
+		fault.silent = true;
+		assert_int_equal(vbd_error_go_on(vbd), 1);
+		assert_int_equal(loop_add_timer(loop, &timer, 1000, quit, NULL), 0);	/* behind the disk's own */
+		wait_for_event();
+		assert_true(entries[0].busy && vbd->no_space);
+		expect_events("");
+		fault.silent = false;
+		if (!i)
+			run();
+	}
+	wait_for_event();
+	assert_int_equal(entries[0].error, 0);
+	assert_false(vbd->no_space);
+	expect_events("space");
+	disk_close();
+}
+
+static void test_slow_retry(void **state)
+{
+	slow_retry("aio");
+	slow_retry("cow");
+}
+
 /* Waiting requests are not in flight: a pause ends at once, and then they go to the image that is open. */
 static void test_pause_while_stopped(void **state)
 {
@@ -690,6 +734,7 @@ int main(void)
 		cmocka_unit_test(test_stop),
 		cmocka_unit_test(test_probe),
 		cmocka_unit_test(test_no_room_ends_by_itself),
+		cmocka_unit_test(test_slow_retry),
 		cmocka_unit_test(test_pause_while_stopped),
 		cmocka_unit_test(test_pause_that_fails_while_stopped),
 		cmocka_unit_test(test_goes_on_after_pause_that_fails),
