@@ -139,12 +139,14 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	struct cow_create_options options = { .base_kind = COW_BASE_RAW };
 	struct cow_base_fields fields;
 	struct cow_device *device;
+	bool is_device;
 	struct stat st;
 	int error;
 
 	if (strchr(strrchr(path, '/'), '@'))
 		return error_set(text, -EINVAL, "%s: a store's name cannot contain '@': give another one with --store", path);
-	if (!stat(path, &st) && !S_ISBLK(st.st_mode) &&
+	is_device = !stat(path, &st) && S_ISBLK(st.st_mode);
+	if (!is_device && !lstat(path, &st) &&
 	    !(S_ISREG(st.st_mode) && remove_left_over(path, info_string(disk, "path"))))
 		return error_set(text, -EEXIST, "%s: already exists: give another name, or remove it if no disk is in it",
 				 path);
@@ -153,15 +155,13 @@ static int make_store(const struct many_disk *disk, const char *path, struct err
 	options.base = &fields;
 	error = cow_base_describe_running(&fields, info_string(disk, "path"), options.sectors, text);
 	if (!error)
-		error = cow_file_create(&device, path, text);
+		error = is_device ? cow_file_create(&device, path, text) : cow_file_new(&device, path, text);
 	if (error)
 		return error;
 	error = cow_create(device, &options, text);
+	if (!error && !is_device)
+		error = cow_file_place(device, text);
 	cow_file_close(device);
-	if (!error)
-		error = path_sync_name(path);
-	if (error && stat(path, &st) == 0 && S_ISREG(st.st_mode))
-		unlink(path);
 	return error ? error_set(text, error, "%s: cannot be created: %s", path, strerror(-error)) : 0;
 }
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "size.h"
@@ -119,24 +120,22 @@ static int create_on(const struct create_arguments *arguments, struct cow_device
 	return ret;
 }
 
-/*
- * After a failure a file that did not exist is removed again. Its lock is held all the time, so that the file is ours, and no
- * other process has opened it.
- */
+/* A file that did not exist gets its name when it is complete. */
 static int create_store(const struct create_arguments *arguments, const char *path, struct error_text *error)
 {
 	struct cow_device *device;
-	bool is_new = access(path, F_OK);
+	struct stat st;
+	bool is_new = lstat(path, &st) && errno == ENOENT;
 	int ret = not_on_itself(arguments, path, error);
 
 	interrupts_catch();
 	if (!ret)
-		ret = cow_file_create(&device, path, error);
+		ret = is_new ? cow_file_new(&device, path, error) : cow_file_create(&device, path, error);
 	if (ret)
 		return ret;
 	ret = create_on(arguments, device, error);
-	if (ret && is_new)
-		unlink(path);
+	if (!ret && is_new)
+		ret = cow_file_place(device, error);
 	cow_file_close(device);
 	return ret;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * tap-img-target.c - creates images. A file is written under a temporary name
- * in the same directory, and renamed when it is complete and durable: the name
+ * tap-img-target.c - creates images. A new file gets its name when it is complete
+ * and durable (cow_file_new()). One that replaces another, or that a program writes which
+ * needs a name, has a temporary one in the same directory until then: the name
  * always refers to the new image, or to the old file. A device is written in
  * place; if that fails, it is left without a valid store.
  */
@@ -63,8 +64,12 @@ static int part_make(struct target *target, const char *path, struct error_text 
 
 static int device_open(struct target *target, struct error_text *error)
 {
-	int ret = cow_file_create(&target->device, target->part ? target->part : target->path, error);
+	int ret;
 
+	if (target->is_new)
+		ret = cow_file_new(&target->device, target->path, error);
+	else
+		ret = cow_file_create(&target->device, target->part ? target->part : target->path, error);
 	if (ret)
 		target->device = NULL;
 	else
@@ -127,7 +132,8 @@ int target_begin(struct target *target, const char *path, const struct target_op
 	*target = (struct target){ .path = strdup(path), .format = options->format };
 	if (!target->path)
 		return error_set(error, -ENOMEM, "%s: out of memory", path);
-	if (stat(path, &st) || !S_ISBLK(st.st_mode))
+	target->is_new = !is_nbd(target) && lstat(path, &st) && errno == ENOENT;
+	if (!target->is_new && (stat(path, &st) || !S_ISBLK(st.st_mode)))
 		ret = part_make(target, path, error);
 	if (!ret && !is_nbd(target))
 		ret = device_open(target, error);
@@ -189,7 +195,7 @@ static void target_release(struct target *target)
 int target_end(struct target *target, int ret, struct error_text *error)
 {
 	/* wipe an incomplete copy on a device, but not the old content if no store was created yet */
-	bool wipe = !target->part && target->made;
+	bool wipe = !target->part && !target->is_new && target->made;
 	int ret_end = 0;
 
 	if (target->store && ret)
@@ -202,6 +208,8 @@ int target_end(struct target *target, int ret, struct error_text *error)
 		ret_end = -EIO;
 	if (!ret && !ret_end && target->part)
 		ret_end = part_place(target);
+	else if (!ret && !ret_end && target->is_new)
+		ret_end = cow_file_place(target->device, error);
 	if (!ret && ret_end)
 		ret = error_set(error, ret_end, "%s: could not be completed: %s", target->path, strerror(-ret_end));
 	if (ret && target->part)

@@ -104,7 +104,8 @@ int nbd_image_close(struct cow_base *disk, const char *path, bool written, struc
 /* tap-img-target.c: an image to create. Its file appears only when it is complete. */
 struct target {
 	char *path;			/* the image; a device is written in place */
-	char *part;			/* the temporary file beside it that replaces it; NULL: a device */
+	char *part;			/* the temporary file beside it that replaces it; NULL: a device, or @is_new */
+	bool is_new;			/* it gets its name at the end (cow_file_new()) */
 	const char *format;
 	struct cow_device *device, *lock;	/* lock: of a file that will be replaced */
 	struct cow_store *store;

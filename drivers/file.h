@@ -59,6 +59,14 @@ int file_lock_now(const struct image_file *file, const struct driver_options *op
 int file_relock(const struct image_file *file, bool writer);
 /* -EBUSY: another program has locked a byte, as QEMU does with its images. */
 int file_check_parts(const struct image_file *file, struct error_text *error);
+/*
+ * file_new.c: make a new file in the directory of @file->path, open and locked, which gets this name in file_new_place(),
+ * durable with all its contents. -EEXIST, in both: a file has the name, and keeps it. *@part is for the other two; after
+ * an error of place, and before a close without it, call drop. Not for a process with an opener (path.h).
+ */
+int file_new(struct image_file *file, char **part, struct error_text *error);
+int file_new_place(const struct image_file *file, char **part, struct error_text *error);
+void file_new_drop(const struct image_file *file, char **part);
 /* Explain why open(O_EXCL) failed with EBUSY; returns an error as file_lock_now() does. */
 int file_busy(const char *path, const struct stat *st, struct error_text *error);
 

@@ -71,6 +71,12 @@ struct cow_device {
 int cow_file_open_as_is(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_open(struct cow_device **device, const char *path, bool read_only, struct error_text *error);
 int cow_file_create(struct cow_device **device, const char *path, struct error_text *error);
+/*
+ * A new file, locked. It gets its name in cow_file_place(), durable with its contents; closed before, or by the death of the
+ * process, it is gone. -EEXIST, in both: a file of that name exists, and stays as it is.
+ */
+int cow_file_new(struct cow_device **device, const char *path, struct error_text *error);
+int cow_file_place(struct cow_device *device, struct error_text *error);
 void cow_file_close(struct cow_device *device);
 int cow_file_descriptor(struct cow_device *device);	/* stays the device's */
 int cow_sync_error(int error);		/* the error of a failed sync, for a device's own syncs; cow_device.c */

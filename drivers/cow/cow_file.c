@@ -23,6 +23,7 @@
 struct cow_file {
 	struct cow_device device;
 	struct image_file image;	/* for locking; its path and descriptor are ours */
+	char *part;			/* of file_new() */
 };
 
 static struct cow_file *file_of(struct cow_device *device)
@@ -235,6 +236,33 @@ int cow_file_create(struct cow_device **device, const char *path, struct error_t
 	return ret ? ret : file_start(device, path, O_RDWR | O_CREAT, false, error);
 }
 
+int cow_file_new(struct cow_device **device, const char *path, struct error_text *error)
+{
+	struct cow_file *file;
+	int ret = overlay_refuse(path, error);
+
+	if (ret)
+		return ret;
+	file = calloc(1, sizeof(*file));
+	if (!file || !(file->image.path = strdup(path))) {
+		free(file);
+		return error_set(error, -ENOMEM, "%s: out of memory", path);
+	}
+	ret = file_new(&file->image, &file->part, error);
+	file->device.ops = &file_ops;
+	file->device.name = file->image.path;
+	if (ret)
+		cow_file_close(&file->device);
+	else
+		*device = &file->device;
+	return ret;
+}
+
+int cow_file_place(struct cow_device *device, struct error_text *error)
+{
+	return file_new_place(&file_of(device)->image, &file_of(device)->part, error);
+}
+
 int cow_file_descriptor(struct cow_device *device)
 {
 	return file_of(device)->image.fd;
@@ -244,6 +272,7 @@ void cow_file_close(struct cow_device *device)
 {
 	struct cow_file *file = file_of(device);
 
+	file_new_drop(&file->image, &file->part);
 	if (file->image.fd >= 0)
 		close(file->image.fd);
 	free(file->image.path);

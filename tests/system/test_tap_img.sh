@@ -152,6 +152,25 @@ interrupted() {	# interrupted SIGNAL OPTION...: interrupt create, a little later
 check "create, interrupted: nothing is left" interrupted INT
 check "create, with places for all, terminated: nothing is left" interrupted TERM --preallocation metadata
 
+killed_maker() {	# killed_maker COMMAND...: makes x.cow; killed a little later each time, until it succeeds
+	local wait=0 times=0
+	while true; do
+		rm -f x.cow
+		"$@" >out 2>&1 &
+		has_begun $! tap-img
+		[ $wait = 0 ] || sleep "$((wait / 1000)).$(printf %03d $((wait % 1000)))"
+		killed $! || break
+		[ ! -e x.cow ] || exits 0 tap-img check x.cow || return 1
+		[ -e x.cow ] || says "" eval 'ls x.cow* 2>/dev/null || true' || return 1
+		wait=$((wait + wait / 3 + 1)) times=$((times + 1))
+	done
+	[ $times -gt 1 ] || { echo "never killed"; return 1; }
+	exits 0 tap-img check x.cow
+}
+check "create, killed: a whole store, or nothing" killed_maker tap-img create --preallocation metadata x.cow 4G
+head -c 32M /dev/urandom >x.raw
+check "convert, killed: a whole store, or nothing" killed_maker tap-img convert -f raw -O cow x.raw x.cow
+
 # Interrupt later each time, until the command succeeds. The message tells of unfinished work, and the store is valid.
 cut_off() {	# cut_off COMMAND OPTION...
 	local wait=0 code=1 times=0

@@ -173,9 +173,10 @@ check "nothing left of that" is "$(ls old.raw*)" old.raw
 
 # interrupted
 head -c 300M /dev/zero | tr '\0' x >full.raw
+makes_file() { compgen -G "x.cow.*" || ls -l "/proc/$1/fd" | grep " (deleted)$"; }	# where it needs a name, or without one
 interrupted() {	# interrupted SIGNAL CODE: background jobs of a shell ignore SIGINT, hence env
 	env --default-signal="$1" tap-img convert -f raw -O cow full.raw x.cow 2>out &
-	until compgen -G "x.cow.*" >/dev/null; do kill -0 $! || return 1; done
+	until makes_file $! >/dev/null 2>&1; do kill -0 $! || return 1; done
 	kill -"$1" $!
 	wait $!
 	is $? "$2" && nothing_left x.cow

@@ -2,7 +2,8 @@
 /*
  * test_cow_file.c - a store in a file, as the tools use it: the Nth read or
  * write is short, is interrupted, or fails, for every N; a sync fails; and the amount that a
- * deletion reads depends on what it frees, not on the store's size.
+ * deletion reads depends on what it frees, not on the store's size. A new one is
+ * made by a process that is killed at its Nth call.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +11,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dirent.h>
 #include <errno.h>
+#include <sys/file.h>
+#include <sys/wait.h>
 
 #include "cow_internal.h"
+#include "path.h"
 #include "scratch.h"
 
 static char path[PATH_MAX];
@@ -28,6 +33,18 @@ static struct {
 	unsigned blocks_read;
 	unsigned syncs, bad_sync;	/* bad_sync: the one that finds no room, from 1 */
 } io;
+
+/* What the file system can do for a new file. */
+static enum making { NAMELESS, RENAMES, LINKS } making;
+
+static unsigned steps, kill_at;		/* calls that change something; kill_at: none 0 */
+static bool was_unlocked;		/* a file had its name before its locks */
+
+static void step(void)
+{
+	if (++steps == kill_at)
+		raise(SIGKILL);
+}
 
 static ssize_t faulty(ssize_t (*move)(int fd, void *data, size_t length, off_t offset), int fd, void *data, size_t length,
 		      off_t offset)
@@ -64,6 +81,7 @@ ssize_t __wrap_pread(int fd, void *data, size_t length, off_t offset)
 
 ssize_t __wrap_pwrite(int fd, const void *data, size_t length, off_t offset)
 {
+	step();
 	return faulty(real_pwrite, fd, (void *)data, length, offset);
 }
 
@@ -72,9 +90,69 @@ int __wrap_fdatasync(int fd);
 
 int __wrap_fdatasync(int fd)
 {
+	step();
 	if (++io.syncs != io.bad_sync)
 		return __real_fdatasync(fd);
 	errno = ENOSPC;
+	return -1;
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
+int __real_unlink(const char *name);
+int __wrap_unlink(const char *name);
+int __real_path_open(const char *name, int flags, mode_t mode);
+int __wrap_path_open(const char *name, int flags, mode_t mode);
+
+int __wrap_fsync(int fd)
+{
+	step();
+	return __real_fsync(fd);
+}
+
+/* Both kinds of locks are held: ours, and byte 101 of QEMU's, which says that the file is written. */
+static int look_at_locks(const char *name, int ret)
+{
+	struct flock write = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1 };
+	int fd = ret ? -1 : open(name, O_RDWR | O_CLOEXEC);
+
+	if (fd < 0)
+		return ret;
+	was_unlocked |= !flock(fd, LOCK_SH | LOCK_NB) || fcntl(fd, F_OFD_GETLK, &write) || write.l_type == F_UNLCK;
+	close(fd);
+	return ret;
+}
+
+int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
+{
+	step();
+	return look_at_locks(to, __real_linkat(from_fd, from, to_fd, to, flags));
+}
+
+int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+	step();
+	if (making != LINKS)
+		return look_at_locks(to, __real_renameat2(from_fd, from, to_fd, to, flags));
+	errno = EINVAL;
+	return -1;
+}
+
+int __wrap_unlink(const char *name)
+{
+	step();
+	return __real_unlink(name);
+}
+
+int __wrap_path_open(const char *name, int flags, mode_t mode)
+{
+	if ((flags & O_TMPFILE) != O_TMPFILE || making == NAMELESS)
+		return __real_path_open(name, flags, mode);
+	errno = EOPNOTSUPP;
 	return -1;
 }
 
@@ -360,6 +438,135 @@ static void test_deletion_reads_the_difference(void **state)
 	}
 }
 
+static const struct cow_create_options small = { .sectors = BLOCKS * COW_SECTORS, .log_blocks = COW_LOG_MIN_BLOCKS };
+
+static int make_new(struct error_text *error)
+{
+	struct cow_device *device;
+	int ret = cow_file_new(&device, path, error);
+
+	if (ret)
+		return ret;
+	ret = cow_create(device, &small, error);
+	if (!ret)
+		ret = cow_file_place(device, error);
+	cow_file_close(device);
+	return ret;
+}
+
+static void expect_complete(const char *name)
+{
+	struct error_text error = { "" };
+	struct cow_device *device;
+	struct cow_store *store;
+
+	if (cow_file_open(&device, name, false, &error) ||
+	    cow_open(&store, device, &(struct cow_open_options){ 0 }, &error))
+		fail_msg("%s", error.text);
+	assert_int_equal(cow_close(store), 0);
+	cow_file_close(device);
+}
+
+static void expect_files(unsigned want)
+{
+	DIR *dir = opendir(scratch_dir);
+	unsigned count = 0;
+
+	assert_non_null(dir);
+	for (const struct dirent *entry; (entry = readdir(dir));)
+		count += entry->d_name[0] != '.';
+	closedir(dir);
+	assert_int_equal(count, want);
+}
+
+/* False: it ended before that call. */
+static bool is_killed_at(unsigned nth)
+{
+	int status;
+	pid_t pid;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		steps = 0;
+		kill_at = nth;
+		_exit(make_new(NULL) ? 1 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFSIGNALED(status) || !WEXITSTATUS(status));
+	return WIFSIGNALED(status);
+}
+
+/* There is the whole store, or none; then the next attempt succeeds. That also cleans up. */
+static void expect_next_attempt(unsigned nth)
+{
+	const char *other = scratch_path("other");
+	struct error_text error = { "" };
+	bool there = !access(path, F_OK);
+
+	if (there) {
+		expect_complete(path);
+		assert_int_equal(make_new(NULL), -EEXIST);
+		assert_int_equal(rename(path, other), 0);
+	}
+	if (make_new(&error))
+		fail_msg("killed at call %u: %s", nth, error.text);
+	expect_complete(path);
+	if (there)
+		expect_complete(other);
+	expect_files(1u + there);
+	unlink(path);
+	unlink(other);
+}
+
+static void test_killed_maker(void **state)
+{
+	for (making = NAMELESS; making <= LINKS; making++) {
+		unsigned nth;
+
+		unlink(path);
+		for (nth = 1; is_killed_at(nth); nth++)
+			expect_next_attempt(nth);
+		expect_next_attempt(nth);
+		print_message("# %u calls\n", nth - 1);
+		assert_true(nth > 10);
+	}
+	making = NAMELESS;
+	assert_false(was_unlocked);
+}
+
+/* A file of that name stays, whenever it was made; and so does one that another process makes now. */
+static void test_new_beside_another(void **state)
+{
+	for (making = NAMELESS; making <= LINKS; making++) {
+		struct error_text error = { "" };
+		struct cow_device *device, *second;
+		struct stat st;
+
+		unlink(path);
+		assert_int_equal(cow_file_new(&device, path, &error), 0);
+		assert_int_equal(cow_create(device, &small, &error), 0);
+		if (making == NAMELESS) {
+			expect_files(0);
+			assert_int_equal(cow_file_new(&second, path, &error), 0);
+			cow_file_close(second);
+		} else {
+			assert_int_equal(cow_file_new(&second, path, &error), -EBUSY);
+		}
+		scratch_file("store", 1000);
+		assert_int_equal(cow_file_place(device, &error), -EEXIST);
+		cow_file_close(device);
+		assert_int_equal(cow_file_new(&device, path, &error), -EEXIST);
+		assert_int_equal(stat(path, &st) || st.st_size != 1000, 0);
+		expect_files(1);
+		assert_int_equal(unlink(path) || symlink("nowhere", path), 0);
+		assert_int_equal(cow_file_new(&device, path, &error), -EEXIST);
+	}
+	making = NAMELESS;
+	unlink(path);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +577,8 @@ int main(void)
 		cmocka_unit_test(test_enospc),
 		cmocka_unit_test(test_sync_without_room),
 		cmocka_unit_test(test_deletion_reads_the_difference),
+		cmocka_unit_test(test_killed_maker),
+		cmocka_unit_test(test_new_beside_another),
 	};
 
 	scratch_init_in(access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
