@@ -318,6 +318,46 @@ check "end" end_disks
 check "the stores are clean" stores_are_clean 0 1 2
 rm ./*.cow
 
+# tapdisk is killed when the blocks of a deleted snapshot, every second 64 KiB of the disk, are free and take space on the host.
+write_all() { yes "all of it" | head -c $size | nbdcopy --flush - "${uri[6]}"; }
+write_half() {
+	nbdsh -u "${uri[6]}" -c "for at in range(0, h.get_size(), 2 << 16): h.pwrite(b'half of it'.ljust(1 << 16), at)" -c "h.flush()"
+}
+takes() { echo $(($(stat -c "%b * %B" 6.cow) >> 20)); }	# MiB
+takes_at_most() { [ "$(takes)" -le "$1" ]; }
+# Beside reads holes are made slowly.
+read_on() {
+	/usr/bin/python3 -c "import nbd, sys
+disk = nbd.NBD()
+disk.connect_uri(sys.argv[1])
+print('reads', flush=True)
+while True:
+    disk.pread(4096, 0)" "${uri[6]}" >reads 2>/dev/null &
+	until [ -s reads ]; do kill -0 $! || return 1; done
+}
+killed_before_holes() {
+	before=$(takes)
+	tap-ctl snapshot-create -n s ${disk[6]} && write_half && nbdcopy "${uri[6]}" want.raw && read_on || return 1
+	tap-ctl snapshot-delete -n s ${disk[6]} || return 1
+	until [ "$(tap-ctl stats ${disk[6]} | jq .deletions)" = 0 ]; do kill -0 "${pid[6]}" || return 1; done
+	kill_tapdisk "${pid[6]}" && wait_gone $! || return 1
+	tap-ctl destroy ${disk[6]} 2>/dev/null
+	echo "before the snapshot it took $before MiB, now $(takes)"
+	[ "$(takes)" -ge $((before + 8)) ] && is "$(tap-img info 6.cow --json | jq .deletions)" 0
+}
+gives_back() {
+	open_disk 6 && eventually takes_at_most $((before + 4)) || { echo "$(takes) MiB, before it $before"; return 1; }
+	nbdcopy "${uri[6]}" - | cmp - want.raw
+}
+check "a disk" make_disks 6
+check "write all of it" write_all
+check "killed when what a snapshot held is free, and takes space" killed_before_holes
+check "the next tapdisk gives it back" gives_back
+check "end" end_disks
+check "tap-img sees it, too" test "$(tap-img info 6.cow --json | jq '."actual-size"')" -le $(((before + 4) << 20))
+check "the store is clean" stores_are_clean 6
+rm 6.cow
+
 # A full store: writes wait, and continue.
 full_store() {
 	local tries state
