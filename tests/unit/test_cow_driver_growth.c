@@ -236,7 +236,7 @@ static struct write *write_on(struct fault_store *store)
 /* @answer: what the guest gets; 0: nothing, its write waits for room. Then there is room, or the device is mended. */
 static void refuse_growth(int error, int answer)
 {
-	struct fault_store store;
+	struct fault_store store = { 0 };
 	struct write *write;
 
 	make_store(fault_store_name(&store, "refused"));
