@@ -20,14 +20,27 @@ static inline json_t *minor_request(const char *command, int minor)
 	return json_pack("{s:s, s:i}", "command", command, "minor", minor);
 }
 
-static inline int add_disk(const char *target)
+static inline json_t *open_request(int minor, const char *target)
+{
+	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
+}
+
+/* One more minor of the tapdisk, with no image open. */
+static inline int attach(void)
 {
 	struct error_text text = { "" };
 	int minor = tapctl_minor_allocate(-1, &text);
 
 	assert_true(minor >= 0);
 	call(minor_request("attach", minor));
-	call(json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target));
+	return minor;
+}
+
+static inline int add_disk(const char *target)
+{
+	int minor = attach();
+
+	call(open_request(minor, target));
 	return minor;
 }
 

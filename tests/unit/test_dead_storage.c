@@ -3,10 +3,7 @@
  * test_dead_storage.c - the storage of an open image stops answering: the
  * process answers commands, and its other disks read, write and flush.
  */
-#include "scratch.h"
-
-#include "fixture_disks.h"
-#include "hanging_fs.h"
+#include "hanging_disks.h"
 #include "nbd_connection.h"
 
 #define OTHER_BYTES (64u << 20)
@@ -26,22 +23,7 @@ static int add_hanging(const char *name)
 	return add_disk(target);
 }
 
-static int start(void)
-{
-	if (!hanging_start(scratch_path("mnt")))
-		return -1;
-	fixture_start(&f, OTHER_BYTES, NULL, NULL);
-	return 0;
-}
-
-static void stop(void)
-{
-	fixture_stop(&f);
-	assert_true(hanging_wait_open(0));
-	hanging_stop();
-}
-
-#define START_OR_SKIP() do { if (start()) skip(); } while (0)
+#define START_OR_SKIP() do { if (start_with(OTHER_BYTES, NULL)) skip(); } while (0)
 
 static int structured_client_of(int minor)
 {
@@ -154,15 +136,10 @@ static void test_look(void **state)
 /* A store asks its base. */
 static void test_look_into_base(void **state)
 {
-	char command[1200], program[300], target[200];
 	int minor, fd;
 
 	START_OR_SKIP();
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s create -F raw -b %s/seek %s/store >/dev/null", program, hanging.path, scratch_dir);
-	assert_int_equal(system(command), 0);
-	snprintf(target, sizeof(target), "cow:%s/store", scratch_dir);
-	minor = add_disk(target);
+	minor = add_disk(new_store_above("seek", "store"));
 	look_for_holes(minor);
 	/* closed while a look waits: the reply is lost, and that is all */
 	fd = structured_client_of(minor);

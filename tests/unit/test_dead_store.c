@@ -5,17 +5,10 @@
  * commands, and its other disk reads and writes. When the storage answers
  * again the command ends, and the store is clean.
  */
-#include "scratch.h"
-
-#include <poll.h>
-
-#include "fixture_disks.h"
-#include "hanging_fs.h"
-#include "probe.h"
+#include "hanging_disks.h"
 
 #define OTHER_BYTES (8u << 20)
 #define STORE_BYTES "8M"
-#define FOREVER "600"
 #define PIECE 4096u
 #define PIECES 40u
 #define APART (128u << 10)
@@ -23,101 +16,43 @@
 #define AT_CLOSE 3u			/* requests: the drain has fewer, the close more */
 #define AT_OPEN 4u			/* requests: an open has more */
 
-/* "cow:" and a store, new, in the file system that hangs. @options: of tap-img create. */
-static const char *new_store(const char *name, const char *options)
+/* "cow:" and a store, new, in the file system that hangs. @base: a snapshot of another store, or NULL. */
+static const char *new_store(const char *name, const char *base)
 {
 	static char targets[4][300];
 	static unsigned turn;
-	char *target = targets[turn++ % 4], command[1200], program[300], path[300];
+	char *target = targets[turn++ % 4], path[300];
 
-	fixture_find_program(program, sizeof(program), "tap-img");
 	hanging_store_path(path, name);
-	snprintf(command, sizeof(command), "%s create %s %s >/dev/null", program, options, path);
 	unlink(path);
-	if (!strncmp(options, "-b", 2))
-		assert_int_equal(system(command), 0);
+	if (base)
+		tap_img("create -b %s %s", base, path);
 	else
-		assert_int_equal(system(strcat(command, " " STORE_BYTES)), 0);
+		tap_img("create %s " STORE_BYTES, path);
 	snprintf(target, sizeof(targets[0]), "cow:%s/%s", hanging.path, name);
 	return target;
 }
 
+/* A store on a snapshot of another one, *@below. */
+static const char *new_stores(const char *name_below, const char *name, const char **below)
+{
+	char base[400];
+
+	*below = new_store(name_below, NULL);
+	tap_img("snapshot -c one %s", *below);
+	snprintf(base, sizeof(base), "%s@one", *below);
+	return new_store(name, base);
+}
+
 static void check_store(const char *name)
 {
-	char command[1200], program[300], path[300];
+	char path[300];
 
-	fixture_find_program(program, sizeof(program), "tap-img");
 	hanging_store_path(path, name);
-	snprintf(command, sizeof(command), "%s check %s >/dev/null", program, path);
-	assert_int_equal(system(command), 0);
+	tap_img("check %s", path);
 }
 
-static int start_with(const char *seconds)
-{
-	if (!hanging_start(scratch_path("mnt")))
-		return -1;
-	setenv(PROBE_TIMEOUT_ENV, seconds, 1);
-	fixture_start(&f, OTHER_BYTES, NULL, NULL);
-	return 0;
-}
-
-static void stop(void)
-{
-	fixture_stop(&f);
-	assert_true(hanging_wait_open(0));
-	hanging_stop();
-}
-
-#define START_OR_SKIP(seconds) do { if (start_with(seconds)) skip(); } while (0)
-
-/* A separate connection, on which a command was sent that waits. */
-static struct tapctl *send_command(json_t *request)
-{
-	struct error_text text = { "" };
-	struct tapctl *ctl;
-
-	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
-	assert_int_equal(tapctl_send(ctl, request), 0);
-	return ctl;
-}
-
-static bool has_answer(struct tapctl *ctl, int ms)
-{
-	struct pollfd fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
-
-	return poll(&fd, 1, ms) > 0;
-}
-
-static int take_answer(struct tapctl *ctl, struct error_text *text)
-{
-	json_t *reply;
-	int error;
-
-	text->text[0] = '\0';
-	assert_true(has_answer(ctl, TIMEOUT_MS));
-	assert_int_equal(tapctl_receive(ctl, &reply), 0);
-	error = tapctl_reply_error(reply, text);
-	json_decref(reply);
-	tapctl_close(ctl);
-	return error;
-}
-
-static void expect_answer(struct tapctl *ctl)
-{
-	struct error_text text;
-
-	if (take_answer(ctl, &text))
-		fail_msg("%s", text.text);
-}
-
-static void expect_stuck(struct tapctl *ctl, const char *what)
-{
-	struct error_text text;
-
-	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
-	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, what))
-		fail_msg("%s", text.text);
-}
+#define START_OR_SKIP(seconds) do { if (start_with(OTHER_BYTES, seconds)) skip(); } while (0)
 
 /* True: a request of the store waits. False: the command has ended without one. */
 static bool hangs(struct tapctl *command)
@@ -173,11 +108,6 @@ static void expect_pieces(int minor, unsigned stamp)
 	client_leave(fd);
 }
 
-static json_t *open_request(int minor, const char *target)
-{
-	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
-}
-
 /* Sends @request to a tapdisk whose storage stops answering after @requests; false: it has no more of them. */
 static bool hang_with(unsigned requests, json_t *request)
 {
@@ -208,7 +138,7 @@ static void test_close(void **state)
 	int minor;
 
 	START_OR_SKIP(FOREVER);
-	target = new_store("store", "");
+	target = new_store("store", NULL);
 	minor = add_disk(target);
 	for (n = 0; n < MANY; n++) {
 		write_pieces(minor, n);
@@ -231,7 +161,7 @@ static void test_pause(void **state)
 	int minor;
 
 	START_OR_SKIP(FOREVER);
-	minor = add_disk(new_store("store", ""));
+	minor = add_disk(new_store("store", NULL));
 	for (n = 0; n < MANY; n++) {
 		write_pieces(minor, n);
 		if (!hang_after(n, "pause", minor))
@@ -247,25 +177,6 @@ static void test_pause(void **state)
 	stop();
 }
 
-static void wait_for_end(void)
-{
-	char byte;
-
-	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
-		;
-	tapctl_close(f.ctl);
-}
-
-static void free_minor(int minor)
-{
-	struct error_text text;
-
-	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
-		assert_true(ms < TIMEOUT_MS);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	}
-}
-
 /* @name: with reads that hang, or without; these hang already when it is found out whether the store answers. */
 static void open_in_turn(const char *name)
 {
@@ -274,7 +185,7 @@ static void open_in_turn(const char *name)
 	int minor;
 
 	START_OR_SKIP(FOREVER);
-	target = new_store(name, "");
+	target = new_store(name, NULL);
 	minor = add_disk(target);
 	for (n = 0; n < MANY; n++) {
 		write_pieces(minor, n);
@@ -310,21 +221,13 @@ static void test_open_reading(void **state)
 /* A store on a snapshot of another one. */
 static void test_open_base(void **state)
 {
-	char option[400], command[1200], program[300];
 	const char *below, *target;
-	struct error_text text;
 	unsigned n;
 	int minor;
 
 	START_OR_SKIP(FOREVER);
-	below = new_store("storeread1", "");
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s snapshot -c one %s >/dev/null", program, below);
-	assert_int_equal(system(command), 0);
-	snprintf(option, sizeof(option), "-b %s@one", below);
-	target = new_store("storeread2", option);
-	minor = tapctl_minor_allocate(-1, &text);
-	call(minor_request("attach", minor));
+	target = new_stores("storeread1", "storeread2", &below);
+	minor = attach();
 	for (n = 0; n < MANY && hang_with(n, open_request(minor, target)); n++) {
 		if (n)
 			expect_pieces(minor, n - 1);
@@ -346,9 +249,8 @@ static void test_open_limit(void **state)
 	int minor;
 
 	START_OR_SKIP("1");
-	target = new_store("store", "");
-	minor = tapctl_minor_allocate(-1, &text);
-	call(minor_request("attach", minor));
+	target = new_store("store", NULL);
+	minor = attach();
 	for (unsigned n = 0; n < AT_OPEN; n++) {
 		hanging_set_after(n);
 		assert_int_equal(take_answer(send_command(open_request(minor, target)), &text), -ETIMEDOUT);
@@ -375,9 +277,8 @@ static void test_open_given_up(void **state)
 	int minor;
 
 	START_OR_SKIP(FOREVER);
-	target = new_store("store", "");
-	minor = tapctl_minor_allocate(-1, &text);
-	call(minor_request("attach", minor));
+	target = new_store("store", NULL);
+	minor = attach();
 	hanging_set_after(1);
 	waits = send_command(open_request(minor, target));
 	assert_true(hangs(waits));
@@ -406,18 +307,12 @@ static void test_open_given_up(void **state)
 /* The last disk on a snapshot of another store closes that store, too. */
 static void test_base(void **state)
 {
-	char option[400], command[1200], program[300];
 	const char *below, *target;
 	unsigned n;
 	int minor, base;
 
 	START_OR_SKIP(FOREVER);
-	below = new_store("store1", "");
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s snapshot -c one %s >/dev/null", program, below);
-	assert_int_equal(system(command), 0);
-	snprintf(option, sizeof(option), "-b %s@one", below);
-	target = new_store("store2", option);
+	target = new_stores("store1", "store2", &below);
 	for (n = 0; n < MANY; n++) {
 		base = add_disk(below);
 		minor = add_disk(target);
@@ -444,18 +339,17 @@ static void test_limit(void **state)
 	int minor, other;
 
 	START_OR_SKIP("1");
-	target = new_store("store", "");
+	target = new_store("store", NULL);
 	minor = add_disk(target);
-	other = tapctl_minor_allocate(-1, &text);
-	call(minor_request("attach", other));
+	other = attach();
 	write_pieces(minor, 1);
 	hanging_set_after(AT_CLOSE);
-	expect_stuck(send_command(minor_request("close", minor)), "the disk is closed when it does");
+	expect_stuck(send_command(minor_request("close", minor)), "store", "the disk is closed when it does");
 	use_the_rest();
 	fixture_call_fails(&f, minor_request("detach", minor), -EBUSY);
 	fixture_call_fails(&f, open_request(minor, target), -EEXIST);
 	fixture_call_fails(&f, minor_request("unpause", minor), -EBUSY);
-	expect_stuck(send_command(minor_request("close", minor)), "the disk is closed when it does");
+	expect_stuck(send_command(minor_request("close", minor)), "store", "the disk is closed when it does");
 	assert_int_equal(take_answer(send_command(open_request(other, target)), &text), -ETIMEDOUT);
 	use_the_rest();
 	again = send_command(minor_request("close", minor));
@@ -479,7 +373,7 @@ static void test_end(void **state)
 	int minor;
 
 	START_OR_SKIP("2");
-	target = new_store("store", "");
+	target = new_store("store", NULL);
 	minor = add_disk(target);
 	write_pieces(minor, 1);
 	hanging_set_after(AT_CLOSE);
@@ -510,7 +404,7 @@ static void test_killed(void **state)
 	unsigned n;
 
 	START_OR_SKIP(FOREVER);
-	minor = add_disk(new_store("store", ""));
+	minor = add_disk(new_store("store", NULL));
 	for (n = 0; n < MANY; n++) {
 		write_pieces(minor, n);
 		hanging_set_after(n);

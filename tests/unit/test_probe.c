@@ -5,24 +5,11 @@
  * answer. The open hangs in the kernel, in four different calls: the last is not
  * made to find out whether the image answers, but to open it.
  */
-#include "fixture.h"
+#include "hanging_disks.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "hanging_fs.h"
-#include "probe.h"
-#include "scratch.h"
 
 #define IMAGE_BYTES (1 << 20)
-#define FOREVER "600"
 #define LATE_MS 30000u
 
 #define KINDS 4
@@ -30,32 +17,14 @@
 
 static const char *const kinds[KINDS] = { "lookup", "open", "read", "write" };	/* hanging_fs.h */
 
-static struct fixture f;
-static char mnt[200];
-
 static char *target_of(const char *name)
 {
 	static char targets[4][300];
 	static unsigned turn;
 	char *target = targets[turn++ % 4];
 
-	snprintf(target, sizeof(targets[0]), "aio:%s/%s", mnt, name);
+	snprintf(target, sizeof(targets[0]), "aio:%s/%s", hanging.path, name);
 	return target;
-}
-
-static json_t *open_request(int minor, const char *target)
-{
-	return json_pack("{s:s, s:i, s:s}", "command", "open", "minor", minor, "target", target);
-}
-
-static json_t *minor_request(const char *command, int minor)
-{
-	return json_pack("{s:s, s:i}", "command", command, "minor", minor);
-}
-
-static void call(json_t *request)
-{
-	json_decref(fixture_call(&f, request));
 }
 
 static unsigned state_of(int minor)
@@ -75,75 +44,9 @@ static void wait_for_state(int minor, unsigned state)
 	}
 }
 
-/* One more minor of the tapdisk. */
-static int attach(void)
-{
-	struct error_text text = { "" };
-	int minor = tapctl_minor_allocate(-1, &text);
-
-	assert_true(minor >= 0);
-	call(minor_request("attach", minor));
-	return minor;
-}
-
-static void detach(int minor)
-{
-	struct error_text text = { "" };
-
-	call(minor_request("close", minor));
-	call(minor_request("detach", minor));
-	assert_int_equal(tapctl_minor_free(minor, &text), 0);
-}
-
-/* A separate connection, on which a command was sent that waits. */
-static struct tapctl *send_command(json_t *request)
-{
-	struct error_text text = { "" };
-	struct tapctl *ctl;
-
-	assert_int_equal(tapctl_connect(&ctl, f.pid, &text), 0);
-	assert_int_equal(tapctl_send(ctl, request), 0);
-	return ctl;
-}
-
-static bool has_answer(struct tapctl *ctl, int ms)
-{
-	struct pollfd fd = { .fd = tapctl_fd(ctl), .events = POLLIN };
-
-	return poll(&fd, 1, ms) > 0;
-}
-
-/* Its final answer. The connection is closed. */
-static int take_answer(struct tapctl *ctl, struct error_text *text)
-{
-	json_t *reply;
-	int error;
-
-	assert_true(has_answer(ctl, 30000));
-	assert_int_equal(tapctl_receive(ctl, &reply), 0);
-	error = tapctl_reply_error(reply, text);
-	json_decref(reply);
-	tapctl_close(ctl);
-	return error;
-}
-
 static void expect_timeout(struct tapctl *ctl, const char *name)
 {
-	struct error_text text = { "" };
-
-	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
-	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, name) || strchr(text.text, '\n'))
-		fail_msg("%s", text.text);
-}
-
-static void expect_stuck(struct tapctl *ctl, const char *name, const char *what)
-{
-	struct error_text text = { "" };
-
-	assert_int_equal(take_answer(ctl, &text), -ETIMEDOUT);
-	if (!strstr(text.text, "has not answered for 1 seconds") || !strstr(text.text, name) || !strstr(text.text, what) ||
-	    strchr(text.text, '\n'))
-		fail_msg("%s", text.text);
+	expect_stuck(ctl, name, "");
 }
 
 /* All commands that concern another image. */
@@ -162,28 +65,12 @@ static void use_the_rest(const char *good)
 	call(open_request(minor, good));
 	call(minor_request("pause", minor));
 	call(minor_request("unpause", minor));
-	detach(minor);
+	remove_disk(minor);
 	tapctl_close(f.ctl);
 	f.ctl = ours;
 }
 
-static int start_with(const char *seconds)
-{
-	if (!hanging_start(scratch_path("mnt")))
-		return -1;
-	snprintf(mnt, sizeof(mnt), "%s", scratch_path("mnt"));
-	setenv("TAPSNAP_OPEN_TIMEOUT", seconds, 1);
-	fixture_start(&f, IMAGE_BYTES, NULL, NULL);
-	return 0;
-}
-
-static void stop(void)
-{
-	fixture_stop(&f);
-	hanging_stop();
-}
-
-#define START_OR_SKIP(seconds) do { if (start_with(seconds)) skip(); } while (0)
+#define START_OR_SKIP(seconds) do { if (start_with(IMAGE_BYTES, seconds)) skip(); } while (0)
 
 /* The tapdisk, and its opener if it has one. */
 static bool has_no_file_there(int pid)
@@ -201,7 +88,7 @@ static bool has_no_file_there(int pid)
 		snprintf(path, sizeof(path), "/proc/%d/fd/%s", pid, entry->d_name);
 		length = readlink(path, target, sizeof(target) - 1);
 		target[length > 0 ? length : 0] = '\0';
-		none &= !strstr(target, mnt);
+		none &= !strstr(target, hanging.path);
 	}
 	if (dir)
 		closedir(dir);
@@ -235,7 +122,6 @@ static void test_the_others(void **state)
 	START_OR_SKIP(FOREVER);
 	for (unsigned i = 0; i < KINDS; i++) {
 		int minor = attach();
-		struct error_text text = { "" };
 		struct tapctl *waits;
 
 		hanging_set(true);
@@ -244,9 +130,8 @@ static void test_the_others(void **state)
 		use_the_rest(target_of("good"));
 		assert_false(has_answer(waits, 0));
 		hanging_set(false);
-		if (take_answer(waits, &text))
-			fail_msg("%s", text.text);
-		detach(minor);
+		expect_answer(waits);
+		remove_disk(minor);
 		expect_no_file_there();
 	}
 	stop();
@@ -255,7 +140,6 @@ static void test_the_others(void **state)
 /* The same for an image that takes another's place, and for one that is closed. */
 static void test_the_others_of_open_disk(void **state)
 {
-	struct error_text text = { "" };
 	struct tapctl *waits, *again;
 	int minor;
 
@@ -269,8 +153,7 @@ static void test_the_others_of_open_disk(void **state)
 	use_the_rest(target_of("good"));
 	assert_false(has_answer(waits, 0));
 	hanging_set(false);
-	if (take_answer(waits, &text))
-		fail_msg("%s", text.text);
+	expect_answer(waits);
 	call(minor_request("pause", minor));
 	call(json_pack("{s:s, s:i, s:s}", "command", "unpause", "minor", minor, "target", target_of("end")));
 	hanging_set(true);
@@ -281,9 +164,9 @@ static void test_the_others_of_open_disk(void **state)
 	assert_false(has_answer(waits, 0));
 	assert_false(has_answer(again, 0));
 	hanging_set(false);
-	if (take_answer(waits, &text) || take_answer(again, &text))
-		fail_msg("%s", text.text);
-	detach(minor);
+	expect_answer(waits);
+	expect_answer(again);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -301,7 +184,7 @@ static void test_limit(void **state)
 		hanging_set(false);
 		expect_no_file_there();
 		call(open_request(minor, target_of(kinds[i])));
-		detach(minor);
+		remove_disk(minor);
 		expect_no_file_there();
 	}
 	stop();
@@ -337,7 +220,7 @@ static void test_resize(void **state)
 	use_the_rest(target_of("good"));
 	hanging_set(false);
 	call(minor_request("resize", minor));
-	detach(minor);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -345,14 +228,11 @@ static void test_resize(void **state)
 /* A store that answers, on a base that does not. */
 static void test_base(void **state)
 {
-	char command[1200], program[300], target[200];
+	const char *target;
 	int minor;
 
 	START_OR_SKIP("1");
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s create -F raw -b %s/read %s/store >/dev/null", program, mnt, scratch_dir);
-	assert_int_equal(system(command), 0);
-	snprintf(target, sizeof(target), "cow:%s/store", scratch_dir);
+	target = new_store_above("read", "store");
 	minor = attach();
 	hanging_set(true);
 	expect_timeout(send_command(open_request(minor, target)), "store");
@@ -360,7 +240,7 @@ static void test_base(void **state)
 	hanging_set(false);
 	expect_no_file_there();
 	call(open_request(minor, target));
-	detach(minor);
+	remove_disk(minor);
 	stop();
 }
 
@@ -380,11 +260,8 @@ static void test_many(void **state)
 		waits[i] = send_command(open_request(minors[i], target_of(name)));
 	}
 	call(json_pack("{s:s}", "command", "list"));
-	for (unsigned i = 0; i < PROBE_MAX; i++) {
-		text.text[0] = '\0';
+	for (unsigned i = 0; i < PROBE_MAX; i++)
 		assert_int_equal(take_answer(waits[i], &text), -ETIMEDOUT);
-	}
-	text.text[0] = '\0';
 	assert_int_equal(take_answer(waits[PROBE_MAX], &text), -EBUSY);
 	assert_non_null(strstr(text.text, "still wait for their storage"));
 	hanging_set(false);
@@ -392,7 +269,7 @@ static void test_many(void **state)
 	use_the_rest(target_of("good"));
 	for (unsigned i = 0; i <= PROBE_MAX; i++) {
 		call(open_request(minors[i], target_of("good")));
-		detach(minors[i]);
+		remove_disk(minors[i]);
 	}
 	stop();
 }
@@ -400,7 +277,6 @@ static void test_many(void **state)
 /* Guests wait for a takeover: the limit does not apply there. */
 static void test_taken_over(void **state)
 {
-	struct error_text text = { "" };
 	json_t *request;
 	struct tapctl *waits;
 	int minor;
@@ -413,9 +289,8 @@ static void test_taken_over(void **state)
 	waits = send_command(request);
 	assert_false(has_answer(waits, 2500));
 	hanging_set(false);
-	if (take_answer(waits, &text))
-		fail_msg("%s", text.text);
-	detach(minor);
+	expect_answer(waits);
+	remove_disk(minor);
 	stop();
 }
 
@@ -426,7 +301,6 @@ static void test_end(void **state)
 	struct tapctl *waits, *other;
 	int minor, other_minor;
 	bool opens_itself;
-	char byte;
 
 	START_OR_SKIP(FOREVER);
 	opens_itself = !opener_of_tapdisk();
@@ -436,16 +310,13 @@ static void test_end(void **state)
 	waits = send_command(open_request(minor, target_of("open")));
 	other = send_command(open_request(other_minor, target_of("read")));
 	assert_true(hanging_wait_held(2));
-	detach(minor);
+	remove_disk(minor);
 	assert_int_equal(kill(f.pid, SIGTERM), 0);
 	assert_int_equal(take_answer(waits, &text), -ESHUTDOWN);
-	text.text[0] = '\0';
 	assert_int_equal(take_answer(other, &text), -ESHUTDOWN);
 	if (opens_itself)	/* then this file system holds the tapdisk back */
 		hanging_set(false);
-	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
-		;
-	tapctl_close(f.ctl);
+	wait_for_end();
 	hanging_set(false);
 	assert_true(hanging_wait_open(0));
 	assert_int_equal(tapctl_minor_free(other_minor, &text), 0);
@@ -481,12 +352,10 @@ static void test_close(void **state)
 	expect_stuck(again, "end", "the disk is closed when it does");
 	again = send_command(minor_request("close", minor));
 	hanging_set(false);
-	text.text[0] = '\0';
-	if (take_answer(again, &text))
-		fail_msg("%s", text.text);
+	expect_answer(again);
 	call(request);
-	detach(other);
-	detach(minor);
+	remove_disk(other);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -507,7 +376,7 @@ static void test_pause(void **state)
 	wait_for_state(minor, TD_PAUSE_REQUESTED | TD_PAUSED | TD_QUIESCED);
 	call(minor_request("pause", minor));
 	call(minor_request("unpause", minor));
-	detach(minor);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -527,7 +396,7 @@ static void test_hand_over(void **state)
 	assert_int_equal(state_of(minor), TD_PAUSE_REQUESTED | TD_QUIESCE_REQUESTED);
 	hanging_set(false);
 	wait_for_state(minor, 0);
-	detach(minor);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -535,21 +404,18 @@ static void test_hand_over(void **state)
 /* Of a store, the files: its own answers, its base does not. */
 static void test_close_store(void **state)
 {
-	char command[1200], program[300], target[200];
+	const char *target;
 	int minor;
 
 	START_OR_SKIP("1");
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s create -F raw -b %s/close %s/closed >/dev/null", program, mnt, scratch_dir);
-	assert_int_equal(system(command), 0);
-	snprintf(target, sizeof(target), "cow:%s/closed", scratch_dir);
+	target = new_store_above("close", "closed");
 	minor = attach();
 	call(open_request(minor, target));
 	hanging_set(true);
 	expect_stuck(send_command(minor_request("close", minor)), "closed", "the disk is closed when it does");
 	use_the_rest(target_of("good"));
 	hanging_set(false);
-	detach(minor);
+	remove_disk(minor);
 	expect_no_file_there();
 	stop();
 }
@@ -560,7 +426,6 @@ static void test_end_while_closing(void **state)
 	struct error_text text = { "" };
 	struct tapctl *waits;
 	int minor;
-	char byte;
 
 	START_OR_SKIP("2");
 	minor = attach();
@@ -570,17 +435,12 @@ static void test_end_while_closing(void **state)
 	assert_true(hanging_wait_held(1));
 	assert_int_equal(kill(f.pid, SIGTERM), 0);
 	assert_int_equal(take_answer(waits, &text), -ETIMEDOUT);
-	while (read(tapctl_fd(f.ctl), &byte, 1) > 0)
-		;
-	tapctl_close(f.ctl);
+	wait_for_end();
 	assert_int_equal(tapctl_minor_free(f.minor, &text), 0);
 	assert_int_not_equal(tapctl_minor_free(minor, &text), 0);	/* the locks are still there */
 	hanging_set(false);
 	assert_true(hanging_wait_open(0));
-	for (unsigned ms = 0; tapctl_minor_free(minor, &text); ms++) {
-		assert_true(ms < LATE_MS);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-	}
+	free_minor(minor);
 	assert_int_equal(unlink(f.image), 0);
 	hanging_stop();
 }
@@ -596,7 +456,8 @@ static void test_program(void **state)
 	fixture_find_program(program, sizeof(program), "tap-ctl");
 	for (unsigned i = 0; i < 2 * PROBED_KINDS; i++) {
 		hanging_set(true);
-		snprintf(command, sizeof(command), "%s create -a %s:%s/%s 2>&1; echo $?", program, types[i / PROBED_KINDS], mnt, kinds[i % PROBED_KINDS]);
+		snprintf(command, sizeof(command), "%s create -a %s:%s/%s 2>&1; echo $?", program,
+			 types[i / PROBED_KINDS], hanging.path, kinds[i % PROBED_KINDS]);
 		output = popen(command, "re");
 		assert_non_null(fgets(line, sizeof(line), output));
 		assert_non_null(strstr(line, "has not answered for 1 seconds"));
@@ -628,7 +489,7 @@ static void test_interrupted(void **state)
 	for (unsigned i = 0; i < 2 * PROBED_KINDS; i++) {
 		hanging_set(true);
 		snprintf(command, sizeof(command), "timeout -k 10 -s INT 0.5 %s create -a %s:%s/%s 2>/dev/null", program,
-			 types[i / PROBED_KINDS], mnt, kinds[i % PROBED_KINDS]);
+			 types[i / PROBED_KINDS], hanging.path, kinds[i % PROBED_KINDS]);
 		status = system(command);
 		assert_true(WIFEXITED(status));
 		assert_int_equal(WEXITSTATUS(status), 124);
@@ -644,24 +505,19 @@ static void test_interrupted(void **state)
 /* An open store that no longer answers does not delay the open of another. */
 static void test_other_store(void **state)
 {
-	char command[1200], program[300], target[200];
+	char command[1200], program[300];
 	int minor;
 
 	START_OR_SKIP("5");
-	fixture_find_program(program, sizeof(program), "tap-img");
-	snprintf(command, sizeof(command), "%s create -F raw -b %s/lookup %s/above >/dev/null && %s create %s/alone 1M >/dev/null",
-		 program, mnt, scratch_dir, program, scratch_dir);
-	assert_int_equal(system(command), 0);
-	snprintf(target, sizeof(target), "cow:%s/above", scratch_dir);
-	minor = attach();
-	call(open_request(minor, target));
+	tap_img("create %s/alone 1M", scratch_dir);
+	minor = add_disk(new_store_above("lookup", "above"));
 	hanging_set(true);
 	fixture_find_program(program, sizeof(program), "tap-ctl");
 	snprintf(command, sizeof(command), "%s destroy $(%s create -a cow:%s/alone --json | jq -r '\"-p \\(.pid) -m \\(.minor)\"')",
 		 program, program, scratch_dir);
 	assert_int_equal(system(command), 0);
 	hanging_set(false);
-	detach(minor);
+	remove_disk(minor);
 	stop();
 }
 
