@@ -27,6 +27,18 @@ void expect_list(const char *names)
 	assert_string_equal(outcome.names, names);
 }
 
+json_t *read_info(const char *name)
+{
+	struct domain_directory directory;
+	struct error_text text = { "" };
+	json_t *info;
+
+	if (directory_open(&directory, FAKE_UUID, false, &text) || info_read(&directory, name, &info, &text))
+		fail_msg("%s", text.text);
+	directory_close(&directory);
+	return info;
+}
+
 void expect_disk(unsigned number, const char *names)
 {
 	struct domain_disks disks = { 0 };

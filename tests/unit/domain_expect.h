@@ -45,6 +45,8 @@ static inline struct outcome recover(bool force)
 void must_fail(struct outcome outcome, int error, const char *word);
 
 void expect_list(const char *names);
+/* What the domain's directory says about a snapshot; the caller owns it. */
+json_t *read_info(const char *name);
 /* @names: the snapshots that one disk must have; that each disk must have. */
 void expect_disk(unsigned number, const char *names);
 void expect_disks(const char *names);
