@@ -4,7 +4,9 @@
  * driver `cow`. They do what the library does (cow_internal.h), but without
  * blocking, for many requests at a time.
  *
- *   cow.c               the driver: open, close, exports
+ *   cow.c               the driver: exports
+ *   cow_disk_open.c     open a store, and its base
+ *   cow_disk_close.c    close it
  *   cow_disk_request.c  requests: which are running, and their pieces
  *   cow_disk_wait.c     writes that wait, in one list for each reason
  *   cow_disk_read.c     reads
@@ -52,6 +54,7 @@ struct cow_export;
 struct cow_merge;
 struct cow_request;
 struct cow_piece;
+struct stat;
 
 struct cow_requests {
 	struct cow_request *first, **last;
@@ -219,10 +222,18 @@ int cow_disk_run(struct cow_disk *disk, void (*run)(void *arg), void *arg);
 /* Runs the engine until @ready(@disk). */
 void cow_disk_wait(struct cow_disk *disk, bool (*ready)(struct cow_disk *disk));
 
-/* cow.c */
+/* cow_disk_open.c. find: the store in that file, NULL: this process does not have it open. forget: take it from memory. */
+struct cow_disk *cow_disk_find(const struct stat *st);
+int cow_disk_open(struct cow_disk **result, struct engine *engine, const char *path, const struct stat *st,
+		  const struct driver_options *options, struct error_text *error);
+void cow_disk_forget(struct cow_disk *disk);
 int cow_disk_open_backend(struct cow_disk *disk, struct backend **backend, const char *path,
 			  const struct driver_options *options, struct error_text *error);
 void cow_disk_set_store(struct cow_disk *disk, struct cow_store *store);
+
+/* cow_disk_close.c. finish: call until it returns true, after I/O has completed; not in a fiber of the disk. */
+bool cow_disk_finish(struct cow_disk *disk);
+void cow_disk_close(struct cow_disk *disk);
 
 /* cow_disk_reopen.c: reopen a read-only store for writing; on failure it stays read-only. */
 int cow_disk_reopen(struct cow_disk *disk, const char *path, const struct driver_options *options,
