@@ -226,6 +226,29 @@ static inline void make_image(const char *type, char *target, size_t size)
 	snprintf(target, size, "%s:%s", type, path);
 }
 
+/* From the next I/O on all of them fail with @error. */
+static inline void break_disk(int error)
+{
+	fault.seen = 0;
+	fault.fail_at = 1;
+	fault.broken = true;
+	fault.error = error;
+}
+
+static inline void repair_disk(void)
+{
+	fault.fail_at = 0;
+	fault.writes_only = fault.syncs_only = false;
+}
+
+static inline void open_raw(enum vbd_on_error policy)
+{
+	char target[PATH_MAX];
+
+	make_image("aio", target, sizeof(target));
+	disk_open(target, policy);
+}
+
 static inline void failing_disk_init(void)
 {
 	scratch_init_in(access("/dev/shm", W_OK) ? "/var/tmp" : "/dev/shm");
