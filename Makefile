@@ -164,7 +164,7 @@ COW_TEST_OBJS = $(BUILD)/tests/unit/cow_sim.o $(BUILD)/tests/unit/cow_model.o
 $(filter $(BUILD)/tests/unit/test_cow_%,$(UNIT_TESTS)): $(COW_TEST_OBJS)
 $(BUILD)/tests/unit/test_cow_damage $(BUILD)/tests/unit/test_cow_delete: private ALL_LDFLAGS += -Wl,--wrap=cow_node_get
 $(BUILD)/tests/unit/test_cow_file: private ALL_LDFLAGS += -Wl,--wrap=pread -Wl,--wrap=pwrite -Wl,--wrap=fdatasync \
-	-Wl,--wrap=fsync -Wl,--wrap=linkat -Wl,--wrap=renameat2 -Wl,--wrap=unlink -Wl,--wrap=path_open
+	-Wl,--wrap=fsync -Wl,--wrap=linkat -Wl,--wrap=rename -Wl,--wrap=renameat2 -Wl,--wrap=unlink -Wl,--wrap=path_open
 $(BUILD)/tests/unit/test_cow_growth: private ALL_LDFLAGS += -Wl,--wrap=cow_version_gone
 
 # The same for a served store, with many requests in flight.

@@ -244,7 +244,7 @@ void backend_close(struct backend *backend)
 {
 	if (!backend)
 		return;
-	assert(!backend->in_flight);
+	assert(!backend->in_flight && !backend->waiting && !backend->retried);
 	backend->ops->close(backend->handle);
 	free(backend->overlay);
 	free(backend->path);

@@ -2,7 +2,7 @@
 /*
  * file_new.c - a new file, which gets its name when it is complete.
  *
- *   file_new() ---> locked, without a name ---> written ---> file_new_place(): synced, named, the name synced
+ *   file_new() ---> locked, without a name ---> written ---> file_new_place(): synced, named, both synced
  *
  * So a file under its name is complete, and no other program opens it while it is
  * made, even if its maker is killed at any moment: the kernel removes a file
@@ -13,7 +13,8 @@
  * The next file_new() of the same path removes it, when it has its lock. Without
  * renameat2(RENAME_NOREPLACE), as on NFS, a second link is made, and the first
  * removed: a left over file with two links is a complete one, and only its first
- * name is removed.
+ * name is removed. Where there are no links either, an empty file takes the name
+ * until the complete one replaces it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -27,7 +28,6 @@
 #include <unistd.h>
 
 #include "file.h"
-#include "image_directories.h"
 #include "path.h"
 
 #define PART_SUFFIX ".tapsnap-part"
@@ -88,6 +88,8 @@ static int part_try(struct image_file *file, const char *part, struct error_text
 	if (!ret && !is_named(file->fd, part))
 		ret = error_set(error, -EAGAIN, "%s: another process has removed it", part);
 	if (ret) {
+		if (ret != -EAGAIN && is_named(file->fd, part))
+			unlink(part);
 		close(file->fd);
 		file->fd = -1;
 	}
@@ -115,10 +117,25 @@ static int part_make(struct image_file *file, char **part, struct error_text *er
 	return error_set(error, ret == -EAGAIN || ret == -EOWNERDEAD ? -EBUSY : ret, "%s", why.text);
 }
 
+/* Whatever would keep the file from getting its name is said before the work, not after it. */
+static int check_name(const char *path, struct error_text *error)
+{
+	struct stat st;
+	int ret;
+
+	if (!lstat(path, &st))
+		return error_set(error, -EEXIST, "%s: already exists", path);
+	if (errno != ENOENT)
+		return error_set(error, -errno, "%s: %s", path, strerror(errno));
+	if (!*path || path[strlen(path) - 1] == '/')
+		return error_set(error, -EISDIR, "%s: not the name of a file", path);
+	ret = path_sync_name(path);
+	return ret ? error_set(error, ret, "%s: its directory: %s", path, strerror(-ret)) : 0;
+}
+
 int file_new(struct image_file *file, char **part, struct error_text *error)
 {
 	char directory[PATH_MAX];
-	struct stat st;
 	int ret;
 
 	assert(!path_has_opener());	/* which opens no files without a name */
@@ -126,8 +143,9 @@ int file_new(struct image_file *file, char **part, struct error_text *error)
 	file->fd = -1;
 	if (snprintf(directory, sizeof(directory), "%s", file->path) >= (int)sizeof(directory))
 		return error_set(error, -ENAMETOOLONG, "%s: too long", file->path);
-	if (!lstat(file->path, &st))
-		return error_set(error, -EEXIST, "%s: already exists", file->path);
+	ret = check_name(file->path, error);
+	if (ret)
+		return ret;
 	file->fd = path_open(dirname(directory), O_RDWR | O_TMPFILE, 0600);
 	if (file->fd >= 0) {
 		ret = lock(file, error);	/* nobody else has it: it can only be that there are no locks */
@@ -139,22 +157,51 @@ int file_new(struct image_file *file, char **part, struct error_text *error)
 	}
 	if (errno == EOPNOTSUPP || errno == EISDIR)
 		return part_make(file, part, error);
-	ret = -errno;
-	/* the reason for EACCES */
-	if (ret == -EACCES && image_directories_check(file->path, error))
-		return -EPERM;
-	return error_set(error, ret, "%s: %s", file->path, strerror(-ret));
+	return error_set(error, -errno, "%s: %s", file->path, strerror(errno));
 }
 
-static int rename_part(char **part, const char *path)
+/* Nobody else makes a file of that name meanwhile, and what is replaced is ours. */
+static int replace_own(const char *part, const char *path)
 {
-	int ret = renameat2(AT_FDCWD, *part, AT_FDCWD, path, RENAME_NOREPLACE) ? -errno : 0;
+	int fd = path_open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600), ret;
 
-	if (ret == -EINVAL || ret == -ENOSYS) {
-		ret = linkat(AT_FDCWD, *part, AT_FDCWD, path, 0) ? -errno : 0;
-		if (!ret)
-			unlink(*part);
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	if (!rename(part, path))
+		return 0;
+	ret = -errno;
+	unlink(path);
+	return ret;
+}
+
+static int rename_part(const struct image_file *file, const char *part)
+{
+	int ret = renameat2(AT_FDCWD, part, AT_FDCWD, file->path, RENAME_NOREPLACE) ? -errno : 0;
+
+	if (ret != -EINVAL && ret != -ENOSYS)
+		return ret;
+	ret = linkat(AT_FDCWD, part, AT_FDCWD, file->path, 0) ? -errno : 0;
+	if (ret == -EPERM || ret == -EOPNOTSUPP || ret == -ENOSYS)
+		return replace_own(part, file->path);
+	if (ret == -EEXIST && is_named(file->fd, file->path))
+		ret = 0;	/* NFS: the first reply was lost */
+	/* not another's, which it is if that has removed ours; if ours stays, the next maker removes it */
+	if (!ret && is_named(file->fd, part))
+		unlink(part);
+	return ret;
+}
+
+static int set_name(const struct image_file *file, char **part)
+{
+	char own[64];
+	int ret;
+
+	if (!*part) {
+		snprintf(own, sizeof(own), "/proc/self/fd/%d", file->fd);
+		return linkat(AT_FDCWD, own, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) ? -errno : 0;
 	}
+	ret = rename_part(file, *part);
 	if (!ret) {
 		free(*part);
 		*part = NULL;
@@ -162,14 +209,10 @@ static int rename_part(char **part, const char *path)
 	return ret;
 }
 
-static int set_name(const struct image_file *file, char **part)
+/* Some file systems do not write a file that has no name (btrfs before Linux 6.15), so the file is synced again. */
+static int sync_named(const struct image_file *file)
 {
-	char own[64];
-
-	if (*part)
-		return rename_part(part, file->path);
-	snprintf(own, sizeof(own), "/proc/self/fd/%d", file->fd);
-	return linkat(AT_FDCWD, own, AT_FDCWD, file->path, AT_SYMLINK_FOLLOW) ? -errno : 0;
+	return fsync(file->fd) ? -errno : path_sync_name(file->path);
 }
 
 int file_new_place(const struct image_file *file, char **part, struct error_text *error)
@@ -181,12 +224,12 @@ int file_new_place(const struct image_file *file, char **part, struct error_text
 	if (ret)
 		return error_set(error, ret, "%s: %s", file->path,
 				 ret == -EEXIST ? "has come into being meanwhile" : strerror(-ret));
-	ret = path_sync_name(file->path);
+	ret = sync_named(file);
 	if (!ret)
 		return 0;
 	if (is_named(file->fd, file->path))
 		unlink(file->path);
-	return error_set(error, ret, "%s: its directory cannot be made durable: %s", file->path, strerror(-ret));
+	return error_set(error, ret, "%s: cannot be made durable: %s", file->path, strerror(-ret));
 }
 
 void file_new_drop(const struct image_file *file, char **part)

@@ -73,11 +73,13 @@ struct block_request {
 	void *driver_data;		/* the driver's, from submit to done */
 	struct backend *backend;	/* the backend that has the request, set by backend_submit(); NULL again in done() */
 	struct block_request *next;	/* link of whatever queue holds it */
-	bool had_no_room;		/* waits for room, or did before it was tried again */
 
 	/* For a layer between the maker and backend_submit(), such as tapdisk's vbd_submit(). */
 	void *front;			/* the client of that layer that made the request; NULL: no such layer */
 	int front_error;		/* while the layer holds the request back: its error, -errno; 0: not tried yet */
+
+	/* The backend's, also while such a layer has the request, which may set it: it waits for room, or did before it was tried again. */
+	bool had_no_room;
 };
 
 /* "read", "write", "flush", "discard", "write-zeroes", "status". */

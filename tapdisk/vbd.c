@@ -626,6 +626,7 @@ void vbd_submit(struct vbd_client *client, struct block_request *req)
 
 	assert(vbd->backend);
 	req->front = client;
+	req->front_error = 0;
 	req->had_no_room = false;
 	if (!vbd_reports_loss(req) && !vbd_throttle_holds(vbd, req))
 		vbd_forward(vbd, req);

@@ -203,7 +203,7 @@ bool vbd_error_holds(struct vbd *vbd, struct block_request *req)
 	if (!vbd->errors.stopped || !req->front)
 		return false;
 	if (is_wanted(req))
-		append(&vbd->errors, req, 0);
+		append(&vbd->errors, req, req->front_error);
 	else
 		req->done(req, -ECANCELED);
 	return true;

@@ -183,6 +183,15 @@ interrupted() {	# interrupted SIGNAL CODE: background jobs of a shell ignore SIG
 }
 check "interrupted: dies of the signal, leaves nothing" interrupted INT 130
 check "terminated: the same" interrupted TERM 143
+over_another() {	# the new file has a name until it replaces the old one
+	tap-img create x.cow 1M >/dev/null && cp x.cow old.cow || return 1
+	env --default-signal=INT tap-img convert -f raw -O cow full.raw x.cow 2>out &
+	until compgen -G "x.cow.*" >/dev/null; do kill -0 $! || return 1; done
+	kill -INT $!
+	wait $!
+	is $? 130 && is "$(ls x.cow*)" x.cow && cmp x.cow old.cow && rm x.cow old.cow
+}
+check "over another file: leaves that one" over_another
 rm full.raw
 truncate -s 2T huge.raw
 check "nothing to copy takes no time" timeout 20 tap-img convert -f raw -O cow huge.raw huge.cow

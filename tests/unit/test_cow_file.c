@@ -35,9 +35,10 @@ static struct {
 } io;
 
 /* What the file system can do for a new file. */
-static enum making { NAMELESS, RENAMES, LINKS } making;
+static enum making { NAMELESS, RENAMES, LINKS, RESERVES } making;
 
 static unsigned steps, kill_at;		/* calls that change something; kill_at: none 0 */
+static unsigned syncs, sync_fails;	/* calls of fsync(); sync_fails: none 0 */
 static bool was_unlocked;		/* a file had its name before its locks */
 
 static void step(void)
@@ -101,6 +102,8 @@ int __real_fsync(int fd);
 int __wrap_fsync(int fd);
 int __real_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
 int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
 int __real_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags);
 int __real_unlink(const char *name);
@@ -111,7 +114,10 @@ int __wrap_path_open(const char *name, int flags, mode_t mode);
 int __wrap_fsync(int fd)
 {
 	step();
-	return __real_fsync(fd);
+	if (++syncs != sync_fails)
+		return __real_fsync(fd);
+	errno = EIO;
+	return -1;
 }
 
 /* Both kinds of locks are held: ours, and byte 101 of QEMU's, which says that the file is written. */
@@ -130,13 +136,23 @@ static int look_at_locks(const char *name, int ret)
 int __wrap_linkat(int from_fd, const char *from, int to_fd, const char *to, int flags)
 {
 	step();
+	if (making == RESERVES) {
+		errno = EPERM;
+		return -1;
+	}
 	return look_at_locks(to, __real_linkat(from_fd, from, to_fd, to, flags));
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+	step();
+	return look_at_locks(to, __real_rename(from, to));
 }
 
 int __wrap_renameat2(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
 {
 	step();
-	if (making != LINKS)
+	if (making < LINKS)
 		return look_at_locks(to, __real_renameat2(from_fd, from, to_fd, to, flags));
 	errno = EINVAL;
 	return -1;
@@ -503,12 +519,15 @@ static void expect_next_attempt(unsigned nth)
 {
 	const char *other = scratch_path("other");
 	struct error_text error = { "" };
-	bool there = !access(path, F_OK);
+	struct stat st;
+	bool there = !stat(path, &st);
 
+	if (there && !st.st_size && making == RESERVES)	/* it only keeps the name from others */
+		there = unlink(path);
 	if (there) {
 		expect_complete(path);
 		assert_int_equal(make_new(NULL), -EEXIST);
-		assert_int_equal(rename(path, other), 0);
+		assert_int_equal(__real_rename(path, other), 0);
 	}
 	if (make_new(&error))
 		fail_msg("killed at call %u: %s", nth, error.text);
@@ -522,7 +541,7 @@ static void expect_next_attempt(unsigned nth)
 
 static void test_killed_maker(void **state)
 {
-	for (making = NAMELESS; making <= LINKS; making++) {
+	for (making = NAMELESS; making <= RESERVES; making++) {
 		unsigned nth;
 
 		unlink(path);
@@ -536,10 +555,52 @@ static void test_killed_maker(void **state)
 	assert_false(was_unlocked);
 }
 
+/* A file that cannot be made durable is not left behind. */
+static void test_new_not_durable(void **state)
+{
+	for (making = NAMELESS; making <= RESERVES; making++) {
+		struct error_text error = { "" };
+		unsigned nth;
+
+		unlink(path);
+		for (nth = 1; ; nth++) {
+			syncs = 0;
+			sync_fails = nth;
+			if (!make_new(&error))
+				break;
+			expect_files(0);
+		}
+		sync_fails = 0;
+		expect_complete(path);
+		assert_int_equal(nth - 1, 4);	/* the directory before, the file without and with its name, the directory */
+	}
+	making = NAMELESS;
+	unlink(path);
+}
+
+/* A name that a file cannot get is refused at once. */
+static void test_new_name(void **state)
+{
+	static const char *const names[] = { "", "missing/store", "store/" };
+	char name[NAME_MAX + 2];
+
+	for (unsigned i = 0; i < 3; i++) {
+		struct error_text error = { "" };
+		struct cow_device *device;
+
+		assert_true(cow_file_new(&device, i ? scratch_path(names[i]) : "", &error) < 0);
+		assert_true(error.text[0]);
+	}
+	memset(name, 'x', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	assert_int_equal(cow_file_new(&(struct cow_device *){ NULL }, scratch_path(name), NULL), -ENAMETOOLONG);
+	expect_files(0);
+}
+
 /* A file of that name stays, whenever it was made; and so does one that another process makes now. */
 static void test_new_beside_another(void **state)
 {
-	for (making = NAMELESS; making <= LINKS; making++) {
+	for (making = NAMELESS; making <= RESERVES; making++) {
 		struct error_text error = { "" };
 		struct cow_device *device, *second;
 		struct stat st;
@@ -578,6 +639,8 @@ int main(void)
 		cmocka_unit_test(test_sync_without_room),
 		cmocka_unit_test(test_deletion_reads_the_difference),
 		cmocka_unit_test(test_killed_maker),
+		cmocka_unit_test(test_new_not_durable),
+		cmocka_unit_test(test_new_name),
 		cmocka_unit_test(test_new_beside_another),
 	};
 
