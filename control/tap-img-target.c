@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * tap-img-target.c - creates images. A new file gets its name when it is complete
- * and durable (cow_file_new()). One that replaces another, or that a program writes which
- * needs a name, has a temporary one in the same directory until then: the name
- * always refers to the new image, or to the old file. A device is written in
- * place; if that fails, it is left without a valid store.
+ * and durable (cow_file_new()). A file that replaces another, and one that QEMU
+ * writes, has a temporary name in the same directory until then. So the name always
+ * refers to the new image, or to the old file. A device is written in place; if
+ * that fails, it is left without a valid store.
  */
 #include <errno.h>
 #include <fcntl.h>

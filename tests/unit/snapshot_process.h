@@ -211,7 +211,7 @@ static inline void fake_submit(void *handle, struct block_request *req)
 		return;
 	}
 	fake_waiting[fake->waiting++] = req;
-	req->backend->waiting++;
+	backend_wait(req);
 }
 
 static inline void fake_end_waiting(int error)
@@ -219,7 +219,7 @@ static inline void fake_end_waiting(int error)
 	while (fake->waiting) {
 		struct block_request *req = fake_waiting[--fake->waiting];
 
-		req->backend->waiting--;
+		backend_wait_over(req);
 		backend_done(req, error);
 	}
 }

@@ -143,7 +143,7 @@ static void full_submit(void *handle, struct block_request *req)
 		return;
 	}
 	without_room[nr_without_room++] = req;
-	req->backend->waiting++;
+	backend_wait(req);
 }
 
 static void full_give_up(void *handle)
@@ -151,7 +151,7 @@ static void full_give_up(void *handle)
 	while (nr_without_room) {
 		struct block_request *req = without_room[--nr_without_room];
 
-		req->backend->waiting--;
+		backend_wait_over(req);
 		backend_done(req, -ENOSPC);
 	}
 }
