@@ -254,7 +254,7 @@ void backend_close(struct backend *backend)
 bool backend_finish(struct backend *backend)
 {
 	assert(!backend->in_flight);
-	return !backend->ops->finish || backend->ops->finish(backend->handle);
+	return !backend->ops->finish || backend->ops->finish(backend->handle, &backend->answered);
 }
 
 struct image_file *backend_release(struct backend *backend)

@@ -144,8 +144,8 @@ struct driver_ops {
 	int (*open)(void **handle, struct engine *engine, const char *path,
 		    const struct driver_options *options, struct error_text *error);
 	void (*close)(void *handle);	/* no request and no command is in flight, and the disk is not frozen */
-	/* See backend_finish(). NULL: close() writes nothing. */
-	bool (*finish)(void *handle);
+	/* See backend_finish(); *@answered is the backend's. NULL: close() writes nothing. */
+	bool (*finish)(void *handle, uint64_t *answered);
 	/* See backend_start(). NULL: nothing to do. */
 	int (*start)(void *handle, const char *journal, struct error_text *error);
 	void (*geometry)(void *handle, struct driver_geometry *geometry);
@@ -181,6 +181,7 @@ struct backend {
 	unsigned waiting;		/* of those: held back because there is no room, in the store or below; see backend_retry() */
 	unsigned retried;		/* of those: they had no room before, and are tried again */
 	uint64_t completions;		/* requests completed by the driver */
+	uint64_t answered;		/* by the image's storage, counted by the last backend_finish() */
 	/*
 	 * The caller's, NULL: none. Called before done() of a request that the driver has failed, possibly from inside
 	 * backend_submit(). True: the callee took over the request, and submits it again or calls done() itself.
@@ -215,7 +216,8 @@ int backend_start(struct backend *backend, const char *journal, struct error_tex
 /*
  * backend_finish() - write what backend_close() would write, without waiting for it. Call again whenever the engine has
  * completed something, until it returns true, and then close @backend, before anything else happens. The conditions are those
- * of backend_close(), from the first call on. Meanwhile to open the image fails with -EAGAIN.
+ * of backend_close(), from the first call on. Meanwhile to open the image fails with -EAGAIN. A change of @backend->answered
+ * from call to call shows that the image's storage answers.
  */
 bool backend_finish(struct backend *backend);
 

@@ -193,7 +193,7 @@ static bool vbd_clients_quiet(const struct vbd *vbd)
 
 static void vbd_continue_drain(struct vbd *vbd)
 {
-	if (vbd->drained && vbd_clients_quiet(vbd) && vbd_settle_rest(vbd))
+	if (vbd->drained && vbd_clients_quiet(vbd))
 		vbd_drained(vbd);
 	else if (vbd->drained || vbd_commit_retreat(vbd))
 		return;
@@ -272,7 +272,7 @@ static bool vbd_prepare(void *arg)
 	more |= vbd_commit_run(vbd);
 	if (vbd->state == VBD_DRAINING) {
 		vbd_continue_drain(vbd);
-		more |= vbd->drained && !vbd->settling;
+		more |= vbd->drained;
 	}
 	more |= vbd_release_run(vbd);
 	if (vbd->closing && vbd->state == VBD_PAUSED && !vbd_count_frontends(vbd))
@@ -413,7 +413,7 @@ out_target:
 void vbd_begin_drain(struct vbd *vbd)
 {
 	vbd_stop_clients(vbd);
-	vbd->forced = vbd->rest_settled = false;
+	vbd->forced = false;
 	vbd->state = VBD_DRAINING;
 	vbd_throttle_release(vbd);
 	vbd_thaw(vbd, "the disk is paused or closed");

@@ -15,14 +15,14 @@
  * closes the image anyway: each client's next flush is then answered with an
  * error, whichever image is open by then.
  *
- * RELEASING: the image is being closed, which waits for its storage (vbd_release.c);
- * it is locked until that has ended. Who waits for it waits up to
- * a limit, but a disk that got here gets on to PAUSED, whenever that is; it runs
- * again then if nobody has asked for the pause.
+ * RELEASING: a store writes the rest of its map, and the image is closed, which
+ * waits for its storage (vbd_release.c); it is locked until that has ended. Who
+ * waits for it gives up when nothing was answered for a time, but a disk that
+ * got here gets on to PAUSED, whenever that is; it runs again then if nobody has
+ * asked for the pause.
  * PAUSED: the image is not open; another process may open, change or replace it.
  * DRAINING: every client has been told to stop, requests in flight complete, the
- * rest stay in the ring; a store writes the rest of its map (vbd_settle.c). The
- * time from stop to start is the stall that a guest sees; stats record it. The
+ * rest stay in the ring. The time from stop to start is the stall that a guest sees; stats record it. The
  * drain waits for running snapshot commands and ends a freeze immediately. A
  * request that waits because the disk has failed it, or has no room
  * (vbd_error.c), is not in flight: it waits through a pause, and fails when the
@@ -88,7 +88,7 @@ int vbd_unpause(struct vbd *vbd, const char *target, struct error_text *text);
 void vbd_resume_soon(struct vbd *vbd);
 /* Drain, disconnect every client when @force, close the image. -EBUSY while connected and not @force. */
 int vbd_close(struct vbd *vbd, bool force, void (*done)(void *arg, int error), void *arg, struct error_text *text);
-/* RELEASING for longer than vbd->close_limit_ms. */
+/* RELEASING, and nothing was answered for vbd->close_limit_ms. */
 bool vbd_is_stuck(const struct vbd *vbd);
 /* Close an image that no disk uses, without waiting for its storage. */
 void vbd_close_aside(struct backend *backend);

@@ -33,11 +33,6 @@ bool vbd_release_run(struct vbd *vbd);
 /* A caller waits for the end: limit its wait. */
 int vbd_release_limit(struct vbd *vbd);
 
-/* ---- vbd_settle.c ---- */
-
-/* Drained: call until it returns true, then close the image. */
-bool vbd_settle_rest(struct vbd *vbd);
-
 /* ---- vbd_snapshot.c ---- */
 
 /* End a freeze, if there is one. @why: a static string. */

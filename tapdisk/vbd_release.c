@@ -5,6 +5,8 @@
  *
  *   vbd_release() --> the metadata of a store, by the event loop --> the files, in a thread --> vbd_released()
  *
+ * Who waits gives up when no request of the image has been answered for a time: a slow device has the time that it needs.
+ *
  * close() of a file waits and cannot be interrupted. The thread and the loop
  * share only a pipe, so the process may end at any time. Without memory the
  * loop waits itself.
@@ -93,22 +95,57 @@ static void closed(void *arg, uint32_t events)
 	released(vbd);
 }
 
-static void late(void *arg)
+static void late(struct vbd *vbd)
 {
-	struct vbd *vbd = arg;
-
-	vbd->release.limit = NULL;
 	vbd->release.late = true;
 	log_warning("minor %d: %s cannot be closed: its device or file server has not answered for %u seconds", vbd->minor,
 		    vbd->target, (vbd->close_limit_ms + 999) / 1000);
 	waiter_wake_all(&vbd->waiters, -ETIMEDOUT);
 }
 
+/* vbd_release_run() decides: it has seen what was answered. */
+static void due(void *arg)
+{
+	struct vbd *vbd = arg;
+
+	vbd->release.limit = NULL;
+	vbd->release.due = true;
+}
+
 int vbd_release_limit(struct vbd *vbd)
 {
-	if (vbd->state != VBD_RELEASING || vbd->release.limit || !vbd->close_limit_ms)
+	if (vbd->state != VBD_RELEASING || vbd->release.limit || vbd->release.due || !vbd->close_limit_ms)
 		return 0;
-	return loop_add_timer(vbd->loop, &vbd->release.limit, vbd->close_limit_ms, late, vbd);
+	vbd->release.heard = loop_clock();
+	return loop_add_timer(vbd->loop, &vbd->release.limit, vbd->close_limit_ms, due, vbd);
+}
+
+/* Without memory for a timer there is no limit, until somebody waits again. */
+static void note_answers(struct vbd *vbd)
+{
+	struct vbd_release *release = &vbd->release;
+
+	if (!release->backend || release->answered == release->backend->answered)
+		return;
+	release->answered = release->backend->answered;
+	release->heard = loop_clock();
+	if (release->late) {
+		release->late = false;
+		log_info("minor %d: %s answers again, and is being closed", vbd->minor, vbd->target);
+		vbd_release_limit(vbd);
+	}
+}
+
+static void check_limit(struct vbd *vbd)
+{
+	struct vbd_release *release = &vbd->release;
+	uint64_t silent = (loop_clock() - release->heard) / 1000000;
+
+	release->due = false;
+	if (silent >= vbd->close_limit_ms)
+		late(vbd);
+	else
+		loop_add_timer(vbd->loop, &release->limit, vbd->close_limit_ms - (unsigned)silent, due, vbd);
 }
 
 static void wait_for(int end)
@@ -124,8 +161,12 @@ bool vbd_release_run(struct vbd *vbd)
 {
 	struct vbd_release *release = &vbd->release;
 	struct image_file *files;
+	bool finished = release->backend && backend_finish(release->backend);
 
-	if (!release->backend || !backend_finish(release->backend))
+	note_answers(vbd);
+	if (release->due)
+		check_limit(vbd);
+	if (!finished)
 		return false;
 	files = backend_release(release->backend);
 	release->backend = NULL;
@@ -142,7 +183,7 @@ bool vbd_release_run(struct vbd *vbd)
 
 void vbd_release(struct vbd *vbd, char *store)
 {
-	vbd->release = (struct vbd_release){ .backend = vbd->backend, .store = store };
+	vbd->release = (struct vbd_release){ .backend = vbd->backend, .answered = vbd->backend->answered, .store = store };
 	vbd->backend = NULL;
 	vbd->state = VBD_RELEASING;
 	vbd_release_limit(vbd);		/* without memory for a timer there is none */

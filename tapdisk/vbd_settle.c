@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * vbd_settle.c - before a store is closed, write in the background what the
- * close would otherwise write, while the clients wait.
+ * vbd_settle.c - before a disk is paused, its store writes, while the clients
+ * run, what the close would otherwise write while they wait.
  *
- *    pause:  settle (clients run) ---> drain ---> settle the rest ---> close
+ *    pause:  settle ---> drain ---> close (vbd_release.c), which writes the rest
  *
- * Both are optional: without memory, or after an error, the close does all of it.
+ * It is optional: without memory, or after an error, the close writes all of it.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,18 +56,4 @@ void vbd_settle(struct vbd *vbd, void (*done)(void *arg), void *arg)
 		begin(vbd, done, arg);
 	else
 		done(arg);
-}
-
-static void rest_settled(void *arg)
-{
-}
-
-bool vbd_settle_rest(struct vbd *vbd)
-{
-	assert(vbd->state == VBD_DRAINING && vbd->drained);
-	if (!vbd->rest_settled && !vbd->lost) {
-		vbd->rest_settled = true;
-		begin(vbd, rest_settled, NULL);
-	}
-	return !vbd->settling;
 }

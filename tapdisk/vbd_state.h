@@ -109,7 +109,10 @@ struct vbd_release {
 	struct backend *backend;		/* NULL: only its files are left */
 	int end;				/* of a pipe: at its end when they are closed */
 	struct loop_source *source, *limit;
-	bool late;				/* the limit has passed: nobody waits any more */
+	uint64_t answered;			/* backend->answered when that was looked at last */
+	uint64_t heard;				/* loop clock, ns: the last answer, or when a command began to wait */
+	bool due;				/* the time of `limit` has come */
+	bool late;				/* no answer for so long: nobody waits any more */
 	char *store;				/* of a committed disk: to be deleted then */
 };
 
@@ -121,7 +124,7 @@ struct vbd {
 	struct backend *backend;		/* NULL while closed, releasing or paused */
 	struct probe *answered;			/* has opened the image for the command that is running, or not; NULL: none */
 	struct vbd_release release;
-	unsigned close_limit_ms;		/* how long a command waits for an image to be closed; 0: without limit */
+	unsigned close_limit_ms;		/* how long a command waits for an answer of an image that is being closed; 0: without limit */
 	struct driver_geometry geometry;	/* the backend's, kept while paused */
 	struct driver_options options;
 	char *journal;				/* options.journal; NULL: none */
@@ -149,7 +152,6 @@ struct vbd {
 	unsigned resume_tries;
 	unsigned snapshots;			/* running snapshot commands */
 	unsigned settling;			/* of those: vbd_settle.c's */
-	bool rest_settled;			/* in this drain, or begun */
 	bool reverting;				/* one of them is a revert */
 	bool no_space;				/* writes wait for room, and the event was sent */
 	struct loop_source *space_timer;

@@ -196,11 +196,17 @@ static void driver_cow_close(void *handle)
 }
 
 /* A base may be the last user of its store, too. */
-static bool driver_cow_finish(void *handle)
+static bool driver_cow_finish(void *handle, uint64_t *answered)
 {
 	struct cow_disk *disk = ((struct cow_export *)handle)->disk;
+	struct backend *base = disk->base_backend;
+	bool finished;
 
-	return disk->exports > 1 || (cow_disk_finish(disk) && (!disk->base_backend || backend_finish(disk->base_backend)));
+	if (disk->exports > 1)
+		return true;
+	finished = cow_disk_finish(disk) && (!base || backend_finish(base));
+	*answered = disk->backend->completions + (base ? base->completions + base->answered : 0);
+	return finished;
 }
 
 static void driver_cow_geometry(void *handle, struct driver_geometry *geometry)

@@ -154,6 +154,7 @@ int cow_disk_enlarge(struct cow_disk *disk, struct backend *backend, uint64_t si
 		return 0;	/* there was no memory for the store's part of it */
 	engine_queue(disk->engine, &io);
 	ret = call_end(&call);
+	backend->completions++;
 	return ret ? ret : backend_refresh_size(backend, NULL);
 }
 

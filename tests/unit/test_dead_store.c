@@ -330,8 +330,19 @@ static void test_base(void **state)
 	stop();
 }
 
+/* Behind the pieces: more map changes than a close writes in a moment. */
+static void write_many(int minor)
+{
+	static uint8_t data[2u << 20];
+	int fd = client_of(minor);
+
+	fixture_pattern(data, sizeof(data), 1);
+	assert_int_equal(client_command(fd, NBD_CMD_WRITE, 0, (uint64_t)PIECES * APART, sizeof(data), data), 0);
+	client_leave(fd);
+}
+
 /* Nobody waits longer than the limit; until the store is closed it is in use. */
-static void test_limit(void **state)
+static void limit_with(bool many)
 {
 	const char *target;
 	struct error_text text;
@@ -342,6 +353,8 @@ static void test_limit(void **state)
 	target = new_store("store", NULL);
 	minor = add_disk(target);
 	other = attach();
+	if (many)
+		write_many(minor);
 	write_pieces(minor, 1);
 	hanging_set_after(AT_CLOSE);
 	expect_stuck(send_command(minor_request("close", minor)), "store", "the disk is closed when it does");
@@ -362,6 +375,16 @@ static void test_limit(void **state)
 	call(minor_request("detach", minor));
 	assert_int_equal(tapctl_minor_free(minor, &text), 0);
 	stop();
+}
+
+static void test_limit(void **state)
+{
+	limit_with(false);
+}
+
+static void test_limit_many(void **state)
+{
+	limit_with(true);
 }
 
 /* A tapdisk that is told to end waits no longer than the limit. What was flushed is there. */
@@ -442,6 +465,7 @@ int main(void)
 		cmocka_unit_test(test_open_given_up),
 		cmocka_unit_test(test_base),
 		cmocka_unit_test(test_limit),
+		cmocka_unit_test(test_limit_many),
 		cmocka_unit_test(test_end),
 		cmocka_unit_test(test_killed),
 	};
