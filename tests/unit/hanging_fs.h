@@ -12,7 +12,8 @@
  * "sync..."; it answers the rest.
  *
  * The data of "store..." is kept, in a file beside the directory; while the file system hangs, it answers no write, sync
- * or change of size of it either, and no read of "storeread...", after the first ones (hanging_set_after()).
+ * or change of size of it either, and no read of "storeread...", after the first ones (hanging_set_after()) or those before
+ * some sync (hanging_set_after_syncs()).
  */
 #ifndef TESTS_HANGING_FS_H
 #define TESTS_HANGING_FS_H
@@ -46,6 +47,7 @@
 struct hanging_shared {
 	atomic_bool hangs;
 	atomic_int left;		/* requests on stores that are still answered while it hangs */
+	atomic_int syncs;		/* while it hangs, so many syncs of stores are still answered, and all that comes before them */
 	atomic_uint held;		/* requests that wait for an answer */
 	atomic_int open;		/* files that are open */
 };
@@ -269,10 +271,19 @@ static void hanging_answer(const struct fuse_in_header *header, const void *body
 	}
 }
 
+static bool hanging_before_sync(const struct fuse_in_header *header)
+{
+	if (hanging.shared->syncs <= 0)
+		return false;
+	if (header->opcode == FUSE_FSYNC)
+		hanging.shared->syncs--;
+	return true;
+}
+
 /* A request for a store's data; such a request is counted. */
 static bool hanging_holds_store(const struct fuse_in_header *header, const char *name)
 {
-	if (strncmp(name, "store", 5))
+	if (strncmp(name, "store", 5) || hanging_before_sync(header))
 		return false;
 	switch (header->opcode) {
 	case FUSE_READ:
@@ -416,7 +427,7 @@ static bool hanging_start(const char *path)
 static inline void hanging_set(bool hangs)
 {
 	if (!hangs)
-		hanging.shared->left = 0;
+		hanging.shared->left = hanging.shared->syncs = 0;
 	hanging.shared->hangs = hangs;
 	if (write(hanging.control[1], "", 1) != 1)
 		abort();
@@ -427,6 +438,13 @@ static inline void hanging_set_after(unsigned requests)
 {
 	hanging.shared->left = (int)requests;
 	hanging_set(true);
+}
+
+/* The same after @syncs syncs of stores, whatever else is written until then. */
+static inline void hanging_set_after_syncs(unsigned syncs)
+{
+	hanging.shared->syncs = (int)syncs;
+	hanging_set_after(0);
 }
 
 static inline bool hanging_eventually(bool (*is_so)(unsigned number), unsigned number)

@@ -13,7 +13,8 @@
 #define PIECES 40u
 #define APART (128u << 10)
 #define MANY 1000u			/* requests: no close has as many */
-#define AT_CLOSE 3u			/* requests: the drain has fewer, the close more */
+#define AT_CLOSE 3u			/* requests: a drain and a close have more */
+#define DRAIN_SYNCS 2u			/* of the drain's flush: data, and log; what is written in the background has none */
 #define AT_OPEN 4u			/* requests: an open has more */
 
 /* "cow:" and a store, new, in the file system that hangs. @base: a snapshot of another store, or NULL. */
@@ -356,7 +357,7 @@ static void limit_with(bool many)
 	if (many)
 		write_many(minor);
 	write_pieces(minor, 1);
-	hanging_set_after(AT_CLOSE);
+	hanging_set_after_syncs(DRAIN_SYNCS);
 	expect_stuck(send_command(minor_request("close", minor)), "store", "the disk is closed when it does");
 	use_the_rest();
 	fixture_call_fails(&f, minor_request("detach", minor), -EBUSY);
@@ -399,7 +400,7 @@ static void test_end(void **state)
 	target = new_store("store", NULL);
 	minor = add_disk(target);
 	write_pieces(minor, 1);
-	hanging_set_after(AT_CLOSE);
+	hanging_set_after_syncs(DRAIN_SYNCS);
 	waits = send_command(minor_request("close", minor));
 	assert_true(hangs(waits));
 	assert_int_equal(kill(f.pid, SIGTERM), 0);
