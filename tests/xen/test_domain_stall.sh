@@ -82,6 +82,20 @@ gap_ms() {
 	printf '%s\n' "${gaps[@]}" | median 3 | sed "s/$/ ${gaps[*]}/"
 }
 
+# measure WHAT: the medians are in $plain and, where it can be live, in $gap
+measure() {
+	local gaps
+
+	gap=
+	gaps=$(gap_ms) || exit 1
+	read -r plain gaps <<<"$gaps"
+	echo "# $1, plain: $plain ms ($gaps)"
+	[ -n "$live" ] || return 0
+	gaps=$(gap_ms --live) || exit 1
+	read -r gap gaps <<<"$gaps"
+	echo "# $1, live: $gap ms ($gaps)"
+}
+
 gap_of() { # GUEST: the longest gap since the last call, ms
 	local said
 	said=$(guest_must "$1" "n=\$(grep -c ok /tmp/gap); kill -USR1 \$(cat /tmp/gap.pid); \
@@ -92,25 +106,16 @@ until [ \$(grep -c ok /tmp/gap) -gt \$n ]; do usleep 100000; done; tail -1 /tmp/
 
 step "how long the guest stands still, idle"
 guest_must a "instant gap >/tmp/gap 2>&1 & echo \$! >/tmp/gap.pid"
-gaps=$(gap_ms) || exit 1
-read -r plain gaps <<<"$gaps"
-echo "# idle, plain: $plain ms ($gaps)"
-[ -z "$live" ] || gaps=$(gap_ms --live) || exit 1
-[ -z "$live" ] || read -r idle gaps <<<"$gaps"
-[ -z "$live" ] || echo "# idle, live: $idle ms ($gaps)"
+measure idle
+idle_plain=$plain idle_gap=$gap
 step "how long it stands still while fio writes"
 load_start a xvdb
-gaps=$(gap_ms) || exit 1
-read -r plain_load gaps <<<"$gaps"
-echo "# load, plain: $plain_load ms ($gaps)"
-[ -z "$live" ] || gaps=$(gap_ms --live) || exit 1
-[ -z "$live" ] || read -r load gaps <<<"$gaps"
-[ -z "$live" ] || echo "# load, live: $load ms ($gaps)"
+measure load
 load_stop a xvdb
 guest_destroy a
 
 awk -v one="$one" -v eight="$eight" 'BEGIN {exit !(one < 20 && eight < 20)}' || fail "the disks' writes stood still too long"
 [ -z "$live" ] && exit
-must_be_numbers "$plain" "$idle" "$plain_load" "$load"
-((5 * idle <= plain)) || fail "live is to be a fifth at most, idle"
-((2 * load <= plain_load)) || fail "live is to be half of that at most while fio writes"
+must_be_numbers "$idle_plain" "$idle_gap" "$plain" "$gap"
+((5 * idle_gap <= idle_plain)) || fail "live is to be a fifth at most, idle"
+((2 * gap <= plain)) || fail "live is to be half of that at most while fio writes"
